@@ -1,0 +1,262 @@
+//! An end of a channel: what its sending and its receiving half share, and how it ends.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::direction::Direction;
+use crate::error::{CloseReason, Violation};
+use crate::lane::{Doorbell, Lane};
+use crate::ring::{Consumer, Producer};
+use crate::segment::Segment;
+use crate::sys::fork::Home;
+use crate::wait;
+
+/// Which end of the channel: A produces in direction 0 and consumes from direction 1, B the other way round.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum Side {
+    A = 0,
+    B = 1,
+}
+
+impl Side {
+    pub(crate) fn outgoing(self) -> usize {
+        self as usize
+    }
+
+    pub(crate) fn incoming(self) -> usize {
+        1 - self as usize
+    }
+}
+
+/// `producer_state` and `consumer_state` in the segment: each side tells the other that it goes on (0), or:
+pub(crate) const OPEN: u32 = 0;
+/// The end is closed.
+pub(crate) const CLOSED: u32 = 1;
+/// The receiving half was dropped: what is posted to it is to be dropped by the sender.
+pub(crate) const DISCARDING: u32 = 2;
+
+/// What this end knows of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum State {
+    Open,
+    /// By its holder.
+    Closed,
+    /// Transferred: the end lives on elsewhere, and this handle must not touch it.
+    Detached,
+    /// The peer is gone; what it posted can still be received.
+    PeerClosed,
+    PeerDied,
+    /// The peer broke the format; see `End::violation`.
+    Violated,
+}
+
+pub(crate) struct End {
+    segment: Segment,
+    lane: Lane,
+    side: Side,
+    outgoing: Direction,
+    incoming: Direction,
+    state: AtomicU8,
+    violation: OnceLock<Violation>,
+    /// Halves that have not been dropped.
+    halves: AtomicU8,
+    /// Where the dropped receiving half stopped reading, for whoever closes the end.
+    parked: Mutex<Option<Consumer>>,
+}
+
+impl End {
+    pub(crate) fn new(segment: Segment, lane: Lane, side: Side) -> Self {
+        Self {
+            outgoing: segment.direction(side.outgoing()),
+            incoming: segment.direction(side.incoming()),
+            segment,
+            lane,
+            side,
+            state: AtomicU8::new(State::Open as u8),
+            violation: OnceLock::new(),
+            halves: AtomicU8::new(2),
+            parked: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    pub(crate) fn lane(&self) -> &Lane {
+        &self.lane
+    }
+
+    pub(crate) fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The process that this end belongs to.
+    #[inline]
+    pub(crate) fn home(&self) -> Home {
+        self.segment.mapping().home()
+    }
+
+    #[inline]
+    pub(crate) fn state(&self) -> State {
+        // Acquire, with the release in `set_state`: the other half may have set it, and `violation` before it.
+        match self.state.load(Ordering::Acquire) {
+            0 => State::Open,
+            1 => State::Closed,
+            2 => State::Detached,
+            3 => State::PeerClosed,
+            4 => State::PeerDied,
+            _ => State::Violated,
+        }
+    }
+
+    /// Leaves an open state once; an end never comes back from any other.
+    fn set_state(&self, state: State) -> bool {
+        let leave = |old| match old {
+            _ if old == State::Open as u8 => Some(state as u8),
+            // The peer is gone; now our holder closes too, or sees that the queue is broken.
+            _ if old == State::PeerClosed as u8 || old == State::PeerDied as u8 => match state {
+                State::Closed | State::Detached | State::Violated => Some(state as u8),
+                _ => None,
+            },
+            _ => None,
+        };
+        self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, leave).is_ok()
+    }
+
+    /// Why the peer is gone, if it is known to be.
+    pub(crate) fn gone(&self) -> Option<CloseReason> {
+        match self.state() {
+            State::PeerClosed => Some(CloseReason::Closed),
+            State::PeerDied => Some(CloseReason::PeerDied),
+            State::Violated => Some(CloseReason::ProtocolViolation(
+                self.violation.get().copied().unwrap_or(Violation::UnknownKind),
+            )),
+            _ => None,
+        }
+    }
+
+    /// True once the peer has said that it closed. Everything it posted is in the ring by then.
+    #[inline]
+    pub(crate) fn peer_has_closed(&self) -> bool {
+        // Acquire, with the release in `announce_close`.
+        self.incoming.producer_state().load(Ordering::Acquire) == CLOSED
+    }
+
+    /// Notes that the peer is gone: it said so, or the lane did.
+    pub(crate) fn note_peer_gone(&self) -> CloseReason {
+        let closed = self.peer_has_closed();
+        self.set_state(if closed { State::PeerClosed } else { State::PeerDied });
+        self.gone().unwrap_or(CloseReason::Closed)
+    }
+
+    /// Ends the channel because the peer broke the format.
+    pub(crate) fn violated(&self, violation: Violation) -> CloseReason {
+        let _ = self.violation.set(violation);
+        if self.set_state(State::Violated) {
+            self.announce_close();
+        }
+        CloseReason::ProtocolViolation(violation)
+    }
+
+    /// Closes this end, at once and for both halves. What it posted stays in the ring for the peer.
+    pub(crate) fn close(&self) {
+        if self.home().is_here() && self.set_state(State::Closed) {
+            self.announce_close();
+        }
+    }
+
+    /// Tells the peer and whoever sleeps on either side.
+    fn announce_close(&self) {
+        // Release, with the acquire in `peer_has_closed` and `SendHalf::find_peer`: all that we committed is visible first.
+        self.outgoing.producer_state().store(CLOSED, Ordering::Release);
+        self.incoming.consumer_state().store(CLOSED, Ordering::Release);
+        crate::sync::fence(Ordering::SeqCst);
+        // The peer's two halves ...
+        self.wake_peer_consumer();
+        self.wake_peer_producer();
+        // ... and our own.
+        wait::ring(self.incoming.data(), || true);
+        wait::ring(self.outgoing.space(), || true);
+        // Wakes whoever sleeps on either end of the lane. What is queued on it can still be read.
+        self.lane.hang_up();
+    }
+
+    /// Hands the end over to its next holder: nothing in the segment or on the lane is touched from now on.
+    pub(crate) fn detach(&self) {
+        self.set_state(State::Detached);
+    }
+
+    /// After `detach`, for a handle that stays behind: keeps the number of the lane's descriptor, which somebody may
+    /// still poll, and nothing behind it, so that the end of the next holder is noticed.
+    pub(crate) fn let_go_of_lane(&self) {
+        self.lane.detach(self.segment.as_fd());
+    }
+
+    /// Nobody reads here any more, although the sending half lives on.
+    pub(crate) fn discard_arrivals(&self) {
+        // Only from OPEN: the other half may have closed the end. Release, with the acquire in `SendHalf::find_peer`.
+        let state = self.incoming.consumer_state();
+        let _ = state.compare_exchange(OPEN, DISCARDING, Ordering::Release, Ordering::Relaxed);
+        self.wake_peer_producer();
+    }
+
+    /// Counts a half as dropped; true for the last one.
+    pub(crate) fn drop_half(&self) -> bool {
+        // AcqRel: the last one sees what the other one parked.
+        self.halves.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// True if the other half has been dropped.
+    pub(crate) fn is_last_half(&self) -> bool {
+        self.halves.load(Ordering::Acquire) == 1
+    }
+
+    pub(crate) fn park(&self, consumer: Consumer) {
+        *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(consumer);
+    }
+
+    pub(crate) fn unpark(&self) -> Option<Consumer> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Wakes the peer if it sleeps waiting for messages. The caller has committed with a full fence.
+    #[inline]
+    pub(crate) fn wake_peer_consumer(&self) {
+        wait::ring_if_asleep(self.outgoing.data(), || self.lane.wake(Doorbell::Data));
+    }
+
+    /// Wakes the peer if it sleeps waiting for space. The caller has announced with a full fence.
+    pub(crate) fn wake_peer_producer(&self) {
+        wait::ring_if_asleep(self.incoming.space(), || self.lane.wake(Doorbell::Space));
+    }
+
+    /// Wakes our own sending half: a wake-up for it came over the lane.
+    pub(crate) fn wake_own_producer(&self) {
+        wait::ring(self.outgoing.space(), || true);
+    }
+
+    pub(crate) fn outgoing(&self) -> &Direction {
+        &self.outgoing
+    }
+
+    pub(crate) fn incoming(&self) -> &Direction {
+        &self.incoming
+    }
+}
+
+impl AsFd for End {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.lane.as_fd()
+    }
+}
+
+/// An end with the cursors of both its directions, not yet wrapped in a port.
+pub(crate) struct Parts {
+    pub(crate) end: std::sync::Arc<End>,
+    pub(crate) producer: Producer,
+    pub(crate) consumer: Consumer,
+}

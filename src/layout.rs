@@ -1,0 +1,108 @@
+//! What lies where in the shared memory of a channel and of a buffer: a wire format between processes.
+//!
+//! ```text
+//! 0      constants: copied once by whoever adopts the segment, never read again
+//! 128    direction 0, A to B: | read cursor | data doorbell | space doorbell | reserved |  a line each
+//! 640    direction 1, B to A: | read cursor | data doorbell | space doorbell | reserved |
+//! 4096   ring of direction 0
+//! 4096 + capacity   ring of direction 1
+//! ```
+//! Lines are 128 bytes: the pair of cache lines that today's processors fetch together.
+
+use std::mem::offset_of;
+
+use bytemuck::{Pod, Zeroable};
+
+/// First word of every segment.
+pub(crate) const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"msgport\0");
+/// First word of every buffer.
+pub(crate) const BUFFER_MAGIC: u64 = u64::from_le_bytes(*b"msgpbuf\0");
+/// Version of all formats in this crate: segment, record, lane, capsule, greeting. Any change to one raises it.
+pub(crate) const VERSION: u32 = 1;
+
+/// Bytes before the first ring of a segment, and before the data of a buffer.
+pub(crate) const HEADER_LEN: usize = 4096;
+/// Bytes per line.
+pub(crate) const LINE: usize = 128;
+
+/// Smallest, default and largest capacity of a direction, in bytes; a power of two.
+pub(crate) const MIN_CAPACITY: usize = 4096;
+pub(crate) const DEFAULT_CAPACITY: usize = 64 << 10;
+/// Also the most that an adopter accepts: whoever touches a sparse segment pays for it.
+pub(crate) const MAX_CAPACITY: usize = 64 << 20;
+
+/// Start of a segment.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(crate) struct SegmentConstants {
+    pub(crate) magic: u64,
+    pub(crate) version: u32,
+    pub(crate) header_len: u32,
+    /// Bytes of each of the two rings.
+    pub(crate) capacity: u64,
+    /// Reserved for growth: the bytes a direction may grow to. Equal to `capacity` in this version.
+    pub(crate) max_capacity: u64,
+    /// Most descriptors in one message.
+    pub(crate) max_handles: u32,
+    /// Reserved for recycled buffers: how many each direction may keep. 0 in this version.
+    pub(crate) max_cached_buffers: u32,
+    pub(crate) reserved: [u64; 11],
+}
+
+/// The lines of one direction. Each word is written by one side only, except the doorbells.
+#[repr(C)]
+pub(crate) struct DirectionLines {
+    /// Written by the consumer: it has freed everything before this position.
+    pub(crate) read_cursor: u64,
+    _read_line: [u8; LINE - 8],
+    /// Doorbell of the sleeping consumer.
+    pub(crate) data: u32,
+    /// Written by the consumer's side.
+    pub(crate) consumer_state: u32,
+    _data_line: [u8; LINE - 8],
+    /// Doorbell of the sleeping producer.
+    pub(crate) space: u32,
+    /// Written by the producer's side.
+    pub(crate) producer_state: u32,
+    _space_line: [u8; LINE - 8],
+    _reserved: [u8; LINE],
+}
+
+/// Start of a buffer.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(crate) struct BufferConstants {
+    pub(crate) magic: u64,
+    pub(crate) version: u32,
+    pub(crate) header_len: u32,
+    /// Bytes of data behind the header.
+    pub(crate) len: u64,
+    /// Reserved for recycled buffers: which side may use it.
+    pub(crate) owner: u32,
+    pub(crate) reserved: [u32; 25],
+}
+
+const _: () = {
+    assert!(size_of::<SegmentConstants>() == LINE);
+    assert!(size_of::<BufferConstants>() == LINE);
+    assert!(size_of::<DirectionLines>() == 4 * LINE);
+    assert!(offset_of!(DirectionLines, data) == LINE);
+    assert!(offset_of!(DirectionLines, space) == 2 * LINE);
+    assert!(direction_lines(2) <= HEADER_LEN);
+    assert!(MIN_CAPACITY.is_power_of_two() && MAX_CAPACITY.is_power_of_two());
+};
+
+/// Where the lines of direction `index` (0 or 1) start.
+pub(crate) const fn direction_lines(index: usize) -> usize {
+    LINE + index * size_of::<DirectionLines>()
+}
+
+/// Where the ring of direction `index` (0 or 1) starts.
+pub(crate) const fn ring(index: usize, capacity: usize) -> usize {
+    HEADER_LEN + index * capacity
+}
+
+/// Bytes of a segment with rings of `capacity`.
+pub(crate) const fn segment_len(capacity: usize) -> usize {
+    ring(2, capacity)
+}

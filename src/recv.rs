@@ -1,0 +1,448 @@
+//! Receiving: the way of a message from the ring to the caller.
+
+use std::cell::RefMut;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::buffer::TransferBuffer;
+use crate::capsule::Things;
+use crate::end::State;
+use crate::error::{BufferError, RecvError, RecvTimeoutError, TryRecvError};
+use crate::message::Message;
+use crate::port::{MessagePort, RecvHalf};
+use crate::record::Kind;
+use crate::ring::{Consumer, Record, payload};
+use crate::transfer::{NotArrived, discard, take};
+use crate::wait::{self, FD, Outcome, Waiter};
+
+/// Empty looks between two readings of the clock, for one that only ever looks.
+const LOOKS: u32 = 16;
+/// Time between two looks at the lane, for the same.
+const LANE_INTERVAL: Duration = Duration::from_micros(500);
+
+/// The receiving half's private state.
+pub(crate) struct Receiving {
+    pub(crate) consumer: Consumer,
+    empty_looks: u32,
+    lane_seen: Option<Instant>,
+}
+
+impl Receiving {
+    pub(crate) fn new(consumer: Consumer) -> Self {
+        Self { consumer, empty_looks: 0, lane_seen: None }
+    }
+}
+
+/// How long to wait for a message.
+#[derive(Clone, Copy)]
+enum Patience {
+    None,
+    Until(Option<Instant>),
+}
+
+/// Why there is no message.
+enum Missed {
+    /// None now, or none in time.
+    Nothing,
+    Failed(RecvError),
+}
+
+impl From<RecvError> for Missed {
+    fn from(error: RecvError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl MessagePort {
+    /// Takes the next message, waiting for it as long as the peer lives.
+    ///
+    /// # Errors
+    /// [`Ended`](RecvError::Ended) with the reason, after the last message; the others say what this port or this
+    /// message is.
+    pub fn recv(&self) -> Result<Message, RecvError> {
+        self.receiver.recv()
+    }
+
+    /// Takes the next message if there is one.
+    ///
+    /// # Errors
+    /// [`Empty`](TryRecvError::Empty), or as for [`recv`](Self::recv). That the peer's process died is noticed after
+    /// 1 ms of empty looks, 16 at least.
+    pub fn try_recv(&self) -> Result<Message, TryRecvError> {
+        self.receiver.try_recv()
+    }
+
+    /// Takes the next message, waiting for it at most for `timeout`.
+    ///
+    /// # Errors
+    /// [`TimedOut`](RecvTimeoutError::TimedOut), or as for [`recv`](Self::recv).
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, RecvTimeoutError> {
+        self.receiver.recv_timeout(timeout)
+    }
+
+    /// As [`recv`](Self::recv), into a message whose memory is used again: nothing is allocated once its `data` has
+    /// grown. What was in the message before is dropped.
+    ///
+    /// # Errors
+    /// As for [`recv`](Self::recv); the message is then empty.
+    #[inline]
+    pub fn recv_into(&self, message: &mut Message) -> Result<(), RecvError> {
+        self.receiver.recv_into(message)
+    }
+
+    /// As [`try_recv`](Self::try_recv), into a message whose memory is used again.
+    ///
+    /// # Errors
+    /// As for [`try_recv`](Self::try_recv); the message is then empty.
+    #[inline]
+    pub fn try_recv_into(&self, message: &mut Message) -> Result<(), TryRecvError> {
+        self.receiver.try_recv_into(message)
+    }
+
+    /// As [`recv_timeout`](Self::recv_timeout), into a message whose memory is used again.
+    ///
+    /// # Errors
+    /// As for [`recv_timeout`](Self::recv_timeout); the message is then empty.
+    pub fn recv_into_timeout(&self, message: &mut Message, timeout: Duration) -> Result<(), RecvTimeoutError> {
+        self.receiver.recv_into_timeout(message, timeout)
+    }
+
+    /// Waits for the next message and reads it in place. Its space is freed, for this message and in order, when the
+    /// guard is dropped; until then every other receiving call is [`Borrowed`](RecvError::Borrowed).
+    ///
+    /// # Errors
+    /// As for [`recv`](Self::recv).
+    pub fn recv_ref(&self) -> Result<MessageRef<'_>, RecvError> {
+        self.receiver.recv_ref()
+    }
+
+    /// As [`recv_ref`](Self::recv_ref) if there is a message.
+    ///
+    /// # Errors
+    /// As for [`try_recv`](Self::try_recv).
+    pub fn try_recv_ref(&self) -> Result<MessageRef<'_>, TryRecvError> {
+        self.receiver.try_recv_ref()
+    }
+}
+
+impl RecvHalf {
+    /// See [`MessagePort::recv`].
+    pub fn recv(&self) -> Result<Message, RecvError> {
+        let mut message = Message::new();
+        self.recv_into(&mut message)?;
+        Ok(message)
+    }
+
+    /// See [`MessagePort::try_recv`].
+    pub fn try_recv(&self) -> Result<Message, TryRecvError> {
+        let mut message = Message::new();
+        self.try_recv_into(&mut message)?;
+        Ok(message)
+    }
+
+    /// See [`MessagePort::recv_timeout`].
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, RecvTimeoutError> {
+        let mut message = Message::new();
+        self.recv_into_timeout(&mut message, timeout)?;
+        Ok(message)
+    }
+
+    /// See [`MessagePort::recv_into`].
+    #[inline]
+    pub fn recv_into(&self, message: &mut Message) -> Result<(), RecvError> {
+        self.copy_out(message, Patience::Until(None)).map_err(never_nothing)
+    }
+
+    /// See [`MessagePort::try_recv_into`].
+    #[inline]
+    pub fn try_recv_into(&self, message: &mut Message) -> Result<(), TryRecvError> {
+        self.copy_out(message, Patience::None).map_err(|missed| match missed {
+            Missed::Nothing => TryRecvError::Empty,
+            Missed::Failed(error) => TryRecvError::Failed(error),
+        })
+    }
+
+    /// See [`MessagePort::recv_into_timeout`].
+    pub fn recv_into_timeout(&self, message: &mut Message, timeout: Duration) -> Result<(), RecvTimeoutError> {
+        // A time too far away to be told is no deadline.
+        let patience = Patience::Until(Instant::now().checked_add(timeout));
+        self.copy_out(message, patience).map_err(|missed| match missed {
+            Missed::Nothing => RecvTimeoutError::TimedOut,
+            Missed::Failed(error) => RecvTimeoutError::Failed(error),
+        })
+    }
+
+    /// See [`MessagePort::recv_ref`].
+    pub fn recv_ref(&self) -> Result<MessageRef<'_>, RecvError> {
+        self.in_place(Patience::Until(None)).map_err(never_nothing)
+    }
+
+    /// See [`MessagePort::try_recv_ref`].
+    pub fn try_recv_ref(&self) -> Result<MessageRef<'_>, TryRecvError> {
+        self.in_place(Patience::None).map_err(|missed| match missed {
+            Missed::Nothing => TryRecvError::Empty,
+            Missed::Failed(error) => TryRecvError::Failed(error),
+        })
+    }
+
+    /// The way of a message.
+    #[inline]
+    fn copy_out(&self, message: &mut Message, patience: Patience) -> Result<(), Missed> {
+        message.clear();
+        // 1. Find the next committed record, waiting for it if need be.
+        let mut receiving = self.open()?;
+        let record = self.next(&mut receiving, patience)?;
+        // 2. Copy it out.
+        receiving.consumer.read_to_vec(record, &mut message.data);
+        // 3. Make ports and buffers of what came with it.
+        if record.kind == Kind::Carrier {
+            let things = self.unpack(&mut receiving, record, &mut message.data)?;
+            message.ports.extend(things.ports.into_iter().map(MessagePort::from_parts));
+            message.buffers = things.buffers;
+        }
+        // 4. Give the space back.
+        self.release(&mut receiving, record);
+        Ok(())
+    }
+
+    fn in_place(&self, patience: Patience) -> Result<MessageRef<'_>, Missed> {
+        let mut receiving = self.open()?;
+        let record = self.next(&mut receiving, patience)?;
+        let mut len = record.len;
+        let mut things = Things::default();
+        if record.kind == Kind::Carrier {
+            let mut payload = Vec::new();
+            receiving.consumer.read_to_vec(record, &mut payload);
+            things = self.unpack(&mut receiving, record, &mut payload)?;
+            len = payload.len();
+        }
+        Ok(MessageRef {
+            half: self,
+            receiving,
+            record,
+            len,
+            ports: things.ports.into_iter().map(MessagePort::from_parts).collect(),
+            buffers: things.buffers,
+        })
+    }
+
+    /// The consumer, if this half can be used here and now.
+    #[inline]
+    fn open(&self) -> Result<RefMut<'_, Receiving>, RecvError> {
+        if !self.end.home().is_here() {
+            return Err(RecvError::Forked);
+        }
+        match self.end.state() {
+            // What the peer posted before it went can still be received.
+            State::Open | State::PeerClosed | State::PeerDied => {}
+            State::Closed => return Err(RecvError::PortClosed),
+            State::Detached => return Err(RecvError::Detached),
+            State::Violated => return Err(self.ended()),
+        }
+        self.receiving.try_borrow_mut().map_err(|_| RecvError::Borrowed)
+    }
+
+    /// The next record. It stays queued until it is released.
+    #[inline]
+    fn next(&self, receiving: &mut Receiving, patience: Patience) -> Result<Record, Missed> {
+        loop {
+            match receiving.consumer.peek() {
+                Ok(Some(record)) => {
+                    receiving.empty_looks = 0;
+                    return Ok(record);
+                }
+                Ok(None) => self.wait(receiving, patience)?,
+                Err(violation) => return Err(RecvError::Ended(self.end.violated(violation)).into()),
+            }
+        }
+    }
+
+    /// After a look that found nothing: waits until another look is worth while.
+    fn wait(&self, receiving: &mut Receiving, patience: Patience) -> Result<(), Missed> {
+        let consumer = &receiving.consumer;
+        if self.peer_is_gone() {
+            // It said so, or was seen to be gone, after its last post. One more look, then this is the end.
+            return if consumer.has_record() { Ok(()) } else { Err(self.ended().into()) };
+        }
+        let Patience::Until(deadline) = patience else {
+            return self.look_at_lane(receiving);
+        };
+        let ready = || consumer.has_record() || self.peer_is_gone();
+        let drain = || self.end.lane().drain(consumer.sequence(), || self.end.wake_own_producer());
+        let doorbell = self.end.incoming().data();
+        let waiter = Waiter { doorbell, lane: self.end.lane(), spin: &self.spin, deadline };
+        match waiter.wait(ready, Some(&drain)) {
+            Ok(Outcome::Ready) => Ok(()),
+            Ok(Outcome::TimedOut) => Err(Missed::Nothing),
+            Ok(Outcome::HungUp) => {
+                self.end.note_peer_gone();
+                Ok(())
+            }
+            Err(violation) => Err(RecvError::Ended(self.end.violated(violation)).into()),
+        }
+    }
+
+    /// For one that does not wait: sees now and then whether the peer died, and keeps the promise of `AsFd`.
+    /// `Ok`: look again.
+    fn look_at_lane(&self, receiving: &mut Receiving) -> Result<(), Missed> {
+        let consumer = &receiving.consumer;
+        if self.polled.get() {
+            let drain = || self.end.lane().drain(consumer.sequence(), || self.end.wake_own_producer());
+            drain().map_err(|violation| RecvError::Ended(self.end.violated(violation)))?;
+            wait::arm(self.end.incoming().data(), FD);
+            if consumer.has_record() || self.peer_is_gone() {
+                return Ok(());
+            }
+        } else {
+            receiving.empty_looks += 1;
+            if !receiving.empty_looks.is_multiple_of(LOOKS) {
+                return Err(Missed::Nothing);
+            }
+            let now = Instant::now();
+            if receiving.lane_seen.is_some_and(|seen| now.duration_since(seen) < LANE_INTERVAL) {
+                return Err(Missed::Nothing);
+            }
+            receiving.lane_seen = Some(now);
+        }
+        if self.end.lane().hung_up() {
+            self.end.note_peer_gone();
+            return Ok(());
+        }
+        Err(Missed::Nothing)
+    }
+
+    #[inline]
+    fn peer_is_gone(&self) -> bool {
+        self.end.peer_has_closed() || self.end.state() != State::Open
+    }
+
+    /// The error for a port at its end.
+    #[cold]
+    fn ended(&self) -> RecvError {
+        match self.end.state() {
+            State::Closed => RecvError::PortClosed,
+            State::Detached => RecvError::Detached,
+            State::Open | State::PeerClosed | State::PeerDied | State::Violated => {
+                RecvError::Ended(self.end.note_peer_gone())
+            }
+        }
+    }
+
+    /// Makes ports and buffers of what a carrier record brought, and cuts its table off the copied payload.
+    #[cold]
+    fn unpack(&self, receiving: &mut Receiving, record: Record, payload: &mut Vec<u8>) -> Result<Things, RecvError> {
+        match take(&self.end, &receiving.consumer, record, payload) {
+            Ok((data_len, things)) => {
+                payload.truncate(data_len);
+                Ok(things)
+            }
+            Err(not_arrived) => {
+                // A message that can never arrive is consumed; on a shortage it stays for the next attempt.
+                if matches!(not_arrived, NotArrived::Bad { .. }) {
+                    self.release(receiving, record);
+                }
+                Err(not_arrived.into_error(&self.end, std::mem::take(payload)))
+            }
+        }
+    }
+
+    #[inline]
+    fn release(&self, receiving: &mut Receiving, record: Record) {
+        if receiving.consumer.release(record) {
+            self.end.wake_peer_producer();
+        }
+    }
+}
+
+/// A wait without a deadline ends with a message or an error.
+fn never_nothing(missed: Missed) -> RecvError {
+    match missed {
+        Missed::Failed(error) => error,
+        Missed::Nothing => RecvError::PortClosed,
+    }
+}
+
+/// A message in place, in the shared memory of the queue; see [`MessagePort::recv_ref`].
+///
+/// The peer can still write to these bytes if it breaks the protocol. So the safe ways to them are copies.
+pub struct MessageRef<'a> {
+    half: &'a RecvHalf,
+    receiving: RefMut<'a, Receiving>,
+    record: Record,
+    len: usize,
+    /// The ports on the transfer list, in its order.
+    pub ports: Vec<MessagePort>,
+    /// The buffers on the transfer list, in its order.
+    pub buffers: Vec<TransferBuffer>,
+}
+
+impl MessageRef<'_> {
+    /// Bytes of data.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if there is no data.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies data out, from `offset` on.
+    ///
+    /// # Errors
+    /// [`OutOfRange`](BufferError::OutOfRange): nothing was copied. [`Forked`](BufferError::Forked): in a child that
+    /// inherited the guard.
+    pub fn read_at(&self, offset: usize, into: &mut [u8]) -> Result<(), BufferError> {
+        if !self.half.end.home().is_here() {
+            return Err(BufferError::Forked);
+        }
+        if offset > self.len || into.len() > self.len - offset {
+            return Err(BufferError::OutOfRange { offset, len: into.len(), buffer_len: self.len });
+        }
+        self.receiving.consumer.read(self.record, offset, into);
+        Ok(())
+    }
+
+    /// A copy of all the data.
+    ///
+    /// # Errors
+    /// [`Forked`](BufferError::Forked).
+    pub fn to_vec(&self) -> Result<Vec<u8>, BufferError> {
+        let mut data = vec![0; self.len];
+        self.read_at(0, &mut data)?;
+        Ok(data)
+    }
+
+    /// The data in place. Empty in a child that inherited the guard by `fork`.
+    ///
+    /// # Safety
+    /// While the slice lives the peer does not write to a message that it has posted: it runs this library and keeps
+    /// to the protocol.
+    #[allow(unsafe_code)]
+    pub unsafe fn as_slice(&self) -> &[u8] {
+        if !self.half.end.home().is_here() {
+            return &[];
+        }
+        // SAFETY: the record is not released while the guard lives, and the peer does not write, says the caller.
+        unsafe { self.receiving.consumer.direction().slice(payload(self.record), self.len) }
+    }
+}
+
+impl Drop for MessageRef<'_> {
+    fn drop(&mut self) {
+        if !self.half.end.home().is_here() {
+            return;
+        }
+        self.half.release(&mut self.receiving, self.record);
+        if self.half.end.state() == State::Closed {
+            // Closed meanwhile: the rest of the queue was left to us.
+            discard(&self.half.end, &mut self.receiving.consumer);
+        }
+    }
+}
+
+impl fmt::Debug for MessageRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageRef").field("len", &self.len).finish_non_exhaustive()
+    }
+}

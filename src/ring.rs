@@ -1,0 +1,297 @@
+//! The ring: a lock-free queue of records with one producer and one consumer, in memory that both share.
+//!
+//! ```text
+//!        read cursor                      write cursor
+//!            v                                v
+//! | free ... | record | record | ... | record | 0 | free ... |
+//! ```
+//! Positions count bytes since the channel was made and never wrap; `position % capacity` is the place in the ring.
+//! A record is a header word and a payload padded to 8 bytes, in one piece; a pad fills the end of the ring when the
+//! next record does not fit there. The header is the commit word: zero until the record is complete. So a small
+//! message moves in one cache line, and there is one point before which it never existed and after which the
+//! consumer gets it.
+//!
+//! Both sides keep their cursors in private memory. The producer never publishes its own; the consumer publishes
+//! lazily. Whatever is read from shared memory is read once and checked before use: the peer may be hostile.
+
+use crate::direction::Direction;
+use crate::error::Violation;
+use crate::record::{HEADER, Header, Kind, max_payload, record_len};
+use crate::sync::{Ordering, store_and_fence};
+use crate::wait::AWAKE;
+
+/// The sending end of a direction.
+#[derive(Clone)]
+pub(crate) struct Producer {
+    direction: Direction,
+    /// Where the next record starts. The header there is zero.
+    write: u64,
+    /// The consumer's cursor as last seen: everything before it may be overwritten.
+    free_until: u64,
+    /// Number of the next record.
+    sequence: u64,
+}
+
+/// Room for one record, not yet visible to anyone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Slot {
+    start: u64,
+    room: usize,
+}
+
+/// Why there is no room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NoRoom {
+    Full,
+    Violation(Violation),
+}
+
+impl Producer {
+    pub(crate) fn new(direction: Direction, cursors: Cursors) -> Self {
+        Self { direction, write: cursors.position, free_until: cursors.other, sequence: cursors.sequence }
+    }
+
+    pub(crate) fn cursors(&self) -> Cursors {
+        Cursors { position: self.write, other: self.free_until, sequence: self.sequence }
+    }
+
+    /// Number of the record that will be committed next.
+    #[inline]
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The longest payload that a record can have here.
+    #[inline]
+    pub(crate) fn max_payload(&self) -> usize {
+        max_payload(self.direction.capacity() as usize)
+    }
+
+    /// Finds room for a payload of `len`, at most [`max_payload`](Self::max_payload), bytes.
+    #[inline]
+    pub(crate) fn reserve(&mut self, len: usize) -> Result<Slot, NoRoom> {
+        debug_assert!(len <= self.max_payload());
+        let record = record_len(len);
+        let end = self.direction.until_end(self.write);
+        let pad = if record > end { end } else { 0 };
+        // One header more than the record: the zero behind it, which says that nothing follows yet.
+        let upto = self.write + pad + record + HEADER as u64;
+        if upto - self.free_until > self.direction.capacity() {
+            self.refresh().map_err(NoRoom::Violation)?;
+            if upto - self.free_until > self.direction.capacity() {
+                return Err(NoRoom::Full);
+            }
+        }
+        Ok(Slot { start: self.write + pad, room: len })
+    }
+
+    /// Looks at the consumer's cursor. It only ever grows, and never past what has been written.
+    fn refresh(&mut self) -> Result<(), Violation> {
+        // Acquire, with the stores of the cursor in `Consumer`: its reads of what we overwrite next are over.
+        let seen = self.direction.read_cursor().load(Ordering::Acquire);
+        if !seen.is_multiple_of(8) || seen < self.free_until || seen > self.write {
+            return Err(Violation::BadCursor);
+        }
+        self.free_until = seen;
+        Ok(())
+    }
+
+    /// Copies payload into a reserved record.
+    #[inline]
+    pub(crate) fn write(&self, slot: Slot, offset: usize, from: &[u8]) {
+        assert!(offset <= slot.room && from.len() <= slot.room - offset, "outside the reserved record");
+        self.direction.write(slot.start + (HEADER + offset) as u64, from);
+    }
+
+    /// Makes the record visible, with the first `len` bytes of its payload, and puts a full fence behind it. A slot
+    /// that is not committed has left no trace.
+    #[inline]
+    pub(crate) fn commit(&mut self, slot: Slot, len: usize, kind: Kind, handles: u8) {
+        debug_assert!(len <= slot.room);
+        let sequence = self.sequence as u16;
+        let header = Header { kind, len: len as u32, handles, sequence }.encode();
+        let next = slot.start + record_len(len);
+        // Relaxed: published, like the payload, by the commit below.
+        self.direction.header(next).store(0, Ordering::Relaxed);
+        // The release in both commits pairs with the acquire in `Consumer::peek`.
+        if slot.start == self.write {
+            store_and_fence(self.direction.header(self.write), header);
+        } else {
+            let len = (slot.start - self.write - HEADER as u64) as u32;
+            let pad = Header { kind: Kind::Pad, len, handles: 0, sequence }.encode();
+            // Relaxed: the pad's commit publishes both.
+            self.direction.header(slot.start).store(header, Ordering::Relaxed);
+            store_and_fence(self.direction.header(self.write), pad);
+        }
+        self.write = next;
+        self.sequence += 1;
+    }
+}
+
+/// The receiving end of a direction.
+#[derive(Clone)]
+pub(crate) struct Consumer {
+    direction: Direction,
+    /// Where the next record starts.
+    read: u64,
+    /// The cursor as last published with a fence behind it; see `release`.
+    announced: u64,
+    /// Number of the next record.
+    sequence: u64,
+}
+
+/// A committed record, checked. Its payload stays in place until it is released.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    start: u64,
+    pub(crate) len: usize,
+    pub(crate) kind: Kind,
+    pub(crate) handles: usize,
+}
+
+impl Consumer {
+    pub(crate) fn new(direction: Direction, cursors: Cursors) -> Self {
+        Self { direction, read: cursors.position, announced: cursors.other, sequence: cursors.sequence }
+    }
+
+    pub(crate) fn cursors(&self) -> Cursors {
+        Cursors { position: self.read, other: self.announced, sequence: self.sequence }
+    }
+
+    pub(crate) fn direction(&self) -> &Direction {
+        &self.direction
+    }
+
+    /// Number of the record that comes next.
+    #[inline]
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// True if something has been committed at the cursor, whatever it is.
+    #[inline]
+    pub(crate) fn has_record(&self) -> bool {
+        self.direction.header(self.read).load(Ordering::Acquire) != 0
+    }
+
+    /// The next record, if one has been committed.
+    #[inline]
+    pub(crate) fn peek(&mut self) -> Result<Option<Record>, Violation> {
+        // Acquire, with the commit in `Producer::commit`: the payload is complete.
+        let word = self.direction.header(self.read).load(Ordering::Acquire);
+        if word == 0 {
+            return Ok(None);
+        }
+        let mut header = self.check(word)?;
+        if header.kind == Kind::Pad {
+            let rest = self.direction.until_end(self.read);
+            if rest == self.direction.capacity() || record_len(header.len as usize) != rest || header.handles != 0 {
+                return Err(Violation::BadPad);
+            }
+            self.read += rest;
+            // Relaxed: committed together with the pad.
+            header = self.check(self.direction.header(self.read).load(Ordering::Relaxed))?;
+            if header.kind == Kind::Pad {
+                return Err(Violation::BadPad);
+            }
+        }
+        let (len, handles) = (header.len as usize, usize::from(header.handles));
+        if len > max_payload(self.direction.capacity() as usize)
+            || record_len(len) > self.direction.until_end(self.read)
+        {
+            return Err(Violation::BadLength);
+        }
+        if handles > 0 && header.kind != Kind::Carrier {
+            return Err(Violation::BadHandles);
+        }
+        Ok(Some(Record { start: self.read, len, kind: header.kind, handles }))
+    }
+
+    #[inline]
+    fn check(&self, word: u64) -> Result<Header, Violation> {
+        let header = Header::decode(word)?;
+        if header.sequence == self.sequence as u16 { Ok(header) } else { Err(Violation::BadSequence) }
+    }
+
+    /// Copies payload out of a record that has not been released.
+    #[inline]
+    pub(crate) fn read(&self, record: Record, offset: usize, into: &mut [u8]) {
+        assert!(offset <= record.len && into.len() <= record.len - offset, "outside the record");
+        self.direction.read(payload(record) + offset as u64, into);
+    }
+
+    /// Copies the whole payload out, to the end of `into`.
+    #[inline]
+    pub(crate) fn read_to_vec(&self, record: Record, into: &mut Vec<u8>) {
+        self.direction.read_to_vec(payload(record), record.len, into);
+    }
+
+    /// Goes on to the next record. The memory of this one belongs to the producer again.
+    ///
+    /// Returns true if the producer sleeps and must be woken.
+    ///
+    /// The cursor is published lazily, since each time costs the producer a cache line later:
+    /// - when 1/8 of the ring has been read since the last announcement, with a fence before the look at the doorbell;
+    /// - when the producer is seen to sleep, so that it goes on at once;
+    /// - when nothing follows, so that a queue that was emptied is empty for the producer too.
+    ///
+    /// The first alone keeps a sleeping producer from being forgotten: it sleeps only after it rang for itself, put a
+    /// fence, and found no room for what the *last announced* cursor left free. If by now everything has been read,
+    /// less than 2/16 of the ring is unannounced, at most 14/16 is wanted (see [`max_payload`]), so it has room.
+    /// If not everything has been read, an announcement is still to come, and that one sees the doorbell.
+    #[inline]
+    pub(crate) fn release(&mut self, record: Record) -> bool {
+        self.read = record.start + record_len(record.len);
+        self.sequence += 1;
+        let direction = &self.direction;
+        // Relaxed: only a hint, whoever acts on it swaps the doorbell.
+        let producer_sleeps = direction.space().load(Ordering::Relaxed) != AWAKE;
+        if producer_sleeps || self.read - self.announced >= direction.capacity() / 8 {
+            self.announced = self.read;
+            // Release, with the acquire in `Producer::refresh`; fence, with the one in `wait::sleep`.
+            store_and_fence(direction.read_cursor(), self.read);
+            return direction.space().load(Ordering::SeqCst) != AWAKE;
+        }
+        if direction.header(self.read).load(Ordering::Relaxed) == 0 {
+            // Release, with the acquire in `Producer::refresh`.
+            direction.read_cursor().store(self.read, Ordering::Release);
+        }
+        false
+    }
+
+    /// Publishes the cursor now: the port is about to move, and its next holder starts from here.
+    pub(crate) fn announce(&mut self) {
+        self.announced = self.read;
+        store_and_fence(self.direction.read_cursor(), self.read);
+    }
+}
+
+/// The position of a record's payload.
+#[inline]
+pub(crate) fn payload(record: Record) -> u64 {
+    record.start + HEADER as u64
+}
+
+/// The private cursors of one end of a direction: all that must move when its port moves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Cursors {
+    /// Producer: where it writes next. Consumer: where it reads next.
+    pub(crate) position: u64,
+    /// Producer: the consumer's cursor as last seen. Consumer: its own as last announced.
+    pub(crate) other: u64,
+    /// Number of the next record.
+    pub(crate) sequence: u64,
+}
+
+impl Cursors {
+    pub(crate) const START: Self = Self { position: 0, other: 0, sequence: 0 };
+
+    /// True if an end of a ring of `capacity` bytes can stand here.
+    pub(crate) fn plausible(self, capacity: u64) -> bool {
+        self.position.is_multiple_of(8)
+            && self.other.is_multiple_of(8)
+            && self.other <= self.position
+            && self.position - self.other <= capacity
+            && self.position < u64::MAX / 2
+    }
+}

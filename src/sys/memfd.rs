@@ -1,0 +1,111 @@
+//! Sealed memory files: memfd_create(2), file seals of fcntl(2), and the checks on a file that came from elsewhere.
+
+use std::ffi::CStr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
+use nix::libc;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::stat::fstat;
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
+use nix::unistd::ftruncate;
+
+use super::{Errno, retry};
+
+/// Newer than the `nix` flags: no execution, and sealed so (Linux 6.3).
+const MFD_NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
+
+/// The size can never change again.
+pub(crate) const SEALED_SIZE: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW);
+/// No seal can be added any more either, so nobody can later forbid us to write.
+pub(crate) const SEALED: SealFlag = SEALED_SIZE.union(SealFlag::F_SEAL_SEAL);
+
+/// Which file a descriptor stands for, whatever its number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+/// Why a descriptor is not the sealed memory file it should be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum BadFile {
+    /// Not a memory file at all.
+    NotMemory,
+    /// Seals are missing: its owner could still change its size and make us fault.
+    Unsealed,
+    /// Not on tmpfs: a huge-page file can raise SIGBUS when the pool is empty.
+    NotTmpfs,
+    /// Its size is another one than was said.
+    WrongSize,
+}
+
+/// A new memory file of `len` bytes, all zero and sparse, whose size is sealed.
+pub(crate) fn create(name: &CStr, len: usize) -> Result<OwnedFd, Errno> {
+    let len = allowed_len(len)?;
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let file = match memfd_create(name, flags | MFD_NOEXEC_SEAL) {
+        Err(Errno::EINVAL) => memfd_create(name, flags)?, // before Linux 6.3
+        result => result?,
+    };
+    retry(|| ftruncate(&file, len))?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SEALED_SIZE))?;
+    Ok(file)
+}
+
+/// Forbids any further seal. Calling it again on a sealed file does nothing.
+pub(crate) fn seal(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    match fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SEAL)) {
+        Err(Errno::EPERM) => Ok(()), // sealed already
+        result => result.map(drop),
+    }
+}
+
+/// Allocates the memory of the whole file now, so that a shortage is an error here and not a signal later.
+pub(crate) fn allocate(file: BorrowedFd<'_>, len: usize) -> Result<(), Errno> {
+    /// A signal undoes the call that it interrupts; parts of this size get through even under many signals.
+    const PART: i64 = 1 << 20;
+    let len = allowed_len(len)?;
+    match fallocate(file, FallocateFlags::empty(), 0, len) {
+        Err(Errno::EINTR) => {}
+        result => return result,
+    }
+    let mut done = 0;
+    while done < len {
+        let part = PART.min(len - done);
+        retry(|| fallocate(file, FallocateFlags::empty(), done, part))?;
+        done += part;
+    }
+    Ok(())
+}
+
+/// Checks that `file` is a memory file, sealed as [`SEALED`] at least, and of exactly `len` bytes if given.
+/// Returns its length.
+pub(crate) fn check(file: BorrowedFd<'_>, len: Option<u64>) -> Result<Result<u64, BadFile>, Errno> {
+    let seals = match fcntl(file, FcntlArg::F_GET_SEALS) {
+        Err(Errno::EINVAL) => return Ok(Err(BadFile::NotMemory)),
+        result => SealFlag::from_bits_retain(result?),
+    };
+    if !seals.contains(SEALED) {
+        return Ok(Err(BadFile::Unsealed));
+    }
+    if fstatfs(file)?.filesystem_type() != TMPFS_MAGIC {
+        return Ok(Err(BadFile::NotTmpfs));
+    }
+    let actual = u64::try_from(fstat(file)?.st_size).unwrap_or(0);
+    Ok(if len.is_some_and(|len| len != actual) { Err(BadFile::WrongSize) } else { Ok(actual) })
+}
+
+/// The identity of the file behind a descriptor (fstat(2)).
+pub(crate) fn id(file: BorrowedFd<'_>) -> Result<FileId, Errno> {
+    let stat = fstat(file)?;
+    Ok(FileId { device: stat.st_dev, inode: stat.st_ino })
+}
+
+/// `len` as the kernel takes it, if the file size limit allows it: past RLIMIT_FSIZE the kernel would raise SIGXFSZ.
+fn allowed_len(len: usize) -> Result<i64, Errno> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE)?;
+    let wanted = i64::try_from(len).map_err(|_| Errno::EFBIG)?;
+    if len as u64 > limit { Err(Errno::EFBIG) } else { Ok(wanted) }
+}
