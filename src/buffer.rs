@@ -173,9 +173,7 @@ impl Memory {
     pub(crate) fn adopt(file: OwnedFd, len: u64) -> Result<Self, NotAdopted> {
         let bad = |bad: BadSegment| NotAdopted::Bad(bad);
         let file_len = len.checked_add(HEADER_LEN as u64).ok_or(bad(BadSegment::WrongSize))?;
-        memfd::check(file.as_fd(), Some(file_len))
-            .map_err(NotAdopted::Exhausted)?
-            .map_err(|file| bad(file.into()))?;
+        memfd::check(file.as_fd(), Some(file_len)).map_err(NotAdopted::Exhausted)?.map_err(|file| bad(file.into()))?;
         let mapped_len = usize::try_from(file_len).map_err(|_| bad(BadSegment::WrongSize))?;
         let mapping = Mapping::new(file.as_fd(), mapped(mapped_len)).map_err(|errno| match errno {
             Errno::EPERM | Errno::EACCES => bad(BadSegment::ReadOnly),

@@ -132,9 +132,9 @@ impl End {
         match self.state() {
             State::PeerClosed => Some(CloseReason::Closed),
             State::PeerDied => Some(CloseReason::PeerDied),
-            State::Violated => Some(CloseReason::ProtocolViolation(
-                self.violation.get().copied().unwrap_or(Violation::UnknownKind),
-            )),
+            State::Violated => {
+                Some(CloseReason::ProtocolViolation(self.violation.get().copied().unwrap_or(Violation::UnknownKind)))
+            }
             _ => None,
         }
     }

@@ -46,11 +46,7 @@ impl MessagePort {
     /// be gone; the queue is [`Full`](PostErrorKind::Full); the system has no resources. Nothing was taken then, and
     /// the list is in the error.
     #[inline]
-    pub fn post_message(
-        &self,
-        data: &[u8],
-        transfer: impl IntoIterator<Item = Transferable>,
-    ) -> Result<(), PostError> {
+    pub fn post_message(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<(), PostError> {
         self.sender.post_message(data, transfer)
     }
 
@@ -97,11 +93,7 @@ impl MessagePort {
 impl SendHalf {
     /// See [`MessagePort::post_message`].
     #[inline]
-    pub fn post_message(
-        &self,
-        data: &[u8],
-        transfer: impl IntoIterator<Item = Transferable>,
-    ) -> Result<(), PostError> {
+    pub fn post_message(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<(), PostError> {
         self.with_list(transfer, |list| self.post(data, list))
     }
 
@@ -289,7 +281,8 @@ impl SendHalf {
             0 => data_len,
             things => capsule::payload_len(data_len, things - buffers, buffers),
         };
-        let waiter = Waiter { doorbell: self.end.outgoing().space(), lane: self.end.lane(), spin: &self.spin, deadline };
+        let waiter =
+            Waiter { doorbell: self.end.outgoing().space(), lane: self.end.lane(), spin: &self.spin, deadline };
         let ready = || {
             let has_room = self.producer.borrow_mut().reserve(len) != Err(NoRoom::Full);
             has_room || self.end.state() != State::Open || !matches!(self.find_peer(), Ok(Peer::Receives))

@@ -1,6 +1,6 @@
 //! The header of a record: one word that commits it, and the checks a consumer makes on what it finds there.
 
-use crate::error::Violation;
+use crate::violation::Violation;
 
 /// Bytes of a header.
 pub(crate) const HEADER: usize = 8;

@@ -15,7 +15,7 @@
 //! lazily. Whatever is read from shared memory is read once and checked before use: the peer may be hostile.
 
 use crate::direction::Direction;
-use crate::error::Violation;
+use crate::violation::Violation;
 use crate::record::{HEADER, Header, Kind, max_payload, record_len};
 use crate::sync::{Ordering, store_and_fence};
 use crate::wait::AWAKE;

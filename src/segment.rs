@@ -7,9 +7,7 @@ use bytemuck::Zeroable;
 
 use crate::direction::Direction;
 use crate::error::BadSegment;
-use crate::layout::{
-    HEADER_LEN, MAX_CAPACITY, MIN_CAPACITY, SEGMENT_MAGIC, SegmentConstants, VERSION, segment_len,
-};
+use crate::layout::{HEADER_LEN, MAX_CAPACITY, MIN_CAPACITY, SEGMENT_MAGIC, SegmentConstants, VERSION, segment_len};
 use crate::sys::Errno;
 use crate::sys::mapping::Mapping;
 use crate::sys::memfd::{self, FileId};

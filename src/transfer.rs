@@ -10,8 +10,8 @@ use crate::end::{End, Parts, State};
 use crate::error::{PostErrorKind, RecvError, Violation, exhausted};
 use crate::lane::NotTaken;
 use crate::port::{MessagePort, PortGuard};
-use crate::ring::{Consumer, Record};
 use crate::record::Kind;
+use crate::ring::{Consumer, Record};
 use crate::sys::Errno;
 
 /// Something that a message can carry to its receiver, in a list that owns it.
@@ -74,7 +74,8 @@ impl<'a> Baggage<'a> {
     ///
     /// "Its own peer" is told by the identity of the segment, which a number in the segment could not prove.
     pub(crate) fn check(list: &[TransferRef<'a>], carrier: Option<&Arc<End>>) -> Result<Self, PostErrorKind> {
-        let ports = || list.iter().filter_map(|thing| if let TransferRef::Port(port) = thing { Some(*port) } else { None });
+        let ports =
+            || list.iter().filter_map(|thing| if let TransferRef::Port(port) = thing { Some(*port) } else { None });
         if let Some(carrier) = carrier {
             if ports().any(|port| Arc::ptr_eq(port.end(), carrier)) {
                 return Err(PostErrorKind::ContainsSelf);
@@ -176,7 +177,12 @@ impl<'a> Baggage<'a> {
 ///
 /// On a shortage the record and its descriptors stay where they are. If the contents are bad the descriptors are gone
 /// and the record is the caller's to release.
-pub(crate) fn take(end: &End, consumer: &Consumer, record: Record, payload: &[u8]) -> Result<(usize, Things), NotArrived> {
+pub(crate) fn take(
+    end: &End,
+    consumer: &Consumer,
+    record: Record,
+    payload: &[u8],
+) -> Result<(usize, Things), NotArrived> {
     let table = Table::parse(payload)?;
     if record.handles != table.handles() || record.handles > end.segment().max_handles() {
         return Err(NotArrived::Violation(Violation::BadHandles));
@@ -207,7 +213,10 @@ pub(crate) enum NotArrived {
     Violation(Violation),
     /// Still queued, for a later attempt.
     Exhausted(Errno),
-    Bad { reason: crate::error::BadTransfer, data_len: usize },
+    Bad {
+        reason: crate::error::BadTransfer,
+        data_len: usize,
+    },
 }
 
 impl From<Violation> for NotArrived {

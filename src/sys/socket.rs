@@ -7,8 +7,8 @@ use std::time::Duration;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, getsockname, getsockopt, sendmsg,
-    setsockopt, shutdown, socketpair, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, accept4, getsockname, getsockopt,
+    sendmsg, setsockopt, shutdown, socketpair, sockopt,
 };
 
 use super::{Errno, retry};
@@ -147,11 +147,19 @@ pub(crate) fn is_seqpacket(socket: BorrowedFd<'_>) -> bool {
     unix && matches!(getsockopt(&socket, sockopt::SockType), Ok(SockType::SeqPacket))
 }
 
+/// Takes the next connection of a listening socket.
+pub(crate) fn accept(listening: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let raw = retry(|| accept4(listening.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK))?;
+    // SAFETY: accept4 has just made this descriptor, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
 /// Makes the descriptor number of `socket` stand for `other` instead, so that we no longer hold the socket while
 /// borrowed copies of the number stay valid.
 pub(crate) fn replace(socket: &OwnedFd, other: BorrowedFd<'_>) {
     let (from, to) = (other.as_fd().as_raw_fd(), socket.as_raw_fd());
     // SAFETY: both numbers are open and `to` is owned by `socket`, which keeps owning the number. With both open
     // the call fails only for a moment (EBUSY, EINTR).
-    while unsafe { libc::dup3(from, to, libc::O_CLOEXEC) } < 0 && matches!(Errno::last(), Errno::EBUSY | Errno::EINTR) {}
+    while unsafe { libc::dup3(from, to, libc::O_CLOEXEC) } < 0 && matches!(Errno::last(), Errno::EBUSY | Errno::EINTR) {
+    }
 }

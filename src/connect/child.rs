@@ -1,0 +1,138 @@
+//! A child process that is started with an end of a pair.
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+use std::process::{Child, Command};
+
+use super::greeting::{self, BadGreeting};
+use crate::error::{BadTransfer, PostErrorKind};
+use crate::port::MessagePort;
+use crate::sys::process::{io_error, spawn_inheriting, take_inherited};
+use crate::sys::socket;
+use crate::transfer::TransferRef;
+
+/// The environment variable that tells a child the number of the inherited descriptor.
+const VARIABLE: &str = "MESSAGEPORT_PARENT";
+
+/// Starts `command` and gives it `port`, which it gets by calling [`parent_port`].
+///
+/// Keep the other end of the pair. If the child ends, however it does, that end sees it: `PeerDied`, or `Closed` if
+/// the child closed its port. No other child inherits anything.
+///
+/// ```no_run
+/// # use std::process::Command;
+/// # use messageport::{MessageChannel, spawn_with_port};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let MessageChannel { port1, port2 } = MessageChannel::new()?;
+/// let mut child = spawn_with_port(Command::new("worker").arg("--fast"), port2)?;
+/// port1.post_message(b"job 1", [])?;
+/// println!("{:?}", port1.recv()?.data);
+/// # child.wait()?;
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// The program could not be started, or the port is not one that can be transferred; the port is in the error.
+pub fn spawn_with_port(command: &mut Command, port: MessagePort) -> Result<Child, SpawnError> {
+    match spawn(command, &port) {
+        Ok(child) => Ok(child),
+        Err(kind) => Err(SpawnError { kind, port }),
+    }
+}
+
+/// The greeting waits in one socket of a pair, the child inherits the other. The kernel keeps the greeting's
+/// descriptors alive until the child takes them, and closes them if it never does.
+fn spawn(command: &mut Command, port: &MessagePort) -> Result<Child, SpawnErrorKind> {
+    let (ours, theirs) = socket::pair().map_err(|errno| SpawnErrorKind::Spawn(io_error(errno)))?;
+    let baggage = greeting::send(ours.as_fd(), &[], &[TransferRef::Port(port)]).map_err(SpawnErrorKind::Port)?;
+    let child = spawn_inheriting(command, VARIABLE, theirs.as_fd()).map_err(SpawnErrorKind::Spawn)?;
+    baggage.detach();
+    Ok(child)
+}
+
+/// The port that the parent process gave to this one with [`spawn_with_port`].
+///
+/// It can be taken once. Call it early in `main`: while the process has one thread, the environment entry is removed
+/// as well. Processes that this one starts do not inherit the descriptor in any case.
+///
+/// # Errors
+/// There is none or it was taken before ([`Missing`](ParentPortError::Missing)), or what was inherited is no port.
+pub fn parent_port() -> Result<MessagePort, ParentPortError> {
+    let socket = take_inherited(VARIABLE).ok_or(ParentPortError::Missing)?;
+    // The parent had sent the greeting before it started us, so it is there or never will be.
+    match greeting::receive(socket.as_fd()) {
+        Ok(message) => message.ports.into_iter().next().ok_or(ParentPortError::Malformed),
+        Err(BadGreeting::NotYet | BadGreeting::Silent | BadGreeting::Malformed) => Err(ParentPortError::Malformed),
+        Err(BadGreeting::Version(version)) => Err(ParentPortError::Version(version)),
+        Err(BadGreeting::Contents(bad)) => Err(ParentPortError::Contents(bad)),
+        Err(BadGreeting::Exhausted(errno)) => Err(ParentPortError::System(io_error(errno))),
+    }
+}
+
+/// [`spawn_with_port`] failed: why, and the port back.
+#[derive(Debug)]
+pub struct SpawnError {
+    /// Why.
+    pub kind: SpawnErrorKind,
+    /// The port, as it was.
+    pub port: MessagePort,
+}
+
+/// Why a child was not started.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SpawnErrorKind {
+    /// The system would not start the program.
+    Spawn(io::Error),
+    /// The port cannot be transferred. No child was started.
+    Port(PostErrorKind),
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            SpawnErrorKind::Spawn(error) => write!(f, "cannot start the child process: {error}"),
+            SpawnErrorKind::Port(error) => write!(f, "cannot give the port to the child process: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SpawnError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.kind {
+            SpawnErrorKind::Spawn(error) => Some(error),
+            SpawnErrorKind::Port(error) => Some(error),
+        }
+    }
+}
+
+/// [`parent_port`] found no port.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ParentPortError {
+    /// The parent gave none, or it was taken before.
+    Missing,
+    /// What was inherited is no greeting.
+    Malformed,
+    /// The parent speaks another version of the format.
+    Version(u32),
+    /// The port that came does not pass the checks.
+    Contents(BadTransfer),
+    /// The system has no memory, descriptors or the like to give.
+    System(io::Error),
+}
+
+impl fmt::Display for ParentPortError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("the parent process gave no port, or it was taken before"),
+            Self::Malformed => f.write_str("what was inherited from the parent process is no port"),
+            Self::Version(version) => write!(f, "the parent process speaks format version {version}"),
+            Self::Contents(bad) => write!(f, "the port from the parent process is unusable: {bad}"),
+            Self::System(error) => write!(f, "cannot take over the port: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ParentPortError {}

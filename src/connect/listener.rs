@@ -1,0 +1,552 @@
+//! Meeting by name: a listener on a Unix socket, and clients that send it an end of a pair with a greeting.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, UnixCredentials, bind, connect as connect_socket, getsockopt,
+    listen, socket, sockopt,
+};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::geteuid;
+
+use super::greeting::{self, BadGreeting};
+use super::names::{NameError, path_of};
+use crate::channel::{ChannelOptions, MessageChannel};
+use crate::error::{ChannelError, PostErrorKind};
+use crate::message::Message;
+use crate::port::MessagePort;
+use crate::sys::Errno;
+use crate::sys::process::io_error;
+use crate::sys::socket as lane_socket;
+use crate::transfer::TransferRef;
+
+/// Clients that have connected and said nothing yet; with more, the one that waits longest is dropped.
+const MAX_SILENT: usize = 64;
+/// The listening socket's key in the epoll set; clients have their descriptor numbers.
+const LISTENING: u64 = u64::MAX;
+
+/// Accepts ports from processes that [`connect`] to a name.
+///
+/// A name without a slash is a socket in `$XDG_RUNTIME_DIR/messageport`, or where that is not set in a directory for
+/// this user alone under the directory for temporary files; with a slash it is the path of the socket. The socket is
+/// open to this user only. A lock file beside it tells whether a listener lives: a socket left behind by one that was
+/// killed is replaced. Dropping the listener removes both.
+///
+/// ```no_run
+/// # use messageport::Listener;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let listener = Listener::bind("my-service")?;
+/// loop {
+///     let client = listener.accept()?;
+///     std::thread::spawn(move || {
+///         client.port.post_message(&client.greeting.data, [])
+///     });
+/// }
+/// # }
+/// ```
+///
+/// It can be waited on with `poll` by its descriptor: readable means that [`accept_timeout`](Self::accept_timeout) with
+/// a time of zero has something to do.
+pub struct Listener {
+    socket: OwnedFd,
+    events: Epoll,
+    silent: RefCell<Vec<Silent>>,
+    refused: Cell<u64>,
+    path: PathBuf,
+    options: ListenOptions,
+    lock: Lock,
+}
+
+/// A client that has not sent its greeting yet.
+struct Silent {
+    socket: OwnedFd,
+    uid: u32,
+    pid: i32,
+    deadline: Instant,
+}
+
+/// What [`Listener::accept`] returns: a client's port.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The end of a pair that the client sent us.
+    pub port: MessagePort,
+    /// What came with it: data, and any further ports and buffers.
+    pub greeting: Message,
+    /// The user that the client's process ran as when it connected.
+    pub uid: u32,
+    /// The process that connected. It may have ended, and the number may be used again.
+    pub pid: i32,
+}
+
+/// How to make a [`Listener`].
+#[derive(Clone, Debug)]
+pub struct ListenOptions {
+    greeting_timeout: Duration,
+    any_uid: bool,
+}
+
+impl ListenOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self { greeting_timeout: Duration::from_secs(2), any_uid: false }
+    }
+
+    /// How long a client may take to send its greeting: 2 s by default. It holds nobody up.
+    pub fn greeting_timeout(mut self, timeout: Duration) -> Self {
+        self.greeting_timeout = timeout;
+        self
+    }
+
+    /// Accept clients of every user; by default they must run as this one. The socket must then be somewhere that they
+    /// can reach, with rights that you set.
+    pub fn any_uid(mut self, any: bool) -> Self {
+        self.any_uid = any;
+        self
+    }
+
+    /// Starts listening on `name`.
+    ///
+    /// # Errors
+    /// The name cannot be used or is in use, or the system refuses.
+    pub fn bind(&self, name: &str) -> Result<Listener, ListenError> {
+        let path = path_of(name).map_err(ListenError::Name)?;
+        let lock = Lock::take(&path)?;
+        let system = |errno| ListenError::System(path.clone(), io_error(errno));
+        let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags(), None).map_err(system)?;
+        // We hold the lock, so a socket that is there was left behind. Anything else is not ours to remove.
+        match fs::symlink_metadata(&path) {
+            Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
+                fs::remove_file(&path).map_err(|error| ListenError::System(path.clone(), error))?;
+            }
+            Ok(_) => return Err(ListenError::NotASocket(path)),
+            Err(_) => {}
+        }
+        // The rights of the socket file are those of the socket when it is bound.
+        fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR).map_err(system)?;
+        let address = UnixAddr::new(&path).map_err(system)?;
+        bind(socket.as_raw_fd(), &address).map_err(system)?;
+        listen(&socket, Backlog::MAXCONN).map_err(system)?;
+        let events = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(system)?;
+        events.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, LISTENING)).map_err(system)?;
+        let options = self.clone();
+        Ok(Listener { socket, events, silent: RefCell::default(), refused: Cell::new(0), path, options, lock })
+    }
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Listener {
+    /// Starts listening on `name` with the default options.
+    ///
+    /// # Errors
+    /// The name cannot be used or is in use, or the system refuses.
+    pub fn bind(name: &str) -> Result<Self, ListenError> {
+        ListenOptions::new().bind(name)
+    }
+
+    /// The path of the socket.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Clients turned away so far: silent for too long, of another user or version, or with a malformed greeting.
+    pub fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+
+    /// Waits for the next client.
+    ///
+    /// # Errors
+    /// [`AcceptError::System`] only. Clients that misbehave are turned away and counted, and are no error here.
+    pub fn accept(&self) -> Result<Incoming, AcceptError> {
+        self.accept_until(None)
+    }
+
+    /// Waits for the next client, at most for `timeout`; zero only looks.
+    ///
+    /// # Errors
+    /// [`AcceptError::TimedOut`], or as for [`accept`](Self::accept).
+    pub fn accept_timeout(&self, timeout: Duration) -> Result<Incoming, AcceptError> {
+        self.accept_until(Instant::now().checked_add(timeout))
+    }
+
+    fn accept_until(&self, deadline: Option<Instant>) -> Result<Incoming, AcceptError> {
+        loop {
+            let mut events = [EpollEvent::empty(); 16];
+            let now = Instant::now();
+            self.drop_late(now);
+            let until = self.silent.borrow().iter().map(|client| client.deadline).chain(deadline).min();
+            let timeout = until.map_or(EpollTimeout::NONE, |until| {
+                let millis = until.saturating_duration_since(now).as_nanos().div_ceil(1_000_000);
+                EpollTimeout::try_from(millis.min(i32::MAX as u128) as i32).unwrap_or(EpollTimeout::MAX)
+            });
+            let count = match self.events.wait(&mut events, timeout) {
+                Err(Errno::EINTR) => 0,
+                result => result.map_err(|errno| AcceptError::System(io_error(errno)))?,
+            };
+            // Greetings before new connections: a flood of those must not starve who has already spoken.
+            for event in events[..count].iter().filter(|event| event.data() != LISTENING) {
+                if let Some(incoming) = self.hear(event.data())? {
+                    return Ok(incoming);
+                }
+            }
+            if events[..count].iter().any(|event| event.data() == LISTENING)
+                && let Some(incoming) = self.admit()?
+            {
+                return Ok(incoming);
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(AcceptError::TimedOut);
+            }
+        }
+    }
+
+    /// Takes one connection off the queue, and its greeting if it is there already.
+    fn admit(&self) -> Result<Option<Incoming>, AcceptError> {
+        let client = match lane_socket::accept(self.socket.as_fd()) {
+            Ok(client) => client,
+            Err(Errno::EAGAIN | Errno::ECONNABORTED) => return Ok(None),
+            Err(errno) => return Err(AcceptError::System(io_error(errno))),
+        };
+        let (uid, pid) = match credentials(&client) {
+            Ok((uid, pid)) if self.options.any_uid || uid == geteuid().as_raw() => (uid, pid),
+            _ => {
+                self.refuse(&client);
+                return Ok(None);
+            }
+        };
+        let mut silent = self.silent.borrow_mut();
+        if silent.len() >= MAX_SILENT {
+            let oldest = silent.remove(0);
+            self.refuse(&oldest.socket);
+        }
+        let key = client.as_raw_fd() as u64;
+        self.events
+            .add(&client, EpollEvent::new(EpollFlags::EPOLLIN, key))
+            .map_err(|errno| AcceptError::System(io_error(errno)))?;
+        let deadline = Instant::now() + self.options.greeting_timeout;
+        silent.push(Silent { socket: client, uid, pid, deadline });
+        drop(silent);
+        self.hear(key)
+    }
+
+    /// Reads the greeting of a client that has said something.
+    fn hear(&self, key: u64) -> Result<Option<Incoming>, AcceptError> {
+        let mut silent = self.silent.borrow_mut();
+        let Some(index) = silent.iter().position(|client| client.socket.as_raw_fd() as u64 == key) else {
+            return Ok(None);
+        };
+        let result = greeting::receive(silent[index].socket.as_fd());
+        if matches!(result, Err(BadGreeting::NotYet)) {
+            return Ok(None);
+        }
+        let Silent { socket, uid, pid, .. } = silent.remove(index); // closing it removes it from the epoll set
+        match result {
+            Ok(mut greeting) if !greeting.ports.is_empty() => {
+                greeting::answer(socket.as_fd(), true);
+                let port = greeting.ports.remove(0);
+                Ok(Some(Incoming { port, greeting, uid, pid }))
+            }
+            Err(BadGreeting::Exhausted(errno)) => {
+                self.refuse(&socket);
+                Err(AcceptError::System(io_error(errno)))
+            }
+            _ => {
+                self.refuse(&socket);
+                Ok(None)
+            }
+        }
+    }
+
+    fn drop_late(&self, now: Instant) {
+        self.silent.borrow_mut().retain(|client| {
+            let in_time = client.deadline > now;
+            if !in_time {
+                self.refuse(&client.socket);
+            }
+            in_time
+        });
+    }
+
+    fn refuse(&self, client: &OwnedFd) {
+        greeting::answer(client.as_fd(), false);
+        self.refused.set(self.refused.get() + 1);
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.0.as_fd()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Under the lock, so that it cannot be a successor's; and not in a forked child.
+        if self.lock.owner == std::process::id() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// The lock file beside a socket, held by a living listener (flock(2)).
+struct Lock {
+    _file: Flock<File>,
+    path: PathBuf,
+    owner: u32,
+}
+
+impl Lock {
+    fn take(socket: &Path) -> Result<Self, ListenError> {
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let system = |error| ListenError::System(path.clone(), error);
+        loop {
+            let file = open_private(&path).map_err(system)?;
+            let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+                Errno::EWOULDBLOCK => ListenError::InUse(socket.to_owned()),
+                errno => system(io_error(errno)),
+            })?;
+            // A listener that ended between our open and our lock has removed the file that we locked.
+            let ours = file.metadata().map_err(system)?;
+            if fs::metadata(&path).is_ok_and(|found| (found.dev(), found.ino()) == (ours.dev(), ours.ino())) {
+                return Ok(Self { _file: file, path, owner: std::process::id() });
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if self.owner == std::process::id() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn open_private(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Sends one end of a new pair to the listener on `name`, with a greeting, and returns the other end.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let port = messageport::connect("my-service", b"hello")?;
+/// println!("{:?}", port.recv()?.data);
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// Nobody listens on the name, the listener refuses, speaks another version or does not answer in time (5 s), or the
+/// system has no resources.
+pub fn connect(name: &str, greeting: &[u8]) -> Result<MessagePort, ConnectError> {
+    ConnectOptions::new().connect(name, greeting)
+}
+
+/// How to [`connect`].
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    timeout: Duration,
+    any_uid: bool,
+    channel: ChannelOptions,
+}
+
+impl ConnectOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self { timeout: Duration::from_secs(5), any_uid: false, channel: ChannelOptions::new() }
+    }
+
+    /// How long the listener may take to accept: 5 s by default.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Connect to a listener of any user; by default it must run as this one.
+    pub fn any_uid(mut self, any: bool) -> Self {
+        self.any_uid = any;
+        self
+    }
+
+    /// Options of the pair that is made.
+    pub fn channel(mut self, options: ChannelOptions) -> Self {
+        self.channel = options;
+        self
+    }
+
+    /// Sends one end of a new pair to the listener on `name`; see [`connect`].
+    ///
+    /// # Errors
+    /// As for [`connect`].
+    pub fn connect(&self, name: &str, greeting: &[u8]) -> Result<MessagePort, ConnectError> {
+        let deadline = Instant::now() + self.timeout;
+        let path = path_of(name).map_err(ConnectError::Name)?;
+        let system = |errno| ConnectError::System(io_error(errno));
+        let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags(), None).map_err(system)?;
+        let address = UnixAddr::new(&path).map_err(system)?;
+        // EAGAIN: the listener's queue of connections is full.
+        while let Err(errno) = connect_socket(socket.as_raw_fd(), &address) {
+            match errno {
+                Errno::EAGAIN if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+                Errno::EAGAIN => return Err(ConnectError::TimedOut),
+                Errno::EINTR => {}
+                Errno::ENOENT | Errno::ECONNREFUSED => return Err(ConnectError::NobodyListens(path)),
+                errno => return Err(system(errno)),
+            }
+        }
+        let (uid, _) = credentials(&socket).map_err(system)?;
+        if !self.any_uid && uid != geteuid().as_raw() {
+            return Err(ConnectError::WrongUser(uid));
+        }
+        let MessageChannel { port1, port2 } =
+            MessageChannel::with_options(&self.channel).map_err(ConnectError::Channel)?;
+        greeting::send(socket.as_fd(), greeting, &[TransferRef::Port(&port2)])
+            .map_err(ConnectError::Greeting)?
+            .detach();
+        loop {
+            match greeting::read_answer(socket.as_fd()) {
+                Ok(Some((true, _))) => return Ok(port1),
+                Ok(Some((false, version))) if version != crate::layout::VERSION => {
+                    return Err(ConnectError::Version(version));
+                }
+                Ok(_) | Err(Errno::ECONNRESET | Errno::EPIPE) => return Err(ConnectError::Refused),
+                Err(Errno::EAGAIN) => {}
+                Err(errno) => return Err(system(errno)),
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ConnectError::TimedOut);
+            }
+            lane_socket::wait(socket.as_fd(), false, left).map_err(system)?;
+        }
+    }
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn flags() -> SockFlag {
+    SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK
+}
+
+/// User and process at the other end (`SO_PEERCRED` of unix(7)), as of the time it connected or began to listen.
+fn credentials(socket: &OwnedFd) -> Result<(u32, i32), Errno> {
+    let credentials: UnixCredentials = getsockopt(socket, sockopt::PeerCredentials)?;
+    Ok((credentials.uid(), credentials.pid()))
+}
+
+/// [`Listener::bind`] failed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// The name cannot be used.
+    Name(NameError),
+    /// Another listener lives on this path.
+    InUse(PathBuf),
+    /// There is something at the path that is no socket.
+    NotASocket(PathBuf),
+    /// The system refuses.
+    System(PathBuf, io::Error),
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(error) => error.fmt(f),
+            Self::InUse(path) => write!(f, "{}: another listener uses this name", path.display()),
+            Self::NotASocket(path) => write!(f, "{}: is there and is no socket", path.display()),
+            Self::System(path, error) => write!(f, "{}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for ListenError {}
+
+/// [`Listener::accept`] failed. The listener goes on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AcceptError {
+    /// No client came in time.
+    TimedOut,
+    /// The system has no memory, descriptors or the like to give.
+    System(io::Error),
+}
+
+impl fmt::Display for AcceptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut => f.write_str("timed out waiting for a client"),
+            Self::System(error) => write!(f, "cannot accept: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for AcceptError {}
+
+/// [`connect`] failed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The name cannot be used.
+    Name(NameError),
+    /// There is no socket of that name, or its listener is gone.
+    NobodyListens(PathBuf),
+    /// The listener runs as another user.
+    WrongUser(u32),
+    /// The listener turned us away.
+    Refused,
+    /// The listener speaks another version of the format.
+    Version(u32),
+    /// The listener did not answer in time.
+    TimedOut,
+    /// The pair could not be made.
+    Channel(ChannelError),
+    /// The greeting could not be sent; longer than 32 KiB for example.
+    Greeting(PostErrorKind),
+    /// The system refuses.
+    System(io::Error),
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(error) => error.fmt(f),
+            Self::NobodyListens(path) => write!(f, "{}: nobody listens there", path.display()),
+            Self::WrongUser(uid) => write!(f, "the listener runs as another user ({uid})"),
+            Self::Refused => f.write_str("the listener refused the connection"),
+            Self::Version(version) => write!(f, "the listener speaks format version {version}"),
+            Self::TimedOut => f.write_str("the listener did not answer in time"),
+            Self::Channel(error) => error.fmt(f),
+            Self::Greeting(error) => write!(f, "cannot send the greeting: {error}"),
+            Self::System(error) => write!(f, "cannot connect: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}

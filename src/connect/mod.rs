@@ -1,0 +1,15 @@
+//! Meeting: how two processes come to hold the two ends of one pair.
+//!
+//! [`spawn_with_port`] gives an end to a child process, [`Listener`] and [`connect`] find each other by name. Either way
+//! the one who starts makes the pair and sends one end in a *greeting*, as a page sends a port to its iframe.
+
+mod child;
+mod greeting;
+mod listener;
+mod names;
+
+pub use child::{ParentPortError, SpawnError, SpawnErrorKind, parent_port, spawn_with_port};
+pub use listener::{
+    AcceptError, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, connect,
+};
+pub use names::NameError;
