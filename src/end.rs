@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::direction::Direction;
+use crate::doorbell;
 use crate::error::{CloseReason, Violation};
 use crate::lane::{Doorbell, Lane};
 use crate::ring::{Consumer, Producer};
 use crate::segment::Segment;
 use crate::sys::fork::Home;
-use crate::wait;
 
 /// Which end of the channel: A produces in direction 0 and consumes from direction 1, B the other way round.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -179,8 +179,8 @@ impl End {
         self.wake_peer_consumer();
         self.wake_peer_producer();
         // ... and our own.
-        wait::ring(self.incoming.data(), || true);
-        wait::ring(self.outgoing.space(), || true);
+        doorbell::ring(self.incoming.data(), || true);
+        doorbell::ring(self.outgoing.space(), || true);
         // Wakes whoever sleeps on either end of the lane. What is queued on it can still be read.
         self.lane.hang_up();
     }
@@ -226,17 +226,17 @@ impl End {
     /// Wakes the peer if it sleeps waiting for messages. The caller has committed with a full fence.
     #[inline]
     pub(crate) fn wake_peer_consumer(&self) {
-        wait::ring_if_asleep(self.outgoing.data(), || self.lane.wake(Doorbell::Data));
+        doorbell::ring_if_asleep(self.outgoing.data(), || self.lane.wake(Doorbell::Data));
     }
 
     /// Wakes the peer if it sleeps waiting for space. The caller has announced with a full fence.
     pub(crate) fn wake_peer_producer(&self) {
-        wait::ring_if_asleep(self.incoming.space(), || self.lane.wake(Doorbell::Space));
+        doorbell::ring_if_asleep(self.incoming.space(), || self.lane.wake(Doorbell::Space));
     }
 
     /// Wakes our own sending half: a wake-up for it came over the lane.
     pub(crate) fn wake_own_producer(&self) {
-        wait::ring(self.outgoing.space(), || true);
+        doorbell::ring(self.outgoing.space(), || true);
     }
 
     pub(crate) fn outgoing(&self) -> &Direction {

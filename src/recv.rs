@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::buffer::TransferBuffer;
 use crate::capsule::Things;
+use crate::doorbell::{self, FD};
 use crate::end::State;
 use crate::error::{BufferError, RecvError, RecvTimeoutError, TryRecvError};
 use crate::message::Message;
@@ -13,7 +14,7 @@ use crate::port::{MessagePort, RecvHalf};
 use crate::record::Kind;
 use crate::ring::{Consumer, Record, payload};
 use crate::transfer::{NotArrived, discard, take};
-use crate::wait::{self, FD, Outcome, Waiter};
+use crate::wait::{Outcome, Waiter};
 
 /// Empty looks between two readings of the clock, for one that only ever looks.
 const LOOKS: u32 = 16;
@@ -289,7 +290,7 @@ impl RecvHalf {
         if self.polled.get() {
             let drain = || self.end.lane().drain(consumer.sequence(), || self.end.wake_own_producer());
             drain().map_err(|violation| RecvError::Ended(self.end.violated(violation)))?;
-            wait::arm(self.end.incoming().data(), FD);
+            doorbell::arm(self.end.incoming().data(), FD);
             if consumer.has_record() || self.peer_is_gone() {
                 return Ok(());
             }

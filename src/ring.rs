@@ -15,10 +15,10 @@
 //! lazily. Whatever is read from shared memory is read once and checked before use: the peer may be hostile.
 
 use crate::direction::Direction;
-use crate::violation::Violation;
+use crate::doorbell::AWAKE;
 use crate::record::{HEADER, Header, Kind, max_payload, record_len};
 use crate::sync::{Ordering, store_and_fence};
-use crate::wait::AWAKE;
+use crate::violation::Violation;
 
 /// The sending end of a direction.
 #[derive(Clone)]
@@ -248,7 +248,7 @@ impl Consumer {
         let producer_sleeps = direction.space().load(Ordering::Relaxed) != AWAKE;
         if producer_sleeps || self.read - self.announced >= direction.capacity() / 8 {
             self.announced = self.read;
-            // Release, with the acquire in `Producer::refresh`; fence, with the one in `wait::sleep`.
+            // Release, with the acquire in `Producer::refresh`; fence, with the one in `doorbell::arm`.
             store_and_fence(direction.read_cursor(), self.read);
             return direction.space().load(Ordering::SeqCst) != AWAKE;
         }
