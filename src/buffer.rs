@@ -153,7 +153,7 @@ impl Memory {
         let file_len = HEADER_LEN.checked_add(len).ok_or(Errno::EFBIG)?;
         let file = memfd::create(c"messageport-buffer", file_len)?;
         memfd::allocate(file.as_fd(), file_len)?;
-        let mapping = Mapping::new(file.as_fd(), mapped(file_len))?;
+        let mapping = Mapping::new(file.as_fd(), file_len)?;
         mapping.advise_huge();
         let mut constants = BufferConstants::zeroed();
         constants.magic = BUFFER_MAGIC;
@@ -175,7 +175,7 @@ impl Memory {
         let file_len = len.checked_add(HEADER_LEN as u64).ok_or(bad(BadSegment::WrongSize))?;
         memfd::check(file.as_fd(), Some(file_len)).map_err(NotAdopted::Exhausted)?.map_err(|file| bad(file.into()))?;
         let mapped_len = usize::try_from(file_len).map_err(|_| bad(BadSegment::WrongSize))?;
-        let mapping = Mapping::new(file.as_fd(), mapped(mapped_len)).map_err(|errno| match errno {
+        let mapping = Mapping::new(file.as_fd(), mapped_len).map_err(|errno| match errno {
             Errno::EPERM | Errno::EACCES => bad(BadSegment::ReadOnly),
             errno => NotAdopted::Exhausted(errno),
         })?;
@@ -198,9 +198,4 @@ impl Memory {
     pub(crate) fn is_here(&self) -> bool {
         self.mapping.home().is_here()
     }
-}
-
-/// Bytes to map for a file of `len`: whole words. The rest of a file's last page is zero-filled memory.
-fn mapped(len: usize) -> usize {
-    len.next_multiple_of(8)
 }

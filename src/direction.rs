@@ -1,30 +1,44 @@
 //! One direction of a channel as ring and wait see it: words and bytes at positions, no addresses.
+//!
+//! A position counts bytes since the channel was made; its place in the ring is found by masking, so that no position,
+//! wherever it comes from, leads outside. That is checked once, when the direction is made, and not at each access.
+#![allow(unsafe_code)]
 
+use std::mem::offset_of;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::layout::{self, DirectionLines};
 use crate::sync::{AtomicU32, AtomicU64};
-use crate::sys::mapping::Mapping;
+use crate::sys::mapping::{Mapping, copy_in, copy_out};
 
 /// The shared memory of one direction. Clones are views on the same memory.
 #[derive(Clone)]
 pub(crate) struct Direction {
-    mapping: Arc<Mapping>,
-    lines: usize,
-    ring: usize,
+    /// `DirectionLines`, aligned to a line.
+    lines: NonNull<u8>,
+    /// `mask + 1` bytes, aligned to a page.
+    ring: NonNull<u8>,
     /// Capacity - 1; the capacity is a power of two.
     mask: u64,
+    /// Keeps the memory mapped.
+    _mapping: Arc<Mapping>,
 }
+
+// SAFETY: the pointers lead into memory that `_mapping` keeps in place; it is accessed by atomics and by copies only.
+unsafe impl Send for Direction {}
+// SAFETY: as above.
+unsafe impl Sync for Direction {}
 
 impl Direction {
     /// Direction `index` of a mapped segment with rings of `capacity` bytes.
     pub(crate) fn new(mapping: Arc<Mapping>, index: usize, capacity: usize) -> Self {
-        debug_assert!(capacity.is_power_of_two());
+        assert!(capacity.is_power_of_two() && capacity >= layout::MIN_CAPACITY);
         Self {
-            mapping,
-            lines: layout::direction_lines(index),
-            ring: layout::ring(index, capacity),
+            lines: mapping.at(layout::direction_lines(index), size_of::<DirectionLines>()),
+            ring: mapping.at(layout::ring(index, capacity), capacity),
             mask: capacity as u64 - 1,
+            _mapping: mapping,
         }
     }
 
@@ -42,71 +56,97 @@ impl Direction {
     /// The word at `position`, a multiple of 8: a record's header.
     #[inline]
     pub(crate) fn header(&self, position: u64) -> &AtomicU64 {
-        self.mapping.u64(self.offset(position))
+        let offset = position & self.mask & !7;
+        // SAFETY: a multiple of 8 below the capacity, so a whole word inside the ring.
+        let word = unsafe { self.ring.add(offset as usize) };
+        // SAFETY: aligned, mapped as long as `self`, and only ever accessed atomically or by copies.
+        unsafe { AtomicU64::from_ptr(word.as_ptr().cast()) }
     }
 
-    /// Copies payload in. Record payloads start at multiples of 8 and never wrap.
+    /// Copies payload in. A payload never wraps.
     #[inline]
     pub(crate) fn write(&self, position: u64, from: &[u8]) {
-        if position.is_multiple_of(8) {
-            self.mapping.write_record(self.offset(position), from);
-        } else {
-            self.mapping.write(self.offset(position), from);
-        }
+        let to = self.bytes(position, from.len());
+        // SAFETY: `bytes` checked the destination; `from` is private and of the same length.
+        unsafe { copy_in(from.as_ptr(), to.as_ptr(), from.len()) };
     }
 
     /// Copies payload out.
     #[inline]
     pub(crate) fn read(&self, position: u64, into: &mut [u8]) {
-        self.mapping.read(self.offset(position), into);
+        let from = self.bytes(position, into.len());
+        // SAFETY: `bytes` checked the source; `into` is private and of the same length.
+        unsafe { copy_out(from.as_ptr(), into.as_mut_ptr(), into.len()) };
     }
 
     /// Copies payload out to the end of `into`.
     #[inline]
     pub(crate) fn read_to_vec(&self, position: u64, len: usize, into: &mut Vec<u8>) {
-        self.mapping.read_to_vec(self.offset(position), len, into);
+        let from = self.bytes(position, len);
+        into.reserve(len);
+        let to = into.spare_capacity_mut().as_mut_ptr().cast();
+        // SAFETY: `bytes` checked the source; `reserve` made room for `len` private bytes.
+        unsafe { copy_out(from.as_ptr(), to, len) };
+        // SAFETY: the `len` bytes behind the old length have just been written.
+        unsafe { into.set_len(into.len() + len) };
     }
 
     /// The payload in place.
     ///
     /// # Safety
     /// Nobody writes to it while the slice lives: the record has not been released, and the peer keeps to the protocol.
-    #[allow(unsafe_code)]
     pub(crate) unsafe fn slice(&self, position: u64, len: usize) -> &[u8] {
-        // SAFETY: the caller's promise.
-        unsafe { self.mapping.slice(self.offset(position), len) }
+        let start = self.bytes(position, len);
+        // SAFETY: `bytes` checked the bounds; the absence of writers is the caller's promise.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), len) }
     }
 
     #[inline]
     pub(crate) fn read_cursor(&self) -> &AtomicU64 {
-        self.mapping.u64(self.lines + std::mem::offset_of!(DirectionLines, read_cursor))
+        // The first word of the lines.
+        const { assert!(offset_of!(DirectionLines, read_cursor) == 0) };
+        // SAFETY: aligned, mapped as long as `self`, and only ever accessed atomically.
+        unsafe { AtomicU64::from_ptr(self.lines.as_ptr().cast()) }
     }
 
     /// The doorbell of the consumer.
     #[inline]
     pub(crate) fn data(&self) -> &AtomicU32 {
-        self.mapping.u32(self.lines + std::mem::offset_of!(DirectionLines, data))
+        self.word(offset_of!(DirectionLines, data))
     }
 
     /// The doorbell of the producer.
     #[inline]
     pub(crate) fn space(&self) -> &AtomicU32 {
-        self.mapping.u32(self.lines + std::mem::offset_of!(DirectionLines, space))
+        self.word(offset_of!(DirectionLines, space))
     }
 
     /// On the line of `data`, which a producer looks at after every post anyway.
     #[inline]
     pub(crate) fn consumer_state(&self) -> &AtomicU32 {
-        self.mapping.u32(self.lines + std::mem::offset_of!(DirectionLines, consumer_state))
+        self.word(offset_of!(DirectionLines, consumer_state))
     }
 
+    /// On the line of `space`, which a consumer looks at after every message anyway.
     #[inline]
     pub(crate) fn producer_state(&self) -> &AtomicU32 {
-        self.mapping.u32(self.lines + std::mem::offset_of!(DirectionLines, producer_state))
+        self.word(offset_of!(DirectionLines, producer_state))
     }
 
+    /// A word of the lines, by one of the offsets above.
     #[inline]
-    fn offset(&self, position: u64) -> usize {
-        self.ring + (position & self.mask) as usize
+    fn word(&self, offset: usize) -> &AtomicU32 {
+        // SAFETY: the offset of a field is inside the struct.
+        let word = unsafe { self.lines.add(offset) };
+        // SAFETY: aligned, mapped as long as `self`, and only ever accessed atomically.
+        unsafe { AtomicU32::from_ptr(word.as_ptr().cast()) }
+    }
+
+    /// The address of `len` bytes at `position`, all inside the ring.
+    #[inline]
+    fn bytes(&self, position: u64, len: usize) -> NonNull<u8> {
+        assert!(len as u64 <= self.until_end(position), "payload outside the ring");
+        // SAFETY: masked, so inside the ring, with `len` bytes behind it.
+        unsafe { self.ring.add((position & self.mask) as usize) }
     }
 }

@@ -96,8 +96,9 @@ impl MessagePort {
 
     /// How long a blocked call spins before it sleeps: 20 us by default, about the cost of a sleep and a wake-up.
     ///
-    /// The port spins less by itself while spinning does not help, and not at all where the calling thread has only
-    /// one CPU to run on. [`Duration::ZERO`] lets it sleep at once.
+    /// The port spins less by itself while spinning does not help. The default spins not at all where the calling thread
+    /// has only one CPU to run on; a budget that was set is used in any case, since two threads may be pinned to two
+    /// CPUs. [`Duration::ZERO`] lets a call sleep at once.
     pub fn set_spin(&self, budget: Duration) {
         self.sender.set_spin(budget);
         self.receiver.set_spin(budget);

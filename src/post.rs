@@ -148,7 +148,11 @@ impl SendHalf {
         transfer: impl IntoIterator<Item = Transferable>,
         post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), PostErrorKind>,
     ) -> Result<(), PostError> {
-        let transfer: Vec<Transferable> = transfer.into_iter().collect();
+        let mut transfer = transfer.into_iter();
+        let Some(first) = transfer.next() else {
+            return post(&[]).map_err(|kind| PostError { kind, transfer: Vec::new() });
+        };
+        let transfer: Vec<Transferable> = std::iter::once(first).chain(transfer).collect();
         let list: Vec<TransferRef<'_>> = transfer.iter().map(TransferRef::from).collect();
         post(&list).map_err(|kind| PostError { kind, transfer })
     }

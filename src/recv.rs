@@ -233,12 +233,9 @@ impl RecvHalf {
         if !self.end.home().is_here() {
             return Err(RecvError::Forked);
         }
-        match self.end.state() {
-            // What the peer posted before it went can still be received.
-            State::Open | State::PeerClosed | State::PeerDied => {}
-            State::Closed => return Err(RecvError::PortClosed),
-            State::Detached => return Err(RecvError::Detached),
-            State::Violated => return Err(self.ended()),
+        // What the peer posted before it went can still be received.
+        if !matches!(self.end.state(), State::Open | State::PeerClosed | State::PeerDied) {
+            return Err(self.ended());
         }
         self.receiving.try_borrow_mut().map_err(|_| RecvError::Borrowed)
     }

@@ -78,7 +78,8 @@ impl Waiter<'_> {
 
 /// How long to spin before sleeping: at most the budget, less while spinning has not helped.
 pub(crate) struct Spin {
-    budget: Cell<Duration>,
+    /// `None`: the default, which a thread with one CPU to run on does not use.
+    budget: Cell<Option<Duration>>,
     now: Cell<Duration>,
 }
 
@@ -89,18 +90,22 @@ impl Spin {
     const LOOKS: u32 = 32;
 
     pub(crate) fn new() -> Self {
-        Self { budget: Cell::new(Self::DEFAULT), now: Cell::new(Self::DEFAULT) }
+        Self { budget: Cell::new(None), now: Cell::new(Self::DEFAULT) }
     }
 
     pub(crate) fn set_budget(&self, budget: Duration) {
-        self.budget.set(budget);
+        self.budget.set(Some(budget));
         self.now.set(budget);
     }
 
     /// True if `ready` came true in time.
     fn run(&self, ready: impl Fn() -> bool, deadline: Option<Instant>) -> bool {
-        let budget = self.budget.get();
-        if budget.is_zero() || !cpu::may_spin() {
+        let budget = match self.budget.get() {
+            Some(budget) => budget,
+            None if cpu::may_spin() => Self::DEFAULT,
+            None => Duration::ZERO,
+        };
+        if budget.is_zero() {
             return false;
         }
         let mut until: Option<Instant> = None;
