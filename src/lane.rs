@@ -110,9 +110,8 @@ impl Lane {
 
     /// Duplicates the `count` descriptors of record `sequence` for us. They stay queued until [`take_handles`]
     /// (Self::take_handles), so that the caller can still fail.
-    pub(crate) fn peek_handles(&self, sequence: u64, count: usize) -> Result<Vec<OwnedFd>, NotTaken> {
-        let mut taken = 0;
-        loop {
+    pub(crate) fn peek_handles(&self, sequence: u64, count: usize, space: impl Fn()) -> Result<Vec<OwnedFd>, NotTaken> {
+        for _ in 0..DRAIN_LIMIT {
             let (packet, received) = self.look(count).map_err(NotTaken::Violation)?.ok_or(
                 // The packet was sent before the record was committed, so it is here.
                 NotTaken::Violation(Violation::NoHandles),
@@ -128,17 +127,16 @@ impl Lane {
                     _ => Err(NotTaken::Violation(Violation::BadHandles)),
                 };
             }
-            let stale = packet.kind == HANDLES && packet.sequence < sequence;
-            if !stale && packet.kind != WAKE {
-                return Err(NotTaken::Violation(Violation::NoHandles));
-            }
-            taken += 1;
-            if taken > DRAIN_LIMIT {
-                return Err(NotTaken::Violation(Violation::BadPacket));
+            match packet.kind {
+                WAKE if packet.count == Doorbell::Space as u32 => space(),
+                WAKE => {}
+                HANDLES if packet.sequence < sequence => {} // older than its record could be: closed unread
+                _ => return Err(NotTaken::Violation(Violation::NoHandles)),
             }
             drop(received);
             self.skip();
         }
+        Err(NotTaken::Violation(Violation::BadPacket))
     }
 
     /// Takes what [`peek_handles`](Self::peek_handles) looked at off the lane.
@@ -152,16 +150,13 @@ impl Lane {
         for _ in 0..DRAIN_LIMIT {
             match self.look(0)? {
                 None => return Ok(Drained::Empty),
-                Some((packet, _)) if packet.kind == WAKE => {
-                    if packet.count == Doorbell::Space as u32 {
-                        space();
-                    }
-                }
-                Some((packet, _)) if packet.kind == HANDLES && packet.sequence >= sequence => {
-                    return Ok(Drained::Handles);
-                }
-                Some((packet, _)) if packet.kind == HANDLES => {} // older than its record could be: closed unread
-                Some(_) => return Err(Violation::BadPacket),
+                Some((packet, _)) => match packet.kind {
+                    WAKE if packet.count == Doorbell::Space as u32 => space(),
+                    WAKE => {}
+                    HANDLES if packet.sequence < sequence => {} // as above
+                    HANDLES => return Ok(Drained::Handles),
+                    _ => return Err(Violation::BadPacket),
+                },
             }
             self.skip();
         }

@@ -1,4 +1,97 @@
-//! The Web's `MessagePort` for native processes.
+//! The Web's `MessagePort` for native processes: entangled ports over shared memory, with ports and buffers that
+//! travel.
+//!
+//! On the Web, two isolated contexts talk through a [`MessageChannel`]: two *entangled* ports, each the other's peer.
+//! What is posted on one arrives at the other; a message can carry ports and buffers, which move to the receiver. This
+//! crate brings that to threads and processes of one Linux machine. A message of a few bytes costs about one
+//! cache-line transfer; a buffer of any size is handed over without a copy; a port moves with everything that is
+//! queued in it, while its peer goes on posting.
+//!
+//! # A channel
+//! ```
+//! use messageport::MessageChannel;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
+//! port1.post_message(b"ping", [])?;
+//! assert_eq!(port2.recv()?.data, b"ping");
+//! port2.post_message(b"pong", [])?;
+//! assert_eq!(port1.recv()?.data, b"pong");
+//! # Ok(()) }
+//! ```
+//! Both ends are equal, and each may post before the other one looks. [`post_message`](MessagePort::post_message) never
+//! blocks: a full queue is an error that gives everything back, and
+//! [`post_message_wait`](MessagePort::post_message_wait) waits. [`recv`](MessagePort::recv) waits for a message,
+//! [`try_recv`](MessagePort::try_recv) does not, [`recv_timeout`](MessagePort::recv_timeout) waits for a while.
+//!
+//! # Two processes
+//! A child process is given a port with [`spawn_with_port`] and takes it with [`parent_port`]:
+//! ```no_run
+//! use std::process::Command;
+//! use messageport::{MessageChannel, spawn_with_port};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
+//! let mut child = spawn_with_port(&mut Command::new("worker"), port2)?;
+//! port1.post_message(b"work", [])?; // in the worker: parent_port()?.recv()?
+//! child.wait()?;
+//! # Ok(()) }
+//! ```
+//! Processes that do not know each other meet by name: one makes a [`Listener`], the others [`connect`] to it.
+//!
+//! # Ports and buffers in messages
+//! ```
+//! use messageport::{MessageChannel, TransferBuffer};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let main = MessageChannel::new()?;
+//! let side = MessageChannel::new()?;
+//! side.port1.post_message(b"this waits in the queue of port2", [])?;
+//!
+//! let frame = TransferBuffer::new(1920 * 1080 * 4)?;
+//! frame.write_at(0, b"pixels")?;
+//! main.port1.post_message(b"a frame, and a port for the answer", [frame.into(), side.port2.into()])?;
+//!
+//! let mut message = main.port2.recv()?;
+//! assert_eq!(message.buffers[0].len(), 1920 * 1080 * 4);
+//! let port = message.ports.remove(0);
+//! assert_eq!(port.recv()?.data, b"this waits in the queue of port2");
+//! # Ok(()) }
+//! ```
+//! A transfer list moves as a whole or not at all: if posting fails, whatever the reason, everything on the list is
+//! still the caller's and still works.
+//!
+//! # Speed
+//! [`recv_into`](MessagePort::recv_into) uses a message's memory again and allocates nothing;
+//! [`recv_ref`](MessagePort::recv_ref) reads in place; [`reserve`](MessagePort::reserve) writes in place. A busy pair
+//! makes no system calls. [`split`](MessagePort::split) lets two threads send and receive at the same time. A port has
+//! a descriptor ([`AsFd`](std::os::fd::AsFd)) to wait on in a `poll` or `epoll` loop.
+//!
+//! # The end
+//! [`close`](MessagePort::close), or dropping a port, ends the channel. What was posted before still arrives; then the
+//! peer is told the reason, a [`CloseReason`]: `Closed`; `PeerDied` if its process ended without closing, by SIGKILL
+//! too; or `ProtocolViolation` if it broke the format. A blocked call notices a death within 20 ms. The kernel tells
+//! it when it has released the descriptors of the dead process, which takes tens of milliseconds longer where
+//! gigabytes have to be torn down.
+//!
+//! # Trust
+//! A port is a capability: whoever holds it may use it, and nobody else can reach the channel. A peer is not trusted:
+//! it can spoil the data that it sends and end its own channel, and that is all. It cannot make this process crash,
+//! read out of bounds, lose descriptors, hang past a deadline or spin. Who once held a port or a buffer and kept its
+//! descriptors against the rules can still take or alter what is sent over it later.
+//!
+//! # Names
+//! The names are those of the [HTML standard](https://html.spec.whatwg.org/multipage/web-messaging.html#channel-messaging)
+//! in snake case.
+//!
+//! | standard | here | differences |
+//! |---|---|---|
+//! | `new MessageChannel()` | [`MessageChannel::new`] | can fail: it needs descriptors and memory |
+//! | `postMessage(message, transfer)` | [`post_message`](MessagePort::post_message) | bytes; fails when full, or when the peer is known to be gone |
+//! | `event.data`, `event.ports` | [`Message::data`], [`Message::ports`] | received by a call |
+//! | `ArrayBuffer` on a transfer list | [`TransferBuffer`] | arrives in [`Message::buffers`] |
+//! | `close()` | [`close`](MessagePort::close) | the reason is told to the peer |
+//! | a port posted to its own peer | [`PostErrorKind::ContainsPeer`] | the standard loses the channel |
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("messageport runs on Linux only for now: it rests on memfd, futex and SEQPACKET sockets");

@@ -298,6 +298,8 @@ impl Cursors {
             && self.other.is_multiple_of(8)
             && self.other <= self.position
             && self.position - self.other <= capacity
+            // Far from where counting on would overflow.
             && self.position < u64::MAX / 2
+            && self.sequence < u64::MAX / 2
     }
 }

@@ -190,7 +190,7 @@ pub(crate) fn take(
     if record.handles == 0 {
         return Ok((table.data_len, Things::default()));
     }
-    let handles = match end.lane().peek_handles(consumer.sequence(), record.handles) {
+    let handles = match end.lane().peek_handles(consumer.sequence(), record.handles, || end.wake_own_producer()) {
         Ok(handles) => handles,
         Err(NotTaken::Violation(violation)) => return Err(NotArrived::Violation(violation)),
         Err(NotTaken::Exhausted(errno)) => return Err(NotArrived::Exhausted(errno)),

@@ -86,6 +86,8 @@ pub(crate) struct Spin {
 impl Spin {
     /// About what a sleep and a wake-up cost.
     const DEFAULT: Duration = Duration::from_micros(20);
+    /// Any budget beyond this is this.
+    const LONGEST: Duration = Duration::from_secs(1 << 30);
     /// Looks between two readings of the clock.
     const LOOKS: u32 = 32;
 
@@ -113,14 +115,14 @@ impl Spin {
             for _ in 0..Self::LOOKS {
                 if ready() {
                     if until.is_some() {
-                        self.now.set(budget.min(self.now.get() * 2));
+                        self.now.set(budget.min(self.now.get().saturating_mul(2)));
                     }
                     return true;
                 }
                 std::hint::spin_loop();
             }
             let now = Instant::now();
-            let until = *until.get_or_insert_with(|| now.checked_add(self.now.get()).unwrap_or(now));
+            let until = *until.get_or_insert_with(|| now + self.now.get().min(Self::LONGEST));
             if now >= until || deadline.is_some_and(|deadline| now >= deadline) {
                 self.now.set((self.now.get() / 2).max(budget / 16));
                 return false;

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crossbeam_utils::Backoff;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{
@@ -407,11 +408,13 @@ impl ConnectOptions {
         let system = |errno| ConnectError::System(io_error(errno));
         let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags(), None).map_err(system)?;
         let address = UnixAddr::new(&path).map_err(system)?;
-        // EAGAIN: the listener's queue of connections is full.
+        // EAGAIN: the listener's queue of connections is full; nothing tells when that changes.
+        let backoff = Backoff::new();
         while let Err(errno) = connect_socket(socket.as_raw_fd(), &address) {
             match errno {
-                Errno::EAGAIN if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
-                Errno::EAGAIN => return Err(ConnectError::TimedOut),
+                Errno::EAGAIN if Instant::now() >= deadline => return Err(ConnectError::TimedOut),
+                Errno::EAGAIN if backoff.is_completed() => std::thread::sleep(Duration::from_millis(1)),
+                Errno::EAGAIN => backoff.snooze(),
                 Errno::EINTR => {}
                 Errno::ENOENT | Errno::ECONNREFUSED => return Err(ConnectError::NobodyListens(path)),
                 errno => return Err(system(errno)),
