@@ -235,7 +235,9 @@ impl SendHalf {
     /// Whether anybody will receive a message.
     #[inline]
     fn find_peer(&self) -> Result<Peer, PostErrorKind> {
-        if let Some(reason) = self.end.gone() {
+        if self.end.state() != State::Open
+            && let Some(reason) = self.end.gone()
+        {
             return Err(PostErrorKind::PeerGone(reason));
         }
         // Acquire, with the release in `End::announce_close`.

@@ -57,7 +57,7 @@ impl Header {
 /// Bytes that a record with `len` bytes of payload takes in the ring.
 #[inline]
 pub(crate) const fn record_len(len: usize) -> u64 {
-    (HEADER + len.next_multiple_of(8)) as u64
+    ((len + HEADER + 7) & !7) as u64
 }
 
 /// The longest payload in a ring of `capacity`: a record is at most 7/16 of the ring, so that an empty queue takes

@@ -103,7 +103,7 @@ impl Producer {
     /// Copies payload into a reserved record.
     #[inline]
     pub(crate) fn write(&self, slot: Slot, offset: usize, from: &[u8]) {
-        assert!(offset <= slot.room && from.len() <= slot.room - offset, "outside the reserved record");
+        debug_assert!(offset <= slot.room && from.len() <= slot.room - offset, "outside the reserved record");
         self.direction.write(slot.start + (HEADER + offset) as u64, from);
     }
 
@@ -140,6 +140,8 @@ pub(crate) struct Consumer {
     direction: Direction,
     /// Where the next record starts.
     read: u64,
+    /// The cursor as the producer may see it.
+    published: u64,
     /// The cursor as last published with a fence behind it; see `release`.
     announced: u64,
     /// Number of the next record.
@@ -157,7 +159,8 @@ pub(crate) struct Record {
 
 impl Consumer {
     pub(crate) fn new(direction: Direction, cursors: Cursors) -> Self {
-        Self { direction, read: cursors.position, announced: cursors.other, sequence: cursors.sequence }
+        let Cursors { position, other, sequence } = cursors;
+        Self { direction, read: position, published: other, announced: other, sequence }
     }
 
     pub(crate) fn cursors(&self) -> Cursors {
@@ -186,6 +189,11 @@ impl Consumer {
         // Acquire, with the commit in `Producer::commit`: the payload is complete.
         let word = self.direction.header(self.read).load(Ordering::Acquire);
         if word == 0 {
+            if self.published != self.read {
+                self.published = self.read;
+                // Release, with the acquire in `Producer::refresh`.
+                self.direction.read_cursor().store(self.read, Ordering::Release);
+            }
             return Ok(None);
         }
         let mut header = self.check(word)?;
@@ -239,7 +247,8 @@ impl Consumer {
     /// The cursor is published lazily, since each time costs the producer a cache line later:
     /// - when 1/8 of the ring has been read since the last announcement, with a fence before the look at the doorbell;
     /// - when the producer is seen to sleep, so that it goes on at once;
-    /// - when nothing follows, so that a queue that was emptied is empty for the producer too.
+    /// - when `peek` finds nothing, so that a queue that was emptied is empty for the producer too. (To look ahead for
+    ///   that here would fetch the next line from the producer, and the answer would wait for it.)
     ///
     /// The first alone keeps a sleeping producer from being forgotten: it sleeps only after it rang for itself, put a
     /// fence, and found no room for what the *last announced* cursor left free. If by now everything has been read,
@@ -249,26 +258,21 @@ impl Consumer {
     pub(crate) fn release(&mut self, record: Record) -> bool {
         self.read = record.start + record_len(record.len);
         self.sequence += 1;
-        let direction = &self.direction;
         // Relaxed: only a hint, whoever acts on it swaps the doorbell.
-        let producer_sleeps = direction.space().load(Ordering::Relaxed) != AWAKE;
-        if producer_sleeps || self.read - self.announced >= direction.capacity() / 8 {
-            self.announced = self.read;
-            // Release, with the acquire in `Producer::refresh`; fence, with the one in `doorbell::arm`.
-            store_and_fence(direction.read_cursor(), self.read);
-            return direction.space().load(Ordering::SeqCst) != AWAKE;
-        }
-        if direction.header(self.read).load(Ordering::Relaxed) == 0 {
-            // Release, with the acquire in `Producer::refresh`.
-            direction.read_cursor().store(self.read, Ordering::Release);
+        let producer_sleeps = self.direction.space().load(Ordering::Relaxed) != AWAKE;
+        if producer_sleeps || self.read - self.announced >= self.direction.capacity() / 8 {
+            return self.announce();
         }
         false
     }
 
-    /// Publishes the cursor now: the port is about to move, and its next holder starts from here.
-    pub(crate) fn announce(&mut self) {
+    /// Publishes the cursor with a fence behind it. Returns true if the producer sleeps and must be woken.
+    pub(crate) fn announce(&mut self) -> bool {
         self.announced = self.read;
+        self.published = self.read;
+        // Release, with the acquire in `Producer::refresh`; fence, with the one in `doorbell::arm`.
         store_and_fence(self.direction.read_cursor(), self.read);
+        self.direction.space().load(Ordering::SeqCst) != AWAKE
     }
 }
 

@@ -128,8 +128,9 @@ impl<'a> Baggage<'a> {
     pub(crate) fn table(&mut self, data_len: usize) -> Result<Vec<u8>, Errno> {
         let mut table = Vec::with_capacity(capsule::table_len(self.ports.len(), self.buffers.len()));
         for port in &mut self.ports {
-            port.receiving.consumer.announce();
-            port.end.wake_peer_producer();
+            if port.receiving.consumer.announce() {
+                port.end.wake_peer_producer();
+            }
             // Doorbells are AWAKE: nobody waits on a port that is borrowed here. One left armed for a `poll` of the
             // old holder would only cost a wake-up packet.
             let (producer, consumer) = (port.producer.cursors(), port.receiving.consumer.cursors());
@@ -273,7 +274,8 @@ fn discard_queue(end: &End, consumer: &mut Consumer) -> Vec<Parts> {
         let Some(rest) = left.checked_sub(record.len + crate::record::HEADER) else { break };
         left = rest;
     }
-    consumer.announce();
-    end.wake_peer_producer();
+    if consumer.announce() {
+        end.wake_peer_producer();
+    }
     ports
 }
