@@ -177,6 +177,8 @@ impl SendHalf {
         producer.commit(slot, data.len(), Kind::Data, 0);
         // 5. Wake the receiver if it sleeps.
         self.end.wake_peer_consumer();
+        // 6. Prepare the memory of the next one.
+        producer.clear_ahead(data.len());
         Ok(())
     }
 
