@@ -112,6 +112,8 @@ mod post;
 mod record;
 mod recv;
 mod ring;
+#[cfg(test)]
+mod ring_tests;
 mod segment;
 mod sync;
 mod sys;
@@ -134,3 +136,13 @@ pub use port::{MessagePort, RecvHalf, SendHalf};
 pub use post::Reservation;
 pub use recv::MessageRef;
 pub use transfer::{TransferRef, Transferable};
+
+// A port has one holder at a time, in whatever thread.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<MessagePort>();
+    is_send::<SendHalf>();
+    is_send::<RecvHalf>();
+    is_send::<Message>();
+    is_send::<TransferBuffer>();
+};

@@ -1,0 +1,183 @@
+//! The ring against a queue of the standard library, and against a peer that breaks the format.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use crate::direction::Direction;
+use crate::layout::MIN_CAPACITY;
+use crate::record::{Header, Kind, max_payload, record_len};
+use crate::ring::{Consumer, Cursors, NoRoom, Producer};
+use crate::segment::Segment;
+use crate::violation::Violation;
+
+fn ring() -> (Direction, Producer, Consumer) {
+    let direction = Segment::create(MIN_CAPACITY, 0).unwrap().direction(0);
+    let producer = Producer::new(direction.clone(), Cursors::START);
+    let consumer = Consumer::new(direction.clone(), Cursors::START);
+    (direction, producer, consumer)
+}
+
+fn post(producer: &mut Producer, data: &[u8]) -> Result<(), NoRoom> {
+    let slot = producer.reserve(data.len())?;
+    producer.write(slot, 0, data);
+    producer.commit(slot, data.len(), Kind::Data, 0);
+    Ok(())
+}
+
+fn recv(consumer: &mut Consumer) -> Option<Vec<u8>> {
+    let record = consumer.peek().unwrap()?;
+    let mut data = Vec::new();
+    consumer.read_to_vec(record, &mut data);
+    consumer.release(record);
+    Some(data)
+}
+
+/// Small, fast, and the same every time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+}
+
+#[test]
+fn behaves_like_a_queue() {
+    let (_, mut producer, mut consumer) = ring();
+    let mut expected = VecDeque::new();
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let max = max_payload(MIN_CAPACITY);
+    for round in 0..300_000_u32 {
+        let len = if random.below(4) == 0 { random.below(max + 1) } else { random.below(80) };
+        let data: Vec<u8> = (0..len).map(|index| (round as usize + index) as u8).collect();
+        match random.below(8) {
+            0..3 => match post(&mut producer, &data) {
+                Ok(()) => {
+                    expected.push_back(data);
+                    producer.clear_ahead(len);
+                }
+                Err(no_room) => {
+                    assert_eq!(no_room, NoRoom::Full);
+                    assert!(!expected.is_empty(), "an empty queue took no message of {len} bytes");
+                }
+            },
+            3 => {
+                // Written, and not committed: leaves no trace.
+                if let Ok(slot) = producer.reserve(len) {
+                    producer.write(slot, 0, &vec![0xFF; len]);
+                }
+            }
+            4 => {
+                // Reserved for more than is committed.
+                if let Ok(slot) = producer.reserve(len) {
+                    producer.write(slot, 0, &vec![0xFF; len]);
+                    let shorter = random.below(len + 1);
+                    producer.write(slot, 0, &data[..shorter]);
+                    producer.commit(slot, shorter, Kind::Data, 0);
+                    expected.push_back(data[..shorter].to_vec());
+                }
+            }
+            _ => assert_eq!(recv(&mut consumer), expected.pop_front()),
+        }
+    }
+}
+
+#[test]
+fn an_empty_queue_takes_the_longest_message_at_every_offset() {
+    let (_, mut producer, mut consumer) = ring();
+    let longest = vec![7; max_payload(MIN_CAPACITY)];
+    for _ in 0..2 * MIN_CAPACITY / 8 {
+        post(&mut producer, &longest).unwrap();
+        assert_eq!(recv(&mut consumer).unwrap(), longest);
+        post(&mut producer, b"").unwrap(); // moves on by 8
+        assert_eq!(recv(&mut consumer).unwrap(), b"");
+    }
+}
+
+#[test]
+fn every_violation_is_found() {
+    let header = |kind, len, handles, sequence| Header { kind, len, handles, sequence }.encode();
+    let good = header(Kind::Data, 8, 0, 0);
+    let cases = [
+        (good & !(0xFF << 32), Violation::UnknownKind),
+        (good | 0xFF << 32, Violation::UnknownKind),
+        (header(Kind::Data, max_payload(MIN_CAPACITY) as u32 + 1, 0, 0), Violation::BadLength),
+        (header(Kind::Data, u32::MAX, 0, 0), Violation::BadLength),
+        (header(Kind::Data, 8, 0, 1), Violation::BadSequence),
+        (header(Kind::Data, 8, 1, 0), Violation::BadHandles),
+        (header(Kind::Pad, MIN_CAPACITY as u32 - 8, 0, 0), Violation::BadPad), // at the start of the ring
+    ];
+    for (word, violation) in cases {
+        let (direction, _, mut consumer) = ring();
+        direction.header(0).store(word, Ordering::Relaxed);
+        assert_eq!(consumer.peek().unwrap_err(), violation, "{word:#x}");
+    }
+}
+
+#[test]
+fn a_record_must_end_inside_the_ring_and_a_pad_must_fill_it() {
+    let data = |len, sequence| Header { kind: Kind::Data, len, handles: 0, sequence }.encode();
+    let pad = |len| Header { kind: Kind::Pad, len, handles: 0, sequence: 4 }.encode();
+    let start = 4 * 1000;
+    let rest = (MIN_CAPACITY - start - 8) as u32;
+    let cases = [
+        (data(rest + 8, 4), 0, Violation::BadLength),
+        (pad(rest - 8), data(8, 4), Violation::BadPad),
+        (pad(rest + 8), data(8, 4), Violation::BadPad),
+        (pad(rest), pad(8), Violation::BadPad),
+        (pad(rest), 0, Violation::UnknownKind),
+        (pad(rest), data(8, 5), Violation::BadSequence),
+    ];
+    for (here, at_the_beginning, violation) in cases {
+        let (direction, mut producer, mut consumer) = ring();
+        for _ in 0..4 {
+            post(&mut producer, &[1; 992]).unwrap();
+            recv(&mut consumer).unwrap();
+        }
+        direction.header(start as u64).store(here, Ordering::Relaxed);
+        direction.header(0).store(at_the_beginning, Ordering::Relaxed);
+        assert_eq!(consumer.peek().unwrap_err(), violation, "{here:#x}");
+    }
+}
+
+#[test]
+fn a_peers_cursor_is_checked() {
+    for (cursor, fits) in [(8, false), (2 * record_len(1000), true), (1 << 40, false), (u64::MAX, false), (4, false)] {
+        let (direction, mut producer, _) = ring();
+        for _ in 0..4 {
+            post(&mut producer, &[1; 1000]).unwrap_or(());
+        }
+        direction.read_cursor().store(cursor, Ordering::Relaxed);
+        let result = producer.reserve(1000).map(drop);
+        let expected = match (fits, cursor) {
+            (true, _) => Ok(()),
+            (false, 8) => Err(NoRoom::Full), // possible, and not enough
+            _ => Err(NoRoom::Violation(Violation::BadCursor)),
+        };
+        assert_eq!(result, expected, "{cursor}");
+    }
+}
+
+#[test]
+fn a_cursor_that_goes_back_is_a_violation() {
+    let (direction, mut producer, mut consumer) = ring();
+    for _ in 0..6 {
+        post(&mut producer, &[1; 1000]).unwrap(); // more than the ring holds: it has looked at the cursor
+        recv(&mut consumer).unwrap();
+    }
+    direction.read_cursor().store(0, Ordering::Relaxed);
+    let mut results = (0..8).map(|_| post(&mut producer, &[1; 1000]));
+    assert!(results.any(|result| result == Err(NoRoom::Violation(Violation::BadCursor))));
+}
+
+#[test]
+fn headers_survive_encoding() {
+    for kind in [Kind::Pad, Kind::Data, Kind::Carrier] {
+        let header = Header { kind, len: 0xDEAD_BEEF, handles: 253, sequence: 0xABCD };
+        assert_ne!(header.encode(), 0);
+        assert_eq!(Header::decode(header.encode()), Ok(header));
+    }
+}
