@@ -4,12 +4,12 @@
 //! the one who starts makes the pair and sends one end in a *greeting*, as a page sends a port to its iframe.
 
 mod child;
+mod client;
 mod greeting;
 mod listener;
 mod names;
 
 pub use child::{ParentPortError, SpawnError, SpawnErrorKind, parent_port, spawn_with_port};
-pub use listener::{
-    AcceptError, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, connect,
-};
+pub use client::{ConnectError, ConnectOptions, connect};
+pub use listener::{AcceptError, Incoming, ListenError, ListenOptions, Listener};
 pub use names::NameError;
