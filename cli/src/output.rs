@@ -1,0 +1,41 @@
+//! Lines on standard output, and how sizes and rates are written.
+
+use std::io::{ErrorKind, Write};
+use std::time::Duration;
+
+use indicatif::HumanBytes;
+
+use crate::failure::Failure;
+
+/// Standard output. Once its reader has closed it, what is still said is dropped: the work goes on, and
+/// the exit status tells how it ended.
+#[derive(Default)]
+pub(crate) struct Output {
+    closed: bool,
+}
+
+impl Output {
+    pub(crate) fn line(&mut self, line: impl AsRef<[u8]>) -> Result<(), Failure> {
+        if self.closed {
+            return Ok(());
+        }
+        let mut stdout = std::io::stdout().lock();
+        let written =
+            stdout.write_all(line.as_ref()).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
+        match written {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => self.closed = true,
+            Err(error) => return Err(Failure::failed(format_args!("cannot write to standard output: {error}"))),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn size(bytes: u64) -> String {
+    HumanBytes(bytes).to_string()
+}
+
+pub(crate) fn rate(bytes: u64, time: Duration) -> String {
+    let per_second = bytes as f64 / time.as_secs_f64().max(1e-9);
+    format!("{}/s", HumanBytes(per_second as u64))
+}

@@ -1,0 +1,282 @@
+//! The tool as its users run it: real processes, their output and their exit status.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::thread;
+
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+#[test]
+fn demo_ends_with_the_sum_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a file");
+    let data = noise(3_000_001, 1);
+    fs::write(&file, &data).unwrap();
+    let output = run(messageport(&dir).arg("demo").arg(&file));
+    assert_eq!((output.status.code(), &*text(&output.stderr)), (Some(0), ""));
+    assert_eq!(last_line(&output.stdout), sum_line(&data, &file));
+}
+
+#[test]
+fn demo_without_arguments_moves_its_own_executable() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(&mut messageport(&dir));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let this = Path::new(env!("CARGO_BIN_EXE_messageport"));
+    assert_eq!(last_line(&output.stdout), sum_line(&fs::read(this).unwrap(), this));
+    assert!(text(&output.stdout).contains("Hello from the main page!"));
+}
+
+#[test]
+fn demo_moves_an_empty_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("empty");
+    fs::write(&file, b"").unwrap();
+    let output = run(messageport(&dir).arg("demo").arg(&file));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(last_line(&output.stdout), sum_line(b"", &file));
+}
+
+#[test]
+fn demo_refuses_what_is_no_readable_file() {
+    let dir = tempfile::tempdir().unwrap();
+    for path in [dir.path(), &dir.path().join("missing"), Path::new("/dev/null")] {
+        assert_refused(&run(messageport(&dir).arg("demo").arg(path)));
+    }
+}
+
+#[test]
+fn demo_goes_on_when_its_reader_leaves() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = messageport(&dir).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!((output.status.code(), &*text(&output.stderr)), (Some(0), ""));
+}
+
+#[test]
+fn join_carries_bytes_both_ways_to_both_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (there, back) = (noise(1_500_000, 2), noise(700_001, 3));
+    let mut listener = Listening::start(&dir, "talk");
+    let mut connector = start(messageport(&dir).args(["connect", "talk"]));
+    let feeders = [(listener.stdin(), back.clone()), (connector.stdin.take().unwrap(), there.clone())]
+        .map(|(mut stdin, data)| thread::spawn(move || stdin.write_all(&data).unwrap()));
+    let connected = thread::spawn(move || connector.wait_with_output().unwrap());
+    let (listened, connected) = (listener.finish(), connected.join().unwrap());
+    for feeder in feeders {
+        feeder.join().unwrap();
+    }
+    assert_eq!((listened.status.code(), connected.status.code()), (Some(0), Some(0)));
+    assert!(listened.stdout == there && connected.stdout == back, "the bytes differ");
+    assert_eq!(text(&connected.stderr), "");
+}
+
+#[test]
+fn join_goes_on_in_one_direction_after_the_other_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut listener = Listening::start(&dir, "half");
+    let mut connector = start_with(messageport(&dir).args(["connect", "half"]), Stdio::null());
+    // The connector's input has ended at once: the listener's output ends, its input does not.
+    let mut stdout = listener.child.stdout.take().unwrap();
+    assert_eq!(stdout.read(&mut [0; 8]).unwrap(), 0);
+    listener.stdin().write_all(b"still here").unwrap();
+    let mut received = Vec::new();
+    connector.stdout.take().unwrap().read_to_end(&mut received).unwrap();
+    assert_eq!(received, b"still here");
+    assert_eq!((listener.finish().status.code(), connector.wait().unwrap().code()), (Some(0), Some(0)));
+}
+
+#[test]
+fn join_reports_a_killed_peer() {
+    for kill_listener in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut listener = Listening::start(&dir, "doomed");
+        let mut connector = start(messageport(&dir).args(["connect", "doomed"]));
+        let mut inputs = [listener.stdin(), connector.stdin.take().unwrap()];
+        // One byte through each direction: both are connected.
+        for stdin in &mut inputs {
+            stdin.write_all(b"x").unwrap();
+        }
+        for stdout in [&mut listener.child.stdout, &mut connector.stdout] {
+            stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        }
+        if kill_listener {
+            listener.child.kill().unwrap();
+        } else {
+            connector.kill().unwrap();
+        }
+        let (listened, connected) = (listener.finish(), connector.wait_with_output().unwrap());
+        let (survivor, dead) = if kill_listener { (connected, listened) } else { (listened, connected) };
+        assert_eq!((survivor.status.code(), dead.status.code()), (Some(3), None));
+        assert_eq!(text(&survivor.stderr).lines().count(), 1, "{}", text(&survivor.stderr));
+        drop(inputs);
+    }
+}
+
+#[test]
+fn join_reports_a_closed_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut listener = Listening::start(&dir, "deaf");
+    drop(listener.child.stdout.take());
+    let mut connector = start(messageport(&dir).args(["connect", "deaf"]));
+    let mut stdin = connector.stdin.take().unwrap();
+    stdin.write_all(b"nobody reads this").unwrap();
+    let _open = listener.stdin();
+    let listened = listener.finish();
+    assert_eq!(listened.status.code(), Some(2));
+    assert_eq!(text(&listened.stderr).lines().count(), 1, "{}", text(&listened.stderr));
+    assert_eq!(connector.wait().unwrap().code(), Some(3));
+}
+
+#[test]
+fn names_that_cannot_be_used_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = Listening::start(&dir, "taken");
+    assert_refused(&run(messageport(&dir).args(["listen", "taken"])));
+    assert_refused(&run(messageport(&dir).args(["connect", "nobody"])));
+    assert_refused(&run(messageport(&dir).args(["listen", ""])));
+    first.child.kill().unwrap();
+    // A listener that was killed leaves a name that can be used again.
+    first.child.wait().unwrap();
+    let mut second = Listening::start(&dir, "taken");
+    second.child.kill().unwrap();
+    second.child.wait().unwrap();
+}
+
+#[test]
+fn an_explicit_path_is_a_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let mut listener = Listening::start(&dir, path.to_str().unwrap());
+    assert!(path.exists());
+    drop(listener.stdin()); // its input ends, and so does the connector's
+    let connector = run(messageport(&dir).arg("connect").arg(&path));
+    assert_eq!((listener.finish().status.code(), connector.status.code()), (Some(0), Some(0)));
+}
+
+#[test]
+fn bench_rtt_prints_one_object_a_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(messageport(&dir).args(["bench", "rtt", "--quick", "--json", "--size", "8", "--size", "100"]));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let lines: Vec<serde_json::Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        assert_eq!(line.as_object().unwrap().len(), 9, "{line}");
+        assert_eq!(line["bench"], "rtt");
+        for field in ["mean_ns", "p50_ns", "p99_ns", "p999_ns", "samples"] {
+            assert!(line[field].as_f64().unwrap() > 0.0, "{field} in {line}");
+        }
+    }
+    let mut expected = Vec::new();
+    for size in [8, 100] {
+        // With one CPU nothing that spins is measured.
+        if thread::available_parallelism().unwrap().get() > 1 {
+            expected.extend([("limit", "spin", size), ("messageport", "spin", size)]);
+        }
+        expected.extend([("futex", "block", size), ("messageport", "block", size), ("unix", "block", size)]);
+    }
+    let found: Vec<_> = lines
+        .iter()
+        .map(|line| (line["what"].as_str().unwrap(), line["wait"].as_str().unwrap(), line["size"].as_i64().unwrap()))
+        .collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn help_and_wrong_usage() {
+    let dir = tempfile::tempdir().unwrap();
+    let help = run(messageport(&dir).arg("--help"));
+    assert_eq!(help.status.code(), Some(0));
+    for command in ["demo", "listen", "connect", "bench"] {
+        assert!(text(&help.stdout).contains(command));
+        assert_eq!(run(messageport(&dir).args([command, "--wrong"])).status.code(), Some(2));
+    }
+    // The commands of the other processes are of no use to people, and say so.
+    assert_eq!(run(messageport(&dir).arg("demo-iframe")).status.code(), Some(1));
+}
+
+/// A process of the tool whose names are private to the test.
+fn messageport(dir: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_messageport"));
+    command.env("XDG_RUNTIME_DIR", dir.path()).current_dir(dir.path());
+    command
+}
+
+fn run(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+/// Starts it with a pipe at each of its ends.
+fn start(command: &mut Command) -> Child {
+    start_with(command, Stdio::piped())
+}
+
+fn start_with(command: &mut Command, stdin: Stdio) -> Child {
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// A `listen` that is known to listen.
+struct Listening {
+    child: Child,
+    stderr: BufReader<std::process::ChildStderr>,
+}
+
+impl Listening {
+    fn start(dir: &TempDir, name: &str) -> Self {
+        let mut child = start(messageport(dir).args(["listen", name]));
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        assert!(line.starts_with("listening at /"), "{line}");
+        Self { child, stderr }
+    }
+
+    fn stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().unwrap()
+    }
+
+    /// Waits for its end; gives what it wrote to standard error since it listens.
+    fn finish(mut self) -> Output {
+        let mut stdout = Vec::new();
+        if let Some(mut pipe) = self.child.stdout.take() {
+            pipe.read_to_end(&mut stdout).unwrap();
+        }
+        let mut stderr = Vec::new();
+        self.stderr.read_to_end(&mut stderr).unwrap();
+        Output { status: self.child.wait().unwrap(), stdout, stderr }
+    }
+}
+
+fn assert_refused(output: &Output) {
+    assert_eq!((output.status.code(), &*text(&output.stdout)), (Some(2), ""));
+    let stderr = text(&output.stderr);
+    assert!(stderr.starts_with("messageport: cannot ") && stderr.lines().count() == 1, "{stderr}");
+}
+
+fn sum_line(data: &[u8], file: &Path) -> String {
+    let hex: String = Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256 {hex} {}", file.display())
+}
+
+fn last_line(output: &[u8]) -> String {
+    text(output).lines().last().unwrap_or_default().to_owned()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Bytes of every value, in an order that is the same each time.
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}

@@ -1,0 +1,131 @@
+//! Short ways to say what the tests say most.
+
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use messageport::{
+    ChannelOptions, CloseReason, Message, MessageChannel, MessagePort, PostErrorKind, RecvError, RecvTimeoutError,
+    TransferBuffer, TryRecvError,
+};
+use nix::poll::{PollFd, PollFlags, poll};
+
+/// Long enough for anything that does happen; a call that takes longer hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A new pair.
+pub(crate) fn pair() -> (MessagePort, MessagePort) {
+    pair_of(64 << 10)
+}
+
+/// A new pair whose queues hold `capacity` bytes.
+pub(crate) fn pair_of(capacity: usize) -> (MessagePort, MessagePort) {
+    let options = ChannelOptions::new().capacity(capacity);
+    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    (port1, port2)
+}
+
+/// The next message.
+#[track_caller]
+pub(crate) fn recv(port: &MessagePort) -> Message {
+    port.recv_timeout(PATIENCE).expect("a message")
+}
+
+/// The data of the next message, as text.
+#[track_caller]
+pub(crate) fn text(port: &MessagePort) -> String {
+    String::from_utf8(recv(port).data).expect("text")
+}
+
+/// The next message, which carries nothing but one port.
+#[track_caller]
+pub(crate) fn recv_port(port: &MessagePort) -> MessagePort {
+    let Message { mut ports, buffers, .. } = recv(port);
+    assert_eq!((ports.len(), buffers.len()), (1, 0), "things in the message");
+    ports.remove(0)
+}
+
+/// The next message, which carries nothing but one buffer.
+#[track_caller]
+pub(crate) fn recv_buffer(port: &MessagePort) -> TransferBuffer {
+    let Message { ports, mut buffers, .. } = recv(port);
+    assert_eq!((ports.len(), buffers.len()), (0, 1), "things in the message");
+    buffers.remove(0)
+}
+
+/// No message is there, and more may come.
+#[track_caller]
+pub(crate) fn assert_empty(port: &MessagePort) {
+    let result = port.try_recv();
+    assert!(matches!(result, Err(TryRecvError::Empty)), "instead of nothing: {result:?}");
+}
+
+/// The end is there: no message before it, and none after it.
+#[track_caller]
+pub(crate) fn assert_ended(port: &MessagePort, reason: CloseReason) {
+    for _ in 0..3 {
+        match port.recv_timeout(PATIENCE) {
+            Err(RecvTimeoutError::Failed(RecvError::Ended(seen))) => assert_eq!(seen, reason),
+            other => panic!("instead of the end: {other:?}"),
+        }
+    }
+    let error = port.post_message(b"to nobody", []).expect_err("nobody receives").kind;
+    assert!(matches!(error, PostErrorKind::PeerGone(seen) if seen == reason), "{error:?}");
+}
+
+/// Waits in poll(2) until a message or the end is there.
+#[track_caller]
+pub(crate) fn await_readable(port: &MessagePort) {
+    let mut descriptors = [PollFd::new(port.as_fd(), PollFlags::POLLIN)];
+    let ready = poll(&mut descriptors, PATIENCE.as_millis() as u16).expect("poll");
+    assert_eq!(ready, 1, "nothing comes");
+}
+
+/// Posts a message for each number.
+#[track_caller]
+pub(crate) fn post_numbers(port: &MessagePort, numbers: Range<u32>) {
+    for number in numbers {
+        port.post_message(&number.to_ne_bytes(), []).expect("room for a number");
+    }
+}
+
+/// Receives exactly these numbers, in order.
+#[track_caller]
+pub(crate) fn expect_numbers(port: &MessagePort, numbers: Range<u32>) {
+    for number in numbers {
+        assert_eq!(recv(port).data, number.to_ne_bytes(), "number {number}");
+    }
+}
+
+/// Sends a port on a journey over another pair.
+#[track_caller]
+pub(crate) fn hop(port: MessagePort) -> MessagePort {
+    let (carrier1, carrier2) = pair();
+    carrier1.post_message(b"", [port.into()]).expect("a port can be posted");
+    recv_port(&carrier2)
+}
+
+/// The two ports are the ends of one pair.
+#[track_caller]
+pub(crate) fn assert_entangled(port1: &MessagePort, port2: &MessagePort) {
+    for (from, to) in [(port1, port2), (port2, port1)] {
+        from.post_message(b"are you there?", []).expect("a peer");
+        assert_eq!(text(to), "are you there?");
+    }
+}
+
+/// A buffer with these bytes.
+#[track_caller]
+pub(crate) fn buffer_of(bytes: &[u8]) -> TransferBuffer {
+    let buffer = TransferBuffer::new(bytes.len()).expect("memory");
+    buffer.write_at(0, bytes).expect("inside the buffer");
+    buffer
+}
+
+/// All bytes of a buffer.
+#[track_caller]
+pub(crate) fn bytes_of(buffer: &TransferBuffer) -> Vec<u8> {
+    let mut bytes = vec![0; buffer.len()];
+    buffer.read_at(0, &mut bytes).expect("inside the buffer");
+    bytes
+}

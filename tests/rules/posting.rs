@@ -1,0 +1,436 @@
+//! S05 to S14 and S20: posting, the transfer list, errors, and the calls that receive.
+
+use std::time::{Duration, Instant};
+
+use messageport::{
+    ChannelOptions, CloseReason, FullCause, Message, MessageChannel, MessagePort, PostErrorKind, TransferRef,
+    Transferable, TryRecvError,
+};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{Uid, geteuid, seteuid};
+
+use crate::harness::*;
+
+rules! {
+    s05_fifo_and_exactly_once_across_transfers,
+    s06_a_message_is_there_when_the_call_returns,
+    s07_data_is_a_snapshot,
+    s08_a_full_queue_takes_nothing_and_can_be_waited_for,
+    s09_a_transfer_list_is_all_or_nothing,
+    s10_errors_come_in_a_fixed_order,
+    s11_posting_to_nobody_gives_everything_back,
+    s12_what_is_on_the_list_leaves_the_sender,
+    s13_things_arrive_in_list_order,
+    s14_nothing_is_not_zero_bytes,
+    s20_the_pull_calls_take_messages,
+}
+
+fn s05_fifo_and_exactly_once_across_transfers(peer: &mut Peer) {
+    const ROUNDS: u32 = 20;
+    let mut port = peer.channel();
+    for round in 0..ROUNDS {
+        // Each way ten more than are received: the queues grow, and move with their ports.
+        post_numbers(&port, 30 * round..30 * (round + 1));
+        port = hop(port);
+        let there = peer.run_for_port(|there| {
+            let port = there.ports.remove(0);
+            post_numbers(&port, there.sent..there.sent + 30);
+            expect_numbers(&port, there.seen..there.seen + 20);
+            (there.sent, there.seen) = (there.sent + 30, there.seen + 20);
+            there.give_back(port);
+        });
+        expect_numbers(&port, 20 * round..20 * (round + 1));
+        peer.give(hop(there));
+    }
+    expect_numbers(&port, 20 * ROUNDS..30 * ROUNDS);
+    assert_empty(&port);
+    peer.run(|there| {
+        expect_numbers(there.port(), there.seen..there.sent);
+        assert_empty(there.port());
+    });
+}
+
+fn s06_a_message_is_there_when_the_call_returns(peer: &mut Peer) {
+    let port = peer.channel();
+    peer.run(|there| there.port().post_message(b"now", []).unwrap());
+    assert_eq!(port.try_recv().unwrap().data, b"now");
+    if peer.is_concurrent() {
+        // The sender never comes back from what it does after the call, until it is answered.
+        peer.begin(|there| {
+            there.port().post_message(b"I am busy", []).unwrap();
+            let deadline = Instant::now() + PATIENCE;
+            while there.port().try_recv().is_err() {
+                assert!(Instant::now() < deadline, "nobody answers");
+                std::hint::spin_loop();
+            }
+        });
+        assert_eq!(text(&port), "I am busy");
+        port.post_message(b"thank you", []).unwrap();
+        peer.finish();
+    }
+    peer.last(|there| {
+        there.port().post_message(b"my last words", []).unwrap();
+        there.die();
+    });
+    assert_eq!(text(&port), "my last words");
+    assert_ended(&port, peer.death());
+}
+
+fn s07_data_is_a_snapshot(peer: &mut Peer) {
+    let port = peer.channel();
+    let mut data = *b"as it was";
+    port.post_message(&data, []).unwrap();
+    data.fill(b'X');
+    port.post_message(&data, []).unwrap();
+    peer.run(|there| {
+        let in_place = there.port().recv_ref().unwrap();
+        assert_eq!(in_place.to_vec().unwrap(), b"as it was");
+        // What is received is a copy as well.
+        drop(in_place);
+        let kept = recv(there.port()).data;
+        there.port().post_message(&kept, []).unwrap();
+        assert_eq!(kept, b"XXXXXXXXX");
+    });
+    assert_eq!(text(&port), "XXXXXXXXX");
+}
+
+fn s08_a_full_queue_takes_nothing_and_can_be_waited_for(peer: &mut Peer) {
+    let (port, other) = pair_of(4096);
+    peer.give(other);
+    let sent = fill(&port);
+    let mut luggage = Luggage::pack();
+    let full = luggage.refused(&port, b"");
+    assert!(matches!(full, PostErrorKind::Full(FullCause::Ring)), "{full:?}");
+
+    let (start, timeout) = (Instant::now(), Duration::from_millis(50));
+    let error = port.post_message_wait(b"", luggage.list.drain(..), Some(timeout)).unwrap_err();
+    assert!(matches!(error.kind, PostErrorKind::TimedOut), "{error:?}");
+    assert!(start.elapsed() >= timeout, "before its time");
+    luggage.list = error.transfer;
+    luggage.assert_whole();
+
+    let take_all: Step = |there| {
+        loop {
+            let Message { data, ports, buffers } = recv(there.port());
+            if let ([port], [buffer]) = (&ports[..], &buffers[..]) {
+                assert_eq!((text(port).as_str(), bytes_of(buffer).as_slice()), ("queued", &b"pixels"[..]));
+                return;
+            }
+            assert_eq!(data, there.seen.to_ne_bytes());
+            there.seen += 1;
+        }
+    };
+    if peer.is_concurrent() {
+        peer.begin(take_all);
+        for number in sent..sent + 5000 {
+            port.post_message_wait(&number.to_ne_bytes(), [], Some(PATIENCE)).unwrap();
+        }
+        port.post_message_wait(b"", luggage.list.drain(..), Some(PATIENCE)).unwrap();
+        peer.finish();
+    } else {
+        peer.run(|there| {
+            expect_numbers(there.port(), 0..100);
+            there.seen = 100;
+        });
+        port.post_message_wait(b"", luggage.list.drain(..), Some(PATIENCE)).unwrap();
+        peer.run(take_all);
+    }
+}
+
+fn s09_a_transfer_list_is_all_or_nothing(peer: &mut Peer) {
+    let options = ChannelOptions::new().max_handles(5);
+    let MessageChannel { port1: carrier, port2 } = MessageChannel::with_options(&options).unwrap();
+    peer.give(port2);
+    let mut luggage = Luggage::pack();
+    // Two good things before a bad one.
+    let closed = pair().0;
+    closed.close();
+    luggage.list.push(closed.into());
+    let kind = luggage.refused(&carrier, b"");
+    assert!(matches!(kind, PostErrorKind::Unusable { index: 2 }), "{kind:?}");
+    let Some(Transferable::Port(closed)) = luggage.list.pop() else { panic!("not the list that was passed in") };
+    assert!(matches!(closed.post_message(b"", []).unwrap_err().kind, PostErrorKind::PortClosed));
+    // Two ports and two buffers are six handles.
+    let second = Luggage::pack();
+    luggage.list.extend(second.list);
+    let kind = luggage.refused(&carrier, b"");
+    assert!(matches!(kind, PostErrorKind::TooManyHandles { handles: 6, max: 5 }), "{kind:?}");
+    luggage.list.truncate(2);
+    let kind = luggage.refused(&carrier, &[0; 64 << 10]);
+    assert!(matches!(kind, PostErrorKind::TooLarge { .. }), "{kind:?}");
+    // A carrier without an end.
+    let (lost, its_peer) = pair();
+    drop(its_peer);
+    let kind = luggage.refused(&lost, b"");
+    assert!(matches!(kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{kind:?}");
+    // No attempt has reached the receiver, and one without an error does.
+    carrier.post_message(b"the only one", luggage.list).unwrap();
+    peer.run(|there| {
+        let Message { data, ports, buffers } = recv(there.port());
+        assert_eq!((data.as_slice(), ports.len(), buffers.len()), (&b"the only one"[..], 1, 1));
+        assert_eq!((text(&ports[0]).as_str(), bytes_of(&buffers[0]).as_slice()), ("queued", &b"pixels"[..]));
+        assert_empty(there.port());
+        ports[0].post_message(b"it works", []).unwrap();
+    });
+    assert_eq!(text(&luggage.witness), "it works");
+    assert_ended(&luggage.witness, CloseReason::Closed);
+}
+
+fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
+    let options = ChannelOptions::new().capacity(4096).max_handles(2);
+    let MessageChannel { port1: carrier, port2 } = MessageChannel::with_options(&options).unwrap();
+    // The carrier's own peer, as it comes back from a journey.
+    peer.give(port2);
+    let own_peer = peer.run_for_port(|there| {
+        let port = there.ports.remove(0);
+        there.give_back(port);
+    });
+    fill(&carrier);
+    let (witness, port) = pair();
+    let (closed, _) = pair();
+    closed.close();
+    let (buffer, another) = (buffer_of(b"pixels"), buffer_of(b"colours"));
+    let too_large = [0; 4096];
+
+    // Everything wrong at once, then one error less each time.
+    let (port_ref, buffer_ref) = (TransferRef::Port(&port), TransferRef::Buffer(&buffer));
+    let mut list = vec![
+        port_ref,
+        buffer_ref,
+        TransferRef::Buffer(&another),
+        TransferRef::Port(&closed),
+        buffer_ref,
+        TransferRef::Port(&own_peer),
+        TransferRef::Port(&carrier),
+    ];
+    let refused = |list: &[TransferRef<'_>], data| carrier.post_message_detaching(data, list).unwrap_err();
+    assert!(matches!(refused(&list, &too_large), PostErrorKind::ContainsSelf));
+    list.pop();
+    assert!(matches!(refused(&list, &too_large), PostErrorKind::ContainsPeer));
+    list.pop();
+    assert!(matches!(refused(&list, &too_large), PostErrorKind::Duplicate));
+    list.pop();
+    assert!(matches!(refused(&list, &too_large), PostErrorKind::Unusable { index: 3 }));
+    list.pop();
+    assert!(matches!(refused(&list, &too_large), PostErrorKind::TooManyHandles { handles: 4, max: 2 }));
+    assert!(matches!(refused(&list[1..], &too_large), PostErrorKind::TooLarge { .. }));
+    assert!(matches!(refused(&list[1..], b""), PostErrorKind::Full(FullCause::Ring)));
+    // The other things that cannot be used: each before TooLarge.
+    let unusable = |thing| matches!(refused(&[thing], &too_large), PostErrorKind::Unusable { index: 0 });
+    {
+        let _reservation = port.reserve(8).unwrap();
+        assert!(unusable(port_ref), "a port with an open reservation");
+    }
+    {
+        witness.post_message(b"", []).unwrap();
+        let _in_place = port.recv_ref().unwrap();
+        assert!(unusable(port_ref), "a port that is being read");
+    }
+    let (detached, gone) = (pair().0, buffer_of(b"gone"));
+    let (elsewhere, _elsewhere) = pair();
+    elsewhere.post_message_detaching(b"", &[TransferRef::Port(&detached), TransferRef::Buffer(&gone)]).unwrap();
+    assert!(unusable(TransferRef::Port(&detached)), "a port that was transferred");
+    assert!(unusable(TransferRef::Buffer(&gone)), "a buffer that was transferred");
+
+    // Resources of the system come last: the queue's limit is told first, then theirs.
+    let buffers: Vec<_> = (0..64).map(|_| buffer_of(b"x")).collect();
+    let (roomy, other) = pair();
+    with_few_descriptors_in_flight(|| {
+        let refused_at =
+            buffers.iter().position(|buffer| match roomy.post_message_detaching(b"", &[TransferRef::Buffer(buffer)]) {
+                Ok(()) => false,
+                Err(PostErrorKind::ResourceExhausted(_)) => true,
+                Err(kind) => panic!("instead of the shortage: {kind:?}"),
+            });
+        let refused_at = refused_at.expect("a limit of descriptors in flight");
+        assert_eq!(bytes_of(&buffers[refused_at]), b"x");
+        assert!(matches!(refused(&[buffer_ref], b""), PostErrorKind::Full(FullCause::Ring)));
+    });
+    drop(other);
+
+    // All of it is still ours, and works.
+    assert_entangled(&port, &witness);
+    assert_eq!((bytes_of(&buffer), bytes_of(&another)), (b"pixels".to_vec(), b"colours".to_vec()));
+    while own_peer.try_recv().is_ok() {}
+    assert_entangled(&carrier, &own_peer);
+    peer.give(own_peer);
+    carrier.post_message_detaching(b"", &[port_ref]).unwrap();
+    peer.run(|there| recv_port(there.port()).post_message(b"here I am", []).unwrap());
+    assert_eq!(text(&witness), "here I am");
+}
+
+fn s11_posting_to_nobody_gives_everything_back(peer: &mut Peer) {
+    let mut luggage = Luggage::pack();
+    let (closed, _still_open) = pair();
+    closed.close();
+    let kind = luggage.refused(&closed, b"");
+    assert!(matches!(kind, PostErrorKind::PortClosed), "{kind:?}");
+
+    let detached = peer.channel();
+    let road = peer.channel();
+    road.post_message_detaching(b"", &[TransferRef::Port(&detached)]).unwrap();
+    let kind = luggage.refused(&detached, b"");
+    assert!(matches!(kind, PostErrorKind::Detached), "{kind:?}");
+
+    let (to_closed, to_dead) = (peer.channel(), peer.channel());
+    peer.run(|there| there.ports[2].close());
+    let kind = luggage.refused(&to_closed, b"");
+    assert!(matches!(kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{kind:?}");
+
+    peer.kill();
+    assert_ended(&to_dead, peer.death());
+    let kind = luggage.refused(&to_dead, b"");
+    assert!(matches!(kind, PostErrorKind::PeerGone(reason) if reason == peer.death()), "{kind:?}");
+}
+
+fn s12_what_is_on_the_list_leaves_the_sender(peer: &mut Peer) {
+    let carrier = peer.channel();
+    let (witness, port) = pair();
+    let buffer = buffer_of(b"pixels");
+    carrier.post_message_detaching(b"", &[TransferRef::Port(&port), TransferRef::Buffer(&buffer)]).unwrap();
+    // Nobody has looked at the message yet.
+    assert!(matches!(port.post_message(b"", []).unwrap_err().kind, PostErrorKind::Detached));
+    assert_eq!(buffer.len(), 0);
+    assert!(buffer.read_at(0, &mut [0]).is_err() && buffer.write_at(0, &[0]).is_err());
+    // Nobody ever does: they do not come back, and are not kept alive by what is left here.
+    peer.run(|there| there.port().close());
+    assert_ended(&witness, CloseReason::Closed);
+    assert!(matches!(port.post_message(b"", []).unwrap_err().kind, PostErrorKind::Detached));
+    assert_eq!(buffer.len(), 0);
+}
+
+fn s13_things_arrive_in_list_order(peer: &mut Peer) {
+    let carrier = peer.channel();
+    let mut witnesses = Vec::new();
+    let mut port = |name: &str| {
+        let (witness, port) = pair();
+        witness.post_message(name.as_bytes(), []).unwrap();
+        witnesses.push(witness);
+        Transferable::from(port)
+    };
+    let buffer = |name: &str| Transferable::from(buffer_of(name.as_bytes()));
+    let list = [port("p0"), buffer("b0"), buffer("b1"), port("p1"), port("p2"), buffer("b2"), port("p3")];
+    carrier.post_message(b"data", list).unwrap();
+    peer.run(|there| {
+        let Message { data, ports, buffers } = recv(there.port());
+        assert_eq!(data, b"data");
+        assert_eq!(ports.iter().map(text).collect::<Vec<_>>(), ["p0", "p1", "p2", "p3"]);
+        assert_eq!(buffers.iter().map(bytes_of).collect::<Vec<_>>(), [b"b0", b"b1", b"b2"]);
+    });
+}
+
+fn s14_nothing_is_not_zero_bytes(peer: &mut Peer) {
+    let port = peer.channel();
+    port.post_message(b"", []).unwrap();
+    port.reserve(0).unwrap().commit().unwrap();
+    port.post_message(b"", [buffer_of(b"").into()]).unwrap();
+    peer.run(|there| {
+        let message = recv(there.port());
+        assert!(message.data.is_empty() && message.buffers.is_empty(), "{message:?}");
+        {
+            let in_place = there.port().recv_ref().unwrap();
+            assert!(in_place.is_empty() && in_place.buffers.is_empty());
+        }
+        let buffer = recv_buffer(there.port());
+        assert_eq!(buffer.len(), 0);
+        buffer.read_at(0, &mut []).unwrap();
+        assert!(buffer.read_at(0, &mut [0]).is_err(), "a byte that is not there");
+        // And on.
+        there.port().post_message(b"", [buffer.into()]).unwrap();
+        assert_empty(there.port());
+    });
+    assert_eq!(recv_buffer(&port).len(), 0);
+    assert_empty(&port);
+}
+
+fn s20_the_pull_calls_take_messages(peer: &mut Peer) {
+    let port = peer.channel();
+    if peer.is_concurrent() {
+        // Before the message is there.
+        peer.begin(|there| assert_eq!(there.port().recv().unwrap().data, 0_u32.to_ne_bytes()));
+        post_numbers(&port, 0..1);
+        peer.finish();
+    }
+    post_numbers(&port, 1..9);
+    peer.run(|there| {
+        let port = there.port();
+        let mut message = Message::new();
+        let is = |data: &[u8], number: u32| assert_eq!(data, number.to_ne_bytes());
+        is(&port.recv().unwrap().data, 1);
+        is(&port.try_recv().unwrap().data, 2);
+        is(&port.recv_timeout(PATIENCE).unwrap().data, 3);
+        port.recv_into(&mut message).unwrap();
+        is(&message.data, 4);
+        port.try_recv_into(&mut message).unwrap();
+        is(&message.data, 5);
+        port.recv_into_timeout(&mut message, PATIENCE).unwrap();
+        is(&message.data, 6);
+        is(&port.recv_ref().unwrap().to_vec().unwrap(), 7);
+        is(&port.try_recv_ref().unwrap().to_vec().unwrap(), 8);
+        assert_empty(port);
+        assert!(matches!(port.try_recv_ref(), Err(TryRecvError::Empty)));
+        assert!(port.recv_timeout(Duration::from_millis(1)).is_err());
+    });
+}
+
+/// Posts numbers from 0 on until no more go in. Returns how many did.
+fn fill(port: &MessagePort) -> u32 {
+    for number in 0..10_000_u32 {
+        match port.post_message(&number.to_ne_bytes(), []).map_err(|error| error.kind) {
+            Ok(()) => {}
+            Err(PostErrorKind::Full(FullCause::Ring)) => return number,
+            Err(kind) => panic!("instead of a full queue: {kind:?}"),
+        }
+    }
+    panic!("a queue without a limit")
+}
+
+/// A port and a buffer to post, and the port's peer, which sees what becomes of it.
+struct Luggage {
+    list: Vec<Transferable>,
+    witness: MessagePort,
+}
+
+impl Luggage {
+    fn pack() -> Self {
+        let (witness, port) = pair();
+        witness.post_message(b"queued", []).unwrap();
+        Self { list: vec![port.into(), buffer_of(b"pixels").into()], witness }
+    }
+
+    /// Posts it all, which fails. What comes back is what was passed in, and works.
+    #[track_caller]
+    fn refused(&mut self, carrier: &MessagePort, data: &[u8]) -> PostErrorKind {
+        let len = self.list.len();
+        let error = carrier.post_message(data, self.list.drain(..)).expect_err("a post that fails");
+        self.list = error.transfer;
+        assert_eq!(self.list.len(), len);
+        self.assert_whole();
+        error.kind
+    }
+
+    #[track_caller]
+    fn assert_whole(&self) {
+        let [Transferable::Port(port), Transferable::Buffer(buffer), ..] = &self.list[..] else {
+            panic!("not the list that was passed in: {:?}", self.list);
+        };
+        assert_eq!(text(port), "queued");
+        assert_entangled(port, &self.witness);
+        self.witness.post_message(b"queued", []).unwrap();
+        assert_eq!(bytes_of(buffer), b"pixels");
+    }
+}
+
+/// Does `work` while the kernel refuses to carry more than a few descriptors of this user. The privileges that would
+/// lift the limit are given up meanwhile.
+fn with_few_descriptors_in_flight(work: impl FnOnce()) {
+    let (limit, hard_limit) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let user = geteuid();
+    if user.is_root() {
+        seteuid(Uid::from_raw(65534)).unwrap();
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, 8, hard_limit).unwrap();
+    work();
+    setrlimit(Resource::RLIMIT_NOFILE, limit, hard_limit).unwrap();
+    seteuid(user).unwrap();
+}
