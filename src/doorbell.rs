@@ -1,8 +1,9 @@
 //! Doorbells: how a sleeper and its waker do not miss each other.
 //!
 //! Each direction has two doorbells: `data`, on which its consumer sleeps, and `space`, on which its producer sleeps.
-//! They are the only words that both sides write. The sleeper tells how it sleeps; the waker takes that note away and
-//! acts on what it took. A pair that is busy never sleeps and makes no system call; a burst to a sleeper makes one.
+//! They are the only words that both sides write, and they are only ever swapped, so that no note is written over
+//! unseen. The sleeper tells how it sleeps; the waker takes that note away and acts on what it took. A pair that is busy
+//! never sleeps and makes no system call; a burst to a sleeper makes one.
 //!
 //! ```text
 //! sleeper                                   waker
@@ -31,15 +32,15 @@ pub(crate) fn sleep(doorbell: &AtomicU32, how: u32, ready: impl FnOnce() -> bool
         go_to_sleep();
     }
     // Relaxed: whoever swaps the doorbell acts on its old value, and waking somebody who is awake is harmless.
-    doorbell.store(AWAKE, Ordering::Relaxed);
+    doorbell.swap(AWAKE, Ordering::Relaxed);
 }
 
 /// Steps 1 and 2 of the sleeper alone, for one that will sleep in somebody else's `poll`.
 #[inline]
 pub(crate) fn arm(doorbell: &AtomicU32, how: u32) {
-    // With the SeqCst load in `ring_if_asleep`: that load is after this store, or before it and then the waker's
+    // With the SeqCst load in `ring_if_asleep`: that load is after this swap, or before it and then the waker's
     // commit, which is before that load, is before our look.
-    doorbell.store(how, Ordering::SeqCst);
+    doorbell.swap(how, Ordering::SeqCst);
     fence(Ordering::SeqCst);
 }
 

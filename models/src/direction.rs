@@ -1,0 +1,84 @@
+//! The shared memory of one direction, in loom's atomics and as small as a ring can be.
+
+use std::sync::Arc;
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// Clones are views on the same memory.
+#[derive(Clone)]
+pub(crate) struct Direction(Arc<Memory>);
+
+struct Memory {
+    words: Vec<AtomicU64>,
+    read_cursor: AtomicU64,
+    data: AtomicU32,
+    consumer_state: AtomicU32,
+    space: AtomicU32,
+    producer_state: AtomicU32,
+}
+
+impl Direction {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self(Arc::new(Memory {
+            words: (0..capacity / 8).map(|_| AtomicU64::new(0)).collect(),
+            read_cursor: AtomicU64::new(0),
+            data: AtomicU32::new(0),
+            consumer_state: AtomicU32::new(0),
+            space: AtomicU32::new(0),
+            producer_state: AtomicU32::new(0),
+        }))
+    }
+
+    pub(crate) fn capacity(&self) -> u64 {
+        self.0.words.len() as u64 * 8
+    }
+
+    pub(crate) fn until_end(&self, position: u64) -> u64 {
+        self.capacity() - position % self.capacity()
+    }
+
+    pub(crate) fn header(&self, position: u64) -> &AtomicU64 {
+        &self.0.words[(position % self.capacity() / 8) as usize]
+    }
+
+    /// Whole words only. Relaxed, as the product's: a reader that is not ordered behind the writer sees old words.
+    pub(crate) fn write(&self, position: u64, from: &[u8]) {
+        for (index, part) in from.chunks_exact(8).enumerate() {
+            let word = u64::from_ne_bytes(part.try_into().unwrap());
+            self.header(position + index as u64 * 8).store(word, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn read(&self, position: u64, into: &mut [u8]) {
+        for (index, part) in into.chunks_exact_mut(8).enumerate() {
+            let word = self.header(position + index as u64 * 8).load(Ordering::Relaxed);
+            part.copy_from_slice(&word.to_ne_bytes());
+        }
+    }
+
+    pub(crate) fn read_to_vec(&self, position: u64, len: usize, into: &mut Vec<u8>) {
+        let start = into.len();
+        into.resize(start + len, 0);
+        self.read(position, &mut into[start..]);
+    }
+
+    pub(crate) fn read_cursor(&self) -> &AtomicU64 {
+        &self.0.read_cursor
+    }
+
+    pub(crate) fn data(&self) -> &AtomicU32 {
+        &self.0.data
+    }
+
+    pub(crate) fn space(&self) -> &AtomicU32 {
+        &self.0.space
+    }
+
+    pub(crate) fn consumer_state(&self) -> &AtomicU32 {
+        &self.0.consumer_state
+    }
+
+    pub(crate) fn producer_state(&self) -> &AtomicU32 {
+        &self.0.producer_state
+    }
+}
