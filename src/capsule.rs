@@ -3,6 +3,7 @@
 //! The payload of a carrier record is the data, padded to 8 bytes, then one capsule per port, one per buffer, and the
 //! table's end, which tells how to read the rest. The descriptors travel on the lane: two for each port, segment and
 //! lane, then one for each buffer.
+#![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;

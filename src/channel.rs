@@ -1,4 +1,5 @@
 //! `MessageChannel`: makes two entangled ports.
+#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 

@@ -14,6 +14,7 @@
 //! ```
 //! Of the two looks (3) at least one sees what the other side did in 1, since a fence stands between on both sides:
 //! either the sleeper does not sleep or the waker wakes it.
+#![forbid(unsafe_code)]
 
 use crate::sync::{AtomicU32, Ordering, fence, futex};
 

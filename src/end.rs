@@ -1,4 +1,5 @@
 //! An end of a channel: what its sending and its receiving half share, and how it ends.
+#![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU8, Ordering};

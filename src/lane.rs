@@ -4,6 +4,7 @@
 //! A packet is whole or absent. `Handles` carries the descriptors of one record and is sent before the record is
 //! committed, so a consumer that sees the record finds its packet. A packet whose record was never committed stays
 //! unread and dies with the lane; the kernel closes what it held.
+#![forbid(unsafe_code)]
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

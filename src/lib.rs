@@ -107,6 +107,7 @@ mod error;
 mod lane;
 mod layout;
 mod message;
+mod message_ref;
 mod port;
 mod post;
 mod record;
@@ -132,9 +133,9 @@ pub use error::{
     RecvError, RecvTimeoutError, TryRecvError, Violation,
 };
 pub use message::Message;
+pub use message_ref::MessageRef;
 pub use port::{MessagePort, RecvHalf, SendHalf};
 pub use post::Reservation;
-pub use recv::MessageRef;
 pub use transfer::{TransferRef, Transferable};
 
 // A port has one holder at a time, in whatever thread.

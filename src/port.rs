@@ -1,15 +1,15 @@
 //! `MessagePort` and its two halves: who owns an end, and when it closes.
+#![forbid(unsafe_code)]
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::end::{End, Parts, State};
 use crate::error::JoinError;
-use crate::recv::Receiving;
-use crate::ring::Producer;
+use crate::ring::{Consumer, Producer};
 use crate::transfer::discard;
 use crate::wait::Spin;
 
@@ -49,6 +49,21 @@ pub struct RecvHalf {
     pub(crate) spin: Spin,
     /// Somebody polls the descriptor: "empty" must leave it so that a message makes it readable.
     pub(crate) polled: Cell<bool>,
+}
+
+/// The receiving half's private state.
+pub(crate) struct Receiving {
+    pub(crate) consumer: Consumer,
+    /// Looks in a row that found nothing.
+    pub(crate) empty_looks: u32,
+    /// When one of those last looked at the lane too.
+    pub(crate) lane_seen: Option<Instant>,
+}
+
+impl Receiving {
+    pub(crate) fn new(consumer: Consumer) -> Self {
+        Self { consumer, empty_looks: 0, lane_seen: None }
+    }
 }
 
 impl MessagePort {

@@ -1,4 +1,5 @@
 //! Posting: the way of a message from the caller into the ring.
+#![forbid(unsafe_code)]
 
 use std::cell::RefMut;
 use std::fmt;

@@ -1,4 +1,5 @@
 //! The header of a record: one word that commits it, and the checks a consumer makes on what it finds there.
+#![forbid(unsafe_code)]
 
 use crate::violation::Violation;
 

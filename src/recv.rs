@@ -1,38 +1,25 @@
 //! Receiving: the way of a message from the ring to the caller.
+#![forbid(unsafe_code)]
 
 use std::cell::RefMut;
-use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::buffer::TransferBuffer;
 use crate::capsule::Things;
 use crate::doorbell::{self, FD};
 use crate::end::State;
-use crate::error::{BufferError, RecvError, RecvTimeoutError, TryRecvError};
+use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::message::Message;
-use crate::port::{MessagePort, RecvHalf};
+use crate::message_ref::MessageRef;
+use crate::port::{MessagePort, Receiving, RecvHalf};
 use crate::record::Kind;
-use crate::ring::{Consumer, Record, payload};
-use crate::transfer::{NotArrived, discard, take};
+use crate::ring::Record;
+use crate::transfer::{NotArrived, take};
 use crate::wait::{Outcome, Waiter};
 
 /// Empty looks between two readings of the clock, for one that only ever looks.
 const LOOKS: u32 = 16;
 /// Time between two looks at the lane, for the same.
 const LANE_INTERVAL: Duration = Duration::from_micros(500);
-
-/// The receiving half's private state.
-pub(crate) struct Receiving {
-    pub(crate) consumer: Consumer,
-    empty_looks: u32,
-    lane_seen: Option<Instant>,
-}
-
-impl Receiving {
-    pub(crate) fn new(consumer: Consumer) -> Self {
-        Self { consumer, empty_looks: 0, lane_seen: None }
-    }
-}
 
 /// How long to wait for a message.
 #[derive(Clone, Copy)]
@@ -217,14 +204,7 @@ impl RecvHalf {
             things = self.unpack(&mut receiving, record, &mut payload)?;
             len = payload.len();
         }
-        Ok(MessageRef {
-            half: self,
-            receiving,
-            record,
-            len,
-            ports: things.ports.into_iter().map(MessagePort::from_parts).collect(),
-            buffers: things.buffers,
-        })
+        Ok(MessageRef::new(self, receiving, record, len, things))
     }
 
     /// The consumer, if this half can be used here and now.
@@ -344,8 +324,9 @@ impl RecvHalf {
         }
     }
 
+    /// Gives the space of a record back, and wakes the sender if it waits for that.
     #[inline]
-    fn release(&self, receiving: &mut Receiving, record: Record) {
+    pub(crate) fn release(&self, receiving: &mut Receiving, record: Record) {
         if receiving.consumer.release(record) {
             self.end.wake_peer_producer();
         }
@@ -357,90 +338,5 @@ fn never_nothing(missed: Missed) -> RecvError {
     match missed {
         Missed::Failed(error) => error,
         Missed::Nothing => RecvError::PortClosed,
-    }
-}
-
-/// A message in place, in the shared memory of the queue; see [`MessagePort::recv_ref`].
-///
-/// The peer can still write to these bytes if it breaks the protocol. So the safe ways to them are copies.
-pub struct MessageRef<'a> {
-    half: &'a RecvHalf,
-    receiving: RefMut<'a, Receiving>,
-    record: Record,
-    len: usize,
-    /// The ports on the transfer list, in its order.
-    pub ports: Vec<MessagePort>,
-    /// The buffers on the transfer list, in its order.
-    pub buffers: Vec<TransferBuffer>,
-}
-
-impl MessageRef<'_> {
-    /// Bytes of data.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// True if there is no data.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Copies data out, from `offset` on.
-    ///
-    /// # Errors
-    /// [`OutOfRange`](BufferError::OutOfRange): nothing was copied. [`Forked`](BufferError::Forked): in a child that
-    /// inherited the guard.
-    pub fn read_at(&self, offset: usize, into: &mut [u8]) -> Result<(), BufferError> {
-        if !self.half.end.home().is_here() {
-            return Err(BufferError::Forked);
-        }
-        if offset > self.len || into.len() > self.len - offset {
-            return Err(BufferError::OutOfRange { offset, len: into.len(), buffer_len: self.len });
-        }
-        self.receiving.consumer.read(self.record, offset, into);
-        Ok(())
-    }
-
-    /// A copy of all the data.
-    ///
-    /// # Errors
-    /// [`Forked`](BufferError::Forked).
-    pub fn to_vec(&self) -> Result<Vec<u8>, BufferError> {
-        let mut data = vec![0; self.len];
-        self.read_at(0, &mut data)?;
-        Ok(data)
-    }
-
-    /// The data in place. Empty in a child that inherited the guard by `fork`.
-    ///
-    /// # Safety
-    /// While the slice lives the peer does not write to a message that it has posted: it runs this library and keeps
-    /// to the protocol.
-    #[allow(unsafe_code)]
-    pub unsafe fn as_slice(&self) -> &[u8] {
-        if !self.half.end.home().is_here() {
-            return &[];
-        }
-        // SAFETY: the record is not released while the guard lives, and the peer does not write, says the caller.
-        unsafe { self.receiving.consumer.direction().slice(payload(self.record), self.len) }
-    }
-}
-
-impl Drop for MessageRef<'_> {
-    fn drop(&mut self) {
-        if !self.half.end.home().is_here() {
-            return;
-        }
-        self.half.release(&mut self.receiving, self.record);
-        if self.half.end.state() == State::Closed {
-            // Closed meanwhile: the rest of the queue was left to us.
-            discard(&self.half.end, &mut self.receiving.consumer);
-        }
-    }
-}
-
-impl fmt::Debug for MessageRef<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MessageRef").field("len", &self.len).finish_non_exhaustive()
     }
 }

@@ -13,6 +13,7 @@
 //!
 //! Both sides keep their cursors in private memory. The producer never publishes its own; the consumer publishes
 //! lazily. Whatever is read from shared memory is read once and checked before use: the peer may be hostile.
+#![forbid(unsafe_code)]
 
 use crate::direction::Direction;
 use crate::doorbell::AWAKE;

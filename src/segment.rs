@@ -1,4 +1,5 @@
 //! A segment: the memory file that holds the two rings of a channel. No process owns it.
+#![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! Transfer lists: what may be on one, how it leaves the sender, and how it arrives.
+#![forbid(unsafe_code)]
 
 use std::cell::RefMut;
 use std::os::fd::BorrowedFd;

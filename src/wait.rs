@@ -1,4 +1,5 @@
 //! Waiting: spin, then sleep on the futex, then sleep on the lane.
+#![forbid(unsafe_code)]
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

@@ -37,7 +37,7 @@ impl Ledger {
         let start = Instant::now();
         let mut after = Self::now();
         // A thread that has been joined leaves the list a moment later.
-        while after.threads != self.threads && start.elapsed() < PATIENCE {
+        while after.threads != self.threads && start.elapsed() < PATIENCE / 4 {
             std::thread::yield_now();
             after = Self::now();
         }

@@ -1,0 +1,109 @@
+//! `MessageRef`: a message that is read where it lies, in the shared memory of the queue.
+
+use std::cell::RefMut;
+use std::fmt;
+
+use crate::buffer::TransferBuffer;
+use crate::capsule::Things;
+use crate::end::State;
+use crate::error::BufferError;
+use crate::port::{MessagePort, Receiving, RecvHalf};
+use crate::ring::{Record, payload};
+use crate::transfer::discard;
+
+/// A message in place, in the shared memory of the queue; see [`MessagePort::recv_ref`].
+///
+/// The peer can still write to these bytes if it breaks the protocol. So the safe ways to them are copies.
+pub struct MessageRef<'a> {
+    half: &'a RecvHalf,
+    receiving: RefMut<'a, Receiving>,
+    record: Record,
+    len: usize,
+    /// The ports on the transfer list, in its order.
+    pub ports: Vec<MessagePort>,
+    /// The buffers on the transfer list, in its order.
+    pub buffers: Vec<TransferBuffer>,
+}
+
+impl<'a> MessageRef<'a> {
+    /// The first `len` bytes of the record, and what came with it.
+    pub(crate) fn new(
+        half: &'a RecvHalf,
+        receiving: RefMut<'a, Receiving>,
+        record: Record,
+        len: usize,
+        things: Things,
+    ) -> Self {
+        let ports = things.ports.into_iter().map(MessagePort::from_parts).collect();
+        Self { half, receiving, record, len, ports, buffers: things.buffers }
+    }
+
+    /// Bytes of data.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if there is no data.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies data out, from `offset` on.
+    ///
+    /// # Errors
+    /// [`OutOfRange`](BufferError::OutOfRange): nothing was copied. [`Forked`](BufferError::Forked): in a child that
+    /// inherited the guard.
+    pub fn read_at(&self, offset: usize, into: &mut [u8]) -> Result<(), BufferError> {
+        if !self.half.end.home().is_here() {
+            return Err(BufferError::Forked);
+        }
+        if offset > self.len || into.len() > self.len - offset {
+            return Err(BufferError::OutOfRange { offset, len: into.len(), buffer_len: self.len });
+        }
+        self.receiving.consumer.read(self.record, offset, into);
+        Ok(())
+    }
+
+    /// A copy of all the data.
+    ///
+    /// # Errors
+    /// [`Forked`](BufferError::Forked).
+    pub fn to_vec(&self) -> Result<Vec<u8>, BufferError> {
+        let mut data = vec![0; self.len];
+        self.read_at(0, &mut data)?;
+        Ok(data)
+    }
+
+    /// The data in place. Empty in a child that inherited the guard by `fork`.
+    ///
+    /// # Safety
+    /// While the slice lives the peer does not write to a message that it has posted: it runs this library and keeps
+    /// to the protocol.
+    #[allow(unsafe_code)]
+    pub unsafe fn as_slice(&self) -> &[u8] {
+        if !self.half.end.home().is_here() {
+            return &[];
+        }
+        // SAFETY: the record is not released while the guard lives, and the peer does not write, says the caller.
+        unsafe { self.receiving.consumer.direction().slice(payload(self.record), self.len) }
+    }
+}
+
+impl Drop for MessageRef<'_> {
+    fn drop(&mut self) {
+        if !self.half.end.home().is_here() {
+            return;
+        }
+        self.half.release(&mut self.receiving, self.record);
+        if self.half.end.state() == State::Closed {
+            // Closed meanwhile: the rest of the queue was left to us.
+            discard(&self.half.end, &mut self.receiving.consumer);
+        }
+    }
+}
+
+impl fmt::Debug for MessageRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageRef").field("len", &self.len).finish_non_exhaustive()
+    }
+}
