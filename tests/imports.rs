@@ -77,7 +77,7 @@ fn imports_point_down() {
 fn unsafe_code_is_at_the_bottom() {
     for (path, source) in sources() {
         let allowed = UNSAFE.iter().any(|prefix| path.to_str().unwrap().starts_with(prefix));
-        let uses = code(&source).filter(|line| line.contains("unsafe")).count();
+        let uses = code(&source).filter(|line| line.replace("unsafe_code", "").contains("unsafe")).count();
         assert!(allowed || uses == 0, "{} has unsafe code", path.display());
     }
 }
