@@ -159,6 +159,7 @@ impl End {
         let _ = self.violation.set(violation);
         if self.set_state(State::Violated) {
             self.announce_close();
+            self.lane.discard_rest();
         }
         CloseReason::ProtocolViolation(violation)
     }

@@ -164,6 +164,19 @@ impl Lane {
         Ok(Drained::Handles) // still readable: to the sleeper it is the same
     }
 
+    /// Drops every packet, for a lane over which nothing that matters can come any more: a record that was never
+    /// committed has left its descriptors here, and whoever is at their other end waits for news.
+    pub(crate) fn discard_rest(&self) {
+        let mut nothing = [0; size_of::<Packet>()];
+        for _ in 0..DRAIN_LIMIT {
+            match socket::take(self.as_fd(), &mut nothing, 0) {
+                Ok(received) if received.len == 0 && self.hung_up() => return,
+                Ok(_) | Err(Errno::ECONNRESET) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
     /// The first packet, left queued, with up to `room` of its descriptors. `None`: no packet, now or ever again.
     fn look(&self, room: usize) -> Result<Option<(Packet, socket::Received)>, Violation> {
         let mut packet = Packet::zeroed();

@@ -58,11 +58,13 @@ pub(crate) struct Receiving {
     pub(crate) empty_looks: u32,
     /// When one of those last looked at the lane too.
     pub(crate) lane_seen: Option<Instant>,
+    /// The end of the peer has been told; nothing comes after it.
+    pub(crate) finished: bool,
 }
 
 impl Receiving {
     pub(crate) fn new(consumer: Consumer) -> Self {
-        Self { consumer, empty_looks: 0, lane_seen: None }
+        Self { consumer, empty_looks: 0, lane_seen: None, finished: false }
     }
 }
 

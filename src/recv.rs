@@ -217,7 +217,8 @@ impl RecvHalf {
         if !matches!(self.end.state(), State::Open | State::PeerClosed | State::PeerDied) {
             return Err(self.ended());
         }
-        self.receiving.try_borrow_mut().map_err(|_| RecvError::Borrowed)
+        let receiving = self.receiving.try_borrow_mut().map_err(|_| RecvError::Borrowed)?;
+        if receiving.finished { Err(self.ended()) } else { Ok(receiving) }
     }
 
     /// The next record. It stays queued until it is released.
@@ -240,7 +241,12 @@ impl RecvHalf {
         let consumer = &receiving.consumer;
         if self.peer_is_gone() {
             // It said so, or was seen to be gone, after its last post. One more look, then this is the end.
-            return if consumer.has_record() { Ok(()) } else { Err(self.ended().into()) };
+            if consumer.has_record() {
+                return Ok(());
+            }
+            receiving.finished = true;
+            self.end.lane().discard_rest();
+            return Err(self.ended().into());
         }
         let Patience::Until(deadline) = patience else {
             return self.look_at_lane(receiving);

@@ -278,5 +278,6 @@ fn discard_queue(end: &End, consumer: &mut Consumer) -> Vec<Parts> {
     if consumer.announce() {
         end.wake_peer_producer();
     }
+    end.lane().discard_rest();
     ports
 }

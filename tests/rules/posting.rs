@@ -272,9 +272,11 @@ fn s11_posting_to_nobody_gives_everything_back(peer: &mut Peer) {
     let kind = luggage.refused(&detached, b"");
     assert!(matches!(kind, PostErrorKind::Detached), "{kind:?}");
 
-    let (to_closed, to_dead) = (peer.channel(), peer.channel());
-    peer.run(|there| there.ports[2].close());
+    let (to_closed, data_to_closed, to_dead) = (peer.channel(), peer.channel(), peer.channel());
+    peer.run(|there| there.ports[2..4].iter().for_each(MessagePort::close));
     let kind = luggage.refused(&to_closed, b"");
+    assert!(matches!(kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{kind:?}");
+    let kind = data_to_closed.post_message(b"only data", []).unwrap_err().kind;
     assert!(matches!(kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{kind:?}");
 
     peer.kill();

@@ -149,6 +149,18 @@ fn s29_the_old_handle_is_detached(peer: &mut Peer) {
         there.port().post_message(b"alive", []).unwrap();
     });
     assert_eq!(text(&witness), "alive");
+    // Nor does a handle that stays behind hide the death of the new owner.
+    let (witness, port) = pair();
+    let carrier = peer.channel();
+    carrier.post_message_detaching(b"", &[TransferRef::Port(&port)]).unwrap();
+    peer.run(|there| {
+        let port = recv_port(&there.ports[1]);
+        there.ports.push(port);
+    });
+    assert_empty(&witness);
+    peer.kill();
+    assert_ended(&witness, peer.death());
+    drop(port);
 }
 
 fn s30_any_number_of_hops(peer: &mut Peer) {

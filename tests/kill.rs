@@ -1,0 +1,378 @@
+//! SIGKILL at every system call of every operation: whoever survives gets a documented answer.
+//!
+//! The victim is this program again. It stops before and after the operation under test, and the test steps it from
+//! system call to system call with ptrace(2) in between, each time one further, and kills it there.
+
+use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use messageport::{
+    CloseReason, Message, MessageChannel, MessagePort, RecvError, RecvTimeoutError, TransferBuffer, parent_port,
+    spawn_with_port,
+};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, gettid};
+
+/// Long enough for anything that does happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Tells the second process which operation to do.
+const ROLE: &str = "MESSAGEPORT_VICTIM";
+
+/// What a role is about.
+struct Role {
+    name: &'static str,
+    /// In the victim: brings everything into place and returns the operation.
+    victim: fn(MessagePort) -> Box<dyn FnOnce()>,
+    /// Before the operation: what the survivor posts.
+    prepare: fn(&mut Survivor),
+    /// When the victim sleeps: what wakes it.
+    wake: fn(&mut Survivor),
+    /// Afterwards: what the survivor may see. The flag says that the operation was completed.
+    check: fn(Survivor, bool),
+}
+
+/// Holds the peer of the victim's port, and the peer of a port that travels.
+struct Survivor {
+    port: MessagePort,
+    other: Option<MessagePort>,
+    received: Vec<Message>,
+}
+
+impl Survivor {
+    /// Posts a message with a port and a buffer on it, and keeps the port's peer.
+    fn post_things(&mut self) {
+        let MessageChannel { port1, port2 } = MessageChannel::new().unwrap();
+        let buffer = TransferBuffer::new(10_000).unwrap();
+        self.port.post_message(b"things", [port2.into(), buffer.into()]).unwrap();
+        self.other = Some(port1);
+    }
+
+    /// Everything up to the end, and the end.
+    fn rest(&mut self) -> CloseReason {
+        loop {
+            match self.port.recv_timeout(PATIENCE) {
+                Ok(message) => self.received.push(message),
+                Err(RecvTimeoutError::Failed(RecvError::Ended(reason))) => return reason,
+                Err(error) => panic!("neither a message nor the end: {error:?}"),
+            }
+        }
+    }
+
+    /// The end of the travelling port's peer, which nobody holds any more.
+    fn assert_other_ended(&self) {
+        let result = self.other.as_ref().unwrap().recv_timeout(PATIENCE);
+        let Err(RecvTimeoutError::Failed(RecvError::Ended(reason))) = result else { panic!("{result:?}") };
+        assert!(matches!(reason, CloseReason::PeerDied | CloseReason::Closed), "{reason}");
+    }
+
+    fn texts(&self) -> Vec<&[u8]> {
+        self.received.iter().map(|message| &message.data[..]).collect()
+    }
+}
+
+const ROLES: &[Role] = &[
+    Role {
+        name: "post",
+        victim: |port| {
+            port.post_message(b"before", []).unwrap();
+            Box::new(move || {
+                port.post_message(b"now", []).unwrap();
+                std::mem::forget(port);
+            })
+        },
+        prepare: |_| {},
+        wake: |_| {},
+        check: |mut survivor, completed| {
+            assert_eq!(survivor.rest(), CloseReason::PeerDied);
+            let texts = survivor.texts();
+            assert!(texts == [b"before"] && !completed || texts == [&b"before"[..], b"now"], "{texts:?}");
+        },
+    },
+    Role {
+        name: "post with things",
+        victim: |port| {
+            let mut message = port.recv().unwrap();
+            let (travelling, buffer) = (message.ports.remove(0), message.buffers.remove(0));
+            port.post_message(b"before", []).unwrap();
+            Box::new(move || {
+                port.post_message(b"now", [travelling.into(), buffer.into()]).unwrap();
+                std::mem::forget(port);
+            })
+        },
+        prepare: Survivor::post_things,
+        wake: |_| {},
+        check: |mut survivor, completed| {
+            assert_eq!(survivor.rest(), CloseReason::PeerDied);
+            assert_eq!(survivor.received.remove(0).data, b"before");
+            match survivor.received.pop() {
+                // Arrived: whole, and it works here.
+                Some(message) => {
+                    assert_eq!((&*message.data, message.buffers[0].len()), (&b"now"[..], 10_000));
+                    survivor.other.as_ref().unwrap().post_message(b"hello", []).unwrap();
+                    assert_eq!(message.ports[0].recv_timeout(PATIENCE).unwrap().data, b"hello");
+                }
+                None => {
+                    assert!(!completed, "posted, and not received");
+                    survivor.assert_other_ended();
+                }
+            }
+        },
+    },
+    Role {
+        name: "receive",
+        victim: |port| {
+            Box::new(move || {
+                assert_eq!(port.recv().unwrap().data, b"data");
+                std::mem::forget(port);
+            })
+        },
+        prepare: |survivor| survivor.port.post_message(b"data", []).unwrap(),
+        wake: |_| {},
+        check: |mut survivor, _| {
+            assert_eq!(survivor.rest(), CloseReason::PeerDied);
+            assert!(survivor.received.is_empty());
+        },
+    },
+    Role {
+        name: "receive things",
+        victim: |port| Box::new(move || std::mem::forget((port.recv().unwrap(), port))),
+        prepare: Survivor::post_things,
+        wake: |_| {},
+        check: |mut survivor, _| {
+            assert_eq!(survivor.rest(), CloseReason::PeerDied);
+            survivor.assert_other_ended();
+        },
+    },
+    Role {
+        name: "close",
+        victim: |port| {
+            port.post_message(b"before", []).unwrap();
+            Box::new(move || {
+                port.close();
+                std::mem::forget(port);
+            })
+        },
+        prepare: |_| {},
+        wake: |_| {},
+        check: |mut survivor, completed| {
+            let reason = survivor.rest();
+            assert!(reason == CloseReason::Closed || !completed && reason == CloseReason::PeerDied, "{reason}");
+            assert_eq!(survivor.texts(), [b"before"]);
+        },
+    },
+    Role {
+        name: "drop with things in the queue",
+        victim: |port| Box::new(move || drop(port)),
+        prepare: Survivor::post_things,
+        wake: |_| {},
+        check: |mut survivor, completed| {
+            let reason = survivor.rest();
+            assert!(reason == CloseReason::Closed || !completed && reason == CloseReason::PeerDied, "{reason}");
+            survivor.assert_other_ended();
+        },
+    },
+    Role {
+        name: "sleep in receive",
+        victim: |port| {
+            port.set_spin(Duration::ZERO);
+            Box::new(move || {
+                assert_eq!(port.recv().unwrap().data, b"good morning");
+                std::mem::forget(port);
+            })
+        },
+        prepare: |_| {},
+        wake: |survivor| survivor.port.post_message(b"good morning", []).unwrap(),
+        check: |mut survivor, _| assert_eq!(survivor.rest(), CloseReason::PeerDied),
+    },
+    Role {
+        name: "sleep in post",
+        victim: |port| {
+            port.set_spin(Duration::ZERO);
+            let mut count = 0_u32;
+            while port.post_message(&[count as u8; 1000], []).is_ok() {
+                count += 1;
+            }
+            Box::new(move || {
+                port.post_message_wait(&[count as u8; 1000], [], None).unwrap();
+                std::mem::forget(port);
+            })
+        },
+        prepare: |_| {},
+        wake: |survivor| {
+            while let Ok(message) = survivor.port.try_recv() {
+                survivor.received.push(message);
+            }
+        },
+        check: |mut survivor, completed| {
+            assert_eq!(survivor.rest(), CloseReason::PeerDied);
+            for (number, message) in survivor.received.iter().enumerate() {
+                assert_eq!(message.data, [number as u8; 1000], "message {number}");
+            }
+            // 65 records of 1008 bytes fill the ring; the last message is the one that had to wait.
+            let count = survivor.received.len();
+            assert!(count == 66 || count == 65 && !completed, "{count} messages, completed {completed}");
+        },
+    },
+    Role {
+        name: "make a channel",
+        victim: |port| {
+            Box::new(move || {
+                drop(MessageChannel::new().unwrap());
+                std::mem::forget(port);
+            })
+        },
+        prepare: |_| {},
+        wake: |_| {},
+        check: |mut survivor, _| assert_eq!(survivor.rest(), CloseReason::PeerDied),
+    },
+];
+
+/// The second process.
+#[test]
+#[ignore = "the second process of the other tests"]
+fn victim() {
+    let Ok(name) = std::env::var(ROLE) else { return };
+    let role = ROLES.iter().find(|role| role.name == name).unwrap();
+    let port = parent_port().unwrap();
+    let control = port.recv().unwrap().ports.remove(0);
+    let operation = (role.victim)(port);
+    // The thread to trace, or that it cannot be.
+    let answer = ptrace::traceme().map_or_else(|errno| -(errno as i32), |()| gettid().as_raw());
+    control.post_message(&answer.to_ne_bytes(), []).unwrap();
+    if answer < 0 {
+        return;
+    }
+    raise(Signal::SIGSTOP).unwrap();
+    operation();
+    raise(Signal::SIGSTOP).unwrap();
+    unreachable!("the test kills this process at the latest here");
+}
+
+/// How a run ended.
+#[derive(PartialEq, Eq)]
+enum Run {
+    Killed,
+    /// The operation has fewer system calls.
+    Completed,
+    NotPermitted,
+}
+
+/// Runs the operation of `role` up to its `stop`-th stop at a system call (each has two, before and after), and kills
+/// the victim there.
+fn run(role: &Role, stop: usize) -> Run {
+    let MessageChannel { port1, port2 } = MessageChannel::new().unwrap();
+    let MessageChannel { port1: control, port2: theirs } = MessageChannel::new().unwrap();
+    port1.post_message(b"control", [theirs.into()]).unwrap();
+    let mut survivor = Survivor { port: port1, other: None, received: Vec::new() };
+    (role.prepare)(&mut survivor);
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["--exact", "victim", "--include-ignored", "--nocapture"]).env(ROLE, role.name);
+    command.stdout(std::process::Stdio::null());
+    let mut child = spawn_with_port(&mut command, port2).unwrap();
+
+    let answer = i32::from_ne_bytes(control.recv_timeout(PATIENCE).unwrap().data.try_into().unwrap());
+    if answer < 0 {
+        assert_eq!(Errno::from_raw(-answer), Errno::EPERM);
+        child.wait().unwrap();
+        return Run::NotPermitted;
+    }
+    let thread = Pid::from_raw(answer);
+    let run = step(&mut survivor, role, &mut child, thread, stop).unwrap();
+    child.kill().unwrap();
+    // A traced thread is there until its tracer has seen its end; only then the process can end.
+    waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
+    child.wait().unwrap();
+    (role.check)(survivor, run == Run::Completed);
+    run
+}
+
+fn step(survivor: &mut Survivor, role: &Role, child: &mut Child, thread: Pid, stop: usize) -> Result<Run, Errno> {
+    let next = || waitpid(thread, Some(WaitPidFlag::__WALL));
+    assert_eq!(next()?, WaitStatus::Stopped(thread, Signal::SIGSTOP));
+    ptrace::setoptions(thread, ptrace::Options::PTRACE_O_TRACESYSGOOD)?;
+    let (mut entering, mut woken) = (true, false);
+    for count in 0.. {
+        if count == stop {
+            kill(Pid::from_raw(child.id() as i32), Signal::SIGKILL)?;
+            return Ok(Run::Killed);
+        }
+        ptrace::syscall(thread, None)?;
+        match next()? {
+            WaitStatus::PtraceSyscall(_) => {
+                // A victim that is about to sleep is woken, once: before it sleeps, or while it does.
+                if entering && !woken && is_futex(thread)? {
+                    (role.wake)(survivor);
+                    woken = true;
+                }
+                entering = !entering;
+            }
+            WaitStatus::Stopped(_, Signal::SIGSTOP) => {
+                kill(Pid::from_raw(child.id() as i32), Signal::SIGKILL)?;
+                return Ok(Run::Completed);
+            }
+            other => panic!("{}: the victim failed by itself: {other:?}", role.name),
+        }
+    }
+    unreachable!()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn is_futex(thread: Pid) -> Result<bool, Errno> {
+    Ok(ptrace::getregs(thread)?.orig_rax == libc::SYS_futex as u64)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn is_futex(_: Pid) -> Result<bool, Errno> {
+    Ok(true)
+}
+
+/// One at a time: descriptors are counted.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn kill_at_every_system_call(name: &str) {
+    let _guard = alone();
+    let role = ROLES.iter().find(|role| role.name == name).unwrap();
+    let before = descriptors();
+    for stop in 0.. {
+        let run = run(role, stop);
+        assert_eq!(descriptors(), before, "{name}: descriptors after a kill at stop {stop}");
+        match run {
+            Run::Killed => {}
+            Run::Completed => return println!("{name}: killed at {stop} points"),
+            Run::NotPermitted => return println!("{name}: SKIPPED, ptrace is not permitted here"),
+        }
+    }
+}
+
+macro_rules! kills {
+    ($($test:ident: $name:literal),* $(,)?) => {
+        $(#[test]
+        fn $test() {
+            kill_at_every_system_call($name);
+        })*
+    };
+}
+
+kills! {
+    killed_in_post: "post",
+    killed_in_post_with_things: "post with things",
+    killed_in_receive: "receive",
+    killed_in_receive_things: "receive things",
+    killed_in_close: "close",
+    killed_in_drop_with_things_in_the_queue: "drop with things in the queue",
+    killed_in_a_sleep_in_receive: "sleep in receive",
+    killed_in_a_sleep_in_post: "sleep in post",
+    killed_in_make_a_channel: "make a channel",
+}

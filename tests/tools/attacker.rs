@@ -1,0 +1,210 @@
+//! A peer that keeps to no protocol: it has a second mapping of the segment and its own hold of the lane, and writes
+//! records, packets, capsules and segments by hand. The numbers are those of the wire formats, written out again.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use memmap2::{MmapOptions, MmapRaw};
+use messageport::MessagePort;
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
+
+pub(crate) const HEADER_LEN: usize = 4096;
+pub(crate) const PAD: u8 = 1;
+pub(crate) const DATA: u8 = 2;
+pub(crate) const CARRIER: u8 = 3;
+pub(crate) const WAKE: u32 = 1;
+pub(crate) const HANDLES: u32 = 2;
+const LINE: usize = 128;
+
+/// A second mapping of a segment.
+pub(crate) struct Pages {
+    map: MmapRaw,
+}
+
+impl Pages {
+    pub(crate) fn of(file: &File) -> Self {
+        let len = file.metadata().expect("a file").len() as usize;
+        Self { map: MmapOptions::new().len(len).map_raw(file).expect("a second mapping") }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        (self.len() - HEADER_LEN) / 2
+    }
+
+    #[allow(unsafe_code)]
+    pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset.is_multiple_of(8) && offset + 8 <= self.len());
+        // SAFETY: aligned and inside the mapping, which lives as long as the reference.
+        unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().wrapping_add(offset).cast()) }
+    }
+
+    #[allow(unsafe_code)]
+    pub(crate) fn half_word(&self, offset: usize) -> &AtomicU32 {
+        assert!(offset.is_multiple_of(4) && offset + 4 <= self.len());
+        // SAFETY: aligned and inside the mapping, which lives as long as the reference.
+        unsafe { AtomicU32::from_ptr(self.map.as_mut_ptr().wrapping_add(offset).cast()) }
+    }
+
+    /// The read cursor of a direction.
+    pub(crate) fn cursor(&self, direction: usize) -> &AtomicU64 {
+        self.word(LINE + direction * 4 * LINE)
+    }
+
+    /// The doorbells of a direction, of its consumer and of its producer.
+    pub(crate) fn doorbells(&self, direction: usize) -> [&AtomicU32; 2] {
+        let lines = LINE + direction * 4 * LINE;
+        [self.half_word(lines + LINE), self.half_word(lines + 2 * LINE)]
+    }
+
+    /// The state words of a direction, of its consumer and of its producer.
+    pub(crate) fn states(&self, direction: usize) -> [&AtomicU32; 2] {
+        let lines = LINE + direction * 4 * LINE;
+        [self.half_word(lines + LINE + 4), self.half_word(lines + 2 * LINE + 4)]
+    }
+
+    /// A word of a direction's ring.
+    pub(crate) fn ring(&self, direction: usize, position: u64) -> &AtomicU64 {
+        let capacity = self.capacity();
+        self.word(HEADER_LEN + direction * capacity + (position as usize & (capacity - 1) & !7))
+    }
+}
+
+/// The encoded header of a record.
+pub(crate) fn header(kind: u8, len: usize, handles: usize, sequence: u64) -> u64 {
+    len as u64 | u64::from(kind) << 32 | (handles as u64) << 40 | sequence << 48
+}
+
+/// A packet on a lane.
+pub(crate) fn packet(kind: u32, count: u32, sequence: u64) -> [u8; 16] {
+    let mut packet = [0; 16];
+    packet[..4].copy_from_slice(&kind.to_ne_bytes());
+    packet[4..8].copy_from_slice(&count.to_ne_bytes());
+    packet[8..].copy_from_slice(&sequence.to_ne_bytes());
+    packet
+}
+
+/// Sends bytes and descriptors over a socket, as they are.
+pub(crate) fn send(socket: &impl AsRawFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let raw: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let control = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &[][..] } else { &control };
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None).map(drop)
+}
+
+/// Two connected sockets that could be a lane.
+pub(crate) fn lane() -> (OwnedFd, OwnedFd) {
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).expect("sockets")
+}
+
+/// Side A of a pair, in the hands of an attacker. Side B is the victim's and new: nothing has been posted.
+pub(crate) struct Attacker {
+    pub(crate) pages: Pages,
+    pub(crate) lane: OwnedFd,
+    position: u64,
+    pub(crate) sequence: u64,
+    /// Keeps the end open.
+    pub(crate) port: MessagePort,
+}
+
+impl Attacker {
+    /// The attacker, and the victim's port. No other thread may make memory files at the same time.
+    pub(crate) fn new(make: impl FnOnce() -> (MessagePort, MessagePort)) -> (Self, MessagePort) {
+        let ((port, victim), file) = newest_memory(make);
+        let lane = port.as_fd().try_clone_to_owned().expect("a descriptor");
+        (Self { pages: Pages::of(&file), lane, position: 0, sequence: 0, port }, victim)
+    }
+
+    /// Commits a record, without looking whether there is room.
+    pub(crate) fn record(&mut self, kind: u8, payload: &[u8], handles: usize) {
+        let words = payload.len().div_ceil(8) as u64;
+        for index in 0..words {
+            let mut word = [0; 8];
+            let from = &payload[index as usize * 8..payload.len().min(index as usize * 8 + 8)];
+            word[..from.len()].copy_from_slice(from);
+            self.pages.ring(0, self.position + 8 + index * 8).store(u64::from_ne_bytes(word), Ordering::Relaxed);
+        }
+        let next = self.position + 8 + words * 8;
+        assert!(next + 8 <= self.pages.capacity() as u64, "the attacker does not wrap");
+        self.pages.ring(0, next).store(0, Ordering::Relaxed);
+        let header = header(kind, payload.len(), handles, self.sequence);
+        self.pages.ring(0, self.position).store(header, Ordering::SeqCst);
+        self.position = next;
+        self.sequence += 1;
+    }
+
+    pub(crate) fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        send(&self.lane, bytes, descriptors)
+    }
+
+    /// Posts a message with a transfer table as an honest peer would, with whatever is in it.
+    pub(crate) fn post(&mut self, data: &[u8], table: &Table<'_>) {
+        let handles = packet(HANDLES, table.descriptors.len() as u32, self.sequence);
+        self.send(&handles, &table.descriptors).expect("the descriptors go out");
+        let mut payload = data.to_vec();
+        payload.resize(data.len().next_multiple_of(8), 0);
+        payload.extend_from_slice(&table.ports);
+        payload.extend_from_slice(&table.buffers);
+        payload.extend_from_slice(&(data.len() as u32).to_ne_bytes());
+        payload.extend_from_slice(&((table.ports.len() / PORT_CAPSULE) as u16).to_ne_bytes());
+        payload.extend_from_slice(&((table.buffers.len() / 16) as u16).to_ne_bytes());
+        self.record(CARRIER, &payload, table.descriptors.len());
+    }
+}
+
+/// The table of a message with a transfer list, and its descriptors. Ports come before buffers.
+#[derive(Default)]
+pub(crate) struct Table<'a> {
+    ports: Vec<u8>,
+    buffers: Vec<u8>,
+    descriptors: Vec<BorrowedFd<'a>>,
+}
+
+/// Bytes of a port's capsule.
+const PORT_CAPSULE: usize = 80;
+
+/// A port in transit: side and reserved number of segments, three words for each direction, four words reserved.
+pub(crate) type PortCapsule = [u64; PORT_CAPSULE / 8];
+
+/// The capsule of side B of a pair that is new.
+pub(crate) const NEW_PORT: PortCapsule = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+impl<'a> Table<'a> {
+    pub(crate) fn port(mut self, capsule: PortCapsule, segment: &'a impl AsFd, lane: &'a impl AsFd) -> Self {
+        assert!(self.buffers.is_empty());
+        self.ports.extend(capsule.iter().flat_map(|word| word.to_ne_bytes()));
+        self.descriptors.extend([segment.as_fd(), lane.as_fd()]);
+        self
+    }
+
+    pub(crate) fn buffer(mut self, len: u64, number: u64, file: &'a impl AsFd) -> Self {
+        self.buffers.extend([len, number].iter().flat_map(|word| word.to_ne_bytes()));
+        self.descriptors.push(file.as_fd());
+        self
+    }
+}
+
+/// What `make` makes, and the first memory file of the library that came into being by it, opened anew.
+pub(crate) fn newest_memory<T>(make: impl FnOnce() -> T) -> (T, File) {
+    let before = memory_files();
+    let made = make();
+    let new = memory_files().into_iter().find(|(inode, _)| !before.iter().any(|(old, _)| old == inode));
+    let (_, path) = new.expect("a new memory file");
+    let file = OpenOptions::new().read(true).write(true).open(path).expect("a memory file can be opened by its link");
+    (made, file)
+}
+
+fn memory_files() -> Vec<(u64, std::path::PathBuf)> {
+    let descriptors = fs::read_dir("/proc/self/fd").expect("/proc/self/fd").flatten().map(|entry| entry.path());
+    let ours = descriptors
+        .filter(|path| fs::read_link(path).is_ok_and(|link| link.to_string_lossy().starts_with("/memfd:messageport")));
+    ours.filter_map(|path| Some((fs::metadata(&path).ok()?.ino(), path))).collect()
+}

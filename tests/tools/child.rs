@@ -1,0 +1,105 @@
+//! Further processes: this very program, started again with one role to play.
+//!
+//! A role runs before the test program's `main`, so its process has a single thread: it can `fork`, be traced, and
+//! change its environment.
+
+use std::process::{Child, Command, ExitStatus, exit};
+use std::time::{Duration, Instant};
+
+use messageport::{MessagePort, spawn_with_port};
+use nix::unistd::alarm;
+
+use super::{PATIENCE, pair};
+
+/// The environment variable that names the role.
+const ROLE: &str = "MESSAGEPORT_TEST_ROLE";
+/// A process that lives longer has been forgotten, and is ended by the kernel.
+const SECONDS: u32 = 100;
+
+/// What a process can be started for; every test program has a list `ROLES`.
+pub(crate) type Role = (&'static str, fn());
+
+extern "C" fn play() {
+    let Some(role) = std::env::var_os(ROLE) else { return };
+    #[allow(unsafe_code)]
+    // SAFETY: the process has one thread, this one. Processes that this one starts play no role.
+    unsafe {
+        std::env::remove_var(ROLE);
+    }
+    alarm::set(SECONDS);
+    let (_, role) = crate::ROLES.iter().find(|(name, _)| role == *name).expect("a role of this program");
+    role(); // a panic aborts the process
+    exit(0);
+}
+
+/// The dynamic loader calls this before `main`.
+#[used]
+#[allow(unsafe_code)]
+// SAFETY: the section holds pointers to functions of the C calling convention, and this is one.
+#[unsafe(link_section = ".init_array")]
+static PLAY: extern "C" fn() = play;
+
+/// A command that plays `role`.
+pub(crate) fn command(role: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.env(ROLE, role);
+    command
+}
+
+/// A process with a role. It is killed when this is dropped.
+pub(crate) struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts a process, which gets the other end of the returned port from `parent_port`.
+    pub(crate) fn start(role: &str) -> (Self, MessagePort) {
+        let (ours, theirs) = pair();
+        (Self::with_port(role, theirs), ours)
+    }
+
+    /// Starts a process, which gets `port` from `parent_port`.
+    pub(crate) fn with_port(role: &str, port: MessagePort) -> Self {
+        Self { child: spawn_with_port(&mut command(role), port).expect("a second process") }
+    }
+
+    /// Starts a process without a port.
+    pub(crate) fn run(command: &mut Command) -> Self {
+        Self { child: command.spawn().expect("a second process") }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL, and waits until it has happened.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits until the process has ended by itself, without an error.
+    #[track_caller]
+    pub(crate) fn succeeded(&mut self) {
+        let status = self.ended();
+        assert!(status.success(), "the second process: {status}");
+    }
+
+    #[track_caller]
+    fn ended(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                return status;
+            }
+            assert!(start.elapsed() < 2 * PATIENCE, "the second process hangs");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
