@@ -85,7 +85,7 @@ impl MessagePort {
     }
 
     /// The longest data that a message without transfer list can have: 7/16 of the capacity, less 8. A transfer list
-    /// takes 88 bytes a port, 16 a buffer, and 8 of it.
+    /// takes 80 bytes a port, 16 a buffer, and 8 of it.
     pub fn max_message_len(&self) -> usize {
         self.sender.max_message_len()
     }
