@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::doorbell::{self, FD};
 use crate::end::{End, Parts, State};
 use crate::error::JoinError;
 use crate::ring::{Consumer, Producer};
@@ -214,8 +215,9 @@ fn is_ours(end: &End) -> bool {
 ///
 /// It becomes readable when a message may be there and when the peer is gone. Poll it for reading only, and never
 /// read, write or close it. **Before each `poll`, call [`try_recv`](MessagePort::try_recv) until it says
-/// `Empty`**: that arms the wake-up. Remove it from an `epoll` set before the port is transferred or dropped. A port
-/// whose descriptor has been asked for once makes a system call for each "empty".
+/// `Empty`**: that arms the wake-up. Ask for the descriptor before the first of these looks: asking arms it too, but does
+/// not make it readable for a message that came in between. Remove it from an `epoll` set before the port is transferred
+/// or dropped. A port whose descriptor has been asked for once makes a system call for each "empty".
 ///
 /// While the peer is stopped half way through posting a transfer list the descriptor may stay readable although
 /// `try_recv` says `Empty`; a loop that must not spin then backs off by a timer.
@@ -228,7 +230,11 @@ impl AsFd for MessagePort {
 /// As for [`MessagePort`].
 impl AsFd for RecvHalf {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.polled.set(true);
+        // The first time: from here on "empty" arms the doorbell, and until then this does. Not in a forked child, nor
+        // for an end that is no longer ours.
+        if !self.polled.replace(true) && is_ours(&self.end) {
+            doorbell::arm(self.end.incoming().data(), FD);
+        }
         self.end.as_fd()
     }
 }
