@@ -98,9 +98,11 @@ impl ConnectOptions {
         }
         let MessageChannel { port1, port2 } =
             MessageChannel::with_options(&self.channel).map_err(ConnectError::Channel)?;
-        greeting::send(socket.as_fd(), greeting, &[TransferRef::Port(&port2)])
-            .map_err(ConnectError::Greeting)?
-            .detach();
+        match greeting::send(socket.as_fd(), greeting, &[TransferRef::Port(&port2)]) {
+            Ok(baggage) => baggage.detach(),
+            Err(PostErrorKind::PeerGone(_)) => return Err(ConnectError::Refused), // hung up before we said a word
+            Err(error) => return Err(ConnectError::Greeting(error)),
+        }
         loop {
             match greeting::read_answer(socket.as_fd()) {
                 Ok(Some((true, _))) => return Ok(port1),

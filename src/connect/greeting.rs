@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use bytemuck::{Pod, Zeroable, pod_read_unaligned};
 
 use crate::capsule::{NotMade, Table};
-use crate::error::{BadTransfer, PostErrorKind, exhausted};
+use crate::error::{BadTransfer, CloseReason, PostErrorKind, exhausted};
 use crate::layout::VERSION;
 use crate::message::Message;
 use crate::port::MessagePort;
@@ -77,7 +77,10 @@ pub(crate) fn send<'a>(
         IoSlice::new(&padding[..data.len().next_multiple_of(8) - data.len()]),
         IoSlice::new(&table),
     ];
-    socket::send(socket, &parts, &baggage.descriptors()).map_err(out_of)?;
+    socket::send(socket, &parts, &baggage.descriptors()).map_err(|errno| match errno {
+        Errno::EPIPE | Errno::ECONNRESET => PostErrorKind::PeerGone(CloseReason::Closed),
+        errno => out_of(errno),
+    })?;
     Ok(baggage)
 }
 

@@ -149,14 +149,7 @@ impl Attacker {
     pub(crate) fn post(&mut self, data: &[u8], table: &Table<'_>) {
         let handles = packet(HANDLES, table.descriptors.len() as u32, self.sequence);
         self.send(&handles, &table.descriptors).expect("the descriptors go out");
-        let mut payload = data.to_vec();
-        payload.resize(data.len().next_multiple_of(8), 0);
-        payload.extend_from_slice(&table.ports);
-        payload.extend_from_slice(&table.buffers);
-        payload.extend_from_slice(&(data.len() as u32).to_ne_bytes());
-        payload.extend_from_slice(&((table.ports.len() / PORT_CAPSULE) as u16).to_ne_bytes());
-        payload.extend_from_slice(&((table.buffers.len() / 16) as u16).to_ne_bytes());
-        self.record(CARRIER, &payload, table.descriptors.len());
+        self.record(CARRIER, &table.payload(data), table.descriptors.len());
     }
 }
 
@@ -178,6 +171,26 @@ pub(crate) type PortCapsule = [u64; PORT_CAPSULE / 8];
 pub(crate) const NEW_PORT: PortCapsule = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 impl<'a> Table<'a> {
+    /// The payload of the record that carries it.
+    pub(crate) fn payload(&self, data: &[u8]) -> Vec<u8> {
+        let mut payload = data.to_vec();
+        payload.resize(data.len().next_multiple_of(8), 0);
+        payload.extend_from_slice(&self.ports);
+        payload.extend_from_slice(&self.buffers);
+        payload.extend_from_slice(&(data.len() as u32).to_ne_bytes());
+        payload.extend_from_slice(&((self.ports.len() / PORT_CAPSULE) as u16).to_ne_bytes());
+        payload.extend_from_slice(&((self.buffers.len() / 16) as u16).to_ne_bytes());
+        payload
+    }
+
+    pub(crate) fn handles(&self) -> usize {
+        self.descriptors.len()
+    }
+
+    pub(crate) fn descriptors(&self) -> &[BorrowedFd<'a>] {
+        &self.descriptors
+    }
+
     pub(crate) fn port(mut self, capsule: PortCapsule, segment: &'a impl AsFd, lane: &'a impl AsFd) -> Self {
         assert!(self.buffers.is_empty());
         self.ports.extend(capsule.iter().flat_map(|word| word.to_ne_bytes()));

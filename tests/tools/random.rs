@@ -1,6 +1,8 @@
 //! Random numbers that can be had again by their seed (splitmix64).
 
-pub(crate) struct Random(u64);
+use std::cell::Cell;
+
+pub(crate) struct Random(Cell<u64>);
 
 impl Random {
     /// Seeded by `MESSAGEPORT_HOSTILE_SEED`, else by the clock. The seed is printed, which a failing test shows.
@@ -9,31 +11,36 @@ impl Random {
         let given = std::env::var("MESSAGEPORT_HOSTILE_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = given.unwrap_or_else(by_clock);
         println!("{what}: MESSAGEPORT_HOSTILE_SEED={seed}");
-        Self(seed)
+        Self(Cell::new(seed))
+    }
+
+    pub(crate) fn from_seed(seed: u64) -> Self {
+        Self(Cell::new(seed))
     }
 
     /// Another sequence, decided by this one.
-    pub(crate) fn fork(&mut self) -> Self {
-        Self(self.word())
+    pub(crate) fn fork(&self) -> Self {
+        Self::from_seed(self.word())
     }
 
-    pub(crate) fn word(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    pub(crate) fn word(&self) -> u64 {
+        let next = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0.set(next);
+        let mixed = (next ^ (next >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
 
     /// From 0 to `limit - 1`.
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&self, limit: usize) -> usize {
         (self.word() % limit as u64) as usize
     }
 
-    pub(crate) fn one_in(&mut self, count: usize) -> bool {
+    pub(crate) fn one_in(&self, count: usize) -> bool {
         self.below(count) == 0
     }
 
-    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&self, of: &[T]) -> T {
         of[self.below(of.len())]
     }
 }

@@ -1,0 +1,615 @@
+//! Meeting: a child process is given a port, and strangers find each other by name.
+
+mod tools;
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use messageport::{
+    AcceptError, CloseReason, ConnectError, ConnectOptions, ListenError, ListenOptions, Listener, MessagePort,
+    NameError, ParentPortError, PostErrorKind, SpawnErrorKind, connect, parent_port, spawn_with_port,
+};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind, connect as connect_socket, listen,
+    recv, socket,
+};
+use nix::unistd::{dup, geteuid};
+
+use tools::attacker::{self, NEW_PORT, Table, newest_memory};
+use tools::child::{Process, Role, command};
+use tools::ledger::{Ledger, alone};
+use tools::{PATIENCE, assert_entangled, cost_of, end_of, pair, readable, text, within};
+
+const ROLES: &[Role] = &[
+    ("child", child),
+    ("grandchild", grandchild),
+    ("orphan", orphan),
+    ("names", names),
+    ("unsafe directory", unsafe_directory),
+    ("listen", listen_until_killed),
+];
+
+/// The environment variable of the library.
+const VARIABLE: &str = "MESSAGEPORT_PARENT";
+/// Where a role is told a path.
+const PATH: &str = "MESSAGEPORT_TEST_PATH";
+const MAGIC: u64 = u64::from_le_bytes(*b"msgphi!\0");
+const VERSION: u32 = 1;
+const SHORT: Duration = Duration::from_millis(100);
+
+/// A directory of this test's own, removed when it is dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("messageport-meeting-{}-{number}", std::process::id()));
+        fs::DirBuilder::new().mode(0o700).create(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn name(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("a path of text").to_owned()
+    }
+
+    /// What is in it.
+    fn list(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).expect("the folder").flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+// Child processes.
+
+/// Sends everything back, and first tells what it found.
+fn child() {
+    let port = parent_port().expect("the parent gave one");
+    assert!(matches!(parent_port(), Err(ParentPortError::Missing)));
+    assert!(std::env::var_os(VARIABLE).is_none(), "it is used up, since there is one thread");
+    Process::run(&mut command("grandchild")).succeeded();
+    while let Ok(message) = port.recv() {
+        port.post_message(&message.data, []).expect("room");
+    }
+}
+
+fn grandchild() {
+    assert!(std::env::var_os(VARIABLE).is_none());
+    assert!(matches!(parent_port(), Err(ParentPortError::Missing)));
+    let links = fs::read_dir("/proc/self/fd").expect("/proc/self/fd").flatten();
+    let sockets = links.filter(|entry| {
+        let number: i32 = entry.file_name().to_string_lossy().parse().expect("a number");
+        let link = fs::read_link(entry.path()).unwrap_or_default().display().to_string();
+        number > 2 && (link.starts_with("socket:") || link.contains("messageport"))
+    });
+    assert_eq!(sockets.count(), 0, "descriptors of the child came through");
+}
+
+/// Expects to find no port, for the reason told in the environment.
+fn orphan() {
+    let error = parent_port().expect_err("there is none");
+    let expected = std::env::var("MESSAGEPORT_TEST_EXPECTED").expect("told");
+    assert_eq!(format!("{error:?}"), expected);
+}
+
+#[test]
+fn a_child_gets_its_port_once_and_its_children_get_nothing() {
+    let _alone = alone();
+    let before = Ledger::now();
+    let (ours, theirs) = pair();
+    ours.post_message(b"posted before the start", []).expect("room");
+    let mut process = Process::with_port("child", theirs);
+    ours.post_message(b"posted after the start", []).expect("room");
+    assert_eq!(text(&ours), "posted before the start");
+    assert_eq!(text(&ours), "posted after the start");
+    drop(ours);
+    process.succeeded();
+    before.assert_restored("after the child");
+}
+
+#[test]
+fn a_command_can_be_used_again_with_another_port() {
+    let _alone = alone();
+    let mut command = command("child");
+    let ports: Vec<_> = (0..3)
+        .map(|_| {
+            let (ours, theirs) = pair();
+            let child = spawn_with_port(&mut command, theirs).expect("it starts");
+            assert!(command.get_envs().all(|(name, value)| name != VARIABLE || value.is_none()));
+            (ours, child)
+        })
+        .collect();
+    for (number, (port, _)) in ports.iter().enumerate() {
+        port.post_message(&[number as u8], []).expect("room");
+    }
+    for (number, (port, mut child)) in ports.into_iter().enumerate() {
+        assert_eq!(port.recv_timeout(PATIENCE).expect("an answer").data, [number as u8]);
+        drop(port);
+        assert!(child.wait().expect("it ends").success());
+    }
+}
+
+#[test]
+fn a_program_that_is_not_there_gives_the_port_back() {
+    let _alone = alone();
+    let before = Ledger::now();
+    let (ours, theirs) = pair();
+    ours.post_message(b"in the queue", []).expect("room");
+    let error = spawn_with_port(&mut Command::new("/no/such/program"), theirs).expect_err("there is none");
+    assert!(matches!(error.kind, SpawnErrorKind::Spawn(_)), "{error:?}");
+    assert_eq!(text(&error.port), "in the queue");
+    assert_entangled(&ours, &error.port);
+    let port = error.port;
+    port.close();
+    let error = spawn_with_port(&mut Command::new("/bin/true"), port).expect_err("it is closed");
+    assert!(matches!(error.kind, SpawnErrorKind::Port(PostErrorKind::Unusable { index: 0 })), "{error:?}");
+    drop((ours, error));
+    before.assert_restored("after the attempts");
+}
+
+#[test]
+fn a_child_that_never_takes_its_port_has_died_when_it_ends() {
+    let _alone = alone();
+    let (ours, theirs) = pair();
+    let mut child = spawn_with_port(&mut Command::new("/bin/true"), theirs).expect("it starts");
+    assert_eq!(end_of(&ours), CloseReason::PeerDied);
+    child.wait().expect("it ends");
+}
+
+#[test]
+fn what_is_no_port_is_named() {
+    let _alone = alone();
+    let expect = |value: &str, expected: &str| {
+        let mut command = command("orphan");
+        Process::run(command.env("MESSAGEPORT_TEST_EXPECTED", expected).env(VARIABLE, value)).succeeded();
+    };
+    for value in ["", "x", "-1", "0", "1", "2", "99999", "4294967296"] {
+        expect(value, "Missing");
+    }
+    Process::run(command("orphan").env("MESSAGEPORT_TEST_EXPECTED", "Missing")).succeeded();
+    for (expected, packet) in [
+        ("Malformed", None),
+        ("Malformed", Some(vec![])),
+        ("Malformed", Some(vec![1; 100])),
+        ("Malformed", Some(greeting(MAGIC, VERSION, b"no port", &Table::default()))),
+        (
+            "Malformed",
+            Some(greeting(MAGIC, VERSION, b"no descriptors", &{
+                let null = Box::leak(Box::new(File::open("/dev/null").expect("it is there")));
+                Table::default().buffer(1, 0, null)
+            })),
+        ),
+        ("Version(2)", Some(greeting(MAGIC, 2, b"", &Table::default()))),
+    ] {
+        let (ours, theirs) = attacker::lane();
+        if let Some(packet) = packet {
+            attacker::send(&ours, &packet, &[]).expect("room");
+        }
+        let inherited = dup(&theirs).expect("a descriptor that is not closed on exec");
+        expect(&inherited.as_raw_fd().to_string(), expected);
+    }
+    // A descriptor that is no such socket.
+    let inherited = dup(File::open("/dev/null").expect("it is there")).expect("a descriptor");
+    expect(&inherited.as_raw_fd().to_string(), "Missing");
+}
+
+/// A greeting, as it is on the wire.
+fn greeting(magic: u64, version: u32, data: &[u8], table: &Table<'_>) -> Vec<u8> {
+    let mut packet = magic.to_ne_bytes().to_vec();
+    packet.extend_from_slice(&version.to_ne_bytes());
+    packet.extend_from_slice(&[0; 4]);
+    packet.extend_from_slice(&table.payload(data));
+    packet
+}
+
+// Names.
+
+#[test]
+fn names_lead_to_a_private_directory() {
+    let _alone = alone();
+    let folder = Folder::new();
+    for (variable, directory) in
+        [("XDG_RUNTIME_DIR", "messageport".to_owned()), ("TMPDIR", format!("messageport-{}", geteuid()))]
+    {
+        let mut command = command("names");
+        command.env_remove("XDG_RUNTIME_DIR").env(variable, &folder.0).env(PATH, folder.0.join(&directory));
+        Process::run(&mut command).succeeded();
+        // The directory stays, and nothing in it.
+        assert_eq!(fs::read_dir(folder.0.join(directory)).expect("it stays").count(), 0);
+    }
+    // A path that is not absolute does not count.
+    let mut command = command("names");
+    let directory = folder.0.join(format!("messageport-{}", geteuid()));
+    command.env("XDG_RUNTIME_DIR", "somewhere").env("TMPDIR", &folder.0).env(PATH, directory);
+    Process::run(&mut command).succeeded();
+}
+
+fn names() {
+    let directory = PathBuf::from(std::env::var_os(PATH).expect("told"));
+    assert!(matches!(connect("name", b""), Err(ConnectError::NobodyListens(path)) if path == directory.join("name")));
+    let listener = Listener::bind("name").expect("free");
+    assert_eq!(listener.path(), directory.join("name"));
+    let rights = |path: &Path| fs::symlink_metadata(path).expect("it is there").mode() & 0o777;
+    assert_eq!((rights(&directory), rights(listener.path())), (0o700, 0o600));
+    assert_eq!(rights(&directory.join("name.lock")), 0o600);
+    assert!(matches!(Listener::bind("name"), Err(ListenError::InUse(_))));
+    let client = thread::spawn(|| connect("name", b"hello").expect("somebody listens"));
+    let incoming = listener.accept_timeout(PATIENCE).expect("a client");
+    assert_eq!(incoming.greeting.data, b"hello");
+    assert_entangled(&incoming.port, &client.join().expect("no panic"));
+    for invalid in ["", ".", "..", "a\0b", "name.lock"] {
+        assert!(matches!(Listener::bind(invalid), Err(ListenError::Name(NameError::Invalid))), "{invalid}");
+        assert!(matches!(connect(invalid, b""), Err(ConnectError::Name(NameError::Invalid))), "{invalid}");
+    }
+    let long = "n".repeat(108);
+    assert!(matches!(Listener::bind(&long), Err(ListenError::Name(NameError::TooLong(_)))));
+    assert!(matches!(connect(&long, b""), Err(ConnectError::Name(NameError::TooLong(_)))));
+}
+
+#[test]
+fn a_directory_that_others_can_use_is_refused() {
+    let _alone = alone();
+    for kind in ["group", "others", "symlink", "file"] {
+        let folder = Folder::new();
+        let directory = folder.0.join("messageport");
+        match kind {
+            "symlink" => {
+                fs::DirBuilder::new().mode(0o700).create(folder.0.join("elsewhere")).expect("a folder");
+                symlink(folder.0.join("elsewhere"), &directory).expect("a link");
+            }
+            "file" => drop(File::create(&directory).expect("a file")),
+            _ => {
+                fs::create_dir(&directory).expect("a folder");
+                let mode = if kind == "group" { 0o710 } else { 0o701 };
+                fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).expect("rights");
+            }
+        }
+        Process::run(command("unsafe directory").env("XDG_RUNTIME_DIR", &folder.0)).succeeded();
+    }
+}
+
+fn unsafe_directory() {
+    assert!(matches!(Listener::bind("name"), Err(ListenError::Name(NameError::UnsafeDirectory(_)))));
+    assert!(matches!(connect("name", b""), Err(ConnectError::Name(NameError::UnsafeDirectory(_)))));
+}
+
+#[test]
+fn a_path_that_is_too_long_is_refused_and_the_longest_works() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let longest = folder.name(&"n".repeat(107 - folder.0.as_os_str().len() - 1));
+    assert_eq!(longest.len(), 107);
+    drop(Listener::bind(&longest).expect("it fits"));
+    assert!(matches!(Listener::bind(&format!("{longest}n")), Err(ListenError::Name(NameError::TooLong(_)))));
+}
+
+// The listener.
+
+/// Connects in a thread; the result is there when the listener has answered.
+fn client(name: &str, data: &[u8]) -> thread::JoinHandle<Result<MessagePort, ConnectError>> {
+    let (name, data) = (name.to_owned(), data.to_owned());
+    thread::spawn(move || ConnectOptions::new().timeout(PATIENCE).connect(&name, &data))
+}
+
+/// Accepts one client and shows that the pair works.
+#[track_caller]
+fn assert_serves(listener: &Listener, name: &str) {
+    let client = client(name, b"an honest one");
+    let incoming = listener.accept_timeout(PATIENCE).expect("a client");
+    assert_eq!(incoming.greeting.data, b"an honest one");
+    assert_entangled(&incoming.port, &client.join().expect("no panic").expect("accepted"));
+}
+
+/// A connection that has said nothing yet.
+fn silent(name: &str) -> OwnedFd {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).expect("a socket");
+    connect_socket(socket.as_raw_fd(), &UnixAddr::new(name).expect("an address")).expect("somebody listens");
+    socket
+}
+
+/// The listener's answer to a greeting: accepted or not, and its version. `None`: it hung up.
+#[track_caller]
+fn answer(socket: &OwnedFd) -> Option<(bool, u32)> {
+    assert!(readable(socket, PATIENCE), "no answer");
+    let mut answer = [0; 32];
+    let len = match recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()) {
+        Ok(0) | Err(Errno::ECONNRESET) => return None,
+        result => result.expect("an answer"),
+    };
+    assert_eq!((len, &answer[..8]), (16, &MAGIC.to_ne_bytes()[..]));
+    let word = |at: usize| u32::from_ne_bytes(answer[at..at + 4].try_into().expect("four bytes"));
+    Some((word(12) == 1, word(8)))
+}
+
+#[test]
+fn a_client_brings_a_port_and_a_greeting() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let name = folder.name("service");
+    let listener = Listener::bind(&name).expect("free");
+    let before = Ledger::now();
+    for data in [vec![], b"hello".to_vec(), vec![7; 32 << 10]] {
+        let client = client(&name, &data);
+        let incoming = listener.accept_timeout(PATIENCE).expect("a client");
+        assert_eq!(incoming.greeting.data, data);
+        assert_eq!((incoming.uid, incoming.pid), (geteuid().as_raw(), std::process::id() as i32));
+        assert_entangled(&incoming.port, &client.join().expect("no panic").expect("accepted"));
+    }
+    let error = connect(&name, &vec![7; (32 << 10) + 1]).expect_err("too long");
+    assert!(matches!(error, ConnectError::Greeting(PostErrorKind::TooLarge { .. })), "{error:?}");
+    assert!(matches!(listener.accept_timeout(SHORT), Err(AcceptError::TimedOut)));
+    before.assert_restored("after the clients");
+    assert_eq!(listener.refused(), 1, "the one that went without a word");
+    drop(listener);
+    assert_eq!(folder.list(), [""; 0], "socket and lock are removed");
+    assert!(matches!(connect(&name, b""), Err(ConnectError::NobodyListens(_))));
+}
+
+#[test]
+fn many_clients_at_once_are_all_served() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let name = folder.name("service");
+    let listener = Listener::bind(&name).expect("free");
+    let clients: Vec<_> = (0..50_u8).map(|number| client(&name, &[number])).collect();
+    let mut seen: Vec<u8> = (0..50)
+        .map(|_| {
+            let incoming = listener.accept_timeout(PATIENCE).expect("a client");
+            incoming.port.post_message(&incoming.greeting.data, []).expect("room");
+            incoming.greeting.data[0]
+        })
+        .collect();
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq(0..50));
+    for (number, client) in clients.into_iter().enumerate() {
+        let port = client.join().expect("no panic").expect("accepted");
+        assert_eq!(port.recv_timeout(PATIENCE).expect("a message").data, [number as u8]);
+    }
+}
+
+/// Listens on a path, and says so over its port.
+fn listen_until_killed() {
+    let port = parent_port().expect("a port");
+    let name = std::env::var(PATH).expect("told");
+    let _listener = Listener::bind(&name).expect("free");
+    port.post_message(b"listening", []).expect("room");
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+fn a_name_in_use_is_refused_and_one_left_behind_by_a_killed_listener_is_replaced() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let name = folder.name("service");
+    let (ours, theirs) = pair();
+    let mut child = spawn_with_port(command("listen").env(PATH, &name), theirs).expect("it starts");
+    assert_eq!(text(&ours), "listening");
+    assert!(matches!(Listener::bind(&name), Err(ListenError::InUse(path)) if path == Path::new(&name)));
+    child.kill().expect("it is ours");
+    child.wait().expect("it ends");
+    assert_eq!(folder.list().len(), 2, "socket and lock are left behind");
+    assert!(matches!(connect(&name, b""), Err(ConnectError::NobodyListens(_))));
+    let listener = Listener::bind(&name).expect("nobody listens any more");
+    assert_serves(&listener, &name);
+}
+
+#[test]
+fn what_is_no_socket_is_left_alone() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let name = folder.name("precious");
+    fs::write(&name, b"data").expect("a file");
+    assert!(matches!(Listener::bind(&name), Err(ListenError::NotASocket(_))));
+    assert_eq!(fs::read(&name).expect("it is there"), b"data");
+    assert_eq!(folder.list(), ["precious"]);
+    let error = connect(&name, b"").expect_err("no socket");
+    assert!(matches!(error, ConnectError::NobodyListens(_)), "{error:?}");
+    let elsewhere = folder.name("no/such/folder/service");
+    assert!(matches!(Listener::bind(&elsewhere), Err(ListenError::System(..))));
+}
+
+#[test]
+fn one_listener_at_a_time_has_a_name() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let name = folder.name("service");
+    static HOLDERS: AtomicUsize = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut had = 0;
+                while had < 20 {
+                    match Listener::bind(&name) {
+                        Ok(listener) => {
+                            assert_eq!(HOLDERS.fetch_add(1, Ordering::SeqCst), 0, "two listeners");
+                            assert!(Path::new(&name).exists());
+                            had += 1;
+                            HOLDERS.fetch_sub(1, Ordering::SeqCst);
+                            drop(listener);
+                        }
+                        Err(ListenError::InUse(_)) => thread::yield_now(),
+                        Err(error) => panic!("{error:?}"),
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(folder.list(), [""; 0]);
+}
+
+#[test]
+fn silent_clients_hold_nobody_up_and_are_dropped_after_their_time() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let name = folder.name("service");
+    for count in [1, 100] {
+        let listener = ListenOptions::new().greeting_timeout(3 * SHORT).bind(&name).expect("free");
+        let before = Ledger::now();
+        let clients: Vec<OwnedFd> = (0..count).map(|_| silent(&name)).collect();
+        assert_serves(&listener, &name);
+        let start = Instant::now();
+        while listener.refused() < count && start.elapsed() < PATIENCE {
+            assert!(matches!(listener.accept_timeout(SHORT), Err(AcceptError::TimedOut)));
+        }
+        assert_eq!(listener.refused(), count);
+        for client in &clients {
+            assert_eq!(answer(client), Some((false, VERSION)));
+            assert_eq!(answer(client), None, "it hung up");
+        }
+        assert_serves(&listener, &name);
+        drop(clients);
+        before.assert_restored("after the silent clients");
+    }
+}
+
+#[test]
+fn a_client_may_take_its_time() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let name = folder.name("service");
+    let listener = ListenOptions::new().greeting_timeout(PATIENCE).bind(&name).expect("free");
+    let slow = silent(&name);
+    assert!(matches!(listener.accept_timeout(SHORT), Err(AcceptError::TimedOut)));
+    let ((keep, give), segment) = newest_memory(pair);
+    let lane = give.as_fd().try_clone_to_owned().expect("a descriptor");
+    let table = Table::default().port(NEW_PORT, &segment, &lane);
+    attacker::send(&slow, &greeting(MAGIC, VERSION, b"sorry", &table), table.descriptors()).expect("room");
+    let incoming = listener.accept_timeout(PATIENCE).expect("the slow one");
+    assert_eq!(incoming.greeting.data, b"sorry");
+    assert_entangled(&keep, &incoming.port);
+    assert_eq!(answer(&slow), Some((true, VERSION)));
+    assert_eq!(listener.refused(), 0);
+}
+
+#[test]
+fn greetings_that_are_none_are_refused_and_counted_and_the_listener_goes_on() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let name = folder.name("service");
+    let listener = Listener::bind(&name).expect("free");
+    let null = File::open("/dev/null").expect("it is there");
+    let lane = attacker::lane();
+    let before = Ledger::now();
+    let bad_port = Table::default().port(NEW_PORT, &null, &lane.0);
+    let packets = [
+        (vec![0], vec![]),
+        (vec![1; 15], vec![]),
+        (vec![1; 16], vec![]),
+        (vec![0xff; 70_000], vec![]),
+        (greeting(!MAGIC, VERSION, b"", &bad_port), bad_port.descriptors().to_vec()),
+        (greeting(MAGIC, VERSION, b"", &Table::default())[..16].to_vec(), vec![]),
+        (greeting(MAGIC, VERSION, b"no port", &Table::default()), vec![]),
+        (greeting(MAGIC, VERSION, b"no port", &Table::default().buffer(1, 0, &null)), vec![null.as_fd()]),
+        (greeting(MAGIC, VERSION, b"bad port", &bad_port), bad_port.descriptors().to_vec()),
+        (greeting(MAGIC, VERSION, b"none of two", &bad_port), vec![]),
+        (greeting(MAGIC, VERSION, b"one of two", &bad_port), vec![null.as_fd()]),
+        (greeting(MAGIC, VERSION, b"three of two", &bad_port), vec![null.as_fd(); 3]),
+        (greeting(MAGIC, VERSION, b"very many", &bad_port), vec![null.as_fd(); 253]),
+        (greeting(MAGIC, 0, b"", &bad_port), bad_port.descriptors().to_vec()),
+        (greeting(MAGIC, 2, b"", &bad_port), bad_port.descriptors().to_vec()),
+        (greeting(MAGIC, u32::MAX, b"", &bad_port), bad_port.descriptors().to_vec()),
+    ];
+    for (number, (packet, descriptors)) in packets.iter().enumerate() {
+        let client = silent(&name);
+        attacker::send(&client, packet, descriptors).expect("room");
+        assert!(matches!(listener.accept_timeout(SHORT / 10), Err(AcceptError::TimedOut)), "packet {number}");
+        assert_eq!(answer(&client), Some((false, VERSION)), "packet {number}");
+        assert_eq!(listener.refused(), number as u64 + 1, "packet {number}");
+    }
+    // One that goes without a word.
+    drop(silent(&name));
+    assert!(matches!(listener.accept_timeout(SHORT / 10), Err(AcceptError::TimedOut)));
+    assert_eq!(listener.refused(), packets.len() as u64 + 1);
+    assert_serves(&listener, &name);
+    before.assert_restored("after the greetings");
+}
+
+#[test]
+fn connect_gives_up_after_its_time() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let name = folder.name("service");
+    let listener = Listener::bind(&name).expect("free");
+    let before = Ledger::now();
+    let (result, cost) = cost_of(|| ConnectOptions::new().timeout(SHORT).connect(&name, b""));
+    assert!(matches!(result, Err(ConnectError::TimedOut)), "{result:?}");
+    assert!(cost.time >= SHORT && cost.time < PATIENCE, "{:?}", cost.time);
+    before.assert_restored("after the attempt");
+    // What it left behind is a port whose peer has closed.
+    let incoming = listener.accept_timeout(PATIENCE).expect("its greeting");
+    assert_eq!(end_of(&incoming.port), CloseReason::Closed);
+    assert_serves(&listener, &name);
+}
+
+#[test]
+fn connect_names_what_a_strange_listener_does() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let of = |magic: u64, version: u32, accepted: u32| {
+        [&magic.to_ne_bytes()[..], &version.to_ne_bytes(), &accepted.to_ne_bytes()].concat()
+    };
+    let cases = [
+        ("Version(7)", Some(of(MAGIC, 7, 0))),
+        ("Refused", Some(of(MAGIC, VERSION, 0))),
+        ("Refused", Some(of(MAGIC, VERSION, 2))),
+        ("Refused", Some(of(!MAGIC, VERSION, 1))),
+        ("Refused", Some(vec![1; 3])),
+        ("Refused", Some(vec![1; 300])),
+        ("Refused", None),
+    ];
+    for (number, (expected, answer)) in cases.into_iter().enumerate() {
+        let name = folder.name(&number.to_string());
+        let listening =
+            socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+        bind(listening.as_raw_fd(), &UnixAddr::new(name.as_str()).expect("an address")).expect("free");
+        listen(&listening, Backlog::new(5).expect("a number")).expect("listening");
+        let client = client(&name, b"hello");
+        let accepted = accept(listening.as_raw_fd()).expect("a client");
+        #[allow(unsafe_code)]
+        // SAFETY: just made, and nobody else knows of it.
+        let accepted = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(accepted) };
+        if let Some(answer) = answer {
+            attacker::send(&accepted, &answer, &[]).expect("room");
+        } else {
+            drop(accepted);
+        }
+        let result = within(PATIENCE, move || client.join().expect("no panic"));
+        assert_eq!(format!("{:?}", result.expect_err("no listener of ours")), expected, "answer {number}");
+    }
+}
+
+#[test]
+fn a_listener_can_be_polled() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let name = folder.name("service");
+    let listener = Listener::bind(&name).expect("free");
+    assert!(!readable(&listener, Duration::ZERO));
+    assert!(matches!(listener.accept_timeout(Duration::ZERO), Err(AcceptError::TimedOut)));
+    let client = client(&name, b"hello");
+    let incoming = loop {
+        assert!(readable(&listener, PATIENCE), "a client is not seen");
+        match listener.accept_timeout(Duration::ZERO) {
+            Ok(incoming) => break incoming,
+            Err(error) => assert!(matches!(error, AcceptError::TimedOut), "{error:?}"),
+        }
+    };
+    assert_entangled(&incoming.port, &client.join().expect("no panic").expect("accepted"));
+    assert!(!readable(&listener, Duration::ZERO));
+}
