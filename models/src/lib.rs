@@ -1,7 +1,7 @@
 //! loom models of the ring and its doorbells.
 //!
 //! The library's own `ring.rs`, `record.rs` and `doorbell.rs` are compiled here unchanged, over a memory of loom's
-//! atomics ([`direction`]) and a futex made of a mutex and a condition variable ([`sync`]). loom then runs every
+//! atomics (`direction`) and a futex made of a mutex and a condition variable (`sync`). loom then runs every
 //! interleaving, up to a number of preemptions, and every value that a load may see under the C11 memory model.
 //!
 //! ```text
