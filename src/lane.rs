@@ -19,8 +19,11 @@ use crate::sys::{Errno, socket};
 const WAKE: u32 = 1;
 const HANDLES: u32 = 2;
 
-/// Most packets read in one go: a hostile peer that sends as fast as we read must not keep us here.
-const DRAIN_LIMIT: usize = 4096;
+/// Most packets read before a sleep, where an honest peer leaves one. A hostile one sends as fast as we read: then the
+/// lane stays readable, and whoever would have slept on it sleeps on the futex.
+const DRAIN_LIMIT: usize = 64;
+/// Most packets passed over on the way to the one that must be there; more than a lane holds.
+const SKIP_LIMIT: usize = 4096;
 
 /// A packet. Its sequence number is that of the record.
 #[repr(C)]
@@ -112,7 +115,7 @@ impl Lane {
     /// Duplicates the `count` descriptors of record `sequence` for us. They stay queued until [`take_handles`]
     /// (Self::take_handles), so that the caller can still fail.
     pub(crate) fn peek_handles(&self, sequence: u64, count: usize, space: impl Fn()) -> Result<Vec<OwnedFd>, NotTaken> {
-        for _ in 0..DRAIN_LIMIT {
+        for _ in 0..SKIP_LIMIT {
             let (packet, received) = self.look(count).map_err(NotTaken::Violation)?.ok_or(
                 // The packet was sent before the record was committed, so it is here.
                 NotTaken::Violation(Violation::NoHandles),
@@ -168,7 +171,7 @@ impl Lane {
     /// committed has left its descriptors here, and whoever is at their other end waits for news.
     pub(crate) fn discard_rest(&self) {
         let mut nothing = [0; size_of::<Packet>()];
-        for _ in 0..DRAIN_LIMIT {
+        for _ in 0..SKIP_LIMIT {
             match socket::take(self.as_fd(), &mut nothing, 0) {
                 Ok(received) if received.len == 0 && self.hung_up() => return,
                 Ok(_) | Err(Errno::ECONNRESET) => {}

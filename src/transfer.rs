@@ -242,27 +242,43 @@ impl NotArrived {
 }
 
 /// Drops what is queued for an end that nobody reads any more. Ports in the queue are closed and their queues dropped
-/// in turn: by a list of work and not by recursion, since a peer decides how deep they are nested.
+/// in turn, those of one message before the next message is looked at: so few descriptors are needed at a time. By a
+/// list of work and not by recursion, since a peer decides how deep they are nested.
 pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
-    let mut rest = discard_queue(end, consumer);
-    while let Some(Parts { end, mut consumer, .. }) = rest.pop() {
-        end.close();
-        rest.append(&mut discard_queue(&end, &mut consumer));
+    let mut left = end.segment().capacity();
+    let mut nested: Vec<(Parts, usize)> = Vec::new();
+    loop {
+        let ports = match nested.last_mut() {
+            Some((parts, left)) => discard_message_with_ports(&parts.end, &mut parts.consumer, left),
+            None => discard_message_with_ports(end, consumer, &mut left),
+        };
+        if ports.is_empty() && nested.pop().is_none() {
+            return;
+        }
+        for port in ports {
+            port.end.close();
+            let left = port.end.segment().capacity();
+            nested.push((port, left));
+        }
     }
 }
 
-/// Drops one queue; returns the ports that were in it.
-fn discard_queue(end: &End, consumer: &mut Consumer) -> Vec<Parts> {
+/// Drops messages up to the first that carries ports, which it returns; none at the end of the queue. A peer that posts
+/// as fast as we drop must not keep us here: one ring full, of which `left` bytes are left, is all that can have been
+/// unread.
+fn discard_message_with_ports(end: &End, consumer: &mut Consumer, left: &mut usize) -> Vec<Parts> {
     let mut ports = Vec::new();
     let mut payload = Vec::new();
-    // A peer that posts as fast as we drop must not keep us here: one ring full is all that can have been unread.
-    let mut left = end.segment().capacity();
-    while let Ok(Some(record)) = consumer.peek() {
+    while ports.is_empty()
+        && let Ok(Some(record)) = consumer.peek()
+    {
+        let Some(rest) = left.checked_sub(record.len + crate::record::HEADER) else { break };
+        *left = rest;
         if record.kind == Kind::Carrier {
             payload.clear();
             consumer.read_to_vec(record, &mut payload);
             match take(end, consumer, record, &payload) {
-                Ok((_, mut things)) => ports.append(&mut things.ports),
+                Ok((_, things)) => ports = things.ports,
                 Err(NotArrived::Violation(_)) => break,
                 // Without descriptors to spare they cannot be closed in our name: the kernel closes them.
                 Err(NotArrived::Exhausted(_)) => end.lane().take_handles(),
@@ -272,12 +288,12 @@ fn discard_queue(end: &End, consumer: &mut Consumer) -> Vec<Parts> {
         if consumer.release(record) {
             end.wake_peer_producer();
         }
-        let Some(rest) = left.checked_sub(record.len + crate::record::HEADER) else { break };
-        left = rest;
     }
-    if consumer.announce() {
-        end.wake_peer_producer();
+    if ports.is_empty() {
+        if consumer.announce() {
+            end.wake_peer_producer();
+        }
+        end.lane().discard_rest();
     }
-    end.lane().discard_rest();
     ports
 }

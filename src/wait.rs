@@ -15,6 +15,12 @@ const SLICE: Duration = Duration::from_millis(10);
 /// After so many slices a consumer sleeps on the lane instead: slower to wake, but nothing to look after.
 const SLICES: u32 = 3;
 
+/// So many wake-ups in a row that came early and for nothing are believed: more of them for a producer, whom each
+/// message that is read wakes, though it may need the space of many.
+const EARLY: [u32; 2] = [4, 64];
+/// Then the sleep is one that nobody can end, for this time, doubled up to three times.
+const NAP: Duration = Duration::from_millis(1);
+
 /// How a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
@@ -46,6 +52,8 @@ impl Waiter<'_> {
             return Ok(Outcome::Ready);
         }
         let mut slices = 0;
+        let mut early = 0;
+        let believed = EARLY[usize::from(drain.is_none())];
         loop {
             let left = match self.deadline {
                 Some(deadline) => deadline.saturating_duration_since(Instant::now()),
@@ -54,6 +62,7 @@ impl Waiter<'_> {
             if left.is_zero() {
                 return Ok(if ready() { Outcome::Ready } else { Outcome::TimedOut });
             }
+            let start = Instant::now();
             match drain {
                 Some(drain) if slices >= SLICES && drain()? == Drained::Empty => {
                     // Whatever ends this sleep, a wake-up that turns out to be none (a hostile peer can send as
@@ -72,6 +81,12 @@ impl Waiter<'_> {
             }
             if self.lane.hung_up() {
                 return Ok(Outcome::HungUp);
+            }
+            early = if start.elapsed() < SLICE / 2 { early + 1 } else { 0 };
+            if early > believed {
+                // Only a hostile peer wakes us so often for nothing.
+                let nap = NAP * (1 << (early - believed).min(3));
+                std::thread::sleep(nap.min(left.saturating_sub(start.elapsed())));
             }
         }
     }

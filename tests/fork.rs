@@ -1,168 +1,341 @@
-//! `fork` without `exec`, and `exec`: an inherited port answers `Forked`, and dropping it harms nobody.
-#![allow(unsafe_code)]
+//! `fork` without `exec`: an inherited port is the parent's, says so in the child, and nothing that the child does with
+//! it harms anybody. And `exec`: no descriptor gets through unless it was asked for.
+//!
+//! Every body runs in a process of its own with a single thread: only such a process may do anything after a `fork`.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod tools;
+
+use std::process::Command;
 use std::time::Duration;
 
 use messageport::{
-    BufferError, CloseReason, MessageChannel, MessagePort, PostErrorKind, RecvError, RecvTimeoutError, TransferBuffer,
-    TransferRef, TryRecvError,
+    BufferError, ListenError, Listener, Message, MessagePort, PostError, PostErrorKind, RecvError, RecvHalf,
+    RecvTimeoutError, SendHalf, SpawnErrorKind, TransferBuffer, TransferRef, TryRecvError, parent_port,
+    spawn_with_port,
 };
+use nix::libc;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use tools::child::{Process, Role};
+use tools::{assert_entangled, pair, text};
 
-/// One at a time: a forked child has one thread, and descriptors are looked at.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
+const ROLES: &[Role] = &[
+    ("calls", every_call_in_the_child_says_forked),
+    ("transfers", inherited_things_cannot_be_posted),
+    ("drops", drops_in_the_child_harm_nobody),
+    ("guards", guards_in_the_child_are_harmless),
+    ("generations", every_generation_has_ports_of_its_own),
+    ("listener", an_inherited_listener_stays_the_parents),
+    ("exec", descriptors_do_not_survive_exec),
+];
 
-/// Runs `body` in a forked child with everything that this process has, and drops there what it is given.
+/// Runs a role, which talks to this process all the while.
 #[track_caller]
-fn in_forked_child(body: impl FnOnce()) {
-    // SAFETY: the child runs `body` and ends; the C library makes memory allocation usable after a fork.
-    match unsafe { fork() }.expect("fork") {
-        ForkResult::Child => {
-            let result = catch_unwind(AssertUnwindSafe(body));
-            // SAFETY: ends the process; nothing of the parent's runs in it.
-            unsafe { nix::libc::_exit(i32::from(result.is_err())) };
-        }
-        ForkResult::Parent { child } => {
-            assert_eq!(waitpid(child, None).expect("waitpid"), WaitStatus::Exited(child, 0), "the forked child failed");
-        }
+fn play(role: &str) {
+    let (mut process, port) = Process::start(role);
+    while let Ok(message) = port.recv_timeout(tools::PATIENCE) {
+        port.post_message(&message.data, []).expect("room");
+    }
+    process.succeeded();
+}
+
+#[test]
+fn calls() {
+    play("calls");
+}
+
+#[test]
+fn transfers() {
+    play("transfers");
+}
+
+#[test]
+fn drops() {
+    play("drops");
+}
+
+#[test]
+fn guards() {
+    play("guards");
+}
+
+#[test]
+fn generations() {
+    play("generations");
+}
+
+#[test]
+fn listener() {
+    play("listener");
+}
+
+#[test]
+fn exec() {
+    play("exec");
+}
+
+/// The port whose peer, in the test's own process, sends everything back.
+fn outside() -> MessagePort {
+    parent_port().expect("a port")
+}
+
+#[track_caller]
+fn assert_works(outside: &MessagePort) {
+    outside.post_message(b"still here", []).expect("a peer");
+    assert_eq!(text(outside), "still here");
+}
+
+/// True in the child.
+fn is_child() -> Result<(), nix::unistd::Pid> {
+    #[allow(unsafe_code)]
+    // SAFETY: this process has one thread.
+    let result = unsafe { fork() };
+    match result.expect("a fork") {
+        ForkResult::Child => Ok(()),
+        ForkResult::Parent { child } => Err(child),
     }
 }
 
-fn assert_works(channel: &MessageChannel) {
-    for (from, to) in [(&channel.port1, &channel.port2), (&channel.port2, &channel.port1)] {
-        from.post_message(b"still here", []).expect("a peer");
-        assert_eq!(to.recv_timeout(PATIENCE).expect("a message").data, b"still here");
-    }
-}
-
-#[test]
-fn every_call_of_an_inherited_port_says_forked() {
-    let _alone = alone();
-    let channel = MessageChannel::new().unwrap();
-    channel.port2.post_message(b"for the parent", []).unwrap();
-    let port = &channel.port1;
-    in_forked_child(|| {
-        let short = Duration::from_millis(1);
-        assert!(matches!(port.post_message(b"", []).unwrap_err().kind, PostErrorKind::Forked));
-        assert!(matches!(port.post_message_wait(b"", [], Some(short)).unwrap_err().kind, PostErrorKind::Forked));
-        assert!(matches!(port.reserve(8).unwrap_err(), PostErrorKind::Forked));
-        assert!(matches!(port.recv(), Err(RecvError::Forked)));
-        assert!(matches!(port.try_recv(), Err(TryRecvError::Failed(RecvError::Forked))));
-        assert!(matches!(port.recv_timeout(short), Err(RecvTimeoutError::Failed(RecvError::Forked))));
-        assert!(matches!(port.try_recv_ref().map(drop), Err(TryRecvError::Failed(RecvError::Forked))));
-        port.close();
-    });
-    assert_eq!(channel.port1.recv_timeout(PATIENCE).unwrap().data, b"for the parent");
-    assert_works(&channel);
-}
-
-#[test]
-fn drops_in_the_child_harm_nobody() {
-    let _alone = alone();
-    let channel = MessageChannel::new().unwrap();
-    let other = MessageChannel::new().unwrap();
-    let buffer = TransferBuffer::new(100).unwrap();
-    buffer.write_at(0, b"mine").unwrap();
-    // The child drops copies of the handles: what is moved into the closure there is still the parent's here.
-    let mut handles = Some((channel, other.port1.split(), buffer));
-    in_forked_child(|| drop(handles.take()));
-    let (channel, (sender, receiver), buffer) = handles.unwrap();
-    assert_works(&channel);
-    assert_works(&MessageChannel { port1: MessagePort::join(sender, receiver).unwrap(), port2: other.port2 });
-    let mut bytes = [0; 4];
-    buffer.read_at(0, &mut bytes).unwrap();
-    assert_eq!(&bytes, b"mine");
-}
-
-#[test]
-fn guards_in_the_child_are_harmless() {
-    let _alone = alone();
-    let channel = MessageChannel::new().unwrap();
-    channel.port2.post_message(b"in place", []).unwrap();
-    let reserved = channel.port1.reserve(8).unwrap();
-    let read = channel.port1.recv_ref().unwrap();
-    let mut guards = Some((reserved, read));
-    in_forked_child(|| {
-        let (mut reserved, read) = guards.take().unwrap();
-        assert!(matches!(reserved.write_at(0, b"x"), Err(PostErrorKind::Forked)));
-        assert!(matches!(reserved.commit(), Err(PostErrorKind::Forked)));
-        assert!(matches!(read.read_at(0, &mut [0]), Err(BufferError::Forked)));
-        // SAFETY: nobody writes; it is empty here anyway.
-        assert!(unsafe { read.as_slice() }.is_empty());
-    });
-    let (mut reserved, read) = guards.unwrap();
-    assert_eq!(read.to_vec().unwrap(), b"in place");
-    reserved.write_at(0, b"complete").unwrap();
-    reserved.commit().unwrap();
-    assert_eq!(channel.port2.recv_timeout(PATIENCE).unwrap().data, b"complete");
-}
-
-#[test]
-fn inherited_things_cannot_be_transferred() {
-    let _alone = alone();
-    let inherited = MessageChannel::new().unwrap();
-    let buffer = TransferBuffer::new(10).unwrap();
-    in_forked_child(|| {
-        assert!(matches!(buffer.read_at(0, &mut [0]), Err(BufferError::Forked)));
-        let own = MessageChannel::new().unwrap();
-        for thing in [TransferRef::Port(&inherited.port1), TransferRef::Buffer(&buffer)] {
-            let result = own.port1.post_message_detaching(b"", &[thing]);
-            assert!(matches!(result, Err(PostErrorKind::Unusable { index: 0 })), "{result:?}");
+/// Forks, lets the child run `body` and end without another destructor, and waits for it. What `body` takes is the
+/// child's copy.
+macro_rules! in_child {
+    ($body:expr) => {
+        match is_child() {
+            Ok(()) => end_child($body),
+            Err(child) => assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)), "the forked child failed"),
         }
-    });
-    assert_works(&inherited);
-}
-
-#[test]
-fn a_forked_child_and_its_child_make_channels_of_their_own() {
-    let _alone = alone();
-    let parents = MessageChannel::new().unwrap();
-    in_forked_child(|| {
-        let childs = MessageChannel::new().unwrap();
-        assert_works(&childs);
-        in_forked_child(|| {
-            assert!(matches!(parents.port1.recv(), Err(RecvError::Forked)));
-            assert!(matches!(childs.port1.recv(), Err(RecvError::Forked)));
-            assert_works(&MessageChannel::new().unwrap());
-        });
-        assert_works(&childs);
-        assert!(matches!(parents.port1.recv(), Err(RecvError::Forked)));
-    });
-    assert_works(&parents);
-}
-
-#[test]
-fn the_end_is_seen_although_a_forked_child_dropped_its_copies() {
-    let _alone = alone();
-    let mut channel = Some(MessageChannel::new().unwrap());
-    in_forked_child(|| drop(channel.take()));
-    let MessageChannel { port1, port2 } = channel.unwrap();
-    drop(port1);
-    assert!(matches!(port2.recv(), Err(RecvError::Ended(CloseReason::Closed))));
-}
-
-#[test]
-fn nothing_is_inherited_by_exec() {
-    let _alone = alone();
-    let list = || {
-        let mut command = Command::new("ls");
-        command.args(["-l", "/proc/self/fd"]).stdin(Stdio::null());
-        String::from_utf8(command.output().expect("ls").stdout).unwrap()
     };
-    let channel = MessageChannel::new().unwrap();
-    let buffer = TransferBuffer::new(10).unwrap();
-    channel.port1.post_message(b"", [MessageChannel::new().unwrap().port1.into(), buffer.into()]).unwrap();
-    let message = channel.port2.recv().unwrap(); // descriptors that came over the lane
-    let seen = list();
-    assert!(!seen.contains("memfd:") && !seen.contains("socket:"), "{seen}");
+}
+
+fn end_child(body: impl FnOnce()) -> ! {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+    #[allow(unsafe_code)]
+    // SAFETY: ends the process at once.
+    unsafe {
+        libc::_exit(result.is_err().into())
+    }
+}
+
+fn is_forked(error: &RecvError) -> bool {
+    matches!(error, RecvError::Forked)
+}
+
+#[track_caller]
+fn assert_sender_forked(port: &SendHalf) {
+    let posted =
+        |result: Result<(), PostError>| matches!(result, Err(error) if matches!(error.kind, PostErrorKind::Forked));
+    assert!(posted(port.post_message(b"", [])));
+    assert!(posted(port.post_message_wait(b"", [], None)));
+    assert!(posted(port.post_message_wait(b"", [], Some(Duration::ZERO))));
+    assert!(matches!(port.post_message_detaching(b"", &[]), Err(PostErrorKind::Forked)));
+    assert!(matches!(port.reserve(1), Err(PostErrorKind::Forked)));
+    port.close();
+}
+
+#[track_caller]
+fn assert_receiver_forked(port: &RecvHalf) {
+    let mut message = Message::new();
+    assert!(port.recv().is_err_and(|error| is_forked(&error)));
+    assert!(port.recv_into(&mut message).is_err_and(|error| is_forked(&error)));
+    assert!(port.recv_ref().is_err_and(|error| is_forked(&error)));
+    assert!(matches!(port.try_recv(), Err(TryRecvError::Failed(RecvError::Forked))));
+    assert!(matches!(port.try_recv_into(&mut message), Err(TryRecvError::Failed(RecvError::Forked))));
+    assert!(matches!(port.try_recv_ref(), Err(TryRecvError::Failed(RecvError::Forked))));
+    let timeout = Duration::from_millis(1);
+    assert!(matches!(port.recv_timeout(timeout), Err(RecvTimeoutError::Failed(RecvError::Forked))));
+    assert!(matches!(port.recv_into_timeout(&mut message, timeout), Err(RecvTimeoutError::Failed(RecvError::Forked))));
+    port.close();
+}
+
+fn every_call_in_the_child_says_forked() {
+    let outside = outside();
+    let (a, b) = pair();
+    b.post_message(b"waits in the queue", []).expect("room");
+    let (c, d) = pair();
+    let buffer = TransferBuffer::new(100).expect("memory");
+    buffer.write_at(0, b"the parent's").expect("inside");
+    // Whole ports and halves.
+    let (sender, receiver) = a.split();
+    in_child!(|| {
+        assert_sender_forked(&sender);
+        assert_receiver_forked(&receiver);
+        let (sender, receiver) = outside.split();
+        assert_sender_forked(&sender);
+        assert_receiver_forked(&receiver);
+        c.close();
+        assert!(matches!(c.try_recv(), Err(TryRecvError::Failed(RecvError::Forked))));
+        assert!(matches!(buffer.read_at(0, &mut [0]), Err(BufferError::Forked)));
+        assert!(matches!(buffer.write_at(0, &[0]), Err(BufferError::Forked)));
+        #[allow(unsafe_code)]
+        // SAFETY: nobody else uses the buffer.
+        let slice = unsafe { buffer.as_slice() };
+        assert!(slice.is_empty());
+    });
+    assert_works(&outside);
+    let a = MessagePort::join(sender, receiver).expect("halves of one port");
+    assert_eq!(text(&a), "waits in the queue");
+    assert_entangled(&a, &b);
+    assert_entangled(&c, &d);
+    let mut start = [0; 12];
+    buffer.read_at(0, &mut start).expect("inside");
+    assert_eq!(&start, b"the parent's");
+}
+
+fn inherited_things_cannot_be_posted() {
+    let outside = outside();
+    let (a, b) = pair();
+    let buffer = TransferBuffer::new(100).expect("memory");
+    in_child!(|| {
+        let (own1, own2) = pair();
+        let unusable = |kind: &PostErrorKind| matches!(kind, PostErrorKind::Unusable { index: 0 });
+        assert!(unusable(&own1.post_message_detaching(b"", &[TransferRef::Port(&a)]).expect_err("not the child's")));
+        assert!(unusable(&own1.post_message_detaching(b"", &[TransferRef::Buffer(&buffer)]).expect_err("nor this")));
+        let error = own1.post_message(b"", [a.into()]).expect_err("not the child's");
+        assert!(unusable(&error.kind) && error.transfer.len() == 1);
+        drop(error);
+        let error = own1.post_message(b"", [buffer.into()]).expect_err("not the child's");
+        assert!(unusable(&error.kind));
+        let error = spawn_with_port(&mut Command::new("/bin/true"), b).expect_err("not the child's");
+        assert!(matches!(error.kind, SpawnErrorKind::Port(PostErrorKind::Unusable { index: 0 })));
+        // Nothing has changed for what is the child's own.
+        let (travel1, travel2) = pair();
+        own1.post_message(b"", [travel2.into()]).expect("room");
+        assert_entangled(&own2.recv().expect("a message").ports[0], &travel1);
+    });
+    assert_entangled(&a, &b);
+    a.post_message(b"", [buffer.into()]).expect("room");
+    assert_eq!(b.recv().expect("a message").buffers[0].len(), 100);
+    assert_works(&outside);
+}
+
+fn drops_in_the_child_harm_nobody() {
+    let outside = outside();
+    let (a, b) = pair();
+    let (c, d) = pair();
+    let (travel1, travel2) = pair();
+    a.post_message(b"with things", [travel2.into(), TransferBuffer::new(10).expect("memory").into()]).expect("room");
+    let unread = pair();
+    unread.0.post_message(b"with things", [TransferBuffer::new(10).expect("memory").into()]).expect("room");
+    let received = b.recv().expect("a message");
+    let (sender, receiver) = c.split();
+    in_child!(move || {
+        drop((receiver, sender, d, a, b, received, unread, travel1));
+        // Whatever lies now where the parent's memory is mapped is the child's own.
+        let (own1, own2) = pair();
+        assert_entangled(&own1, &own2);
+        drop((own1, own2, outside));
+    });
+    assert_entangled(&a, &b);
+    assert_entangled(&received.ports[0], &travel1);
+    assert_eq!(received.buffers[0].len(), 10);
+    assert_eq!(unread.1.recv().expect("a message").buffers.len(), 1);
+    assert_entangled(&MessagePort::join(sender, receiver).expect("halves of one port"), &d);
+    assert_works(&outside);
+}
+
+fn guards_in_the_child_are_harmless() {
+    let outside = outside();
+    let (a, b) = pair();
+    a.post_message(b"read in place", []).expect("room");
+    a.post_message(b"the next one", []).expect("room");
+    let mut reservation = a.reserve(8).expect("room");
+    reservation.write_at(0, b"reserved").expect("inside");
+    let message = b.recv_ref().expect("a message");
+    in_child!(move || {
+        assert!(matches!(reservation.write_at(0, b"spoilt!!"), Err(PostErrorKind::Forked)));
+        assert!(matches!(reservation.commit(), Err(PostErrorKind::Forked)));
+        assert!(matches!(message.read_at(0, &mut [0]), Err(BufferError::Forked)));
+        assert!(matches!(message.to_vec(), Err(BufferError::Forked)));
+        #[allow(unsafe_code)]
+        // SAFETY: the peer keeps to the protocol.
+        let slice = unsafe { message.as_slice() };
+        assert!(slice.is_empty());
+        drop(message);
+    });
+    in_child!(move || drop((reservation, message)));
+    assert_eq!(message.to_vec().expect("this process"), b"read in place");
     drop(message);
+    reservation.commit().expect("a peer");
+    assert_eq!(text(&b), "the next one");
+    assert_eq!(text(&b), "reserved");
+    assert_works(&outside);
+}
+
+fn every_generation_has_ports_of_its_own() {
+    let outside = outside();
+    let (a, b) = pair();
+    in_child!(|| {
+        // Before the child has made anything of its own, and afterwards.
+        in_child!(|| assert!(matches!(a.try_recv(), Err(TryRecvError::Failed(RecvError::Forked)))));
+        let (own1, own2) = pair();
+        assert!(matches!(a.try_recv(), Err(TryRecvError::Failed(RecvError::Forked))));
+        in_child!(|| {
+            let (grand1, grand2) = pair();
+            assert_entangled(&grand1, &grand2);
+            for inherited in [&a, &own1] {
+                assert!(matches!(inherited.try_recv(), Err(TryRecvError::Failed(RecvError::Forked))));
+            }
+            drop((own1, a));
+        });
+        assert_entangled(&own1, &own2);
+    });
+    // A child born later, with ports made since.
+    let (c, d) = pair();
+    in_child!(|| assert!(matches!(c.try_recv(), Err(TryRecvError::Failed(RecvError::Forked)))));
+    assert_entangled(&a, &b);
+    assert_entangled(&c, &d);
+    assert_works(&outside);
+}
+
+fn an_inherited_listener_stays_the_parents() {
+    let outside = outside();
+    let path = std::env::temp_dir().join(format!("messageport-fork-{}", std::process::id()));
+    let name = path.to_str().expect("a path of text");
+    let listener = Listener::bind(name).expect("a name of our own");
+    in_child!(move || drop(listener));
+    assert!(path.exists(), "the child has removed the parent's socket");
+    let error = Listener::bind(name).expect_err("the parent listens");
+    assert!(matches!(error, ListenError::InUse(_)), "{error:?}");
+    drop(listener);
+    assert!(!path.exists());
+    assert_works(&outside);
+}
+
+/// How many descriptors a program has that is started by `start`, and whether the library's memory is among them.
+fn inherited(command: &mut Command) -> usize {
+    let output = command.args(["-l", "/proc/self/fd"]).output().expect("ls starts");
+    count(&output.stdout)
+}
+
+fn count(listing: &[u8]) -> usize {
+    let listing = String::from_utf8_lossy(listing);
+    assert!(!listing.contains("messageport"), "{listing}");
+    listing.lines().filter(|line| line.contains(" -> ")).count()
+}
+
+fn descriptors_do_not_survive_exec() {
+    let outside = outside();
+    let before = inherited(&mut Command::new("/bin/ls"));
+    let things: Vec<_> = (0..5).map(|_| (pair(), TransferBuffer::new(10).expect("memory"))).collect();
+    let path = std::env::temp_dir().join(format!("messageport-exec-{}", std::process::id()));
+    let listener = Listener::bind(path.to_str().expect("a path of text")).expect("a name of our own");
+    let ((a, b), (c, d)) = (pair(), pair());
+    a.post_message(b"", [d.into(), TransferBuffer::new(10).expect("memory").into()]).expect("room");
+    let received = b.recv().expect("a message");
+    assert_eq!(inherited(&mut Command::new("/bin/ls")), before);
+    // Also in a forked child, without the close-on-exec descriptors of its parent.
+    in_child!(|| assert_eq!(inherited(&mut Command::new("/bin/ls")), before));
+    // One that is given a port inherits one descriptor for it, and the next one that is not given one has none.
+    let mut command = Command::new("/bin/ls");
+    command.args(["-l", "/proc/self/fd"]).stdout(std::process::Stdio::piped());
+    let (keep, give) = pair();
+    let child = spawn_with_port(&mut command, give).expect("ls starts");
+    let output = child.wait_with_output().expect("ls ends");
+    assert_eq!(count(&output.stdout), before + 1);
+    assert_eq!(tools::end_of(&keep), messageport::CloseReason::PeerDied);
+    assert_eq!(count(&command.output().expect("ls starts").stdout), before);
+    assert_entangled(&received.ports[0], &c);
+    assert_works(&outside);
+    drop((things, listener));
 }

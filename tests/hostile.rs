@@ -1,477 +1,552 @@
-//! A hostile peer: random writes over the shared memory under traffic, nonsense on the lane, descriptors that are not
-//! what they should be. It may spoil what it sends and end its own channel, and nothing else.
-#![allow(unsafe_code)]
+//! A hostile peer can spoil what it sends and end its own channel, and that is all: it may write whatever it likes to
+//! the shared memory and to the lane.
+//!
+//! `MESSAGEPORT_HOSTILE_SECONDS` sets how long each of the random tests runs, `MESSAGEPORT_HOSTILE_SEED` repeats one.
 
-use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[path = "tools/adoption.rs"]
+mod adoption;
+mod tools;
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use memmap2::{MmapOptions, MmapRaw};
 use messageport::{
-    BadSegment, BadTransfer, CloseReason, Message, MessageChannel, MessagePort, RecvError, RecvTimeoutError,
-    TransferBuffer, TryRecvError,
+    CloseReason, Message, MessagePort, PostError, PostErrorKind, RecvError, RecvTimeoutError, TransferBuffer,
+    TryRecvError, Violation, parent_port,
 };
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::libc;
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use nix::sys::time::TimeValLike;
+use nix::sys::resource::{Resource, setrlimit};
 
-/// One test at a time: descriptors are counted. And the process is ended by the kernel if a call hangs.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    nix::unistd::alarm::set(120 + seconds() as u32);
-    guard
+use tools::attacker::{Attacker, CARRIER, DATA, HANDLES, NEW_PORT, PAD, Pages, Table, WAKE, header, lane, packet};
+use tools::attacker::{newest_memory, send};
+use tools::child::{Process, Role};
+use tools::ledger::{Ledger, alone, descriptors};
+use tools::random::Random;
+use tools::{Cost, PATIENCE, assert_entangled, cost_of, end_of, pair, pair_of, within};
+
+const ROLES: &[Role] = &[("victim", victim), ("poor", poor)];
+
+/// A call with a deadline of a few milliseconds that takes longer hangs.
+const HANGS: Duration = Duration::from_secs(3);
+/// A wait of 200 ms that takes this much of the CPU spins.
+const SPINS: Duration = Duration::from_millis(100);
+const WAIT: Duration = Duration::from_millis(200);
+
+/// How long a random test runs.
+fn budget(default: Duration) -> Duration {
+    let given = std::env::var("MESSAGEPORT_HOSTILE_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    given.map_or(default, Duration::from_secs_f64)
 }
 
-/// How long the scribbler writes.
-fn seconds() -> u64 {
-    std::env::var("MESSAGEPORT_HOSTILE_SECONDS").ok().and_then(|value| value.parse().ok()).unwrap_or(4)
-}
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-}
-
-fn open_descriptors() -> BTreeSet<RawFd> {
-    let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
-    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    // Not the descriptor that lists the directory.
-    numbers.filter(|fd| !link(*fd).starts_with("/proc/")).collect()
-}
-
-/// What a descriptor stands for.
-fn link(fd: RawFd) -> String {
-    fs::read_link(format!("/proc/self/fd/{fd}")).unwrap().display().to_string()
-}
-
-/// A pair whose second end is in the hands of an attacker, who has its descriptors too.
-struct Attack {
-    victim: MessagePort,
-    /// Alive, so that the victim's peer is.
-    _peer: MessagePort,
-    memory: Memory,
-    lane: OwnedFd,
-}
-
-impl Attack {
-    fn new() -> Self {
-        let before = open_descriptors();
-        let MessageChannel { port1, port2 } = MessageChannel::new().unwrap();
-        let new: Vec<RawFd> = open_descriptors().difference(&before).copied().collect();
-        let memory = new.iter().find(|fd| link(**fd).contains("memfd:messageport")).unwrap();
-        let memory = File::options().read(true).write(true).open(format!("/proc/self/fd/{memory}")).unwrap();
-        // The lane's two sockets are made in the order of the ports.
-        let lane = *new.iter().rfind(|fd| link(**fd).starts_with("socket:")).unwrap();
-        // SAFETY: the number is open as long as `port2` lives, and it is duplicated at once.
-        let lane = unsafe { BorrowedFd::borrow_raw(lane) }.try_clone_to_owned().unwrap();
-        Self { victim: port1, _peer: port2, memory: Memory::map(&memory), lane }
-    }
-
-    /// Sends a raw packet on the lane. A full lane swallows it.
-    fn send(&self, packet: &[u8], descriptors: &[RawFd]) {
-        let control = [ControlMessage::ScmRights(descriptors)];
-        let control = if descriptors.is_empty() { &control[..0] } else { &control[..] };
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        let _ = sendmsg::<()>(self.lane.as_raw_fd(), &[IoSlice::new(packet)], control, flags, None);
-    }
-
-    /// Commits the first record of the direction to the victim, with descriptors sent before it.
-    fn post_first(&self, payload: &[u8], descriptors: &[RawFd]) {
-        if !descriptors.is_empty() {
-            self.send(&packet(HANDLES, descriptors.len() as u32, 0), descriptors);
-        }
-        let ring = HEADER + CAPACITY; // the second direction
-        for (index, word) in payload.chunks(8).enumerate() {
-            self.memory
-                .word(ring + 8 + index * 8)
-                .store(u64::from_le_bytes(word.try_into().unwrap()), Ordering::Relaxed);
-        }
-        let header = payload.len() as u64 | CARRIER << 32 | (descriptors.len() as u64) << 40;
-        self.memory.word(ring).store(header, Ordering::SeqCst);
-    }
-}
-
-/// The formats, as bytes: an attacker does not use the library.
-const HEADER: usize = 4096;
-const CAPACITY: usize = 64 << 10;
-const CARRIER: u64 = 3;
-const WAKE: u32 = 1;
-const HANDLES: u32 = 2;
-
-fn packet(kind: u32, count: u32, sequence: u64) -> Vec<u8> {
-    [&kind.to_le_bytes()[..], &count.to_le_bytes(), &sequence.to_le_bytes()].concat()
-}
-
-/// The payload of a carrier record: data "evil", then a table of one port or one buffer.
-fn carrier(capsule: &[u8], ports: u16, buffers: u16) -> Vec<u8> {
-    let end = [&4_u32.to_le_bytes()[..], &ports.to_le_bytes(), &buffers.to_le_bytes()].concat();
-    [b"evil\0\0\0\0", capsule, &end].concat()
-}
-
-fn port_capsule(side: u64, producer: [u64; 3], consumer: [u64; 3]) -> Vec<u8> {
-    let words = [&[side][..], &producer, &consumer, &[0; 3]].concat();
-    words.iter().flat_map(|word| word.to_le_bytes()).collect()
-}
-
-fn buffer_capsule(len: u64) -> Vec<u8> {
-    [len.to_le_bytes(), [0; 8]].concat()
-}
-
-struct Memory(MmapRaw);
-
-impl Memory {
-    fn map(file: &File) -> Self {
-        let len = file.metadata().unwrap().len() as usize;
-        Self(MmapOptions::new().len(len).map_raw(file).unwrap())
-    }
-
-    fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8) && offset < self.0.len());
-        // SAFETY: aligned and inside the mapping, checked above; everybody accesses these words atomically or by copies.
-        unsafe { AtomicU64::from_ptr(self.0.as_mut_ptr().wrapping_add(offset).cast()) }
-    }
-
-    /// One write that a hostile peer might try.
-    fn scribble(&self, random: &mut Random) {
-        let lines = 128 + random.below(128) as usize * 8;
-        let offset = match random.below(4) {
-            0 => lines, // cursors, doorbells and states
-            1 => HEADER + random.below(64) as usize * 8,
-            2 => HEADER + CAPACITY + random.below(64) as usize * 8,
-            _ => random.below((HEADER + 2 * CAPACITY) as u64 / 8) as usize * 8,
-        };
-        let word = self.word(offset);
-        match random.below(5) {
-            0 => word.store(random.next(), Ordering::Relaxed),
-            1 => drop(word.fetch_xor(1 << random.below(64), Ordering::Relaxed)),
-            2 => word.store(random.below(4), Ordering::Relaxed),
-            3 => word.store(0, Ordering::Relaxed),
-            _ => {
-                // Almost a header.
-                let header = random.below(70_000) | random.below(5) << 32 | random.below(3) << 40;
-                word.store(header | random.below(100) << 48, Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-/// Uses every call of a port until it ends, or for a while.
-fn traffic(port: &MessagePort, seed: u64) {
-    let mut random = Random(seed);
-    let patience = Some(Duration::from_millis(5));
-    let mut message = Message::new();
-    for _ in 0..600 {
-        let start = Instant::now();
-        let data = vec![7; random.below(3000) as usize];
-        let over = match random.below(8) {
-            0 => {
-                let things = [MessageChannel::new().unwrap().port1.into(), TransferBuffer::new(100).unwrap().into()];
-                port.post_message(&data, things).is_err_and(|error| error.to_string().contains("violation"))
-            }
-            1 => {
-                port.post_message_wait(&data, [], patience).is_err_and(|error| error.to_string().contains("violation"))
-            }
-            2 => port.reserve(data.len()).is_ok_and(|reserved| reserved.commit().is_err()),
-            3 => matches!(port.try_recv(), Err(TryRecvError::Failed(RecvError::Ended(_)))),
-            4 => match port.try_recv_ref() {
-                Ok(message) => message.to_vec().unwrap().len() > CAPACITY,
-                Err(error) => matches!(error, TryRecvError::Failed(RecvError::Ended(_))),
-            },
-            5 => {
-                let result = port.recv_into_timeout(&mut message, Duration::from_millis(2));
-                matches!(result, Err(RecvTimeoutError::Failed(RecvError::Ended(_))))
-            }
-            _ => port.post_message(&data, []).is_err_and(|error| error.to_string().contains("peer")),
-        };
-        assert!(start.elapsed() < Duration::from_secs(5), "a call took {:?}", start.elapsed());
-        if over {
-            return;
-        }
-    }
-}
+// Random writes to the shared memory, while traffic runs.
 
 #[test]
-fn random_writes_over_the_memory_spoil_one_channel_only() {
-    let _guard = alone();
-    let control = MessageChannel::new().unwrap();
-    let before = open_descriptors();
-    let end = Instant::now() + Duration::from_secs(seconds());
-    let mut rounds = 0_u64;
-    while Instant::now() < end {
-        let Attack { victim, _peer: peer, memory, lane } = Attack::new();
-        drop(lane);
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let seed = rounds * 3 + 1;
-        let scribbler = std::thread::spawn(move || {
-            let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-            while !stopped.load(Ordering::Relaxed) {
-                memory.scribble(&mut random);
-                for _ in 0..random.below(200) {
-                    std::hint::spin_loop();
-                }
-            }
-        });
-        let there = std::thread::spawn(move || traffic(&peer, seed + 1));
-        traffic(&victim, seed + 2);
-        drop(victim);
-        there.join().expect("a call panicked");
-        stop.store(true, Ordering::Relaxed);
-        scribbler.join().unwrap();
-        // Another channel has seen nothing of it.
-        control.port1.post_message(&rounds.to_le_bytes(), []).unwrap();
-        assert_eq!(control.port2.recv().unwrap().data, rounds.to_le_bytes());
-        rounds += 1;
-    }
-    assert_eq!(open_descriptors(), before, "descriptors after {rounds} rounds");
-    println!("{rounds} channels were spoilt");
-}
-
-#[test]
-fn nonsense_on_the_lane_costs_no_descriptor() {
-    let _guard = alone();
-    let file = File::open("/dev/null").unwrap();
-    let (pipe, _other_end) = nix::unistd::pipe().unwrap();
-    let unsealed = memfd_create(c"evil", MFdFlags::MFD_CLOEXEC).unwrap();
-    let kinds = [file.as_raw_fd(), pipe.as_raw_fd(), unsealed.as_raw_fd()];
-    let before = open_descriptors();
-    let mut random = Random(42);
-    for round in 0..3000 {
-        let attack = Attack::new();
-        for _ in 0..=random.below(4) {
-            let mut bytes = packet(random.below(5) as u32, random.pick(&[0, 1, 2, 253, u32::MAX]), random.below(3));
-            bytes.resize(random.pick(&[16, 16, 16, 16, 0, 1, 15, 17, 1000]), 0);
-            let count = random.pick(&[0, 0, 1, 2, 3, 253]);
-            let descriptors: Vec<RawFd> = (0..count).map(|_| random.pick(&kinds)).collect();
-            attack.send(&bytes, &descriptors);
+fn a_scribbler_spoils_its_own_channel_only() {
+    let _alone = alone();
+    let time = budget(Duration::from_secs(4));
+    let random = Random::new("scribbler");
+    within(time + 3 * PATIENCE, move || {
+        let (control1, control2) = pair();
+        let before = Ledger::now();
+        let (start, mut rounds, mut ended) = (Instant::now(), 0, 0);
+        while start.elapsed() < time {
+            let capacity = random.pick(&[4096, 4096, 16384, 65536]);
+            let ((a, b), file) = newest_memory(|| pair_of(capacity));
+            let pages = Pages::of(&file);
+            drop(file);
+            let stop = Arc::new(AtomicBool::new(false));
+            let chats = [a, b].map(|port| {
+                let (stop, random) = (Arc::clone(&stop), random.fork());
+                thread::spawn(move || chat(port, &stop, random))
+            });
+            scribble(&pages, &random, || chats.iter().all(|chat| chat.is_finished()));
+            stop.store(true, Ordering::Relaxed);
+            ended += chats.map(|chat| chat.join().expect("a victim panicked")).into_iter().filter(|end| *end).count();
+            drop(pages);
+            assert_entangled(&control1, &control2);
+            before.assert_restored("after a round of scribbling");
+            rounds += 1;
         }
-        if random.below(2) == 0 {
-            // A record that says its descriptors have come.
-            let header = 8 | CARRIER << 32 | random.below(4) << 40;
-            attack.memory.word(HEADER + CAPACITY + 8).store(random.below(1 << 50), Ordering::Relaxed);
-            attack.memory.word(HEADER + CAPACITY).store(header, Ordering::SeqCst);
-        }
-        let _ = attack.victim.as_fd();
-        let _ = attack.victim.try_recv();
-        let _ = attack.victim.recv_timeout(Duration::from_micros(10));
-        let _ = attack.victim.post_message(b"still here", []);
-        drop(attack);
-        assert_eq!(open_descriptors(), before, "round {round}");
-    }
-}
-
-/// CPU time of the calling thread.
-fn cpu_time() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
-    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Duration::from_micros(micros as u64)
-}
-
-/// `recv_timeout` on an attacked port: nothing comes, the deadline holds, and the thread sleeps.
-fn assert_sleeps(victim: &MessagePort, time: Duration) {
-    let (start, cpu) = (Instant::now(), cpu_time());
-    let result = victim.recv_timeout(time);
-    let (took, cpu) = (start.elapsed(), cpu_time() - cpu);
-    assert!(matches!(result, Err(RecvTimeoutError::TimedOut)), "{result:?}");
-    assert!(took >= time && took < time + Duration::from_secs(5), "{took:?}");
-    assert!(cpu < time / 2, "{cpu:?} of CPU time in {took:?}");
-}
-
-#[test]
-fn descriptors_without_their_record_do_not_keep_a_waiter_busy() {
-    let _guard = alone();
-    let attack = Attack::new();
-    let file = File::open("/dev/null").unwrap();
-    attack.send(&packet(HANDLES, 1, 0), &[file.as_raw_fd()]);
-    assert!(matches!(attack.victim.try_recv(), Err(TryRecvError::Empty)));
-    assert_sleeps(&attack.victim, Duration::from_secs(1));
-    // An honest message still comes through; it is not the one that the descriptors were for.
-    assert!(matches!(attack.victim.try_recv(), Err(TryRecvError::Empty)));
-}
-
-#[test]
-fn a_storm_of_wake_ups_does_not_keep_a_waiter_busy() {
-    let _guard = alone();
-    let attack = Attack::new();
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let Attack { victim, lane, .. } = &attack;
-        let stop = &stop;
-        scope.spawn(move || {
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-            while !stop.load(Ordering::Relaxed) {
-                let bytes = packet(WAKE, 0, 0);
-                if sendmsg::<()>(lane.as_raw_fd(), &[IoSlice::new(&bytes)], &[], flags, None).is_err() {
-                    std::thread::yield_now();
-                }
-            }
-        });
-        // `MessagePort` is not `Sync`: the victim's calls stay on this thread.
-        assert_sleeps(victim, Duration::from_secs(1));
-        stop.store(true, Ordering::Relaxed);
+        println!("{rounds} pairs, {ended} of {} ports ended", 2 * rounds);
     });
 }
 
-/// A memory file that looks like a segment, except for what `change` does to its constants.
-fn segment(len: usize, seals: SealFlag, change: impl FnOnce(&mut [u64])) -> OwnedFd {
-    let file = memfd_create(c"evil", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
-    nix::unistd::ftruncate(&file, len as i64).unwrap();
-    let magic = u64::from_le_bytes(*b"msgport\0");
-    let mut words = [magic, 1 | (HEADER as u64) << 32, CAPACITY as u64, CAPACITY as u64, 253];
-    change(&mut words);
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    nix::unistd::write(&file, &bytes).unwrap();
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).unwrap();
-    file
+#[test]
+fn a_scribbler_spoils_nothing_in_another_process() {
+    let _alone = alone();
+    let time = budget(Duration::from_secs(2));
+    let random = Random::new("scribbler of another process");
+    within(time + 3 * PATIENCE, move || {
+        let (mut process, control) = Process::start("victim");
+        let (start, mut rounds) = (Instant::now(), 0);
+        while start.elapsed() < time {
+            let ((a, b), file) = newest_memory(|| pair_of(4096));
+            let pages = Pages::of(&file);
+            control.post_message(&random.word().to_ne_bytes(), [b.into()]).expect("the control channel works");
+            let stop = Arc::new(AtomicBool::new(false));
+            let chat = {
+                let (stop, random) = (Arc::clone(&stop), random.fork());
+                thread::spawn(move || chat(a, &stop, random))
+            };
+            scribble(&pages, &random, || chat.is_finished());
+            stop.store(true, Ordering::Relaxed);
+            chat.join().expect("a victim panicked");
+            assert_eq!(control.recv_timeout(PATIENCE).expect("the victim lives").data, b"next");
+            rounds += 1;
+        }
+        drop(control);
+        process.succeeded();
+        println!("{rounds} pairs");
+    });
 }
 
-const SEALED: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
-const LEN: usize = HEADER + 2 * CAPACITY;
-const START: [u64; 3] = [0; 3];
+/// Chats over every port that comes, until it ends.
+fn victim() {
+    let control = parent_port().expect("a port");
+    let before = Ledger::now();
+    loop {
+        match control.recv() {
+            Ok(mut message) => {
+                let seed = u64::from_ne_bytes(message.data[..].try_into().expect("a seed"));
+                chat(message.ports.remove(0), &AtomicBool::new(false), Random::from_seed(seed));
+            }
+            // The scribbler was faster.
+            Err(RecvError::MessageError { .. }) => {}
+            Err(error) => return assert!(matches!(error, RecvError::Ended(CloseReason::Closed)), "{error:?}"),
+        }
+        before.assert_restored("after a chat");
+        control.post_message(b"next", []).expect("the control channel works");
+    }
+}
 
-/// The victim gets a carrier record with these things: the message is refused for `reason`, its data told, every
-/// descriptor closed, and the channel goes on.
+/// Writes all over a segment for a while, or until `over`.
+fn scribble(pages: &Pages, random: &Random, over: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_millis(5 + random.word() % 40);
+    // Some kinds of writes only: a state word ends a port at once, and then the others show nothing.
+    let kinds: Vec<usize> = (0..9).filter(|kind| random.one_in(if *kind == 5 { 6 } else { 2 })).collect();
+    let pause = random.pick(&[0, 100, 3000, 30_000]);
+    while Instant::now() < until && !over() {
+        for _ in 0..random.below(20) {
+            let direction = random.below(2);
+            let word = pages.word(random.below(pages.len() / 8) * 8);
+            let offset = random.below(pages.capacity()) as u64 & !7;
+            match kinds.get(random.below(kinds.len().max(1))) {
+                Some(0) => word.store(random.word(), Ordering::Relaxed),
+                Some(1) => drop(word.fetch_xor(1 << random.below(64), Ordering::Relaxed)),
+                Some(2) => {
+                    let kind = random.pick(&[PAD, DATA, CARRIER, 0, 4]);
+                    let len = random.pick(&[0, 8, 88, 1784, 1785, pages.capacity() - 8 - offset as usize]);
+                    let almost = header(kind, len, random.below(4), random.word() % 40);
+                    pages.ring(direction, offset).store(almost, Ordering::Relaxed);
+                }
+                Some(3) => {
+                    let delta = random.pick(&[8, 64, 0_u64.wrapping_sub(8), 4, 4096, random.word()]);
+                    pages.cursor(direction).fetch_add(delta, Ordering::Relaxed);
+                }
+                Some(4) => {
+                    let note = random.pick(&[0, 1, 2, random.word() as u32]);
+                    pages.doorbells(direction)[random.below(2)].store(note, Ordering::Relaxed);
+                }
+                Some(5) => {
+                    let state = random.pick(&[0, 1, 2, random.word() as u32]);
+                    pages.states(direction)[random.below(2)].store(state, Ordering::Relaxed);
+                }
+                Some(6) => pages.ring(direction, offset).store(0, Ordering::Relaxed),
+                Some(7) => {
+                    // A header that is there, a little different.
+                    pages.ring(direction, offset).fetch_xor(1 << random.below(64), Ordering::Relaxed);
+                }
+                Some(8) => pages.word(random.below(16) * 8).store(random.word(), Ordering::Relaxed),
+                _ => {}
+            }
+        }
+        for _ in 0..pause {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Uses a port in every way until it ends or `stop`. True if it ended. Messages may be garbage; a call that panics or
+/// takes long fails the test.
+fn chat(port: MessagePort, stop: &AtomicBool, random: Random) -> bool {
+    let start = Instant::now();
+    let mut message = Message::new();
+    let max = port.max_message_len();
+    if random.one_in(4) {
+        port.as_fd();
+    }
+    while !stop.load(Ordering::Relaxed) && start.elapsed() < Duration::from_millis(200) {
+        let what = random.below(12);
+        let short = Duration::from_millis(random.word() % 4);
+        let len = random.below(if random.one_in(8) { max + 2 } else { 200 });
+        let (over, cost) = cost_of(|| match what {
+            0..4 => post_is_over(port.post_message(&vec![what as u8; len], [])),
+            4 => post_is_over(port.post_message_wait(&vec![4; len], [], Some(short))),
+            5 => match port.reserve(len) {
+                Ok(mut reservation) => {
+                    let _ = reservation.write_at(len / 2, &[5]);
+                    is_gone(&reservation.commit_len(len / 2 + usize::from(len > 0)))
+                }
+                error => is_gone(&error.map(drop)),
+            },
+            6 => {
+                let (keep, travel) = pair_of(4096);
+                let buffer = TransferBuffer::new(len).expect("memory");
+                let result = port.post_message(b"things", [travel.into(), buffer.into()]);
+                let _ = keep.post_message(b"in the queue", []);
+                post_is_over(result)
+            }
+            7 => try_is_over(port.try_recv_into(&mut message)),
+            8 => try_is_over(port.try_recv().map(use_message)),
+            9 => try_is_over(port.try_recv_ref().map(|message| drop(message.to_vec().expect("this process")))),
+            _ => match port.recv_timeout(short).map(use_message) {
+                Err(RecvTimeoutError::Failed(error)) => try_is_over(Err(error.into())),
+                _ => false,
+            },
+        });
+        assert!(cost.time < HANGS, "call {what} took {:?}", cost.time);
+        if over {
+            return true;
+        }
+    }
+    let ((), cost) = cost_of(|| drop(port));
+    assert!(cost.time < HANGS, "drop took {:?}", cost.time);
+    false
+}
+
+fn use_message(message: Message) {
+    for port in &message.ports {
+        let _ = port.try_recv();
+        let _ = port.post_message(b"hello", []);
+    }
+    for buffer in &message.buffers {
+        let mut start = vec![0; buffer.len().min(64)];
+        buffer.read_at(0, &mut start).expect("inside the buffer");
+    }
+}
+
+fn is_gone(result: &Result<(), PostErrorKind>) -> bool {
+    matches!(result, Err(PostErrorKind::PeerGone(_)))
+}
+
+fn post_is_over(result: Result<(), PostError>) -> bool {
+    is_gone(&result.map_err(|error| error.kind))
+}
+
+fn try_is_over(result: Result<(), TryRecvError>) -> bool {
+    matches!(result, Err(TryRecvError::Failed(RecvError::Ended(_))))
+}
+
+#[test]
+fn an_impossible_cursor_ends_the_port() {
+    let _alone = alone();
+    // What the peer's cursor may not be after 3000 bytes have been read and 3000 more written.
+    for cursor in [8, 3001, 3004, 6064, u64::MAX, 1 << 63] {
+        let ((a, b), file) = newest_memory(|| pair_of(4096));
+        let pages = Pages::of(&file);
+        for _ in 0..3 {
+            a.post_message(&[1; 992], []).expect("room");
+            b.recv().expect("a message");
+        }
+        assert!(matches!(b.try_recv(), Err(TryRecvError::Empty)));
+        a.post_message(&[1; 1500], []).expect("room"); // sees the honest cursor
+        let honest = pages.cursor(0).load(Ordering::Relaxed);
+        assert_eq!(honest, 3000);
+        pages.cursor(0).store(cursor, Ordering::SeqCst);
+        let mut results = (0..4).map(|_| a.post_message(&[2; 1500], []));
+        let error = results.find_map(Result::err).expect("the ring is full").kind;
+        let expected = CloseReason::ProtocolViolation(Violation::BadCursor);
+        assert!(matches!(error, PostErrorKind::PeerGone(reason) if reason == expected), "{cursor}: {error:?}");
+        assert_eq!(end_of(&a), expected);
+    }
+}
+
+// Random packets on the lane.
+
+/// Descriptors that no honest peer would send.
+fn odd_descriptors() -> Vec<OwnedFd> {
+    let (read, write) = std::io::pipe().expect("a pipe");
+    let (socket1, socket2) = lane();
+    let unsealed = memfd_create(c"messageport-not", MFdFlags::MFD_CLOEXEC).expect("a memory file");
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("epoll");
+    let files = ["/dev/null", "/dev/zero", "/", "/proc/self/maps"].map(|path| File::open(path).expect("it is there"));
+    let mut all = vec![read.into(), write.into(), socket1, socket2, unsealed, epoll.0];
+    all.extend(files.map(OwnedFd::from));
+    all.push(path_only(c"/dev/null"));
+    all
+}
+
+/// A descriptor for a place in the file system only.
+fn path_only(path: &std::ffi::CStr) -> OwnedFd {
+    use nix::fcntl::{OFlag, open};
+    use nix::sys::stat::Mode;
+    open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).expect("it is there")
+}
+
+#[test]
+fn odd_packets_and_descriptors_end_the_port_at_most_and_leave_nothing_behind() {
+    let _alone = alone();
+    let time = budget(Duration::from_secs(4));
+    let random = Random::new("lane");
+    within(time + 3 * PATIENCE, move || {
+        let odd = odd_descriptors();
+        let (control1, control2) = pair();
+        let before = descriptors();
+        let (start, mut rounds) = (Instant::now(), 0);
+        while start.elapsed() < time {
+            let (mut attacker, victim) = Attacker::new(|| pair_of(4096));
+            if random.one_in(3) {
+                victim.as_fd();
+            }
+            for _ in 0..random.below(5) {
+                odd_packet(&attacker, &odd, &random);
+            }
+            if random.one_in(2) {
+                odd_record(&mut attacker, &odd, &random);
+            }
+            let stop = AtomicBool::new(false);
+            let (_, cost) = cost_of(|| one_chat(&victim, &random));
+            assert!(cost.time < HANGS, "took {:?}", cost.time);
+            if random.one_in(20) {
+                drop(attacker);
+                chat(victim, &stop, random.fork());
+            } else {
+                drop(victim);
+                drop(attacker);
+            }
+            assert_eq!(descriptors(), before, "descriptors after round {rounds}");
+            rounds += 1;
+        }
+        assert_entangled(&control1, &control2);
+        println!("{rounds} pairs");
+    });
+}
+
+fn some<'a>(odd: &'a [OwnedFd], count: usize, random: &Random) -> Vec<BorrowedFd<'a>> {
+    (0..count).map(|_| odd[random.below(odd.len())].as_fd()).collect()
+}
+
+fn odd_packet(attacker: &Attacker, odd: &[OwnedFd], random: &Random) {
+    let count = random.pick(&[0, 0, 0, 0, 1, 1, 2, 3, 5, 17, 252, 253]);
+    let said = if random.one_in(3) { random.word() as u32 } else { count as u32 };
+    let sequence = random.pick(&[0, 0, 0, 1, 2, u64::MAX, random.word()]);
+    let kind = random.pick(&[WAKE, WAKE, HANDLES, HANDLES, HANDLES, 0, 3, 4, u32::MAX]);
+    let mut bytes = packet(kind, said, sequence).to_vec();
+    if random.one_in(4) {
+        bytes.resize(random.pick(&[0, 1, 15, 17, 1000]), 0xab);
+    }
+    // The kernel may refuse what is too much.
+    let _ = attacker.send(&bytes, &some(odd, count, random));
+}
+
+/// A record that says it has descriptors, with a table that may fit.
+fn odd_record(attacker: &mut Attacker, odd: &[OwnedFd], random: &Random) {
+    if random.one_in(3) {
+        let payload: Vec<u8> = (0..random.below(300)).map(|_| random.word() as u8).collect();
+        let kind = random.pick(&[PAD, DATA, CARRIER, CARRIER, 0, 9]);
+        return attacker.record(kind, &payload, random.pick(&[0, 0, 1, 2, 3, 255]));
+    }
+    let mut table = Table::default();
+    for _ in 0..random.below(3) {
+        let capsule = if random.one_in(2) { NEW_PORT } else { NEW_PORT.map(|_| random.word() % 4) };
+        table = table.port(capsule, &odd[random.below(odd.len())], &odd[random.below(odd.len())]);
+    }
+    for _ in 0..random.below(3) {
+        table = table.buffer(random.word() % 9000, random.word() % 2, &odd[random.below(odd.len())]);
+    }
+    if random.one_in(2) {
+        attacker.post(b"odd", &table);
+    } else {
+        attacker.record(CARRIER, &table.payload(b"odd"), table.handles());
+    }
+}
+
+/// A few calls, whose results are typed and otherwise as they come.
+fn one_chat(port: &MessagePort, random: &Random) {
+    for _ in 0..1 + random.below(4) {
+        match random.below(6) {
+            0 => drop(port.try_recv()),
+            1 => drop(port.recv_timeout(Duration::from_millis(1))),
+            2 => drop(port.post_message(b"hello", [])),
+            3 => drop(port.post_message(b"hello", [TransferBuffer::new(10).expect("memory").into()])),
+            4 => drop(port.try_recv_ref()),
+            // Long enough to sleep on the lane.
+            _ if random.one_in(10) => drop(port.recv_timeout(Duration::from_millis(45))),
+            _ => {}
+        }
+    }
+}
+
+// What makes a wait spin.
+
+/// Runs `annoy` again and again on a thread, as long as `wait` takes.
+fn annoyed<T>(annoy: impl Fn() + Sync, wait: impl FnOnce() -> T) -> (T, Cost) {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                annoy();
+            }
+        });
+        let result = cost_of(wait);
+        stop.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+/// Wakes whoever sleeps on a word, for no reason.
+#[allow(unsafe_code)]
+fn wake(word: &AtomicU32) {
+    // SAFETY: the kernel uses the address only.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}
+
 #[track_caller]
-fn assert_refused(payload: &[u8], descriptors: Vec<OwnedFd>, reason: BadTransfer) {
-    let before = open_descriptors();
-    let attack = Attack::new();
-    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-    attack.post_first(payload, &raw);
-    match attack.victim.recv_timeout(Duration::from_secs(20)) {
-        Err(RecvTimeoutError::Failed(RecvError::MessageError { reason: seen, data })) => {
-            assert_eq!((seen, &*data), (reason, &b"evil"[..]));
+fn assert_slept(cost: &Cost) {
+    assert!(cost.time >= WAIT && cost.time < WAIT + HANGS, "the deadline: {:?} instead of {WAIT:?}", cost.time);
+    assert!(cost.cpu < SPINS, "used the CPU for {:?} of {:?}", cost.cpu, cost.time);
+}
+
+#[test]
+fn a_flood_of_wake_ups_does_not_make_a_wait_spin() {
+    let _alone = alone();
+    let (attacker, victim) = Attacker::new(pair);
+    let lane = &attacker.lane;
+    for doorbell in [0, 1, 9] {
+        let wake = packet(WAKE, doorbell, 0);
+        let (result, cost) = annoyed(
+            || {
+                let _ = send(lane, &wake, &[]);
+            },
+            || victim.recv_timeout(WAIT),
+        );
+        assert!(matches!(result, Err(RecvTimeoutError::TimedOut)), "{result:?}");
+        assert_slept(&cost);
+    }
+}
+
+#[test]
+fn doorbells_that_never_rest_do_not_make_a_wait_spin() {
+    let _alone = alone();
+    for with_packets in [false, true] {
+        let (attacker, victim) = Attacker::new(|| pair_of(4096));
+        while victim.post_message(&[], []).is_ok() {}
+        let (pages, lane, packet) = (&attacker.pages, &attacker.lane, packet(WAKE, 0, 0));
+        let annoy = || {
+            // Those on which the victim, side B, sleeps for a message and for space.
+            for doorbell in [pages.doorbells(0)[0], pages.doorbells(1)[1]] {
+                doorbell.store(0, Ordering::Relaxed);
+                wake(doorbell);
+            }
+            if with_packets {
+                let _ = send(lane, &packet, &[]);
+            }
+        };
+        let (result, cost) = annoyed(annoy, || victim.recv_timeout(WAIT));
+        assert!(matches!(result, Err(RecvTimeoutError::TimedOut)), "{result:?}");
+        println!("recv, packets {with_packets}: {:?} of {:?}", cost.cpu, cost.time);
+        assert_slept(&cost);
+        let (result, cost) = annoyed(annoy, || victim.post_message_wait(&[], [], Some(WAIT)));
+        assert!(matches!(result, Err(error) if matches!(error.kind, PostErrorKind::TimedOut)));
+        println!("post, packets {with_packets}: {:?} of {:?}", cost.cpu, cost.time);
+        assert_slept(&cost);
+    }
+}
+
+#[test]
+fn a_peer_stopped_half_way_through_a_transfer_list_does_not_make_a_wait_spin() {
+    let _alone = alone();
+    let second = Duration::from_secs(1);
+    let (mut attacker, victim) = Attacker::new(pair);
+    let null = File::open("/dev/null").expect("it is there");
+    attacker.send(&packet(HANDLES, 1, 0), &[null.as_fd()]).expect("room");
+    let (result, cost) = cost_of(|| victim.recv_timeout(second));
+    assert!(matches!(result, Err(RecvTimeoutError::TimedOut)), "{result:?}");
+    assert!(cost.time >= second && cost.time < second + HANGS, "{:?} instead of {second:?}", cost.time);
+    assert!(cost.cpu < SPINS, "used the CPU for {:?}", cost.cpu);
+    victim.as_fd();
+    assert!(matches!(victim.try_recv(), Err(TryRecvError::Empty)));
+    // It goes on, with another kind of thing than the packet holds.
+    let buffer = memfd_create(c"messageport-not", MFdFlags::MFD_CLOEXEC).expect("a memory file");
+    let table = Table::default().buffer(1, 0, &buffer);
+    attacker.record(CARRIER, &table.payload(b"late"), 1);
+    let error = victim.try_recv().expect_err("no buffer came");
+    assert!(matches!(error, TryRecvError::Failed(RecvError::MessageError { .. })), "{error:?}");
+    attacker.record(DATA, b"more", 0);
+    assert_eq!(victim.recv_timeout(PATIENCE).expect("a message").data, b"more");
+}
+
+// What leaks descriptors.
+
+#[test]
+fn descriptors_that_come_uncalled_are_closed() {
+    /// `SO_PASSCRED`, and of Linux 6.5 `SO_PASSPIDFD`: a descriptor of the sender's process with each packet.
+    const OPTIONS: [libc::c_int; 2] = [libc::SO_PASSCRED, 76];
+    let _alone = alone();
+    for option in OPTIONS {
+        let (mut attacker, victim) = Attacker::new(pair);
+        // The attacker made this socket before it gave it away, with the options of its choice.
+        let (on, socket) = (1_i32, victim.as_fd());
+        #[allow(unsafe_code)]
+        // SAFETY: points to an int of the size told.
+        let result = unsafe {
+            let value = (&raw const on).cast();
+            libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value, size_of::<i32>() as u32)
+        };
+        if result != 0 {
+            eprintln!("skipped: this kernel has no socket option {option}");
+            continue;
         }
-        other => panic!("instead of {reason:?}: {other:?}"),
-    }
-    assert!(matches!(attack.victim.try_recv(), Err(TryRecvError::Empty)));
-    attack.victim.post_message(b"still here", []).unwrap();
-    drop(attack);
-    assert_eq!(open_descriptors(), before);
-}
-
-fn socket() -> OwnedFd {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap().0
-}
-
-fn null() -> OwnedFd {
-    File::options().read(true).write(true).open("/dev/null").unwrap().into()
-}
-
-#[test]
-fn bad_segments_are_refused_with_the_reason() {
-    let _guard = alone();
-    let port = carrier(&port_capsule(0, START, START), 1, 0);
-    let refused = |file: OwnedFd, bad: BadSegment| {
-        assert_refused(&port, vec![file, socket()], BadTransfer::Segment(bad));
-    };
-    refused(null(), BadSegment::NotMemory);
-    refused(socket(), BadSegment::NotMemory);
-    for len in [0, HEADER, LEN - 1, LEN + 4096] {
-        refused(segment(len.max(100), SEALED, |_| ()), BadSegment::WrongSize);
-    }
-    refused(segment(LEN, SEALED, |words| words[0] ^= 1), BadSegment::NotASegment);
-    refused(segment(LEN, SEALED, |words| words[1] += 1), BadSegment::Version { found: 2, expected: 1 });
-    for (index, value) in [(1, 1), (2, 100), (2, 1 << 40), (2, 0), (3, CAPACITY as u64 * 2), (4, 254), (4, 1 << 32)] {
-        refused(segment(LEN, SEALED, |words| words[index] = value), BadSegment::BadConstants);
-    }
-    refused(segment(LEN, SEALED, |words| (words[2], words[3]) = (1 << 17, 1 << 17)), BadSegment::WrongSize);
-}
-
-#[test]
-fn every_combination_of_seals_is_judged_right() {
-    let _guard = alone();
-    let all = [
-        SealFlag::F_SEAL_SHRINK,
-        SealFlag::F_SEAL_GROW,
-        SealFlag::F_SEAL_SEAL,
-        SealFlag::F_SEAL_WRITE,
-        SealFlag::from_bits_retain(nix::libc::F_SEAL_FUTURE_WRITE),
-    ];
-    for bits in 0..1 << all.len() {
-        let seals =
-            (0..all.len()).filter(|bit| bits & 1 << bit != 0).fold(SealFlag::empty(), |sum, bit| sum | all[bit]);
-        let file = segment(LEN, seals, |_| ());
-        let payload = carrier(&port_capsule(0, START, START), 1, 0);
-        if !seals.contains(SEALED) {
-            assert_refused(&payload, vec![file, socket()], BadTransfer::Segment(BadSegment::Unsealed));
-        } else if seals != SEALED {
-            assert_refused(&payload, vec![file, socket()], BadTransfer::Segment(BadSegment::ReadOnly));
-        } else {
-            let attack = Attack::new();
-            let lane = socket();
-            attack.post_first(&payload, &[file.as_raw_fd(), lane.as_raw_fd()]);
-            assert_eq!(attack.victim.recv_timeout(Duration::from_secs(20)).unwrap().ports.len(), 1);
+        let before = descriptors();
+        for _ in 0..20 {
+            attacker.send(&packet(WAKE, 0, 0), &[]).expect("room");
         }
-    }
-}
-
-#[test]
-fn bad_ports_and_buffers_are_refused_with_the_reason() {
-    let _guard = alone();
-    let good = || segment(LEN, SEALED, |_| ());
-    let port = |side, producer, consumer| carrier(&port_capsule(side, producer, consumer), 1, 0);
-    assert_refused(&port(0, START, START), vec![good(), null()], BadTransfer::Lane);
-    assert_refused(&port(2, START, START), vec![good(), socket()], BadTransfer::Capsule);
-    assert_refused(&port(1 << 32, START, START), vec![good(), socket()], BadTransfer::Capsule);
-    for cursors in
-        [[8, 16, 0], [7, 0, 0], [8, 4, 0], [1 << 20, 0, 0], [u64::MAX - 7, u64::MAX - 7, 0], [0, 0, u64::MAX]]
-    {
-        assert_refused(&port(0, cursors, START), vec![good(), socket()], BadTransfer::Capsule);
-        assert_refused(&port(0, START, cursors), vec![good(), socket()], BadTransfer::Capsule);
-    }
-    let buffer = |len| carrier(&buffer_capsule(len), 0, 1);
-    assert_refused(&buffer(10), vec![null()], BadTransfer::Segment(BadSegment::NotMemory));
-    assert_refused(&buffer(10), vec![good()], BadTransfer::Segment(BadSegment::WrongSize));
-    assert_refused(&buffer(u64::MAX), vec![good()], BadTransfer::Segment(BadSegment::WrongSize));
-    let exact = (LEN - HEADER) as u64;
-    assert_refused(&buffer(exact), vec![good()], BadTransfer::Segment(BadSegment::NotASegment));
-}
-
-#[test]
-fn a_table_that_contradicts_itself_ends_the_channel() {
-    let _guard = alone();
-    let before = open_descriptors();
-    let tables = [
-        carrier(&[], 1, 0),
-        carrier(&[], 0, u16::MAX),
-        carrier(&buffer_capsule(1), 0, 2),
-        carrier(&buffer_capsule(1), 1, 0),
-        vec![0xFF; 8],
-        vec![],
-    ];
-    for payload in tables {
-        let attack = Attack::new();
-        attack.post_first(&payload, &[null().as_raw_fd()]);
-        for _ in 0..2 {
-            let result = attack.victim.recv_timeout(Duration::from_secs(20));
-            assert!(
-                matches!(result, Err(RecvTimeoutError::Failed(RecvError::Ended(CloseReason::ProtocolViolation(_))))),
-                "{payload:?}: {result:?}"
-            );
+        let null = File::open("/dev/null").expect("it is there");
+        let mut table = Table::default();
+        for _ in 0..20 {
+            table = table.buffer(1, 0, &null);
         }
-        drop(attack);
-        assert_eq!(open_descriptors(), before);
+        attacker.post(b"odd", &table);
+        for _ in 0..3 {
+            let result = victim.recv_timeout(Duration::from_millis(1));
+            assert!(result.is_err(), "{result:?}");
+        }
+        drop(null);
+        assert_eq!(descriptors(), before, "descriptors of socket option {option}");
     }
+}
+
+#[test]
+fn a_queue_of_many_ports_is_dropped_with_few_descriptors_to_spare() {
+    let _alone = alone();
+    let (mut process, control) = Process::start("poor");
+    let (carrier, full) = pair();
+    let peers: Vec<MessagePort> = (0..200)
+        .map(|_| {
+            let (keep, travel) = pair_of(4096);
+            carrier.post_message(b"", [travel.into()]).expect("room");
+            keep
+        })
+        .collect();
+    control.post_message(b"drop this", [full.into()]).expect("room");
+    assert_eq!(end_of(&carrier), CloseReason::Closed);
+    let died = peers.iter().map(end_of).filter(|reason| *reason != CloseReason::Closed).count();
+    assert_eq!(died, 0, "the holder dropped the queue, and so many of 200 ports say that it died");
+    drop(control);
+    process.succeeded();
+}
+
+/// Drops a port, with all that is queued in it, while it may have few more descriptors than it has.
+fn poor() {
+    let control = parent_port().expect("a port");
+    let message = control.recv().expect("a message");
+    setrlimit(Resource::RLIMIT_NOFILE, 64, 64).expect("the limit can be lowered");
+    drop(message);
+    let _ = control.recv();
 }

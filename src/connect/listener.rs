@@ -2,14 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, UnixCredentials, bind, getsockopt, listen, socket, sockopt,
@@ -306,7 +305,8 @@ impl fmt::Debug for Listener {
 
 /// The lock file beside a socket, held by a living listener (flock(2)).
 struct Lock {
-    _file: Flock<File>,
+    /// Closing it unlocks, when the last copy is closed: a forked child that drops its own changes nothing.
+    _file: File,
     path: PathBuf,
     owner: u32,
 }
@@ -319,9 +319,9 @@ impl Lock {
         let system = |error| ListenError::System(path.clone(), error);
         loop {
             let file = open_private(&path).map_err(system)?;
-            let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-                Errno::EWOULDBLOCK => ListenError::InUse(socket.to_owned()),
-                errno => system(io_error(errno)),
+            file.try_lock().map_err(|error| match error {
+                TryLockError::WouldBlock => ListenError::InUse(socket.to_owned()),
+                TryLockError::Error(error) => system(error),
             })?;
             // A listener that ended between our open and our lock has removed the file that we locked.
             let ours = file.metadata().map_err(system)?;

@@ -84,7 +84,8 @@ pub(crate) fn allocate(file: BorrowedFd<'_>, len: usize) -> Result<(), Errno> {
 /// Returns its length.
 pub(crate) fn check(file: BorrowedFd<'_>, len: Option<u64>) -> Result<Result<u64, BadFile>, Errno> {
     let seals = match fcntl(file, FcntlArg::F_GET_SEALS) {
-        Err(Errno::EINVAL) => return Ok(Err(BadFile::NotMemory)),
+        // EBADF: it only names a place in the file system (O_PATH).
+        Err(Errno::EINVAL | Errno::EBADF) => return Ok(Err(BadFile::NotMemory)),
         result => SealFlag::from_bits_retain(result?),
     };
     if !seals.contains(SEALED) {

@@ -18,6 +18,9 @@ pub(crate) const MAX_DESCRIPTORS: usize = 253;
 /// Room for packets that wait unread. The kernel cuts it to `net.core.wmem_max`; the default holds 278.
 const SEND_BUFFER: usize = 4 << 20;
 
+/// Control message with a descriptor of the sender's process (Linux 6.5, unix(7)).
+const SCM_PIDFD: libc::c_int = 4;
+
 /// Two connected sockets, closed on exec.
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
@@ -91,7 +94,9 @@ fn receive(socket: BorrowedFd<'_>, into: &mut [u8], room: usize, flags: libc::c_
     while !next.is_null() {
         // SAFETY: a non-null result of the macros points at a whole header inside `control`, which is aligned for it.
         let control_message = unsafe { &*next };
-        if (control_message.cmsg_level, control_message.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+        // A pidfd comes if whoever made the socket asked for it (SO_PASSPIDFD): not wanted, but ours to close.
+        let passed = [libc::SCM_RIGHTS, SCM_PIDFD].contains(&control_message.cmsg_type);
+        if control_message.cmsg_level == libc::SOL_SOCKET && passed {
             // SAFETY: pure arithmetic on the header's address.
             let data = unsafe { libc::CMSG_DATA(next) };
             let bytes = (control_message.cmsg_len as usize).saturating_sub(data as usize - next as usize);
@@ -101,7 +106,10 @@ fn receive(socket: BorrowedFd<'_>, into: &mut [u8], room: usize, flags: libc::c_
                 // SAFETY: initialised by the kernel; read_unaligned needs no alignment.
                 let number = unsafe { from.cast::<RawFd>().read_unaligned() };
                 // SAFETY: the kernel has just installed this descriptor for us, and nobody else knows of it.
-                received.descriptors.push(unsafe { OwnedFd::from_raw_fd(number) });
+                let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+                if control_message.cmsg_type == libc::SCM_RIGHTS {
+                    received.descriptors.push(descriptor);
+                }
             }
         }
         // SAFETY: as for CMSG_FIRSTHDR.
