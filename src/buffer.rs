@@ -12,6 +12,9 @@ use crate::segment::NotAdopted;
 use crate::sys::mapping::Mapping;
 use crate::sys::{Errno, memfd};
 
+/// Longest buffer, 1 TiB: a sparse file can claim any size, and one that no address space holds is refused for good.
+const MAX_LEN: u64 = 1 << 40;
+
 /// A block of memory that can be posted: the native `ArrayBuffer` of a transfer list.
 ///
 /// Posting it hands the memory itself to the receiver, whatever its size: no byte is copied, and the receiver maps the
@@ -55,7 +58,7 @@ impl TransferBuffer {
     /// A new buffer of `len` bytes, all zero; 0 is allowed.
     ///
     /// # Errors
-    /// [`BufferError::ResourceExhausted`]: no memory, no descriptor, or `len` is over the file size limit.
+    /// [`BufferError::ResourceExhausted`]: no memory, no descriptor, or `len` is over 1 TiB or the file size limit.
     pub fn new(len: usize) -> Result<Self, BufferError> {
         Memory::create(len).map(Self::from_memory).map_err(|errno| BufferError::ResourceExhausted(exhausted(errno)))
     }
@@ -150,7 +153,10 @@ impl fmt::Debug for TransferBuffer {
 
 impl Memory {
     fn create(len: usize) -> Result<Self, Errno> {
-        let file_len = HEADER_LEN.checked_add(len).ok_or(Errno::EFBIG)?;
+        if len as u64 > MAX_LEN {
+            return Err(Errno::EFBIG);
+        }
+        let file_len = HEADER_LEN + len;
         let file = memfd::create(c"messageport-buffer", file_len)?;
         memfd::allocate(file.as_fd(), file_len)?;
         let mapping = Mapping::new(file.as_fd(), file_len)?;
@@ -172,9 +178,12 @@ impl Memory {
     /// Takes over a buffer of `len` bytes that came from elsewhere, after the same checks as for a segment.
     pub(crate) fn adopt(file: OwnedFd, len: u64) -> Result<Self, NotAdopted> {
         let bad = |bad: BadSegment| NotAdopted::Bad(bad);
-        let file_len = len.checked_add(HEADER_LEN as u64).ok_or(bad(BadSegment::WrongSize))?;
+        if len > MAX_LEN {
+            return Err(bad(BadSegment::WrongSize));
+        }
+        let file_len = len + HEADER_LEN as u64;
         memfd::check(file.as_fd(), Some(file_len)).map_err(NotAdopted::Exhausted)?.map_err(|file| bad(file.into()))?;
-        let mapped_len = usize::try_from(file_len).map_err(|_| bad(BadSegment::WrongSize))?;
+        let mapped_len = file_len as usize;
         let mapping = Mapping::new(file.as_fd(), mapped_len).map_err(|errno| match errno {
             Errno::EPERM | Errno::EACCES => bad(BadSegment::ReadOnly),
             errno => NotAdopted::Exhausted(errno),

@@ -126,11 +126,10 @@ impl<'a> Table<'a> {
             + self.buffers.len() / size_of::<BufferCapsule>() * BUFFER_HANDLES
     }
 
-    /// Makes ports and buffers of capsules and descriptors, all or nothing.
-    pub(crate) fn adopt(&self, handles: Vec<OwnedFd>) -> Result<Things, NotMade> {
+    /// Makes ports and buffers of capsules and descriptors. After an error `things` holds what had been made.
+    pub(crate) fn adopt(&self, handles: Vec<OwnedFd>, things: &mut Things) -> Result<(), NotMade> {
         debug_assert_eq!(handles.len(), self.handles());
         let mut handles = handles.into_iter();
-        let mut things = Things::default();
         for capsule in self.ports.chunks_exact(size_of::<PortCapsule>()) {
             let (Some(segment), Some(lane)) = (handles.next(), handles.next()) else { break };
             things.ports.push(adopt_port(&pod_read_unaligned(capsule), segment, lane)?);
@@ -139,7 +138,7 @@ impl<'a> Table<'a> {
             let Some(file) = handles.next() else { break };
             things.buffers.push(adopt_buffer(&pod_read_unaligned(capsule), file)?);
         }
-        Ok(things)
+        Ok(())
     }
 }
 

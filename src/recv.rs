@@ -28,6 +28,15 @@ enum Patience {
     Until(Option<Instant>),
 }
 
+impl Patience {
+    fn is_over(self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Until(deadline) => deadline.is_some_and(|deadline| Instant::now() >= deadline),
+        }
+    }
+}
+
 /// Why there is no message.
 enum Missed {
     /// None now, or none in time.
@@ -224,15 +233,19 @@ impl RecvHalf {
     /// The next record. It stays queued until it is released.
     #[inline]
     fn next(&self, receiving: &mut Receiving, patience: Patience) -> Result<Record, Missed> {
+        let mut looks = 0;
         loop {
             match receiving.consumer.peek() {
                 Ok(Some(record)) => {
                     receiving.empty_looks = 0;
                     return Ok(record);
                 }
+                // It was there and is gone again, more than once: only a hostile peer takes back what it committed.
+                Ok(None) if looks > 2 && patience.is_over() => return Err(Missed::Nothing),
                 Ok(None) => self.wait(receiving, patience)?,
                 Err(violation) => return Err(RecvError::Ended(self.end.violated(violation)).into()),
             }
+            looks += 1;
         }
     }
 

@@ -197,15 +197,27 @@ pub(crate) fn take(
         Err(NotTaken::Violation(violation)) => return Err(NotArrived::Violation(violation)),
         Err(NotTaken::Exhausted(errno)) => return Err(NotArrived::Exhausted(errno)),
     };
-    match table.adopt(handles) {
-        Ok(things) => {
+    let mut things = Things::default();
+    match table.adopt(handles, &mut things) {
+        Ok(()) => {
             end.lane().take_handles();
             Ok((table.data_len, things))
         }
         Err(NotMade::Exhausted(errno)) => Err(NotArrived::Exhausted(errno)),
         Err(NotMade::Bad(reason)) => {
             end.lane().take_handles();
+            things.close();
             Err(NotArrived::Bad { reason, data_len: table.data_len })
+        }
+    }
+}
+
+impl Things {
+    /// Ends what came with a message that its receiver cannot have.
+    pub(crate) fn close(self) {
+        for Parts { end, mut consumer, .. } in self.ports {
+            end.close();
+            discard(&end, &mut consumer);
         }
     }
 }

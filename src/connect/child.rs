@@ -53,8 +53,8 @@ fn spawn(command: &mut Command, port: &MessagePort) -> Result<Child, SpawnErrorK
 
 /// The port that the parent process gave to this one with [`spawn_with_port`].
 ///
-/// It can be taken once. Call it early in `main`: while the process has one thread, the environment entry is removed
-/// as well. Processes that this one starts do not inherit the descriptor in any case.
+/// It can be taken once. Call it early in `main`: from then on, processes that this one starts do not inherit the
+/// descriptor, and while the process has one thread, the environment entry is removed as well.
 ///
 /// # Errors
 /// There is none or it was taken before ([`Missing`](ParentPortError::Missing)), or what was inherited is no port.

@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 
 use bytemuck::{Pod, Zeroable, pod_read_unaligned};
 
-use crate::capsule::{NotMade, Table};
+use crate::capsule::{NotMade, Table, Things};
 use crate::error::{BadTransfer, CloseReason, PostErrorKind, exhausted};
 use crate::layout::VERSION;
 use crate::message::Message;
@@ -113,10 +113,14 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Message, BadGreeting> {
         let short = received.descriptors_cut;
         return Err(if short { BadGreeting::Exhausted(Errno::EMFILE) } else { BadGreeting::Malformed });
     }
-    let things = table.adopt(received.descriptors).map_err(|not_made| match not_made {
-        NotMade::Bad(bad) => BadGreeting::Contents(bad),
-        NotMade::Exhausted(errno) => BadGreeting::Exhausted(errno),
-    })?;
+    let mut things = Things::default();
+    if let Err(not_made) = table.adopt(received.descriptors, &mut things) {
+        things.close();
+        return Err(match not_made {
+            NotMade::Bad(bad) => BadGreeting::Contents(bad),
+            NotMade::Exhausted(errno) => BadGreeting::Exhausted(errno),
+        });
+    }
     Ok(Message {
         data: payload[..table.data_len].to_vec(),
         ports: things.ports.into_iter().map(MessagePort::from_parts).collect(),

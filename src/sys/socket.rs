@@ -64,8 +64,11 @@ pub(crate) fn take(socket: BorrowedFd<'_>, into: &mut [u8], room: usize) -> Resu
 
 fn receive(socket: BorrowedFd<'_>, into: &mut [u8], room: usize, flags: libc::c_int) -> Result<Received, Errno> {
     const DESCRIPTOR: usize = size_of::<RawFd>();
+    /// For control messages that whoever made the socket may have asked for, such as credentials, which come first.
+    const SLACK: usize = 256;
     // SAFETY: pure arithmetic.
-    let space = if room == 0 { 0 } else { unsafe { libc::CMSG_SPACE((room * DESCRIPTOR) as u32) as usize } };
+    let rights = unsafe { libc::CMSG_SPACE((room * DESCRIPTOR) as u32) } as usize;
+    let space = if room == 0 { 0 } else { rights + SLACK };
     let mut control = vec![0_u64; space.div_ceil(8)]; // u64: aligned for cmsghdr
     let mut part = IoSliceMut::new(into);
     // SAFETY: msghdr is plain data for which all zeroes is a valid value.
