@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::direction::Direction;
@@ -62,6 +62,12 @@ pub(crate) struct End {
     incoming: Direction,
     state: AtomicU8,
     violation: OnceLock<Violation>,
+    /// The two halves may be used by two threads.
+    split: AtomicBool,
+    /// One of them is between its look at `state` and its commit.
+    posting: AtomicBool,
+    /// The peer has been told that this end is closed.
+    announced: AtomicBool,
     /// Halves that have not been dropped.
     halves: AtomicU8,
     /// Where the dropped receiving half stopped reading, for whoever closes the end.
@@ -78,6 +84,9 @@ impl End {
             side,
             state: AtomicU8::new(State::Open as u8),
             violation: OnceLock::new(),
+            split: AtomicBool::new(false),
+            posting: AtomicBool::new(false),
+            announced: AtomicBool::new(false),
             halves: AtomicU8::new(2),
             parked: Mutex::new(None),
         }
@@ -171,8 +180,30 @@ impl End {
         }
     }
 
-    /// Tells the peer and whoever sleeps on either side.
+    /// From here on two threads may post and close at the same time.
+    pub(crate) fn note_split(&self) {
+        self.split.store(true, Ordering::Relaxed);
+    }
+
+    /// Marks a post, from before the look at `state` until after the commit: a close by the other half that falls into
+    /// it is told to the peer when it is over, so that a message whose post succeeded is there before the end is.
+    #[inline]
+    pub(crate) fn posting(&self) -> Option<Posting<'_>> {
+        self.split.load(Ordering::Relaxed).then(|| {
+            // With the fence in `announce_close`: that close sees the mark, or this post sees the state.
+            self.posting.store(true, Ordering::SeqCst);
+            crate::sync::fence(Ordering::SeqCst);
+            Posting(self)
+        })
+    }
+
+    /// Tells the peer and whoever sleeps on either side, once.
     fn announce_close(&self) {
+        // With the fences of `posting`: whoever posts now sees the new state when it is done, and comes here.
+        crate::sync::fence(Ordering::SeqCst);
+        if self.posting.load(Ordering::SeqCst) || self.announced.swap(true, Ordering::AcqRel) {
+            return;
+        }
         // Release, with the acquire in `peer_has_closed` and `SendHalf::find_peer`: all that we committed is visible first.
         self.outgoing.producer_state().store(CLOSED, Ordering::Release);
         self.incoming.consumer_state().store(CLOSED, Ordering::Release);
@@ -203,6 +234,7 @@ impl End {
         // Only from OPEN: the other half may have closed the end. Release, with the acquire in `SendHalf::find_peer`.
         let state = self.incoming.consumer_state();
         let _ = state.compare_exchange(OPEN, DISCARDING, Ordering::Release, Ordering::Relaxed);
+        crate::sync::fence(Ordering::SeqCst);
         self.wake_peer_producer();
     }
 
@@ -247,6 +279,19 @@ impl End {
 
     pub(crate) fn incoming(&self) -> &Direction {
         &self.incoming
+    }
+}
+
+/// A post that is on its way; see [`End::posting`].
+pub(crate) struct Posting<'a>(&'a End);
+
+impl Drop for Posting<'_> {
+    fn drop(&mut self) {
+        self.0.posting.store(false, Ordering::SeqCst);
+        crate::sync::fence(Ordering::SeqCst);
+        if matches!(self.0.state(), State::Closed | State::Violated) {
+            self.0.announce_close();
+        }
     }
 }
 

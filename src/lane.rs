@@ -3,7 +3,7 @@
 //!
 //! A packet is whole or absent. `Handles` carries the descriptors of one record and is sent before the record is
 //! committed, so a consumer that sees the record finds its packet. A packet whose record was never committed stays
-//! unread and dies with the lane; the kernel closes what it held.
+//! unread until the receiver sees the end of its peer, and is then dropped; the kernel closes what it held.
 #![forbid(unsafe_code)]
 
 use std::io::IoSlice;
@@ -167,7 +167,7 @@ impl Lane {
         Ok(Drained::Handles) // still readable: to the sleeper it is the same
     }
 
-    /// Drops every packet, for a lane over which nothing that matters can come any more: a record that was never
+    /// Drops what is queued, for a lane over which nothing that matters can come any more: a record that was never
     /// committed has left its descriptors here, and whoever is at their other end waits for news.
     pub(crate) fn discard_rest(&self) {
         let mut nothing = [0; size_of::<Packet>()];
@@ -210,9 +210,9 @@ impl Lane {
         socket::wait(self.as_fd(), false, Duration::ZERO).is_ok_and(|seen| seen.hung_up)
     }
 
-    /// Sleeps until the lane is readable or hung up, or for `timeout`.
-    pub(crate) fn sleep(&self, timeout: Duration) {
-        let _ = socket::wait(self.as_fd(), false, timeout);
+    /// Sleeps until the lane is readable or hung up, or for `timeout`. True if a signal ended the sleep.
+    pub(crate) fn sleep(&self, timeout: Duration) -> bool {
+        socket::wait(self.as_fd(), false, timeout).is_ok_and(|seen| seen.interrupted)
     }
 
     /// Sleeps until the lane may have room again, or for `timeout`.

@@ -96,6 +96,9 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("messageport runs on Linux only for now: it rests on memfd, futex and SEQPACKET sockets");
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("messageport needs a 64-bit target: lengths that a peer names are computed in usize");
+
 mod buffer;
 mod capsule;
 mod channel;

@@ -97,6 +97,7 @@ impl MessagePort {
     /// Splits the port into a sending and a receiving half, which may live in two threads and may both be blocked at
     /// the same time. A half cannot be transferred.
     pub fn split(self) -> (SendHalf, RecvHalf) {
+        self.end().note_split();
         (self.sender, self.receiver)
     }
 
@@ -144,7 +145,8 @@ pub(crate) struct PortGuard<'a> {
 }
 
 impl SendHalf {
-    /// Closes the whole port, the receiving half too; see [`MessagePort::close`].
+    /// Closes the whole port, the receiving half too; see [`MessagePort::close`]. What is queued is dropped by the
+    /// receiving half's next call, or when it is dropped.
     pub fn close(&self) {
         self.end.close();
     }

@@ -162,6 +162,7 @@ impl SendHalf {
     #[inline]
     fn post(&self, data: &[u8], list: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
         // 1. May this half post at all?
+        let _posting = self.end.posting();
         let mut producer = self.open()?;
         if !list.is_empty() {
             return self.post_carrier(producer, data, list);
@@ -211,7 +212,7 @@ impl SendHalf {
         match self.end.lane().send_handles(producer.sequence(), &baggage.descriptors()) {
             Ok(()) => {}
             Err(NotSent::Full) => return Err(self.full(FullCause::Lane)),
-            Err(NotSent::Gone) => return Err(PostErrorKind::PeerGone(self.end.note_peer_gone())),
+            Err(NotSent::Gone) => return Err(self.nobody()),
             Err(NotSent::Exhausted(errno)) => return Err(out_of(errno)),
         }
         producer.commit(slot, len, Kind::Carrier, handles as u8);
@@ -245,7 +246,7 @@ impl SendHalf {
         }
         // Acquire, with the release in `End::announce_close`.
         match self.end.outgoing().consumer_state().load(Ordering::Acquire) {
-            CLOSED => Err(PostErrorKind::PeerGone(self.end.note_peer_gone())),
+            CLOSED => Err(self.nobody()),
             DISCARDING => Ok(Peer::Discards),
             _ => Ok(Peer::Receives),
         }
@@ -262,10 +263,16 @@ impl SendHalf {
     /// Full, unless the reason is that nobody reads any more.
     #[cold]
     fn full(&self, cause: FullCause) -> PostErrorKind {
-        if self.end.lane().hung_up() {
-            PostErrorKind::PeerGone(self.end.note_peer_gone())
-        } else {
-            PostErrorKind::Full(cause)
+        if self.end.lane().hung_up() { self.nobody() } else { PostErrorKind::Full(cause) }
+    }
+
+    /// The error for a message that nobody will receive: the peer is gone, or this end itself is.
+    #[cold]
+    fn nobody(&self) -> PostErrorKind {
+        match self.end.state() {
+            State::Closed => PostErrorKind::PortClosed,
+            State::Detached => PostErrorKind::Detached,
+            _ => PostErrorKind::PeerGone(self.end.note_peer_gone()),
         }
     }
 
@@ -299,7 +306,7 @@ impl SendHalf {
         match waiter.wait(ready, None) {
             Ok(Outcome::Ready) => Ok(()),
             Ok(Outcome::TimedOut) => Err(PostErrorKind::TimedOut),
-            Ok(Outcome::HungUp) => Err(PostErrorKind::PeerGone(self.end.note_peer_gone())),
+            Ok(Outcome::HungUp) => Err(self.nobody()),
             Err(violation) => Err(PostErrorKind::PeerGone(self.end.violated(violation))),
         }
     }
@@ -379,6 +386,7 @@ impl Reservation<'_> {
         if len > self.len {
             return Err(PostErrorKind::TooLarge { len, max: self.len });
         }
+        let _posting = self.half.end.posting();
         if self.half.end.state() == State::Closed {
             return Err(PostErrorKind::PortClosed);
         }

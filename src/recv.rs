@@ -13,7 +13,7 @@ use crate::message_ref::MessageRef;
 use crate::port::{MessagePort, Receiving, RecvHalf};
 use crate::record::Kind;
 use crate::ring::Record;
-use crate::transfer::{NotArrived, take};
+use crate::transfer::{NotArrived, discard, take};
 use crate::wait::{Outcome, Waiter};
 
 /// Empty looks between two readings of the clock, for one that only ever looks.
@@ -224,10 +224,21 @@ impl RecvHalf {
         }
         // What the peer posted before it went can still be received.
         if !matches!(self.end.state(), State::Open | State::PeerClosed | State::PeerDied) {
+            self.drop_queue_of_closed();
             return Err(self.ended());
         }
         let receiving = self.receiving.try_borrow_mut().map_err(|_| RecvError::Borrowed)?;
         if receiving.finished { Err(self.ended()) } else { Ok(receiving) }
+    }
+
+    /// What the sending half's `close` has left to this one.
+    #[cold]
+    fn drop_queue_of_closed(&self) {
+        if self.end.state() == State::Closed
+            && let Ok(mut receiving) = self.receiving.try_borrow_mut()
+        {
+            discard(&self.end, &mut receiving.consumer);
+        }
     }
 
     /// The next record. It stays queued until it is released.
@@ -291,7 +302,7 @@ impl RecvHalf {
                 return Ok(());
             }
         } else {
-            receiving.empty_looks += 1;
+            receiving.empty_looks = receiving.empty_looks.wrapping_add(1);
             if !receiving.empty_looks.is_multiple_of(LOOKS) {
                 return Err(Missed::Nothing);
             }

@@ -253,12 +253,16 @@ impl NotArrived {
     }
 }
 
+/// Most ports that are closed one by one when a queue is dropped: a peer could nest new ones as fast as we close them.
+const MAX_CLOSED: usize = 4096;
+
 /// Drops what is queued for an end that nobody reads any more. Ports in the queue are closed and their queues dropped
 /// in turn, those of one message before the next message is looked at: so few descriptors are needed at a time. By a
 /// list of work and not by recursion, since a peer decides how deep they are nested.
 pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
     let mut left = end.segment().capacity();
     let mut nested: Vec<(Parts, usize)> = Vec::new();
+    let mut total = 0;
     loop {
         let ports = match nested.last_mut() {
             Some((parts, left)) => discard_message_with_ports(&parts.end, &mut parts.consumer, left),
@@ -266,6 +270,10 @@ pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
         };
         if ports.is_empty() && nested.pop().is_none() {
             return;
+        }
+        total += ports.len();
+        if total > MAX_CLOSED {
+            return; // what is left in `nested` is closed by the kernel
         }
         for port in ports {
             port.end.close();

@@ -12,6 +12,8 @@ use crate::violation::Violation;
 
 /// Longest sleep on the futex before the lane is looked at: a peer that died rings no doorbell.
 const SLICE: Duration = Duration::from_millis(10);
+/// Longest sleep on the lane, in case a wake-up could not be sent for want of memory.
+const LANE_SLICE: Duration = Duration::from_secs(1);
 /// After so many slices a consumer sleeps on the lane instead: slower to wake, but nothing to look after.
 const SLICES: u32 = 3;
 
@@ -48,7 +50,7 @@ impl Waiter<'_> {
         ready: impl Fn() -> bool,
         drain: Option<&dyn Fn() -> Result<Drained, Violation>>,
     ) -> Result<Outcome, Violation> {
-        if self.spin.run(&ready, self.deadline) {
+        if self.spin.run(&ready, self.deadline, self.lane) {
             return Ok(Outcome::Ready);
         }
         let mut slices = 0;
@@ -63,16 +65,19 @@ impl Waiter<'_> {
                 return Ok(if ready() { Outcome::Ready } else { Outcome::TimedOut });
             }
             let start = Instant::now();
+            let interrupted = Cell::new(false);
             match drain {
                 Some(drain) if slices >= SLICES && drain()? == Drained::Empty => {
                     // Whatever ends this sleep, a wake-up that turns out to be none (a hostile peer can send as
                     // many as it likes) is followed by futex slices.
                     slices = 0;
-                    sleep(self.doorbell, FD, &ready, || self.lane.sleep(left));
+                    sleep(self.doorbell, FD, &ready, || interrupted.set(self.lane.sleep(left.min(LANE_SLICE))));
                 }
                 _ => {
                     slices += 1;
-                    sleep(self.doorbell, FUTEX, &ready, || futex::wait(self.doorbell, FUTEX, left.min(SLICE)));
+                    sleep(self.doorbell, FUTEX, &ready, || {
+                        interrupted.set(futex::wait(self.doorbell, FUTEX, left.min(SLICE)));
+                    });
                 }
             }
             cpu::forget_affinity();
@@ -82,9 +87,12 @@ impl Waiter<'_> {
             if self.lane.hung_up() {
                 return Ok(Outcome::HungUp);
             }
+            if interrupted.get() {
+                continue; // a signal is nobody's wake-up
+            }
             early = if start.elapsed() < SLICE / 2 { early + 1 } else { 0 };
             if early > believed {
-                // Only a hostile peer wakes us so often for nothing.
+                // A hostile peer, or one that frees very little at a time for a producer that wants much.
                 let nap = NAP * (1 << (early - believed).min(3));
                 std::thread::sleep(nap.min(left.saturating_sub(start.elapsed())));
             }
@@ -104,6 +112,8 @@ impl Spin {
     const DEFAULT: Duration = Duration::from_micros(20);
     /// Any budget beyond this is this.
     const LONGEST: Duration = Duration::from_secs(1 << 30);
+    /// Time between two looks at the lane.
+    const LANE_INTERVAL: Duration = Duration::from_millis(1);
     /// Looks between two readings of the clock.
     const LOOKS: u32 = 32;
 
@@ -117,7 +127,7 @@ impl Spin {
     }
 
     /// True if `ready` came true in time.
-    fn run(&self, ready: impl Fn() -> bool, deadline: Option<Instant>) -> bool {
+    fn run(&self, ready: impl Fn() -> bool, deadline: Option<Instant>, lane: &Lane) -> bool {
         let budget = match self.budget.get() {
             Some(budget) => budget,
             None if cpu::may_spin() => Self::DEFAULT,
@@ -127,6 +137,7 @@ impl Spin {
             return false;
         }
         let mut until: Option<Instant> = None;
+        let mut lane_seen: Option<Instant> = None;
         loop {
             for _ in 0..Self::LOOKS {
                 if ready() {
@@ -139,6 +150,14 @@ impl Spin {
             }
             let now = Instant::now();
             let until = *until.get_or_insert_with(|| now + self.now.get().min(Self::LONGEST));
+            // A peer that died is seen, however long the budget.
+            let lane_is_due = now.duration_since(*lane_seen.get_or_insert(now)) >= Self::LANE_INTERVAL;
+            if lane_is_due {
+                lane_seen = Some(now);
+                if lane.hung_up() {
+                    return false;
+                }
+            }
             if now >= until || deadline.is_some_and(|deadline| now >= deadline) {
                 self.now.set((self.now.get() / 2).max(budget / 16));
                 return false;

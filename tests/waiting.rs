@@ -4,6 +4,7 @@ mod tools;
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -592,4 +593,43 @@ fn a_post_that_finds_the_lane_full_waits_for_room() {
         assert_eq!(b.recv().expect("a message").data, b"at last");
     });
     join_soon(sender).expect("there was room in the end");
+}
+
+#[test]
+fn a_post_that_succeeded_arrives_although_the_other_half_closes_meanwhile() {
+    let _alone = alone();
+    let data = vec![7; 400_000];
+    for _ in 0..200 {
+        let (a, b) = pair_of(1 << 20);
+        let (sender, receiver) = a.split();
+        let start = Arc::new(Barrier::new(2));
+        let poster = thread::spawn({
+            let (start, data) = (Arc::clone(&start), data.clone());
+            move || {
+                start.wait();
+                sender.post_message(&data, []).is_ok()
+            }
+        });
+        start.wait();
+        receiver.close();
+        let first = b.recv();
+        if poster.join().expect("no panic") {
+            assert_eq!(first.expect("what was posted").data.len(), data.len());
+        } else {
+            assert!(matches!(first, Err(RecvError::Ended(CloseReason::Closed))), "{first:?}");
+        }
+    }
+}
+
+#[test]
+fn a_long_spin_sees_the_death_of_the_peer() {
+    let _alone = alone();
+    let (a, b) = pair();
+    let mut peer = Process::with_port("hold", b);
+    assert_eq!(text(&a), "ready");
+    a.set_spin(Duration::MAX);
+    let receiver = thread::spawn(move || a.recv());
+    peer.kill();
+    let error = join_soon(receiver).expect_err("the end");
+    assert!(matches!(error, RecvError::Ended(CloseReason::PeerDied)), "{error:?}");
 }

@@ -75,7 +75,7 @@ impl ConnectOptions {
     /// # Errors
     /// As for [`connect`].
     pub fn connect(&self, name: &str, greeting: &[u8]) -> Result<MessagePort, ConnectError> {
-        let deadline = Instant::now() + self.timeout;
+        let deadline = Instant::now().checked_add(self.timeout);
         let path = path_of(name).map_err(ConnectError::Name)?;
         let system = |errno| ConnectError::System(io_error(errno));
         let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags(), None).map_err(system)?;
@@ -84,7 +84,7 @@ impl ConnectOptions {
         let backoff = Backoff::new();
         while let Err(errno) = connect_socket(socket.as_raw_fd(), &address) {
             match errno {
-                Errno::EAGAIN if Instant::now() >= deadline => return Err(ConnectError::TimedOut),
+                Errno::EAGAIN if is_over(deadline) => return Err(ConnectError::TimedOut),
                 Errno::EAGAIN if backoff.is_completed() => std::thread::sleep(Duration::from_millis(1)),
                 Errno::EAGAIN => backoff.snooze(),
                 Errno::EINTR => {}
@@ -113,10 +113,10 @@ impl ConnectOptions {
                 Err(Errno::EAGAIN) => {}
                 Err(errno) => return Err(system(errno)),
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if is_over(deadline) {
                 return Err(ConnectError::TimedOut);
             }
+            let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
             lane_socket::wait(socket.as_fd(), false, left).map_err(system)?;
         }
     }
@@ -126,6 +126,11 @@ impl Default for ConnectOptions {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// `None` is a time too far away to be told.
+fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
 
 /// [`connect`] failed.

@@ -5,13 +5,14 @@ use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, UnixCredentials, bind, getsockopt, listen, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, UnixCredentials, bind, connect as connect_socket, getsockopt,
+    listen, socket, sockopt,
 };
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::geteuid;
@@ -49,6 +50,8 @@ const LISTENING: u64 = u64::MAX;
 /// # }
 /// ```
 ///
+/// A child that is forked without `exec` and lives on keeps the name in use, even when the parent is gone.
+///
 /// It can be waited on with `poll` by its descriptor: readable means that [`accept_timeout`](Self::accept_timeout) with
 /// a time of zero has something to do.
 pub struct Listener {
@@ -66,7 +69,8 @@ struct Silent {
     socket: OwnedFd,
     uid: u32,
     pid: i32,
-    deadline: Instant,
+    /// `None`: too far away to be told.
+    deadline: Option<Instant>,
 }
 
 /// What [`Listener::accept`] returns: a client's port.
@@ -117,14 +121,7 @@ impl ListenOptions {
         let lock = Lock::take(&path)?;
         let system = |errno| ListenError::System(path.clone(), io_error(errno));
         let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags(), None).map_err(system)?;
-        // We hold the lock, so a socket that is there was left behind. Anything else is not ours to remove.
-        match fs::symlink_metadata(&path) {
-            Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
-                fs::remove_file(&path).map_err(|error| ListenError::System(path.clone(), error))?;
-            }
-            Ok(_) => return Err(ListenError::NotASocket(path)),
-            Err(_) => {}
-        }
+        remove_stale(&path)?;
         // The rights of the socket file are those of the socket when it is bound.
         fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR).map_err(system)?;
         let address = UnixAddr::new(&path).map_err(system)?;
@@ -165,7 +162,7 @@ impl Listener {
     /// Waits for the next client.
     ///
     /// # Errors
-    /// [`AcceptError::System`] only. Clients that misbehave are turned away and counted, and are no error here.
+    /// [`AcceptError::System`], and [`AcceptError::Forked`] in a child that inherited the listener. Clients that misbehave are turned away and counted, and are no error here.
     pub fn accept(&self) -> Result<Incoming, AcceptError> {
         self.accept_until(None)
     }
@@ -179,11 +176,14 @@ impl Listener {
     }
 
     fn accept_until(&self, deadline: Option<Instant>) -> Result<Incoming, AcceptError> {
+        if self.lock.owner != std::process::id() {
+            return Err(AcceptError::Forked);
+        }
         loop {
             let mut events = [EpollEvent::empty(); 16];
             let now = Instant::now();
             self.drop_late(now);
-            let until = self.silent.borrow().iter().map(|client| client.deadline).chain(deadline).min();
+            let until = self.silent.borrow().iter().filter_map(|client| client.deadline).chain(deadline).min();
             let timeout = until.map_or(EpollTimeout::NONE, |until| {
                 let millis = until.saturating_duration_since(now).as_nanos().div_ceil(1_000_000);
                 EpollTimeout::try_from(millis.min(i32::MAX as u128) as i32).unwrap_or(EpollTimeout::MAX)
@@ -226,13 +226,14 @@ impl Listener {
         let mut silent = self.silent.borrow_mut();
         if silent.len() >= MAX_SILENT {
             let oldest = silent.remove(0);
+            self.forget(&oldest.socket);
             self.refuse(&oldest.socket);
         }
         let key = client.as_raw_fd() as u64;
         self.events
             .add(&client, EpollEvent::new(EpollFlags::EPOLLIN, key))
             .map_err(|errno| AcceptError::System(io_error(errno)))?;
-        let deadline = Instant::now() + self.options.greeting_timeout;
+        let deadline = Instant::now().checked_add(self.options.greeting_timeout);
         silent.push(Silent { socket: client, uid, pid, deadline });
         drop(silent);
         self.hear(key)
@@ -248,7 +249,8 @@ impl Listener {
         if matches!(result, Err(BadGreeting::NotYet)) {
             return Ok(None);
         }
-        let Silent { socket, uid, pid, .. } = silent.remove(index); // closing it removes it from the epoll set
+        let Silent { socket, uid, pid, .. } = silent.remove(index);
+        self.forget(&socket);
         match result {
             Ok(mut greeting) if !greeting.ports.is_empty() => {
                 greeting::answer(socket.as_fd(), true);
@@ -268,12 +270,18 @@ impl Listener {
 
     fn drop_late(&self, now: Instant) {
         self.silent.borrow_mut().retain(|client| {
-            let in_time = client.deadline > now;
+            let in_time = client.deadline.is_none_or(|deadline| deadline > now);
             if !in_time {
+                self.forget(&client.socket);
                 self.refuse(&client.socket);
             }
             in_time
         });
+    }
+
+    /// Takes a client out of the epoll set. Closing its socket would not, while a forked child holds a copy.
+    fn forget(&self, client: &OwnedFd) {
+        let _ = self.events.delete(client);
     }
 
     fn refuse(&self, client: &OwnedFd) {
@@ -345,6 +353,24 @@ fn open_private(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
+/// Removes a socket that a listener left behind when it was killed. We hold the lock, so no listener of this library
+/// lives there; anything else that does, and anything that is no socket, is not ours to remove.
+fn remove_stale(path: &Path) -> Result<(), ListenError> {
+    let system = |error| ListenError::System(path.to_owned(), error);
+    match fs::symlink_metadata(path) {
+        Err(_) => return Ok(()),
+        Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(path.to_owned())),
+        Ok(_) => {}
+    }
+    let probe = socket(AddressFamily::Unix, SockType::SeqPacket, flags(), None).map_err(|e| system(io_error(e)))?;
+    let address = UnixAddr::new(path).map_err(|errno| system(io_error(errno)))?;
+    match connect_socket(probe.as_raw_fd(), &address) {
+        Err(Errno::ECONNREFUSED) => fs::remove_file(path).map_err(system),
+        // Somebody answers, or it is a socket of another kind.
+        _ => Err(ListenError::InUse(path.to_owned())),
+    }
+}
+
 pub(super) fn flags() -> SockFlag {
     SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK
 }
@@ -388,6 +414,8 @@ impl std::error::Error for ListenError {}
 pub enum AcceptError {
     /// No client came in time.
     TimedOut,
+    /// This listener was inherited by `fork`; it belongs to the parent process.
+    Forked,
     /// The system has no memory, descriptors or the like to give.
     System(io::Error),
 }
@@ -396,6 +424,7 @@ impl fmt::Display for AcceptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TimedOut => f.write_str("timed out waiting for a client"),
+            Self::Forked => f.write_str("the listener was inherited by fork and belongs to the parent process"),
             Self::System(error) => write!(f, "cannot accept: {error}"),
         }
     }

@@ -48,7 +48,8 @@ pub(crate) fn path_of(name: &str) -> Result<PathBuf, NameError> {
         return Err(NameError::Invalid);
     }
     let path = if name.contains('/') {
-        PathBuf::from(name)
+        // Absolute, so that it stays the same when the working directory changes.
+        std::path::absolute(name).map_err(|error| NameError::Directory(PathBuf::from(name), error))?
     } else {
         let directory = match std::env::var_os("XDG_RUNTIME_DIR").filter(|value| Path::new(value).is_absolute()) {
             Some(runtime) => PathBuf::from(runtime).join("messageport"),

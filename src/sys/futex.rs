@@ -5,16 +5,20 @@ use std::time::Duration;
 
 use nix::libc;
 
+use super::Errno;
+
 /// Sleeps while `word` holds `expected`, at most for `timeout`. Returns early on a wake-up, a signal, or for no
-/// reason at all: the caller looks again.
-pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Duration) {
+/// reason at all: the caller looks again. True if it was a signal.
+pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Duration) -> bool {
     let timeout = libc::timespec {
         tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
         tv_nsec: timeout.subsec_nanos().into(),
     };
     // SAFETY: `word` is an aligned u32 that stays mapped during the call, `timeout` a valid timespec; the kernel
-    // reads both and writes neither. The result carries nothing that a fresh look does not.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, &raw const timeout) };
+    // reads both and writes neither.
+    let result =
+        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, &raw const timeout) };
+    result < 0 && Errno::last() == Errno::EINTR
 }
 
 /// Wakes every thread that sleeps on `word`: one in normal use, since a doorbell has one sleeper.

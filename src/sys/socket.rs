@@ -127,6 +127,8 @@ pub(crate) struct Readiness {
     pub(crate) readable: bool,
     /// The other socket is closed everywhere: no holder is left.
     pub(crate) hung_up: bool,
+    /// A signal ended the wait.
+    pub(crate) interrupted: bool,
 }
 
 /// Waits until the socket is readable (or, with `writable`, has room), hung up, or the time is over. Returns early
@@ -136,14 +138,15 @@ pub(crate) fn wait(socket: BorrowedFd<'_>, writable: bool, timeout: Duration) ->
     let mut fds = [PollFd::new(socket, events)];
     // Rounded up: a wait must not return before its deadline and then be repeated with zero.
     let millis = timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32;
-    match poll(&mut fds, PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)) {
-        Err(Errno::EINTR) => {}
-        result => drop(result?),
-    }
+    let interrupted = match poll(&mut fds, PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)) {
+        Err(Errno::EINTR) => true,
+        result => result.map(|_| false)?,
+    };
     let seen = fds[0].revents().unwrap_or(PollFlags::empty());
     Ok(Readiness {
         readable: seen.contains(PollFlags::POLLIN),
         hung_up: seen.intersects(PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL),
+        interrupted,
     })
 }
 
