@@ -1,81 +1,102 @@
-//! Controls: what the models would say if the library were wrong.
+//! Controls: a model with a fault built in must fail, and in the way in which that fault does harm.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::check::check_with;
+use crate::closing::{own_receiver_closed, own_sender_closed, receiver_closes, sender_closes};
+use crate::ends::Receiver;
+use crate::faults::Fault;
+use crate::queue::{full, given_back_by_an_empty_look, in_order, laps};
+use crate::waiting::{
+    both_doorbells, event_loop, from_futex_to_lane, pad_wakes, receiver_sleeps, sender_sleeps, small_messages,
+    unsent_wake_up,
+};
 
-use loom::thread;
+/// All threads sleep.
+const LOST_WAKE_UP: &str = "deadlock";
+/// A word is read and written with no order between the two.
+const RACE: &str = "Causality violation";
+/// A model compares what it received with what was posted.
+const WRONG_DATA: &str = "assertion `left == right` failed";
+/// What the consumer took for a header was none.
+const WRONG_HEADER: &str = "called `Result::unwrap()` on an `Err` value";
 
-use crate::doorbell;
-use crate::ends::{ends, message};
-use crate::models::check;
-use crate::record::Kind;
-use crate::sync::{Fault, inject};
-
-/// True if the model fails with `fault`.
-fn is_caught(fault: Fault, model: impl Fn() + Sync + Send + 'static) -> bool {
-    inject(fault);
-    let result = catch_unwind(AssertUnwindSafe(|| check(model)));
-    inject(Fault::None);
-    result.is_err()
-}
-
-fn one_message_to_a_sleeper() {
-    let (mut sender, mut receiver) = ends(128, 0);
-    let there = thread::spawn(move || sender.post(&message(1, 16)));
-    assert_eq!(receiver.recv(), Some(message(1, 16)));
-    there.join().unwrap();
-}
-
-#[test]
-fn the_model_itself_holds() {
-    assert!(!is_caught(Fault::None, one_message_to_a_sleeper));
+#[track_caller]
+fn caught(fault: Fault, symptom: &str, model: impl Fn() + Send + Sync + 'static) {
+    match check_with(fault, model) {
+        Ok(seen) => panic!("{fault:?} was not caught: {seen:?}"),
+        Err(text) => assert!(text.contains(symptom), "{fault:?} was caught as something else: {text}"),
+    }
 }
 
 #[test]
-fn a_missing_release_is_caught() {
-    assert!(is_caught(Fault::NoRelease, one_message_to_a_sleeper));
+fn a_commit_that_is_not_released() {
+    caught(Fault::CommitNotReleased, RACE, in_order);
 }
 
 #[test]
-fn a_missing_fence_after_the_commit_is_caught() {
-    assert!(is_caught(Fault::NoFenceAfterStore, one_message_to_a_sleeper));
+fn a_cursor_that_is_not_released() {
+    caught(Fault::CursorNotReleased, RACE, full);
+    caught(Fault::CursorNotReleased, RACE, given_back_by_an_empty_look);
 }
 
 #[test]
-fn a_missing_fence_in_the_sleeper_is_caught() {
-    assert!(is_caught(Fault::NoFenceInSleeper, one_message_to_a_sleeper));
+fn a_commit_before_the_copy() {
+    caught(Fault::CommitBeforeCopy, RACE, in_order);
 }
 
 #[test]
-fn a_commit_before_the_copy_is_caught() {
-    assert!(is_caught(Fault::None, || {
-        let (mut sender, mut receiver) = ends(128, 0);
-        let there = thread::spawn(move || {
-            let data = message(1, 16);
-            let slot = sender.producer.reserve(data.len()).unwrap();
-            sender.producer.commit(slot, data.len(), Kind::Data, 0);
-            sender.producer.write(slot, 0, &data);
-            doorbell::ring_if_asleep(sender.direction.data(), || true);
-        });
-        assert_eq!(receiver.recv(), Some(message(1, 16)));
-        there.join().unwrap();
-    }));
+fn a_release_before_the_copy() {
+    caught(Fault::ReleaseBeforeCopy, RACE, full);
 }
 
 #[test]
-fn space_given_back_before_it_was_read_is_caught() {
-    assert!(is_caught(Fault::None, || {
-        let (mut sender, mut receiver) = ends(128, 0);
-        let longest = 48;
-        sender.try_post(&message(0, longest), || true).unwrap();
-        sender.try_post(&message(1, longest), || true).unwrap();
-        let there = thread::spawn(move || sender.post(&message(2, longest)));
-        let record = receiver.consumer.peek().unwrap().unwrap();
-        if receiver.consumer.release(record) {
-            doorbell::ring_if_asleep(receiver.direction.space(), || true);
-        }
-        let mut data = Vec::new();
-        receiver.consumer.read_to_vec(record, &mut data);
-        assert_eq!(data, message(0, longest));
-        there.join().unwrap();
-    }));
+fn a_next_header_that_is_not_zeroed() {
+    caught(Fault::NextHeaderNotZeroed, WRONG_HEADER, || laps(0));
+}
+
+#[test]
+fn no_fence_after_the_commit() {
+    caught(Fault::NoFenceAfterCommit, LOST_WAKE_UP, receiver_sleeps);
+    caught(Fault::NoFenceAfterCommit, LOST_WAKE_UP, pad_wakes);
+    caught(Fault::NoFenceAfterCommit, LOST_WAKE_UP, event_loop);
+}
+
+#[test]
+fn no_fence_after_the_announcement() {
+    caught(Fault::NoFenceAfterAnnouncement, LOST_WAKE_UP, || sender_sleeps(0, false));
+    caught(Fault::NoFenceAfterAnnouncement, LOST_WAKE_UP, || small_messages(1));
+}
+
+#[test]
+fn no_fence_between_the_note_and_the_last_look() {
+    caught(Fault::NoFenceInSleeper, LOST_WAKE_UP, receiver_sleeps);
+    caught(Fault::NoFenceInSleeper, LOST_WAKE_UP, || sender_sleeps(0, false));
+    caught(Fault::NoFenceInSleeper, LOST_WAKE_UP, || both_doorbells(0));
+    caught(Fault::NoFenceInSleeper, LOST_WAKE_UP, event_loop);
+}
+
+#[test]
+fn a_note_that_is_not_swapped() {
+    caught(Fault::NoteNotSwapped, LOST_WAKE_UP, from_futex_to_lane);
+}
+
+#[test]
+fn a_note_that_is_not_put_back() {
+    caught(Fault::NoteNotPutBack, LOST_WAKE_UP, unsent_wake_up);
+}
+
+#[test]
+fn a_lane_that_is_drained_after_the_doorbell_was_armed() {
+    caught(Fault::DrainAfterArm, LOST_WAKE_UP, event_loop);
+}
+
+#[test]
+fn no_fence_in_close() {
+    caught(Fault::NoFenceInClose, LOST_WAKE_UP, || sender_closes(Receiver::recv));
+    caught(Fault::NoFenceInClose, LOST_WAKE_UP, receiver_closes);
+}
+
+#[test]
+fn own_halves_that_are_not_rung_by_a_close() {
+    caught(Fault::OwnHalvesNotRung, LOST_WAKE_UP, own_receiver_closed);
+    caught(Fault::OwnHalvesNotRung, LOST_WAKE_UP, own_sender_closed);
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64};
+use crate::word::Role;
 
 /// Clones are views on the same memory.
 #[derive(Clone)]
@@ -20,8 +21,8 @@ struct Memory {
 impl Direction {
     pub(crate) fn new(capacity: usize) -> Self {
         Self(Arc::new(Memory {
-            words: (0..capacity / 8).map(|_| AtomicU64::new(0)).collect(),
-            read_cursor: AtomicU64::new(0),
+            words: (0..capacity / 8).map(|_| AtomicU64::new(Role::Ring)).collect(),
+            read_cursor: AtomicU64::new(Role::ReadCursor),
             data: AtomicU32::new(0),
             consumer_state: AtomicU32::new(0),
             space: AtomicU32::new(0),
@@ -41,18 +42,19 @@ impl Direction {
         &self.0.words[(position % self.capacity() / 8) as usize]
     }
 
-    /// Whole words only. Relaxed, as the product's: a reader that is not ordered behind the writer sees old words.
+    /// Whole words only: the models need no others.
     pub(crate) fn write(&self, position: u64, from: &[u8]) {
-        for (index, part) in from.chunks_exact(8).enumerate() {
-            let word = u64::from_ne_bytes(part.try_into().unwrap());
-            self.header(position + index as u64 * 8).store(word, Ordering::Relaxed);
+        let (words, rest) = from.as_chunks::<8>();
+        assert!(rest.is_empty() && from.len() as u64 <= self.until_end(position), "not a payload of the models");
+        for (word, place) in words.iter().zip((position..).step_by(8)) {
+            self.header(place).set_payload(u64::from_ne_bytes(*word));
         }
     }
 
     pub(crate) fn read(&self, position: u64, into: &mut [u8]) {
-        for (index, part) in into.chunks_exact_mut(8).enumerate() {
-            let word = self.header(position + index as u64 * 8).load(Ordering::Relaxed);
-            part.copy_from_slice(&word.to_ne_bytes());
+        assert!(into.len() as u64 <= self.until_end(position), "payload outside the ring");
+        for (word, place) in into.as_chunks_mut::<8>().0.iter_mut().zip((position..).step_by(8)) {
+            *word = self.header(place).payload().to_ne_bytes();
         }
     }
 

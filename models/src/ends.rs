@@ -1,152 +1,331 @@
-//! The two ends of a direction as the library drives them: `post.rs` and `recv.rs`, and the loop of `wait.rs`.
+//! The ends of a channel as the library drives them: `end.rs`, `post.rs`, `recv.rs` and the drops of `port.rs`, less what
+//! needs an operating system. Each function names the one that it follows.
 
-use loom::sync::{Condvar, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
 
+use loom::sync::atomic::fence;
+
+use crate::check::note;
 use crate::direction::Direction;
-use crate::doorbell::{self, FD, FUTEX};
+use crate::doorbell::{self, FD};
+use crate::faults::{Fault, has};
+use crate::lane::Lane;
 use crate::record::Kind;
 use crate::ring::{Consumer, Cursors, NoRoom, Producer};
-use crate::sync::{Ordering, fence, futex};
+use crate::sync::{AtomicU32, Ordering};
+use crate::wait::{Outcome, Spin, Waiter};
 
-/// `producer_state` of an end that was closed.
-pub(crate) const CLOSED: u32 = 1;
+/// `producer_state` and `consumer_state` of an end that goes on.
+const OPEN: u32 = 0;
+const CLOSED: u32 = 1;
+const DISCARDING: u32 = 2;
 
+/// `End::state`, beside `OPEN` and `CLOSED`: `PeerClosed` and `PeerDied` in one.
+const PEER_GONE: u32 = 3;
+
+/// `End`.
+pub(crate) struct End {
+    pub(crate) outgoing: Direction,
+    pub(crate) incoming: Direction,
+    pub(crate) lane: Lane,
+    state: AtomicU32,
+}
+
+/// `SendHalf`.
 pub(crate) struct Sender {
-    pub(crate) direction: Direction,
+    pub(crate) end: Arc<End>,
     pub(crate) producer: Producer,
 }
 
+/// `RecvHalf`.
 pub(crate) struct Receiver {
-    pub(crate) direction: Direction,
+    pub(crate) end: Arc<End>,
     pub(crate) consumer: Consumer,
 }
 
-/// Both ends of a new direction. `skip` messages of no data have gone through it, to start at another offset.
-pub(crate) fn ends(capacity: usize, skip: usize) -> (Sender, Receiver) {
-    let direction = Direction::new(capacity);
-    let mut sender =
-        Sender { producer: Producer::new(direction.clone(), Cursors::START), direction: direction.clone() };
-    let mut receiver = Receiver { consumer: Consumer::new(direction.clone(), Cursors::START), direction };
+/// Why nothing was posted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NotPosted {
+    Full,
+    Closed,
+    PeerGone,
+}
+
+/// Both ends of a new channel, with rings of `there` and `back` bytes.
+pub(crate) fn channel(there: usize, back: usize) -> [(Sender, Receiver); 2] {
+    let (there, back, lanes) = (Direction::new(there), Direction::new(back), Lane::pair());
+    let end = |outgoing: &Direction, incoming: &Direction, lane| {
+        let (outgoing, incoming) = (outgoing.clone(), incoming.clone());
+        let producer = Producer::new(outgoing.clone(), Cursors::START);
+        let consumer = Consumer::new(incoming.clone(), Cursors::START);
+        let end = Arc::new(End { outgoing, incoming, lane, state: AtomicU32::new(OPEN) });
+        (Sender { end: Arc::clone(&end), producer }, Receiver { end, consumer })
+    };
+    [end(&there, &back, lanes.0), end(&back, &there, lanes.1)]
+}
+
+/// The two halves of a channel that one direction needs, after `skip` messages of no data: to start at another offset,
+/// with another lag between the cursor and its announcement.
+pub(crate) fn one_way(capacity: usize, skip: usize) -> (Sender, Receiver) {
+    let [(mut sender, _), (_, mut receiver)] = channel(capacity, 0);
     for _ in 0..skip {
-        sender.try_post(&[], || true).unwrap();
-        receiver.try_recv().unwrap();
+        sender.try_post(&[]).unwrap();
+        assert_eq!(receiver.try_recv(), Some(vec![]));
         assert_eq!(receiver.try_recv(), None);
     }
     (sender, receiver)
 }
 
-/// A message of `len` bytes that can be told from every other one.
+/// A message of `len` bytes that can be told from every other one, and from a header.
 pub(crate) fn message(number: u64, len: usize) -> Vec<u8> {
     (0..len as u64 / 8).flat_map(|word| (number * 1000 + word + 1).to_ne_bytes()).collect()
 }
 
-impl Sender {
-    /// `SendHalf::post`.
-    pub(crate) fn try_post(&mut self, data: &[u8], knock: impl FnOnce() -> bool) -> Result<(), NoRoom> {
-        let slot = self.producer.reserve(data.len())?;
-        self.producer.write(slot, 0, data);
-        self.producer.commit(slot, data.len(), Kind::Data, 0);
-        doorbell::ring_if_asleep(self.direction.data(), knock);
-        Ok(())
+impl End {
+    fn state(&self) -> u32 {
+        self.state.load(Ordering::Acquire)
     }
 
-    /// `SendHalf::post_message_wait`.
-    pub(crate) fn post(&mut self, data: &[u8]) {
-        while let Err(no_room) = self.try_post(data, || unreachable!("nobody sleeps on a lane")) {
-            assert_eq!(no_room, NoRoom::Full);
-            let space = self.direction.space();
-            let producer = &mut self.producer;
-            doorbell::sleep(space, FUTEX, || producer.reserve(data.len()).is_ok(), || futex::wait(space, FUTEX));
+    /// `set_state`.
+    fn set_state(&self, state: u32) -> bool {
+        let leave = |old| (old == OPEN || old == PEER_GONE && state == CLOSED).then_some(state);
+        self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, leave).is_ok()
+    }
+
+    /// `peer_has_closed`.
+    fn peer_has_closed(&self) -> bool {
+        self.incoming.producer_state().load(Ordering::Acquire) == CLOSED
+    }
+
+    /// `RecvHalf::peer_is_gone`.
+    fn peer_is_gone(&self) -> bool {
+        self.peer_has_closed() || self.state() != OPEN
+    }
+
+    /// `close`.
+    pub(crate) fn close(&self) {
+        if self.set_state(CLOSED) {
+            self.announce_close();
         }
     }
 
-    /// `End::announce_close`, the part that this direction sees.
-    pub(crate) fn close(&mut self, knock: impl FnOnce() -> bool) {
-        self.direction.producer_state().store(CLOSED, Ordering::Release);
-        fence(Ordering::SeqCst);
-        doorbell::ring_if_asleep(self.direction.data(), knock);
+    /// `announce_close`.
+    fn announce_close(&self) {
+        self.outgoing.producer_state().store(CLOSED, Ordering::Release);
+        self.incoming.consumer_state().store(CLOSED, Ordering::Release);
+        // Not `sync::fence`, which has a fault of its own.
+        if !has(Fault::NoFenceInClose) {
+            fence(Ordering::SeqCst);
+        }
+        self.wake_peer_consumer();
+        self.wake_peer_producer();
+        if !has(Fault::OwnHalvesNotRung) {
+            doorbell::ring(self.incoming.data(), || true);
+            doorbell::ring(self.outgoing.space(), || true);
+        }
+        self.lane.hang_up();
+    }
+
+    /// `discard_arrivals`.
+    fn discard_arrivals(&self) {
+        let state = self.incoming.consumer_state();
+        let _ = state.compare_exchange(OPEN, DISCARDING, Ordering::Release, Ordering::Relaxed);
+        self.wake_peer_producer();
+    }
+
+    /// `wake_peer_consumer`.
+    fn wake_peer_consumer(&self) {
+        doorbell::ring_if_asleep(self.outgoing.data(), || self.lane.wake());
+    }
+
+    /// `wake_peer_producer`.
+    fn wake_peer_producer(&self) {
+        doorbell::ring_if_asleep(self.incoming.space(), || unreachable!("a producer never sleeps on a lane"));
+    }
+}
+
+impl Sender {
+    /// `SendHalf::post`.
+    pub(crate) fn try_post(&mut self, data: &[u8]) -> Result<(), NotPosted> {
+        if self.end.state() == CLOSED {
+            return Err(NotPosted::Closed);
+        }
+        if !self.finds_receiver()? {
+            return Ok(());
+        }
+        let slot = match self.producer.reserve(data.len()) {
+            Ok(slot) => slot,
+            Err(NoRoom::Full) if self.end.lane.hung_up() => return Err(self.peer_gone()),
+            Err(NoRoom::Full) => {
+                note(|seen| seen.full += 1);
+                return Err(NotPosted::Full);
+            }
+            Err(NoRoom::Violation(violation)) => panic!("{violation}"),
+        };
+        if has(Fault::CommitBeforeCopy) {
+            self.producer.commit(slot, data.len(), Kind::Data, 0);
+            self.producer.write(slot, 0, data);
+        } else {
+            self.producer.write(slot, 0, data);
+            self.producer.commit(slot, data.len(), Kind::Data, 0);
+        }
+        self.end.wake_peer_consumer();
+        self.producer.clear_ahead(data.len());
+        Ok(())
+    }
+
+    /// `SendHalf::post_message_wait`, without a deadline.
+    pub(crate) fn post(&mut self, data: &[u8]) -> Result<(), NotPosted> {
+        loop {
+            match self.try_post(data) {
+                Err(NotPosted::Full) => self.wait_for_space(data.len())?,
+                result => return result,
+            }
+        }
+    }
+
+    /// `SendHalf::wait_for_space`.
+    fn wait_for_space(&mut self, len: usize) -> Result<(), NotPosted> {
+        let (end, spin) = (&self.end, Spin::new());
+        let waiter = Waiter { doorbell: end.outgoing.space(), lane: &end.lane, spin: &spin, deadline: None };
+        let producer = std::cell::RefCell::new(&mut self.producer);
+        let ready = || {
+            let has_room = producer.borrow_mut().reserve(len) != Err(NoRoom::Full);
+            has_room || end.state() != OPEN || end.outgoing.consumer_state().load(Ordering::Acquire) != OPEN
+        };
+        match waiter.wait(ready, None) {
+            Ok(Outcome::Ready) => Ok(()),
+            Ok(Outcome::HungUp) => Err(self.peer_gone()),
+            outcome => unreachable!("{outcome:?}"),
+        }
+    }
+
+    /// `SendHalf::find_peer`: whether messages are received, or dropped.
+    fn finds_receiver(&self) -> Result<bool, NotPosted> {
+        if self.end.state() == PEER_GONE {
+            return Err(NotPosted::PeerGone);
+        }
+        match self.end.outgoing.consumer_state().load(Ordering::Acquire) {
+            CLOSED => Err(self.peer_gone()),
+            state => Ok(state != DISCARDING),
+        }
+    }
+
+    fn peer_gone(&self) -> NotPosted {
+        self.end.set_state(PEER_GONE);
+        NotPosted::PeerGone
     }
 }
 
 impl Receiver {
+    /// A look at the ring, and the copy: `RecvHalf::copy_out`.
     pub(crate) fn try_recv(&mut self) -> Option<Vec<u8>> {
-        let record = self.consumer.peek().unwrap()?;
+        let Some(record) = self.consumer.peek().unwrap() else {
+            note(|seen| seen.empty_looks += 1);
+            return None;
+        };
         let mut data = Vec::new();
-        self.consumer.read_to_vec(record, &mut data);
+        if !has(Fault::ReleaseBeforeCopy) {
+            self.consumer.read_to_vec(record, &mut data);
+        }
         if self.consumer.release(record) {
-            doorbell::ring_if_asleep(self.direction.space(), || unreachable!("a producer never sleeps on a lane"));
+            self.end.wake_peer_producer();
+        }
+        if has(Fault::ReleaseBeforeCopy) {
+            self.consumer.read_to_vec(record, &mut data);
         }
         Some(data)
     }
 
-    /// `RecvHalf::recv`: `None` at the end.
+    /// `RecvHalf::recv`, without a deadline. `None`: the end.
     pub(crate) fn recv(&mut self) -> Option<Vec<u8>> {
-        loop {
+        while self.end.state() != CLOSED {
             if let Some(data) = self.try_recv() {
                 return Some(data);
             }
-            if self.peer_has_closed() {
-                return self.try_recv();
+            if self.end.peer_is_gone() {
+                // It may have been gone before that look, or after it and its last post.
+                if !self.consumer.has_record() {
+                    return None;
+                }
+                continue;
             }
-            let data = self.direction.data();
-            doorbell::sleep(data, FUTEX, || self.is_ready(), || futex::wait(data, FUTEX));
+            self.wait();
+        }
+        None
+    }
+
+    /// `RecvHalf::wait`.
+    fn wait(&self) {
+        let (end, spin) = (&self.end, Spin::new());
+        let waiter = Waiter { doorbell: end.incoming.data(), lane: &end.lane, spin: &spin, deadline: None };
+        match waiter.wait(|| self.is_ready(), Some(&|| end.lane.drain())) {
+            Ok(Outcome::Ready) => {}
+            Ok(Outcome::HungUp) => {
+                end.set_state(PEER_GONE);
+            }
+            outcome => unreachable!("{outcome:?}"),
         }
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.consumer.has_record() || self.peer_has_closed()
+        self.consumer.has_record() || self.end.peer_is_gone()
     }
 
-    pub(crate) fn peer_has_closed(&self) -> bool {
-        self.direction.producer_state().load(Ordering::Acquire) == CLOSED
-    }
-
-    /// The receiving half is closed: its state, then the sender's doorbell.
-    pub(crate) fn close(&mut self) {
-        self.direction.consumer_state().store(CLOSED, Ordering::Release);
-        fence(Ordering::SeqCst);
-        doorbell::ring_if_asleep(self.direction.space(), || true);
-    }
-
-    /// `RecvHalf::recv` that has slept its slices on the futex and goes on to sleep on the lane.
-    pub(crate) fn recv_on_lane(&mut self, lane: &Lane) -> Vec<u8> {
-        // A futex sleep whose time is over at once.
-        doorbell::sleep(self.direction.data(), FUTEX, || self.is_ready(), || {});
+    /// The promise of `AsFd`: `RecvHalf::try_recv` until it says empty, then the user's `poll`, and again. `None`: the end.
+    pub(crate) fn recv_by_poll(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(data) = self.try_recv() {
-                return data;
+                return Some(data);
             }
-            lane.drain();
-            doorbell::sleep(self.direction.data(), FD, || self.is_ready(), || lane.poll());
+            if self.end.peer_is_gone() {
+                if !self.consumer.has_record() {
+                    return None;
+                }
+                continue;
+            }
+            // `RecvHalf::look_at_lane`.
+            if !has(Fault::DrainAfterArm) {
+                self.end.lane.drain().unwrap();
+            }
+            doorbell::arm(self.end.incoming.data(), FD);
+            if has(Fault::DrainAfterArm) {
+                self.end.lane.drain().unwrap();
+            }
+            if self.is_ready() {
+                continue;
+            }
+            if self.end.lane.hung_up() {
+                self.end.set_state(PEER_GONE);
+                continue;
+            }
+            self.end.lane.sleep(Duration::MAX);
+        }
+    }
+
+    /// `RecvHalf::drop` while the sending half lives on.
+    pub(crate) fn drop_half(mut self) {
+        self.end.discard_arrivals();
+        self.discard();
+    }
+
+    /// `transfer::discard_queue`: drops what is unread.
+    pub(crate) fn discard(&mut self) {
+        while let Some(record) = self.consumer.peek().unwrap() {
+            if self.consumer.release(record) {
+                self.end.wake_peer_producer();
+            }
+        }
+        if self.consumer.announce() {
+            self.end.wake_peer_producer();
         }
     }
 }
 
-/// The lane: packets that make it readable until it is drained.
-pub(crate) struct Lane {
-    packets: Mutex<u32>,
-    readable: Condvar,
-}
-
-impl Lane {
-    pub(crate) fn new() -> Self {
-        Self { packets: Mutex::new(0), readable: Condvar::new() }
-    }
-
-    pub(crate) fn knock(&self) -> bool {
-        *self.packets.lock().unwrap() += 1;
-        self.readable.notify_all();
-        true
-    }
-
-    pub(crate) fn drain(&self) {
-        *self.packets.lock().unwrap() = 0;
-    }
-
-    pub(crate) fn poll(&self) {
-        let mut packets = self.packets.lock().unwrap();
-        while *packets == 0 {
-            packets = self.readable.wait(packets).unwrap();
-        }
-    }
+/// A port that is dropped with both its halves: `RecvHalf::drop` and `SendHalf::drop`.
+pub(crate) fn drop_port((sender, mut receiver): (Sender, Receiver)) {
+    receiver.end.close();
+    receiver.discard();
+    drop(sender);
 }
