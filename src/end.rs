@@ -123,7 +123,7 @@ impl End {
         }
     }
 
-    /// Leaves an open state once; an end never comes back from any other.
+    /// Leaves an open state; an end never comes back to one.
     fn set_state(&self, state: State) -> bool {
         let leave = |old| match old {
             _ if old == State::Open as u8 => Some(state as u8),
@@ -132,6 +132,8 @@ impl End {
                 State::Closed | State::Detached | State::Violated => Some(state as u8),
                 _ => None,
             },
+            // Posted to a peer that discards: closed, and no longer this handle's.
+            _ if old == State::Closed as u8 && state == State::Detached => Some(state as u8),
             _ => None,
         };
         self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, leave).is_ok()

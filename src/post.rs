@@ -122,6 +122,7 @@ impl SendHalf {
         for thing in transfer {
             if let TransferRef::Port(port) = thing {
                 // The handle stays, but must not keep the lane alive: its new holder's end would go unnoticed.
+                port.end().detach();
                 port.end().let_go_of_lane();
             }
         }

@@ -9,7 +9,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use messageport::{
-    CloseReason, MessagePort, PostErrorKind, RecvError, RecvTimeoutError, TransferBuffer, TryRecvError, parent_port,
+    CloseReason, MessagePort, PostErrorKind, RecvError, RecvTimeoutError, TransferBuffer, TransferRef, TryRecvError,
+    parent_port,
 };
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -632,4 +633,16 @@ fn a_long_spin_sees_the_death_of_the_peer() {
     peer.kill();
     let error = join_soon(receiver).expect_err("the end");
     assert!(matches!(error, RecvError::Ended(CloseReason::PeerDied)), "{error:?}");
+}
+
+#[test]
+fn a_port_posted_to_a_peer_that_discards_is_closed_and_detached() {
+    let _alone = alone();
+    let (a, b) = pair();
+    let (_sender, receiver) = b.split();
+    drop(receiver);
+    let (x1, x2) = pair();
+    a.post_message_detaching(b"to nobody", &[TransferRef::Port(&x2)]).expect("it is dropped");
+    assert_eq!(end_of(&x1), CloseReason::Closed);
+    assert!(matches!(x2.recv(), Err(RecvError::Detached)));
 }
