@@ -74,6 +74,20 @@ impl MessagePort {
         self.sender.post_message_detaching(data, transfer)
     }
 
+    /// As [`post_message_detaching`](Self::post_message_detaching), waiting for space like
+    /// [`post_message_wait`](Self::post_message_wait).
+    ///
+    /// # Errors
+    /// Those of both.
+    pub fn post_message_wait_detaching(
+        &self,
+        data: &[u8],
+        transfer: &[TransferRef<'_>],
+        timeout: Option<Duration>,
+    ) -> Result<(), PostErrorKind> {
+        self.sender.post_message_wait_detaching(data, transfer, timeout)
+    }
+
     /// Reserves space for a message of `len` bytes, to write it in place. Nothing is visible before
     /// [`commit`](Reservation::commit); dropping the reservation leaves no trace.
     ///
@@ -127,6 +141,22 @@ impl SendHalf {
             }
         }
         Ok(())
+    }
+
+    /// See [`MessagePort::post_message_wait_detaching`].
+    pub fn post_message_wait_detaching(
+        &self,
+        data: &[u8],
+        transfer: &[TransferRef<'_>],
+        timeout: Option<Duration>,
+    ) -> Result<(), PostErrorKind> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            match self.post_message_detaching(data, transfer) {
+                Err(PostErrorKind::Full(cause)) => self.wait_for_space(cause, data.len(), transfer, deadline)?,
+                result => return result,
+            }
+        }
     }
 
     /// See [`MessagePort::reserve`].
@@ -365,6 +395,12 @@ impl Reservation<'_> {
         }
         self.producer.write(self.slot, offset, from);
         Ok(())
+    }
+
+    /// The reserved bytes in place, for a caller that writes through pointers. Valid until the reservation is committed
+    /// or dropped; not to be touched in a child that inherited it by `fork`, where nothing is mapped there.
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.producer.pointer(self.slot)
     }
 
     /// Posts the message.

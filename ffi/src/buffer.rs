@@ -1,0 +1,110 @@
+//! Buffers.
+
+use std::ffi::c_void;
+
+use messageport::TransferBuffer;
+
+use crate::code::Code;
+use crate::guard::guard;
+use crate::handle::{Handle, Kind, Out};
+use crate::input::{bytes, bytes_mut};
+
+/// `msgport_buffer`.
+pub type BufferHandle = Handle<Buffer>;
+
+pub struct Buffer {
+    pub(crate) buffer: TransferBuffer,
+}
+
+impl Kind for Buffer {
+    const NAME: &'static str = "buffer";
+    const TAG: u64 = u64::from_le_bytes(*b"buffer\0\0");
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_buffer_new(len: usize, buffer: *mut *mut BufferHandle) -> Code {
+    guard(|| {
+        let out = Out::new(buffer, "buffer")?;
+        let buffer = Buffer { buffer: TransferBuffer::new(len)? };
+        // SAFETY: writable, says the header.
+        unsafe { out.set(Handle::give(buffer)) };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_buffer_free(buffer: *mut BufferHandle) {
+    guard(|| {
+        // SAFETY: a handle or NULL, and the last use, says the header.
+        drop(unsafe { Handle::take(buffer) });
+        Ok(())
+    });
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_buffer_len(buffer: *mut BufferHandle, len: *mut usize) -> Code {
+    guard(|| {
+        // SAFETY: a handle or NULL, says the header.
+        let count = unsafe { Handle::get(buffer) }?.buffer.len();
+        let out = Out::new(len, "len")?;
+        // SAFETY: writable, says the header.
+        unsafe { out.set(count) };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_buffer_read(
+    buffer: *mut BufferHandle,
+    offset: usize,
+    into: *mut c_void,
+    len: usize,
+) -> Code {
+    guard(|| {
+        // SAFETY: a handle or NULL, says the header.
+        let buffer = unsafe { Handle::get(buffer) }?;
+        // SAFETY: writable, says the header. Bytes without a value are only written here.
+        let into = unsafe { bytes_mut(into, len, "into") }?;
+        Ok(buffer.buffer.read_at(offset, into)?)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_buffer_write(
+    buffer: *mut BufferHandle,
+    offset: usize,
+    from: *const c_void,
+    len: usize,
+) -> Code {
+    guard(|| {
+        // SAFETY: a handle or NULL, says the header.
+        let buffer = unsafe { Handle::get(buffer) }?;
+        // SAFETY: readable, says the header.
+        let from = unsafe { bytes(from, len, "from") }?;
+        Ok(buffer.buffer.write_at(offset, from)?)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_buffer_data(
+    buffer: *mut BufferHandle,
+    data: *mut *mut c_void,
+    len: *mut usize,
+) -> Code {
+    guard(|| {
+        // SAFETY: a handle or NULL, and nobody else uses it, says the header.
+        let buffer = &mut unsafe { Handle::get_mut(buffer) }?.buffer;
+        let (out_data, out_len) = (Out::new(data, "data")?, Out::new(len, "len")?);
+        // Says why, where there is nothing.
+        buffer.read_at(0, &mut [])?;
+        // SAFETY: the slice is gone at once and nothing was read through it: what C does with the address is under the
+        // condition in the header.
+        let bytes = unsafe { buffer.as_mut_slice() };
+        let (address, count) = (bytes.as_mut_ptr(), bytes.len());
+        // SAFETY: writable, says the header.
+        unsafe { out_data.set(address.cast()) };
+        // SAFETY: writable, says the header.
+        unsafe { out_len.set(count) };
+        Ok(())
+    })
+}

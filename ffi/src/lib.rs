@@ -1,0 +1,45 @@
+//! `messageport` for C: the functions of `include/messageport.h`, which documents them.
+//!
+//! Each is one closure under one [`guard`](guard::guard), over the public interface of the Rust library. The files
+//! follow the sections of the header.
+//!
+//! | header | here |
+//! |---|---|
+//! | result codes | `code` (the table), `failure` (what Rust's errors become) |
+//! | channels, ports | `channel`, `port`, `end` (what a handle of a port stands for) |
+//! | posting, reserving, receiving | `post`, `reserve`, `recv` |
+//! | messages, buffers | `message`, `buffer` |
+//! | meeting | `child`, `names` |
+//!
+//! `handle` is the one way from a pointer of C to a value of Rust and back, `guard` the one way out of a function.
+//! This crate is no Rust interface: use `messageport`.
+#![allow(unsafe_code)]
+// Both are in the header: what a function does, and what its caller has to promise.
+#![allow(missing_docs, clippy::missing_safety_doc)]
+
+mod buffer;
+mod channel;
+mod child;
+mod code;
+mod end;
+mod failure;
+mod guard;
+mod handle;
+mod input;
+mod message;
+mod names;
+mod port;
+mod post;
+mod recv;
+mod reserve;
+
+pub use buffer::*;
+pub use channel::*;
+pub use child::*;
+pub use code::*;
+pub use message::*;
+pub use names::*;
+pub use port::*;
+pub use post::*;
+pub use recv::*;
+pub use reserve::*;

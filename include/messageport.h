@@ -1,0 +1,786 @@
+/*
+ * messageport.h: the Web's MessagePort for native processes, for C99 and everything that can call it.
+ *
+ * SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ *
+ * A picture
+ *
+ *     process A                    shared memory                  process B
+ *                        +--------------------------------+
+ *     port1 ---- post -->|  message message message ...   |---- recv --> port2
+ *           <--- recv ---|  ... message message message   |<--- post ---
+ *                        +--------------------------------+
+ *
+ * A channel has two ends, its *ports*. What is posted on one is received on the other, in order and exactly once, in
+ * this process or in another one. Both ends are equal. A message is bytes, and things that move to the receiver: ports,
+ * with everything that is queued in them, and buffers, whose memory is handed over and never copied.
+ *
+ *
+ * Words
+ *
+ *     channel         Two entangled ports.
+ *     port, peer      One end of a channel; the other end of the same channel.
+ *     message         Bytes, and a transfer list.
+ *     transfer list   The ports and buffers that a message takes along. It moves as a whole or not at all.
+ *     detached        What a handle is whose port or buffer has moved away: it answers MSGPORT_DETACHED, and still has
+ *                     to be freed.
+ *     handle          A pointer to one of the types below. Whoever received it frees it, once, by the function of its
+ *                     type that ends in _free. Freeing NULL does nothing.
+ *     half            A port can be split in two, for two threads: its sending and its receiving half.
+ *     in place        In the shared memory itself, without a copy.
+ *     greeting        The message that brings a port to a listener.
+ *
+ *
+ * Rules that hold for all functions
+ *
+ * Results      Every function that can fail returns a msgport_code; MSGPORT_OK is 0. Numbers never change their
+ *              meaning. msgport_describe() says more about the last failure of the calling thread.
+ * Outputs      Come last, and are written only on success.
+ * Failure      Changes nothing unless said otherwise: what was passed in is still the caller's and still works.
+ * Pointers     Must not be NULL unless said otherwise: MSGPORT_NULL_ARGUMENT. A pointer to no bytes (len 0) may be NULL.
+ *              A handle of the wrong kind (by a cast) is MSGPORT_BAD_HANDLE. The use of a freed handle cannot be noticed.
+ * Threads      A handle may be used by any thread, by one at a time. Functions that take a `const` handle may run at
+ *              the same time as each other on the same handle; functions that take it without `const` exclude all others
+ *              on that handle. Different handles have nothing to do with each other, the two halves of a port neither.
+ * Time         In nanoseconds. A timeout of 0 only looks, a negative one (MSGPORT_FOREVER) waits for as long as it takes.
+ *              No wait outlasts the peer: its death is noticed within 20 ms.
+ * Bytes        Lengths count bytes. Data is copied in and out, except where functions say "in place".
+ * fork         In a child that did not exec, inherited handles answer MSGPORT_FORKED; freeing them there harms nobody.
+ * Signals      None is raised, handled or blocked. A signal handler may run during any function; no function may be
+ *              called from one.
+ * Peers        Are not trusted. A peer can spoil the data that it sends and end its own channel, and that is all.
+ * Mistakes     A mistake inside the library is MSGPORT_INTERNAL. The handles of that call can only be freed then.
+ *
+ * These codes are possible where a function takes a pointer or a handle, and are not repeated below:
+ * MSGPORT_NULL_ARGUMENT, MSGPORT_BAD_HANDLE, MSGPORT_INTERNAL.
+ */
+#ifndef MESSAGEPORT_H
+#define MESSAGEPORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Version ---------------------------------------------------------------------------------------------------- */
+
+#define MSGPORT_VERSION_MAJOR 0
+#define MSGPORT_VERSION_MINOR 1
+#define MSGPORT_VERSION_PATCH 0
+
+/* The version of this header as one number that grows: 0.1.0 is 1000, 1.2.3 is 1002003. */
+#define MSGPORT_VERSION (MSGPORT_VERSION_MAJOR * 1000000 + MSGPORT_VERSION_MINOR * 1000 + MSGPORT_VERSION_PATCH)
+
+/* The version of the library that is running, counted like MSGPORT_VERSION. Thread-safe. */
+uint32_t msgport_version(void);
+
+/* ---- Result codes ----------------------------------------------------------------------------------------------- */
+
+typedef int32_t msgport_code;
+
+enum {
+    MSGPORT_OK = 0,
+
+    /* Not now. */
+    MSGPORT_EMPTY = 1,     /* There is no message. */
+    MSGPORT_TIMED_OUT = 2, /* The time was over first. */
+    MSGPORT_FULL = 3,      /* The queue is full: the receiver has not read enough yet. */
+    MSGPORT_LANE_FULL = 4, /* Too many messages with transfer lists are unread. */
+
+    /* The other end is gone. When received: after the last message. */
+    MSGPORT_PEER_CLOSED = 10,        /* Its holder closed or freed it. */
+    MSGPORT_PEER_DIED = 11,          /* Its process ended without closing it, by SIGKILL for example. */
+    MSGPORT_PROTOCOL_VIOLATION = 12, /* It broke the format of the queue. This port has been closed. */
+
+    /* This handle. */
+    MSGPORT_CLOSED = 20,          /* The port was closed here. */
+    MSGPORT_DETACHED = 21,        /* What it stood for has moved away. */
+    MSGPORT_BORROWED = 22,        /* A reservation, or a message in place, is open. */
+    MSGPORT_FORKED = 23,          /* It was inherited by fork and belongs to the parent process. */
+    MSGPORT_WRONG_HALF = 24,      /* A sending half does not receive, a receiving half does not post. */
+    MSGPORT_NOTHING_OPEN = 25,    /* There is no reservation, or no message in place, to end. */
+    MSGPORT_DIFFERENT_PORTS = 26, /* The halves are not of one port. */
+
+    /* The arguments. */
+    MSGPORT_NULL_ARGUMENT = 30,
+    MSGPORT_BAD_ARGUMENT = 31,
+    MSGPORT_BAD_OPTIONS = 32, /* Options that this version of the library does not know. */
+    MSGPORT_BAD_HANDLE = 33,  /* The pointer leads to a handle of another kind. */
+    MSGPORT_OUT_OF_RANGE = 34,
+
+    /* A message and its transfer list. */
+    MSGPORT_CONTAINS_SELF = 40,    /* The list contains the posting port. */
+    MSGPORT_CONTAINS_PEER = 41,    /* The list contains the posting port's peer. */
+    MSGPORT_DUPLICATE = 42,        /* The list contains the same thing twice. */
+    MSGPORT_UNUSABLE = 43,         /* Something on the list is closed, detached, borrowed or forked. */
+    MSGPORT_BAD_ITEM = 44,         /* Something on the list is nothing that can be transferred. */
+    MSGPORT_TOO_LARGE = 45,        /* The message is longer than the channel allows. */
+    MSGPORT_TOO_MANY_HANDLES = 46, /* The list needs more descriptors than the channel allows. */
+    MSGPORT_MESSAGE_ERROR = 47,    /* A message arrived that cannot be received. It is consumed; later ones are not affected. */
+    MSGPORT_TAKEN = 48,            /* It has been taken out of the message before. */
+
+    /* Meeting. */
+    MSGPORT_BAD_NAME = 60,
+    MSGPORT_NAME_TOO_LONG = 61,
+    MSGPORT_UNSAFE_DIRECTORY = 62, /* The directory for names is open to others or belongs to somebody else. */
+    MSGPORT_IN_USE = 63,
+    MSGPORT_NOT_A_SOCKET = 64,
+    MSGPORT_NOBODY_LISTENS = 65,
+    MSGPORT_WRONG_USER = 66,
+    MSGPORT_REFUSED = 67,
+    MSGPORT_WRONG_VERSION = 68, /* The other side speaks another version of the format. */
+    MSGPORT_NO_PARENT_PORT = 69,
+    MSGPORT_BAD_PARENT_PORT = 70,
+
+    /* The system; msgport_os_error() has its errno. */
+    MSGPORT_RESOURCE_EXHAUSTED = 80, /* No memory, descriptors or the like. */
+    MSGPORT_SYSTEM = 81,             /* Anything else that it refuses. */
+
+    /* The library. */
+    MSGPORT_INTERNAL = 90
+};
+
+/*
+ * The name of a code, such as "MSGPORT_FULL", and its meaning in a few words, such as "the queue is full".
+ *
+ * In      code    Any number.
+ * Returns a static text that is never freed; "MSGPORT_UNKNOWN" and "unknown code" for a number that is no code.
+ * Thread-safe.
+ */
+const char *msgport_code_name(msgport_code code);
+const char *msgport_code_text(msgport_code code);
+
+/*
+ * Says all that is known about the last failure of the calling thread, with numbers and names: "the message needs 40000
+ * bytes, at most 28664 fit".
+ *
+ * In      code    What the function returned. If something else failed since, or there is no more to say than the code
+ *                 itself, the text is that of msgport_code_text().
+ *         size    Bytes at `text`.
+ * Out     text    UTF-8, ending with zero, cut at a whole character to fit. May be NULL if size is 0.
+ * Returns the length of the whole text without the zero, as snprintf does.
+ * Thread-safe: each thread has its own last failure.
+ */
+size_t msgport_describe(msgport_code code, char *text, size_t size);
+
+/*
+ * The errno of the system behind the calling thread's last failure, if that was MSGPORT_RESOURCE_EXHAUSTED or
+ * MSGPORT_SYSTEM; otherwise 0 or an older one. `errno` itself is not set by this library.
+ * Thread-safe.
+ */
+int msgport_os_error(void);
+
+/* ---- Types ------------------------------------------------------------------------------------------------------ */
+
+typedef struct msgport_port msgport_port;         /* A port, or one half of it. Freeing it closes it. */
+typedef struct msgport_message msgport_message;   /* A received message, or memory to receive into. */
+typedef struct msgport_buffer msgport_buffer;     /* Memory that moves. */
+typedef struct msgport_listener msgport_listener; /* Accepts ports from processes that connect to a name. */
+
+/* Waits for as long as it takes. */
+#define MSGPORT_FOREVER ((int64_t)-1)
+
+/* ---- Channels --------------------------------------------------------------------------------------------------- */
+
+/*
+ * Options are structs that grow with the library. The first field is the size of the struct as the caller knows it, 0 in
+ * any other field is its default, and what a library does not know must be 0: otherwise MSGPORT_BAD_OPTIONS. Start from
+ * the _INIT value:
+ *
+ *     msgport_channel_options options = MSGPORT_CHANNEL_OPTIONS_INIT;
+ *     options.capacity = 1 << 20;
+ */
+typedef struct msgport_channel_options {
+    size_t size;
+    size_t capacity;      /* Bytes that each direction can hold: a power of two from 4 KiB to 64 MiB. Default 64 KiB. */
+    uint32_t max_handles; /* Descriptors that one message may carry, at most 253, the default. A port counts as two, a
+                             buffer as one. */
+    uint32_t flags;       /* MSGPORT_CHANNEL_DATA_ONLY or 0. */
+} msgport_channel_options;
+
+#define MSGPORT_CHANNEL_OPTIONS_INIT { sizeof(msgport_channel_options), 0, 0, 0 }
+
+/* Messages carry no descriptors at all. */
+#define MSGPORT_CHANNEL_DATA_ONLY UINT32_C(1)
+
+/*
+ * Makes a channel: two entangled ports. The standard's `new MessageChannel()`.
+ *
+ * In      options NULL for the defaults.
+ * Out     port1   One end.
+ *         port2   The other end, its equal.
+ * Owner   On success both ports are the caller's, to be freed one by one. It takes three descriptors.
+ * Codes   MSGPORT_BAD_OPTIONS        options has a size that cannot be or unknown fields that are not 0.
+ *         MSGPORT_BAD_ARGUMENT       An option is out of range, or port1 and port2 are the same pointer.
+ *         MSGPORT_RESOURCE_EXHAUSTED No memory or no descriptors.
+ * Thread-safe.
+ */
+msgport_code msgport_channel_new(const msgport_channel_options *options, msgport_port **port1, msgport_port **port2);
+
+/* ---- Ports ------------------------------------------------------------------------------------------------------ */
+
+/*
+ * Closes a port, if that has not been done, and frees its handle. NULL, and handles whose port has moved away, are fine.
+ * A reservation or a message in place that is open ends with it.
+ * Exclusive on port.
+ */
+void msgport_port_free(msgport_port *port);
+
+/*
+ * Closes a port: the standard's `close()`. It takes effect at once; a second call does nothing.
+ *
+ * What was posted here before still arrives at the peer, then the peer is told MSGPORT_PEER_CLOSED. What is unread here
+ * is dropped: ports in it are closed, buffers freed. From now on the port answers MSGPORT_CLOSED. Closing one half closes
+ * the whole port. Descriptors are released by msgport_port_free().
+ *
+ * In      port
+ * Codes   none of its own
+ * Exclusive on port; the other half may be used at the same time, and its blocked call returns.
+ */
+msgport_code msgport_port_close(msgport_port *port);
+
+/* What can be on a transfer list. */
+typedef struct msgport_item {
+    uint32_t kind;     /* MSGPORT_ITEM_PORT or MSGPORT_ITEM_BUFFER: which of the union it is. */
+    uint32_t reserved; /* 0 */
+    union {
+        msgport_port *port;
+        msgport_buffer *buffer;
+    } of;
+} msgport_item;
+
+#define MSGPORT_ITEM_PORT UINT32_C(1)
+#define MSGPORT_ITEM_BUFFER UINT32_C(2)
+
+/* Makes an item. */
+static inline msgport_item msgport_item_port(msgport_port *port)
+{
+    msgport_item item;
+    item.kind = MSGPORT_ITEM_PORT;
+    item.reserved = 0;
+    item.of.port = port;
+    return item;
+}
+
+/* Makes an item. */
+static inline msgport_item msgport_item_buffer(msgport_buffer *buffer)
+{
+    msgport_item item;
+    item.kind = MSGPORT_ITEM_BUFFER;
+    item.reserved = 0;
+    item.of.buffer = buffer;
+    return item;
+}
+
+/*
+ * Posts a message: the standard's `postMessage(message, transfer)`. Never blocks. When it returns the receiver can take
+ * the message, whatever happens to this process afterwards.
+ *
+ * In      port    A port or a sending half.
+ *         data    The bytes, which are copied. `len` of them.
+ *         items   The transfer list, `count` items. NULL if count is 0.
+ * Owner   On success what was on the list has moved: the handles are detached and remain to be freed. This is so also if
+ *         nobody ever looks at the message. On failure everything on the list is untouched.
+ * Codes   In this order:
+ *         MSGPORT_BAD_ARGUMENT       len or count is impossibly large.
+ *         MSGPORT_BAD_ITEM           An item has an unknown kind, a reserved field that is not 0, a handle that is NULL
+ *                                    or of another kind, or a half of a port.
+ *         MSGPORT_WRONG_HALF         port is a receiving half.
+ *         MSGPORT_FORKED, MSGPORT_CLOSED, MSGPORT_DETACHED
+ *         MSGPORT_BORROWED           A reservation is open on port.
+ *         MSGPORT_CONTAINS_SELF, MSGPORT_CONTAINS_PEER, MSGPORT_DUPLICATE, MSGPORT_UNUSABLE
+ *         MSGPORT_TOO_MANY_HANDLES
+ *         MSGPORT_TOO_LARGE          See msgport_port_max_message_len().
+ *         MSGPORT_PEER_CLOSED, MSGPORT_PEER_DIED, MSGPORT_PROTOCOL_VIOLATION
+ *                                    Nobody will receive it.
+ *         MSGPORT_FULL, MSGPORT_LANE_FULL
+ *         MSGPORT_RESOURCE_EXHAUSTED No memory, or too many descriptors in flight.
+ * Exclusive on port and on everything on the list.
+ */
+msgport_code msgport_port_post(msgport_port *port, const void *data, size_t len, const msgport_item *items,
+                               size_t count);
+
+/*
+ * Posts a message and waits for space if the queue is full.
+ *
+ * In      timeout Longest time to wait.
+ *         The others as for msgport_port_post().
+ * Owner   As for msgport_port_post().
+ * Codes   As for msgport_port_post(), with MSGPORT_TIMED_OUT instead of MSGPORT_FULL and MSGPORT_LANE_FULL.
+ * Exclusive on port and on everything on the list.
+ */
+msgport_code msgport_port_post_wait(msgport_port *port, const void *data, size_t len, const msgport_item *items,
+                                    size_t count, int64_t timeout);
+
+/*
+ * The longest data that a message without a transfer list can have: 7/16 of the capacity, less 8. A transfer list takes
+ * 80 bytes a port, 16 a buffer, and 8 of it.
+ *
+ * In      port    A port or a sending half.
+ * Out     len     Bytes.
+ * Codes   MSGPORT_WRONG_HALF         port is a receiving half.
+ *         MSGPORT_DETACHED           port was given to a child process or joined.
+ * Exclusive on port.
+ */
+msgport_code msgport_port_max_message_len(msgport_port *port, size_t *len);
+
+/* ---- Writing in place ------------------------------------------------------------------------------------------- */
+
+/*
+ * Reserves space for a message, to be written in place. Nobody sees it before msgport_port_commit(). One reservation can
+ * be open on a port at a time; until it is committed or abandoned, posts are MSGPORT_BORROWED.
+ *
+ * In      port    A port or a sending half.
+ *         len     Bytes.
+ * Out     data    Where to write, aligned to 8. What was not written is whatever was in the queue before.
+ * Owner   The memory is the channel's. It is valid until the reservation is committed or abandoned or the port freed;
+ *         it must not be touched in a forked child.
+ * Codes   MSGPORT_WRONG_HALF         port is a receiving half.
+ *         MSGPORT_FORKED, MSGPORT_CLOSED, MSGPORT_DETACHED
+ *         MSGPORT_BORROWED           One is open already.
+ *         MSGPORT_TOO_LARGE          See msgport_port_max_message_len().
+ *         MSGPORT_PEER_CLOSED, MSGPORT_PEER_DIED, MSGPORT_PROTOCOL_VIOLATION
+ *         MSGPORT_FULL
+ * Exclusive on port.
+ */
+msgport_code msgport_port_reserve(msgport_port *port, size_t len, void **data);
+
+/*
+ * Posts what was reserved.
+ *
+ * In      port
+ *         len     Bytes to post, from the beginning: at most as many as were reserved.
+ * Owner   The reservation has ended, on success and on failure, except for MSGPORT_OUT_OF_RANGE.
+ * Codes   MSGPORT_NOTHING_OPEN       There is no reservation.
+ *         MSGPORT_OUT_OF_RANGE       len is more than was reserved. The reservation is still open.
+ *         MSGPORT_FORKED, MSGPORT_CLOSED
+ *         MSGPORT_PEER_CLOSED, MSGPORT_PEER_DIED, MSGPORT_PROTOCOL_VIOLATION
+ * Exclusive on port.
+ */
+msgport_code msgport_port_commit(msgport_port *port, size_t len);
+
+/*
+ * Ends the reservation without posting anything. It leaves no trace.
+ *
+ * In      port
+ * Codes   MSGPORT_NOTHING_OPEN       There is no reservation.
+ * Exclusive on port.
+ */
+msgport_code msgport_port_abandon(msgport_port *port);
+
+/* ---- Receiving -------------------------------------------------------------------------------------------------- */
+
+/*
+ * Takes the next message.
+ *
+ * In      port    A port or a receiving half.
+ *         timeout 0: only looks, and nothing there is MSGPORT_EMPTY. Otherwise the longest time to wait for a message,
+ *                 and none in time is MSGPORT_TIMED_OUT.
+ * Out     message
+ * Owner   The message is the caller's, to be freed.
+ * Codes   MSGPORT_EMPTY, MSGPORT_TIMED_OUT
+ *         MSGPORT_WRONG_HALF         port is a sending half.
+ *         MSGPORT_FORKED, MSGPORT_CLOSED, MSGPORT_DETACHED
+ *         MSGPORT_BORROWED           A message of this port is being read in place.
+ *         MSGPORT_PEER_CLOSED, MSGPORT_PEER_DIED, MSGPORT_PROTOCOL_VIOLATION
+ *                                    Everything that the peer posted has been received, and there will be no more.
+ *         MSGPORT_MESSAGE_ERROR      The message could not be made for this receiver. It has been consumed, what it
+ *                                    carried is closed.
+ *         MSGPORT_RESOURCE_EXHAUSTED No memory or descriptors for what it carries. It is still queued.
+ * Exclusive on port.
+ */
+msgport_code msgport_port_recv(msgport_port *port, int64_t timeout, msgport_message **message);
+
+/*
+ * Takes the next message into memory that is used again: nothing is allocated once that has grown.
+ *
+ * In      port, timeout  As for msgport_port_recv().
+ *         message        A message of msgport_message_new() or of an earlier call. What is in it is dropped first: ports
+ *                        that were not taken out are closed, buffers freed.
+ * Owner   The message stays the caller's. On failure it is empty; on MSGPORT_MESSAGE_ERROR it holds the data.
+ * Codes   As for msgport_port_recv().
+ * Exclusive on port and message.
+ */
+msgport_code msgport_port_recv_into(msgport_port *port, int64_t timeout, msgport_message *message);
+
+/*
+ * Reads the next message in place. One message of a port can be read in place at a time; until msgport_port_release() the
+ * other receiving functions are MSGPORT_BORROWED.
+ *
+ * The peer can still write to these bytes if it breaks the protocol. Do not read a byte twice and trust that it is the
+ * same, unless the peer is trusted.
+ *
+ * In      port, timeout  As for msgport_port_recv().
+ *         rest           Takes the ports and buffers of the message, whose own data stays empty; what was in it is
+ *                        dropped. NULL if none are wanted: then they are closed at the release.
+ * Out     data           Where the data is, aligned to 8.
+ *         len            Bytes.
+ * Owner   The memory is the channel's. It is valid until msgport_port_release() or msgport_port_free(); it must not be
+ *         touched in a forked child.
+ * Codes   As for msgport_port_recv().
+ * Exclusive on port and rest.
+ */
+msgport_code msgport_port_recv_ref(msgport_port *port, int64_t timeout, msgport_message *rest, const void **data,
+                                   size_t *len);
+
+/*
+ * Ends the reading in place, and gives the space back to the sender.
+ *
+ * In      port
+ * Codes   MSGPORT_NOTHING_OPEN       No message is being read in place.
+ * Exclusive on port.
+ */
+msgport_code msgport_port_release(msgport_port *port);
+
+/* ---- Waiting ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * How long a blocked call spins before it sleeps: 20 us by default, about the cost of a sleep and a wake-up. The port
+ * spins less by itself while spinning does not help, and by default not at all where the calling thread has only one CPU
+ * to run on; a budget that was set is used in any case. 0 lets a call sleep at once.
+ *
+ * In      port         A port or a half.
+ *         nanoseconds
+ * Codes   none of its own
+ * Exclusive on port.
+ */
+msgport_code msgport_port_set_spin(msgport_port *port, uint64_t nanoseconds);
+
+/*
+ * The descriptor to wait on in a `poll`, `epoll` or libuv loop, level-triggered. It becomes readable when a message may
+ * be there and when the peer is gone.
+ *
+ * Poll it for reading only; never read, write or close it. BEFORE EACH POLL call msgport_port_recv_into() or
+ * msgport_port_recv() with a timeout of 0 until it says MSGPORT_EMPTY: that arms the wake-up. Ask for the descriptor
+ * before the first of these looks. Take it out of an epoll set before the port is transferred or freed. A port whose
+ * descriptor has been asked for once makes a system call for each MSGPORT_EMPTY.
+ *
+ * While a peer is stopped half way through posting a transfer list the descriptor may stay readable although there is
+ * nothing; a loop that must not spin then backs off by a timer.
+ *
+ * In      port         A port or a receiving half.
+ * Out     descriptor   Borrowed: valid until the port is freed.
+ * Codes   MSGPORT_WRONG_HALF         port is a sending half.
+ *         MSGPORT_DETACHED           port was given to a child process or joined.
+ * Exclusive on port.
+ */
+msgport_code msgport_port_descriptor(msgport_port *port, int *descriptor);
+
+/* ---- Halves ----------------------------------------------------------------------------------------------------- */
+
+/*
+ * Splits a port, so that one thread can post while another one receives; both may be blocked at the same time. A half
+ * cannot be transferred. Freeing the sending half closes nothing as long as the receiving half lives; if the receiving
+ * half is freed first, what was queued and what still comes is dropped.
+ *
+ * In      port      Becomes the sending half.
+ * Out     receiver  The receiving half.
+ * Owner   On success both halves are the caller's, to be freed one by one.
+ * Codes   MSGPORT_WRONG_HALF   port is a half.
+ *         MSGPORT_DETACHED     port was given to a child process or joined.
+ *         MSGPORT_BORROWED     A reservation or a message in place is open.
+ * Exclusive on port.
+ */
+msgport_code msgport_port_split(msgport_port *port, msgport_port **receiver);
+
+/*
+ * Puts two halves together again.
+ *
+ * In      port      The sending half. Becomes the whole port.
+ *         receiver  The receiving half. Becomes detached, and remains to be freed.
+ * Codes   MSGPORT_WRONG_HALF        port is no sending half, or receiver no receiving half.
+ *         MSGPORT_DIFFERENT_PORTS   They are not of one port.
+ *         MSGPORT_DETACHED          One was given to a child process or joined.
+ *         MSGPORT_BORROWED          A reservation or a message in place is open.
+ * Exclusive on port and receiver.
+ */
+msgport_code msgport_port_join(msgport_port *port, msgport_port *receiver);
+
+/* ---- Messages --------------------------------------------------------------------------------------------------- */
+
+/*
+ * An empty message, to receive into.
+ *
+ * Out     message   The caller's, to be freed.
+ * Codes   none of its own
+ * Thread-safe.
+ */
+msgport_code msgport_message_new(msgport_message **message);
+
+/*
+ * Frees a message and what is in it: ports that were not taken out are closed, buffers freed. NULL is fine.
+ * Exclusive on message.
+ */
+void msgport_message_free(msgport_message *message);
+
+/*
+ * Empties a message, and keeps its memory for the next one.
+ *
+ * In      message
+ * Codes   none of its own
+ * Exclusive on message.
+ */
+msgport_code msgport_message_clear(msgport_message *message);
+
+/*
+ * The data of a message.
+ *
+ * In      message
+ * Out     data    Private to this process. Never NULL.
+ *         len     Bytes; 0 for a message of no data.
+ * Owner   The message's: valid until it is received into, cleared or freed.
+ * Codes   none of its own
+ * May run at the same time as other functions that take a const message.
+ */
+msgport_code msgport_message_data(const msgport_message *message, const void **data, size_t *len);
+
+/*
+ * The number of ports, and of buffers, that came with a message, those that were taken out included.
+ *
+ * In      message
+ * Out     count
+ * Codes   none of its own
+ * May run at the same time as other functions that take a const message.
+ */
+msgport_code msgport_message_ports(const msgport_message *message, size_t *count);
+msgport_code msgport_message_buffers(const msgport_message *message, size_t *count);
+
+/*
+ * Takes a port, or a buffer, out of a message.
+ *
+ * In      message
+ *         index   Its place among the message's ports, or buffers, from 0, in the order of the transfer list.
+ * Out     port, buffer
+ * Owner   It is the caller's, to be freed. The message no longer holds it.
+ * Codes   MSGPORT_OUT_OF_RANGE   index is not less than the count.
+ *         MSGPORT_TAKEN          It has been taken out before.
+ * Exclusive on message.
+ */
+msgport_code msgport_message_take_port(msgport_message *message, size_t index, msgport_port **port);
+msgport_code msgport_message_take_buffer(msgport_message *message, size_t index, msgport_buffer **buffer);
+
+/* ---- Buffers ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * Makes a buffer: memory that can be on a transfer list, all zero. Posting it hands the memory itself to the receiver,
+ * whatever its size. It can be posted on, over any port, any number of times. All of its memory is allocated here, so
+ * that a shortage is an error and never a signal later.
+ *
+ * In      len     Bytes; 0 is allowed.
+ * Out     buffer  The caller's, to be freed. It takes one descriptor.
+ * Codes   MSGPORT_RESOURCE_EXHAUSTED No memory, no descriptor, or len is over 1 TiB or the file size limit.
+ * Thread-safe.
+ */
+msgport_code msgport_buffer_new(size_t len, msgport_buffer **buffer);
+
+/* Frees a buffer's handle, and the memory with its last handle in any process. NULL is fine. Exclusive on buffer. */
+void msgport_buffer_free(msgport_buffer *buffer);
+
+/*
+ * The length of a buffer.
+ *
+ * In      buffer
+ * Out     len     Bytes; 0 for one that has moved away, as with ArrayBuffer.byteLength.
+ * Codes   none of its own
+ * Exclusive on buffer.
+ */
+msgport_code msgport_buffer_len(msgport_buffer *buffer, size_t *len);
+
+/*
+ * Copies bytes out of a buffer, or into it.
+ *
+ * In      buffer
+ *         offset  Where in the buffer, in bytes.
+ *         from    The bytes to copy in, `len` of them.
+ * Out     into    Takes `len` bytes.
+ * Codes   MSGPORT_OUT_OF_RANGE   Not all of it is inside the buffer. Nothing was copied.
+ *         MSGPORT_BAD_ARGUMENT   len is impossibly large.
+ *         MSGPORT_DETACHED, MSGPORT_FORKED
+ * Exclusive on buffer.
+ */
+msgport_code msgport_buffer_read(msgport_buffer *buffer, size_t offset, void *into, size_t len);
+msgport_code msgport_buffer_write(msgport_buffer *buffer, size_t offset, const void *from, size_t len);
+
+/*
+ * The memory of a buffer in place. A process that once held the buffer, and kept its memory against the protocol, can
+ * still read and write it.
+ *
+ * In      buffer
+ * Out     data    Aligned to a page. Never NULL.
+ *         len     Bytes.
+ * Owner   The buffer's: valid until it is posted or freed; it must not be touched in a forked child.
+ * Codes   MSGPORT_DETACHED, MSGPORT_FORKED
+ * Exclusive on buffer.
+ */
+msgport_code msgport_buffer_data(msgport_buffer *buffer, void **data, size_t *len);
+
+/* ---- Child processes -------------------------------------------------------------------------------------------- */
+
+/*
+ * Starts a program and gives it a port, which it gets by calling msgport_parent_port(). If the child ends, however it
+ * does, the port's peer sees it. No other child inherits anything.
+ *
+ * In      program      A path, or a name that is looked for in PATH.
+ *         arguments    Ends with NULL, as for execvp(3); the first is the program's own name.
+ *         environment  Entries NAME=value, ends with NULL. NULL for this process's environment.
+ *         port         The port to give; keep its peer.
+ * Out     pid          To be waited for by the caller, with waitpid(2).
+ * Owner   On success the port has moved: its handle is detached, and remains to be freed. On failure it is untouched.
+ * Codes   MSGPORT_BAD_ARGUMENT   arguments is empty, or an entry of environment is not NAME=value.
+ *         MSGPORT_WRONG_HALF     port is a half.
+ *         MSGPORT_BORROWED       A reservation or a message in place is open on port.
+ *         MSGPORT_DETACHED       port was given to a child process before, or joined.
+ *         MSGPORT_UNUSABLE       port is closed, detached or forked.
+ *         MSGPORT_RESOURCE_EXHAUSTED
+ *         MSGPORT_SYSTEM         The program could not be started.
+ * Exclusive on port.
+ */
+msgport_code msgport_spawn(const char *program, const char *const *arguments, const char *const *environment,
+                           msgport_port *port, int32_t *pid);
+
+/*
+ * The port that the parent process gave to this one. It can be taken once; call it early in `main`.
+ *
+ * Out     port         The caller's, to be freed.
+ * Codes   MSGPORT_NO_PARENT_PORT     There is none, or it was taken before.
+ *         MSGPORT_BAD_PARENT_PORT    What was inherited is no port.
+ *         MSGPORT_WRONG_VERSION      The parent speaks another version of the format.
+ *         MSGPORT_RESOURCE_EXHAUSTED
+ * Thread-safe; while the process has one thread, the environment entry is removed as well.
+ */
+msgport_code msgport_parent_port(msgport_port **port);
+
+/* ---- Meeting by name -------------------------------------------------------------------------------------------- */
+
+/* Options, as explained at msgport_channel_options. */
+typedef struct msgport_listen_options {
+    size_t size;
+    int64_t greeting_timeout; /* How long a client may take to send its greeting. Default 2 s. It holds nobody up. */
+    uint32_t flags;           /* MSGPORT_ANY_USER or 0. */
+    uint32_t reserved;        /* 0 */
+} msgport_listen_options;
+
+#define MSGPORT_LISTEN_OPTIONS_INIT { sizeof(msgport_listen_options), 0, 0, 0 }
+
+/* Options, as explained at msgport_channel_options. */
+typedef struct msgport_connect_options {
+    size_t size;
+    int64_t timeout;                        /* How long the listener may take to accept. Default 5 s. */
+    uint32_t flags;                         /* MSGPORT_ANY_USER or 0. */
+    uint32_t reserved;                      /* 0 */
+    const msgport_channel_options *channel; /* Of the channel that is made. NULL for the defaults. */
+} msgport_connect_options;
+
+#define MSGPORT_CONNECT_OPTIONS_INIT { sizeof(msgport_connect_options), 0, 0, 0, NULL }
+
+/* The other side may run as any user; by default it must run as this one. */
+#define MSGPORT_ANY_USER UINT32_C(1)
+
+/* Who connected. */
+typedef struct msgport_peer {
+    uint32_t uid; /* The user that its process ran as when it connected. */
+    int32_t pid;  /* Its process. It may have ended, and the number may be used again. */
+} msgport_peer;
+
+/*
+ * Starts listening on a name.
+ *
+ * A name without a slash is a socket in $XDG_RUNTIME_DIR/messageport, or where that is not set in a directory for this
+ * user alone under the directory for temporary files; with a slash it is the path of the socket. It is open to this user
+ * only. A socket left behind by a listener that was killed is replaced.
+ *
+ * In      name       UTF-8.
+ *         options    NULL for the defaults.
+ * Out     listener   The caller's, to be freed; that removes the socket.
+ * Codes   MSGPORT_BAD_OPTIONS
+ *         MSGPORT_BAD_NAME           Empty, `.`, `..`, not UTF-8, or ending in `.lock`.
+ *         MSGPORT_NAME_TOO_LONG      The path is longer than 107 bytes.
+ *         MSGPORT_UNSAFE_DIRECTORY   The directory for names is open to others or belongs to somebody else.
+ *         MSGPORT_IN_USE             Another listener lives there.
+ *         MSGPORT_NOT_A_SOCKET       There is something of that name that is no socket.
+ *         MSGPORT_SYSTEM
+ * Thread-safe.
+ */
+msgport_code msgport_listener_bind(const char *name, const msgport_listen_options *options,
+                                   msgport_listener **listener);
+
+/* Stops listening, removes the socket and frees the handle. NULL is fine. Exclusive on listener. */
+void msgport_listener_free(msgport_listener *listener);
+
+/*
+ * Waits for the next client. Clients that misbehave are turned away and counted, and are no error here.
+ *
+ * In      listener
+ *         timeout    Longest time to wait; 0 only looks.
+ *         greeting   Takes the data that the client sent with its port, and any further ports and buffers; what was in it
+ *                    is dropped. NULL if it is not wanted.
+ * Out     port       The end of a channel that the client sent. The caller's, to be freed.
+ *         peer       Who it is. NULL if that is not wanted.
+ * Codes   MSGPORT_TIMED_OUT          No client came.
+ *         MSGPORT_FORKED
+ *         MSGPORT_RESOURCE_EXHAUSTED
+ * Exclusive on listener and greeting.
+ */
+msgport_code msgport_listener_accept(msgport_listener *listener, int64_t timeout, msgport_message *greeting,
+                                     msgport_port **port, msgport_peer *peer);
+
+/*
+ * The path of the socket.
+ *
+ * In      listener
+ * Out     path       Ends with zero. The listener's: valid until it is freed.
+ * Codes   none of its own
+ * May run at the same time as other functions that take a const listener.
+ */
+msgport_code msgport_listener_path(const msgport_listener *listener, const char **path);
+
+/*
+ * How many clients were turned away so far: silent for too long, of another user or version, or with a malformed greeting.
+ *
+ * In      listener
+ * Out     count
+ * Codes   none of its own
+ * Exclusive on listener.
+ */
+msgport_code msgport_listener_refused(msgport_listener *listener, uint64_t *count);
+
+/*
+ * The descriptor to wait on in a `poll` or `epoll` loop: readable means that msgport_listener_accept() with a timeout of 0
+ * has something to do.
+ *
+ * In      listener
+ * Out     descriptor  Borrowed: valid until the listener is freed. Never read, write or close it.
+ * Codes   none of its own
+ * Exclusive on listener.
+ */
+msgport_code msgport_listener_descriptor(msgport_listener *listener, int *descriptor);
+
+/*
+ * Makes a channel and brings one end of it, with a greeting, to the listener of a name.
+ *
+ * In      name       As for msgport_listener_bind().
+ *         greeting   Data for the listener, `len` bytes, at most 32 KiB.
+ *         options    NULL for the defaults.
+ * Out     port       The other end. The caller's, to be freed.
+ * Codes   MSGPORT_BAD_OPTIONS, MSGPORT_BAD_ARGUMENT
+ *         MSGPORT_BAD_NAME, MSGPORT_NAME_TOO_LONG, MSGPORT_UNSAFE_DIRECTORY
+ *         MSGPORT_NOBODY_LISTENS     There is no socket of that name, or its listener is gone.
+ *         MSGPORT_WRONG_USER         The listener runs as another user.
+ *         MSGPORT_REFUSED            The listener turned us away.
+ *         MSGPORT_WRONG_VERSION      The listener speaks another version of the format.
+ *         MSGPORT_TIMED_OUT          The listener did not answer in time.
+ *         MSGPORT_TOO_LARGE          The greeting is too long.
+ *         MSGPORT_RESOURCE_EXHAUSTED, MSGPORT_SYSTEM
+ * Thread-safe.
+ */
+msgport_code msgport_connect(const char *name, const void *greeting, size_t len,
+                             const msgport_connect_options *options, msgport_port **port);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MESSAGEPORT_H */
