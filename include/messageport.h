@@ -38,13 +38,15 @@
  *              meaning. msgport_describe() says more about the last failure of the calling thread.
  * Outputs      Come last, and are written only on success.
  * Failure      Changes nothing unless said otherwise: what was passed in is still the caller's and still works.
- * Pointers     Must not be NULL unless said otherwise: MSGPORT_NULL_ARGUMENT. A pointer to no bytes (len 0) may be NULL.
- *              A handle of the wrong kind (by a cast) is MSGPORT_BAD_HANDLE. The use of a freed handle cannot be noticed.
+ * Pointers     Must not be NULL unless said otherwise: MSGPORT_NULL_ARGUMENT. A pointer to no bytes (len 0) may be
+ *              NULL. A handle of the wrong kind (by a cast) is MSGPORT_BAD_HANDLE. The use of a freed handle cannot
+ *              be noticed.
  * Threads      A handle may be used by any thread, by one at a time. Functions that take a `const` handle may run at
- *              the same time as each other on the same handle; functions that take it without `const` exclude all others
- *              on that handle. Different handles have nothing to do with each other, the two halves of a port neither.
- * Time         In nanoseconds. A timeout of 0 only looks, a negative one (MSGPORT_FOREVER) waits for as long as it takes.
- *              No wait outlasts the peer: its death is noticed within 20 ms.
+ *              the same time as each other on the same handle; functions that take it without `const` exclude all
+ *              others on that handle. Different handles have nothing to do with each other, the two halves of a port
+ *              neither.
+ * Time         In nanoseconds. A timeout of 0 only looks, a negative one (MSGPORT_FOREVER) waits for as long as it
+ *              takes. No wait outlasts the peer: its death is noticed within 20 ms.
  * Bytes        Lengths count bytes. Data is copied in and out, except where functions say "in place".
  * fork         In a child that did not exec, inherited handles answer MSGPORT_FORKED; freeing them there harms nobody.
  * Signals      None is raised, handled or blocked. A signal handler may run during any function; no function may be
@@ -119,7 +121,7 @@ enum {
     MSGPORT_BAD_ITEM = 44,         /* Something on the list is nothing that can be transferred. */
     MSGPORT_TOO_LARGE = 45,        /* The message is longer than the channel allows. */
     MSGPORT_TOO_MANY_HANDLES = 46, /* The list needs more descriptors than the channel allows. */
-    MSGPORT_MESSAGE_ERROR = 47,    /* A message arrived that cannot be received. It is consumed; later ones are not affected. */
+    MSGPORT_MESSAGE_ERROR = 47,    /* A message that cannot be received. It is consumed; later ones are not affected. */
     MSGPORT_TAKEN = 48,            /* It has been taken out of the message before. */
 
     /* Meeting. */
@@ -186,9 +188,9 @@ typedef struct msgport_listener msgport_listener; /* Accepts ports from processe
 /* ---- Channels --------------------------------------------------------------------------------------------------- */
 
 /*
- * Options are structs that grow with the library. The first field is the size of the struct as the caller knows it, 0 in
- * any other field is its default, and what a library does not know must be 0: otherwise MSGPORT_BAD_OPTIONS. Start from
- * the _INIT value:
+ * Options are structs that grow with the library. The first field is the size of the struct as the caller knows it, 0
+ * in any other field is its default, and what a library does not know must be 0: otherwise MSGPORT_BAD_OPTIONS. Start
+ * from the _INIT value:
  *
  *     msgport_channel_options options = MSGPORT_CHANNEL_OPTIONS_INIT;
  *     options.capacity = 1 << 20;
@@ -223,8 +225,8 @@ msgport_code msgport_channel_new(const msgport_channel_options *options, msgport
 /* ---- Ports ------------------------------------------------------------------------------------------------------ */
 
 /*
- * Closes a port, if that has not been done, and frees its handle. NULL, and handles whose port has moved away, are fine.
- * A reservation or a message in place that is open ends with it.
+ * Closes a port, if that has not been done, and frees its handle. NULL, and handles whose port has moved away, are
+ * fine. A reservation or a message in place that is open ends with it.
  * Exclusive on port.
  */
 void msgport_port_free(msgport_port *port);
@@ -233,8 +235,8 @@ void msgport_port_free(msgport_port *port);
  * Closes a port: the standard's `close()`. It takes effect at once; a second call does nothing.
  *
  * What was posted here before still arrives at the peer, then the peer is told MSGPORT_PEER_CLOSED. What is unread here
- * is dropped: ports in it are closed, buffers freed. From now on the port answers MSGPORT_CLOSED. Closing one half closes
- * the whole port. Descriptors are released by msgport_port_free().
+ * is dropped: ports in it are closed, buffers freed. From now on the port answers MSGPORT_CLOSED. Closing one half
+ * closes the whole port. Descriptors are released by msgport_port_free().
  *
  * In      port
  * Codes   none of its own
@@ -282,8 +284,8 @@ static inline msgport_item msgport_item_buffer(msgport_buffer *buffer)
  * In      port    A port or a sending half.
  *         data    The bytes, which are copied. `len` of them.
  *         items   The transfer list, `count` items. NULL if count is 0.
- * Owner   On success what was on the list has moved: the handles are detached and remain to be freed. This is so also if
- *         nobody ever looks at the message. On failure everything on the list is untouched.
+ * Owner   On success what was on the list has moved: the handles are detached and remain to be freed. This is so also
+ *         if nobody ever looks at the message. On failure everything on the list is untouched.
  * Codes   In this order:
  *         MSGPORT_BAD_ARGUMENT       len or count is impossibly large.
  *         MSGPORT_BAD_ITEM           An item has an unknown kind, a reserved field that is not 0, a handle that is NULL
@@ -330,8 +332,8 @@ msgport_code msgport_port_max_message_len(msgport_port *port, size_t *len);
 /* ---- Writing in place ------------------------------------------------------------------------------------------- */
 
 /*
- * Reserves space for a message, to be written in place. Nobody sees it before msgport_port_commit(). One reservation can
- * be open on a port at a time; until it is committed or abandoned, posts are MSGPORT_BORROWED.
+ * Reserves space for a message, to be written in place. Nobody sees it before msgport_port_commit(). One reservation
+ * can be open on a port at a time; until it is committed or abandoned, posts are MSGPORT_BORROWED.
  *
  * In      port    A port or a sending half.
  *         len     Bytes.
@@ -398,8 +400,8 @@ msgport_code msgport_port_recv(msgport_port *port, int64_t timeout, msgport_mess
  * Takes the next message into memory that is used again: nothing is allocated once that has grown.
  *
  * In      port, timeout  As for msgport_port_recv().
- *         message        A message of msgport_message_new() or of an earlier call. What is in it is dropped first: ports
- *                        that were not taken out are closed, buffers freed.
+ *         message        A message of msgport_message_new() or of an earlier call. What is in it is dropped first:
+ *                        ports that were not taken out are closed, buffers freed.
  * Owner   The message stays the caller's. On failure it is empty; on MSGPORT_MESSAGE_ERROR it holds the data.
  * Codes   As for msgport_port_recv().
  * Exclusive on port and message.
@@ -407,8 +409,8 @@ msgport_code msgport_port_recv(msgport_port *port, int64_t timeout, msgport_mess
 msgport_code msgport_port_recv_into(msgport_port *port, int64_t timeout, msgport_message *message);
 
 /*
- * Reads the next message in place. One message of a port can be read in place at a time; until msgport_port_release() the
- * other receiving functions are MSGPORT_BORROWED.
+ * Reads the next message in place. One message of a port can be read in place at a time; until msgport_port_release()
+ * the other receiving functions are MSGPORT_BORROWED.
  *
  * The peer can still write to these bytes if it breaks the protocol. Do not read a byte twice and trust that it is the
  * same, unless the peer is trusted.
@@ -439,8 +441,8 @@ msgport_code msgport_port_release(msgport_port *port);
 
 /*
  * How long a blocked call spins before it sleeps: 20 us by default, about the cost of a sleep and a wake-up. The port
- * spins less by itself while spinning does not help, and by default not at all where the calling thread has only one CPU
- * to run on; a budget that was set is used in any case. 0 lets a call sleep at once.
+ * spins less by itself while spinning does not help, and by default not at all where the calling thread has only one
+ * CPU to run on; a budget that was set is used in any case. 0 lets a call sleep at once.
  *
  * In      port         A port or a half.
  *         nanoseconds
@@ -689,8 +691,8 @@ typedef struct msgport_peer {
  * Starts listening on a name.
  *
  * A name without a slash is a socket in $XDG_RUNTIME_DIR/messageport, or where that is not set in a directory for this
- * user alone under the directory for temporary files; with a slash it is the path of the socket. It is open to this user
- * only. A socket left behind by a listener that was killed is replaced.
+ * user alone under the directory for temporary files; with a slash it is the path of the socket. It is open to this
+ * user only. A socket left behind by a listener that was killed is replaced.
  *
  * In      name       UTF-8.
  *         options    NULL for the defaults.
@@ -715,8 +717,8 @@ void msgport_listener_free(msgport_listener *listener);
  *
  * In      listener
  *         timeout    Longest time to wait; 0 only looks.
- *         greeting   Takes the data that the client sent with its port, and any further ports and buffers; what was in it
- *                    is dropped. NULL if it is not wanted.
+ *         greeting   Takes the data that the client sent with its port, and any further ports and buffers; what was
+ *                    in it is dropped. NULL if it is not wanted.
  * Out     port       The end of a channel that the client sent. The caller's, to be freed.
  *         peer       Who it is. NULL if that is not wanted.
  * Codes   MSGPORT_TIMED_OUT          No client came.
@@ -738,7 +740,8 @@ msgport_code msgport_listener_accept(msgport_listener *listener, int64_t timeout
 msgport_code msgport_listener_path(const msgport_listener *listener, const char **path);
 
 /*
- * How many clients were turned away so far: silent for too long, of another user or version, or with a malformed greeting.
+ * How many clients were turned away so far: silent for too long, of another user or version, or with a malformed
+ * greeting.
  *
  * In      listener
  * Out     count
@@ -748,8 +751,8 @@ msgport_code msgport_listener_path(const msgport_listener *listener, const char 
 msgport_code msgport_listener_refused(msgport_listener *listener, uint64_t *count);
 
 /*
- * The descriptor to wait on in a `poll` or `epoll` loop: readable means that msgport_listener_accept() with a timeout of 0
- * has something to do.
+ * The descriptor to wait on in a `poll` or `epoll` loop: readable means that msgport_listener_accept() with a timeout
+ * of 0 has something to do.
  *
  * In      listener
  * Out     descriptor  Borrowed: valid until the listener is freed. Never read, write or close it.

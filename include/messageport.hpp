@@ -2,8 +2,8 @@
 //
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //
-// A thin layer over messageport.h, which explains every word and every rule: each function here calls the function of the
-// same name there, and adds nothing to what that costs.
+// A thin layer over messageport.h, which explains every word and every rule: each function here calls the function of
+// the same name there, and adds nothing to what that costs.
 //
 //     channel               Two entangled ports: port1 and port2.
 //     port                  Owns an end of a channel; closes it when it is destroyed. Moves, and is never copied.
@@ -60,7 +60,7 @@ inline namespace with_span {
 inline namespace plain {
 #endif
 
-// ---- Results ---------------------------------------------------------------------------------------------------------
+// ---- Results -----------------------------------------------------------------------------------------------------
 
 // Why something failed.
 class failure {
@@ -130,7 +130,10 @@ namespace detail {
 template <class T>
 class [[nodiscard]] result {
 public:
-    result(T value) noexcept(std::is_nothrow_move_constructible_v<T>) : state_(std::in_place_index<0>, std::move(value)) {}
+    result(T value) noexcept(std::is_nothrow_move_constructible_v<T>)
+        : state_(std::in_place_index<0>, std::move(value))
+    {
+    }
     result(failure why) noexcept : state_(std::in_place_index<1>, why) {}
 
     bool has_value() const noexcept { return state_.index() == 0; }
@@ -191,7 +194,7 @@ inline result<void> as_result(msgport_code code) noexcept
 }
 } // namespace detail
 
-// ---- Bytes -----------------------------------------------------------------------------------------------------------
+// ---- Bytes -------------------------------------------------------------------------------------------------------
 
 #if defined(__cpp_lib_span)
 
@@ -254,7 +257,7 @@ bytes bytes_of(const T &value) noexcept
     return bytes(&value, sizeof(T));
 }
 
-// ---- Handles ---------------------------------------------------------------------------------------------------------
+// ---- Handles -----------------------------------------------------------------------------------------------------
 
 namespace detail {
 
@@ -385,7 +388,7 @@ private:
     std::size_t size_ = 0;
 };
 
-// ---- Messages --------------------------------------------------------------------------------------------------------
+// ---- Messages ----------------------------------------------------------------------------------------------------
 
 // A received message, or memory to receive into again.
 class message : public detail::owner<msgport_message, msgport_message_free> {
@@ -558,7 +561,7 @@ private:
     msgport_code code_ = MSGPORT_OK;
 };
 
-// ---- Ports -----------------------------------------------------------------------------------------------------------
+// ---- Ports -------------------------------------------------------------------------------------------------------
 
 namespace detail {
 
@@ -758,7 +761,7 @@ inline result<port> message::take_port(std::size_t index) noexcept
     return port(taken);
 }
 
-// ---- Channels --------------------------------------------------------------------------------------------------------
+// ---- Channels ----------------------------------------------------------------------------------------------------
 
 // 0 is the default.
 struct channel_options {
@@ -787,7 +790,7 @@ struct channel {
     }
 };
 
-// ---- Child processes -------------------------------------------------------------------------------------------------
+// ---- Child processes ---------------------------------------------------------------------------------------------
 
 // Starts a program, whose arguments end with NULL, and gives it a port. Returns its process number, to be waited for.
 inline result<int> spawn(const char *program, const char *const *arguments, port_ref given,
@@ -819,7 +822,7 @@ inline result<port> parent_port() noexcept
     return port(given);
 }
 
-// ---- Meeting by name -------------------------------------------------------------------------------------------------
+// ---- Meeting by name ---------------------------------------------------------------------------------------------
 
 // What a listener accepts.
 struct incoming {

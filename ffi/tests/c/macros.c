@@ -1,0 +1,38 @@
+/* Every macro of the header, evaluated. */
+#include <messageport.h>
+
+#include <stdio.h>
+#include <string.h>
+
+/* In the preprocessor, too. */
+#if MSGPORT_VERSION < 1000 || MSGPORT_VERSION_MAJOR != 0
+#error "the version cannot be compared by the preprocessor"
+#endif
+
+static const msgport_channel_options CHANNEL = MSGPORT_CHANNEL_OPTIONS_INIT;
+static const msgport_listen_options LISTEN = MSGPORT_LISTEN_OPTIONS_INIT;
+static const msgport_connect_options CONNECT = MSGPORT_CONNECT_OPTIONS_INIT;
+
+static int zero(const void *from, size_t offset, size_t size)
+{
+    static const char zeroes[256] = { 0 };
+    return memcmp((const char *)from + offset, zeroes, size - offset) == 0;
+}
+
+int main(void)
+{
+    msgport_item port = msgport_item_port(NULL), buffer = msgport_item_buffer(NULL);
+    printf("MSGPORT_VERSION_MAJOR %d\n", MSGPORT_VERSION_MAJOR);
+    printf("MSGPORT_VERSION_MINOR %d\n", MSGPORT_VERSION_MINOR);
+    printf("MSGPORT_VERSION_PATCH %d\n", MSGPORT_VERSION_PATCH);
+    printf("MSGPORT_VERSION %d\n", MSGPORT_VERSION);
+    printf("MSGPORT_FOREVER %lld\n", (long long)MSGPORT_FOREVER);
+    printf("MSGPORT_CHANNEL_DATA_ONLY %u\n", MSGPORT_CHANNEL_DATA_ONLY);
+    printf("MSGPORT_ITEM_PORT %u\n", port.kind == MSGPORT_ITEM_PORT ? MSGPORT_ITEM_PORT : 0);
+    printf("MSGPORT_ITEM_BUFFER %u\n", buffer.kind == MSGPORT_ITEM_BUFFER ? MSGPORT_ITEM_BUFFER : 0);
+    printf("MSGPORT_ANY_USER %u\n", MSGPORT_ANY_USER);
+    printf("MSGPORT_CHANNEL_OPTIONS_INIT %d\n", CHANNEL.size == sizeof CHANNEL && zero(&CHANNEL, sizeof(size_t), sizeof CHANNEL));
+    printf("MSGPORT_LISTEN_OPTIONS_INIT %d\n", LISTEN.size == sizeof LISTEN && zero(&LISTEN, sizeof(size_t), sizeof LISTEN));
+    printf("MSGPORT_CONNECT_OPTIONS_INIT %d\n", CONNECT.size == sizeof CONNECT && zero(&CONNECT, sizeof(size_t), sizeof CONNECT));
+    return 0;
+}

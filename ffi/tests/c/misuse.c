@@ -1,0 +1,340 @@
+/* Every function with NULL for every pointer, with handles of another kind, and out of turn: a code, never more. */
+#include "check.h"
+
+#define NULL_(call) CODE(MSGPORT_NULL_ARGUMENT, call)
+
+/* Something of each kind, and outputs that must stay as they are. */
+static msgport_port *a, *b, *port = NULL, *port2 = NULL;
+static msgport_message *message, *other_message = NULL;
+static msgport_buffer *buffer, *other_buffer = NULL;
+static msgport_listener *listener, *other_listener = NULL;
+static const void *data = NULL;
+static void *memory = NULL;
+static const char *path = NULL;
+static size_t len = 77;
+static uint64_t refused = 77;
+static int descriptor = 77;
+static int32_t pid = 77;
+
+static void set_up(void)
+{
+    char name[64];
+    snprintf(name, sizeof name, "messageport-ffi-misuse-%d", (int)getpid());
+    make_pair(&a, &b);
+    OK(msgport_message_new(&message));
+    OK(msgport_buffer_new(16, &buffer));
+    OK(msgport_listener_bind(name, NULL, &listener));
+}
+
+static void tear_down(void)
+{
+    CHECK(port == NULL && port2 == NULL && other_message == NULL && other_buffer == NULL && other_listener == NULL);
+    CHECK(data == NULL && memory == NULL && path == NULL);
+    CHECK(len == 77 && refused == 77 && descriptor == 77 && pid == 77);
+    expect_entangled(a, b);
+    msgport_port_free(a);
+    msgport_port_free(b);
+    msgport_message_free(message);
+    msgport_buffer_free(buffer);
+    msgport_listener_free(listener);
+}
+
+static void null_for_every_pointer(void)
+{
+    const char *arguments[] = { "name", NULL };
+    set_up();
+    NULL_(msgport_channel_new(NULL, NULL, &port2));
+    NULL_(msgport_channel_new(NULL, &port, NULL));
+    NULL_(msgport_port_close(NULL));
+    NULL_(msgport_port_post(NULL, "x", 1, NULL, 0));
+    NULL_(msgport_port_post(a, NULL, 1, NULL, 0));
+    NULL_(msgport_port_post(a, "x", 1, NULL, 1));
+    NULL_(msgport_port_post_wait(NULL, "x", 1, NULL, 0, 0));
+    NULL_(msgport_port_post_wait(a, NULL, 1, NULL, 0, 0));
+    NULL_(msgport_port_post_wait(a, "x", 1, NULL, 1, 0));
+    NULL_(msgport_port_max_message_len(NULL, &len));
+    NULL_(msgport_port_max_message_len(a, NULL));
+    NULL_(msgport_port_reserve(NULL, 1, &memory));
+    NULL_(msgport_port_reserve(a, 1, NULL));
+    NULL_(msgport_port_commit(NULL, 0));
+    NULL_(msgport_port_abandon(NULL));
+    NULL_(msgport_port_recv(NULL, 0, &other_message));
+    NULL_(msgport_port_recv(a, 0, NULL));
+    NULL_(msgport_port_recv_into(NULL, 0, message));
+    NULL_(msgport_port_recv_into(a, 0, NULL));
+    NULL_(msgport_port_recv_ref(NULL, 0, NULL, &data, &len));
+    NULL_(msgport_port_recv_ref(a, 0, NULL, NULL, &len));
+    NULL_(msgport_port_recv_ref(a, 0, NULL, &data, NULL));
+    NULL_(msgport_port_release(NULL));
+    NULL_(msgport_port_set_spin(NULL, 0));
+    NULL_(msgport_port_descriptor(NULL, &descriptor));
+    NULL_(msgport_port_descriptor(a, NULL));
+    NULL_(msgport_port_split(NULL, &port));
+    NULL_(msgport_port_split(a, NULL));
+    NULL_(msgport_port_join(NULL, b));
+    NULL_(msgport_port_join(a, NULL));
+    NULL_(msgport_port_join(NULL, NULL));
+    NULL_(msgport_message_new(NULL));
+    NULL_(msgport_message_clear(NULL));
+    NULL_(msgport_message_data(NULL, &data, &len));
+    NULL_(msgport_message_data(message, NULL, &len));
+    NULL_(msgport_message_data(message, &data, NULL));
+    NULL_(msgport_message_ports(NULL, &len));
+    NULL_(msgport_message_ports(message, NULL));
+    NULL_(msgport_message_buffers(NULL, &len));
+    NULL_(msgport_message_buffers(message, NULL));
+    NULL_(msgport_message_take_port(NULL, 0, &port));
+    NULL_(msgport_message_take_port(message, 0, NULL));
+    NULL_(msgport_message_take_buffer(NULL, 0, &other_buffer));
+    NULL_(msgport_message_take_buffer(message, 0, NULL));
+    NULL_(msgport_buffer_new(1, NULL));
+    NULL_(msgport_buffer_len(NULL, &len));
+    NULL_(msgport_buffer_len(buffer, NULL));
+    NULL_(msgport_buffer_read(NULL, 0, &len, 1));
+    NULL_(msgport_buffer_read(buffer, 0, NULL, 1));
+    NULL_(msgport_buffer_write(NULL, 0, "x", 1));
+    NULL_(msgport_buffer_write(buffer, 0, NULL, 1));
+    NULL_(msgport_buffer_data(NULL, &memory, &len));
+    NULL_(msgport_buffer_data(buffer, NULL, &len));
+    NULL_(msgport_buffer_data(buffer, &memory, NULL));
+    NULL_(msgport_spawn(NULL, arguments, NULL, b, &pid));
+    NULL_(msgport_spawn("/bin/true", NULL, NULL, b, &pid));
+    NULL_(msgport_spawn("/bin/true", arguments, NULL, NULL, &pid));
+    NULL_(msgport_spawn("/bin/true", arguments, NULL, b, NULL));
+    NULL_(msgport_parent_port(NULL));
+    NULL_(msgport_listener_bind(NULL, NULL, &other_listener));
+    NULL_(msgport_listener_bind("name", NULL, NULL));
+    NULL_(msgport_listener_accept(NULL, 0, NULL, &port, NULL));
+    NULL_(msgport_listener_accept(listener, 0, NULL, NULL, NULL));
+    NULL_(msgport_listener_path(NULL, &path));
+    NULL_(msgport_listener_path(listener, NULL));
+    NULL_(msgport_listener_refused(NULL, &refused));
+    NULL_(msgport_listener_refused(listener, NULL));
+    NULL_(msgport_listener_descriptor(NULL, &descriptor));
+    NULL_(msgport_listener_descriptor(listener, NULL));
+    NULL_(msgport_connect(NULL, NULL, 0, NULL, &port));
+    NULL_(msgport_connect("name", NULL, 1, NULL, &port));
+    NULL_(msgport_connect("name", NULL, 0, NULL, NULL));
+    /* Freeing nothing. */
+    msgport_port_free(NULL);
+    msgport_message_free(NULL);
+    msgport_buffer_free(NULL);
+    msgport_listener_free(NULL);
+    tear_down();
+}
+
+#define WRONG(call) CODE(MSGPORT_BAD_HANDLE, call)
+
+static void a_handle_of_another_kind(void)
+{
+    const char *arguments[] = { "name", NULL };
+    msgport_port *no_port;
+    msgport_message *no_message;
+    msgport_buffer *no_buffer;
+    msgport_listener *no_listener;
+    set_up();
+    no_port = (msgport_port *)buffer;
+    no_message = (msgport_message *)a;
+    no_buffer = (msgport_buffer *)message;
+    no_listener = (msgport_listener *)a;
+    WRONG(msgport_port_close(no_port));
+    WRONG(msgport_port_post(no_port, "x", 1, NULL, 0));
+    WRONG(msgport_port_post_wait(no_port, "x", 1, NULL, 0, 0));
+    WRONG(msgport_port_max_message_len(no_port, &len));
+    WRONG(msgport_port_reserve(no_port, 1, &memory));
+    WRONG(msgport_port_commit(no_port, 0));
+    WRONG(msgport_port_abandon(no_port));
+    WRONG(msgport_port_recv(no_port, 0, &other_message));
+    WRONG(msgport_port_recv_into(no_port, 0, message));
+    WRONG(msgport_port_recv_into(b, 0, no_message));
+    WRONG(msgport_port_recv_ref(no_port, 0, NULL, &data, &len));
+    WRONG(msgport_port_recv_ref(b, 0, no_message, &data, &len));
+    WRONG(msgport_port_release(no_port));
+    WRONG(msgport_port_set_spin(no_port, 0));
+    WRONG(msgport_port_descriptor(no_port, &descriptor));
+    WRONG(msgport_port_split(no_port, &port));
+    WRONG(msgport_port_join(no_port, a));
+    WRONG(msgport_port_join(a, no_port));
+    WRONG(msgport_message_clear(no_message));
+    WRONG(msgport_message_data(no_message, &data, &len));
+    WRONG(msgport_message_ports(no_message, &len));
+    WRONG(msgport_message_buffers(no_message, &len));
+    WRONG(msgport_message_take_port(no_message, 0, &port));
+    WRONG(msgport_message_take_buffer(no_message, 0, &other_buffer));
+    WRONG(msgport_buffer_len(no_buffer, &len));
+    WRONG(msgport_buffer_read(no_buffer, 0, &len, 1));
+    WRONG(msgport_buffer_write(no_buffer, 0, "x", 1));
+    WRONG(msgport_buffer_data(no_buffer, &memory, &len));
+    WRONG(msgport_spawn("/bin/true", arguments, NULL, no_port, &pid));
+    WRONG(msgport_listener_accept(no_listener, 0, NULL, &port, NULL));
+    WRONG(msgport_listener_accept(listener, 0, no_message, &port, NULL));
+    WRONG(msgport_listener_path(no_listener, &path));
+    WRONG(msgport_listener_refused(no_listener, &refused));
+    WRONG(msgport_listener_descriptor(no_listener, &descriptor));
+    /* Nothing is freed by the function of another kind. */
+    msgport_port_free(no_port);
+    msgport_message_free(no_message);
+    msgport_buffer_free(no_buffer);
+    msgport_listener_free(no_listener);
+    tear_down();
+}
+
+static void arguments_that_cannot_be(void)
+{
+    msgport_item item;
+    size_t huge = SIZE_MAX - 1;
+    set_up();
+    item = msgport_item_buffer(buffer);
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_channel_new(NULL, &port, &port));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_port_post(a, "x", huge, NULL, 0));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_port_post(a, "x", 1, &item, huge));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_port_post_wait(a, "x", huge, NULL, 0, 0));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_buffer_read(buffer, 0, &huge, huge));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_buffer_write(buffer, 0, "x", huge));
+    CODE(MSGPORT_OUT_OF_RANGE, msgport_buffer_write(buffer, huge, "x", 1));
+    CODE(MSGPORT_OUT_OF_RANGE, msgport_buffer_write(buffer, huge, "x", 4));
+    CODE(MSGPORT_TOO_LARGE, msgport_port_reserve(a, huge, &memory));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_connect("name", "x", huge, NULL, &port));
+    CODE(MSGPORT_OUT_OF_RANGE, msgport_message_take_port(message, huge, &port));
+    CODE(MSGPORT_RESOURCE_EXHAUSTED, msgport_buffer_new(huge, &other_buffer));
+    CHECK(msgport_os_error() != 0);
+    CODE(MSGPORT_BAD_NAME, msgport_listener_bind("", NULL, &other_listener));
+    CODE(MSGPORT_BAD_NAME, msgport_listener_bind("..", NULL, &other_listener));
+    CODE(MSGPORT_BAD_NAME, msgport_listener_bind("\xff", NULL, &other_listener));
+    CODE(MSGPORT_BAD_NAME, msgport_connect("a.lock", NULL, 0, NULL, &port));
+    {
+        char file[] = "/tmp/messageport-ffi-XXXXXX", lock[64];
+        int made = mkstemp(file);
+        CHECK(made >= 0 && close(made) == 0);
+        CODE(MSGPORT_NOT_A_SOCKET, msgport_listener_bind(file, NULL, &other_listener));
+        snprintf(lock, sizeof lock, "%s.lock", file);
+        unlink(lock);
+        CHECK(unlink(file) == 0);
+    }
+    {
+        char name[200];
+        memset(name, 'x', sizeof name - 1);
+        name[sizeof name - 1] = 0;
+        CODE(MSGPORT_NAME_TOO_LONG, msgport_listener_bind(name, NULL, &other_listener));
+    }
+    {
+        char greeting[40000] = { 0 };
+        OK(msgport_listener_path(listener, &path));
+        CODE(MSGPORT_TOO_LARGE, msgport_connect(path, greeting, sizeof greeting, NULL, &port));
+        path = NULL;
+    }
+    tear_down();
+}
+
+/* Options of a future library. */
+typedef struct longer_options {
+    msgport_channel_options known;
+    uint64_t unknown;
+} longer_options;
+
+static void options_that_grow(void)
+{
+    msgport_channel_options options = MSGPORT_CHANNEL_OPTIONS_INIT;
+    msgport_listen_options listen = MSGPORT_LISTEN_OPTIONS_INIT;
+    msgport_connect_options connect = MSGPORT_CONNECT_OPTIONS_INIT;
+    longer_options longer;
+    set_up();
+    memset(&longer, 0, sizeof longer);
+    longer.known.size = sizeof longer;
+    OK(msgport_channel_new(&longer.known, &port, &port2));
+    msgport_port_free(port);
+    msgport_port_free(port2);
+    port = port2 = NULL;
+    longer.unknown = 1;
+    CODE(MSGPORT_BAD_OPTIONS, msgport_channel_new(&longer.known, &port, &port2));
+    /* As an older caller knows it: only the size and the capacity. */
+    options.capacity = 4096;
+    options.max_handles = 4000;
+    options.size = offsetof(msgport_channel_options, max_handles);
+    OK(msgport_channel_new(&options, &port, &port2));
+    OK(msgport_port_max_message_len(port, &len));
+    CHECK(len == 4096 / 16 * 7 - 8);
+    len = 77;
+    msgport_port_free(port);
+    msgport_port_free(port2);
+    port = port2 = NULL;
+    /* Sizes that cannot be. */
+    options.size = 0;
+    CODE(MSGPORT_BAD_OPTIONS, msgport_channel_new(&options, &port, &port2));
+    options.size = SIZE_MAX;
+    CODE(MSGPORT_BAD_OPTIONS, msgport_channel_new(&options, &port, &port2));
+    options.size = sizeof options;
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_channel_new(&options, &port, &port2)); /* max_handles */
+    options.max_handles = 0;
+    options.capacity = 5000;
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_channel_new(&options, &port, &port2));
+    options.capacity = 0;
+    options.flags = 2;
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_channel_new(&options, &port, &port2));
+    options.flags = MSGPORT_CHANNEL_DATA_ONLY;
+    OK(msgport_channel_new(&options, &port, &port2));
+    {
+        msgport_item item = msgport_item_buffer(buffer);
+        CODE(MSGPORT_TOO_MANY_HANDLES, msgport_port_post(port, NULL, 0, &item, 1));
+    }
+    msgport_port_free(port);
+    msgport_port_free(port2);
+    port = port2 = NULL;
+    options.max_handles = 1;
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_channel_new(&options, &port, &port2));
+    /* The others. */
+    listen.flags = 2;
+    CODE(MSGPORT_BAD_OPTIONS, msgport_listener_bind("name", &listen, &other_listener));
+    listen.flags = 0;
+    listen.reserved = 1;
+    CODE(MSGPORT_BAD_OPTIONS, msgport_listener_bind("name", &listen, &other_listener));
+    listen.size = 1;
+    CODE(MSGPORT_BAD_OPTIONS, msgport_listener_bind("name", &listen, &other_listener));
+    connect.reserved = 1;
+    CODE(MSGPORT_BAD_OPTIONS, msgport_connect("name", NULL, 0, &connect, &port));
+    connect.reserved = 0;
+    connect.channel = &options;
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_connect("name", NULL, 0, &connect, &port));
+    tear_down();
+}
+
+static void failures_are_described(void)
+{
+    char text[200], small[10];
+    size_t whole;
+    char *large = calloc(1, 40000);
+    CHECK(large != NULL);
+    set_up();
+    CODE(MSGPORT_TOO_LARGE, msgport_port_post(a, large, 40000, NULL, 0));
+    whole = msgport_describe(MSGPORT_TOO_LARGE, text, sizeof text);
+    CHECK(whole == strlen(text) && strstr(text, "40000") != NULL);
+    CHECK(msgport_describe(MSGPORT_TOO_LARGE, NULL, 0) == whole);
+    CHECK(msgport_describe(MSGPORT_TOO_LARGE, small, sizeof small) == whole);
+    CHECK(strlen(small) == 9 && strncmp(small, text, 9) == 0);
+    CHECK(msgport_describe(MSGPORT_TOO_LARGE, small, 1) == whole && small[0] == 0);
+    CHECK(msgport_describe(MSGPORT_TOO_LARGE, NULL, 100) == whole);
+    /* Another code: only its meaning. */
+    msgport_describe(MSGPORT_FULL, text, sizeof text);
+    CHECK(strcmp(text, "the queue is full") == 0);
+    CHECK(strcmp(msgport_code_name(MSGPORT_FULL), "MSGPORT_FULL") == 0);
+    CHECK(strcmp(msgport_code_text(MSGPORT_FULL), "the queue is full") == 0);
+    CHECK(strcmp(msgport_code_name(-5), "MSGPORT_UNKNOWN") == 0);
+    CHECK(strcmp(msgport_code_text(INT32_MAX), "unknown code") == 0);
+    CHECK(msgport_version() == MSGPORT_VERSION);
+    free(large);
+    tear_down();
+}
+
+static const test_case CASES[] = {
+    CASE(null_for_every_pointer),
+    CASE(a_handle_of_another_kind),
+    CASE(arguments_that_cannot_be),
+    CASE(options_that_grow),
+    CASE(failures_are_described),
+    { NULL, NULL },
+};
+
+int main(int argc, char **argv)
+{
+    return run_cases(CASES, argc, argv);
+}

@@ -1,0 +1,331 @@
+// What a port does, rule by rule, from C++.
+#include "../c/check.h"
+
+#include <messageport.hpp>
+
+#include <array>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace mp = messageport;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr auto patience = 20s;
+
+mp::channel make_channel() { return mp::channel::make().value(); }
+
+void expect_text(mp::port_ref port, std::string_view text)
+{
+    auto message = port.recv_for(patience);
+    CHECK(message.has_value());
+    CHECK(message->text() == text);
+}
+
+mp::port hop(mp::port port)
+{
+    auto carrier = make_channel();
+    carrier.port1.post("", {port}).value();
+    return carrier.port2.recv_for(patience).value().take_port().value();
+}
+
+void expect_entangled(mp::port_ref a, mp::port_ref b)
+{
+    a.post("are you there?").value();
+    expect_text(b, "are you there?");
+    b.post("yes").value();
+    expect_text(a, "yes");
+}
+
+template <class Result>
+bool fails(const Result &result, msgport_code code)
+{
+    return !result.has_value() && result.error() == code;
+}
+
+void s01_make_makes_two_entangled_ports()
+{
+    auto channel = make_channel();
+    expect_entangled(channel.port1, channel.port2);
+    CHECK(fails(channel.port1.try_recv(), MSGPORT_EMPTY));
+}
+
+void s05_order_holds_across_transfers()
+{
+    auto [a, b] = make_channel();
+    int number = 0;
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < 10; i++, number++) a.post(mp::bytes_of(number)).value();
+        a = hop(std::move(a));
+        b = hop(std::move(b));
+    }
+    a.close();
+    int expected = 0;
+    auto messages = b.messages();
+    for (auto &message : messages) CHECK(message.as<int>().value() == expected++);
+    CHECK(expected == number && messages.reason() == MSGPORT_PEER_CLOSED && messages.reason().is_end());
+}
+
+void s07_every_kind_of_bytes()
+{
+    auto [a, b] = make_channel();
+    const std::string text = "a string";
+    struct {
+        std::int32_t x, y;
+    } point = {3, 4};
+    a.post(text).value();
+    a.post(std::string_view("a view")).value();
+    a.post("a literal").value();
+    a.post(std::vector<int>{1, 2, 3}).value();
+    a.post(std::array<char, 2>{'o', 'k'}).value();
+    a.post(mp::bytes_of(point)).value();
+    a.post({"part of this", 4}).value();
+    a.post({}).value();
+    expect_text(b, "a string");
+    expect_text(b, "a view");
+    expect_text(b, "a literal");
+    CHECK((b.recv().value().as<std::array<int, 3>>().value()[2] == 3));
+    expect_text(b, "ok");
+    const auto message = b.recv().value();
+    CHECK(message.as<decltype(point)>()->y == 4);
+    CHECK(fails(message.as<char>(), MSGPORT_OUT_OF_RANGE));
+    CHECK(message.data().size() == 8 && message.data()[0] == std::byte{3});
+    expect_text(b, "part");
+    CHECK(b.recv().value().size() == 0);
+}
+
+void s08_a_full_queue_can_be_waited_for()
+{
+    mp::channel_options options;
+    options.capacity = 4096;
+    auto [a, b] = mp::channel::make(options).value();
+    const std::string block(1000, 'x');
+    mp::result<void> posted;
+    while ((posted = a.post(block))) continue;
+    CHECK(fails(posted, MSGPORT_FULL));
+    CHECK(fails(a.post_for(1ms, block), MSGPORT_TIMED_OUT));
+    CHECK(fails(a.post_until(std::chrono::steady_clock::now() + 1ms, block), MSGPORT_TIMED_OUT));
+    std::thread reader([port = mp::port_ref(b)]() mutable {
+        for (int i = 0; i < 4; i++) port.recv().value();
+    });
+    a.post_wait(block).value();
+    reader.join();
+}
+
+void s09_a_list_moves_as_a_whole_or_not_at_all()
+{
+    auto [a, b] = make_channel();
+    auto [c, d] = make_channel();
+    auto buffer = mp::buffer::make(64).value();
+    buffer.write(0, "inside").value();
+    CHECK(fails(a.post("", {c, buffer, a}), MSGPORT_CONTAINS_SELF));
+    CHECK(fails(a.post("", {c, buffer, b}), MSGPORT_CONTAINS_PEER));
+    CHECK(fails(a.post("", {c, buffer, c}), MSGPORT_DUPLICATE));
+    CHECK(fails(a.post("", {c, buffer, mp::port()}), MSGPORT_BAD_ITEM));
+    expect_entangled(c, d);
+    CHECK(buffer.size() == 64);
+    a.post("things", {c, buffer}).value();
+    CHECK(buffer.size() == 0 && buffer.data().empty());
+    CHECK(fails(c.post("x"), MSGPORT_DETACHED));
+    auto message = b.recv().value();
+    CHECK(message.ports() == 1 && message.buffers() == 1);
+    auto port = message.take_port().value();
+    auto memory = message.take_buffer().value();
+    CHECK(fails(message.take_port(), MSGPORT_TAKEN));
+    CHECK(fails(message.take_port(1), MSGPORT_OUT_OF_RANGE));
+    expect_entangled(port, d);
+    CHECK(std::memcmp(memory.data().data(), "inside", 6) == 0);
+    std::array<char, 6> copy;
+    memory.read(0, copy.data(), copy.size()).value();
+    CHECK(std::string_view(copy.data(), copy.size()) == "inside");
+    std::vector<mp::item> list;
+    list.emplace_back(port);
+    list.emplace_back(memory);
+    a.post("a list made at run time", {list.data(), list.size()}).value();
+}
+
+void s25_the_queue_moves_with_the_port()
+{
+    auto [a, b] = make_channel();
+    a.post("first").value();
+    b = hop(std::move(b));
+    a.post("second").value();
+    expect_text(b, "first");
+    expect_text(b, "second");
+}
+
+void s45_the_end_has_a_reason()
+{
+    auto channel = make_channel();
+    const auto pid = mp::spawn(this_program, {"as a child"}, channel.port2).value();
+    CHECK(fails(channel.port2.post("x"), MSGPORT_DETACHED));
+    channel.port1.post("hello").value();
+    expect_text(channel.port1, "hello");
+    CHECK(kill(pid, SIGKILL) == 0);
+    CHECK(waitpid(pid, nullptr, 0) == pid);
+    auto end = channel.port1.recv();
+    CHECK(fails(end, MSGPORT_PEER_DIED));
+    CHECK(end.error().is_end() && std::string_view(end.error().name()) == "MSGPORT_PEER_DIED");
+    CHECK(end.error().describe() == "the process that held the peer ended");
+}
+
+void s47_destroying_closes_and_moving_does_not()
+{
+    auto channel = make_channel();
+    {
+        mp::port moved = std::move(channel.port1);
+        CHECK(!channel.port1 && moved);
+        CHECK(fails(channel.port1.post("x"), MSGPORT_NULL_ARGUMENT));
+        channel.port1 = std::move(moved);
+        expect_entangled(channel.port1, channel.port2);
+        mp::port gone = std::move(channel.port1);
+    }
+    CHECK(fails(channel.port2.recv(), MSGPORT_PEER_CLOSED));
+    static_assert(!std::is_copy_constructible_v<mp::port> && !std::is_copy_constructible_v<mp::message>);
+    static_assert(!std::is_copy_constructible_v<mp::buffer> && !std::is_copy_constructible_v<mp::reservation>);
+    static_assert(sizeof(mp::port) == sizeof(void *) && sizeof(mp::port_ref) == sizeof(void *));
+    static_assert(std::is_trivially_copyable_v<mp::port_ref>);
+}
+
+void writing_and_reading_in_place()
+{
+    auto [a, b] = make_channel();
+    auto [c, d] = make_channel();
+    {
+        auto space = a.reserve(100).value();
+        std::memcpy(space.data().data(), "in place", 8);
+        CHECK(fails(a.post("x"), MSGPORT_BORROWED));
+        CHECK(fails(space.commit(101), MSGPORT_OUT_OF_RANGE));
+        space.commit(8).value();
+    }
+    {
+        auto abandoned = a.reserve(5).value();
+    }
+    a.post("next", {c}).value();
+    {
+        auto view = b.recv_ref().value();
+        CHECK(view.text() == "in place" && view.data().size() == 8);
+        CHECK(fails(b.try_recv(), MSGPORT_BORROWED));
+    }
+    auto view = b.recv_ref_for(patience).value();
+    CHECK(view.text() == "next");
+    auto port = view.rest().take_port().value();
+    expect_entangled(port, d);
+    a.reserve(3)->commit().value();
+}
+
+void memory_that_is_used_again()
+{
+    auto [a, b] = make_channel();
+    mp::message message;
+    CHECK(message.size() == 0 && message.ports() == 0);
+    a.post("one").value();
+    a.post("two").value();
+    b.recv_into(message).value();
+    CHECK(message.text() == "one");
+    b.try_recv_into(message).value();
+    CHECK(message.text() == "two");
+    CHECK(fails(b.try_recv_into(message), MSGPORT_EMPTY));
+    CHECK(fails(b.recv_into_for(1ms, message), MSGPORT_TIMED_OUT));
+    CHECK(fails(b.recv_until(std::chrono::system_clock::now() - 1h), MSGPORT_TIMED_OUT));
+    CHECK(message.size() == 0);
+    message.clear();
+    b.set_spin(1us);
+    CHECK(b.descriptor().value() > 2);
+    CHECK(b.max_message_size() == 65536 / 16 * 7 - 8);
+}
+
+void halves_in_two_threads()
+{
+    auto [a, b] = make_channel();
+    auto halves = std::move(a).split();
+    auto [sending, receiving] = std::move(halves.value());
+    std::thread echo([port = std::move(b)]() mutable {
+        for (auto &message : port.messages()) port.post_wait(message.data()).value();
+    });
+    std::thread out([&sending = sending] {
+        for (int i = 0; i < 5000; i++) sending.post_wait(mp::bytes_of(i)).value();
+    });
+    for (int i = 0; i < 5000; i++) CHECK(receiving.recv_for(patience).value().as<int>().value() == i);
+    out.join();
+    auto other = make_channel();
+    auto [other_sending, other_receiving] = std::move(other.port1).split().value();
+    CHECK(fails(mp::port::join(std::move(sending), std::move(other_receiving)), MSGPORT_DIFFERENT_PORTS));
+    CHECK(sending && other_receiving);
+    auto whole = mp::port::join(std::move(sending), std::move(receiving)).value();
+    CHECK(!sending && !receiving);
+    whole.close();
+    echo.join();
+}
+
+void meeting_by_name()
+{
+    const std::string name = "messageport-ffi-cpp-" + std::to_string(getpid());
+    CHECK(fails(mp::connect(name.c_str()), MSGPORT_NOBODY_LISTENS));
+    auto listener = mp::listener::bind(name.c_str()).value();
+    CHECK(fails(mp::listener::bind(name.c_str()), MSGPORT_IN_USE));
+    CHECK(std::string_view(listener.path()).find(name) != std::string_view::npos);
+    CHECK(fails(listener.try_accept(), MSGPORT_TIMED_OUT));
+    std::thread client([&] {
+        auto port = mp::connect(name.c_str(), "greetings").value();
+        port.post("hello").value();
+    });
+    auto incoming = listener.accept_for(patience).value();
+    CHECK(incoming.greeting.text() == "greetings" && incoming.peer.uid == getuid());
+    expect_text(incoming.port, "hello");
+    client.join();
+    CHECK(listener.refused() == 0 && listener.descriptor().value() > 2);
+}
+
+void value_throws_what_failed()
+{
+#if defined(__cpp_exceptions)
+    auto [a, b] = make_channel();
+    bool thrown = false;
+    try {
+        b.try_recv().value();
+#if defined(__cpp_lib_expected)
+    } catch (const std::bad_expected_access<mp::failure> &why) {
+#else
+    } catch (const mp::bad_result_access &why) {
+#endif
+        thrown = why.error() == MSGPORT_EMPTY;
+    }
+    CHECK(thrown);
+#endif
+}
+
+int be_a_child()
+{
+    auto parent = mp::parent_port().value();
+    CHECK(fails(mp::parent_port(), MSGPORT_NO_PARENT_PORT));
+    for (auto &message : parent.messages()) parent.post(message.data()).value();
+    return 0;
+}
+
+const test_case CASES[] = {
+    CASE(s01_make_makes_two_entangled_ports),
+    CASE(s05_order_holds_across_transfers),
+    CASE(s07_every_kind_of_bytes),
+    CASE(s08_a_full_queue_can_be_waited_for),
+    CASE(s09_a_list_moves_as_a_whole_or_not_at_all),
+    CASE(s25_the_queue_moves_with_the_port),
+    CASE(s45_the_end_has_a_reason),
+    CASE(s47_destroying_closes_and_moving_does_not),
+    CASE(writing_and_reading_in_place),
+    CASE(memory_that_is_used_again),
+    CASE(halves_in_two_threads),
+    CASE(meeting_by_name),
+    CASE(value_throws_what_failed),
+    {nullptr, nullptr},
+};
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && std::string_view(argv[1]) == "as a child") return be_a_child();
+    return run_cases(CASES, argc, argv);
+}
