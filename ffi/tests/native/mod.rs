@@ -65,7 +65,9 @@ fn is_cpp(source: &Path) -> bool {
 pub(crate) fn compile(sources: &[PathBuf], flags: &[&str]) -> Command {
     let mut command =
         if sources.iter().any(|source| is_cpp(source)) { compiler("CXX", "c++") } else { compiler("CC", "cc") };
-    command.arg("-I").arg(source("include")).args(flags).args(sources);
+    // Libraries behind the sources that need them.
+    let (libraries, flags): (Vec<&str>, Vec<&str>) = flags.iter().partition(|flag| flag.starts_with("-l"));
+    command.arg("-I").arg(source("include")).args(flags).args(sources).args(libraries);
     command
 }
 
