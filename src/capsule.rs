@@ -1,8 +1,8 @@
 //! Capsules: what a port or a buffer becomes while it travels in a message.
 //!
 //! The payload of a carrier record is the data, padded to 8 bytes, then one capsule per port, one per buffer, and the
-//! table's end, which tells how to read the rest. The descriptors travel on the lane: two for each port, segment and
-//! lane, then one for each buffer.
+//! table's end, which tells how to read the rest. The descriptors travel on the lane: for each port segment, lane, and
+//! the rings that its directions have grown into; then one for each buffer.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytemuck::{Pod, Zeroable, pod_read_unaligned};
 
 use crate::buffer::{Memory, TransferBuffer};
+use crate::direction::Direction;
 use crate::end::{End, Parts, Side};
 use crate::error::{BadTransfer, Violation};
 use crate::lane::Lane;
@@ -18,17 +19,18 @@ use crate::ring::{Consumer, Cursors, Producer};
 use crate::segment::{NotAdopted, Segment};
 use crate::sys::Errno;
 
-/// Descriptors of a port and of a buffer.
-pub(crate) const PORT_HANDLES: usize = 2;
-pub(crate) const BUFFER_HANDLES: usize = 1;
+/// Descriptors of a port whose directions have not grown, and of a buffer.
+const PORT_HANDLES: usize = 2;
+const BUFFER_HANDLES: usize = 1;
 
 /// A port in transit.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(crate) struct PortCapsule {
     side: u32,
-    /// Reserved for grown queues: segments that follow the first. 0 in this version.
-    more_segments: u32,
+    /// Which end stands in a ring that its direction grew into, whose descriptor comes along: `PRODUCER_GREW`,
+    /// `CONSUMER_GREW`.
+    grown: u32,
     producer: CursorsCapsule,
     consumer: CursorsCapsule,
     /// Reserved for recycled buffers: the next number in each direction and the buffers that come along. 0.
@@ -37,12 +39,22 @@ pub(crate) struct PortCapsule {
     reserved: u32,
 }
 
+impl PortCapsule {
+    fn grown_rings(&self) -> usize {
+        (self.grown & (PRODUCER_GREW | CONSUMER_GREW)).count_ones() as usize
+    }
+}
+
+const PRODUCER_GREW: u32 = 1;
+const CONSUMER_GREW: u32 = 2;
+
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct CursorsCapsule {
     position: u64,
     other: u64,
     sequence: u64,
+    ring_start: u64,
 }
 
 /// A buffer in transit.
@@ -74,17 +86,24 @@ pub(crate) fn payload_len(data_len: usize, ports: usize, buffers: usize) -> usiz
 }
 
 /// Appends a port's capsule to `table`.
-pub(crate) fn write_port(table: &mut Vec<u8>, end: &End, producer: Cursors, consumer: Cursors) {
+pub(crate) fn write_port(table: &mut Vec<u8>, end: &End, producer: &Producer, consumer: &Consumer) {
     let mut capsule = PortCapsule::zeroed();
     capsule.side = end.side() as u32;
-    capsule.producer = producer.into();
-    capsule.consumer = consumer.into();
+    let grew = |direction: &Direction, flag| if direction.grown().is_some() { flag } else { 0 };
+    capsule.grown = grew(producer.direction(), PRODUCER_GREW) | grew(consumer.direction(), CONSUMER_GREW);
+    capsule.producer = producer.cursors().into();
+    capsule.consumer = consumer.cursors().into();
     table.extend_from_slice(bytemuck::bytes_of(&capsule));
 }
 
 /// The descriptors of a port, in the order of the capsule.
-pub(crate) fn port_handles(end: &End) -> [BorrowedFd<'_>; PORT_HANDLES] {
-    [end.segment().as_fd(), end.lane().as_fd()]
+pub(crate) fn port_handles<'a>(
+    end: &'a End,
+    producer: &'a Producer,
+    consumer: &'a Consumer,
+) -> impl Iterator<Item = BorrowedFd<'a>> {
+    let grown = [producer.direction(), consumer.direction()].into_iter().filter_map(Direction::grown);
+    [end.segment().as_fd(), end.lane().as_fd()].into_iter().chain(grown.map(|ring| ring.file.as_fd()))
 }
 
 /// Appends a buffer's capsule to `table`.
@@ -122,7 +141,8 @@ impl<'a> Table<'a> {
 
     /// Descriptors that belong to the table.
     pub(crate) fn handles(&self) -> usize {
-        self.ports.len() / size_of::<PortCapsule>() * PORT_HANDLES
+        let port = |capsule: &[u8]| PORT_HANDLES + pod_read_unaligned::<PortCapsule>(capsule).grown_rings();
+        self.ports.chunks_exact(size_of::<PortCapsule>()).map(port).sum::<usize>()
             + self.buffers.len() / size_of::<BufferCapsule>() * BUFFER_HANDLES
     }
 
@@ -131,8 +151,7 @@ impl<'a> Table<'a> {
         debug_assert_eq!(handles.len(), self.handles());
         let mut handles = handles.into_iter();
         for capsule in self.ports.chunks_exact(size_of::<PortCapsule>()) {
-            let (Some(segment), Some(lane)) = (handles.next(), handles.next()) else { break };
-            things.ports.push(adopt_port(&pod_read_unaligned(capsule), segment, lane)?);
+            things.ports.push(adopt_port(&pod_read_unaligned(capsule), &mut handles)?);
         }
         for capsule in self.buffers.chunks_exact(size_of::<BufferCapsule>()) {
             let Some(file) = handles.next() else { break };
@@ -167,26 +186,32 @@ impl From<NotAdopted> for NotMade {
 }
 
 /// Checks everything that came, and makes it an end of ours.
-fn adopt_port(capsule: &PortCapsule, segment: OwnedFd, lane: OwnedFd) -> Result<Parts, NotMade> {
+fn adopt_port(capsule: &PortCapsule, handles: &mut impl Iterator<Item = OwnedFd>) -> Result<Parts, NotMade> {
+    let bad = || NotMade::Bad(BadTransfer::Capsule);
+    let mut handle = || handles.next().ok_or(bad());
     let side = match capsule.side {
         0 => Side::A,
         1 => Side::B,
-        _ => return Err(NotMade::Bad(BadTransfer::Capsule)),
+        _ => return Err(bad()),
     };
-    let (producer, consumer) = (Cursors::from(capsule.producer), Cursors::from(capsule.consumer));
-    let segment = Segment::adopt(segment)?;
-    let capacity = segment.capacity() as u64;
-    let reserved = (capsule.more_segments, capsule.buffer_numbers, capsule.cached_buffers);
-    if !producer.plausible(capacity) || !consumer.plausible(capacity) || reserved != (0, [0, 0], 0) {
-        return Err(NotMade::Bad(BadTransfer::Capsule));
+    let unknown = capsule.grown & !(PRODUCER_GREW | CONSUMER_GREW);
+    if (unknown, capsule.consumer.ring_start, capsule.buffer_numbers, capsule.cached_buffers) != (0, 0, [0, 0], 0) {
+        return Err(bad());
     }
-    let lane = Lane::adopt(lane).ok_or(NotMade::Bad(BadTransfer::Lane))?;
+    let segment = Segment::adopt(handle()?)?;
+    let lane = Lane::adopt(handle()?).ok_or(NotMade::Bad(BadTransfer::Lane))?;
     let end = Arc::new(End::new(segment, lane, side));
-    Ok(Parts {
-        producer: Producer::new(end.outgoing().clone(), producer),
-        consumer: Consumer::new(end.incoming().clone(), consumer),
-        end,
-    })
+    let mut place = |direction: &Direction, cursors: CursorsCapsule, flag| {
+        let direction = match capsule.grown & flag {
+            0 => direction.clone(),
+            _ => direction.in_ring(end.segment().adopt_ring(handle()?, None)?),
+        };
+        let cursors = Cursors::from(cursors);
+        if cursors.plausible(direction.capacity()) { Ok((direction, cursors)) } else { Err(bad()) }
+    };
+    let (outgoing, producer) = place(end.outgoing(), capsule.producer, PRODUCER_GREW)?;
+    let (incoming, consumer) = place(end.incoming(), capsule.consumer, CONSUMER_GREW)?;
+    Ok(Parts { producer: Producer::new(outgoing, producer), consumer: Consumer::new(incoming, consumer), end })
 }
 
 fn adopt_buffer(capsule: &BufferCapsule, file: OwnedFd) -> Result<TransferBuffer, NotMade> {
@@ -198,14 +223,14 @@ fn adopt_buffer(capsule: &BufferCapsule, file: OwnedFd) -> Result<TransferBuffer
 
 impl From<Cursors> for CursorsCapsule {
     fn from(cursors: Cursors) -> Self {
-        let Cursors { position, other, sequence } = cursors;
-        Self { position, other, sequence }
+        let Cursors { position, other, sequence, ring_start } = cursors;
+        Self { position, other, sequence, ring_start }
     }
 }
 
 impl From<CursorsCapsule> for Cursors {
     fn from(capsule: CursorsCapsule) -> Self {
-        let CursorsCapsule { position, other, sequence } = capsule;
-        Self { position, other, sequence }
+        let CursorsCapsule { position, other, sequence, ring_start } = capsule;
+        Self { position, other, sequence, ring_start }
     }
 }

@@ -115,6 +115,8 @@ impl std::error::Error for BadTransfer {}
 pub enum ChannelError {
     /// The capacity is no power of two from 4 KiB to 64 MiB.
     BadCapacity(usize),
+    /// Less than the capacity, or more than 1 GiB.
+    BadMaxCapacity(usize),
     /// More than 253 handles a message, the kernel's limit for one packet.
     BadMaxHandles(usize),
     /// The system has no memory, descriptors or the like to give.
@@ -125,6 +127,7 @@ impl fmt::Display for ChannelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadCapacity(bytes) => write!(f, "capacity {bytes} is not a power of two from 4 KiB to 64 MiB"),
+            Self::BadMaxCapacity(bytes) => write!(f, "maximum capacity {bytes} is not from the capacity to 1 GiB"),
             Self::BadMaxHandles(count) => write!(f, "{count} handles a message are more than 253"),
             Self::ResourceExhausted(error) => write!(f, "cannot create the channel: {error}"),
         }

@@ -107,6 +107,7 @@ mod direction;
 mod doorbell;
 mod end;
 mod error;
+mod growth;
 mod lane;
 mod layout;
 mod message;
@@ -138,7 +139,7 @@ pub use error::{
 pub use message::Message;
 pub use message_ref::MessageRef;
 pub use port::{MessagePort, RecvHalf, SendHalf};
-pub use post::Reservation;
+pub use post::{Queued, Reservation};
 pub use transfer::{TransferRef, Transferable};
 
 // A port has one holder at a time, in whatever thread.

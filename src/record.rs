@@ -16,6 +16,10 @@ pub(crate) enum Kind {
     Data = 2,
     /// A message with a transfer list: data, then capsules.
     Carrier = 3,
+    /// The queue goes on in a larger ring, whose descriptor waits on the lane. The last record in its ring.
+    Next = 4,
+    /// The queue goes on in the first ring. The last record in its ring.
+    Back = 5,
 }
 
 /// A decoded header. Encoded it is never zero: zero means that nothing has been committed here yet.
@@ -49,6 +53,8 @@ impl Header {
             1 => Kind::Pad,
             2 => Kind::Data,
             3 => Kind::Carrier,
+            4 => Kind::Next,
+            5 => Kind::Back,
             _ => return Err(Violation::UnknownKind),
         };
         Ok(Self { kind, len: word as u32, handles: (word >> 40) as u8, sequence: (word >> 48) as u16 })

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use crate::capsule::Things;
 use crate::doorbell::{self, FD};
 use crate::end::State;
-use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::error::{RecvError, RecvTimeoutError, TryRecvError, exhausted};
+use crate::growth::{self, NotFollowed};
 use crate::message::Message;
 use crate::message_ref::MessageRef;
 use crate::port::{MessagePort, Receiving, RecvHalf};
@@ -246,7 +247,7 @@ impl RecvHalf {
     fn next(&self, receiving: &mut Receiving, patience: Patience) -> Result<Record, Missed> {
         let mut looks = 0;
         loop {
-            match receiving.consumer.peek() {
+            match growth::peek(&self.end, &mut receiving.consumer) {
                 Ok(Some(record)) => {
                     receiving.empty_looks = 0;
                     return Ok(record);
@@ -254,7 +255,12 @@ impl RecvHalf {
                 // It was there and is gone again, more than once: only a hostile peer takes back what it committed.
                 Ok(None) if looks > 2 && patience.is_over() => return Err(Missed::Nothing),
                 Ok(None) => self.wait(receiving, patience)?,
-                Err(violation) => return Err(RecvError::Ended(self.end.violated(violation)).into()),
+                Err(NotFollowed::Violation(violation)) => {
+                    return Err(RecvError::Ended(self.end.violated(violation)).into());
+                }
+                Err(NotFollowed::Exhausted(errno)) => {
+                    return Err(RecvError::ResourceExhausted(exhausted(errno)).into());
+                }
             }
             looks += 1;
         }

@@ -9,6 +9,7 @@ use crate::buffer::{Memory, TransferBuffer};
 use crate::capsule::{self, NotMade, Table, Things};
 use crate::end::{End, Parts, State};
 use crate::error::{PostErrorKind, RecvError, Violation, exhausted};
+use crate::growth;
 use crate::lane::NotTaken;
 use crate::port::{MessagePort, PortGuard};
 use crate::record::Kind;
@@ -116,7 +117,7 @@ impl<'a> Baggage<'a> {
     }
 
     pub(crate) fn handles(&self) -> usize {
-        self.ports.len() * capsule::PORT_HANDLES + self.buffers.len() * capsule::BUFFER_HANDLES
+        self.descriptors().len()
     }
 
     /// Bytes of a message with this list and `data_len` bytes of data.
@@ -134,8 +135,7 @@ impl<'a> Baggage<'a> {
             }
             // Doorbells are AWAKE: nobody waits on a port that is borrowed here. One left armed for a `poll` of the
             // old holder would only cost a wake-up packet.
-            let (producer, consumer) = (port.producer.cursors(), port.receiving.consumer.cursors());
-            capsule::write_port(&mut table, port.end, producer, consumer);
+            capsule::write_port(&mut table, port.end, &port.producer, &port.receiving.consumer);
         }
         for memory in self.buffers.iter().filter_map(|memory| memory.as_ref()) {
             memory.seal()?;
@@ -148,7 +148,8 @@ impl<'a> Baggage<'a> {
     /// The descriptors that go with the table.
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         use std::os::fd::AsFd;
-        let ports = self.ports.iter().flat_map(|port| capsule::port_handles(port.end));
+        let ports = self.ports.iter();
+        let ports = ports.flat_map(|port| capsule::port_handles(port.end, &port.producer, &port.receiving.consumer));
         let buffers = self.buffers.iter().filter_map(|memory| Some(memory.as_ref()?.file.as_fd()));
         ports.chain(buffers).collect()
     }
@@ -260,7 +261,7 @@ const MAX_CLOSED: usize = 4096;
 /// in turn, those of one message before the next message is looked at: so few descriptors are needed at a time. By a
 /// list of work and not by recursion, since a peer decides how deep they are nested.
 pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
-    let mut left = end.segment().capacity();
+    let mut left = end.segment().max_capacity();
     let mut nested: Vec<(Parts, usize)> = Vec::new();
     let mut total = 0;
     loop {
@@ -277,20 +278,20 @@ pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
         }
         for port in ports {
             port.end.close();
-            let left = port.end.segment().capacity();
+            let left = port.end.segment().max_capacity();
             nested.push((port, left));
         }
     }
 }
 
 /// Drops messages up to the first that carries ports, which it returns; none at the end of the queue. A peer that posts
-/// as fast as we drop must not keep us here: one ring full, of which `left` bytes are left, is all that can have been
+/// as fast as we drop must not keep us here: a full queue, of which `left` bytes are left, is all that can have been
 /// unread.
 fn discard_message_with_ports(end: &End, consumer: &mut Consumer, left: &mut usize) -> Vec<Parts> {
     let mut ports = Vec::new();
     let mut payload = Vec::new();
     while ports.is_empty()
-        && let Ok(Some(record)) = consumer.peek()
+        && let Ok(Some(record)) = growth::peek(end, consumer)
     {
         let Some(rest) = left.checked_sub(record.len + crate::record::HEADER) else { break };
         *left = rest;

@@ -12,6 +12,7 @@ const ORDER: &[&[&str]] = &[
     &["port", "transfer", "message"],
     &["capsule"],
     &["buffer"],
+    &["growth"],
     &["end"],
     &["wait"],
     &["lane", "segment"],

@@ -5,6 +5,7 @@
 
 mod buffers;
 mod closing;
+mod growth;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod pair;

@@ -177,7 +177,7 @@ fn s09_a_transfer_list_is_all_or_nothing(peer: &mut Peer) {
 }
 
 fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
-    let options = ChannelOptions::new().capacity(4096).max_handles(2);
+    let options = ChannelOptions::new().capacity(4096).max_capacity(4096).max_handles(2);
     let MessageChannel { port1: carrier, port2 } = MessageChannel::with_options(&options).unwrap();
     // The carrier's own peer, as it comes back from a journey.
     peer.give(port2);

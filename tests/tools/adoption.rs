@@ -144,7 +144,8 @@ fn bad_segments() -> Vec<(String, OwnedFd, BadSegment)> {
     for (name, segment) in [
         ("no header", Segment { header_len: 0, ..SEGMENT }),
         ("a longer header", Segment { header_len: 8192, ..SEGMENT }),
-        ("growth", Segment { max_capacity: 8192, ..SEGMENT }),
+        ("a maximum below the capacity", Segment { max_capacity: 2048, ..SEGMENT }),
+        ("a maximum without limit", Segment { max_capacity: 1 << 31, ..SEGMENT }),
         ("254 handles", Segment { max_handles: 254, ..SEGMENT }),
         ("very many handles", Segment { max_handles: u32::MAX, ..SEGMENT }),
         ("cached buffers", Segment { max_cached_buffers: 1, ..SEGMENT }),
@@ -173,7 +174,7 @@ fn bad_lanes() -> Vec<(&'static str, OwnedFd)> {
     ]
 }
 
-/// What no port can be like: side, number of further segments, cursors, and what is reserved.
+/// What no port can be like: side and what grew, cursors, and what is reserved.
 fn bad_capsules() -> Vec<PortCapsule> {
     let changed = |changes: &[(usize, u64)]| {
         let mut capsule = NEW_PORT;
@@ -185,24 +186,28 @@ fn bad_capsules() -> Vec<PortCapsule> {
     let mut all = vec![
         changed(&[(0, 2)]),
         changed(&[(0, u64::from(u32::MAX))]),
-        changed(&[(0, 1 | 1 << 32)]), // a further segment
-        changed(&[(7, 1)]),           // numbers of buffers
-        changed(&[(8, 1)]),
-        changed(&[(9, 1)]), // cached buffers
+        changed(&[(0, 1 | 4 << 32)]), // something else that grew
+        changed(&[(8, 8)]),           // a consumer that knows where a ring started
+        changed(&[(9, 1)]),           // numbers of buffers
+        changed(&[(10, 1)]),
+        changed(&[(11, 1)]), // cached buffers
     ];
-    for cursors in [1, 4] {
-        for (position, other, sequence) in [
-            (4, 0, 0),
-            (8, 4, 0),
-            (0, 8, 0),
-            (CAPACITY + 8, 0, 0),
-            (u64::MAX, u64::MAX, 0),
-            (u64::MAX - 7, u64::MAX - 7, 0),
-            (1 << 63, 1 << 63, 0),
-            (0, 0, u64::MAX),
-            (0, 0, 1 << 63),
+    for cursors in [1, 5] {
+        for (position, other, sequence, ring_start) in [
+            (4, 0, 0, 0),
+            (8, 4, 0, 0),
+            (0, 8, 0, 0),
+            (CAPACITY + 8, 0, 0, 0),
+            (8, 0, 0, 4),
+            (8, 0, 0, 16),
+            (u64::MAX, u64::MAX, 0, 0),
+            (u64::MAX - 7, u64::MAX - 7, 0, 0),
+            (1 << 63, 1 << 63, 0, 0),
+            (0, 0, u64::MAX, 0),
+            (0, 0, 1 << 63, 0),
         ] {
-            all.push(changed(&[(cursors, position), (cursors + 1, other), (cursors + 2, sequence)]));
+            let values = [position, other, sequence, ring_start];
+            all.push(changed(&[0, 1, 2, 3].map(|index| (cursors + index, values[index]))));
         }
     }
     all

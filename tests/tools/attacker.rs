@@ -162,13 +162,13 @@ pub(crate) struct Table<'a> {
 }
 
 /// Bytes of a port's capsule.
-const PORT_CAPSULE: usize = 80;
+const PORT_CAPSULE: usize = 96;
 
-/// A port in transit: side and reserved number of segments, three words for each direction, four words reserved.
+/// A port in transit: side and which direction grew, four words for each direction, three words reserved.
 pub(crate) type PortCapsule = [u64; PORT_CAPSULE / 8];
 
 /// The capsule of side B of a pair that is new.
-pub(crate) const NEW_PORT: PortCapsule = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+pub(crate) const NEW_PORT: PortCapsule = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 impl<'a> Table<'a> {
     /// The payload of the record that carries it.
