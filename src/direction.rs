@@ -93,7 +93,7 @@ impl Direction {
     }
 
     /// Copies payload in. A payload never wraps.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(&self, position: u64, from: &[u8]) {
         let to = self.bytes(position, from.len());
         // SAFETY: `bytes` checked the destination; `from` is private and of the same length.

@@ -7,7 +7,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::capsule;
-use crate::end::{CLOSED, DISCARDING, State};
+use crate::end::{CLOSED, DISCARDING, OPEN, State};
 use crate::error::{FullCause, PostError, PostErrorKind, exhausted};
 use crate::growth::{self, NotGrown};
 use crate::lane::NotSent;
@@ -103,7 +103,7 @@ impl SendHalf {
     /// See [`MessagePort::post_message`].
     #[inline]
     pub fn post_message(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<(), PostError> {
-        self.with_list(transfer, |list| self.post(data, list, IfFull::Grow))
+        self.with_list(data, transfer, |list| self.post(data, list, IfFull::Grow))
     }
 
     /// See [`MessagePort::post_message_wait`].
@@ -114,7 +114,7 @@ impl SendHalf {
         timeout: Option<Duration>,
     ) -> Result<(), PostError> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.with_list(transfer, |list| {
+        self.with_list(data, transfer, |list| {
             loop {
                 match self.post(data, list, IfFull::Fail) {
                     Err(PostErrorKind::Full(cause)) => self.wait_for_space(cause, data.len(), list, deadline)?,
@@ -174,11 +174,15 @@ impl SendHalf {
     #[inline]
     fn with_list(
         &self,
+        data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
         post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), PostErrorKind>,
     ) -> Result<(), PostError> {
         let mut transfer = transfer.into_iter();
         let Some(first) = transfer.next() else {
+            if self.post_plain(data) {
+                return Ok(());
+            }
             return post(&[]).map_err(|kind| PostError { kind, transfer: Vec::new() });
         };
         let transfer: Vec<Transferable> = std::iter::once(first).chain(transfer).collect();
@@ -186,8 +190,34 @@ impl SendHalf {
         post(&list).map_err(|kind| PostError { kind, transfer })
     }
 
-    /// The way of a message.
+    /// The way of a message, when nothing stands in it: plain data, a peer that receives, and room. False if something
+    /// does; then nothing has happened, and `post` finds out what it is.
     #[inline]
+    fn post_plain(&self, data: &[u8]) -> bool {
+        // 1. May this half post at all?
+        let _posting = self.end.posting();
+        if !self.end.home().is_here() || self.end.state() != State::Open {
+            return false;
+        }
+        let Ok(mut producer) = self.producer.try_borrow_mut() else { return false };
+        // 2. Is there a receiver, and room?
+        let peer = self.end.outgoing().consumer_state().load(Ordering::Acquire);
+        if peer != OPEN || data.len() > self.max_message_len() || producer.direction().grown().is_some() {
+            return false;
+        }
+        let Ok(slot) = producer.reserve(data.len()) else { return false };
+        // 3. Copy the data in; nobody sees it yet.
+        producer.write(slot, 0, data);
+        // 4. Commit: from here on the receiver has it.
+        producer.commit(slot, data.len(), Kind::Data, 0);
+        // 5. Wake the receiver if it sleeps.
+        self.end.wake_peer_consumer();
+        // 6. Prepare the memory of the next one.
+        producer.clear_ahead(data.len());
+        true
+    }
+
+    #[cold]
     fn post(&self, data: &[u8], list: &[TransferRef<'_>], if_full: IfFull) -> Result<(), PostErrorKind> {
         // 1. May this half post at all?
         let _posting = self.end.posting();

@@ -47,6 +47,13 @@ impl Header {
             | u64::from(self.sequence) << 48
     }
 
+    /// The payload's length, if this is the header of a message of plain data with this number.
+    #[inline]
+    pub(crate) fn len_of_data(word: u64, sequence: u16) -> Option<usize> {
+        let expected = Self { kind: Kind::Data, len: word as u32, handles: 0, sequence };
+        (word == expected.encode()).then_some(word as u32 as usize)
+    }
+
     #[inline]
     pub(crate) fn decode(word: u64) -> Result<Self, Violation> {
         let kind = match (word >> 32) as u8 {

@@ -98,7 +98,7 @@ impl Producer {
     }
 
     /// Finds room for a payload of `len`, at most [`max_payload`] of the direction's first ring, bytes.
-    #[inline]
+    #[inline(always)] // called by the one path that counts, and results go by register
     pub(crate) fn reserve(&mut self, len: usize) -> Result<Slot, NoRoom> {
         debug_assert!(len <= max_payload(self.direction.capacity() as usize));
         let record = record_len(len);
@@ -124,7 +124,7 @@ impl Producer {
     }
 
     /// Looks at the consumer's cursor. It only ever grows, and never past what has been written.
-    #[inline]
+    #[cold]
     fn refresh(&mut self) -> Result<(), Violation> {
         // Acquire, with the stores of the cursor in `Consumer`: its reads of what we overwrite next are over.
         let seen = self.direction.read_cursor().load(Ordering::Acquire);
@@ -166,7 +166,7 @@ impl Producer {
     }
 
     /// Copies payload into a reserved record.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(&self, slot: Slot, offset: usize, from: &[u8]) {
         debug_assert!(offset <= slot.room && from.len() <= slot.room - offset, "outside the reserved record");
         self.direction.write(slot.start + (HEADER + offset) as u64, from);
@@ -174,7 +174,7 @@ impl Producer {
 
     /// Makes the record visible, with the first `len` bytes of its payload, and puts a full fence behind it. A slot
     /// that is not committed has left no trace.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn commit(&mut self, slot: Slot, len: usize, kind: Kind, handles: u8) {
         debug_assert!(len <= slot.room);
         let sequence = self.sequence as u16;
@@ -268,8 +268,17 @@ impl Consumer {
         self.direction.header(self.read).load(Ordering::Acquire) != 0
     }
 
-    /// The next record, if one has been committed.
+    /// The next record, if one has been committed and is a message of plain data.
     #[inline]
+    pub(crate) fn peek_data(&self) -> Option<Record> {
+        // Acquire, with the commit in `Producer::commit`: the payload is complete.
+        let word = self.direction.header(self.read).load(Ordering::Acquire);
+        let len = Header::len_of_data(word, self.sequence as u16)?;
+        let fits = self.may_be_here(len);
+        fits.then_some(Record { start: self.read, len, kind: Kind::Data, handles: 0 })
+    }
+
+    /// The next record, if one has been committed.
     pub(crate) fn peek(&mut self) -> Result<Option<Record>, Violation> {
         // Acquire, with the commit in `Producer::commit`: the payload is complete.
         let word = self.direction.header(self.read).load(Ordering::Acquire);
@@ -295,15 +304,19 @@ impl Consumer {
             }
         }
         let (len, handles) = (header.len as usize, usize::from(header.handles));
-        if len > max_payload(self.direction.capacity() as usize)
-            || record_len(len) > self.direction.until_end(self.read)
-        {
+        if !self.may_be_here(len) {
             return Err(Violation::BadLength);
         }
         if handles > 0 && header.kind != Kind::Carrier && (header.kind, len, handles) != (Kind::Next, 0, 1) {
             return Err(Violation::BadHandles);
         }
         Ok(Some(Record { start: self.read, len, kind: header.kind, handles }))
+    }
+
+    /// True if a payload of `len` may be at the cursor.
+    #[inline]
+    fn may_be_here(&self, len: usize) -> bool {
+        len <= max_payload(self.direction.capacity() as usize) && record_len(len) <= self.direction.until_end(self.read)
     }
 
     #[inline]
