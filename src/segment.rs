@@ -54,7 +54,8 @@ impl Segment {
     /// that can neither shrink under us nor raise a signal, then its constants are copied once and checked.
     pub(crate) fn adopt(file: OwnedFd) -> Result<Self, NotAdopted> {
         let bad = |bad: BadSegment| NotAdopted::Bad(bad);
-        let len = memfd::check(file.as_fd(), None).map_err(NotAdopted::Exhausted)?.map_err(|file| bad(file.into()))?;
+        let checked = memfd::check(file.as_fd(), None).map_err(NotAdopted::Exhausted)?;
+        let len = checked.map_err(|file| bad(file.into()))?.len;
         let max_len = segment_len(MAX_CAPACITY) as u64;
         if len < segment_len(MIN_CAPACITY) as u64 || len > max_len {
             return Err(bad(BadSegment::WrongSize));

@@ -360,6 +360,18 @@ fn odd_record(attacker: &mut Attacker, odd: &[OwnedFd], random: &Random) {
     for _ in 0..random.below(3) {
         table = table.buffer(random.word() % 9000, random.word() % 2, &odd[random.below(odd.len())]);
     }
+    for _ in 0..random.below(3) {
+        table = table.frozen(random.word() % 9000, &odd[random.below(odd.len())]);
+    }
+    for _ in 0..random.below(3) {
+        table = table.shared(random.word() % 9000, &odd[random.below(odd.len())]);
+    }
+    for _ in 0..random.below(3) {
+        table = table.descriptor(&odd[random.below(odd.len())]);
+    }
+    if random.one_in(8) {
+        table.counts[random.below(6)] = random.word() as u16 % 5;
+    }
     if random.one_in(2) {
         attacker.post(b"odd", &table);
     } else {

@@ -111,7 +111,7 @@ fn s08_a_full_queue_takes_nothing_and_can_be_waited_for(peer: &mut Peer) {
 
     let take_all: Step = |there| {
         loop {
-            let Message { data, ports, buffers } = recv(there.port());
+            let Message { data, ports, buffers, .. } = recv(there.port());
             if let ([port], [buffer]) = (&ports[..], &buffers[..]) {
                 assert_eq!((text(port).as_str(), bytes_of(buffer).as_slice()), ("queued", &b"pixels"[..]));
                 return;
@@ -166,7 +166,7 @@ fn s09_a_transfer_list_is_all_or_nothing(peer: &mut Peer) {
     // No attempt has reached the receiver, and one without an error does.
     carrier.post_message(b"the only one", luggage.list).unwrap();
     peer.run(|there| {
-        let Message { data, ports, buffers } = recv(there.port());
+        let Message { data, ports, buffers, .. } = recv(there.port());
         assert_eq!((data.as_slice(), ports.len(), buffers.len()), (&b"the only one"[..], 1, 1));
         assert_eq!((text(&ports[0]).as_str(), bytes_of(&buffers[0]).as_slice()), ("queued", &b"pixels"[..]));
         assert_empty(there.port());
@@ -314,7 +314,7 @@ fn s13_things_arrive_in_list_order(peer: &mut Peer) {
     let list = [port("p0"), buffer("b0"), buffer("b1"), port("p1"), port("p2"), buffer("b2"), port("p3")];
     carrier.post_message(b"data", list).unwrap();
     peer.run(|there| {
-        let Message { data, ports, buffers } = recv(there.port());
+        let Message { data, ports, buffers, .. } = recv(there.port());
         assert_eq!(data, b"data");
         assert_eq!(ports.iter().map(text).collect::<Vec<_>>(), ["p0", "p1", "p2", "p3"]);
         assert_eq!(buffers.iter().map(bytes_of).collect::<Vec<_>>(), [b"b0", b"b1", b"b2"]);
