@@ -141,7 +141,7 @@ fn scribble(pages: &Pages, random: &Random, over: impl Fn() -> bool) {
                 Some(1) => drop(word.fetch_xor(1 << random.below(64), Ordering::Relaxed)),
                 Some(2) => {
                     let kind = random.pick(&[PAD, DATA, CARRIER, 0, 4]);
-                    let len = random.pick(&[0, 8, 88, 1784, 1785, pages.capacity() - 8 - offset as usize]);
+                    let len = random.pick(&[0, 8, 96, 1784, 1785, pages.capacity() - 8 - offset as usize]);
                     let almost = header(kind, len, random.below(4), random.word() % 40);
                     pages.ring(direction, offset).store(almost, Ordering::Relaxed);
                 }
