@@ -25,7 +25,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) fn magic(self) -> u64 {
+    fn magic(self) -> u64 {
         match self {
             Self::Transfer => BUFFER_MAGIC,
             Self::Frozen => FROZEN_MAGIC,
@@ -35,13 +35,18 @@ impl Kind {
 
     /// The header of a buffer of this kind with `len` bytes.
     pub(crate) fn header(self, len: usize) -> BufferConstants {
-        let mut constants = BufferConstants::zeroed();
-        constants.magic = self.magic();
-        constants.version = VERSION;
-        constants.header_len = HEADER_LEN as u32;
-        constants.len = len as u64;
-        constants
+        header(self.magic(), len)
     }
+}
+
+/// The header of a buffer with `len` bytes.
+pub(crate) fn header(magic: u64, len: usize) -> BufferConstants {
+    let mut constants = BufferConstants::zeroed();
+    constants.magic = magic;
+    constants.version = VERSION;
+    constants.header_len = HEADER_LEN as u32;
+    constants.len = len as u64;
+    constants
 }
 
 /// Bytes of the file of a buffer with `len` bytes.

@@ -114,6 +114,7 @@ mod lane;
 mod layout;
 mod message;
 mod message_ref;
+mod named;
 mod port;
 mod post;
 mod record;
@@ -143,6 +144,7 @@ pub use error::{
 pub use frozen::FrozenBuffer;
 pub use message::Message;
 pub use message_ref::MessageRef;
+pub use named::NamedBufferError;
 pub use port::{MessagePort, RecvHalf, SendHalf};
 pub use post::Reservation;
 pub use shared::SharedBuffer;

@@ -27,7 +27,8 @@ use crate::sys::shared::SharedMapping;
 /// publish with a release store, and look with an acquire load.
 ///
 /// A new buffer is filled with zeroes. All of its memory is allocated by [`new`](Self::new), and its size can never change,
-/// so touching it raises no signal. A child made by `fork` shares what it inherited.
+/// so touching it raises no signal. A child made by `fork` shares what it inherited. Processes that have no port between
+/// them can share one by a name: [`create_named`](Self::create_named).
 ///
 /// ```
 /// # use std::sync::atomic::Ordering;
@@ -53,7 +54,8 @@ pub struct SharedBuffer {
 }
 
 struct Memory {
-    file: OwnedFd,
+    /// `None` for one with a name, whose size is not sealed: it is not for others to take in.
+    file: Option<OwnedFd>,
     mapping: SharedMapping,
     len: usize,
 }
@@ -68,19 +70,24 @@ impl SharedBuffer {
         let file = buffer_file::create(Kind::Shared, len).map_err(out_of)?;
         let file_len = buffer_file::file_len(len).map_err(out_of)?;
         let mapping = SharedMapping::new(file.as_fd(), file_len).map_err(out_of)?;
-        Ok(Self { memory: Arc::new(Memory { file, mapping, len }) })
+        Ok(Self { memory: Arc::new(Memory { file: Some(file), mapping, len }) })
     }
 
     /// Takes over a buffer of `len` bytes that came from elsewhere.
     pub(crate) fn adopt(file: OwnedFd, len: u64) -> Result<Self, NotAdopted> {
         let mapped_len = buffer_file::adopt(file.as_fd(), Kind::Shared, len)?;
         let mapping = SharedMapping::new(file.as_fd(), mapped_len).map_err(buffer_file::not_mapped)?;
-        Ok(Self { memory: Arc::new(Memory { file, mapping, len: len as usize }) })
+        Ok(Self { memory: Arc::new(Memory { file: Some(file), mapping, len: len as usize }) })
+    }
+
+    /// The memory of a name.
+    pub(crate) fn from_named(mapping: SharedMapping, len: usize) -> Self {
+        Self { memory: Arc::new(Memory { file: None, mapping, len }) }
     }
 
     /// The file, for a post.
     pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.memory.file.as_fd())
+        self.memory.file.as_ref().map(AsFd::as_fd)
     }
 
     /// Bytes in the buffer.

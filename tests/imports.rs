@@ -11,7 +11,7 @@ const ORDER: &[&[&str]] = &[
     &["post", "recv", "message_ref"],
     &["port", "transfer", "message"],
     &["capsule"],
-    &["frozen", "shared", "cursor", "buffer"],
+    &["frozen", "shared", "named", "cursor", "buffer"],
     &["buffer_file"],
     &["end"],
     &["wait"],

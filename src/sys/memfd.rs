@@ -148,18 +148,23 @@ pub(crate) fn check(file: BorrowedFd<'_>, len: Option<u64>) -> Result<Result<Che
 }
 
 /// A file without holes. Blocks are units of 512 bytes (stat(3type)), and what has been swapped out counts.
-fn is_allocated(stat: &FileStat) -> bool {
+pub(crate) fn is_allocated(stat: &FileStat) -> bool {
     u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) >= u64::try_from(stat.st_size).unwrap_or(u64::MAX)
 }
 
 /// The identity of the file behind a descriptor (fstat(2)).
 pub(crate) fn id(file: BorrowedFd<'_>) -> Result<FileId, Errno> {
-    let stat = fstat(file)?;
-    Ok(FileId { device: stat.st_dev, inode: stat.st_ino })
+    fstat(file).map(|stat| FileId::of(&stat))
+}
+
+impl FileId {
+    pub(crate) fn of(stat: &FileStat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
 }
 
 /// `len` as the kernel takes it, if the file size limit allows it: past RLIMIT_FSIZE the kernel would raise SIGXFSZ.
-fn allowed_len(len: usize) -> Result<i64, Errno> {
+pub(crate) fn allowed_len(len: usize) -> Result<i64, Errno> {
     let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE)?;
     let wanted = i64::try_from(len).map_err(|_| Errno::EFBIG)?;
     if len as u64 > limit { Err(Errno::EFBIG) } else { Ok(wanted) }

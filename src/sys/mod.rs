@@ -9,6 +9,7 @@ pub(crate) mod frozen;
 pub(crate) mod futex;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
+pub(crate) mod named;
 pub(crate) mod process;
 pub(crate) mod shared;
 pub(crate) mod socket;

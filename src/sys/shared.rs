@@ -4,11 +4,13 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::Errno;
+use super::named::Named;
 
 /// Memory that is accessed by atomic instructions only, by whatever process.
 ///
@@ -16,8 +18,21 @@ use super::Errno;
 /// its model; the compiler makes one instruction of each, knows nothing of the memory, and so each reads bytes that
 /// somebody wrote: torn perhaps, never invented.
 pub(crate) struct SharedMapping {
-    map: MmapRaw,
+    start: NonNull<u8>,
+    len: usize,
+    /// Unmaps it.
+    _hold: Hold,
 }
+
+enum Hold {
+    Sealed { _map: MmapRaw },
+    Named { _named: Named },
+}
+
+// SAFETY: the memory belongs to the mapping, not to a thread, and is unmapped once, by `hold`, which is `Send`.
+unsafe impl Send for SharedMapping {}
+// SAFETY: what is done through `&self` to the memory is done by atomics; `hold` is `Sync`.
+unsafe impl Sync for SharedMapping {}
 
 impl SharedMapping {
     /// Maps the first `len` bytes of `file`, whose size is sealed, readable and writable.
@@ -25,7 +40,14 @@ impl SharedMapping {
         let failed = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EINVAL as i32));
         let map = MmapOptions::new().len(len).map_raw(file.as_raw_fd()).map_err(failed)?;
         let _ = map.advise(Advice::HugePage);
-        Ok(Self { map })
+        let start = NonNull::new(map.as_mut_ptr()).ok_or(Errno::EFAULT)?;
+        Ok(Self { start, len, _hold: Hold::Sealed { _map: map } })
+    }
+
+    /// The memory of a name. Its size is not sealed: nothing but the agreement of those who have it keeps it there.
+    pub(crate) fn named(named: Named) -> Result<Self, Errno> {
+        let (start, len) = named.memory();
+        Ok(Self { start: NonNull::new(start).ok_or(Errno::EFAULT)?, len, _hold: Hold::Named { _named: named } })
     }
 
     /// The word at `offset`, which is a multiple of 4.
@@ -96,10 +118,10 @@ impl SharedMapping {
     }
 
     fn aligned(&self, offset: usize, len: usize, align: usize) -> *mut u8 {
-        let inside = offset <= self.map.len() && len <= self.map.len() - offset;
+        let inside = offset <= self.len && len <= self.len - offset;
         assert!(inside && offset.is_multiple_of(align), "outside the mapping or not aligned: {offset} + {len}");
         // SAFETY: checked: inside the mapping, which starts at a page, or one past its end.
-        unsafe { self.map.as_mut_ptr().add(offset) }
+        unsafe { self.start.as_ptr().add(offset) }
     }
 }
 
