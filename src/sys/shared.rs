@@ -107,6 +107,9 @@ impl SharedMapping {
 
     /// The whole words of a range that starts and ends at multiples of 8.
     fn words(&self, range: Range<usize>) -> &[AtomicU64] {
+        if range.is_empty() {
+            return &[]; // where no whole word is, there is no multiple of 8 either
+        }
         // SAFETY: inside the mapping and aligned, both checked; AtomicU64 has the size of a word, may be aliased, and
         // nothing but atomics accesses the memory.
         unsafe { std::slice::from_raw_parts(self.aligned(range.start, range.len(), 8).cast(), range.len() / 8) }
