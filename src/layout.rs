@@ -19,8 +19,12 @@ use bytemuck::{Pod, Zeroable};
 pub(crate) const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"msgport\0");
 /// First word of every ring that a queue grew into.
 pub(crate) const RING_MAGIC: u64 = u64::from_le_bytes(*b"msgpring");
-/// First word of every buffer.
+/// First word of every buffer, by its kind: one that moves, one that is frozen, one that is shared, one that is
+/// shared by name.
 pub(crate) const BUFFER_MAGIC: u64 = u64::from_le_bytes(*b"msgpbuf\0");
+pub(crate) const FROZEN_MAGIC: u64 = u64::from_le_bytes(*b"msgpfrz\0");
+pub(crate) const SHARED_MAGIC: u64 = u64::from_le_bytes(*b"msgpshr\0");
+pub(crate) const NAMED_MAGIC: u64 = u64::from_le_bytes(*b"msgpnam\0");
 /// Version of all formats in this crate: segment, record, lane, capsule, greeting. Any change to one raises it.
 pub(crate) const VERSION: u32 = 1;
 

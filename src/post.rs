@@ -6,7 +6,6 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::capsule;
 use crate::end::{CLOSED, DISCARDING, OPEN, State};
 use crate::error::{FullCause, PostError, PostErrorKind, exhausted};
 use crate::growth::{self, NotGrown};
@@ -15,7 +14,7 @@ use crate::port::{MessagePort, SendHalf};
 use crate::record::Kind;
 use crate::ring::{NoRoom, Producer, Slot};
 use crate::sync::Ordering;
-use crate::transfer::{Baggage, TransferRef, Transferable};
+use crate::transfer::{Baggage, TransferRef, Transferable, count};
 use crate::wait::{Outcome, Waiter};
 
 /// Longest sleep while the lane is full; then the post is tried again.
@@ -67,8 +66,8 @@ impl MessagePort {
         self.sender.post_message_wait(data, transfer, timeout)
     }
 
-    /// Posts a message with a list of borrowed things, which are detached if it succeeds: the standard's way, for
-    /// callers whose handles stay behind (handlers, other languages).
+    /// Posts a message with a list of borrowed things, whose ports and buffers are detached if it succeeds: the
+    /// standard's way, for callers whose handles stay behind (handlers, other languages).
     ///
     /// # Errors
     /// As for [`post_message`](Self::post_message); since the things are borrowed, also
@@ -93,7 +92,7 @@ impl MessagePort {
     }
 
     /// The longest data that a message without transfer list can have: 7/16 of the capacity, less 8. A transfer list
-    /// takes 96 bytes a port, 16 a buffer, and 8 of it.
+    /// takes 96 bytes of it a port, 16 a buffer, 8 a frozen or shared buffer, none a descriptor, and 16 besides.
     pub fn max_message_len(&self) -> usize {
         self.sender.max_message_len()
     }
@@ -263,8 +262,7 @@ impl SendHalf {
             return Ok(());
         }
         let slot = self.find_room(&mut producer, len, if_full)?;
-        let out_of = |errno| PostErrorKind::ResourceExhausted(exhausted(errno));
-        let table = baggage.table(data.len()).map_err(out_of)?;
+        let table = baggage.table(data.len());
         producer.write(slot, 0, data);
         producer.write(slot, data.len().next_multiple_of(8), &table);
         // The descriptors first: whoever sees the record finds them on the lane.
@@ -379,11 +377,7 @@ impl SendHalf {
             self.end.lane().sleep_for_room(left.unwrap_or(LANE_RETRY).min(LANE_RETRY));
             return Ok(());
         }
-        let buffers = list.iter().filter(|thing| matches!(thing, TransferRef::Buffer(_))).count();
-        let len = match list.len() {
-            0 => data_len,
-            things => capsule::payload_len(data_len, things - buffers, buffers),
-        };
+        let len = if list.is_empty() { data_len } else { count(list).payload_len(data_len) };
         let waiter =
             Waiter { doorbell: self.end.outgoing().space(), lane: self.end.lane(), spin: &self.spin, deadline };
         let ready = || {

@@ -212,11 +212,10 @@ impl RecvHalf {
         let Some(record) = self.look(&mut receiving, patience, looks)? else { return Ok(false) };
         // 2. Copy it out.
         receiving.consumer.read_to_vec(record, &mut message.data);
-        // 3. Make ports and buffers of what came with it.
+        // 3. Make ports, buffers and the like of what came with it.
         if record.kind == Kind::Carrier {
             let things = self.unpack(&mut receiving, record, &mut message.data)?;
-            message.ports.extend(things.ports.into_iter().map(MessagePort::from_parts));
-            message.buffers = things.buffers;
+            message.unpack(things);
         }
         // 4. Give the space back.
         self.release(&mut receiving, record);

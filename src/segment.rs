@@ -60,7 +60,8 @@ impl Segment {
     /// that can neither shrink under us nor raise a signal, then its constants are copied once and checked.
     pub(crate) fn adopt(file: OwnedFd) -> Result<Self, NotAdopted> {
         let bad = |bad: BadSegment| NotAdopted::Bad(bad);
-        let len = memfd::check(file.as_fd(), None).map_err(NotAdopted::Exhausted)?.map_err(|file| bad(file.into()))?;
+        let checked = memfd::check(file.as_fd(), None).map_err(NotAdopted::Exhausted)?;
+        let len = checked.map_err(|file| bad(file.into()))?.len;
         let max_len = segment_len(MAX_CAPACITY) as u64;
         if len < segment_len(MIN_CAPACITY) as u64 || len > max_len {
             return Err(bad(BadSegment::WrongSize));
@@ -104,7 +105,8 @@ impl Segment {
     /// follows a ring of `after` bytes, or any of those that can follow the first.
     pub(crate) fn adopt_ring(&self, file: OwnedFd, after: Option<usize>) -> Result<GrownRing, NotAdopted> {
         let bad = |bad: BadSegment| NotAdopted::Bad(bad);
-        let len = memfd::check(file.as_fd(), None).map_err(NotAdopted::Exhausted)?.map_err(|file| bad(file.into()))?;
+        let checked = memfd::check(file.as_fd(), None).map_err(NotAdopted::Exhausted)?;
+        let len = checked.map_err(|file| bad(file.into()))?.len;
         let next = |&capacity: &usize| next_capacity(capacity, self.capacity, self.max_capacity);
         let found = std::iter::successors(next(&self.capacity), next)
             .find(|capacity| (HEADER_LEN + capacity) as u64 == len)
