@@ -4,16 +4,16 @@ use std::cell::RefCell;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 
-use bytemuck::Zeroable;
+use bytemuck::Pod;
 
-use crate::error::{BadSegment, BufferError, exhausted};
-use crate::layout::{BUFFER_MAGIC, BufferConstants, HEADER_LEN, VERSION};
+use crate::buffer_file::{self, Kind, place};
+use crate::cursor::{Buffer, BufferCursor, whole};
+use crate::error::{BufferError, FreezeError, FreezeErrorKind, exhausted};
+use crate::frozen::FrozenBuffer;
+use crate::layout::HEADER_LEN;
 use crate::segment::NotAdopted;
 use crate::sys::mapping::Mapping;
 use crate::sys::{Errno, memfd};
-
-/// Longest buffer, 1 TiB: a sparse file can claim any size, and one that no address space holds is refused for good.
-const MAX_LEN: u64 = 1 << 40;
 
 /// A block of memory that can be posted: the native `ArrayBuffer` of a transfer list.
 ///
@@ -83,7 +83,7 @@ impl TransferBuffer {
     /// [`BufferError::OutOfRange`], [`Detached`](BufferError::Detached), [`Forked`](BufferError::Forked); nothing was
     /// copied.
     pub fn read_at(&self, offset: usize, into: &mut [u8]) -> Result<(), BufferError> {
-        self.with(offset, into.len(), |memory| memory.mapping.read(HEADER_LEN + offset, into))
+        self.with(offset, into.len(), |memory, place| memory.mapping.read(place, into))
     }
 
     /// Copies bytes in, from `offset` on.
@@ -91,7 +91,86 @@ impl TransferBuffer {
     /// # Errors
     /// As for [`read_at`](Self::read_at).
     pub fn write_at(&self, offset: usize, from: &[u8]) -> Result<(), BufferError> {
-        self.with(offset, from.len(), |memory| memory.mapping.write(HEADER_LEN + offset, from))
+        self.with(offset, from.len(), |memory, place| memory.mapping.write(place, from))
+    }
+
+    /// Copies all bytes out; `into` is as long as the buffer.
+    ///
+    /// # Errors
+    /// As for [`read_at`](Self::read_at); another length is [`BufferError::OutOfRange`].
+    pub fn copy_to_slice(&self, into: &mut [u8]) -> Result<(), BufferError> {
+        whole(into.len(), self.len())?;
+        self.read_at(0, into)
+    }
+
+    /// Copies all bytes in; `from` is as long as the buffer.
+    ///
+    /// # Errors
+    /// As for [`copy_to_slice`](Self::copy_to_slice).
+    pub fn copy_from_slice(&self, from: &[u8]) -> Result<(), BufferError> {
+        whole(from.len(), self.len())?;
+        self.write_at(0, from)
+    }
+
+    /// A copy of all bytes.
+    ///
+    /// # Errors
+    /// As for [`read_at`](Self::read_at).
+    pub fn to_vec(&self) -> Result<Vec<u8>, BufferError> {
+        let mut bytes = vec![0; self.len()];
+        self.read_at(0, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// A value of plain data, copied out from `offset` on, which needs no alignment.
+    ///
+    /// # Errors
+    /// As for [`read_at`](Self::read_at).
+    pub fn read_value<T: Pod>(&self, offset: usize) -> Result<T, BufferError> {
+        let mut value = T::zeroed();
+        self.read_at(offset, bytemuck::bytes_of_mut(&mut value))?;
+        Ok(value)
+    }
+
+    /// Copies a value of plain data in, from `offset` on, which needs no alignment.
+    ///
+    /// # Errors
+    /// As for [`read_at`](Self::read_at).
+    pub fn write_value<T: Pod>(&self, offset: usize, value: &T) -> Result<(), BufferError> {
+        self.write_at(offset, bytemuck::bytes_of(value))
+    }
+
+    /// Copies values of plain data out, as many as `into` has, from `offset` on, which counts bytes.
+    ///
+    /// # Errors
+    /// As for [`read_at`](Self::read_at).
+    pub fn read_values<T: Pod>(&self, offset: usize, into: &mut [T]) -> Result<(), BufferError> {
+        self.read_at(offset, bytemuck::cast_slice_mut(into))
+    }
+
+    /// Copies values of plain data in, from `offset` on, which counts bytes.
+    ///
+    /// # Errors
+    /// As for [`read_at`](Self::read_at).
+    pub fn write_values<T: Pod>(&self, offset: usize, from: &[T]) -> Result<(), BufferError> {
+        self.write_at(offset, bytemuck::cast_slice(from))
+    }
+
+    /// The buffer as a stream of bytes, from its beginning.
+    pub fn cursor(&self) -> BufferCursor<'_> {
+        BufferCursor::new(Buffer::Transfer(self))
+    }
+
+    /// Makes the buffer one that nobody can write any more, whose bytes are a plain slice; none is copied.
+    ///
+    /// # Errors
+    /// [`FreezeErrorKind::Received`]: it came over a port, and whoever had it before may have kept a way to its memory. The
+    /// buffer is in the error, as it was.
+    pub fn freeze(self) -> Result<FrozenBuffer, FreezeError> {
+        let Some(memory) = self.memory.take() else {
+            return Err(FreezeError { kind: FreezeErrorKind::Detached, buffer: self });
+        };
+        memory.freeze().map_err(|(kind, memory)| FreezeError { kind, buffer: Self { memory: RefCell::new(memory) } })
     }
 
     /// The bytes in place. Empty if the buffer is detached or inherited by `fork`.
@@ -131,16 +210,13 @@ impl TransferBuffer {
         &self.memory
     }
 
-    fn with(&self, offset: usize, len: usize, access: impl FnOnce(&Memory)) -> Result<(), BufferError> {
+    fn with(&self, offset: usize, len: usize, access: impl FnOnce(&Memory, usize)) -> Result<(), BufferError> {
         let memory = self.memory.borrow();
         let memory = memory.as_ref().ok_or(BufferError::Detached)?;
         if !memory.is_here() {
             return Err(BufferError::Forked);
         }
-        if offset > memory.len || len > memory.len - offset {
-            return Err(BufferError::OutOfRange { offset, len, buffer_len: memory.len });
-        }
-        access(memory);
+        access(memory, place(offset, len, memory.len)?);
         Ok(())
     }
 }
@@ -153,54 +229,56 @@ impl fmt::Debug for TransferBuffer {
 
 impl Memory {
     fn create(len: usize) -> Result<Self, Errno> {
-        if len as u64 > MAX_LEN {
-            return Err(Errno::EFBIG);
-        }
-        let file_len = HEADER_LEN + len;
-        let file = memfd::create(c"messageport-buffer", file_len)?;
-        memfd::allocate(file.as_fd(), file_len)?;
-        let mapping = Mapping::new(file.as_fd(), file_len)?;
-        mapping.advise_huge();
-        let mut constants = BufferConstants::zeroed();
-        constants.magic = BUFFER_MAGIC;
-        constants.version = VERSION;
-        constants.header_len = HEADER_LEN as u32;
-        constants.len = len as u64;
-        mapping.write(0, bytemuck::bytes_of(&constants));
-        Ok(Self { file, mapping, len })
+        let file = buffer_file::create(Kind::Transfer, len)?;
+        Self::map(file, len).map_err(|(errno, _)| errno)
     }
 
-    /// Forbids further seals: from the first post on, no holder can take writing away from a later one.
-    pub(crate) fn seal(&self) -> Result<(), Errno> {
-        memfd::seal(self.file.as_fd())
-    }
-
-    /// Takes over a buffer of `len` bytes that came from elsewhere, after the same checks as for a segment.
+    /// Takes over a buffer of `len` bytes that came from elsewhere.
     pub(crate) fn adopt(file: OwnedFd, len: u64) -> Result<Self, NotAdopted> {
-        let bad = |bad: BadSegment| NotAdopted::Bad(bad);
-        if len > MAX_LEN {
-            return Err(bad(BadSegment::WrongSize));
+        let mapped_len = buffer_file::adopt(file.as_fd(), Kind::Transfer, len)?;
+        Self::map(file, mapped_len - HEADER_LEN).map_err(|(errno, _)| buffer_file::not_mapped(errno))
+    }
+
+    fn map(file: OwnedFd, len: usize) -> Result<Self, (Errno, OwnedFd)> {
+        match Mapping::new(file.as_fd(), HEADER_LEN + len) {
+            Ok(mapping) => {
+                mapping.advise_huge();
+                Ok(Self { file, mapping, len })
+            }
+            Err(errno) => Err((errno, file)),
         }
-        let file_len = len + HEADER_LEN as u64;
-        memfd::check(file.as_fd(), Some(file_len)).map_err(NotAdopted::Exhausted)?.map_err(|file| bad(file.into()))?;
-        let mapped_len = file_len as usize;
-        let mapping = Mapping::new(file.as_fd(), mapped_len).map_err(|errno| match errno {
-            Errno::EPERM | Errno::EACCES => bad(BadSegment::ReadOnly),
-            errno => NotAdopted::Exhausted(errno),
-        })?;
-        mapping.advise_huge();
-        let mut constants = BufferConstants::zeroed();
-        mapping.read(0, bytemuck::bytes_of_mut(&mut constants));
-        if constants.magic != BUFFER_MAGIC {
-            return Err(bad(BadSegment::NotASegment));
+    }
+
+    /// Freezes the memory, or gives it back; `None` if it could not even be mapped again as it was.
+    fn freeze(self) -> Result<FrozenBuffer, (FreezeErrorKind, Option<Self>)> {
+        if !self.is_here() {
+            return Err((FreezeErrorKind::Forked, Some(self)));
         }
-        if constants.version != VERSION {
-            return Err(bad(BadSegment::Version { found: constants.version, expected: VERSION }));
+        let kind = |errno| match errno {
+            Errno::EPERM => FreezeErrorKind::Received,
+            Errno::EBUSY => FreezeErrorKind::InUse,
+            errno => FreezeErrorKind::ResourceExhausted(exhausted(errno)),
+        };
+        match memfd::is_sealed(self.file.as_fd()) {
+            Ok(false) => {}
+            Ok(true) => return Err((FreezeErrorKind::Received, Some(self))),
+            Err(errno) => return Err((kind(errno), Some(self))),
         }
-        if constants.len != len || constants.header_len != HEADER_LEN as u32 {
-            return Err(bad(BadSegment::BadConstants));
+        let Self { file, mapping, len } = self;
+        mapping.write(0, bytemuck::bytes_of(&Kind::Frozen.header(len)));
+        let mut mapping = Some(mapping);
+        let (errno, file) = match FrozenBuffer::freeze(file, len, || drop(mapping.take())) {
+            Ok(frozen) => return Ok(frozen),
+            Err(failed) => failed,
+        };
+        let memory = match mapping {
+            Some(mapping) => Ok(Self { file, mapping, len }),
+            None => Self::map(file, len),
+        };
+        if let Ok(memory) = &memory {
+            memory.mapping.write(0, bytemuck::bytes_of(&Kind::Transfer.header(len)));
         }
-        Ok(Self { file, mapping, len: mapped_len - HEADER_LEN })
+        Err((kind(errno), memory.ok()))
     }
 
     /// False in a child that inherited the buffer by `fork`.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::end::{End, Parts, Side};
 use crate::error::{ChannelError, exhausted};
 use crate::lane::Lane;
-use crate::layout::{DEFAULT_CAPACITY, MAX_CAPACITY, MIN_CAPACITY};
+use crate::layout::{DEFAULT_CAPACITY, DEFAULT_MAX_CAPACITY, LARGEST_MAX_CAPACITY, MAX_CAPACITY, MIN_CAPACITY};
 use crate::port::MessagePort;
 use crate::ring::{Consumer, Cursors, Producer};
 use crate::segment::Segment;
@@ -55,6 +55,9 @@ impl MessageChannel {
         if !capacity.is_power_of_two() || !(MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity) {
             return Err(ChannelError::BadCapacity(capacity));
         }
+        if !(capacity..=LARGEST_MAX_CAPACITY).contains(&options.max_capacity_or_default()) {
+            return Err(ChannelError::BadMaxCapacity(options.max_capacity_or_default()));
+        }
         if options.max_handles > MAX_DESCRIPTORS {
             return Err(ChannelError::BadMaxHandles(options.max_handles));
         }
@@ -63,7 +66,7 @@ impl MessageChannel {
 }
 
 fn entangle(options: &ChannelOptions) -> Result<MessageChannel, Errno> {
-    let segment = Segment::create(options.capacity, options.max_handles)?;
+    let segment = Segment::create(options.capacity, options.max_capacity_or_default(), options.max_handles)?;
     let (lane1, lane2) = Lane::pair()?;
     let port = |segment, lane, side| {
         let end = Arc::new(End::new(segment, lane, side));
@@ -80,20 +83,35 @@ fn entangle(options: &ChannelOptions) -> Result<MessageChannel, Errno> {
 #[derive(Clone, Debug)]
 pub struct ChannelOptions {
     capacity: usize,
+    max_capacity: Option<usize>,
     max_handles: usize,
 }
 
 impl ChannelOptions {
     /// The defaults.
     pub fn new() -> Self {
-        Self { capacity: DEFAULT_CAPACITY, max_handles: MAX_DESCRIPTORS }
+        Self { capacity: DEFAULT_CAPACITY, max_capacity: None, max_handles: MAX_DESCRIPTORS }
     }
 
-    /// Bytes that each direction can hold: a power of two from 4 KiB to 64 MiB, 64 KiB by default. A message takes
-    /// its length rounded up to 8, and 8 more; the longest is 7/16 of the capacity. Memory is used only as it is
-    /// touched, but a stream touches all of it in time.
+    /// Bytes that each direction can hold before it grows: a power of two from 4 KiB to 64 MiB, 64 KiB by default. A
+    /// message takes its length rounded up to 8, and 8 more; the longest is 7/16 of the capacity. Memory is used only
+    /// as it is touched, but a stream touches all of it in time.
     pub fn capacity(mut self, bytes: usize) -> Self {
         self.capacity = bytes;
+        self
+    }
+
+    /// Bytes that each direction may grow to, up to 1 GiB; 64 MiB by default, or the capacity if that is more. With the
+    /// capacity itself the queue does not grow.
+    ///
+    /// A direction grows when [`post_message`](MessagePort::post_message) or [`reserve`](MessagePort::reserve) finds
+    /// it full: it goes on in a ring of twice the size, as often as all its rings together stay within this limit.
+    /// Each one costs the poster four system calls and the page faults of its memory, and both processes a descriptor
+    /// while it is in use. When everything has been read, the next post goes back to the first ring, and the
+    /// memory is given back.
+    /// [`post_message_wait`](MessagePort::post_message_wait) waits instead, so that a stream stays in the cache.
+    pub fn max_capacity(mut self, bytes: usize) -> Self {
+        self.max_capacity = Some(bytes);
         self
     }
 
@@ -102,6 +120,12 @@ impl ChannelOptions {
     pub fn max_handles(mut self, count: usize) -> Self {
         self.max_handles = count;
         self
+    }
+}
+
+impl ChannelOptions {
+    fn max_capacity_or_default(&self) -> usize {
+        self.max_capacity.unwrap_or(DEFAULT_MAX_CAPACITY.max(self.capacity))
     }
 }
 

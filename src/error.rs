@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use crate::buffer::TransferBuffer;
 use crate::sys::memfd::BadFile;
 use crate::sys::process::io_error;
 use crate::transfer::Transferable;
@@ -44,6 +45,10 @@ pub enum BadSegment {
     NotTmpfs,
     /// Its size is not what it says, or outside the limits.
     WrongSize,
+    /// Not sealed against writes, although it is said to be frozen.
+    Writable,
+    /// Not all of its memory is there: touching it could raise a signal.
+    Sparse,
     /// It does not start with the magic word.
     NotASegment,
     /// Made by another version of the format.
@@ -76,6 +81,8 @@ impl fmt::Display for BadSegment {
             Self::ReadOnly => f.write_str("the memory file cannot be written"),
             Self::NotTmpfs => f.write_str("the memory file is not on tmpfs"),
             Self::WrongSize => f.write_str("the memory file has the wrong size"),
+            Self::Writable => f.write_str("the memory file is not sealed against writes"),
+            Self::Sparse => f.write_str("the memory file has holes"),
             Self::NotASegment => f.write_str("the memory file has the wrong magic word"),
             Self::Version { found, expected } => write!(f, "format version {found}, this library has {expected}"),
             Self::BadConstants => f.write_str("unknown constants in the header"),
@@ -115,6 +122,8 @@ impl std::error::Error for BadTransfer {}
 pub enum ChannelError {
     /// The capacity is no power of two from 4 KiB to 64 MiB.
     BadCapacity(usize),
+    /// Less than the capacity, or more than 1 GiB.
+    BadMaxCapacity(usize),
     /// More than 253 handles a message, the kernel's limit for one packet.
     BadMaxHandles(usize),
     /// The system has no memory, descriptors or the like to give.
@@ -125,6 +134,7 @@ impl fmt::Display for ChannelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadCapacity(bytes) => write!(f, "capacity {bytes} is not a power of two from 4 KiB to 64 MiB"),
+            Self::BadMaxCapacity(bytes) => write!(f, "maximum capacity {bytes} is not from the capacity to 1 GiB"),
             Self::BadMaxHandles(count) => write!(f, "{count} handles a message are more than 253"),
             Self::ResourceExhausted(error) => write!(f, "cannot create the channel: {error}"),
         }
@@ -161,7 +171,7 @@ pub enum PostErrorKind {
     ContainsPeer,
     /// The transfer list contains the same thing twice.
     Duplicate,
-    /// A thing on the transfer list is closed, detached, borrowed or forked.
+    /// A thing on the transfer list is closed, detached, borrowed or forked, or a shared buffer that has a name.
     Unusable {
         /// Its place on the list, from 0.
         index: usize,
@@ -173,7 +183,7 @@ pub enum PostErrorKind {
         /// Bytes that a message may have; see [`MessagePort::max_message_len`](crate::MessagePort::max_message_len).
         max: usize,
     },
-    /// The transfer list has more descriptors than the channel allows. A port counts as two, a buffer as one.
+    /// The transfer list has more descriptors than the channel allows. A port counts as two, every other thing as one.
     TooManyHandles {
         /// Descriptors on the list.
         handles: usize,
@@ -201,7 +211,7 @@ impl fmt::Display for PostErrorKind {
             Self::ContainsPeer => f.write_str("the transfer list contains the posting port's peer"),
             Self::Duplicate => f.write_str("the transfer list contains the same thing twice"),
             Self::Unusable { index } => {
-                write!(f, "item {index} of the transfer list is closed, detached, borrowed or forked")
+                write!(f, "item {index} of the transfer list is closed, detached, borrowed, forked or named")
             }
             Self::TooLarge { len, max } => write!(f, "the message needs {len} bytes, at most {max} fit"),
             Self::TooManyHandles { handles, max } => {
@@ -333,7 +343,7 @@ impl From<RecvError> for RecvTimeoutError {
     }
 }
 
-/// A [`TransferBuffer`](crate::TransferBuffer) could not be made or used.
+/// A buffer could not be made or used.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BufferError {
@@ -350,6 +360,15 @@ pub enum BufferError {
         /// Bytes in the buffer.
         buffer_len: usize,
     },
+    /// A word in place starts at a multiple of its size.
+    Misaligned {
+        /// First byte asked for.
+        offset: usize,
+        /// What it must be a multiple of.
+        align: usize,
+    },
+    /// The file that the buffer was to be filled from is not a regular one, or could not be read to its end.
+    Unreadable(io::Error),
     /// The system has no memory, descriptors or the like to give, or the size is over its file size limit.
     ResourceExhausted(io::Error),
 }
@@ -362,12 +381,65 @@ impl fmt::Display for BufferError {
             Self::OutOfRange { offset, len, buffer_len } => {
                 write!(f, "{len} bytes at {offset} are not inside a buffer of {buffer_len}")
             }
+            Self::Misaligned { offset, align } => write!(f, "offset {offset} is not a multiple of {align}"),
+            Self::Unreadable(error) => write!(f, "cannot read the file: {error}"),
             Self::ResourceExhausted(error) => write!(f, "cannot create the buffer: {error}"),
         }
     }
 }
 
 impl std::error::Error for BufferError {}
+
+/// Why a buffer was not frozen.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FreezeErrorKind {
+    /// It has been transferred away.
+    Detached,
+    /// It was inherited by `fork`; it belongs to the parent process.
+    Forked,
+    /// It came over a port: whoever had it before may have kept a way to its memory.
+    Received,
+    /// Somebody else, who broke the rules to get at it, has its memory mapped for writing.
+    InUse,
+    /// The system has no memory or the like to give.
+    ResourceExhausted(io::Error),
+}
+
+impl fmt::Display for FreezeErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Detached => BufferError::Detached.fmt(f),
+            Self::Forked => BufferError::Forked.fmt(f),
+            Self::Received => f.write_str("the buffer was received: only a new one can be frozen"),
+            Self::InUse => f.write_str("somebody else has the buffer mapped for writing"),
+            Self::ResourceExhausted(error) => write!(f, "cannot freeze the buffer: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for FreezeErrorKind {}
+
+/// [`TransferBuffer::freeze`] failed: why, and the buffer back.
+#[derive(Debug)]
+pub struct FreezeError {
+    /// Why.
+    pub kind: FreezeErrorKind,
+    /// The buffer, as it was. After `InUse` only, and only if this process may not map its memory again, it is detached.
+    pub buffer: TransferBuffer,
+}
+
+impl fmt::Display for FreezeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl std::error::Error for FreezeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.kind)
+    }
+}
 
 /// [`MessagePort::join`](crate::MessagePort::join) failed: the halves are not of one port.
 #[derive(Debug)]

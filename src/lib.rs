@@ -100,17 +100,22 @@ compile_error!("messageport runs on Linux only for now: it rests on memfd, futex
 compile_error!("messageport needs a 64-bit target: lengths that a peer names are computed in usize");
 
 mod buffer;
+mod buffer_file;
 mod capsule;
 mod channel;
 mod connect;
+mod cursor;
 mod direction;
 mod doorbell;
 mod end;
 mod error;
+mod frozen;
+mod growth;
 mod lane;
 mod layout;
 mod message;
 mod message_ref;
+mod named;
 mod port;
 mod post;
 mod record;
@@ -119,6 +124,7 @@ mod ring;
 #[cfg(test)]
 mod ring_tests;
 mod segment;
+mod shared;
 mod sync;
 mod sys;
 mod transfer;
@@ -131,14 +137,18 @@ pub use connect::{
     AcceptError, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, NameError,
     ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
 };
+pub use cursor::BufferCursor;
 pub use error::{
-    BadSegment, BadTransfer, BufferError, ChannelError, CloseReason, FullCause, JoinError, PostError, PostErrorKind,
-    RecvError, RecvTimeoutError, TryRecvError, Violation,
+    BadSegment, BadTransfer, BufferError, ChannelError, CloseReason, FreezeError, FreezeErrorKind, FullCause,
+    JoinError, PostError, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError, Violation,
 };
+pub use frozen::FrozenBuffer;
 pub use message::Message;
 pub use message_ref::MessageRef;
+pub use named::NamedBufferError;
 pub use port::{MessagePort, RecvHalf, SendHalf};
-pub use post::Reservation;
+pub use post::{Queued, Reservation};
+pub use shared::SharedBuffer;
 pub use transfer::{TransferRef, Transferable};
 
 // A port has one holder at a time, in whatever thread.
@@ -149,4 +159,8 @@ const _: fn() = || {
     is_send::<RecvHalf>();
     is_send::<Message>();
     is_send::<TransferBuffer>();
+    // What nobody writes, and what everybody does by atomics, is anybody's at the same time.
+    fn is_sync<T: Send + Sync>() {}
+    is_sync::<FrozenBuffer>();
+    is_sync::<SharedBuffer>();
 };

@@ -2,13 +2,16 @@
 
 use std::cell::RefMut;
 use std::fmt;
+use std::os::fd::OwnedFd;
 
 use crate::buffer::TransferBuffer;
 use crate::capsule::Things;
 use crate::end::State;
 use crate::error::BufferError;
+use crate::frozen::FrozenBuffer;
 use crate::port::{MessagePort, Receiving, RecvHalf};
 use crate::ring::{Record, payload};
+use crate::shared::SharedBuffer;
 use crate::transfer::discard;
 
 /// A message in place, in the shared memory of the queue; see [`MessagePort::recv_ref`].
@@ -23,6 +26,12 @@ pub struct MessageRef<'a> {
     pub ports: Vec<MessagePort>,
     /// The buffers on the transfer list, in its order.
     pub buffers: Vec<TransferBuffer>,
+    /// The frozen buffers on the transfer list, in its order.
+    pub frozen: Vec<FrozenBuffer>,
+    /// The shared buffers on the transfer list, in its order.
+    pub shared: Vec<SharedBuffer>,
+    /// The descriptors on the transfer list, in its order, closed on exec.
+    pub descriptors: Vec<OwnedFd>,
 }
 
 impl<'a> MessageRef<'a> {
@@ -34,8 +43,9 @@ impl<'a> MessageRef<'a> {
         len: usize,
         things: Things,
     ) -> Self {
-        let ports = things.ports.into_iter().map(MessagePort::from_parts).collect();
-        Self { half, receiving, record, len, ports, buffers: things.buffers }
+        let Things { ports, buffers, frozen, shared, descriptors } = things;
+        let ports = ports.into_iter().map(MessagePort::from_parts).collect();
+        Self { half, receiving, record, len, ports, buffers, frozen, shared, descriptors }
     }
 
     /// Bytes of data.

@@ -6,15 +6,15 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::capsule;
-use crate::end::{CLOSED, DISCARDING, State};
+use crate::end::{CLOSED, DISCARDING, OPEN, State};
 use crate::error::{FullCause, PostError, PostErrorKind, exhausted};
+use crate::growth::{self, NotGrown};
 use crate::lane::NotSent;
 use crate::port::{MessagePort, SendHalf};
 use crate::record::Kind;
 use crate::ring::{NoRoom, Producer, Slot};
 use crate::sync::Ordering;
-use crate::transfer::{Baggage, TransferRef, Transferable};
+use crate::transfer::{Baggage, TransferRef, Transferable, count};
 use crate::wait::{Outcome, Waiter};
 
 /// Longest sleep while the lane is full; then the post is tried again.
@@ -25,7 +25,8 @@ impl MessagePort {
     /// [`postMessage(message, transfer)`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-postmessage).
     ///
     /// `data` is copied; what is on the transfer list moves to the receiver. When the call returns, the receiver can
-    /// take the message, whatever happens to this process afterwards. It never blocks.
+    /// take the message, whatever happens to this process afterwards. It never blocks: a queue that is full grows, up to
+    /// [`max_capacity`](crate::ChannelOptions::max_capacity).
     ///
     /// ```
     /// # use messageport::MessageChannel;
@@ -51,7 +52,8 @@ impl MessagePort {
         self.sender.post_message(data, transfer)
     }
 
-    /// Posts a message and, if the queue is full, waits for space: for `timeout`, or for as long as the peer lives.
+    /// Posts a message and, if the queue is full, waits for space: for `timeout`, or for as long as the peer lives. The
+    /// queue does not grow by it, so that a stream whose receiver is slower than its sender stays where it is.
     ///
     /// # Errors
     /// As for [`post_message`](Self::post_message), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
@@ -64,8 +66,8 @@ impl MessagePort {
         self.sender.post_message_wait(data, transfer, timeout)
     }
 
-    /// Posts a message with a list of borrowed things, which are detached if it succeeds: the standard's way, for
-    /// callers whose handles stay behind (handlers, other languages).
+    /// Posts a message with a list of borrowed things, whose ports and buffers are detached if it succeeds: the
+    /// standard's way, for callers whose handles stay behind (handlers, other languages).
     ///
     /// # Errors
     /// As for [`post_message`](Self::post_message); since the things are borrowed, also
@@ -98,8 +100,13 @@ impl MessagePort {
         self.sender.reserve(len)
     }
 
+    /// How much waits for the peer.
+    pub fn queued(&self) -> Queued {
+        self.sender.queued()
+    }
+
     /// The longest data that a message without transfer list can have: 7/16 of the capacity, less 8. A transfer list
-    /// takes 80 bytes a port, 16 a buffer, and 8 of it.
+    /// takes 96 bytes of it a port, 16 a buffer, 8 a frozen or shared buffer, none a descriptor, and 16 besides.
     pub fn max_message_len(&self) -> usize {
         self.sender.max_message_len()
     }
@@ -109,7 +116,7 @@ impl SendHalf {
     /// See [`MessagePort::post_message`].
     #[inline]
     pub fn post_message(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<(), PostError> {
-        self.with_list(transfer, |list| self.post(data, list))
+        self.with_list(data, transfer, |list| self.post(data, list, IfFull::Grow))
     }
 
     /// See [`MessagePort::post_message_wait`].
@@ -120,9 +127,9 @@ impl SendHalf {
         timeout: Option<Duration>,
     ) -> Result<(), PostError> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.with_list(transfer, |list| {
+        self.with_list(data, transfer, |list| {
             loop {
-                match self.post(data, list) {
+                match self.post(data, list, IfFull::Fail) {
                     Err(PostErrorKind::Full(cause)) => self.wait_for_space(cause, data.len(), list, deadline)?,
                     result => return result,
                 }
@@ -132,7 +139,7 @@ impl SendHalf {
 
     /// See [`MessagePort::post_message_detaching`].
     pub fn post_message_detaching(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
-        self.post(data, transfer)?;
+        self.post(data, transfer, IfFull::Grow)?;
         for thing in transfer {
             if let TransferRef::Port(port) = thing {
                 // The handle stays, but must not keep the lane alive: its new holder's end would go unnoticed.
@@ -162,10 +169,29 @@ impl SendHalf {
     /// See [`MessagePort::reserve`].
     pub fn reserve(&self, len: usize) -> Result<Reservation<'_>, PostErrorKind> {
         let mut producer = self.open()?;
-        fits(&producer, len)?;
+        self.fits(len)?;
         self.find_peer()?;
-        let slot = self.find_room(&mut producer, len)?;
+        let slot = self.find_room(&mut producer, len, IfFull::Grow)?;
         Ok(Reservation { half: self, producer, slot, len, written: 0 })
+    }
+
+    /// See [`MessagePort::queued`].
+    pub fn queued(&self) -> Queued {
+        let Ok(mut producer) = self.producer.try_borrow_mut() else { return Queued::default() };
+        if !self.end.home().is_here() || matches!(self.end.state(), State::Closed | State::Detached) {
+            return Queued::default();
+        }
+        match producer.unread() {
+            Ok(bytes) => Queued {
+                bytes: bytes as usize,
+                capacity: producer.direction().capacity() as usize,
+                high_water: producer.high_water() as usize,
+            },
+            Err(violation) => {
+                self.end.violated(violation);
+                Queued::default()
+            }
+        }
     }
 
     /// See [`MessagePort::max_message_len`].
@@ -177,11 +203,15 @@ impl SendHalf {
     #[inline]
     fn with_list(
         &self,
+        data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
         post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), PostErrorKind>,
     ) -> Result<(), PostError> {
         let mut transfer = transfer.into_iter();
         let Some(first) = transfer.next() else {
+            if self.post_plain(data) {
+                return Ok(());
+            }
             return post(&[]).map_err(|kind| PostError { kind, transfer: Vec::new() });
         };
         let transfer: Vec<Transferable> = std::iter::once(first).chain(transfer).collect();
@@ -189,21 +219,47 @@ impl SendHalf {
         post(&list).map_err(|kind| PostError { kind, transfer })
     }
 
-    /// The way of a message.
+    /// The way of a message, when nothing stands in it: plain data, a peer that receives, and room. False if something
+    /// does; then nothing has happened, and `post` finds out what it is.
     #[inline]
-    fn post(&self, data: &[u8], list: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
+    fn post_plain(&self, data: &[u8]) -> bool {
+        // 1. May this half post at all?
+        let _posting = self.end.posting();
+        if !self.end.home().is_here() || self.end.state() != State::Open {
+            return false;
+        }
+        let Ok(mut producer) = self.producer.try_borrow_mut() else { return false };
+        // 2. Is there a receiver, and room?
+        let peer = self.end.outgoing().consumer_state().load(Ordering::Acquire);
+        if peer != OPEN || data.len() > self.max_message_len() || producer.direction().grown().is_some() {
+            return false;
+        }
+        let Ok(slot) = producer.reserve(data.len()) else { return false };
+        // 3. Copy the data in; nobody sees it yet.
+        producer.write(slot, 0, data);
+        // 4. Commit: from here on the receiver has it.
+        producer.commit(slot, data.len(), Kind::Data, 0);
+        // 5. Wake the receiver if it sleeps.
+        self.end.wake_peer_consumer();
+        // 6. Prepare the memory of the next one.
+        producer.clear_ahead(data.len());
+        true
+    }
+
+    #[cold]
+    fn post(&self, data: &[u8], list: &[TransferRef<'_>], if_full: IfFull) -> Result<(), PostErrorKind> {
         // 1. May this half post at all?
         let _posting = self.end.posting();
         let mut producer = self.open()?;
         if !list.is_empty() {
-            return self.post_carrier(producer, data, list);
+            return self.post_carrier(producer, data, list, if_full);
         }
         // 2. Is there a receiver, and room?
-        fits(&producer, data.len())?;
+        self.fits(data.len())?;
         if self.find_peer()? == Peer::Discards {
             return Ok(());
         }
-        let slot = self.find_room(&mut producer, data.len())?;
+        let slot = self.find_room(&mut producer, data.len(), if_full)?;
         // 3. Copy the data in; nobody sees it yet.
         producer.write(slot, 0, data);
         // 4. Commit: from here on the receiver has it.
@@ -222,6 +278,7 @@ impl SendHalf {
         mut producer: RefMut<'_, Producer>,
         data: &[u8],
         list: &[TransferRef<'_>],
+        if_full: IfFull,
     ) -> Result<(), PostErrorKind> {
         let mut baggage = Baggage::check(list, Some(&self.end))?;
         let (handles, max) = (baggage.handles(), self.end.segment().max_handles());
@@ -229,22 +286,19 @@ impl SendHalf {
             return Err(PostErrorKind::TooManyHandles { handles, max });
         }
         let len = baggage.payload_len(data.len());
-        fits(&producer, len)?;
+        self.fits(len)?;
         if self.find_peer()? == Peer::Discards {
             baggage.discard();
             return Ok(());
         }
-        let slot = self.find_room(&mut producer, len)?;
-        let out_of = |errno| PostErrorKind::ResourceExhausted(exhausted(errno));
-        let table = baggage.table(data.len()).map_err(out_of)?;
+        let slot = self.find_room(&mut producer, len, if_full)?;
+        let table = baggage.table(data.len());
         producer.write(slot, 0, data);
         producer.write(slot, data.len().next_multiple_of(8), &table);
         // The descriptors first: whoever sees the record finds them on the lane.
         match self.end.lane().send_handles(producer.sequence(), &baggage.descriptors()) {
             Ok(()) => {}
-            Err(NotSent::Full) => return Err(self.full(FullCause::Lane)),
-            Err(NotSent::Gone) => return Err(self.nobody()),
-            Err(NotSent::Exhausted(errno)) => return Err(out_of(errno)),
+            Err(not_sent) => return Err(self.not_sent(not_sent)),
         }
         producer.commit(slot, len, Kind::Carrier, handles as u8);
         self.end.wake_peer_consumer();
@@ -284,11 +338,41 @@ impl SendHalf {
     }
 
     #[inline]
-    fn find_room(&self, producer: &mut Producer, len: usize) -> Result<Slot, PostErrorKind> {
-        producer.reserve(len).map_err(|no_room| match no_room {
-            NoRoom::Full => self.full(FullCause::Ring),
-            NoRoom::Violation(violation) => PostErrorKind::PeerGone(self.end.violated(violation)),
-        })
+    fn fits(&self, len: usize) -> Result<(), PostErrorKind> {
+        let max = self.max_message_len();
+        if len > max { Err(PostErrorKind::TooLarge { len, max }) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn find_room(&self, producer: &mut Producer, len: usize, if_full: IfFull) -> Result<Slot, PostErrorKind> {
+        let violated = |violation| PostErrorKind::PeerGone(self.end.violated(violation));
+        if producer.direction().grown().is_some() {
+            growth::shrink(&self.end, producer).map_err(violated)?;
+        }
+        match producer.reserve(len) {
+            Ok(slot) => Ok(slot),
+            Err(NoRoom::Violation(violation)) => Err(violated(violation)),
+            Err(NoRoom::Full) if if_full == IfFull::Grow => self.make_room(producer, len),
+            Err(NoRoom::Full) => Err(self.full(FullCause::Ring)),
+        }
+    }
+
+    #[cold]
+    fn make_room(&self, producer: &mut Producer, len: usize) -> Result<Slot, PostErrorKind> {
+        match growth::grow(&self.end, producer) {
+            Ok(()) => self.find_room(producer, len, IfFull::Fail),
+            Err(NotGrown::AtLimit) => Err(self.full(FullCause::Ring)),
+            Err(NotGrown::NotSent(not_sent)) => Err(self.not_sent(not_sent)),
+        }
+    }
+
+    #[cold]
+    fn not_sent(&self, why: NotSent) -> PostErrorKind {
+        match why {
+            NotSent::Full => self.full(FullCause::Lane),
+            NotSent::Gone => self.nobody(),
+            NotSent::Exhausted(errno) => PostErrorKind::ResourceExhausted(exhausted(errno)),
+        }
     }
 
     /// Full, unless the reason is that nobody reads any more.
@@ -323,11 +407,7 @@ impl SendHalf {
             self.end.lane().sleep_for_room(left.unwrap_or(LANE_RETRY).min(LANE_RETRY));
             return Ok(());
         }
-        let buffers = list.iter().filter(|thing| matches!(thing, TransferRef::Buffer(_))).count();
-        let len = match list.len() {
-            0 => data_len,
-            things => capsule::payload_len(data_len, things - buffers, buffers),
-        };
+        let len = if list.is_empty() { data_len } else { count(list).payload_len(data_len) };
         let waiter =
             Waiter { doorbell: self.end.outgoing().space(), lane: self.end.lane(), spin: &self.spin, deadline };
         let ready = || {
@@ -351,9 +431,26 @@ enum Peer {
     Discards,
 }
 
-fn fits(producer: &Producer, len: usize) -> Result<(), PostErrorKind> {
-    let max = producer.max_payload();
-    if len > max { Err(PostErrorKind::TooLarge { len, max }) } else { Ok(()) }
+/// How full the queue towards the peer is, in bytes; a message takes its length rounded up to 8, and 8 more. All zero for
+/// a port that is closed, transferred away, or has a reservation open.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
+pub struct Queued {
+    /// What the peer has not read. It tells when its queue is empty, and at every eighth of the capacity, so this may be
+    /// more than there is. It changes as the peer reads.
+    pub bytes: usize,
+    /// What the queue holds before it grows, or grows again.
+    pub capacity: usize,
+    /// The most that `bytes` has been, whenever the queue seemed full or was asked, since this port was made or received.
+    pub high_water: usize,
+}
+
+/// What a post does about a full queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum IfFull {
+    /// Goes on in a larger ring.
+    Grow,
+    Fail,
 }
 
 /// Space for one message, to be written in place; see [`MessagePort::reserve`].

@@ -11,7 +11,7 @@ use crate::segment::Segment;
 use crate::violation::Violation;
 
 fn ring() -> (Direction, Producer, Consumer) {
-    let direction = Segment::create(MIN_CAPACITY, 0).unwrap().direction(0);
+    let direction = Segment::create(MIN_CAPACITY, MIN_CAPACITY, 0).unwrap().direction(0);
     let producer = Producer::new(direction.clone(), Cursors::START);
     let consumer = Consumer::new(direction.clone(), Cursors::START);
     (direction, producer, consumer)

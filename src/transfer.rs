@@ -2,17 +2,20 @@
 #![forbid(unsafe_code)]
 
 use std::cell::RefMut;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::buffer::{Memory, TransferBuffer};
-use crate::capsule::{self, NotMade, Table, Things};
+use crate::capsule::{self, Counts, NotMade, Table, Things};
 use crate::end::{End, Parts, State};
 use crate::error::{PostErrorKind, RecvError, Violation, exhausted};
+use crate::frozen::FrozenBuffer;
+use crate::growth;
 use crate::lane::NotTaken;
 use crate::port::{MessagePort, PortGuard};
 use crate::record::Kind;
 use crate::ring::{Consumer, Record};
+use crate::shared::SharedBuffer;
 use crate::sys::Errno;
 
 /// Something that a message can carry to its receiver, in a list that owns it.
@@ -22,6 +25,12 @@ pub enum Transferable {
     Port(MessagePort),
     /// A buffer, with its memory.
     Buffer(TransferBuffer),
+    /// A frozen buffer. Post a clone to keep one.
+    Frozen(FrozenBuffer),
+    /// A shared buffer, one without a name. Post a clone to keep one.
+    Shared(SharedBuffer),
+    /// A descriptor of whatever kind: a file, a socket, a pipe, graphics memory.
+    Descriptor(OwnedFd),
 }
 
 impl From<MessagePort> for Transferable {
@@ -36,13 +45,38 @@ impl From<TransferBuffer> for Transferable {
     }
 }
 
-/// Something that a message can carry, borrowed until the message is posted and then detached.
+impl From<FrozenBuffer> for Transferable {
+    fn from(buffer: FrozenBuffer) -> Self {
+        Self::Frozen(buffer)
+    }
+}
+
+impl From<SharedBuffer> for Transferable {
+    fn from(buffer: SharedBuffer) -> Self {
+        Self::Shared(buffer)
+    }
+}
+
+impl From<OwnedFd> for Transferable {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self::Descriptor(descriptor)
+    }
+}
+
+/// Something that a message can carry, borrowed until the message is posted. A port or a buffer is then detached; the
+/// other things are still usable.
 #[derive(Clone, Copy, Debug)]
 pub enum TransferRef<'a> {
     /// A port, with everything queued in it.
     Port(&'a MessagePort),
     /// A buffer, with its memory.
     Buffer(&'a TransferBuffer),
+    /// A frozen buffer: the receiver gets another handle.
+    Frozen(&'a FrozenBuffer),
+    /// A shared buffer, one without a name: the receiver gets another handle.
+    Shared(&'a SharedBuffer),
+    /// A descriptor of whatever kind: the receiver gets a duplicate, and this one is still the caller's to close.
+    Descriptor(BorrowedFd<'a>),
 }
 
 impl<'a> From<&'a Transferable> for TransferRef<'a> {
@@ -50,24 +84,50 @@ impl<'a> From<&'a Transferable> for TransferRef<'a> {
         match thing {
             Transferable::Port(port) => Self::Port(port),
             Transferable::Buffer(buffer) => Self::Buffer(buffer),
+            Transferable::Frozen(buffer) => Self::Frozen(buffer),
+            Transferable::Shared(buffer) => Self::Shared(buffer),
+            Transferable::Descriptor(descriptor) => Self::Descriptor(descriptor.as_fd()),
         }
     }
 }
 
 impl TransferRef<'_> {
-    fn address(self) -> usize {
+    /// What no other handle on a list has: its address, or the number of a descriptor.
+    fn identity(self) -> usize {
         match self {
             Self::Port(port) => std::ptr::from_ref(port).addr(),
             Self::Buffer(buffer) => std::ptr::from_ref(buffer).addr(),
+            Self::Frozen(buffer) => std::ptr::from_ref(buffer).addr(),
+            Self::Shared(buffer) => std::ptr::from_ref(buffer).addr(),
+            Self::Descriptor(descriptor) => descriptor.as_raw_fd() as usize, // far below any address
         }
     }
+}
+
+/// How many things of each kind are on a list.
+pub(crate) fn count(list: &[TransferRef<'_>]) -> Counts {
+    let mut counts = Counts::default();
+    for thing in list {
+        *match thing {
+            TransferRef::Port(_) => &mut counts.ports,
+            TransferRef::Buffer(_) => &mut counts.buffers,
+            TransferRef::Frozen(_) => &mut counts.frozen,
+            TransferRef::Shared(_) => &mut counts.shared,
+            TransferRef::Descriptor(_) => &mut counts.descriptors,
+        } += 1;
+    }
+    counts
 }
 
 /// A checked transfer list. Everything on it is borrowed, so nothing can happen to it until it has left or the list
 /// is dropped.
 pub(crate) struct Baggage<'a> {
+    counts: Counts,
     ports: Vec<PortGuard<'a>>,
     buffers: Vec<RefMut<'a, Option<Memory>>>,
+    frozen: Vec<&'a FrozenBuffer>,
+    shared: Vec<(BorrowedFd<'a>, usize)>,
+    descriptors: Vec<BorrowedFd<'a>>,
 }
 
 impl<'a> Baggage<'a> {
@@ -85,12 +145,19 @@ impl<'a> Baggage<'a> {
                 return Err(PostErrorKind::ContainsPeer);
             }
         }
-        let mut addresses: Vec<usize> = list.iter().map(|thing| thing.address()).collect();
-        addresses.sort_unstable();
-        if addresses.windows(2).any(|two| two[0] == two[1]) {
+        let mut identities: Vec<usize> = list.iter().map(|thing| thing.identity()).collect();
+        identities.sort_unstable();
+        if identities.windows(2).any(|two| two[0] == two[1]) {
             return Err(PostErrorKind::Duplicate);
         }
-        let mut baggage = Self { ports: Vec::new(), buffers: Vec::new() };
+        let mut baggage = Self {
+            counts: count(list),
+            ports: Vec::new(),
+            buffers: Vec::new(),
+            frozen: Vec::new(),
+            shared: Vec::new(),
+            descriptors: Vec::new(),
+        };
         for (index, thing) in list.iter().enumerate() {
             baggage.add(*thing).ok_or(PostErrorKind::Unusable { index })?;
         }
@@ -111,46 +178,51 @@ impl<'a> Baggage<'a> {
                 }
                 self.buffers.push(memory);
             }
+            TransferRef::Frozen(buffer) => self.frozen.push(buffer),
+            TransferRef::Shared(buffer) => self.shared.push((buffer.file()?, buffer.len())),
+            TransferRef::Descriptor(descriptor) => self.descriptors.push(descriptor),
         }
         Some(())
     }
 
     pub(crate) fn handles(&self) -> usize {
-        self.ports.len() * capsule::PORT_HANDLES + self.buffers.len() * capsule::BUFFER_HANDLES
+        self.descriptors().len()
     }
 
     /// Bytes of a message with this list and `data_len` bytes of data.
     pub(crate) fn payload_len(&self, data_len: usize) -> usize {
-        capsule::payload_len(data_len, self.ports.len(), self.buffers.len())
+        self.counts.payload_len(data_len)
     }
 
-    /// Puts everything in order for the next holder and writes the table. Fails before anything has changed for the
-    /// present one: an announced cursor and one seal more make no difference to it.
-    pub(crate) fn table(&mut self, data_len: usize) -> Result<Vec<u8>, Errno> {
-        let mut table = Vec::with_capacity(capsule::table_len(self.ports.len(), self.buffers.len()));
+    /// Puts everything in order for the next holder and writes the table. Nothing changes for the present one: an
+    /// announced cursor makes no difference to it.
+    pub(crate) fn table(&mut self, data_len: usize) -> Vec<u8> {
+        let mut table = Vec::with_capacity(self.counts.table_len());
         for port in &mut self.ports {
             if port.receiving.consumer.announce() {
                 port.end.wake_peer_producer();
             }
             // Doorbells are AWAKE: nobody waits on a port that is borrowed here. One left armed for a `poll` of the
             // old holder would only cost a wake-up packet.
-            let (producer, consumer) = (port.producer.cursors(), port.receiving.consumer.cursors());
-            capsule::write_port(&mut table, port.end, producer, consumer);
+            capsule::write_port(&mut table, port.end, &port.producer, &port.receiving.consumer);
         }
         for memory in self.buffers.iter().filter_map(|memory| memory.as_ref()) {
-            memory.seal()?;
             capsule::write_buffer(&mut table, memory);
         }
-        capsule::write_end(&mut table, data_len, self.ports.len(), self.buffers.len());
-        Ok(table)
+        self.frozen.iter().for_each(|buffer| capsule::write_memory(&mut table, buffer.len()));
+        self.shared.iter().for_each(|(_, len)| capsule::write_memory(&mut table, *len));
+        capsule::write_end(&mut table, data_len, self.counts);
+        table
     }
 
     /// The descriptors that go with the table.
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        use std::os::fd::AsFd;
-        let ports = self.ports.iter().flat_map(|port| capsule::port_handles(port.end));
+        let ports = self.ports.iter();
+        let ports = ports.flat_map(|port| capsule::port_handles(port.end, &port.producer, &port.receiving.consumer));
         let buffers = self.buffers.iter().filter_map(|memory| Some(memory.as_ref()?.file.as_fd()));
-        ports.chain(buffers).collect()
+        let frozen = self.frozen.iter().map(|buffer| buffer.file());
+        let shared = self.shared.iter().map(|(file, _)| *file);
+        ports.chain(buffers).chain(frozen).chain(shared).chain(self.descriptors.iter().copied()).collect()
     }
 
     /// The message is on its way: what was on the list is no longer ours.
@@ -260,7 +332,7 @@ const MAX_CLOSED: usize = 4096;
 /// in turn, those of one message before the next message is looked at: so few descriptors are needed at a time. By a
 /// list of work and not by recursion, since a peer decides how deep they are nested.
 pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
-    let mut left = end.segment().capacity();
+    let mut left = end.segment().max_capacity();
     let mut nested: Vec<(Parts, usize)> = Vec::new();
     let mut total = 0;
     loop {
@@ -277,20 +349,20 @@ pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
         }
         for port in ports {
             port.end.close();
-            let left = port.end.segment().capacity();
+            let left = port.end.segment().max_capacity();
             nested.push((port, left));
         }
     }
 }
 
 /// Drops messages up to the first that carries ports, which it returns; none at the end of the queue. A peer that posts
-/// as fast as we drop must not keep us here: one ring full, of which `left` bytes are left, is all that can have been
+/// as fast as we drop must not keep us here: a full queue, of which `left` bytes are left, is all that can have been
 /// unread.
 fn discard_message_with_ports(end: &End, consumer: &mut Consumer, left: &mut usize) -> Vec<Parts> {
     let mut ports = Vec::new();
     let mut payload = Vec::new();
     while ports.is_empty()
-        && let Ok(Some(record)) = consumer.peek()
+        && let Ok(Some(record)) = growth::peek(end, consumer)
     {
         let Some(rest) = left.checked_sub(record.len + crate::record::HEADER) else { break };
         *left = rest;

@@ -11,7 +11,9 @@ const ORDER: &[&[&str]] = &[
     &["post", "recv", "message_ref"],
     &["port", "transfer", "message"],
     &["capsule"],
-    &["buffer"],
+    &["frozen", "shared", "named", "cursor", "buffer"],
+    &["buffer_file"],
+    &["growth"],
     &["end"],
     &["wait"],
     &["lane", "segment"],
@@ -22,7 +24,7 @@ const ORDER: &[&[&str]] = &[
 ];
 
 /// Errors give back what was passed in, so they name it.
-const EXCEPTIONS: &[(&str, &str)] = &[("error", "port"), ("error", "transfer")];
+const EXCEPTIONS: &[(&str, &str)] = &[("error", "port"), ("error", "transfer"), ("error", "buffer")];
 
 /// System calls, shared memory, and the public functions that hand out slices of it.
 const UNSAFE: &[&str] = &["sys/", "direction.rs", "buffer.rs", "message_ref.rs"];
