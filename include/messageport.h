@@ -13,8 +13,8 @@
  *                        +--------------------------------+
  *
  * A channel has two ends, its *ports*. What is posted on one is received on the other, in order and exactly once, in
- * this process or in another one. Both ends are equal. A message is bytes, and things that move to the receiver: ports,
- * with everything that is queued in them, and buffers, whose memory is handed over and never copied.
+ * this process or in another one. Both ends are equal. A message is bytes, and things that go to the receiver: ports,
+ * with everything that is queued in them; buffers, whose memory is handed over and never copied; descriptors.
  *
  *
  * Words
@@ -22,7 +22,10 @@
  *     channel         Two entangled ports.
  *     port, peer      One end of a channel; the other end of the same channel.
  *     message         Bytes, and a transfer list.
- *     transfer list   The ports and buffers that a message takes along. It moves as a whole or not at all.
+ *     transfer list   The things that a message takes along. It goes as a whole or not at all.
+ *     buffer          Memory that has one holder at a time, and moves.
+ *     frozen buffer   Memory that nobody can write any more, for any number of readers.
+ *     shared buffer   Memory that all who have it read and write at the same time.
  *     detached        What a handle is whose port or buffer has moved away: it answers MSGPORT_DETACHED, and still has
  *                     to be freed.
  *     handle          A pointer to one of the types below. Whoever received it frees it, once, by the function of its
@@ -124,7 +127,12 @@ enum {
     MSGPORT_MESSAGE_ERROR = 47,    /* A message that cannot be received. It is consumed; later ones are not affected. */
     MSGPORT_TAKEN = 48,            /* It has been taken out of the message before. */
 
-    /* Meeting. */
+    /* Buffers. */
+    MSGPORT_NOT_NEW = 50,          /* Only a new buffer can be frozen, and this one was received. */
+    MSGPORT_MAPPED_ELSEWHERE = 51, /* Somebody else, who broke the rules, has the buffer mapped for writing. */
+    MSGPORT_UNREADABLE = 52,       /* The file cannot be read; msgport_os_error() has the reason. */
+
+    /* Meeting, and named buffers. */
     MSGPORT_BAD_NAME = 60,
     MSGPORT_NAME_TOO_LONG = 61,
     MSGPORT_UNSAFE_DIRECTORY = 62, /* The directory for names is open to others or belongs to somebody else. */
@@ -136,6 +144,12 @@ enum {
     MSGPORT_WRONG_VERSION = 68, /* The other side speaks another version of the format. */
     MSGPORT_NO_PARENT_PORT = 69,
     MSGPORT_BAD_PARENT_PORT = 70,
+    MSGPORT_NAME_EXISTS = 71,
+    MSGPORT_NAME_MISSING = 72,
+    MSGPORT_NOT_OURS = 73,     /* The name belongs to another user, or others may open it. */
+    MSGPORT_UNFINISHED = 74,   /* The buffer's maker is at work on it, or was killed while it was. */
+    MSGPORT_NOT_A_BUFFER = 75, /* There is something else of that name. */
+    MSGPORT_TOO_SMALL = 76,
 
     /* The system; msgport_os_error() has its errno. */
     MSGPORT_RESOURCE_EXHAUSTED = 80, /* No memory, descriptors or the like. */
@@ -180,6 +194,8 @@ int msgport_os_error(void);
 typedef struct msgport_port msgport_port;         /* A port, or one half of it. Freeing it closes it. */
 typedef struct msgport_message msgport_message;   /* A received message, or memory to receive into. */
 typedef struct msgport_buffer msgport_buffer;     /* Memory that moves. */
+typedef struct msgport_frozen msgport_frozen;     /* Memory that nobody can write any more. */
+typedef struct msgport_shared msgport_shared;     /* Memory that several holders read and write. */
 typedef struct msgport_listener msgport_listener; /* Accepts ports from processes that connect to a name. */
 
 /* Waits for as long as it takes. */
@@ -197,13 +213,17 @@ typedef struct msgport_listener msgport_listener; /* Accepts ports from processe
  */
 typedef struct msgport_channel_options {
     size_t size;
-    size_t capacity;      /* Bytes that each direction can hold: a power of two from 4 KiB to 64 MiB. Default 64 KiB. */
-    uint32_t max_handles; /* Descriptors that one message may carry, at most 253, the default. A port counts as two, a
-                             buffer as one. */
+    size_t capacity;      /* Bytes that each direction can hold before it grows: a power of two from 4 KiB to 64 MiB.
+                             Default 64 KiB. */
+    uint32_t max_handles; /* Descriptors that one message may carry, at most 253, the default. A port counts as two,
+                             everything else as one. */
     uint32_t flags;       /* MSGPORT_CHANNEL_DATA_ONLY or 0. */
+    size_t max_capacity;  /* Bytes that each direction may grow to, at most 1 GiB. Default 64 MiB, or the capacity if
+                             that is more; with the capacity itself it does not grow. Growing takes memory and
+                             descriptors, which are given back when everything has been read. */
 } msgport_channel_options;
 
-#define MSGPORT_CHANNEL_OPTIONS_INIT { sizeof(msgport_channel_options), 0, 0, 0 }
+#define MSGPORT_CHANNEL_OPTIONS_INIT { sizeof(msgport_channel_options), 0, 0, 0, 0 }
 
 /* Messages carry no descriptors at all. */
 #define MSGPORT_CHANNEL_DATA_ONLY UINT32_C(1)
@@ -246,16 +266,22 @@ msgport_code msgport_port_close(msgport_port *port);
 
 /* What can be on a transfer list. */
 typedef struct msgport_item {
-    uint32_t kind;     /* MSGPORT_ITEM_PORT or MSGPORT_ITEM_BUFFER: which of the union it is. */
+    uint32_t kind;     /* Which of the union it is: one of the kinds below. */
     uint32_t reserved; /* 0 */
     union {
         msgport_port *port;
         msgport_buffer *buffer;
+        const msgport_frozen *frozen;
+        const msgport_shared *shared;
+        int descriptor;
     } of;
 } msgport_item;
 
-#define MSGPORT_ITEM_PORT UINT32_C(1)
-#define MSGPORT_ITEM_BUFFER UINT32_C(2)
+#define MSGPORT_ITEM_PORT UINT32_C(1)       /* Moves: the handle is detached. */
+#define MSGPORT_ITEM_BUFFER UINT32_C(2)     /* Moves: the handle is detached. */
+#define MSGPORT_ITEM_FROZEN UINT32_C(3)     /* The receiver gets a handle of its own, and this one stays. */
+#define MSGPORT_ITEM_SHARED UINT32_C(4)     /* The receiver gets a handle of its own, and this one stays. */
+#define MSGPORT_ITEM_DESCRIPTOR UINT32_C(5) /* The receiver gets a duplicate, and this one is still the caller's to close. */
 
 /* Makes an item. */
 static inline msgport_item msgport_item_port(msgport_port *port)
@@ -277,23 +303,55 @@ static inline msgport_item msgport_item_buffer(msgport_buffer *buffer)
     return item;
 }
 
+/* Makes an item. */
+static inline msgport_item msgport_item_frozen(const msgport_frozen *frozen)
+{
+    msgport_item item;
+    item.kind = MSGPORT_ITEM_FROZEN;
+    item.reserved = 0;
+    item.of.frozen = frozen;
+    return item;
+}
+
+/* Makes an item. */
+static inline msgport_item msgport_item_shared(const msgport_shared *shared)
+{
+    msgport_item item;
+    item.kind = MSGPORT_ITEM_SHARED;
+    item.reserved = 0;
+    item.of.shared = shared;
+    return item;
+}
+
+/* Makes an item. */
+static inline msgport_item msgport_item_descriptor(int descriptor)
+{
+    msgport_item item;
+    item.kind = MSGPORT_ITEM_DESCRIPTOR;
+    item.reserved = 0;
+    item.of.descriptor = descriptor;
+    return item;
+}
+
 /*
- * Posts a message: the standard's `postMessage(message, transfer)`. Never blocks. When it returns the receiver can take
- * the message, whatever happens to this process afterwards.
+ * Posts a message: the standard's `postMessage(message, transfer)`. Never blocks: a queue that is full grows, up to the
+ * channel's max_capacity. When it returns the receiver can take the message, whatever happens to this process afterwards.
  *
  * In      port    A port or a sending half.
  *         data    The bytes, which are copied. `len` of them.
  *         items   The transfer list, `count` items. NULL if count is 0.
- * Owner   On success what was on the list has moved: the handles are detached and remain to be freed. This is so also
- *         if nobody ever looks at the message. On failure everything on the list is untouched.
+ * Owner   On success the ports and buffers on the list have moved: their handles are detached and remain to be freed.
+ *         This is so also if nobody ever looks at the message. On failure everything on the list is untouched.
  * Codes   In this order:
  *         MSGPORT_BAD_ARGUMENT       len or count is impossibly large.
  *         MSGPORT_BAD_ITEM           An item has an unknown kind, a reserved field that is not 0, a handle that is NULL
- *                                    or of another kind, or a half of a port.
+ *                                    or of another kind, a half of a port, or a descriptor that is not open.
  *         MSGPORT_WRONG_HALF         port is a receiving half.
  *         MSGPORT_FORKED, MSGPORT_CLOSED, MSGPORT_DETACHED
  *         MSGPORT_BORROWED           A reservation is open on port.
- *         MSGPORT_CONTAINS_SELF, MSGPORT_CONTAINS_PEER, MSGPORT_DUPLICATE, MSGPORT_UNUSABLE
+ *         MSGPORT_CONTAINS_SELF, MSGPORT_CONTAINS_PEER, MSGPORT_DUPLICATE
+ *         MSGPORT_UNUSABLE           Something on the list is closed, detached, borrowed or forked, or a shared buffer
+ *                                    that has a name.
  *         MSGPORT_TOO_MANY_HANDLES
  *         MSGPORT_TOO_LARGE          See msgport_port_max_message_len().
  *         MSGPORT_PEER_CLOSED, MSGPORT_PEER_DIED, MSGPORT_PROTOCOL_VIOLATION
@@ -306,7 +364,7 @@ msgport_code msgport_port_post(msgport_port *port, const void *data, size_t len,
                                size_t count);
 
 /*
- * Posts a message and waits for space if the queue is full.
+ * Posts a message and waits for space if the queue is full, instead of letting it grow.
  *
  * In      timeout Longest time to wait.
  *         The others as for msgport_port_post().
@@ -328,6 +386,30 @@ msgport_code msgport_port_post_wait(msgport_port *port, const void *data, size_t
  * Exclusive on port.
  */
 msgport_code msgport_port_max_message_len(msgport_port *port, size_t *len);
+
+/* How full the queue towards the peer is. It grows with the library: size is set by the caller, and stays. */
+typedef struct msgport_queued {
+    size_t size;
+    size_t bytes;      /* What the peer has not read, perhaps a little more; a message takes its length rounded up to 8,
+                          and 8 more. */
+    size_t capacity;   /* What the queue holds before it grows, or grows again. */
+    size_t high_water; /* The most that `bytes` has been, whenever the queue seemed full or was asked. */
+} msgport_queued;
+
+#define MSGPORT_QUEUED_INIT { sizeof(msgport_queued), 0, 0, 0 }
+
+/*
+ * How full the queue towards the peer is. All zero for a port that is closed, transferred, or has a reservation open.
+ *
+ * In      port    A port or a sending half.
+ * Out     queued  Its size says how much of it there is room for.
+ * Codes   MSGPORT_BAD_OPTIONS        The size cannot be.
+ *         MSGPORT_WRONG_HALF         port is a receiving half.
+ *         MSGPORT_DETACHED           port was given to a child process or joined.
+ *         It changes as the peer reads.
+ * Exclusive on port.
+ */
+msgport_code msgport_port_queued(msgport_port *port, msgport_queued *queued);
 
 /* ---- Writing in place ------------------------------------------------------------------------------------------- */
 
@@ -416,8 +498,8 @@ msgport_code msgport_port_recv_into(msgport_port *port, int64_t timeout, msgport
  * same, unless the peer is trusted.
  *
  * In      port, timeout  As for msgport_port_recv().
- *         rest           Takes the ports and buffers of the message, whose own data stays empty; what was in it is
- *                        dropped. NULL if none are wanted: then they are closed at the release.
+ *         rest           Takes what came with the message, while its own data stays empty; what was in it is dropped.
+ *                        NULL if nothing is wanted: then it is closed and freed at the release.
  * Out     data           Where the data is, aligned to 8.
  *         len            Bytes.
  * Owner   The memory is the channel's. It is valid until msgport_port_release() or msgport_port_free(); it must not be
@@ -513,7 +595,8 @@ msgport_code msgport_port_join(msgport_port *port, msgport_port *receiver);
 msgport_code msgport_message_new(msgport_message **message);
 
 /*
- * Frees a message and what is in it: ports that were not taken out are closed, buffers freed. NULL is fine.
+ * Frees a message and what is in it: ports and descriptors that were not taken out are closed, buffers freed. NULL is
+ * fine.
  * Exclusive on message.
  */
 void msgport_message_free(msgport_message *message);
@@ -540,29 +623,33 @@ msgport_code msgport_message_clear(msgport_message *message);
 msgport_code msgport_message_data(const msgport_message *message, const void **data, size_t *len);
 
 /*
- * The number of ports, and of buffers, that came with a message, those that were taken out included.
+ * The number of things of one kind that came with a message, those that were taken out included.
  *
  * In      message
+ *         kind    MSGPORT_ITEM_PORT and so on.
  * Out     count
- * Codes   none of its own
+ * Codes   MSGPORT_BAD_ARGUMENT   There is no such kind.
  * May run at the same time as other functions that take a const message.
  */
-msgport_code msgport_message_ports(const msgport_message *message, size_t *count);
-msgport_code msgport_message_buffers(const msgport_message *message, size_t *count);
+msgport_code msgport_message_count(const msgport_message *message, uint32_t kind, size_t *count);
 
 /*
- * Takes a port, or a buffer, out of a message.
+ * Takes something out of a message.
  *
  * In      message
- *         index   Its place among the message's ports, or buffers, from 0, in the order of the transfer list.
- * Out     port, buffer
- * Owner   It is the caller's, to be freed. The message no longer holds it.
+ *         index   Its place among the message's things of that kind, from 0, in the order of the transfer list.
+ * Out     port, buffer, frozen, shared, descriptor
+ * Owner   It is the caller's, to be freed, or closed. The message no longer holds it. A descriptor is closed on exec, and
+ *         can be anything that the sender had: what it is good for is to be found out before it is used.
  * Codes   MSGPORT_OUT_OF_RANGE   index is not less than the count.
  *         MSGPORT_TAKEN          It has been taken out before.
  * Exclusive on message.
  */
 msgport_code msgport_message_take_port(msgport_message *message, size_t index, msgport_port **port);
 msgport_code msgport_message_take_buffer(msgport_message *message, size_t index, msgport_buffer **buffer);
+msgport_code msgport_message_take_frozen(msgport_message *message, size_t index, msgport_frozen **frozen);
+msgport_code msgport_message_take_shared(msgport_message *message, size_t index, msgport_shared **shared);
+msgport_code msgport_message_take_descriptor(msgport_message *message, size_t index, int *descriptor);
 
 /* ---- Buffers ---------------------------------------------------------------------------------------------------- */
 
@@ -618,6 +705,146 @@ msgport_code msgport_buffer_write(msgport_buffer *buffer, size_t offset, const v
  * Exclusive on buffer.
  */
 msgport_code msgport_buffer_data(msgport_buffer *buffer, void **data, size_t *len);
+
+/* ---- Frozen buffers --------------------------------------------------------------------------------------------- */
+
+/*
+ * Memory that nobody can write any more: not this process, not one that had it before, nor one that gets it. The kernel
+ * holds it so, and whoever receives one makes sure of it. It can be posted to any number of ports; there is one copy of it
+ * in memory for all of them. A child made by fork can go on reading what it inherited.
+ */
+
+/*
+ * Makes a frozen buffer: a copy of `len` bytes at data, or of a regular file's contents, or the memory of a buffer, of
+ * which no byte is copied.
+ *
+ * In      data, len
+ *         descriptor  The file, which stays open and where it is.
+ *         buffer      A buffer that was made here, not received.
+ * Out     frozen      The caller's, to be freed. It takes one descriptor.
+ * Owner   On success a buffer that was frozen is detached, and remains to be freed. On failure it is as it was.
+ * Codes   MSGPORT_BAD_ARGUMENT       len is impossibly large, or descriptor is negative.
+ *         MSGPORT_UNREADABLE         The file is not a regular one, or could not be read to the end that it had.
+ *         MSGPORT_NOT_NEW            The buffer was received: whoever had it before may have kept a way to its memory.
+ *         MSGPORT_MAPPED_ELSEWHERE   Somebody, who broke the rules to get at it, has its memory mapped for writing.
+ *         MSGPORT_DETACHED, MSGPORT_FORKED
+ *         MSGPORT_RESOURCE_EXHAUSTED
+ * Thread-safe; exclusive on buffer.
+ */
+msgport_code msgport_frozen_new(const void *data, size_t len, msgport_frozen **frozen);
+msgport_code msgport_frozen_from_file(int descriptor, msgport_frozen **frozen);
+msgport_code msgport_buffer_freeze(msgport_buffer *buffer, msgport_frozen **frozen);
+
+/* Frees a handle, and the memory with its last handle in any process. NULL is fine. Exclusive on frozen. */
+void msgport_frozen_free(msgport_frozen *frozen);
+
+/*
+ * Makes another handle of the same memory.
+ *
+ * In      frozen
+ * Out     clone    The caller's, to be freed.
+ * Codes   none of its own
+ * May run at the same time as other functions that take a const frozen buffer.
+ */
+msgport_code msgport_frozen_clone(const msgport_frozen *frozen, msgport_frozen **clone);
+
+/*
+ * The bytes.
+ *
+ * In      frozen
+ * Out     data     Aligned to a page. Never NULL. Writing to it raises SIGSEGV.
+ *         len      Bytes.
+ * Owner   The buffer's: valid until its last handle in this process is freed.
+ * Codes   none of its own
+ * May run at the same time as other functions that take a const frozen buffer.
+ */
+msgport_code msgport_frozen_data(const msgport_frozen *frozen, const void **data, size_t *len);
+
+/* ---- Shared buffers --------------------------------------------------------------------------------------------- */
+
+/*
+ * Makes a shared buffer: memory that several holders, in whatever processes, read and write at the same time, all zero.
+ * Posting one makes another handle of the same memory. A child made by fork shares what it inherited.
+ *
+ * In      len      Bytes; 0 is allowed.
+ * Out     shared   The caller's, to be freed. It takes one descriptor.
+ * Codes   MSGPORT_RESOURCE_EXHAUSTED No memory, no descriptor, or len is over 1 TiB or the file size limit.
+ * Thread-safe.
+ */
+msgport_code msgport_shared_new(size_t len, msgport_shared **shared);
+
+/*
+ * Makes, or opens, a shared buffer with a name, for processes of one user that have no port between them. It cannot be on
+ * a transfer list, since the size of its file cannot be sealed: if a process of the same user cuts that, which none does
+ * that uses this library, whoever touches the memory dies by SIGBUS.
+ *
+ * The name is removed when the last handle that msgport_shared_create_named() made is freed; whoever has it open then
+ * keeps the memory. A process that is killed leaves its names behind.
+ *
+ * In      name     UTF-8, at most 240 bytes, without a slash.
+ *         len      Bytes of a new one.
+ *         min_len  Bytes that one that is opened must have.
+ * Out     shared   The caller's, to be freed.
+ * Codes   MSGPORT_BAD_NAME
+ *         MSGPORT_NAME_EXISTS        There is a buffer of this name, or something else.
+ *         MSGPORT_NAME_MISSING       There is none.
+ *         MSGPORT_NOT_OURS, MSGPORT_UNFINISHED, MSGPORT_NOT_A_BUFFER
+ *         MSGPORT_TOO_SMALL          It has fewer bytes than min_len.
+ *         MSGPORT_RESOURCE_EXHAUSTED
+ * Thread-safe.
+ */
+msgport_code msgport_shared_create_named(const char *name, size_t len, msgport_shared **shared);
+msgport_code msgport_shared_open_named(const char *name, size_t min_len, msgport_shared **shared);
+
+/*
+ * Removes a name, that of a process that was killed for instance.
+ *
+ * In      name
+ * Codes   MSGPORT_BAD_NAME, MSGPORT_NAME_MISSING, MSGPORT_NOT_OURS
+ * Thread-safe.
+ */
+msgport_code msgport_shared_remove_name(const char *name);
+
+/* Frees a handle, and the memory with its last handle in any process. NULL is fine. Exclusive on shared. */
+void msgport_shared_free(msgport_shared *shared);
+
+/*
+ * Makes another handle of the same memory.
+ *
+ * In      shared
+ * Out     clone    The caller's, to be freed.
+ * Codes   none of its own
+ * May run at the same time as other functions that take a const shared buffer.
+ */
+msgport_code msgport_shared_clone(const msgport_shared *shared, msgport_shared **clone);
+
+/*
+ * The bytes in place. Others write to them at the same time: access words by atomics, and agree by them on who may use
+ * what else when.
+ *
+ * In      shared
+ * Out     data     Aligned to a page. Never NULL.
+ *         len      Bytes.
+ * Owner   The buffer's: valid until its last handle in this process is freed.
+ * Codes   none of its own
+ * May run at the same time as other functions that take a const shared buffer.
+ */
+msgport_code msgport_shared_data(const msgport_shared *shared, void **data, size_t *len);
+
+/*
+ * Copies bytes out of a shared buffer, or into it, whatever others do at the same time: a copy that overlaps with another
+ * one may be a mixture of both.
+ *
+ * In      shared
+ *         offset  Where in the buffer, in bytes.
+ *         from    The bytes to copy in, `len` of them.
+ * Out     into    Takes `len` bytes.
+ * Codes   MSGPORT_OUT_OF_RANGE   Not all of it is inside the buffer. Nothing was copied.
+ *         MSGPORT_BAD_ARGUMENT   len is impossibly large.
+ * May run at the same time as other functions that take a const shared buffer.
+ */
+msgport_code msgport_shared_read(const msgport_shared *shared, size_t offset, void *into, size_t len);
+msgport_code msgport_shared_write(const msgport_shared *shared, size_t offset, const void *from, size_t len);
 
 /* ---- Child processes -------------------------------------------------------------------------------------------- */
 

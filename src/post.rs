@@ -126,27 +126,13 @@ impl SendHalf {
         transfer: impl IntoIterator<Item = Transferable>,
         timeout: Option<Duration>,
     ) -> Result<(), PostError> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.with_list(data, transfer, |list| {
-            loop {
-                match self.post(data, list, IfFull::Fail) {
-                    Err(PostErrorKind::Full(cause)) => self.wait_for_space(cause, data.len(), list, deadline)?,
-                    result => return result,
-                }
-            }
-        })
+        self.with_list(data, transfer, |list| self.post_waiting(data, list, timeout))
     }
 
     /// See [`MessagePort::post_message_detaching`].
     pub fn post_message_detaching(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
         self.post(data, transfer, IfFull::Grow)?;
-        for thing in transfer {
-            if let TransferRef::Port(port) = thing {
-                // The handle stays, but must not keep the lane alive: its new holder's end would go unnoticed.
-                port.end().detach();
-                port.end().let_go_of_lane();
-            }
-        }
+        let_go(transfer);
         Ok(())
     }
 
@@ -157,13 +143,9 @@ impl SendHalf {
         transfer: &[TransferRef<'_>],
         timeout: Option<Duration>,
     ) -> Result<(), PostErrorKind> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        loop {
-            match self.post_message_detaching(data, transfer) {
-                Err(PostErrorKind::Full(cause)) => self.wait_for_space(cause, data.len(), transfer, deadline)?,
-                result => return result,
-            }
-        }
+        self.post_waiting(data, transfer, timeout)?;
+        let_go(transfer);
+        Ok(())
     }
 
     /// See [`MessagePort::reserve`].
@@ -197,6 +179,21 @@ impl SendHalf {
     /// See [`MessagePort::max_message_len`].
     pub fn max_message_len(&self) -> usize {
         crate::record::max_payload(self.end.segment().capacity())
+    }
+
+    fn post_waiting(
+        &self,
+        data: &[u8],
+        list: &[TransferRef<'_>],
+        timeout: Option<Duration>,
+    ) -> Result<(), PostErrorKind> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            match self.post(data, list, IfFull::Fail) {
+                Err(PostErrorKind::Full(cause)) => self.wait_for_space(cause, data.len(), list, deadline)?,
+                result => return result,
+            }
+        }
     }
 
     /// Lends `post` the things that `transfer` owns; gives them back if it fails.
@@ -419,6 +416,17 @@ impl SendHalf {
             Ok(Outcome::TimedOut) => Err(PostErrorKind::TimedOut),
             Ok(Outcome::HungUp) => Err(self.nobody()),
             Err(violation) => Err(PostErrorKind::PeerGone(self.end.violated(violation))),
+        }
+    }
+}
+
+/// After a post with borrowed things: the handles stay, but must not keep the lanes of their ports alive, since the end of
+/// a new holder would go unnoticed.
+fn let_go(transfer: &[TransferRef<'_>]) {
+    for thing in transfer {
+        if let TransferRef::Port(port) = thing {
+            port.end().detach();
+            port.end().let_go_of_lane();
         }
     }
 }

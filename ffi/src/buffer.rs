@@ -2,9 +2,10 @@
 
 use std::ffi::c_void;
 
-use messageport::TransferBuffer;
+use messageport::{FreezeError, FrozenBuffer, TransferBuffer};
 
-use crate::code::Code;
+use crate::code::{self, Code};
+use crate::failure::Failure;
 use crate::guard::guard;
 use crate::handle::{Handle, Kind, Out};
 use crate::input::{bytes, bytes_mut};
@@ -12,20 +13,39 @@ use crate::input::{bytes, bytes_mut};
 /// `msgport_buffer`.
 pub type BufferHandle = Handle<Buffer>;
 
-pub struct Buffer {
-    pub(crate) buffer: TransferBuffer,
-}
+/// `None`: frozen.
+pub struct Buffer(Option<TransferBuffer>);
 
 impl Kind for Buffer {
     const NAME: &'static str = "buffer";
     const TAG: u64 = u64::from_le_bytes(*b"buffer\0\0");
 }
 
+const DETACHED: Failure = Failure::Plain(code::DETACHED);
+
+impl Buffer {
+    pub(crate) fn new(buffer: TransferBuffer) -> Self {
+        Self(Some(buffer))
+    }
+
+    pub(crate) fn get(&self) -> Result<&TransferBuffer, Failure> {
+        self.0.as_ref().ok_or(DETACHED)
+    }
+
+    pub(crate) fn freeze(&mut self) -> Result<FrozenBuffer, Failure> {
+        let buffer = self.0.take().ok_or(DETACHED)?;
+        buffer.freeze().map_err(|FreezeError { kind, buffer }| {
+            self.0 = Some(buffer);
+            kind.into()
+        })
+    }
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_buffer_new(len: usize, buffer: *mut *mut BufferHandle) -> Code {
     guard(|| {
         let out = Out::new(buffer, "buffer")?;
-        let buffer = Buffer { buffer: TransferBuffer::new(len)? };
+        let buffer = Buffer::new(TransferBuffer::new(len)?);
         // SAFETY: writable, says the header.
         unsafe { out.set(Handle::give(buffer)) };
         Ok(())
@@ -45,7 +65,7 @@ pub unsafe extern "C" fn msgport_buffer_free(buffer: *mut BufferHandle) {
 pub unsafe extern "C" fn msgport_buffer_len(buffer: *mut BufferHandle, len: *mut usize) -> Code {
     guard(|| {
         // SAFETY: a handle or NULL, says the header.
-        let count = unsafe { Handle::get(buffer) }?.buffer.len();
+        let count = unsafe { Handle::get(buffer) }?.0.as_ref().map_or(0, TransferBuffer::len);
         let out = Out::new(len, "len")?;
         // SAFETY: writable, says the header.
         unsafe { out.set(count) };
@@ -65,7 +85,7 @@ pub unsafe extern "C" fn msgport_buffer_read(
         let buffer = unsafe { Handle::get(buffer) }?;
         // SAFETY: writable, says the header. Bytes without a value are only written here.
         let into = unsafe { bytes_mut(into, len, "into") }?;
-        Ok(buffer.buffer.read_at(offset, into)?)
+        Ok(buffer.get()?.read_at(offset, into)?)
     })
 }
 
@@ -81,7 +101,7 @@ pub unsafe extern "C" fn msgport_buffer_write(
         let buffer = unsafe { Handle::get(buffer) }?;
         // SAFETY: readable, says the header.
         let from = unsafe { bytes(from, len, "from") }?;
-        Ok(buffer.buffer.write_at(offset, from)?)
+        Ok(buffer.get()?.write_at(offset, from)?)
     })
 }
 
@@ -93,7 +113,7 @@ pub unsafe extern "C" fn msgport_buffer_data(
 ) -> Code {
     guard(|| {
         // SAFETY: a handle or NULL, and nobody else uses it, says the header.
-        let buffer = &mut unsafe { Handle::get_mut(buffer) }?.buffer;
+        let buffer = unsafe { Handle::get_mut(buffer) }?.0.as_mut().ok_or(DETACHED)?;
         let (out_data, out_len) = (Out::new(data, "data")?, Out::new(len, "len")?);
         // Says why, where there is nothing.
         buffer.read_at(0, &mut [])?;

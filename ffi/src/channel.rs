@@ -20,10 +20,11 @@ pub struct FfiChannelOptions {
     pub capacity: usize,
     pub max_handles: u32,
     pub flags: u32,
+    pub max_capacity: usize,
 }
 
 impl Options for FfiChannelOptions {
-    const DEFAULT: Self = Self { size: size_of::<Self>(), capacity: 0, max_handles: 0, flags: 0 };
+    const DEFAULT: Self = Self { size: size_of::<Self>(), capacity: 0, max_handles: 0, flags: 0, max_capacity: 0 };
 }
 
 impl FfiChannelOptions {
@@ -34,6 +35,9 @@ impl FfiChannelOptions {
         }
         if self.capacity != 0 {
             options = options.capacity(self.capacity);
+        }
+        if self.max_capacity != 0 {
+            options = options.max_capacity(self.max_capacity);
         }
         match (self.flags & CHANNEL_DATA_ONLY != 0, self.max_handles) {
             (true, 0) => options = options.max_handles(0),

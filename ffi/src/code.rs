@@ -52,6 +52,10 @@ codes! {
     MESSAGE_ERROR = 47 "the message cannot be received",
     TAKEN = 48 "it has been taken out of the message before",
 
+    NOT_NEW = 50 "only a new buffer can be frozen, and this one was received",
+    MAPPED_ELSEWHERE = 51 "somebody else has the buffer mapped for writing",
+    UNREADABLE = 52 "the file cannot be read",
+
     BAD_NAME = 60 "not a usable name",
     NAME_TOO_LONG = 61 "the path of the socket is longer than 107 bytes",
     UNSAFE_DIRECTORY = 62 "the directory for names is not a private directory of this user",
@@ -63,6 +67,12 @@ codes! {
     WRONG_VERSION = 68 "the other side speaks another version of the format",
     NO_PARENT_PORT = 69 "the parent process gave no port, or it was taken before",
     BAD_PARENT_PORT = 70 "what was inherited from the parent process is no port",
+    NAME_EXISTS = 71 "the name is taken",
+    NAME_MISSING = 72 "there is no buffer of this name",
+    NOT_OURS = 73 "the name is not this user's alone",
+    UNFINISHED = 74 "the buffer has not been finished by its maker",
+    NOT_A_BUFFER = 75 "there is something of this name that is no buffer",
+    TOO_SMALL = 76 "the buffer has fewer bytes than asked for",
 
     RESOURCE_EXHAUSTED = 80 "the system has no memory, descriptors or the like to give",
     SYSTEM = 81 "the system refuses",

@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use messageport::{
-    Message, MessagePort, MessageRef, RecvError, RecvHalf, RecvTimeoutError, Reservation, SendHalf, TransferRef,
-    TryRecvError,
+    Message, MessagePort, MessageRef, Queued, RecvError, RecvHalf, RecvTimeoutError, Reservation, SendHalf,
+    TransferRef, TryRecvError,
 };
 
 use crate::code;
@@ -24,10 +24,20 @@ const WRONG_HALF: Failure = Failure::Plain(code::WRONG_HALF);
 const GONE: Failure = Failure::Plain(code::DETACHED);
 
 impl End {
+    /// A message without a transfer list: the way that must be short.
     #[inline]
+    pub(crate) fn post_plain(&self, data: &[u8]) -> Result<(), Failure> {
+        if let Self::Whole(port) = self {
+            port.post_message(data, []).map_err(|error| error.kind)?;
+            return Ok(());
+        }
+        self.post(data, &[])
+    }
+
     pub(crate) fn post(&self, data: &[u8], list: &[TransferRef<'_>]) -> Result<(), Failure> {
         match self {
             Self::Whole(port) => port.post_message_detaching(data, list)?,
+            Self::Sender(half) if list.is_empty() => half.post_message(data, []).map_err(|error| error.kind)?,
             Self::Sender(half) => half.post_message_detaching(data, list)?,
             Self::Receiver(_) => return Err(WRONG_HALF),
             Self::Gone => return Err(GONE),
@@ -69,8 +79,27 @@ impl End {
     }
 
     /// If the message that came cannot be received, its data is still in `message`.
+    pub(crate) fn queued(&self) -> Result<Queued, Failure> {
+        match self {
+            Self::Whole(port) => Ok(port.queued()),
+            Self::Sender(half) => Ok(half.queued()),
+            Self::Receiver(_) => Err(WRONG_HALF),
+            Self::Gone => Err(GONE),
+        }
+    }
+
     #[inline]
     pub(crate) fn recv_into(&self, message: &mut Message, timeout: Timeout) -> Result<(), Failure> {
+        if let (Self::Whole(port), Timeout::Forever) = (self, &timeout) {
+            return match port.recv_into(message) {
+                Ok(()) => Ok(()),
+                Err(error) => Err(Missed::Failed(error).into_failure(message)),
+            };
+        }
+        self.recv_into_otherwise(message, timeout)
+    }
+
+    fn recv_into_otherwise(&self, message: &mut Message, timeout: Timeout) -> Result<(), Failure> {
         let result: Result<(), Missed> = match (self, timeout) {
             (Self::Whole(port), Timeout::Forever) => port.recv_into(message).map_err(Missed::from),
             (Self::Whole(port), Timeout::None) => port.try_recv_into(message).map_err(Missed::from),
@@ -141,7 +170,7 @@ enum Missed {
 }
 
 impl Missed {
-    #[inline]
+    #[cold]
     fn into_failure(self, message: &mut Message) -> Failure {
         match self {
             Self::Nothing(code) => Failure::Plain(code),

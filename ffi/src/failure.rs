@@ -6,8 +6,9 @@ use std::fmt::Display;
 use std::io;
 
 use messageport::{
-    AcceptError, BufferError, ChannelError, CloseReason, ConnectError, FullCause, ListenError, NameError,
-    ParentPortError, PostErrorKind, RecvError, RecvTimeoutError, SpawnErrorKind, TryRecvError,
+    AcceptError, BufferError, ChannelError, CloseReason, ConnectError, FreezeErrorKind, FullCause, ListenError,
+    NameError, NamedBufferError, ParentPortError, PostErrorKind, RecvError, RecvTimeoutError, SpawnErrorKind,
+    TryRecvError,
 };
 
 use crate::code::{self, Code};
@@ -33,31 +34,38 @@ thread_local! {
 }
 
 impl Failure {
+    #[cold]
     fn new(code: Code, error: &dyn Display) -> Self {
         Self::Described { code, os_error: 0, text: error.to_string() }
     }
 
+    #[cold]
     fn system(code: Code, os: &io::Error, error: &dyn Display) -> Self {
         Self::Described { code, os_error: os.raw_os_error().unwrap_or(0), text: error.to_string() }
     }
 
     /// An argument is NULL.
+    #[cold]
     pub(crate) fn null(argument: &str) -> Self {
         Self::new(code::NULL_ARGUMENT, &format_args!("{argument} is NULL"))
     }
 
+    #[cold]
     pub(crate) fn bad_argument(why: &str) -> Self {
         Self::new(code::BAD_ARGUMENT, &why)
     }
 
+    #[cold]
     pub(crate) fn bad_item(index: usize, why: &str) -> Self {
         Self::new(code::BAD_ITEM, &format_args!("item {index} of the transfer list: {why}"))
     }
 
+    #[cold]
     pub(crate) fn out_of_range(index: usize, count: usize) -> Self {
         Self::new(code::OUT_OF_RANGE, &format_args!("{index} is not less than {count}"))
     }
 
+    #[cold]
     pub(crate) fn of_panic(panic: Box<dyn Any + Send>) -> Self {
         let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
             (Some(text), _) => (*text).to_owned(),
@@ -70,7 +78,7 @@ impl Failure {
     }
 
     /// The code; the rest is kept for this thread.
-    #[inline]
+    #[cold]
     pub(crate) fn into_code(self) -> Code {
         match self {
             Self::Plain(code) => code,
@@ -107,6 +115,7 @@ fn code_of(reason: CloseReason) -> Code {
 }
 
 impl From<PostErrorKind> for Failure {
+    #[cold]
     fn from(error: PostErrorKind) -> Self {
         let code = match &error {
             // Told in every loop, and there is nothing to add.
@@ -132,6 +141,7 @@ impl From<PostErrorKind> for Failure {
 }
 
 impl From<RecvError> for Failure {
+    #[cold]
     fn from(error: RecvError) -> Self {
         let code = match &error {
             RecvError::ResourceExhausted(os) => return Self::system(code::RESOURCE_EXHAUSTED, os, &error),
@@ -169,9 +179,41 @@ impl From<BufferError> for Failure {
     fn from(error: BufferError) -> Self {
         let code = match &error {
             BufferError::ResourceExhausted(os) => return Self::system(code::RESOURCE_EXHAUSTED, os, &error),
+            BufferError::Unreadable(os) => return Self::system(code::UNREADABLE, os, &error),
             BufferError::Detached => code::DETACHED,
             BufferError::Forked => code::FORKED,
             BufferError::OutOfRange { .. } => code::OUT_OF_RANGE,
+            _ => code::INTERNAL,
+        };
+        Self::new(code, &error)
+    }
+}
+
+impl From<FreezeErrorKind> for Failure {
+    fn from(error: FreezeErrorKind) -> Self {
+        let code = match &error {
+            FreezeErrorKind::ResourceExhausted(os) => return Self::system(code::RESOURCE_EXHAUSTED, os, &error),
+            FreezeErrorKind::Detached => code::DETACHED,
+            FreezeErrorKind::Forked => code::FORKED,
+            FreezeErrorKind::Received => code::NOT_NEW,
+            FreezeErrorKind::InUse => code::MAPPED_ELSEWHERE,
+            _ => code::INTERNAL,
+        };
+        Self::new(code, &error)
+    }
+}
+
+impl From<NamedBufferError> for Failure {
+    fn from(error: NamedBufferError) -> Self {
+        let code = match &error {
+            NamedBufferError::ResourceExhausted(os) => return Self::system(code::RESOURCE_EXHAUSTED, os, &error),
+            NamedBufferError::BadName => code::BAD_NAME,
+            NamedBufferError::Exists => code::NAME_EXISTS,
+            NamedBufferError::Missing => code::NAME_MISSING,
+            NamedBufferError::NotOurs => code::NOT_OURS,
+            NamedBufferError::Unfinished => code::UNFINISHED,
+            NamedBufferError::NotABuffer(_) => code::NOT_A_BUFFER,
+            NamedBufferError::TooSmall { .. } => code::TOO_SMALL,
             _ => code::INTERNAL,
         };
         Self::new(code, &error)
@@ -182,7 +224,9 @@ impl From<ChannelError> for Failure {
     fn from(error: ChannelError) -> Self {
         let code = match &error {
             ChannelError::ResourceExhausted(os) => return Self::system(code::RESOURCE_EXHAUSTED, os, &error),
-            ChannelError::BadCapacity(_) | ChannelError::BadMaxHandles(_) => code::BAD_ARGUMENT,
+            ChannelError::BadCapacity(_) | ChannelError::BadMaxCapacity(_) | ChannelError::BadMaxHandles(_) => {
+                code::BAD_ARGUMENT
+            }
             _ => code::INTERNAL,
         };
         Self::new(code, &error)

@@ -30,15 +30,14 @@ impl Timeout {
 /// `data` is readable for `len` bytes, and nobody writes to them for `'a`.
 #[inline]
 pub(crate) unsafe fn bytes<'a>(data: *const c_void, len: usize, name: &str) -> Result<&'a [u8], Failure> {
-    match (data.is_null(), len) {
-        (_, 0) => Ok(&[]),
-        (true, _) => Err(Failure::null(name)),
-        (false, 1..=MAX) => {
-            // SAFETY: not NULL, readable and unchanging, says the caller; `len` is not over `MAX`.
-            Ok(unsafe { std::slice::from_raw_parts(data.cast(), len) })
-        }
-        _ => Err(Failure::bad_argument(TOO_LONG)),
+    if len == 0 {
+        return Ok(&[]);
     }
+    if data.is_null() || len > MAX {
+        return Err(bad_bytes(data, name));
+    }
+    // SAFETY: not NULL, readable and unchanging, says the caller; `len` is not over `MAX`.
+    Ok(unsafe { std::slice::from_raw_parts(data.cast(), len) })
 }
 
 /// Bytes to be written. NULL is allowed for none.
@@ -46,20 +45,23 @@ pub(crate) unsafe fn bytes<'a>(data: *const c_void, len: usize, name: &str) -> R
 /// # Safety
 /// `data` is writable for `len` bytes that have a value, and nobody else touches them for `'a`.
 pub(crate) unsafe fn bytes_mut<'a>(data: *mut c_void, len: usize, name: &str) -> Result<&'a mut [u8], Failure> {
-    match (data.is_null(), len) {
-        (_, 0) => Ok(&mut []),
-        (true, _) => Err(Failure::null(name)),
-        (false, 1..=MAX) => {
-            // SAFETY: not NULL, writable and ours, says the caller; `len` is not over `MAX`.
-            Ok(unsafe { std::slice::from_raw_parts_mut(data.cast(), len) })
-        }
-        _ => Err(Failure::bad_argument(TOO_LONG)),
+    if len == 0 {
+        return Ok(&mut []);
     }
+    if data.is_null() || len > MAX {
+        return Err(bad_bytes(data, name));
+    }
+    // SAFETY: not NULL, writable and ours, says the caller; `len` is not over `MAX`.
+    Ok(unsafe { std::slice::from_raw_parts_mut(data.cast(), len) })
+}
+
+#[cold]
+fn bad_bytes(data: *const c_void, name: &str) -> Failure {
+    if data.is_null() { Failure::null(name) } else { Failure::bad_argument("a length is more than PTRDIFF_MAX") }
 }
 
 /// No memory is longer.
 const MAX: usize = isize::MAX as usize;
-const TOO_LONG: &str = "a length is more than PTRDIFF_MAX";
 
 /// A text that ends with zero.
 ///
@@ -71,6 +73,45 @@ pub(crate) unsafe fn text<'a>(text: *const c_char, name: &str) -> Result<&'a CSt
     }
     // SAFETY: not NULL, a text that ends with zero, says the caller.
     Ok(unsafe { CStr::from_ptr(text) })
+}
+
+/// A struct that the library fills in. Its first field says how long it is for the caller, and stays.
+pub(crate) struct Answer<T> {
+    to: *mut T,
+    size: usize,
+}
+
+impl<T: Copy> Answer<T> {
+    /// # Safety
+    /// `pointer` is NULL or leads to a `size_t`.
+    pub(crate) unsafe fn new(pointer: *mut T, name: &str) -> Result<Self, Failure> {
+        if pointer.is_null() {
+            return Err(Failure::null(name));
+        }
+        // SAFETY: there is a `size_t`, says the caller.
+        let size = unsafe { pointer.cast::<usize>().read() };
+        if !(size_of::<usize>()..=4096).contains(&size) {
+            return Err(Failure::Plain(code::BAD_OPTIONS));
+        }
+        Ok(Self { to: pointer, size })
+    }
+
+    /// Fills in what there is room for. Room that is not known here becomes zero.
+    ///
+    /// # Safety
+    /// The struct is writable, as long as its size says.
+    pub(crate) unsafe fn set(self, value: T) {
+        const HEAD: usize = size_of::<usize>();
+        let known = self.size.min(size_of::<T>()) - HEAD;
+        // SAFETY: inside the struct, says the caller.
+        let to = unsafe { self.to.cast::<u8>().add(HEAD) };
+        // SAFETY: inside `value`.
+        let from = unsafe { (&raw const value).cast::<u8>().add(HEAD) };
+        // SAFETY: writable for the whole size, says the caller.
+        unsafe { to.write_bytes(0, self.size - HEAD) };
+        // SAFETY: not longer than either of the two.
+        unsafe { to.copy_from_nonoverlapping(from, known) };
+    }
 }
 
 /// A struct of options: its first field says how long it is for the caller. One that is shorter than ours lacks fields,

@@ -8,7 +8,7 @@
 //! | result codes | `code` (the table), `failure` (what Rust's errors become) |
 //! | channels, ports | `channel`, `port`, `end` (what a handle of a port stands for) |
 //! | posting, reserving, receiving | `post`, `reserve`, `recv` |
-//! | messages, buffers | `message`, `buffer` |
+//! | messages, buffers | `message`, `buffer`, `frozen`, `shared` |
 //! | meeting | `child`, `names` |
 //!
 //! `handle` is the one way from a pointer of C to a value of Rust and back, `guard` the one way out of a function.
@@ -23,6 +23,7 @@ mod child;
 mod code;
 mod end;
 mod failure;
+mod frozen;
 mod guard;
 mod handle;
 mod input;
@@ -32,14 +33,17 @@ mod port;
 mod post;
 mod recv;
 mod reserve;
+mod shared;
 
 pub use buffer::*;
 pub use channel::*;
 pub use child::*;
 pub use code::*;
+pub use frozen::*;
 pub use message::*;
 pub use names::*;
 pub use port::*;
 pub use post::*;
 pub use recv::*;
 pub use reserve::*;
+pub use shared::*;

@@ -1,26 +1,38 @@
 //! Received messages.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
+use std::os::fd::{IntoRawFd, OwnedFd};
 
-use messageport::{Message as RustMessage, MessagePort, TransferBuffer};
+use messageport::{FrozenBuffer, Message as RustMessage, MessagePort, MessageRef, SharedBuffer, TransferBuffer};
 
 use crate::buffer::{Buffer, BufferHandle};
 use crate::code::{self, Code};
 use crate::failure::Failure;
+use crate::frozen::{Frozen, FrozenHandle};
 use crate::guard::guard;
 use crate::handle::{Handle, Kind, Out};
 use crate::port::{Port, PortHandle};
+use crate::post::{ITEM_BUFFER, ITEM_DESCRIPTOR, ITEM_FROZEN, ITEM_PORT, ITEM_SHARED};
+use crate::shared::{Shared, SharedHandle};
 
 /// `msgport_message`.
 pub type MessageHandle = Handle<Message>;
 
 #[derive(Default)]
 pub struct Message {
-    /// What is received into. Its ports and buffers are moved out at once.
+    /// What is received into. What came with the data is moved out at once.
     pub(crate) received: RustMessage,
-    /// `None`: taken.
+    things: Option<Box<Things>>,
+}
+
+/// What came with the data. `None`: taken.
+#[derive(Default)]
+struct Things {
     ports: Vec<Option<MessagePort>>,
     buffers: Vec<Option<TransferBuffer>>,
+    frozen: Vec<Option<FrozenBuffer>>,
+    shared: Vec<Option<SharedBuffer>>,
+    descriptors: Vec<Option<OwnedFd>>,
 }
 
 impl Kind for Message {
@@ -29,35 +41,69 @@ impl Kind for Message {
 }
 
 impl Message {
-    /// Drops what is in it and keeps its memory.
+    /// Where to receive: what was in it is dropped.
     #[inline]
-    pub(crate) fn clear(&mut self) {
-        self.received.clear();
-        if !self.ports.is_empty() || !self.buffers.is_empty() {
-            self.ports.clear();
-            self.buffers.clear();
-        }
+    pub(crate) fn emptied(&mut self) -> &mut RustMessage {
+        // `received` is emptied by whoever receives.
+        self.things = None;
+        &mut self.received
     }
 
-    /// After something was received: makes its ports and buffers ready to be taken.
+    /// Drops what is in it and keeps its memory.
+    fn clear(&mut self) {
+        self.emptied().clear();
+    }
+
+    /// After something was received: makes what came with it ready to be taken.
     #[inline]
     pub(crate) fn sort(&mut self) {
-        if !self.received.ports.is_empty() || !self.received.buffers.is_empty() {
-            self.ports.extend(self.received.ports.drain(..).map(Some));
-            self.buffers.extend(self.received.buffers.drain(..).map(Some));
+        let RustMessage { data: _, ports, buffers, frozen, shared, descriptors } = &self.received;
+        if ports.len() + buffers.len() + frozen.len() + shared.len() + descriptors.len() > 0 {
+            self.move_things();
         }
     }
 
-    pub(crate) fn keep(&mut self, ports: &mut Vec<MessagePort>, buffers: &mut Vec<TransferBuffer>) {
-        self.ports.extend(ports.drain(..).map(Some));
-        self.buffers.extend(buffers.drain(..).map(Some));
+    #[cold]
+    fn move_things(&mut self) {
+        let received = &mut self.received;
+        self.things = Some(Box::new(Things {
+            ports: received.ports.drain(..).map(Some).collect(),
+            buffers: received.buffers.drain(..).map(Some).collect(),
+            frozen: received.frozen.drain(..).map(Some).collect(),
+            shared: received.shared.drain(..).map(Some).collect(),
+            descriptors: received.descriptors.drain(..).map(Some).collect(),
+        }));
     }
-}
 
-fn take<T>(things: &mut [Option<T>], index: usize) -> Result<T, Failure> {
-    let count = things.len();
-    let thing = things.get_mut(index).ok_or_else(|| Failure::out_of_range(index, count))?;
-    thing.take().ok_or(Failure::Plain(code::TAKEN))
+    /// Takes what came with a message that is read in place.
+    pub(crate) fn take_things_of(&mut self, message: &mut MessageRef<'_>) {
+        self.clear();
+        self.received.ports.append(&mut message.ports);
+        self.received.buffers.append(&mut message.buffers);
+        self.received.frozen.append(&mut message.frozen);
+        self.received.shared.append(&mut message.shared);
+        self.received.descriptors.append(&mut message.descriptors);
+        self.sort();
+    }
+
+    fn count(&self, kind: u32) -> Result<usize, Failure> {
+        let things = self.things.as_deref();
+        Ok(match kind {
+            ITEM_PORT => things.map_or(0, |things| things.ports.len()),
+            ITEM_BUFFER => things.map_or(0, |things| things.buffers.len()),
+            ITEM_FROZEN => things.map_or(0, |things| things.frozen.len()),
+            ITEM_SHARED => things.map_or(0, |things| things.shared.len()),
+            ITEM_DESCRIPTOR => things.map_or(0, |things| things.descriptors.len()),
+            _ => return Err(Failure::bad_argument("unknown kind of item")),
+        })
+    }
+
+    fn take<T>(&mut self, index: usize, list: fn(&mut Things) -> &mut Vec<Option<T>>) -> Result<T, Failure> {
+        let list = self.things.as_deref_mut().map(list).ok_or_else(|| Failure::out_of_range(index, 0))?;
+        let count = list.len();
+        let thing = list.get_mut(index).ok_or_else(|| Failure::out_of_range(index, count))?;
+        thing.take().ok_or(Failure::Plain(code::TAKEN))
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -107,13 +153,14 @@ pub unsafe extern "C" fn msgport_message_data(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn msgport_message_ports(message: *const MessageHandle, count: *mut usize) -> Code {
+pub unsafe extern "C" fn msgport_message_count(message: *const MessageHandle, kind: u32, count: *mut usize) -> Code {
     guard(|| {
         // SAFETY: a handle or NULL, says the header.
-        let ports = unsafe { Handle::get(message) }?.ports.len();
+        let message = unsafe { Handle::get(message) }?;
         let out = Out::new(count, "count")?;
+        let number = message.count(kind)?;
         // SAFETY: writable, says the header.
-        unsafe { out.set(ports) };
+        unsafe { out.set(number) };
         Ok(())
     })
 }
@@ -128,21 +175,9 @@ pub unsafe extern "C" fn msgport_message_take_port(
         // SAFETY: a handle or NULL, and nobody else uses it, says the header.
         let message = unsafe { Handle::get_mut(message) }?;
         let out = Out::new(port, "port")?;
-        let port = Port::whole(take(&mut message.ports, index)?);
+        let port = Port::whole(message.take(index, |things| &mut things.ports)?);
         // SAFETY: writable, says the header.
         unsafe { out.set(Handle::give(port)) };
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn msgport_message_buffers(message: *const MessageHandle, count: *mut usize) -> Code {
-    guard(|| {
-        // SAFETY: a handle or NULL, says the header.
-        let buffers = unsafe { Handle::get(message) }?.buffers.len();
-        let out = Out::new(count, "count")?;
-        // SAFETY: writable, says the header.
-        unsafe { out.set(buffers) };
         Ok(())
     })
 }
@@ -157,9 +192,60 @@ pub unsafe extern "C" fn msgport_message_take_buffer(
         // SAFETY: a handle or NULL, and nobody else uses it, says the header.
         let message = unsafe { Handle::get_mut(message) }?;
         let out = Out::new(buffer, "buffer")?;
-        let buffer = Buffer { buffer: take(&mut message.buffers, index)? };
+        let buffer = Buffer::new(message.take(index, |things| &mut things.buffers)?);
         // SAFETY: writable, says the header.
         unsafe { out.set(Handle::give(buffer)) };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_message_take_frozen(
+    message: *mut MessageHandle,
+    index: usize,
+    frozen: *mut *mut FrozenHandle,
+) -> Code {
+    guard(|| {
+        // SAFETY: a handle or NULL, and nobody else uses it, says the header.
+        let message = unsafe { Handle::get_mut(message) }?;
+        let out = Out::new(frozen, "frozen")?;
+        let frozen = Frozen(message.take(index, |things| &mut things.frozen)?);
+        // SAFETY: writable, says the header.
+        unsafe { out.set(Handle::give(frozen)) };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_message_take_shared(
+    message: *mut MessageHandle,
+    index: usize,
+    shared: *mut *mut SharedHandle,
+) -> Code {
+    guard(|| {
+        // SAFETY: a handle or NULL, and nobody else uses it, says the header.
+        let message = unsafe { Handle::get_mut(message) }?;
+        let out = Out::new(shared, "shared")?;
+        let shared = Shared(message.take(index, |things| &mut things.shared)?);
+        // SAFETY: writable, says the header.
+        unsafe { out.set(Handle::give(shared)) };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_message_take_descriptor(
+    message: *mut MessageHandle,
+    index: usize,
+    descriptor: *mut c_int,
+) -> Code {
+    guard(|| {
+        // SAFETY: a handle or NULL, and nobody else uses it, says the header.
+        let message = unsafe { Handle::get_mut(message) }?;
+        let out = Out::new(descriptor, "descriptor")?;
+        let number = message.take(index, |things| &mut things.descriptors)?.into_raw_fd();
+        // SAFETY: writable, says the header.
+        unsafe { out.set(number) };
         Ok(())
     })
 }

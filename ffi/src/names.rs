@@ -152,8 +152,7 @@ pub unsafe extern "C" fn msgport_listener_accept(
         }?;
         let Incoming { port, greeting: message, uid, pid } = incoming;
         if let Some(greeting) = greeting {
-            greeting.clear();
-            greeting.received = message;
+            *greeting.emptied() = message;
             greeting.sort();
         }
         if let Ok(out) = Out::new(peer, "peer") {

@@ -43,8 +43,7 @@ pub unsafe extern "C" fn msgport_port_recv_into(
         let port = unsafe { Handle::get(port) }?;
         // SAFETY: a handle or NULL, and nobody else uses it, says the header.
         let message = unsafe { Handle::get_mut(message) }?;
-        message.clear();
-        port.end().recv_into(&mut message.received, Timeout::of_nanoseconds(timeout))?;
+        port.end().recv_into(message.emptied(), Timeout::of_nanoseconds(timeout))?;
         message.sort();
         Ok(())
     })
@@ -69,8 +68,7 @@ pub unsafe extern "C" fn msgport_port_recv_ref(
         let (out_data, out_len) = (Out::new(data, "data")?, Out::new(len, "len")?);
         let mut message = port.end().recv_ref(Timeout::of_nanoseconds(timeout))?;
         if let Some(rest) = rest {
-            rest.clear();
-            rest.keep(&mut message.ports, &mut message.buffers);
+            rest.take_things_of(&mut message);
         }
         // SAFETY: the slice is gone at once and nothing was read through it: what C does with the address is under the
         // condition in the header.
