@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytemuck::Zeroable;
 
@@ -44,14 +46,16 @@ const MAX_LEN: u64 = 1 << 40;
 /// # Ok(()) }
 /// ```
 pub struct TransferBuffer {
-    /// `None` once detached.
-    memory: RefCell<Option<Memory>>,
+    /// `None` once detached. Shared only while it is lent to a post, which may detach it too.
+    memory: RefCell<Option<Arc<Memory>>>,
 }
 
 pub(crate) struct Memory {
     pub(crate) file: OwnedFd,
     mapping: Mapping,
     pub(crate) len: usize,
+    /// Lent to a post, and transferred by it.
+    gone: AtomicBool,
 }
 
 impl TransferBuffer {
@@ -64,12 +68,21 @@ impl TransferBuffer {
     }
 
     pub(crate) fn from_memory(memory: Memory) -> Self {
-        Self { memory: RefCell::new(Some(memory)) }
+        Self { memory: RefCell::new(Some(Arc::new(memory))) }
+    }
+
+    /// Lends the buffer to a post: a second handle, to be transferred or dropped, and the memory, to be marked as gone in
+    /// the first case. `None` if the buffer cannot be transferred.
+    #[cfg(feature = "serde")]
+    pub(crate) fn lend(&self) -> Option<(Self, Arc<Memory>)> {
+        let memory = self.memory.try_borrow().ok()?;
+        let memory = memory.as_ref().filter(|memory| memory.is_usable())?;
+        Some((Self { memory: RefCell::new(Some(Arc::clone(memory))) }, Arc::clone(memory)))
     }
 
     /// Bytes in the buffer; 0 for one that was transferred away, as with `ArrayBuffer.byteLength`.
     pub fn len(&self) -> usize {
-        self.memory.borrow().as_ref().map_or(0, |memory| memory.len)
+        self.memory.borrow().as_ref().filter(|memory| !memory.is_gone()).map_or(0, |memory| memory.len)
     }
 
     /// True if there are no bytes.
@@ -105,7 +118,7 @@ impl TransferBuffer {
         let memory = unsafe { self.memory.try_borrow_unguarded() };
         match memory {
             // SAFETY: nobody writes, says the caller.
-            Ok(Some(memory)) if memory.is_here() => unsafe { memory.mapping.slice(HEADER_LEN, memory.len) },
+            Ok(Some(memory)) if memory.is_usable() => unsafe { memory.mapping.slice(HEADER_LEN, memory.len) },
             _ => &[],
         }
     }
@@ -117,23 +130,24 @@ impl TransferBuffer {
     #[allow(unsafe_code)]
     pub unsafe fn as_mut_slice(&mut self) -> &mut [u8] {
         match self.memory.get_mut() {
-            Some(memory) if memory.is_here() => {
+            // A buffer that is lent is nobody's to write.
+            Some(memory) if memory.is_usable() => Arc::get_mut(memory).map_or(&mut [], |memory| {
                 let len = memory.len;
                 // SAFETY: nobody else reads or writes, says the caller.
                 unsafe { memory.mapping.slice_mut(HEADER_LEN, len) }
-            }
+            }),
             _ => &mut [],
         }
     }
 
     /// The memory, for the one operation that posts it.
-    pub(crate) fn memory(&self) -> &RefCell<Option<Memory>> {
+    pub(crate) fn memory(&self) -> &RefCell<Option<Arc<Memory>>> {
         &self.memory
     }
 
     fn with(&self, offset: usize, len: usize, access: impl FnOnce(&Memory)) -> Result<(), BufferError> {
         let memory = self.memory.borrow();
-        let memory = memory.as_ref().ok_or(BufferError::Detached)?;
+        let memory = memory.as_ref().filter(|memory| !memory.is_gone()).ok_or(BufferError::Detached)?;
         if !memory.is_here() {
             return Err(BufferError::Forked);
         }
@@ -167,7 +181,7 @@ impl Memory {
         constants.header_len = HEADER_LEN as u32;
         constants.len = len as u64;
         mapping.write(0, bytemuck::bytes_of(&constants));
-        Ok(Self { file, mapping, len })
+        Ok(Self { file, mapping, len, gone: AtomicBool::new(false) })
     }
 
     /// Forbids further seals: from the first post on, no holder can take writing away from a later one.
@@ -200,11 +214,27 @@ impl Memory {
         if constants.len != len || constants.header_len != HEADER_LEN as u32 {
             return Err(bad(BadSegment::BadConstants));
         }
-        Ok(Self { file, mapping, len: mapped_len - HEADER_LEN })
+        Ok(Self { file, mapping, len: mapped_len - HEADER_LEN, gone: AtomicBool::new(false) })
+    }
+
+    /// A post to which it was lent has transferred it.
+    #[cfg(feature = "serde")]
+    pub(crate) fn set_gone(&self) {
+        // Release, with the acquire in `is_gone`: the buffer may have gone to another thread.
+        self.gone.store(true, Ordering::Release);
+    }
+
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// False once transferred, and in a child that inherited the buffer by `fork`.
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.is_gone() && self.is_here()
     }
 
     /// False in a child that inherited the buffer by `fork`.
-    pub(crate) fn is_here(&self) -> bool {
+    fn is_here(&self) -> bool {
         self.mapping.home().is_here()
     }
 }

@@ -85,7 +85,7 @@ impl fmt::Display for BadSegment {
 
 impl std::error::Error for BadSegment {}
 
-/// Why something in a message could not be made into a port or a buffer.
+/// Why a message could not be made into what its receiver expects: ports, buffers, a typed value, a request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum BadTransfer {
@@ -95,6 +95,38 @@ pub enum BadTransfer {
     Lane,
     /// The state of a port that came with it is impossible.
     Capsule,
+    /// The data is no value of the type that the receiver expects.
+    Value(BadValue),
+    /// The message is no request: it does not come from a client.
+    NoRequest,
+}
+
+/// Why the data of a message is no value of a type.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum BadValue {
+    /// The bytes are no encoding of such a value.
+    Encoding,
+    /// Bytes are left over.
+    TooLong,
+    /// The value is nested so deeply that decoding it would use up the stack.
+    TooDeep,
+    /// It names a port or buffer that did not come with the message, or the same one twice.
+    NoSuchThing,
+    /// A port or buffer came with the message that it does not name.
+    Unnamed,
+}
+
+impl fmt::Display for BadValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Encoding => "the data is no value of the expected type",
+            Self::TooLong => "the data is longer than the value in it",
+            Self::TooDeep => "the value is nested too deeply",
+            Self::NoSuchThing => "the value names a port or buffer that did not come with it",
+            Self::Unnamed => "a port or buffer came with the value that it does not name",
+        })
+    }
 }
 
 impl fmt::Display for BadTransfer {
@@ -103,6 +135,8 @@ impl fmt::Display for BadTransfer {
             Self::Segment(bad) => bad.fmt(f),
             Self::Lane => f.write_str("the lane of a port is not a unix seqpacket socket"),
             Self::Capsule => f.write_str("the state of a port is impossible"),
+            Self::Value(bad) => bad.fmt(f),
+            Self::NoRequest => f.write_str("the message is no request"),
         }
     }
 }
@@ -153,7 +187,7 @@ pub enum PostErrorKind {
     PortClosed,
     /// This port has been transferred away.
     Detached,
-    /// A reservation on this port is open.
+    /// A reservation on this port is open, or the port is inside a value that is being posted.
     Borrowed,
     /// The transfer list contains the posting port itself.
     ContainsSelf,
@@ -166,6 +200,9 @@ pub enum PostErrorKind {
         /// Its place on the list, from 0.
         index: usize,
     },
+    /// The value cannot be encoded: its `Serialize` returned an error, or it contains a sequence or map that does not
+    /// know its length.
+    Unencodable,
     /// The message is longer than the channel allows.
     TooLarge {
         /// Bytes that the message needs: its data and, with a transfer list, the padding and the list itself.
@@ -196,13 +233,14 @@ impl fmt::Display for PostErrorKind {
             Self::Forked => f.write_str(FORKED),
             Self::PortClosed => f.write_str(CLOSED),
             Self::Detached => f.write_str(DETACHED),
-            Self::Borrowed => f.write_str("a reservation on the port is open"),
+            Self::Borrowed => f.write_str("a reservation on the port is open, or the port is being posted"),
             Self::ContainsSelf => f.write_str("the transfer list contains the posting port itself"),
             Self::ContainsPeer => f.write_str("the transfer list contains the posting port's peer"),
             Self::Duplicate => f.write_str("the transfer list contains the same thing twice"),
             Self::Unusable { index } => {
                 write!(f, "item {index} of the transfer list is closed, detached, borrowed or forked")
             }
+            Self::Unencodable => f.write_str("the value cannot be encoded"),
             Self::TooLarge { len, max } => write!(f, "the message needs {len} bytes, at most {max} fit"),
             Self::TooManyHandles { handles, max } => {
                 write!(f, "the transfer list has {handles} descriptors, at most {max} are allowed")
@@ -249,7 +287,7 @@ pub enum RecvError {
     PortClosed,
     /// This port has been transferred away.
     Detached,
-    /// A message of this port is being read in place.
+    /// A message of this port is being read in place, or the port is inside a value that is being posted.
     Borrowed,
     /// The other end is gone, and everything it posted has been received.
     Ended(CloseReason),
@@ -271,7 +309,7 @@ impl fmt::Display for RecvError {
             Self::Forked => f.write_str(FORKED),
             Self::PortClosed => f.write_str(CLOSED),
             Self::Detached => f.write_str(DETACHED),
-            Self::Borrowed => f.write_str("a message of the port is being read in place"),
+            Self::Borrowed => f.write_str("a message of the port is being read in place, or the port is being posted"),
             Self::Ended(reason) => reason.fmt(f),
             Self::MessageError { reason, .. } => write!(f, "the message cannot be received: {reason}"),
             Self::ResourceExhausted(error) => write!(f, "cannot receive: {error}"),

@@ -100,6 +100,7 @@ compile_error!("messageport runs on Linux only for now: it rests on memfd, futex
 compile_error!("messageport needs a 64-bit target: lengths that a peer names are computed in usize");
 
 mod buffer;
+mod call;
 mod capsule;
 mod channel;
 mod connect;
@@ -109,8 +110,11 @@ mod end;
 mod error;
 mod lane;
 mod layout;
+#[cfg(feature = "serde")]
+mod loan;
 mod message;
 mod message_ref;
+mod plain;
 mod port;
 mod post;
 mod record;
@@ -122,24 +126,32 @@ mod segment;
 mod sync;
 mod sys;
 mod transfer;
+#[cfg(feature = "serde")]
+mod typed;
 mod violation;
 mod wait;
 
 pub use buffer::TransferBuffer;
+pub use call::{AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server};
 pub use channel::{ChannelOptions, MessageChannel};
 pub use connect::{
     AcceptError, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, NameError,
     ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
 };
 pub use error::{
-    BadSegment, BadTransfer, BufferError, ChannelError, CloseReason, FullCause, JoinError, PostError, PostErrorKind,
-    RecvError, RecvTimeoutError, TryRecvError, Violation,
+    BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FullCause, JoinError, PostError,
+    PostErrorKind, RecvError, RecvTimeoutError, TryRecvError, Violation,
 };
 pub use message::Message;
 pub use message_ref::MessageRef;
+pub use plain::WrongSize;
 pub use port::{MessagePort, RecvHalf, SendHalf};
 pub use post::Reservation;
 pub use transfer::{TransferRef, Transferable};
+#[cfg(feature = "serde")]
+pub use typed::{
+    TypedClient, TypedPendingCall, TypedPort, TypedPostError, TypedRecvHalf, TypedResponder, TypedSendHalf, TypedServer,
+};
 
 // A port has one holder at a time, in whatever thread.
 const _: fn() = || {
@@ -149,4 +161,9 @@ const _: fn() = || {
     is_send::<RecvHalf>();
     is_send::<Message>();
     is_send::<TransferBuffer>();
+    is_send::<Server>();
+    is_send::<Responder>();
+    fn is_sync<T: Send + Sync>() {}
+    is_sync::<Client>();
+    is_sync::<PendingCall>();
 };

@@ -7,7 +7,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::capsule;
-use crate::end::{CLOSED, DISCARDING, State};
+use crate::end::{CLOSED, DISCARDING, End, State};
 use crate::error::{FullCause, PostError, PostErrorKind, exhausted};
 use crate::lane::NotSent;
 use crate::port::{MessagePort, SendHalf};
@@ -106,14 +106,7 @@ impl SendHalf {
         timeout: Option<Duration>,
     ) -> Result<(), PostError> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.with_list(transfer, |list| {
-            loop {
-                match self.post(data, list) {
-                    Err(PostErrorKind::Full(cause)) => self.wait_for_space(cause, data.len(), list, deadline)?,
-                    result => return result,
-                }
-            }
-        })
+        self.with_list(transfer, |list| self.post_patiently(data, list, deadline))
     }
 
     /// See [`MessagePort::post_message_detaching`].
@@ -159,9 +152,24 @@ impl SendHalf {
         post(&list).map_err(|kind| PostError { kind, transfer })
     }
 
+    /// Posts as soon as there is room, before `deadline`.
+    pub(crate) fn post_patiently(
+        &self,
+        data: &[u8],
+        list: &[TransferRef<'_>],
+        deadline: Option<Instant>,
+    ) -> Result<(), PostErrorKind> {
+        loop {
+            match self.post(data, list) {
+                Err(PostErrorKind::Full(cause)) => self.wait_for_space(cause, data.len(), list, deadline)?,
+                result => return result,
+            }
+        }
+    }
+
     /// The way of a message.
     #[inline]
-    fn post(&self, data: &[u8], list: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
+    pub(crate) fn post(&self, data: &[u8], list: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
         // 1. May this half post at all?
         let _posting = self.end.posting();
         let mut producer = self.open()?;
@@ -225,15 +233,7 @@ impl SendHalf {
     /// The producer, if this half can be used here and now.
     #[inline]
     fn open(&self) -> Result<RefMut<'_, Producer>, PostErrorKind> {
-        if !self.end.home().is_here() {
-            return Err(PostErrorKind::Forked);
-        }
-        match self.end.state() {
-            State::Closed => return Err(PostErrorKind::PortClosed),
-            State::Detached => return Err(PostErrorKind::Detached),
-            // That the peer is gone is told after the list has been checked.
-            State::Open | State::PeerClosed | State::PeerDied | State::Violated => {}
-        }
+        check(&self.end)?;
         self.producer.try_borrow_mut().map_err(|_| PostErrorKind::Borrowed)
     }
 
@@ -310,6 +310,21 @@ impl SendHalf {
             Ok(Outcome::HungUp) => Err(self.nobody()),
             Err(violation) => Err(PostErrorKind::PeerGone(self.end.violated(violation))),
         }
+    }
+}
+
+/// Whether the holder of an end can use it here and now.
+#[inline]
+pub(crate) fn check(end: &End) -> Result<(), PostErrorKind> {
+    if !end.home().is_here() {
+        return Err(PostErrorKind::Forked);
+    }
+    match end.state() {
+        State::Closed => Err(PostErrorKind::PortClosed),
+        State::Detached => Err(PostErrorKind::Detached),
+        State::Lent => Err(PostErrorKind::Borrowed),
+        // That the peer is gone is told after the list has been checked.
+        State::Open | State::PeerClosed | State::PeerDied | State::Violated => Ok(()),
     }
 }
 

@@ -330,6 +330,7 @@ impl RecvHalf {
         match self.end.state() {
             State::Closed => RecvError::PortClosed,
             State::Detached => RecvError::Detached,
+            State::Lent => RecvError::Borrowed,
             State::Open | State::PeerClosed | State::PeerDied | State::Violated => {
                 RecvError::Ended(self.end.note_peer_gone())
             }

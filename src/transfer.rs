@@ -67,7 +67,7 @@ impl TransferRef<'_> {
 /// is dropped.
 pub(crate) struct Baggage<'a> {
     ports: Vec<PortGuard<'a>>,
-    buffers: Vec<RefMut<'a, Option<Memory>>>,
+    buffers: Vec<RefMut<'a, Option<Arc<Memory>>>>,
 }
 
 impl<'a> Baggage<'a> {
@@ -106,7 +106,7 @@ impl<'a> Baggage<'a> {
             }
             TransferRef::Buffer(buffer) => {
                 let memory = buffer.memory().try_borrow_mut().ok()?;
-                if !memory.as_ref()?.is_here() {
+                if !memory.as_ref()?.is_usable() {
                     return None;
                 }
                 self.buffers.push(memory);

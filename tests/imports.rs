@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 /// Imports point down. Modules on one line may know each other.
 const ORDER: &[&[&str]] = &[
     &["lib"],
+    &["typed"],
+    &["call"],
     &["connect"],
     &["channel"],
+    &["plain"],
     &["post", "recv", "message_ref"],
+    &["loan"],
     &["port", "transfer", "message"],
     &["capsule"],
     &["buffer"],
