@@ -114,15 +114,6 @@ pub(crate) fn check_header(found: &BufferConstants, magic: u64, len: u64) -> Res
     Ok(())
 }
 
-/// Why a file that passed [`adopt`] could not be mapped.
-pub(crate) fn not_mapped(errno: Errno) -> NotAdopted {
-    match errno {
-        // Sealed against writing, now or in the future, or not open for it.
-        Errno::EPERM | Errno::EACCES => NotAdopted::Bad(BadSegment::ReadOnly),
-        errno => NotAdopted::Exhausted(errno),
-    }
-}
-
 /// Where byte `offset` of a buffer of `buffer_len` bytes lies in its file, if `len` bytes from there on are inside.
 pub(crate) fn place(offset: usize, len: usize, buffer_len: usize) -> Result<usize, BufferError> {
     if offset > buffer_len || len > buffer_len - offset {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::buffer_file::{self, Kind};
 use crate::error::{BufferError, exhausted};
 use crate::layout::HEADER_LEN;
-use crate::segment::NotAdopted;
+use crate::segment::{NotAdopted, not_mapped};
 use crate::sys::frozen::FrozenMapping;
 use crate::sys::{Errno, memfd};
 
@@ -100,7 +100,7 @@ impl FrozenBuffer {
     /// Takes over a buffer of `len` bytes that came from elsewhere.
     pub(crate) fn adopt(file: OwnedFd, len: u64) -> Result<Self, NotAdopted> {
         let mapped_len = buffer_file::adopt(file.as_fd(), Kind::Frozen, len)?;
-        let mapping = FrozenMapping::new(file.as_fd(), mapped_len).map_err(buffer_file::not_mapped)?;
+        let mapping = FrozenMapping::new(file.as_fd(), mapped_len).map_err(not_mapped)?;
         Ok(Self { memory: Arc::new(Memory { file, mapping }) })
     }
 

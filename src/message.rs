@@ -56,7 +56,10 @@ impl Message {
 
     /// Puts in what came with the data.
     pub(crate) fn unpack(&mut self, things: Things) {
-        let Things { ports, buffers, frozen, shared, descriptors } = things;
+        let Things { ports, buffers, body, frozen, shared, descriptors } = things;
+        if let Some(body) = body {
+            body.append_to(&mut self.data);
+        }
         self.ports.extend(ports.into_iter().map(MessagePort::from_parts));
         (self.buffers, self.frozen, self.shared, self.descriptors) = (buffers, frozen, shared, descriptors);
     }

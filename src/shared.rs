@@ -11,7 +11,7 @@ use bytemuck::Pod;
 use crate::buffer_file::{self, Kind, place};
 use crate::cursor::{Buffer, BufferCursor, whole};
 use crate::error::{BufferError, exhausted};
-use crate::segment::NotAdopted;
+use crate::segment::{NotAdopted, not_mapped};
 use crate::sys::Errno;
 use crate::sys::shared::SharedMapping;
 
@@ -76,7 +76,7 @@ impl SharedBuffer {
     /// Takes over a buffer of `len` bytes that came from elsewhere.
     pub(crate) fn adopt(file: OwnedFd, len: u64) -> Result<Self, NotAdopted> {
         let mapped_len = buffer_file::adopt(file.as_fd(), Kind::Shared, len)?;
-        let mapping = SharedMapping::new(file.as_fd(), mapped_len).map_err(buffer_file::not_mapped)?;
+        let mapping = SharedMapping::new(file.as_fd(), mapped_len).map_err(not_mapped)?;
         Ok(Self { memory: Arc::new(Memory { file: Some(file), mapping, len: len as usize }) })
     }
 
