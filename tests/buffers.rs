@@ -313,7 +313,7 @@ fn not_to_be_frozen() {
     drop(b.recv());
     a.post_message_detaching(b"", &[TransferRef::Buffer(&buffer)]).expect("as it was");
     assert_eq!(b.recv().expect("a message").buffers[0].to_vec().expect("ours"), b"Pixels");
-    drop(pages);
+    drop((pages, memory));
     // And once he has given it up, it can be frozen.
     let (buffer, memory) = newest_memory(|| buffer_of(b"pixels"));
     let pages = Pages::of(&memory);
