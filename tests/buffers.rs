@@ -238,7 +238,7 @@ fn words_in_place_are_aligned_and_inside() {
 
 #[test]
 fn a_frozen_buffer_is_a_plain_slice() {
-    let bytes: Vec<u8> = (0..100_003_u32).map(|number| (number * 31 >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..100_003_u32).map(|number| (number * 31 / 8) as u8).collect();
     let frozen = FrozenBuffer::from_bytes(&bytes).expect("memory");
     assert!(frozen[..] == bytes);
     assert!(buffer_of(&bytes).freeze().expect("a new buffer")[..] == bytes);
