@@ -1,9 +1,9 @@
 //! Capsules: what a thing on a transfer list becomes while it travels in a message.
 //!
-//! The payload of a carrier record is the data, padded to 8 bytes, then the capsules, and the table's end, which tells how
-//! to read the rest. Ports come first, then buffers, frozen and shared buffers, and plain descriptors, which have no
-//! capsule. The descriptors travel on the lane in the same order: two for each port, segment and lane, one for each other
-//! thing.
+//! The payload of a carrier record is the data, padded to 8 bytes, then the capsules, and the table's end, which
+//! tells how to read the rest. Ports come first, then buffers, frozen and shared buffers, and plain descriptors,
+//! which have no capsule. The descriptors travel on the lane in the same order: two for each port, segment and lane,
+//! one for each other thing.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

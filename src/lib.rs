@@ -62,9 +62,9 @@
 //! still the caller's and still works.
 //!
 //! # Memory for one, for all, and for readers
-//! A [`TransferBuffer`] has one holder at a time. A [`SharedBuffer`] has many, who read and write it by atomics and by
-//! copies; a [`FrozenBuffer`] has many too, and nobody can write it any more, so that it is a plain slice of bytes. Posting
-//! one of these two clones the handle, and never the memory:
+//! A [`TransferBuffer`] has one holder at a time. A [`SharedBuffer`] has many, who read and write it by atomics and
+//! by copies; a [`FrozenBuffer`] has many too, and nobody can write it any more, so that it is a plain slice of
+//! bytes. Posting one of these two clones the handle, and never the memory:
 //! ```
 //! use std::sync::atomic::Ordering;
 //! use messageport::{FrozenBuffer, MessageChannel, SharedBuffer};
@@ -83,8 +83,8 @@
 //! assert_eq!(progress.atomic_u64(0)?.load(Ordering::Acquire), 5);
 //! # Ok(()) }
 //! ```
-//! Any other descriptor, an [`OwnedFd`](std::os::fd::OwnedFd), travels on a transfer list too: a file, a socket, a pipe,
-//! graphics memory. Processes without a port between them share memory by name: [`SharedBuffer::create_named`].
+//! Any other descriptor, an [`OwnedFd`](std::os::fd::OwnedFd), travels on a transfer list too: a file, a socket, a
+//! pipe, graphics memory. Processes without a port between them share memory by name: [`SharedBuffer::create_named`].
 //!
 //! # Speed
 //! [`recv_into`](MessagePort::recv_into) uses a message's memory again and allocates nothing;
@@ -103,8 +103,8 @@
 //! A port is a capability: whoever holds it may use it, and nobody else can reach the channel. A peer is not trusted:
 //! it can spoil the data that it sends and end its own channel, and that is all. It cannot make this process crash,
 //! read out of bounds, lose descriptors, hang past a deadline or spin. Who once held a port or a buffer and kept its
-//! descriptors against the rules can still take or alter what is sent over it later; a [`FrozenBuffer`] can be altered by
-//! nobody.
+//! descriptors against the rules can still take or alter what is sent over it later; a [`FrozenBuffer`] can be
+//! altered by nobody.
 //!
 //! # Names
 //! The names are those of the [HTML standard](https://html.spec.whatwg.org/multipage/web-messaging.html#channel-messaging)

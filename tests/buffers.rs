@@ -1,5 +1,5 @@
-//! Buffers of all kinds: filling, reading and freezing them, what they cost in memory, and what happens where the system
-//! has nothing to give.
+//! Buffers of all kinds: filling, reading and freezing them, what they cost in memory, and what happens where the
+//! system has nothing to give.
 
 mod tools;
 
@@ -11,8 +11,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
 use messageport::{
-    BufferCursor, BufferError, FreezeErrorKind, FrozenBuffer, Message, MessagePort, PostErrorKind, RecvError,
-    SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError, parent_port,
+    BufferCursor, BufferError, FreezeErrorKind, FrozenBuffer, FullCause, Message, MessagePort, PostErrorKind,
+    RecvError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError, parent_port,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, geteuid, seteuid};
@@ -21,7 +21,7 @@ use tools::attacker::{Pages, newest_memory};
 use tools::child::{Process, Role};
 use tools::ledger::Ledger;
 use tools::random::Random;
-use tools::{PATIENCE, assert_entangled, pair, text};
+use tools::{PATIENCE, assert_entangled, pair, pair_of, text};
 
 const ROLES: &[Role] = &[
     ("not to be frozen", not_to_be_frozen),
@@ -326,7 +326,7 @@ fn not_to_be_frozen() {
 
 #[test]
 fn a_post_that_failed_leaves_a_buffer_to_be_frozen() {
-    let (a, b) = pair();
+    let (a, b) = pair_of(4 << 20);
     let buffer = buffer_of(b"pixels");
     let mut unread = 0;
     // Until the lane is full of unread lists.
@@ -337,7 +337,7 @@ fn a_post_that_failed_leaves_a_buffer_to_be_frozen() {
         }
         assert!(unread < 100_000, "a lane without an end");
     };
-    assert!(matches!(error.kind, PostErrorKind::Full(_)), "{error:?}");
+    assert!(matches!(error.kind, PostErrorKind::Full(FullCause::Lane)), "{error:?}");
     let Some(Transferable::Buffer(buffer)) = error.transfer.into_iter().next() else { panic!("the list comes back") };
     assert_eq!(buffer.freeze().expect("as good as new")[..], *b"pixels");
     drop(b);
