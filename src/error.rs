@@ -238,7 +238,8 @@ pub enum PostErrorKind {
         /// Bytes that a message may have; see [`MessagePort::max_message_len`](crate::MessagePort::max_message_len).
         max: usize,
     },
-    /// The transfer list has more descriptors than the channel allows. A port counts as two, every other thing as one.
+    /// The transfer list has more descriptors than the channel allows. A port counts as two, every other thing as
+    /// one.
     TooManyHandles {
         /// Descriptors on the list.
         handles: usize,
@@ -484,7 +485,8 @@ impl std::error::Error for FreezeErrorKind {}
 pub struct FreezeError {
     /// Why.
     pub kind: FreezeErrorKind,
-    /// The buffer, as it was. After `InUse` only, and only if this process may not map its memory again, it is detached.
+    /// The buffer, as it was. After `InUse` only, and only if this process may not map its memory again, it is
+    /// detached.
     pub buffer: TransferBuffer,
 }
 

@@ -61,6 +61,31 @@
 //! A transfer list moves as a whole or not at all: if posting fails, whatever the reason, everything on the list is
 //! still the caller's and still works.
 //!
+//! # Memory for one, for all, and for readers
+//! A [`TransferBuffer`] has one holder at a time. A [`SharedBuffer`] has many, who read and write it by atomics and
+//! by copies; a [`FrozenBuffer`] has many too, and nobody can write it any more, so that it is a plain slice of
+//! bytes. Posting one of these two clones the handle, and never the memory:
+//! ```
+//! use std::sync::atomic::Ordering;
+//! use messageport::{FrozenBuffer, MessageChannel, SharedBuffer};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
+//! let weights = FrozenBuffer::from_bytes(b"as large as you like")?;
+//! let progress = SharedBuffer::new(8)?;
+//! port1.post_message(b"work", [weights.clone().into(), progress.clone().into()])?;
+//!
+//! // The worker:
+//! let message = port2.recv()?;
+//! let done = message.frozen[0].split(|byte| *byte == b' ').count();
+//! message.shared[0].atomic_u64(0)?.store(done as u64, Ordering::Release);
+//!
+//! assert_eq!(progress.atomic_u64(0)?.load(Ordering::Acquire), 5);
+//! # Ok(()) }
+//! ```
+//! Any other descriptor, an [`OwnedFd`](std::os::fd::OwnedFd), travels on a transfer list too: a file, a socket, a
+//! pipe, graphics memory. Processes without a port between them share memory by name: [`SharedBuffer::create_named`].
+//!
 //! # Speed
 //! [`recv_into`](MessagePort::recv_into) uses a message's memory again and allocates nothing;
 //! [`recv_ref`](MessagePort::recv_ref) reads in place; [`reserve`](MessagePort::reserve) writes in place. A busy pair
@@ -78,7 +103,8 @@
 //! A port is a capability: whoever holds it may use it, and nobody else can reach the channel. A peer is not trusted:
 //! it can spoil the data that it sends and end its own channel, and that is all. It cannot make this process crash,
 //! read out of bounds, lose descriptors, hang past a deadline or spin. Who once held a port or a buffer and kept its
-//! descriptors against the rules can still take or alter what is sent over it later.
+//! descriptors against the rules can still take or alter what is sent over it later; a [`FrozenBuffer`] can be
+//! altered by nobody.
 //!
 //! # Names
 //! The names are those of the [HTML standard](https://html.spec.whatwg.org/multipage/web-messaging.html#channel-messaging)
@@ -90,6 +116,7 @@
 //! | `postMessage(message, transfer)` | [`post_message`](MessagePort::post_message) | bytes; fails when full, or when the peer is known to be gone |
 //! | `event.data`, `event.ports` | [`Message::data`], [`Message::ports`] | received by a call |
 //! | `ArrayBuffer` on a transfer list | [`TransferBuffer`] | arrives in [`Message::buffers`] |
+//! | `SharedArrayBuffer` in a message | [`SharedBuffer`] | on the transfer list; arrives in [`Message::shared`] |
 //! | `close()` | [`close`](MessagePort::close) | the reason is told to the peer |
 //! | a port posted to its own peer | [`PostErrorKind::ContainsPeer`] | the standard loses the channel |
 
