@@ -9,10 +9,11 @@
 
 use std::os::fd::AsFd;
 
+use crate::direction::Direction;
 use crate::end::End;
 use crate::error::Violation;
 use crate::lane::{NotSent, NotTaken};
-use crate::record::Kind;
+use crate::record::{FORGET_LEN, Kind};
 use crate::ring::{Consumer, Producer, Record};
 use crate::segment::NotAdopted;
 use crate::sys::Errno;
@@ -57,36 +58,46 @@ impl From<Violation> for NotFollowed {
     }
 }
 
-/// The next message, in whatever ring it is, if one has been committed.
-#[inline]
+/// The next message, in whatever ring it is, if one has been committed. Records that are none are followed.
 pub(crate) fn peek(end: &End, consumer: &mut Consumer) -> Result<Option<Record>, NotFollowed> {
-    match consumer.peek()? {
-        Some(link) if matches!(link.kind, Kind::Next | Kind::Back) => follow(end, consumer, link),
-        message => Ok(message),
+    loop {
+        let Some(record) = consumer.peek()? else { return Ok(None) };
+        let grown = consumer.direction().grown().is_some();
+        let ring = match record.kind {
+            Kind::Data | Kind::Carrier => return Ok(Some(record)),
+            Kind::Next => next_ring(end, consumer)?,
+            Kind::Back if grown => end.incoming().clone(),
+            Kind::Forget => {
+                forget(end, consumer, record)?;
+                continue;
+            }
+            Kind::Back | Kind::Pad => return Err(Violation::BadLink.into()),
+        };
+        if consumer.go_on_in(ring, record) {
+            end.wake_peer_producer();
+        }
     }
 }
 
-#[cold]
-fn follow(end: &End, consumer: &mut Consumer, mut link: Record) -> Result<Option<Record>, NotFollowed> {
-    loop {
-        let grown = consumer.direction().grown().is_some();
-        let ring = match link.kind {
-            Kind::Next => next_ring(end, consumer)?,
-            Kind::Back if grown => end.incoming().clone(),
-            _ => return Err(Violation::BadLink.into()),
-        };
-        if consumer.go_on_in(ring, link) {
-            end.wake_peer_producer();
-        }
-        match consumer.peek()? {
-            Some(next) if matches!(next.kind, Kind::Next | Kind::Back) => link = next,
-            message => return Ok(message),
-        }
+/// Lets go of a recycled buffer.
+fn forget(end: &End, consumer: &mut Consumer, record: Record) -> Result<(), Violation> {
+    let mut slot = [0; FORGET_LEN];
+    if record.len != slot.len() {
+        return Err(Violation::BadLength);
     }
+    consumer.read(record, 0, &mut slot);
+    let slot = usize::try_from(u64::from_ne_bytes(slot)).unwrap_or(usize::MAX);
+    if !end.buffers().cache().forget(slot) {
+        return Err(Violation::BadLink);
+    }
+    if consumer.release(record) {
+        end.wake_peer_producer();
+    }
+    Ok(())
 }
 
 /// Takes the ring that a `Next` link leads to off the lane.
-fn next_ring(end: &End, consumer: &Consumer) -> Result<crate::direction::Direction, NotFollowed> {
+fn next_ring(end: &End, consumer: &Consumer) -> Result<Direction, NotFollowed> {
     let lane = end.lane();
     let mut files = lane.peek_handles(consumer.sequence(), 1, || end.wake_own_producer()).map_err(|not| match not {
         NotTaken::Violation(violation) => NotFollowed::Violation(violation),

@@ -42,6 +42,14 @@ pub(crate) const MAX_CAPACITY: usize = 64 << 20;
 pub(crate) const DEFAULT_MAX_CAPACITY: usize = 64 << 20;
 pub(crate) const LARGEST_MAX_CAPACITY: usize = 1 << 30;
 
+/// Recycled buffers of a direction, by default and at most, and their bytes by default.
+pub(crate) const DEFAULT_CACHED_BUFFERS: usize = 8;
+pub(crate) const MAX_CACHED_BUFFERS: usize = 64;
+pub(crate) const DEFAULT_CACHED_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_CACHED_BYTES: u64 = 1 << 40;
+/// Data of one message, by default and at most.
+pub(crate) const MAX_MESSAGE_LEN: usize = 1 << 30;
+
 /// The capacity of the ring that follows one of `capacity`, if a direction whose first ring has `first` may hold it:
 /// each ring is twice the one before, so together they are twice the last one, less the first.
 pub(crate) const fn next_capacity(capacity: usize, first: usize, max_capacity: usize) -> Option<usize> {
@@ -62,9 +70,12 @@ pub(crate) struct SegmentConstants {
     pub(crate) max_capacity: u64,
     /// Most descriptors in one message.
     pub(crate) max_handles: u32,
-    /// Reserved for recycled buffers: how many each direction may keep. 0 in this version.
+    /// Recycled buffers that each direction may keep, and their bytes.
     pub(crate) max_cached_buffers: u32,
-    pub(crate) reserved: [u64; 11],
+    pub(crate) max_cached_bytes: u64,
+    /// Most bytes of data in one message.
+    pub(crate) max_message_len: u64,
+    pub(crate) reserved: [u64; 9],
 }
 
 /// Start of a ring that a queue grew into.
@@ -107,8 +118,8 @@ pub(crate) struct BufferConstants {
     pub(crate) header_len: u32,
     /// Bytes of data behind the header.
     pub(crate) len: u64,
-    /// Reserved for recycled buffers: which side may use it.
-    pub(crate) owner: u32,
+    /// The note of a receiver to the owner; see `buffer`.
+    pub(crate) note: u32,
     pub(crate) reserved: [u32; 25],
 }
 

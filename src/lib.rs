@@ -61,6 +61,31 @@
 //! A transfer list moves as a whole or not at all: if posting fails, whatever the reason, everything on the list is
 //! still the caller's and still works.
 //!
+//! # Memory for one, for all, and for readers
+//! A [`TransferBuffer`] has one holder at a time. A [`SharedBuffer`] has many, who read and write it by atomics and
+//! by copies; a [`FrozenBuffer`] has many too, and nobody can write it any more, so that it is a plain slice of
+//! bytes. Posting one of these two clones the handle, and never the memory:
+//! ```
+//! use std::sync::atomic::Ordering;
+//! use messageport::{FrozenBuffer, MessageChannel, SharedBuffer};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
+//! let weights = FrozenBuffer::from_bytes(b"as large as you like")?;
+//! let progress = SharedBuffer::new(8)?;
+//! port1.post_message(b"work", [weights.clone().into(), progress.clone().into()])?;
+//!
+//! // The worker:
+//! let message = port2.recv()?;
+//! let done = message.frozen[0].split(|byte| *byte == b' ').count();
+//! message.shared[0].atomic_u64(0)?.store(done as u64, Ordering::Release);
+//!
+//! assert_eq!(progress.atomic_u64(0)?.load(Ordering::Acquire), 5);
+//! # Ok(()) }
+//! ```
+//! Any other descriptor, an [`OwnedFd`](std::os::fd::OwnedFd), travels on a transfer list too: a file, a socket, a
+//! pipe, graphics memory. Processes without a port between them share memory by name: [`SharedBuffer::create_named`].
+//!
 //! # Speed
 //! [`recv_into`](MessagePort::recv_into) uses a message's memory again and allocates nothing;
 //! [`recv_ref`](MessagePort::recv_ref) reads in place; [`reserve`](MessagePort::reserve) writes in place. A busy pair
@@ -78,7 +103,8 @@
 //! A port is a capability: whoever holds it may use it, and nobody else can reach the channel. A peer is not trusted:
 //! it can spoil the data that it sends and end its own channel, and that is all. It cannot make this process crash,
 //! read out of bounds, lose descriptors, hang past a deadline or spin. Who once held a port or a buffer and kept its
-//! descriptors against the rules can still take or alter what is sent over it later.
+//! descriptors against the rules can still take or alter what is sent over it later; a [`FrozenBuffer`] can be
+//! altered by nobody.
 //!
 //! # Names
 //! The names are those of the [HTML standard](https://html.spec.whatwg.org/multipage/web-messaging.html#channel-messaging)
@@ -90,6 +116,7 @@
 //! | `postMessage(message, transfer)` | [`post_message`](MessagePort::post_message) | bytes; fails when full, or when the peer is known to be gone |
 //! | `event.data`, `event.ports` | [`Message::data`], [`Message::ports`] | received by a call |
 //! | `ArrayBuffer` on a transfer list | [`TransferBuffer`] | arrives in [`Message::buffers`] |
+//! | `SharedArrayBuffer` in a message | [`SharedBuffer`] | on the transfer list; arrives in [`Message::shared`] |
 //! | `close()` | [`close`](MessagePort::close) | the reason is told to the peer |
 //! | a port posted to its own peer | [`PostErrorKind::ContainsPeer`] | the standard loses the channel |
 
@@ -101,6 +128,7 @@ compile_error!("messageport needs a 64-bit target: lengths that a peer names are
 
 mod buffer;
 mod buffer_file;
+mod call;
 mod capsule;
 mod channel;
 mod connect;
@@ -113,13 +141,18 @@ mod frozen;
 mod growth;
 mod lane;
 mod layout;
+#[cfg(feature = "serde")]
+mod loan;
 mod message;
 mod message_ref;
 mod named;
+mod plain;
+mod pool;
 mod port;
 mod post;
 mod record;
 mod recv;
+mod reservation;
 mod ring;
 #[cfg(test)]
 mod ring_tests;
@@ -128,10 +161,13 @@ mod shared;
 mod sync;
 mod sys;
 mod transfer;
+#[cfg(feature = "serde")]
+mod typed;
 mod violation;
 mod wait;
 
 pub use buffer::TransferBuffer;
+pub use call::{AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server};
 pub use channel::{ChannelOptions, MessageChannel};
 pub use connect::{
     AcceptError, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, NameError,
@@ -139,17 +175,23 @@ pub use connect::{
 };
 pub use cursor::BufferCursor;
 pub use error::{
-    BadSegment, BadTransfer, BufferError, ChannelError, CloseReason, FreezeError, FreezeErrorKind, FullCause,
+    BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FreezeError, FreezeErrorKind, FullCause,
     JoinError, PostError, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError, Violation,
 };
 pub use frozen::FrozenBuffer;
 pub use message::Message;
 pub use message_ref::MessageRef;
 pub use named::NamedBufferError;
+pub use plain::WrongSize;
 pub use port::{MessagePort, RecvHalf, SendHalf};
-pub use post::{Queued, Reservation};
+pub use post::Queued;
+pub use reservation::Reservation;
 pub use shared::SharedBuffer;
 pub use transfer::{TransferRef, Transferable};
+#[cfg(feature = "serde")]
+pub use typed::{
+    TypedClient, TypedPendingCall, TypedPort, TypedPostError, TypedRecvHalf, TypedResponder, TypedSendHalf, TypedServer,
+};
 
 // A port has one holder at a time, in whatever thread.
 const _: fn() = || {
@@ -159,8 +201,12 @@ const _: fn() = || {
     is_send::<RecvHalf>();
     is_send::<Message>();
     is_send::<TransferBuffer>();
+    is_send::<Server>();
+    is_send::<Responder>();
     // What nobody writes, and what everybody does by atomics, is anybody's at the same time.
     fn is_sync<T: Send + Sync>() {}
     is_sync::<FrozenBuffer>();
     is_sync::<SharedBuffer>();
+    is_sync::<Client>();
+    is_sync::<PendingCall>();
 };

@@ -22,6 +22,8 @@ pub struct MessageRef<'a> {
     receiving: RefMut<'a, Receiving>,
     record: Record,
     len: usize,
+    /// The data, if it did not fit the ring.
+    body: Option<TransferBuffer>,
     /// The ports on the transfer list, in its order.
     pub ports: Vec<MessagePort>,
     /// The buffers on the transfer list, in its order.
@@ -35,7 +37,7 @@ pub struct MessageRef<'a> {
 }
 
 impl<'a> MessageRef<'a> {
-    /// The first `len` bytes of the record, and what came with it.
+    /// The first `len` bytes of the record, or the buffer that has the data instead, and what came with it.
     pub(crate) fn new(
         half: &'a RecvHalf,
         receiving: RefMut<'a, Receiving>,
@@ -43,9 +45,10 @@ impl<'a> MessageRef<'a> {
         len: usize,
         things: Things,
     ) -> Self {
-        let Things { ports, buffers, frozen, shared, descriptors } = things;
+        let Things { ports, buffers, body, frozen, shared, descriptors } = things;
+        let len = body.as_ref().map_or(len, TransferBuffer::len);
         let ports = ports.into_iter().map(MessagePort::from_parts).collect();
-        Self { half, receiving, record, len, ports, buffers, frozen, shared, descriptors }
+        Self { half, receiving, record, len, body, ports, buffers, frozen, shared, descriptors }
     }
 
     /// Bytes of data.
@@ -70,8 +73,13 @@ impl<'a> MessageRef<'a> {
         if offset > self.len || into.len() > self.len - offset {
             return Err(BufferError::OutOfRange { offset, len: into.len(), buffer_len: self.len });
         }
-        self.receiving.consumer.read(self.record, offset, into);
-        Ok(())
+        match &self.body {
+            Some(body) => body.read_at(offset, into),
+            None => {
+                self.receiving.consumer.read(self.record, offset, into);
+                Ok(())
+            }
+        }
     }
 
     /// A copy of all the data.
@@ -93,6 +101,10 @@ impl<'a> MessageRef<'a> {
     pub unsafe fn as_slice(&self) -> &[u8] {
         if !self.half.end.home().is_here() {
             return &[];
+        }
+        if let Some(body) = &self.body {
+            // SAFETY: the peer does not write, says the caller, and nobody else has the buffer.
+            return unsafe { body.as_slice() };
         }
         // SAFETY: the record is not released while the guard lives, and the peer does not write, says the caller.
         unsafe { self.receiving.consumer.direction().slice(payload(self.record), self.len) }

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Next = 4,
     /// The queue goes on in the first ring. The last record in its ring.
     Back = 5,
+    /// The owner of a recycled buffer does not keep it any more; the payload is its slot.
+    Forget = 6,
 }
 
 /// A decoded header. Encoded it is never zero: zero means that nothing has been committed here yet.
@@ -37,6 +39,9 @@ pub(crate) struct Header {
     pub(crate) handles: u8,
     pub(crate) sequence: u16,
 }
+
+/// Bytes of the payload of a `Forget` record.
+pub(crate) const FORGET_LEN: usize = 8;
 
 impl Header {
     #[inline]
@@ -62,6 +67,7 @@ impl Header {
             3 => Kind::Carrier,
             4 => Kind::Next,
             5 => Kind::Back,
+            6 => Kind::Forget,
             _ => return Err(Violation::UnknownKind),
         };
         Ok(Self { kind, len: word as u32, handles: (word >> 40) as u8, sequence: (word >> 48) as u16 })

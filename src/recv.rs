@@ -4,7 +4,7 @@
 use std::cell::RefMut;
 use std::time::{Duration, Instant};
 
-use crate::capsule::Things;
+use crate::capsule::{Table, Things};
 use crate::doorbell::{self, FD};
 use crate::end::State;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError, exhausted};
@@ -14,6 +14,7 @@ use crate::message_ref::MessageRef;
 use crate::port::{MessagePort, Receiving, RecvHalf};
 use crate::record::Kind;
 use crate::ring::Record;
+use crate::sys::Errno;
 use crate::transfer::{NotArrived, discard, take};
 use crate::wait::{Outcome, Waiter};
 
@@ -205,7 +206,7 @@ impl RecvHalf {
     fn copy_out(&self, message: &mut Message, patience: Patience) -> Result<(), Missed> {
         message.clear();
         for looks in 0.. {
-            if self.copy_plain(message) || self.copy_or_wait(message, patience, looks)? {
+            if self.copy_straight(message) || self.copy_or_wait(message, patience, looks)? {
                 break;
             }
         }
@@ -214,8 +215,8 @@ impl RecvHalf {
 
     /// When nothing stands in the way: a message of plain data is there. False if not; then nothing has happened.
     #[inline]
-    fn copy_plain(&self, message: &mut Message) -> bool {
-        let Some((mut receiving, record)) = self.plain() else { return false };
+    fn copy_straight(&self, message: &mut Message) -> bool {
+        let Some((mut receiving, record)) = self.straight() else { return false };
         receiving.consumer.read_to_vec(record, &mut message.data);
         self.release(&mut receiving, record);
         true
@@ -231,6 +232,12 @@ impl RecvHalf {
         receiving.consumer.read_to_vec(record, &mut message.data);
         // 3. Make ports, buffers and the like of what came with it.
         if record.kind == Kind::Carrier {
+            let body = Table::parse(&message.data).ok().and_then(|table| table.body_len()).unwrap_or(0);
+            if body <= self.end.segment().limits().max_message_len as u64
+                && message.data.try_reserve(body as usize).is_err()
+            {
+                return Err(RecvError::ResourceExhausted(exhausted(Errno::ENOMEM)).into());
+            }
             let things = self.unpack(&mut receiving, record, &mut message.data)?;
             message.unpack(things);
         }
@@ -242,7 +249,7 @@ impl RecvHalf {
     #[inline]
     fn in_place(&self, patience: Patience) -> Result<MessageRef<'_>, Missed> {
         for looks in 0.. {
-            if let Some((receiving, record)) = self.plain() {
+            if let Some((receiving, record)) = self.straight() {
                 return Ok(MessageRef::new(self, receiving, record, record.len, Things::default()));
             }
             if let Some(message) = self.refer_or_wait(patience, looks)? {
@@ -270,7 +277,7 @@ impl RecvHalf {
 
     /// The next record, if this half is in order and the record is a message of plain data.
     #[inline]
-    fn plain(&self) -> Option<(RefMut<'_, Receiving>, Record)> {
+    fn straight(&self) -> Option<(RefMut<'_, Receiving>, Record)> {
         if !self.end.home().is_here() || self.end.state() != State::Open {
             return None;
         }
@@ -390,6 +397,7 @@ impl RecvHalf {
         match self.end.state() {
             State::Closed => RecvError::PortClosed,
             State::Detached => RecvError::Detached,
+            State::Lent => RecvError::Borrowed,
             State::Open | State::PeerClosed | State::PeerDied | State::Violated => {
                 RecvError::Ended(self.end.note_peer_gone())
             }

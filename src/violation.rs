@@ -24,7 +24,7 @@ pub enum Violation {
     BadCursor,
     /// A packet on the lane of unknown kind or size.
     BadPacket,
-    /// The queue goes on in a ring that is none, or goes back from the first ring.
+    /// The queue goes on in a ring that is none, goes back from the first ring, or forgets a buffer that cannot be.
     BadLink,
 }
 

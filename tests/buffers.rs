@@ -1,5 +1,5 @@
-//! Buffers of all kinds: filling, reading and freezing them, what they cost in memory, and what happens where the system
-//! has nothing to give.
+//! Buffers of all kinds: filling, reading and freezing them, what they cost in memory, and what happens where the
+//! system has nothing to give.
 
 mod tools;
 
@@ -11,8 +11,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
 use messageport::{
-    BufferCursor, BufferError, FreezeErrorKind, FrozenBuffer, Message, MessagePort, PostErrorKind, RecvError,
-    SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError, parent_port,
+    BufferCursor, BufferError, FreezeErrorKind, FrozenBuffer, FullCause, Message, MessagePort, PostErrorKind,
+    RecvError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError, parent_port,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, geteuid, seteuid};
@@ -21,7 +21,7 @@ use tools::attacker::{Pages, newest_memory};
 use tools::child::{Process, Role};
 use tools::ledger::Ledger;
 use tools::random::Random;
-use tools::{PATIENCE, assert_entangled, pair, text};
+use tools::{PATIENCE, assert_entangled, pair, pair_of, text};
 
 const ROLES: &[Role] = &[
     ("not to be frozen", not_to_be_frozen),
@@ -238,7 +238,7 @@ fn words_in_place_are_aligned_and_inside() {
 
 #[test]
 fn a_frozen_buffer_is_a_plain_slice() {
-    let bytes: Vec<u8> = (0..100_003_u32).map(|number| ((number * 31) >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..100_003_u32).map(|number| (number * 31 / 8) as u8).collect();
     let frozen = FrozenBuffer::from_bytes(&bytes).expect("memory");
     assert!(frozen[..] == bytes);
     assert!(buffer_of(&bytes).freeze().expect("a new buffer")[..] == bytes);
@@ -313,7 +313,7 @@ fn not_to_be_frozen() {
     drop(b.recv());
     a.post_message_detaching(b"", &[TransferRef::Buffer(&buffer)]).expect("as it was");
     assert_eq!(b.recv().expect("a message").buffers[0].to_vec().expect("ours"), b"Pixels");
-    drop(pages);
+    drop((pages, memory));
     // And once he has given it up, it can be frozen.
     let (buffer, memory) = newest_memory(|| buffer_of(b"pixels"));
     let pages = Pages::of(&memory);
@@ -326,7 +326,7 @@ fn not_to_be_frozen() {
 
 #[test]
 fn a_post_that_failed_leaves_a_buffer_to_be_frozen() {
-    let (a, b) = pair();
+    let (a, b) = pair_of(4 << 20);
     let buffer = buffer_of(b"pixels");
     let mut unread = 0;
     // Until the lane is full of unread lists.
@@ -337,7 +337,7 @@ fn a_post_that_failed_leaves_a_buffer_to_be_frozen() {
         }
         assert!(unread < 100_000, "a lane without an end");
     };
-    assert!(matches!(error.kind, PostErrorKind::Full(_)), "{error:?}");
+    assert!(matches!(error.kind, PostErrorKind::Full(FullCause::Lane)), "{error:?}");
     let Some(Transferable::Buffer(buffer)) = error.transfer.into_iter().next() else { panic!("the list comes back") };
     assert_eq!(buffer.freeze().expect("as good as new")[..], *b"pixels");
     drop(b);

@@ -23,3 +23,24 @@ fn hello() {
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(said, "child: 16777216 bytes in a buffer\nparent: hello from the child\n");
 }
+
+#[test]
+fn broadcast() {
+    const LEN: usize = 8 << 20;
+    let model = std::env::temp_dir().join(format!("messageport-model-{}", std::process::id()));
+    let bytes: Vec<u8> = (0..LEN).map(|number| (number / 3) as u8).collect();
+    std::fs::write(&model, &bytes).unwrap();
+    let output = Command::new(example("broadcast")).arg(&model).arg("5").output().unwrap();
+    std::fs::remove_file(&model).unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let checksum = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let of_worker = format!(": {LEN} bytes, checksum {checksum:016x}");
+    assert_eq!(said.lines().filter(|line| line.ends_with(&of_worker)).count(), 5, "{said}");
+    // Six processes have it mapped, and it is in memory once.
+    let (_, memory) = said.rsplit_once("process: ").unwrap();
+    let kibibytes: usize = memory.split(' ').next().unwrap().parse().unwrap();
+    assert!((LEN / 1024 - 64..LEN / 1024 + 512).contains(&kibibytes), "{said}");
+}

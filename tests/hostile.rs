@@ -177,7 +177,7 @@ fn scribble(pages: &Pages, random: &Random, over: impl Fn() -> bool) {
 fn chat(port: MessagePort, stop: &AtomicBool, random: Random) -> bool {
     let start = Instant::now();
     let mut message = Message::new();
-    let max = port.max_message_len();
+    let max = port.max_inline_len();
     if random.one_in(4) {
         port.as_fd();
     }

@@ -107,13 +107,16 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Message, BadGreeting> {
         return Err(BadGreeting::Version(header.version));
     }
     let table = Table::parse(payload).map_err(|_| BadGreeting::Malformed)?;
+    if table.body_len().is_some() {
+        return Err(BadGreeting::Malformed);
+    }
     if received.descriptors.len() != table.handles() {
         // Cut by a shortage of ours, or never complete.
         let short = received.descriptors_cut;
         return Err(if short { BadGreeting::Exhausted(Errno::EMFILE) } else { BadGreeting::Malformed });
     }
     let mut things = Things::default();
-    if let Err(not_made) = table.adopt(received.descriptors, &mut things) {
+    if let Err(not_made) = table.adopt(received.descriptors, None, &mut things) {
         things.close();
         return Err(match not_made {
             NotMade::Bad(bad) => BadGreeting::Contents(bad),

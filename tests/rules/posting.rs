@@ -139,7 +139,7 @@ fn s08_a_full_queue_takes_nothing_and_can_be_waited_for(peer: &mut Peer) {
 }
 
 fn s09_a_transfer_list_is_all_or_nothing(peer: &mut Peer) {
-    let options = ChannelOptions::new().max_handles(11);
+    let options = ChannelOptions::new().max_handles(11).max_message_len(65535);
     let MessageChannel { port1: carrier, port2 } = MessageChannel::with_options(&options).unwrap();
     peer.give(port2);
     let mut luggage = Luggage::pack();
@@ -178,7 +178,7 @@ fn s09_a_transfer_list_is_all_or_nothing(peer: &mut Peer) {
 }
 
 fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
-    let options = ChannelOptions::new().capacity(4096).max_capacity(4096).max_handles(2);
+    let options = ChannelOptions::new().capacity(4096).max_capacity(4096).max_handles(2).max_message_len(4095);
     let MessageChannel { port1: carrier, port2 } = MessageChannel::with_options(&options).unwrap();
     // The carrier's own peer, as it comes back from a journey.
     peer.give(port2);

@@ -33,6 +33,8 @@ struct Segment {
     max_capacity: u64,
     max_handles: u32,
     max_cached_buffers: u32,
+    max_cached_bytes: u64,
+    max_message_len: u64,
 }
 
 const SEGMENT: Segment = Segment {
@@ -43,6 +45,8 @@ const SEGMENT: Segment = Segment {
     max_capacity: CAPACITY,
     max_handles: 253,
     max_cached_buffers: 0,
+    max_cached_bytes: 0,
+    max_message_len: 1 << 20,
 };
 
 impl Segment {
@@ -54,6 +58,8 @@ impl Segment {
         bytes.extend_from_slice(&self.max_capacity.to_ne_bytes());
         bytes.extend_from_slice(&self.max_handles.to_ne_bytes());
         bytes.extend_from_slice(&self.max_cached_buffers.to_ne_bytes());
+        bytes.extend_from_slice(&self.max_cached_bytes.to_ne_bytes());
+        bytes.extend_from_slice(&self.max_message_len.to_ne_bytes());
         bytes
     }
 
@@ -158,7 +164,9 @@ fn bad_segments() -> Vec<(String, OwnedFd, BadSegment)> {
         ("a maximum without limit", Segment { max_capacity: 1 << 31, ..SEGMENT }),
         ("254 handles", Segment { max_handles: 254, ..SEGMENT }),
         ("very many handles", Segment { max_handles: u32::MAX, ..SEGMENT }),
-        ("cached buffers", Segment { max_cached_buffers: 1, ..SEGMENT }),
+        ("65 cached buffers", Segment { max_cached_buffers: 65, ..SEGMENT }),
+        ("cached bytes without limit", Segment { max_cached_bytes: u64::MAX, ..SEGMENT }),
+        ("messages without limit", Segment { max_message_len: u64::MAX, ..SEGMENT }),
     ] {
         add(name, segment.file(), BadSegment::BadConstants);
     }
@@ -198,9 +206,7 @@ fn bad_capsules() -> Vec<PortCapsule> {
         changed(&[(0, u64::from(u32::MAX))]),
         changed(&[(0, 1 | 4 << 32)]), // something else that grew
         changed(&[(8, 8)]),           // a consumer that knows where a ring started
-        changed(&[(9, 1)]),           // numbers of buffers
-        changed(&[(10, 1)]),
-        changed(&[(11, 1)]), // cached buffers
+        changed(&[(9, 1 << 32)]),     // what is reserved
     ];
     for cursors in [1, 5] {
         for (position, other, sequence, ring_start) in [
@@ -501,16 +507,20 @@ fn things_that_do_not_fit_their_table_end_the_port() {
     let file = Kind::Shared.file(10);
     let good = || Table::default().shared(10, &file).descriptor(&file);
     // As many descriptors as there are things, of other kinds than there are capsules for; none; all there can be.
-    for counts in [
-        [0, 0, 0, 1, 0, 0],
-        [0, 0, 0, 1, 2, 0],
-        [0, 0, 0, 1, u16::MAX, 0],
-        [0, 0, 0, 2, 0, 0],
-        [0, 1, 0, 0, 1, 0],
-        [1, 0, 0, 0, 0, 0],
-        [0, 0, 0, 1, 1, 1],
-        [u16::MAX; 6],
+    for some in [
+        &[0, 0, 0, 1, 0][..],
+        &[0, 0, 0, 1, 2],
+        &[0, 0, 0, 1, u16::MAX],
+        &[0, 0, 0, 2, 0],
+        &[0, 1, 0, 0, 1],
+        &[1, 0, 0, 0, 0],
+        &[0, 0, 0, 1, 1, 1],          // recycled buffers of no port
+        &[0, 0, 0, 1, 1, 0, 1],       // data in a buffer, and none there
+        &[0, 0, 0, 1, 1, 0, 0, 0, 1], // what is reserved
+        &[u16::MAX; 10],
     ] {
+        let mut counts = [0; 10];
+        counts[..some.len()].copy_from_slice(some);
         let (mut attacker, victim) = Attacker::new(pair);
         let mut table = good();
         table.counts = counts;
@@ -521,7 +531,7 @@ fn things_that_do_not_fit_their_table_end_the_port() {
     // A frozen and a shared buffer look alike in a table; the files do not.
     let mut carrier = Carrier::new();
     let mut table = good();
-    table.counts = [0, 0, 1, 0, 1, 0];
+    table.counts[2..4].copy_from_slice(&[1, 0]);
     carrier.assert_refused("exchanged", table, BadTransfer::Segment(BadSegment::Writable));
 }
 

@@ -157,19 +157,20 @@ impl Attacker {
 #[derive(Default)]
 pub(crate) struct Table<'a> {
     capsules: Vec<u8>,
-    /// Ports, buffers, frozen buffers, shared buffers, descriptors, and what is reserved.
-    pub(crate) counts: [u16; 6],
+    /// Ports, buffers, frozen buffers, shared buffers, descriptors, recycled buffers of ports, whether the last buffer is
+    /// the data, and what is reserved.
+    pub(crate) counts: [u16; 10],
     descriptors: Vec<BorrowedFd<'a>>,
 }
 
 /// Bytes of a port's capsule.
-const PORT_CAPSULE: usize = 96;
+const PORT_CAPSULE: usize = 80;
 
-/// A port in transit: side and which direction grew, four words for each direction, three words reserved.
+/// A port in transit: side and which direction grew, four words for each direction, number of recycled buffers.
 pub(crate) type PortCapsule = [u64; PORT_CAPSULE / 8];
 
 /// The capsule of side B of a pair that is new.
-pub(crate) const NEW_PORT: PortCapsule = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+pub(crate) const NEW_PORT: PortCapsule = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 impl<'a> Table<'a> {
     /// The payload of the record that carries it.
@@ -195,8 +196,16 @@ impl<'a> Table<'a> {
         self.add(0, &capsule, lane)
     }
 
-    pub(crate) fn buffer(self, len: u64, number: u64, file: &'a impl AsFd) -> Self {
-        self.add(1, &[len, number], file)
+    /// `way`: how it travels, and above that nothing; below, its slot.
+    pub(crate) fn buffer(self, len: u64, way: u64, file: &'a impl AsFd) -> Self {
+        self.add(1, &[len, len, way], file)
+    }
+
+    /// A buffer that the receiver should have already.
+    pub(crate) fn known_buffer(mut self, len: u64, way: u64) -> Self {
+        self.counts[1] += 1;
+        self.capsules.extend([len, len, way].iter().flat_map(|word| word.to_ne_bytes()));
+        self
     }
 
     pub(crate) fn frozen(self, len: u64, file: &'a impl AsFd) -> Self {
