@@ -126,6 +126,8 @@ enum {
     MSGPORT_TOO_MANY_HANDLES = 46, /* The list needs more descriptors than the channel allows. */
     MSGPORT_MESSAGE_ERROR = 47,    /* A message that cannot be received. It is consumed; later ones are not affected. */
     MSGPORT_TAKEN = 48,            /* It has been taken out of the message before. */
+    MSGPORT_POOLED_ELSEWHERE = 49, /* A buffer on the list is known to the peer of the port that it was posted on
+                                      before, which still lives. It can be posted there again. */
 
     /* Buffers. */
     MSGPORT_NOT_NEW = 50,          /* Only a new buffer can be frozen, and this one was received. */
@@ -213,20 +215,24 @@ typedef struct msgport_listener msgport_listener; /* Accepts ports from processe
  */
 typedef struct msgport_channel_options {
     size_t size;
-    size_t capacity;      /* Bytes that each direction can hold before it grows: a power of two from 4 KiB to 64 MiB.
-                             Default 64 KiB. */
-    uint32_t max_handles; /* Descriptors that one message may carry, at most 253, the default. A port counts as two,
-                             everything else as one. */
-    uint32_t flags;       /* MSGPORT_CHANNEL_DATA_ONLY or 0. */
-    size_t max_capacity;  /* Bytes that each direction may grow to, at most 1 GiB. Default 64 MiB, or the capacity if
-                             that is more; with the capacity itself it does not grow. Growing takes memory and
-                             descriptors, which are given back when everything has been read. */
+    size_t capacity;         /* Bytes that each direction can hold before it grows: a power of two from 4 KiB to 64 MiB.
+                                Default 64 KiB. */
+    size_t max_capacity;     /* Bytes that each direction may grow to, at most 1 GiB. Default 64 MiB, or the capacity if
+                                that is more; with the capacity itself it does not grow. Growing takes memory and
+                                descriptors, which are given back when everything has been read. */
+    size_t max_message_len;  /* Bytes of data that one message may have, at most 1 GiB, the default. */
+    uint64_t cached_bytes;   /* Bytes that the buffers which a direction keeps may have together. Default 256 MiB. */
+    uint32_t cached_buffers; /* Buffers that each direction keeps to use again, at most 64. Default 8. */
+    uint32_t max_handles;    /* Descriptors that one message may carry, at most 253, the default. A port counts as two,
+                                everything else as one. */
+    uint32_t flags;          /* A sum of the flags below. */
+    uint32_t reserved;       /* 0 */
 } msgport_channel_options;
 
-#define MSGPORT_CHANNEL_OPTIONS_INIT { sizeof(msgport_channel_options), 0, 0, 0, 0 }
+#define MSGPORT_CHANNEL_OPTIONS_INIT { sizeof(msgport_channel_options), 0, 0, 0, 0, 0, 0, 0, 0 }
 
-/* Messages carry no descriptors at all. */
-#define MSGPORT_CHANNEL_DATA_ONLY UINT32_C(1)
+#define MSGPORT_CHANNEL_DATA_ONLY UINT32_C(1) /* Messages carry no descriptors at all. */
+#define MSGPORT_CHANNEL_NO_CACHE UINT32_C(2)  /* No buffer is kept. */
 
 /*
  * Makes a channel: two entangled ports. The standard's `new MessageChannel()`.
@@ -281,7 +287,7 @@ typedef struct msgport_item {
 #define MSGPORT_ITEM_BUFFER UINT32_C(2)     /* Moves: the handle is detached. */
 #define MSGPORT_ITEM_FROZEN UINT32_C(3)     /* The receiver gets a handle of its own, and this one stays. */
 #define MSGPORT_ITEM_SHARED UINT32_C(4)     /* The receiver gets a handle of its own, and this one stays. */
-#define MSGPORT_ITEM_DESCRIPTOR UINT32_C(5) /* The receiver gets a duplicate, and this one is still the caller's to close. */
+#define MSGPORT_ITEM_DESCRIPTOR UINT32_C(5) /* The receiver gets a duplicate; this one stays the caller's to close. */
 
 /* Makes an item. */
 static inline msgport_item msgport_item_port(msgport_port *port)
@@ -335,7 +341,8 @@ static inline msgport_item msgport_item_descriptor(int descriptor)
 
 /*
  * Posts a message: the standard's `postMessage(message, transfer)`. Never blocks: a queue that is full grows, up to the
- * channel's max_capacity. When it returns the receiver can take the message, whatever happens to this process afterwards.
+ * channel's max_capacity. When it returns the receiver can take the message, whatever happens to this process
+ * afterwards.
  *
  * In      port    A port or a sending half.
  *         data    The bytes, which are copied. `len` of them.
@@ -352,6 +359,7 @@ static inline msgport_item msgport_item_descriptor(int descriptor)
  *         MSGPORT_CONTAINS_SELF, MSGPORT_CONTAINS_PEER, MSGPORT_DUPLICATE
  *         MSGPORT_UNUSABLE           Something on the list is closed, detached, borrowed or forked, or a shared buffer
  *                                    that has a name.
+ *         MSGPORT_POOLED_ELSEWHERE   A buffer on the list belongs to the buffers of another port.
  *         MSGPORT_TOO_MANY_HANDLES
  *         MSGPORT_TOO_LARGE          See msgport_port_max_message_len().
  *         MSGPORT_PEER_CLOSED, MSGPORT_PEER_DIED, MSGPORT_PROTOCOL_VIOLATION
@@ -376,8 +384,8 @@ msgport_code msgport_port_post_wait(msgport_port *port, const void *data, size_t
                                     size_t count, int64_t timeout);
 
 /*
- * The longest data that a message without a transfer list can have: 7/16 of the capacity, less 8. A transfer list takes
- * 80 bytes a port, 16 a buffer, and 8 of it.
+ * The most data that a message can have, and the most that travels in the queue itself: 7/16 of the capacity, less 8.
+ * What is longer goes in a buffer of its own, which the receiver does not notice.
  *
  * In      port    A port or a sending half.
  * Out     len     Bytes.
@@ -386,6 +394,7 @@ msgport_code msgport_port_post_wait(msgport_port *port, const void *data, size_t
  * Exclusive on port.
  */
 msgport_code msgport_port_max_message_len(msgport_port *port, size_t *len);
+msgport_code msgport_port_max_inline_len(msgport_port *port, size_t *len);
 
 /* How full the queue towards the peer is. It grows with the library: size is set by the caller, and stays. */
 typedef struct msgport_queued {
@@ -442,6 +451,8 @@ msgport_code msgport_port_reserve(msgport_port *port, size_t len, void **data);
  *         MSGPORT_OUT_OF_RANGE       len is more than was reserved. The reservation is still open.
  *         MSGPORT_FORKED, MSGPORT_CLOSED
  *         MSGPORT_PEER_CLOSED, MSGPORT_PEER_DIED, MSGPORT_PROTOCOL_VIOLATION
+ *         MSGPORT_FULL, MSGPORT_LANE_FULL, MSGPORT_RESOURCE_EXHAUSTED
+ *                                    Only if more than msgport_port_max_inline_len() was reserved.
  * Exclusive on port.
  */
 msgport_code msgport_port_commit(msgport_port *port, size_t len);
@@ -639,8 +650,8 @@ msgport_code msgport_message_count(const msgport_message *message, uint32_t kind
  * In      message
  *         index   Its place among the message's things of that kind, from 0, in the order of the transfer list.
  * Out     port, buffer, frozen, shared, descriptor
- * Owner   It is the caller's, to be freed, or closed. The message no longer holds it. A descriptor is closed on exec, and
- *         can be anything that the sender had: what it is good for is to be found out before it is used.
+ * Owner   It is the caller's, to be freed, or closed. The message no longer holds it. A descriptor is closed on exec,
+ *         and can be anything that the sender had: what it is good for is to be found out before it is used.
  * Codes   MSGPORT_OUT_OF_RANGE   index is not less than the count.
  *         MSGPORT_TAKEN          It has been taken out before.
  * Exclusive on message.
@@ -706,12 +717,43 @@ msgport_code msgport_buffer_write(msgport_buffer *buffer, size_t offset, const v
  */
 msgport_code msgport_buffer_data(msgport_buffer *buffer, void **data, size_t *len);
 
+/*
+ * A buffer to be filled and posted on this port: one that came back, if there is one, or a new one.
+ *
+ * A buffer that was posted on this port before and came back costs no system call and no page fault, and posting it
+ * again costs the same whatever its size: the peer has kept its mapping. It comes back when the peer frees it, or
+ * posts it back over this channel. Its bytes are what was last written to it by either side; those of a new one are
+ * zero. Both sides keep as many as the channel's options allow, of msgport_buffer_new() too.
+ *
+ * In      port    A port or a sending half.
+ *         len     Bytes.
+ * Out     buffer  The caller's, to be freed.
+ * Codes   MSGPORT_WRONG_HALF         port is a receiving half.
+ *         MSGPORT_DETACHED           port was given to a child process or joined.
+ *         MSGPORT_RESOURCE_EXHAUSTED As for msgport_buffer_new().
+ * Exclusive on port.
+ */
+msgport_code msgport_port_buffer(msgport_port *port, size_t len, msgport_buffer **buffer);
+
+/*
+ * Gives back the memory of this port's buffers that nobody uses at the moment.
+ *
+ * In      port    A port or a sending half.
+ * Out     count   How many were let go; fewer than there are if the queue is full.
+ * Codes   MSGPORT_WRONG_HALF         port is a receiving half.
+ *         MSGPORT_FORKED, MSGPORT_CLOSED, MSGPORT_DETACHED
+ *         MSGPORT_BORROWED           A reservation is open on port.
+ *         MSGPORT_PEER_CLOSED, MSGPORT_PEER_DIED, MSGPORT_PROTOCOL_VIOLATION
+ * Exclusive on port.
+ */
+msgport_code msgport_port_release_buffers(msgport_port *port, size_t *count);
+
 /* ---- Frozen buffers --------------------------------------------------------------------------------------------- */
 
 /*
  * Memory that nobody can write any more: not this process, not one that had it before, nor one that gets it. The kernel
- * holds it so, and whoever receives one makes sure of it. It can be posted to any number of ports; there is one copy of it
- * in memory for all of them. A child made by fork can go on reading what it inherited.
+ * holds it so, and whoever receives one makes sure of it. It can be posted to any number of ports; there is one copy
+ * of it in memory for all of them. A child made by fork can go on reading what it inherited.
  */
 
 /*
@@ -774,9 +816,9 @@ msgport_code msgport_frozen_data(const msgport_frozen *frozen, const void **data
 msgport_code msgport_shared_new(size_t len, msgport_shared **shared);
 
 /*
- * Makes, or opens, a shared buffer with a name, for processes of one user that have no port between them. It cannot be on
- * a transfer list, since the size of its file cannot be sealed: if a process of the same user cuts that, which none does
- * that uses this library, whoever touches the memory dies by SIGBUS.
+ * Makes, or opens, a shared buffer with a name, for processes of one user that have no port between them. It cannot
+ * be on a transfer list, since the size of its file cannot be sealed: if a process of the same user cuts that, which
+ * none does that uses this library, whoever touches the memory dies by SIGBUS.
  *
  * The name is removed when the last handle that msgport_shared_create_named() made is freed; whoever has it open then
  * keeps the memory. A process that is killed leaves its names behind.
@@ -832,8 +874,8 @@ msgport_code msgport_shared_clone(const msgport_shared *shared, msgport_shared *
 msgport_code msgport_shared_data(const msgport_shared *shared, void **data, size_t *len);
 
 /*
- * Copies bytes out of a shared buffer, or into it, whatever others do at the same time: a copy that overlaps with another
- * one may be a mixture of both.
+ * Copies bytes out of a shared buffer, or into it, whatever others do at the same time: a copy that overlaps with
+ * another one may be a mixture of both.
  *
  * In      shared
  *         offset  Where in the buffer, in bytes.

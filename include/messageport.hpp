@@ -13,7 +13,10 @@
 //     in_place              A message that is read where it lies.
 //     reservation           A message that is written where it will lie.
 //     buffer                Memory that moves.
-//     item                  A port or buffer on a transfer list.
+//     frozen                Memory that nobody can write any more.
+//     shared                Memory that several holders read and write.
+//     descriptor            Owns a descriptor.
+//     item                  Something on a transfer list.
 //     listener, connect     Meeting by name.
 //     spawn, parent_port    Child processes with a port.
 //     result<T>             A T or a failure: std::expected where the library has it, else the same in small.
@@ -36,6 +39,8 @@
 #include <type_traits>
 #include <utility>
 #include <variant>
+
+#include <unistd.h>
 
 #if __has_include(<version>)
 #include <version>
@@ -359,7 +364,136 @@ public:
     }
 };
 
-// A port or buffer on a transfer list. It borrows: what was on the list of a message that was posted is detached.
+// Memory that nobody can write any more. The bytes may be read by any number of threads.
+class frozen : public detail::owner<msgport_frozen, msgport_frozen_free> {
+public:
+    using owner::owner;
+
+    // A copy of these bytes.
+    static result<frozen> make(bytes from) noexcept
+    {
+        msgport_frozen *made;
+        const msgport_code code = msgport_frozen_new(from.data(), from.size(), &made);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return frozen(made);
+    }
+    // A copy of a regular file's contents.
+    static result<frozen> from_file(int descriptor) noexcept
+    {
+        msgport_frozen *made;
+        const msgport_code code = msgport_frozen_from_file(descriptor, &made);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return frozen(made);
+    }
+    // The memory of a buffer, which is detached then; on failure it is as it was.
+    static result<frozen> of(buffer &filled) noexcept
+    {
+        msgport_frozen *made;
+        const msgport_code code = msgport_buffer_freeze(filled.get(), &made);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return frozen(made);
+    }
+    // Another handle of the same memory.
+    result<frozen> clone() const noexcept
+    {
+        msgport_frozen *made;
+        const msgport_code code = msgport_frozen_clone(get(), &made);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return frozen(made);
+    }
+    span<const std::byte> data() const noexcept
+    {
+        const void *data = nullptr;
+        std::size_t size = 0;
+        msgport_frozen_data(get(), &data, &size);
+        return {static_cast<const std::byte *>(data), size};
+    }
+};
+
+// Memory that several holders, in whatever threads and processes, read and write at the same time.
+class shared : public detail::owner<msgport_shared, msgport_shared_free> {
+public:
+    using owner::owner;
+
+    // `size` bytes, all zero.
+    static result<shared> make(std::size_t size) noexcept
+    {
+        msgport_shared *made;
+        const msgport_code code = msgport_shared_new(size, &made);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return shared(made);
+    }
+    // The same with a name, for processes that have no port between them.
+    static result<shared> create(const char *name, std::size_t size) noexcept
+    {
+        msgport_shared *made;
+        const msgport_code code = msgport_shared_create_named(name, size, &made);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return shared(made);
+    }
+    // That of a name, with at least `min_size` bytes.
+    static result<shared> open(const char *name, std::size_t min_size = 0) noexcept
+    {
+        msgport_shared *made;
+        const msgport_code code = msgport_shared_open_named(name, min_size, &made);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return shared(made);
+    }
+    static result<void> remove(const char *name) noexcept
+    {
+        return detail::as_result(msgport_shared_remove_name(name));
+    }
+    // Another handle of the same memory.
+    result<shared> clone() const noexcept
+    {
+        msgport_shared *made;
+        const msgport_code code = msgport_shared_clone(get(), &made);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return shared(made);
+    }
+    // The memory in place: words are accessed by atomics, which also tell who may use the rest when.
+    span<std::byte> data() const noexcept
+    {
+        void *data = nullptr;
+        std::size_t size = 0;
+        msgport_shared_data(get(), &data, &size);
+        return {static_cast<std::byte *>(data), size};
+    }
+    result<void> write(std::size_t offset, bytes from) const noexcept
+    {
+        return detail::as_result(msgport_shared_write(get(), offset, from.data(), from.size()));
+    }
+    result<void> read(std::size_t offset, void *into, std::size_t size) const noexcept
+    {
+        return detail::as_result(msgport_shared_read(get(), offset, into, size));
+    }
+};
+
+// Owns a descriptor; closes it when it is destroyed.
+class descriptor {
+public:
+    explicit constexpr descriptor(int number = -1) noexcept : number_(number) {}
+    descriptor(descriptor &&other) noexcept : number_(other.release()) {}
+    descriptor &operator=(descriptor &&other) noexcept
+    {
+        std::swap(number_, other.number_);
+        return *this;
+    }
+    ~descriptor()
+    {
+        if (number_ >= 0) ::close(number_);
+    }
+
+    constexpr int get() const noexcept { return number_; }
+    [[nodiscard]] int release() noexcept { return std::exchange(number_, -1); }
+    explicit constexpr operator bool() const noexcept { return number_ >= 0; }
+
+private:
+    int number_;
+};
+
+// Something on a transfer list. It borrows. Ports and buffers on the list of a message that was posted are detached; of
+// the others the receiver gets its own.
 class item {
 public:
     item(port &port) noexcept;
@@ -367,6 +501,9 @@ public:
     item(port_ref port) noexcept;
     item(buffer &buffer) noexcept : raw_(msgport_item_buffer(buffer.get())) {}
     item(buffer &&buffer) noexcept : raw_(msgport_item_buffer(buffer.get())) {}
+    item(const frozen &frozen) noexcept : raw_(msgport_item_frozen(frozen.get())) {}
+    item(const shared &shared) noexcept : raw_(msgport_item_shared(shared.get())) {}
+    item(const descriptor &descriptor) noexcept : raw_(msgport_item_descriptor(descriptor.get())) {}
 
 private:
     msgport_item raw_;
@@ -421,18 +558,12 @@ public:
         return value;
     }
 
-    std::size_t ports() const noexcept
-    {
-        std::size_t count = 0;
-        msgport_message_ports(get(), &count);
-        return count;
-    }
-    std::size_t buffers() const noexcept
-    {
-        std::size_t count = 0;
-        msgport_message_buffers(get(), &count);
-        return count;
-    }
+    // How many of each kind came with it.
+    std::size_t ports() const noexcept { return count(MSGPORT_ITEM_PORT); }
+    std::size_t buffers() const noexcept { return count(MSGPORT_ITEM_BUFFER); }
+    std::size_t frozen_buffers() const noexcept { return count(MSGPORT_ITEM_FROZEN); }
+    std::size_t shared_buffers() const noexcept { return count(MSGPORT_ITEM_SHARED); }
+    std::size_t descriptors() const noexcept { return count(MSGPORT_ITEM_DESCRIPTOR); }
     result<port> take_port(std::size_t index = 0) noexcept;
     result<buffer> take_buffer(std::size_t index = 0) noexcept
     {
@@ -440,6 +571,28 @@ public:
         const msgport_code code = msgport_message_take_buffer(get(), index, &taken);
         if (code != MSGPORT_OK) return detail::fail(code);
         return buffer(taken);
+    }
+    result<frozen> take_frozen(std::size_t index = 0) noexcept
+    {
+        msgport_frozen *taken;
+        const msgport_code code = msgport_message_take_frozen(get(), index, &taken);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return frozen(taken);
+    }
+    result<shared> take_shared(std::size_t index = 0) noexcept
+    {
+        msgport_shared *taken;
+        const msgport_code code = msgport_message_take_shared(get(), index, &taken);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return shared(taken);
+    }
+    // It can be anything that the sender had.
+    result<descriptor> take_descriptor(std::size_t index = 0) noexcept
+    {
+        int taken;
+        const msgport_code code = msgport_message_take_descriptor(get(), index, &taken);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return descriptor(taken);
     }
     void clear() noexcept { msgport_message_clear(get()); }
 
@@ -451,6 +604,14 @@ public:
         const msgport_code code = msgport_message_new(&made);
         if (code == MSGPORT_OK) reset(made);
         return code;
+    }
+
+private:
+    std::size_t count(std::uint32_t kind) const noexcept
+    {
+        std::size_t count = 0;
+        msgport_message_count(get(), kind, &count);
+        return count;
     }
 };
 
@@ -614,6 +775,36 @@ public:
         msgport_port_max_message_len(this->handle(), &size);
         return size;
     }
+    std::size_t max_inline_size() noexcept
+    {
+        std::size_t size = 0;
+        msgport_port_max_inline_len(this->handle(), &size);
+        return size;
+    }
+    // How full the queue towards the peer is.
+    result<msgport_queued> queued() noexcept
+    {
+        msgport_queued queued = MSGPORT_QUEUED_INIT;
+        const msgport_code code = msgport_port_queued(this->handle(), &queued);
+        if (code != MSGPORT_OK) return fail(code);
+        return queued;
+    }
+    // A buffer to be filled and posted here: one that came back, or a new one.
+    result<messageport::buffer> buffer(std::size_t size) noexcept
+    {
+        msgport_buffer *made;
+        const msgport_code code = msgport_port_buffer(this->handle(), size, &made);
+        if (code != MSGPORT_OK) return fail(code);
+        return messageport::buffer(made);
+    }
+    // Gives back the memory of buffers that nobody uses at the moment.
+    result<std::size_t> release_buffers() noexcept
+    {
+        std::size_t count;
+        const msgport_code code = msgport_port_release_buffers(this->handle(), &count);
+        if (code != MSGPORT_OK) return fail(code);
+        return count;
+    }
 
 private:
     result<void> post_in(std::int64_t timeout, bytes data, items list) noexcept
@@ -766,12 +957,21 @@ inline result<port> message::take_port(std::size_t index) noexcept
 // 0 is the default.
 struct channel_options {
     std::size_t capacity = 0;
+    std::size_t max_capacity = 0;
+    std::size_t max_message_size = 0;
+    std::uint64_t cached_bytes = 0;
+    std::uint32_t cached_buffers = 0;
     std::uint32_t max_handles = 0;
     bool data_only = false;
+    bool no_cache = false;
 
     msgport_channel_options raw() const noexcept
     {
-        return {sizeof(msgport_channel_options), capacity, max_handles, data_only ? MSGPORT_CHANNEL_DATA_ONLY : 0};
+        std::uint32_t flags = 0;
+        if (data_only) flags |= MSGPORT_CHANNEL_DATA_ONLY;
+        if (no_cache) flags |= MSGPORT_CHANNEL_NO_CACHE;
+        return {sizeof(msgport_channel_options), capacity,    max_capacity, max_message_size, cached_bytes,
+                cached_buffers,                  max_handles, flags,        0};
     }
 };
 

@@ -425,7 +425,10 @@ impl SendHalf {
         let recycled = self.end.buffers().pool().take(len);
         match recycled {
             Some(memory) => Ok(Hold::new(memory, len, Role::Owner)),
-            None => Ok(Hold::new(Arc::new(Memory::create(len.next_multiple_of(PAGE))?), len, Role::New)),
+            None => {
+                let pages = len.checked_next_multiple_of(PAGE).ok_or(Errno::EFBIG)?;
+                Ok(Hold::new(Arc::new(Memory::create(pages)?), len, Role::New))
+            }
         }
     }
 

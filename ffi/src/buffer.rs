@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::guard::guard;
 use crate::handle::{Handle, Kind, Out};
 use crate::input::{bytes, bytes_mut};
+use crate::port::PortHandle;
 
 /// `msgport_buffer`.
 pub type BufferHandle = Handle<Buffer>;
@@ -125,6 +126,36 @@ pub unsafe extern "C" fn msgport_buffer_data(
         unsafe { out_data.set(address.cast()) };
         // SAFETY: writable, says the header.
         unsafe { out_len.set(count) };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_buffer(
+    port: *mut PortHandle,
+    len: usize,
+    buffer: *mut *mut BufferHandle,
+) -> Code {
+    guard(|| {
+        // SAFETY: a handle or NULL, says the header.
+        let port = unsafe { Handle::get(port) }?;
+        let out = Out::new(buffer, "buffer")?;
+        let buffer = Buffer::new(port.end().buffer(len)?);
+        // SAFETY: writable, says the header.
+        unsafe { out.set(Handle::give(buffer)) };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_release_buffers(port: *mut PortHandle, count: *mut usize) -> Code {
+    guard(|| {
+        // SAFETY: a handle or NULL, says the header.
+        let port = unsafe { Handle::get(port) }?;
+        let out = Out::new(count, "count")?;
+        let count = port.end().release_buffers()?;
+        // SAFETY: writable, says the header.
+        unsafe { out.set(count) };
         Ok(())
     })
 }

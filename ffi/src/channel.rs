@@ -2,7 +2,7 @@
 
 use messageport::{ChannelOptions, MessageChannel};
 
-use crate::code::Code;
+use crate::code::{self, Code};
 use crate::failure::Failure;
 use crate::guard::guard;
 use crate::handle::{Handle, Out};
@@ -11,6 +11,8 @@ use crate::port::{Port, PortHandle};
 
 /// `MSGPORT_CHANNEL_DATA_ONLY`.
 pub const CHANNEL_DATA_ONLY: u32 = 1;
+/// `MSGPORT_CHANNEL_NO_CACHE`.
+pub const CHANNEL_NO_CACHE: u32 = 2;
 
 /// `msgport_channel_options`.
 #[repr(C)]
@@ -18,34 +20,64 @@ pub const CHANNEL_DATA_ONLY: u32 = 1;
 pub struct FfiChannelOptions {
     pub size: usize,
     pub capacity: usize,
+    pub max_capacity: usize,
+    pub max_message_len: usize,
+    pub cached_bytes: u64,
+    pub cached_buffers: u32,
     pub max_handles: u32,
     pub flags: u32,
-    pub max_capacity: usize,
+    pub reserved: u32,
 }
 
 impl Options for FfiChannelOptions {
-    const DEFAULT: Self = Self { size: size_of::<Self>(), capacity: 0, max_handles: 0, flags: 0, max_capacity: 0 };
+    const DEFAULT: Self = Self {
+        size: size_of::<Self>(),
+        capacity: 0,
+        max_capacity: 0,
+        max_message_len: 0,
+        cached_bytes: 0,
+        cached_buffers: 0,
+        max_handles: 0,
+        flags: 0,
+        reserved: 0,
+    };
 }
 
 impl FfiChannelOptions {
     pub(crate) fn to_rust(self) -> Result<ChannelOptions, Failure> {
-        let mut options = ChannelOptions::new();
-        if self.flags & !CHANNEL_DATA_ONLY != 0 {
-            return Err(Failure::bad_argument("unknown flags in the options of a channel"));
+        if self.flags & !(CHANNEL_DATA_ONLY | CHANNEL_NO_CACHE) != 0 || self.reserved != 0 {
+            return Err(Failure::Plain(code::BAD_OPTIONS));
         }
+        let mut options = ChannelOptions::new();
         if self.capacity != 0 {
             options = options.capacity(self.capacity);
         }
         if self.max_capacity != 0 {
             options = options.max_capacity(self.max_capacity);
         }
-        match (self.flags & CHANNEL_DATA_ONLY != 0, self.max_handles) {
-            (true, 0) => options = options.max_handles(0),
-            (true, _) => return Err(Failure::bad_argument("max_handles in a channel for data only")),
-            (false, 0) => {}
-            (false, count) => options = options.max_handles(count as usize),
+        if self.max_message_len != 0 {
+            options = options.max_message_len(self.max_message_len);
+        }
+        if self.cached_bytes != 0 {
+            options = options.cached_bytes(self.cached_bytes);
+        }
+        if let Some(count) = none_or(self.flags & CHANNEL_NO_CACHE != 0, self.cached_buffers)? {
+            options = options.cached_buffers(count);
+        }
+        if let Some(count) = none_or(self.flags & CHANNEL_DATA_ONLY != 0, self.max_handles)? {
+            options = options.max_handles(count);
         }
         Ok(options)
+    }
+}
+
+/// A number for which 0 is the default, and a flag for 0 itself.
+fn none_or(none: bool, count: u32) -> Result<Option<usize>, Failure> {
+    match (none, count) {
+        (true, 0) => Ok(Some(0)),
+        (true, _) => Err(Failure::bad_argument("a number in the options, and a flag that says there are none")),
+        (false, 0) => Ok(None),
+        (false, count) => Ok(Some(count as usize)),
     }
 }
 

@@ -51,6 +51,7 @@ codes! {
     TOO_MANY_HANDLES = 46 "the transfer list has more descriptors than the channel allows",
     MESSAGE_ERROR = 47 "the message cannot be received",
     TAKEN = 48 "it has been taken out of the message before",
+    POOLED_ELSEWHERE = 49 "a buffer of the transfer list is known to the peer of another port, and can be posted there",
 
     NOT_NEW = 50 "only a new buffer can be frozen, and this one was received",
     MAPPED_ELSEWHERE = 51 "somebody else has the buffer mapped for writing",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use messageport::{
     Message, MessagePort, MessageRef, Queued, RecvError, RecvHalf, RecvTimeoutError, Reservation, SendHalf,
-    TransferRef, TryRecvError,
+    TransferBuffer, TransferRef, TryRecvError,
 };
 
 use crate::code;
@@ -79,6 +79,33 @@ impl End {
     }
 
     /// If the message that came cannot be received, its data is still in `message`.
+    pub(crate) fn max_inline_len(&self) -> Result<usize, Failure> {
+        match self {
+            Self::Whole(port) => Ok(port.max_inline_len()),
+            Self::Sender(half) => Ok(half.max_inline_len()),
+            Self::Receiver(_) => Err(WRONG_HALF),
+            Self::Gone => Err(GONE),
+        }
+    }
+
+    pub(crate) fn buffer(&self, len: usize) -> Result<TransferBuffer, Failure> {
+        match self {
+            Self::Whole(port) => Ok(port.buffer(len)?),
+            Self::Sender(half) => Ok(half.buffer(len)?),
+            Self::Receiver(_) => Err(WRONG_HALF),
+            Self::Gone => Err(GONE),
+        }
+    }
+
+    pub(crate) fn release_buffers(&self) -> Result<usize, Failure> {
+        match self {
+            Self::Whole(port) => Ok(port.release_buffers()?),
+            Self::Sender(half) => Ok(half.release_buffers()?),
+            Self::Receiver(_) => Err(WRONG_HALF),
+            Self::Gone => Err(GONE),
+        }
+    }
+
     pub(crate) fn queued(&self) -> Result<Queued, Failure> {
         match self {
             Self::Whole(port) => Ok(port.queued()),

@@ -131,6 +131,7 @@ impl From<PostErrorKind> for Failure {
             PostErrorKind::ContainsPeer => code::CONTAINS_PEER,
             PostErrorKind::Duplicate => code::DUPLICATE,
             PostErrorKind::Unusable { .. } => code::UNUSABLE,
+            PostErrorKind::PooledElsewhere { .. } => code::POOLED_ELSEWHERE,
             PostErrorKind::TooLarge { .. } => code::TOO_LARGE,
             PostErrorKind::TooManyHandles { .. } => code::TOO_MANY_HANDLES,
             PostErrorKind::PeerGone(reason) => code_of(*reason),
@@ -224,10 +225,8 @@ impl From<ChannelError> for Failure {
     fn from(error: ChannelError) -> Self {
         let code = match &error {
             ChannelError::ResourceExhausted(os) => return Self::system(code::RESOURCE_EXHAUSTED, os, &error),
-            ChannelError::BadCapacity(_) | ChannelError::BadMaxCapacity(_) | ChannelError::BadMaxHandles(_) => {
-                code::BAD_ARGUMENT
-            }
-            _ => code::INTERNAL,
+            // An option that is out of range.
+            _ => code::BAD_ARGUMENT,
         };
         Self::new(code, &error)
     }

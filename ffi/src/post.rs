@@ -171,6 +171,19 @@ pub unsafe extern "C" fn msgport_port_max_message_len(port: *mut PortHandle, len
     })
 }
 
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_max_inline_len(port: *mut PortHandle, len: *mut usize) -> Code {
+    guard(|| {
+        // SAFETY: a handle or NULL, says the header.
+        let port = unsafe { Handle::get(port) }?;
+        let out = Out::new(len, "len")?;
+        let max = port.end().max_inline_len()?;
+        // SAFETY: writable, says the header.
+        unsafe { out.set(max) };
+        Ok(())
+    })
+}
+
 /// `msgport_queued`.
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -7,8 +7,14 @@ use std::process::Command;
 use native::*;
 
 const SANITIZE: &[&str] = &["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"];
-const PROGRAMS: &[&str] =
-    &["tests/c/rules.c", "tests/c/calls.c", "tests/c/processes.c", "tests/c/misuse.c", "tests/cpp/rules.cpp"];
+const PROGRAMS: &[&str] = &[
+    "tests/c/rules.c",
+    "tests/c/calls.c",
+    "tests/c/things.c",
+    "tests/c/processes.c",
+    "tests/c/misuse.c",
+    "tests/cpp/rules.cpp",
+];
 
 /// Whether the compiler has its runtime here.
 fn can_sanitize() -> bool {

@@ -15,6 +15,11 @@ fn calls_from_c() {
 }
 
 #[test]
+fn things_from_c() {
+    run_cases(&program("things", &["tests/c/things.c"], &[]));
+}
+
+#[test]
 fn processes_from_c() {
     run_cases(&program("processes", &["tests/c/processes.c"], &[]));
 }

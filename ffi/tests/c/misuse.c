@@ -8,6 +8,9 @@ static msgport_port *a, *b, *port = NULL, *port2 = NULL;
 static msgport_message *message, *other_message = NULL;
 static msgport_buffer *buffer, *other_buffer = NULL;
 static msgport_listener *listener, *other_listener = NULL;
+static msgport_frozen *frozen, *other_frozen = NULL;
+static msgport_shared *shared, *other_shared = NULL;
+static msgport_queued queued = MSGPORT_QUEUED_INIT;
 static const void *data = NULL;
 static void *memory = NULL;
 static const char *path = NULL;
@@ -24,11 +27,14 @@ static void set_up(void)
     OK(msgport_message_new(&message));
     OK(msgport_buffer_new(16, &buffer));
     OK(msgport_listener_bind(name, NULL, &listener));
+    OK(msgport_frozen_new("ice", 3, &frozen));
+    OK(msgport_shared_new(16, &shared));
 }
 
 static void tear_down(void)
 {
     CHECK(port == NULL && port2 == NULL && other_message == NULL && other_buffer == NULL && other_listener == NULL);
+    CHECK(other_frozen == NULL && other_shared == NULL && queued.capacity == 0);
     CHECK(data == NULL && memory == NULL && path == NULL);
     CHECK(len == 77 && refused == 77 && descriptor == 77 && pid == 77);
     expect_entangled(a, b);
@@ -37,6 +43,8 @@ static void tear_down(void)
     msgport_message_free(message);
     msgport_buffer_free(buffer);
     msgport_listener_free(listener);
+    msgport_frozen_free(frozen);
+    msgport_shared_free(shared);
 }
 
 static void null_for_every_pointer(void)
@@ -79,10 +87,47 @@ static void null_for_every_pointer(void)
     NULL_(msgport_message_data(NULL, &data, &len));
     NULL_(msgport_message_data(message, NULL, &len));
     NULL_(msgport_message_data(message, &data, NULL));
-    NULL_(msgport_message_ports(NULL, &len));
-    NULL_(msgport_message_ports(message, NULL));
-    NULL_(msgport_message_buffers(NULL, &len));
-    NULL_(msgport_message_buffers(message, NULL));
+    NULL_(msgport_port_max_inline_len(NULL, &len));
+    NULL_(msgport_port_max_inline_len(a, NULL));
+    NULL_(msgport_port_queued(NULL, &queued));
+    NULL_(msgport_port_queued(a, NULL));
+    NULL_(msgport_port_buffer(NULL, 1, &other_buffer));
+    NULL_(msgport_port_buffer(a, 1, NULL));
+    NULL_(msgport_port_release_buffers(NULL, &len));
+    NULL_(msgport_port_release_buffers(a, NULL));
+    NULL_(msgport_message_count(NULL, MSGPORT_ITEM_PORT, &len));
+    NULL_(msgport_message_count(message, MSGPORT_ITEM_PORT, NULL));
+    NULL_(msgport_message_take_frozen(NULL, 0, &other_frozen));
+    NULL_(msgport_message_take_frozen(message, 0, NULL));
+    NULL_(msgport_message_take_shared(NULL, 0, &other_shared));
+    NULL_(msgport_message_take_shared(message, 0, NULL));
+    NULL_(msgport_message_take_descriptor(NULL, 0, &descriptor));
+    NULL_(msgport_message_take_descriptor(message, 0, NULL));
+    NULL_(msgport_frozen_new(NULL, 1, &other_frozen));
+    NULL_(msgport_frozen_new("x", 1, NULL));
+    NULL_(msgport_frozen_from_file(0, NULL));
+    NULL_(msgport_buffer_freeze(NULL, &other_frozen));
+    NULL_(msgport_buffer_freeze(buffer, NULL));
+    NULL_(msgport_frozen_clone(NULL, &other_frozen));
+    NULL_(msgport_frozen_clone(frozen, NULL));
+    NULL_(msgport_frozen_data(NULL, &data, &len));
+    NULL_(msgport_frozen_data(frozen, NULL, &len));
+    NULL_(msgport_frozen_data(frozen, &data, NULL));
+    NULL_(msgport_shared_new(1, NULL));
+    NULL_(msgport_shared_create_named(NULL, 1, &other_shared));
+    NULL_(msgport_shared_create_named("messageport-ffi-misuse", 1, NULL));
+    NULL_(msgport_shared_open_named(NULL, 1, &other_shared));
+    NULL_(msgport_shared_open_named("messageport-ffi-misuse", 1, NULL));
+    NULL_(msgport_shared_remove_name(NULL));
+    NULL_(msgport_shared_clone(NULL, &other_shared));
+    NULL_(msgport_shared_clone(shared, NULL));
+    NULL_(msgport_shared_data(NULL, &memory, &len));
+    NULL_(msgport_shared_data(shared, NULL, &len));
+    NULL_(msgport_shared_data(shared, &memory, NULL));
+    NULL_(msgport_shared_read(NULL, 0, &len, 1));
+    NULL_(msgport_shared_read(shared, 0, NULL, 1));
+    NULL_(msgport_shared_write(NULL, 0, "x", 1));
+    NULL_(msgport_shared_write(shared, 0, NULL, 1));
     NULL_(msgport_message_take_port(NULL, 0, &port));
     NULL_(msgport_message_take_port(message, 0, NULL));
     NULL_(msgport_message_take_buffer(NULL, 0, &other_buffer));
@@ -120,6 +165,8 @@ static void null_for_every_pointer(void)
     msgport_message_free(NULL);
     msgport_buffer_free(NULL);
     msgport_listener_free(NULL);
+    msgport_frozen_free(NULL);
+    msgport_shared_free(NULL);
     tear_down();
 }
 
@@ -132,11 +179,15 @@ static void a_handle_of_another_kind(void)
     msgport_message *no_message;
     msgport_buffer *no_buffer;
     msgport_listener *no_listener;
+    msgport_frozen *no_frozen;
+    msgport_shared *no_shared;
     set_up();
     no_port = (msgport_port *)buffer;
     no_message = (msgport_message *)a;
     no_buffer = (msgport_buffer *)message;
     no_listener = (msgport_listener *)a;
+    no_frozen = (msgport_frozen *)shared;
+    no_shared = (msgport_shared *)frozen;
     WRONG(msgport_port_close(no_port));
     WRONG(msgport_port_post(no_port, "x", 1, NULL, 0));
     WRONG(msgport_port_post_wait(no_port, "x", 1, NULL, 0, 0));
@@ -157,8 +208,21 @@ static void a_handle_of_another_kind(void)
     WRONG(msgport_port_join(a, no_port));
     WRONG(msgport_message_clear(no_message));
     WRONG(msgport_message_data(no_message, &data, &len));
-    WRONG(msgport_message_ports(no_message, &len));
-    WRONG(msgport_message_buffers(no_message, &len));
+    WRONG(msgport_port_max_inline_len(no_port, &len));
+    WRONG(msgport_port_queued(no_port, &queued));
+    WRONG(msgport_port_buffer(no_port, 1, &other_buffer));
+    WRONG(msgport_port_release_buffers(no_port, &len));
+    WRONG(msgport_message_count(no_message, MSGPORT_ITEM_PORT, &len));
+    WRONG(msgport_message_take_frozen(no_message, 0, &other_frozen));
+    WRONG(msgport_message_take_shared(no_message, 0, &other_shared));
+    WRONG(msgport_message_take_descriptor(no_message, 0, &descriptor));
+    WRONG(msgport_buffer_freeze(no_buffer, &other_frozen));
+    WRONG(msgport_frozen_clone(no_frozen, &other_frozen));
+    WRONG(msgport_frozen_data(no_frozen, &data, &len));
+    WRONG(msgport_shared_clone(no_shared, &other_shared));
+    WRONG(msgport_shared_data(no_shared, &memory, &len));
+    WRONG(msgport_shared_read(no_shared, 0, &len, 1));
+    WRONG(msgport_shared_write(no_shared, 0, "x", 1));
     WRONG(msgport_message_take_port(no_message, 0, &port));
     WRONG(msgport_message_take_buffer(no_message, 0, &other_buffer));
     WRONG(msgport_buffer_len(no_buffer, &len));
@@ -176,6 +240,8 @@ static void a_handle_of_another_kind(void)
     msgport_message_free(no_message);
     msgport_buffer_free(no_buffer);
     msgport_listener_free(no_listener);
+    msgport_frozen_free(no_frozen);
+    msgport_shared_free(no_shared);
     tear_down();
 }
 
@@ -196,6 +262,19 @@ static void arguments_that_cannot_be(void)
     CODE(MSGPORT_TOO_LARGE, msgport_port_reserve(a, huge, &memory));
     CODE(MSGPORT_BAD_ARGUMENT, msgport_connect("name", "x", huge, NULL, &port));
     CODE(MSGPORT_OUT_OF_RANGE, msgport_message_take_port(message, huge, &port));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_message_count(message, 99, &len));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_frozen_new("x", huge, &other_frozen));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_frozen_from_file(-1, &other_frozen));
+    CODE(MSGPORT_UNREADABLE, msgport_frozen_from_file(1000, &other_frozen));
+    CODE(MSGPORT_RESOURCE_EXHAUSTED, msgport_shared_new(huge, &other_shared));
+    CODE(MSGPORT_OUT_OF_RANGE, msgport_shared_write(shared, huge, "x", 4));
+    CODE(MSGPORT_BAD_NAME, msgport_shared_create_named("a/b", 1, &other_shared));
+    CODE(MSGPORT_BAD_NAME, msgport_shared_open_named("", 1, &other_shared));
+    CODE(MSGPORT_BAD_NAME, msgport_shared_remove_name("\xff"));
+    CODE(MSGPORT_RESOURCE_EXHAUSTED, msgport_port_buffer(a, huge, &other_buffer));
+    queued.size = 1;
+    CODE(MSGPORT_BAD_OPTIONS, msgport_port_queued(a, &queued));
+    queued.size = sizeof queued;
     CODE(MSGPORT_RESOURCE_EXHAUSTED, msgport_buffer_new(huge, &other_buffer));
     CHECK(msgport_os_error() != 0);
     CODE(MSGPORT_BAD_NAME, msgport_listener_bind("", NULL, &other_listener));
@@ -250,9 +329,9 @@ static void options_that_grow(void)
     /* As an older caller knows it: only the size and the capacity. */
     options.capacity = 4096;
     options.max_handles = 4000;
-    options.size = offsetof(msgport_channel_options, max_handles);
+    options.size = offsetof(msgport_channel_options, max_capacity);
     OK(msgport_channel_new(&options, &port, &port2));
-    OK(msgport_port_max_message_len(port, &len));
+    OK(msgport_port_max_inline_len(port, &len));
     CHECK(len == 4096 / 16 * 7 - 8);
     len = 77;
     msgport_port_free(port);
@@ -269,8 +348,16 @@ static void options_that_grow(void)
     options.capacity = 5000;
     CODE(MSGPORT_BAD_ARGUMENT, msgport_channel_new(&options, &port, &port2));
     options.capacity = 0;
-    options.flags = 2;
+    options.flags = 4;
+    CODE(MSGPORT_BAD_OPTIONS, msgport_channel_new(&options, &port, &port2));
+    options.flags = MSGPORT_CHANNEL_NO_CACHE;
+    options.cached_buffers = 1;
     CODE(MSGPORT_BAD_ARGUMENT, msgport_channel_new(&options, &port, &port2));
+    options.cached_buffers = 0;
+    OK(msgport_channel_new(&options, &port, &port2));
+    msgport_port_free(port);
+    msgport_port_free(port2);
+    port = port2 = NULL;
     options.flags = MSGPORT_CHANNEL_DATA_ONLY;
     OK(msgport_channel_new(&options, &port, &port2));
     {
@@ -303,9 +390,15 @@ static void failures_are_described(void)
     char text[200], small[10];
     size_t whole;
     char *large = calloc(1, 40000);
+    msgport_channel_options options = MSGPORT_CHANNEL_OPTIONS_INIT;
     CHECK(large != NULL);
     set_up();
-    CODE(MSGPORT_TOO_LARGE, msgport_port_post(a, large, 40000, NULL, 0));
+    options.max_message_len = 30000;
+    OK(msgport_channel_new(&options, &port, &port2));
+    CODE(MSGPORT_TOO_LARGE, msgport_port_post(port, large, 40000, NULL, 0));
+    msgport_port_free(port);
+    msgport_port_free(port2);
+    port = port2 = NULL;
     whole = msgport_describe(MSGPORT_TOO_LARGE, text, sizeof text);
     CHECK(whole == strlen(text) && strstr(text, "40000") != NULL);
     CHECK(msgport_describe(MSGPORT_TOO_LARGE, NULL, 0) == whole);

@@ -17,8 +17,8 @@ int main(void)
         const void *data;
         size_t len, port_count, buffer_count, count = 0;
         OK(msgport_message_data(message, &data, &len));
-        OK(msgport_message_ports(message, &port_count));
-        OK(msgport_message_buffers(message, &buffer_count));
+        OK(msgport_message_count(message, MSGPORT_ITEM_PORT, &port_count));
+        OK(msgport_message_count(message, MSGPORT_ITEM_BUFFER, &buffer_count));
         CHECK(port_count <= 4 && buffer_count <= 4 && len >= 3);
         for (size_t i = 0; i < port_count; i++) {
             OK(msgport_message_take_port(message, i, &ports[i]));

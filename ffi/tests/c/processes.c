@@ -267,7 +267,7 @@ static void meeting_by_name(void)
     OK(msgport_message_data(greeting, &data, &len));
     CHECK(len == 10 && memcmp(data, "a greeting", 10) == 0);
     CHECK(peer.uid == getuid() && peer.pid == getpid());
-    OK(msgport_port_max_message_len(port, &len));
+    OK(msgport_port_max_inline_len(port, &len));
     CHECK(len == 8192 / 16 * 7 - 8);
     post_text(port, "welcome");
     CHECK(pthread_join(thread, NULL) == 0);
@@ -304,7 +304,7 @@ static int be_a_child(const char *role)
         OK(msgport_message_new(&message));
         while (msgport_port_recv_into(parent, PATIENCE, message) == MSGPORT_OK) {
             OK(msgport_message_data(message, &data, &len));
-            OK(msgport_message_ports(message, &count));
+            OK(msgport_message_count(message, MSGPORT_ITEM_PORT, &count));
             if (count == 1) {
                 msgport_port *port;
                 OK(msgport_message_take_port(message, 0, &port));

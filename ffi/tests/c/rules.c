@@ -70,7 +70,7 @@ static void s08_a_full_queue_is_an_error_and_can_be_waited_for(void)
     char block[1000] = { 0 };
     msgport_message *message;
     msgport_code code;
-    options.capacity = 4096;
+    options.capacity = options.max_capacity = 4096;
     OK(msgport_channel_new(&options, &a, &b));
     while ((code = msgport_port_post(a, block, sizeof block, NULL, 0)) == MSGPORT_OK) continue;
     CODE(MSGPORT_FULL, code);
@@ -141,10 +141,13 @@ static void s10_errors_come_in_their_order(void)
     size_t max;
     char *large;
     options.max_handles = 4;
+    options.max_message_len = 100000;
     OK(msgport_channel_new(&options, &a, &b));
     make_pair(&c, &d);
-    OK(msgport_port_max_message_len(a, &max));
+    OK(msgport_port_max_inline_len(a, &max));
     CHECK(max == 65536 / 16 * 7 - 8);
+    OK(msgport_port_max_message_len(a, &max));
+    CHECK(max == 100000);
     large = calloc(1, max + 1);
     CHECK(large != NULL);
     items[0] = msgport_item_port(a);
@@ -231,9 +234,9 @@ static void s13_things_arrive_in_list_order(void)
     items[4] = msgport_item_buffer(buffers[1]);
     OK(msgport_port_post(a, NULL, 0, items, 5));
     OK(msgport_port_recv(b, PATIENCE, &message));
-    OK(msgport_message_ports(message, &count));
+    OK(msgport_message_count(message, MSGPORT_ITEM_PORT, &count));
     CHECK(count == 3);
-    OK(msgport_message_buffers(message, &count));
+    OK(msgport_message_count(message, MSGPORT_ITEM_BUFFER, &count));
     CHECK(count == 2);
     for (int i = 2; i >= 0; i--) {
         OK(msgport_message_take_port(message, (size_t)i, &port));

@@ -99,7 +99,7 @@ void s07_every_kind_of_bytes()
 void s08_a_full_queue_can_be_waited_for()
 {
     mp::channel_options options;
-    options.capacity = 4096;
+    options.capacity = options.max_capacity = 4096;
     auto [a, b] = mp::channel::make(options).value();
     const std::string block(1000, 'x');
     mp::result<void> posted;
@@ -234,7 +234,70 @@ void memory_that_is_used_again()
     message.clear();
     b.set_spin(1us);
     CHECK(b.descriptor().value() > 2);
-    CHECK(b.max_message_size() == 65536 / 16 * 7 - 8);
+    CHECK(b.max_inline_size() == 65536 / 16 * 7 - 8 && b.max_message_size() > b.max_inline_size());
+}
+
+void frozen_and_shared_buffers_and_descriptors()
+{
+    auto [a, b] = make_channel();
+    auto filled = mp::buffer::make(8).value();
+    filled.write(0, "solid").value();
+    auto ice = mp::frozen::of(filled).value();
+    CHECK(filled.size() == 0 && fails(mp::frozen::of(filled), MSGPORT_DETACHED));
+    auto water = mp::shared::make(64).value();
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    mp::descriptor read_end(ends[0]), write_end(ends[1]);
+    a.post("things", {ice, water, write_end}).value();
+    CHECK(ice.data().size() == 8 && write_end);
+    auto message = b.recv_for(patience).value();
+    CHECK(message.frozen_buffers() == 1 && message.shared_buffers() == 1 && message.descriptors() == 1);
+    auto received = message.take_frozen().value();
+    CHECK(std::memcmp(received.data().data(), "solid", 5) == 0);
+    CHECK(received.clone()->data().data() == received.data().data());
+    auto same = message.take_shared().value();
+    same.write(3, "wave").value();
+    CHECK(std::memcmp(water.data().data() + 3, "wave", 4) == 0);
+    char text[4];
+    water.clone()->read(3, text, 4).value();
+    CHECK(std::string_view(text, 4) == "wave");
+    auto written = message.take_descriptor().value();
+    CHECK(write(written.get(), "x", 1) == 1 && read(read_end.get(), text, 1) == 1 && text[0] == 'x');
+    CHECK(fails(message.take_descriptor(), MSGPORT_TAKEN));
+    CHECK(mp::frozen::make("bytes")->data().size() == 5);
+    CHECK(fails(mp::frozen::from_file(read_end.get()), MSGPORT_UNREADABLE));
+
+    const std::string name = "messageport-ffi-cpp-" + std::to_string(getpid());
+    auto named = mp::shared::create(name.c_str(), 100).value();
+    CHECK(fails(mp::shared::create(name.c_str(), 100), MSGPORT_NAME_EXISTS));
+    CHECK(fails(mp::shared::open(name.c_str(), 101), MSGPORT_TOO_SMALL));
+    named.write(0, "named").value();
+    CHECK(std::memcmp(mp::shared::open(name.c_str())->data().data(), "named", 5) == 0);
+    mp::shared::remove(name.c_str()).value();
+    CHECK(fails(mp::shared::open(name.c_str()), MSGPORT_NAME_MISSING));
+}
+
+void buffers_that_come_back_and_queues_that_grow()
+{
+    mp::channel_options options;
+    options.capacity = 4096;
+    auto [a, b] = mp::channel::make(options).value();
+    const std::string block(1000, 'x');
+    for (int i = 0; i < 100; i++) a.post(block).value();
+    CHECK(a.queued()->bytes >= 100 * 1000 && a.queued()->capacity > 4096);
+    for (int i = 0; i < 100; i++) CHECK(b.recv_for(patience).value().size() == 1000);
+    for (int i = 0; i < 10; i++) {
+        auto frame = a.buffer(1 << 20).value();
+        frame.write(0, mp::bytes_of(i)).value();
+        a.post("frame", {frame}).value();
+        int seen;
+        b.recv_for(patience).value().take_buffer().value().read(0, &seen, sizeof seen).value();
+        CHECK(seen == i);
+    }
+    CHECK(a.release_buffers().value() > 0);
+    const std::string large(500000, 'y');
+    a.post(large).value();
+    CHECK(b.recv_for(patience).value().text() == large);
 }
 
 void halves_in_two_threads()
@@ -316,6 +379,8 @@ const test_case CASES[] = {
     CASE(s47_destroying_closes_and_moving_does_not),
     CASE(writing_and_reading_in_place),
     CASE(memory_that_is_used_again),
+    CASE(frozen_and_shared_buffers_and_descriptors),
+    CASE(buffers_that_come_back_and_queues_that_grow),
     CASE(halves_in_two_threads),
     CASE(meeting_by_name),
     CASE(value_throws_what_failed),
