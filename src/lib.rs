@@ -107,11 +107,20 @@ mod direction;
 mod doorbell;
 mod end;
 mod error;
+mod event;
+mod event_loop;
 mod lane;
 mod layout;
+mod listeners;
+mod loop_handle;
 mod message;
 mod message_ref;
+mod poller;
+#[cfg(test)]
+mod poller_tests;
 mod port;
+mod port_handle;
+mod port_set;
 mod post;
 mod record;
 mod recv;
@@ -121,6 +130,7 @@ mod ring_tests;
 mod segment;
 mod sync;
 mod sys;
+mod timers;
 mod transfer;
 mod violation;
 mod wait;
@@ -135,10 +145,17 @@ pub use error::{
     BadSegment, BadTransfer, BufferError, ChannelError, CloseReason, FullCause, JoinError, PostError, PostErrorKind,
     RecvError, RecvTimeoutError, TryRecvError, Violation,
 };
+pub use event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
+pub use event_loop::EventLoop;
+pub use listeners::ListenerId;
+pub use loop_handle::{LoopGone, LoopHandle};
 pub use message::Message;
 pub use message_ref::MessageRef;
 pub use port::{MessagePort, RecvHalf, SendHalf};
+pub use port_handle::{PortHandle, PortRef};
+pub use port_set::{AddError, PortId, PortSet, SetEvent};
 pub use post::Reservation;
+pub use timers::TimerId;
 pub use transfer::{TransferRef, Transferable};
 
 // A port has one holder at a time, in whatever thread.

@@ -182,6 +182,23 @@ impl RecvHalf {
         })
     }
 
+    /// For a loop that may not take a message yet: `Ok` if there is one. Otherwise as [`try_recv`](Self::try_recv).
+    pub(crate) fn look(&self) -> Result<(), TryRecvError> {
+        let mut receiving = self.open()?;
+        match self.next(&mut receiving, Patience::None) {
+            Ok(_) => Ok(()),
+            Err(Missed::Nothing) => Err(TryRecvError::Empty),
+            Err(Missed::Failed(error)) => Err(TryRecvError::Failed(error)),
+        }
+    }
+
+    /// True if a look is worth while. Costs a load or two.
+    #[inline]
+    pub(crate) fn has_news(&self) -> bool {
+        let waits = self.receiving.try_borrow().is_ok_and(|receiving| receiving.consumer.has_record());
+        waits || self.end.peer_has_closed()
+    }
+
     /// The way of a message.
     #[inline]
     fn copy_out(&self, message: &mut Message, patience: Patience) -> Result<(), Missed> {
