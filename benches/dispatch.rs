@@ -6,18 +6,23 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use messageport::{EventLoop, Message, MessageChannel, MessagePort, PortSet, SetEvent};
+use messageport::{ChannelOptions, EventLoop, Message, MessageChannel, MessagePort, PortSet, SetEvent};
 
 const MESSAGES: u32 = 400_000;
-/// Fit into the default queue.
-const FILL: u32 = 500;
+/// Fit into a queue of 1 MiB.
+const FILL: u32 = 10_000;
 const ROUNDS: usize = 9;
 const IDLE: usize = 4000;
 
 type Way<'a> = (&'static str, Box<dyn FnMut() -> f64 + 'a>);
 
 fn pair() -> (MessagePort, MessagePort) {
-    let MessageChannel { port1, port2 } = MessageChannel::new().expect("a channel");
+    pair_of(64 << 10)
+}
+
+fn pair_of(capacity: usize) -> (MessagePort, MessagePort) {
+    let options = ChannelOptions::new().capacity(capacity);
+    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
     (port1, port2)
 }
 
@@ -37,7 +42,7 @@ fn main() {
     let few = EventLoop::new().expect("a loop");
 
     report(
-        "a queue of 500 messages of 64 bytes, emptied on one thread",
+        "a queue of 10000 messages of 64 bytes, emptied on one thread",
         &mut [
             ("recv_into", Box::new(|| filled(recv_into))),
             ("event loop", Box::new(|| filled(|port, count| events(&few, port, count)))),
@@ -79,8 +84,8 @@ fn report(what: &str, ways: &mut [Way<'_>]) {
 /// The time of emptying full queues, a message.
 fn filled(mut empty: impl FnMut(MessagePort, u32)) -> f64 {
     let mut time = Duration::ZERO;
-    for _ in 0..MESSAGES / FILL / 10 {
-        let (sender, receiver) = pair();
+    for _ in 0..MESSAGES / FILL {
+        let (sender, receiver) = pair_of(1 << 20);
         for _ in 0..FILL {
             sender.post_message(&[7; 64], []).expect("room");
         }
@@ -88,7 +93,7 @@ fn filled(mut empty: impl FnMut(MessagePort, u32)) -> f64 {
         empty(receiver, FILL);
         time += start.elapsed();
     }
-    time.as_nanos() as f64 / f64::from(MESSAGES / FILL / 10 * FILL)
+    time.as_nanos() as f64 / f64::from(MESSAGES / FILL * FILL)
 }
 
 fn stream(receive: impl FnOnce(MessagePort, u32)) -> f64 {
