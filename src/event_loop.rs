@@ -267,15 +267,23 @@ impl EventLoop {
 
     fn run_until(&self, deadline: Option<Instant>, once: bool) -> io::Result<usize> {
         let _running = self.inner.enter()?;
+        let mut looked = false;
         loop {
             let count = self.round();
-            let over = self.inner.shared.take_stop() || (once && count > 0) || self.inner.is_done();
-            if over || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if self.inner.shared.take_stop() || (once && count > 0) {
                 return Ok(count);
             }
-            let until = [deadline, self.inner.timers.borrow().first()].into_iter().flatten().min();
+            let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            let over = late || (count == 0 && self.inner.is_done());
+            if over && looked {
+                return Ok(count);
+            }
+            let timer = self.inner.timers.borrow().first();
+            // At the end too the descriptors are looked at once.
+            let until = if over { Some(Instant::now()) } else { [deadline, timer].into_iter().flatten().min() };
             let woken = || self.inner.shared.has_news();
             self.inner.poller.borrow_mut().wait(until, woken).map_err(io_error)?;
+            looked = true;
         }
     }
 
