@@ -47,7 +47,8 @@ pub(crate) mod sealed {
 /// A message has arrived: the standard's
 /// [`MessageEvent`](https://html.spec.whatwg.org/multipage/comms.html#the-messageevent-interface).
 ///
-/// It can be used like its [`Message`]: `event.data`, `event.ports`, `event.buffers`. A listener that wants to keep
+/// It can be used like its [`Message`]: `event.data`, `event.ports`, `event.buffers`; to borrow two of them at a time, go
+/// through `event.message`. A listener that wants to keep
 /// something takes it out; listeners that come later then see the rest. What nobody took is dropped after the last
 /// listener, and the memory of `data` is used again for the next message.
 #[derive(Default, Debug)]

@@ -61,11 +61,40 @@
 //! A transfer list moves as a whole or not at all: if posting fails, whatever the reason, everything on the list is
 //! still the caller's and still works.
 //!
+//! # Events
+//! An [`EventLoop`] calls handlers, as a page's does. A port that is added to it becomes a [`PortHandle`]:
+//! ```
+//! use messageport::{EventLoop, MessageChannel};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
+//! let events = EventLoop::new()?;
+//! let port = events.add(port1)?;
+//! port.set_onmessage(|port, event| {
+//!     assert_eq!(event.data, b"ping");
+//!     port.post_message(b"pong", []).unwrap();
+//! });
+//! port.set_onclose(|_, event| println!("{}", event.reason));
+//! port2.post_message(b"ping", [])?;
+//! events.poll_once(None)?;
+//! assert_eq!(port2.recv()?.data, b"pong");
+//! drop(port2);
+//! events.run()?; // until nothing is left that could happen
+//! # Ok(()) }
+//! ```
+//! Handlers are closures of the loop's thread, and may do anything: post, close, transfer, add and remove ports and
+//! listeners. The loop has [timers](EventLoop::set_timeout), takes [tasks](LoopHandle::post_task) from other threads, and
+//! can be [one descriptor](EventLoop#impl-AsFd-for-EventLoop) in another program's loop.
+//!
+//! # Many ports
+//! A [`PortSet`] receives from many ports without handlers: [`wait`](PortSet::wait) returns the next message or end of
+//! any of them. In either, a port in which nothing happens costs nothing, and a busy one keeps no other waiting.
+//!
 //! # Speed
 //! [`recv_into`](MessagePort::recv_into) uses a message's memory again and allocates nothing;
 //! [`recv_ref`](MessagePort::recv_ref) reads in place; [`reserve`](MessagePort::reserve) writes in place. A busy pair
 //! makes no system calls. [`split`](MessagePort::split) lets two threads send and receive at the same time. A port has
-//! a descriptor ([`AsFd`](std::os::fd::AsFd)) to wait on in a `poll` or `epoll` loop.
+//! a descriptor ([`AsFd`](std::os::fd::AsFd)) to wait on in a `poll` or `epoll` loop of your own.
 //!
 //! # The end
 //! [`close`](MessagePort::close), or dropping a port, ends the channel. What was posted before still arrives; then the
@@ -88,7 +117,18 @@
 //! |---|---|---|
 //! | `new MessageChannel()` | [`MessageChannel::new`] | can fail: it needs descriptors and memory |
 //! | `postMessage(message, transfer)` | [`post_message`](MessagePort::post_message) | bytes; fails when full, or when the peer is known to be gone |
-//! | `event.data`, `event.ports` | [`Message::data`], [`Message::ports`] | received by a call |
+//! | `event.data`, `event.ports` | [`Message::data`], [`Message::ports`] | received by a call, or in a [`MessageEvent`] |
+//! | `onmessage = f` | [`PortHandle::set_onmessage`] | `f` is called by an [`EventLoop`]; the first time starts the port |
+//! | `onmessageerror`, `onclose` | [`set_onmessageerror`](PortHandle::set_onmessageerror), [`set_onclose`](PortHandle::set_onclose) | both events have a reason |
+//! | `start()` | [`start`](PortHandle::start) | only for events: a receiving call needs none |
+//! | `addEventListener(type, f, { once })` | [`add_listener`](PortHandle::add_listener), [`add_listener_once`](PortHandle::add_listener_once) | the type is that of the closure's event; any number of the same `f` |
+//! | `removeEventListener`, `onmessage = null` | [`remove_listener`](PortHandle::remove_listener) | by the number that adding returned |
+//! | `dispatchEvent(event)` | [`dispatch_event`](PortHandle::dispatch_event) | a listener that is running is passed over |
+//! | `event.target`, `event.isTrusted` | the listener's first parameter, [`is_trusted`](PortEvent::is_trusted) | `origin`, `source` and `lastEventId` mean nothing here: a port tells nobody who posts |
+//! | an exception in a handler | [`ErrorEvent::Panic`], [`EventLoop::set_onerror`] | the loop goes on |
+//! | garbage collection | | a handle or a listener keeps a port; see [`PortHandle`] |
+//! | `setTimeout`, `clearTimeout` | [`set_timeout`](EventLoop::set_timeout), [`clear_timeout`](EventLoop::clear_timeout) | |
+//! | `scheduler.postTask(f)` | [`LoopHandle::post_task`] | from any thread |
 //! | `ArrayBuffer` on a transfer list | [`TransferBuffer`] | arrives in [`Message::buffers`] |
 //! | `close()` | [`close`](MessagePort::close) | the reason is told to the peer |
 //! | a port posted to its own peer | [`PostErrorKind::ContainsPeer`] | the standard loses the channel |

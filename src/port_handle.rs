@@ -290,13 +290,14 @@ impl PortHandle {
     /// of its second parameter. It does not start the port. On a port that has left the loop it does nothing.
     ///
     /// ```
-    /// # use messageport::{EventLoop, MessageChannel, MessageEvent};
+    /// # use messageport::{EventLoop, Message, MessageChannel, MessageEvent};
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let channel = MessageChannel::new()?;
     /// let events = EventLoop::new()?;
     /// let port = events.add(channel.port2)?;
     /// port.add_listener(|port, event: &mut MessageEvent| {
-    ///     let _ = port.post_message(&event.data, std::mem::take(&mut event.ports).into_iter().map(Into::into));
+    ///     let Message { data, ports, .. } = &mut event.message;
+    ///     port.post_message(data, ports.drain(..).map(Into::into)).unwrap();
     /// });
     /// port.start();
     /// # Ok(()) }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 const ORDER: &[&[&str]] = &[
     &["lib"],
     &["connect"],
+    &["event_loop", "loop_handle", "port_handle", "listeners", "event", "timers", "port_set"],
+    &["poller"],
     &["channel"],
     &["post", "recv", "message_ref"],
     &["port", "transfer", "message"],

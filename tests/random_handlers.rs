@@ -227,10 +227,7 @@ impl World {
     fn check(&self) {
         assert!(self.failures.borrow().is_empty(), "{:?}", self.failures.borrow());
         for end in 0..ENDS {
-            let peer_gone = match self.lost(peer(end)) {
-                Some(lost) => Some(lost || self.ends.borrow()[peer(end)].closed),
-                None => None,
-            };
+            let peer_gone = self.lost(peer(end)).map(|lost| lost || self.ends.borrow()[peer(end)].closed);
             let ends = self.ends.borrow();
             let this = &ends[end];
             assert!(this.received <= ends[peer(end)].sent);
