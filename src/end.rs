@@ -233,8 +233,12 @@ impl End {
 
     /// Puts the lane into a set, as `key`, until [`unwatch`](Self::unwatch).
     pub(crate) fn watch(&self, set: &Arc<Epoll>, key: u64) -> Result<(), Errno> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if watched.is_some() {
+            return Err(Errno::EEXIST); // in another set, through another way to the same half
+        }
         set.add(self.lane.as_fd(), key)?;
-        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(set));
+        *watched = Some(Arc::clone(set));
         Ok(())
     }
 

@@ -78,6 +78,7 @@ pub(crate) struct Inner {
     timers: RefCell<Timers<Timer>>,
     shared: Arc<Shared>,
     alarm: Alarm,
+    alarm_is_set: Cell<bool>,
     /// The descriptor has been asked for: whatever is to be done must make it readable.
     embedded: Cell<bool>,
     running: Cell<bool>,
@@ -105,6 +106,7 @@ impl EventLoop {
             timers: RefCell::new(Timers::new()),
             shared: Arc::new(shared),
             alarm,
+            alarm_is_set: Cell::new(false),
             embedded: Cell::new(false),
             running: Cell::new(false),
             batch: Cell::new(BATCH),
@@ -469,6 +471,10 @@ impl Inner {
             return;
         }
         let first = [self.timers.borrow().first(), self.poller.borrow().next_nap()].into_iter().flatten().min();
+        if first.is_none() && !self.alarm_is_set.get() {
+            return;
+        }
+        self.alarm_is_set.set(first.is_some());
         self.alarm.set(first.map(|first| first.saturating_duration_since(Instant::now())));
     }
 

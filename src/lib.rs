@@ -201,9 +201,13 @@ pub use transfer::{TransferRef, Transferable};
 // A port has one holder at a time, in whatever thread.
 const _: fn() = || {
     fn is_send<T: Send>() {}
+    fn is_sync<T: Sync>() {}
     is_send::<MessagePort>();
     is_send::<SendHalf>();
     is_send::<RecvHalf>();
     is_send::<Message>();
     is_send::<TransferBuffer>();
+    is_send::<PortSet>();
+    is_send::<LoopHandle>();
+    is_sync::<LoopHandle>();
 };
