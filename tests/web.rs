@@ -44,7 +44,13 @@ impl Log {
 }
 
 fn event_loop() -> EventLoop {
-    EventLoop::new().expect("a loop")
+    let events = EventLoop::new().expect("a loop");
+    // A failed assertion in a handler is a panic, which the loop would survive.
+    events.set_onerror(|error| {
+        eprintln!("{error}");
+        std::process::abort();
+    });
+    events
 }
 
 fn post(port: &PortHandle, texts: &[&str]) {

@@ -71,7 +71,13 @@ fn post(port: &MessagePort, texts: &[&str]) {
 }
 
 fn event_loop() -> EventLoop {
-    EventLoop::new().expect("a loop")
+    let events = EventLoop::new().expect("a loop");
+    // A failed assertion in a handler is a panic, which the loop would survive.
+    events.set_onerror(|error| {
+        eprintln!("{error}");
+        std::process::abort();
+    });
+    events
 }
 
 /// Dispatches until `done`.
@@ -249,6 +255,18 @@ fn s20_pull_calls_take_messages_past_the_handlers(peer: &mut Peer) {
     peer.run(|there| post(there.port(), &["4"]));
     run_until(&events, || log.len() == 1);
     log.assert(&["4"]);
+    // One that sleeps for its message sleeps in another way than the loop, which must not rely on its own any more.
+    run_dry(&events);
+    peer.begin(|there| {
+        std::thread::sleep(Duration::from_millis(20));
+        post(there.port(), &["awaited"]);
+    });
+    assert_eq!(port.recv_timeout(PATIENCE).unwrap().data, b"awaited");
+    peer.finish();
+    peer.run(|there| post(there.port(), &["after it"]));
+    run_until(&events, || log.len() == 2);
+    log.0.borrow_mut().clear();
+    log.add("4");
     // From inside a handler.
     let puller = log.clone();
     port.set_onmessage(move |port, event| {
