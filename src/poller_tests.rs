@@ -83,8 +83,9 @@ fn idle_ports_are_not_looked_at() {
 
     // And yet each is noticed, while the other one is busy.
     peers[count / 2].post_message(b"at last", []).unwrap();
-    let mut extra = 0;
+    let (mut extra, start) = (0, Instant::now());
     while extra == 0 {
+        assert!(start.elapsed() < Duration::from_secs(20), "a busy port starves the others");
         peer.post_message(b"busy", []).unwrap();
         poller.wait(soon(), || false).unwrap();
         extra = round(&mut poller) - 1;
