@@ -47,6 +47,7 @@ fn main() {
             ("recv_into", Box::new(|| filled(recv_into))),
             ("event loop", Box::new(|| filled(|port, count| events(&few, port, count)))),
             ("event loop, 4000 idle ports", Box::new(|| filled(|port, count| events(&many, port, count)))),
+            ("recv", Box::new(|| filled(recv))),
             ("port set", Box::new(|| filled(set))),
         ],
     );
@@ -56,6 +57,7 @@ fn main() {
             ("recv_into", Box::new(|| stream(recv_into))),
             ("event loop", Box::new(|| stream(|port, count| events(&few, port, count)))),
             ("event loop, 4000 idle ports", Box::new(|| stream(|port, count| events(&many, port, count)))),
+            ("recv", Box::new(|| stream(recv))),
             ("port set", Box::new(|| stream(set))),
         ],
     );
@@ -116,6 +118,13 @@ fn recv_into(port: MessagePort, count: u32) {
     for _ in 0..count {
         port.recv_into(&mut message).expect("a message");
         assert_eq!(message.data[0], 7);
+    }
+}
+
+/// As a set does, each message in memory of its own.
+fn recv(port: MessagePort, count: u32) {
+    for _ in 0..count {
+        assert_eq!(port.recv().expect("a message").data[0], 7);
     }
 }
 

@@ -193,8 +193,8 @@ impl EventLoop {
 
     /// Calls `callback` on this thread after `delay`, once: the standard's
     /// [`setTimeout`](https://html.spec.whatwg.org/multipage/timers-and-user-prompts.html#dom-settimeout).
-    /// Not before its time, and some milliseconds later at the earliest opportunity. Of several that are due, the
-    /// earliest comes first.
+    /// It is never called early, and late by as long as the handlers before it take and about a millisecond. Of several
+    /// that are due, the earliest comes first.
     pub fn set_timeout(&self, delay: Duration, callback: impl FnOnce(&EventLoop) + 'static) -> TimerId {
         let id = self.inner.timers.borrow_mut().add(delay, Box::new(callback));
         if self.inner.embedded.get() && !self.inner.running.get() {
