@@ -12,6 +12,8 @@ use crate::lane::{Doorbell, Lane};
 use crate::pool::Buffers;
 use crate::ring::{Consumer, Producer};
 use crate::segment::Segment;
+use crate::sys::Errno;
+use crate::sys::epoll::Epoll;
 use crate::sys::fork::Home;
 
 /// Which end of the channel: A produces in direction 0 and consumes from direction 1, B the other way round.
@@ -81,6 +83,8 @@ pub(crate) struct End {
     halves: AtomicU8,
     /// Where the dropped receiving half stopped reading, for whoever closes the end.
     parked: Mutex<Option<Consumer>>,
+    /// The set that the lane is in while a loop watches it.
+    watched: Mutex<Option<Arc<Epoll>>>,
 }
 
 impl End {
@@ -99,6 +103,7 @@ impl End {
             announced: AtomicBool::new(false),
             halves: AtomicU8::new(2),
             parked: Mutex::new(None),
+            watched: Mutex::new(None),
         }
     }
 
@@ -225,6 +230,7 @@ impl End {
             announced: AtomicBool::new(false),
             halves: AtomicU8::new(2),
             parked: Mutex::new(None),
+            watched: Mutex::new(None),
             side: self.side,
         })
     }
@@ -294,6 +300,7 @@ impl End {
 
     /// Hands the end over to its next holder: nothing in the segment or on the lane is touched from now on.
     pub(crate) fn detach(&self) {
+        self.unwatch();
         self.set_state(State::Detached);
         self.buffers.give_up();
     }
@@ -302,6 +309,26 @@ impl End {
     #[cfg(feature = "serde")]
     pub(crate) fn disown(&self) {
         self.set_state(State::Detached);
+    }
+
+    /// Puts the lane into a set, as `key`, until [`unwatch`](Self::unwatch).
+    pub(crate) fn watch(&self, set: &Arc<Epoll>, key: u64) -> Result<(), Errno> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if watched.is_some() {
+            return Err(Errno::EEXIST); // in another set, through another way to the same half
+        }
+        set.add(self.lane.as_fd(), key)?;
+        *watched = Some(Arc::clone(set));
+        Ok(())
+    }
+
+    /// Takes the lane out of the set that it is in. It must be out of it before the end moves: whoever holds the lane's
+    /// socket then would keep it in the set, out of our reach.
+    pub(crate) fn unwatch(&self) {
+        let set = self.watched.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(set) = set.filter(|_| self.home().is_here()) {
+            set.delete(self.lane.as_fd());
+        }
     }
 
     /// After `detach`, for a handle that stays behind: keeps the number of the lane's descriptor, which somebody may
@@ -384,7 +411,7 @@ impl AsFd for End {
 
 /// An end with the cursors of both its directions, not yet wrapped in a port.
 pub(crate) struct Parts {
-    pub(crate) end: std::sync::Arc<End>,
+    pub(crate) end: Arc<End>,
     pub(crate) producer: Producer,
     pub(crate) consumer: Consumer,
 }

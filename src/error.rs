@@ -211,6 +211,8 @@ pub enum PostErrorKind {
     Detached,
     /// A reservation on this port is open, or the port is inside a value that is being posted.
     Borrowed,
+    /// Only the receiving half of this port is here: it was split before it was added to the loop.
+    NoSendHalf,
     /// The transfer list contains the posting port itself.
     ContainsSelf,
     /// The transfer list contains the peer of the posting port.
@@ -263,6 +265,7 @@ impl fmt::Display for PostErrorKind {
             Self::PortClosed => f.write_str(CLOSED),
             Self::Detached => f.write_str(DETACHED),
             Self::Borrowed => f.write_str("a reservation on the port is open, or the port is being posted"),
+            Self::NoSendHalf => f.write_str("the sending half of the port is elsewhere"),
             Self::ContainsSelf => f.write_str("the transfer list contains the posting port itself"),
             Self::ContainsPeer => f.write_str("the transfer list contains the posting port's peer"),
             Self::Duplicate => f.write_str("the transfer list contains the same thing twice"),

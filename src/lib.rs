@@ -86,11 +86,40 @@
 //! Any other descriptor, an [`OwnedFd`](std::os::fd::OwnedFd), travels on a transfer list too: a file, a socket, a
 //! pipe, graphics memory. Processes without a port between them share memory by name: [`SharedBuffer::create_named`].
 //!
+//! # Events
+//! An [`EventLoop`] calls handlers, as a page's does. A port that is added to it becomes a [`PortHandle`]:
+//! ```
+//! use messageport::{EventLoop, MessageChannel};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
+//! let events = EventLoop::new()?;
+//! let port = events.add(port1)?;
+//! port.set_onmessage(|port, event| {
+//!     assert_eq!(event.data, b"ping");
+//!     port.post_message(b"pong", []).unwrap();
+//! });
+//! port.set_onclose(|_, event| println!("{}", event.reason));
+//! port2.post_message(b"ping", [])?;
+//! events.poll_once(None)?;
+//! assert_eq!(port2.recv()?.data, b"pong");
+//! drop(port2);
+//! events.run()?; // until nothing is left that could happen
+//! # Ok(()) }
+//! ```
+//! Handlers are closures of the loop's thread, and may do anything: post, close, transfer, add and remove ports and
+//! listeners. The loop has [timers](EventLoop::set_timeout), takes [tasks](LoopHandle::post_task) from other threads, and
+//! can be [one descriptor](EventLoop#impl-AsFd-for-EventLoop) in another program's loop.
+//!
+//! # Many ports
+//! A [`PortSet`] receives from many ports without handlers: [`wait`](PortSet::wait) returns the next message or end of
+//! any of them. In either, a port in which nothing happens costs nothing, and a busy one keeps no other waiting.
+//!
 //! # Speed
 //! [`recv_into`](MessagePort::recv_into) uses a message's memory again and allocates nothing;
 //! [`recv_ref`](MessagePort::recv_ref) reads in place; [`reserve`](MessagePort::reserve) writes in place. A busy pair
 //! makes no system calls. [`split`](MessagePort::split) lets two threads send and receive at the same time. A port has
-//! a descriptor ([`AsFd`](std::os::fd::AsFd)) to wait on in a `poll` or `epoll` loop.
+//! a descriptor ([`AsFd`](std::os::fd::AsFd)) to wait on in a `poll` or `epoll` loop of your own.
 //!
 //! # The end
 //! [`close`](MessagePort::close), or dropping a port, ends the channel. What was posted before still arrives; then the
@@ -114,7 +143,18 @@
 //! |---|---|---|
 //! | `new MessageChannel()` | [`MessageChannel::new`] | can fail: it needs descriptors and memory |
 //! | `postMessage(message, transfer)` | [`post_message`](MessagePort::post_message) | bytes; fails when full, or when the peer is known to be gone |
-//! | `event.data`, `event.ports` | [`Message::data`], [`Message::ports`] | received by a call |
+//! | `event.data`, `event.ports` | [`Message::data`], [`Message::ports`] | received by a call, or in a [`MessageEvent`] |
+//! | `onmessage = f` | [`PortHandle::set_onmessage`] | `f` is called by an [`EventLoop`]; the first time starts the port |
+//! | `onmessageerror`, `onclose` | [`set_onmessageerror`](PortHandle::set_onmessageerror), [`set_onclose`](PortHandle::set_onclose) | both events have a reason |
+//! | `start()` | [`start`](PortHandle::start) | only for events: a receiving call needs none |
+//! | `addEventListener(type, f, { once })` | [`add_listener`](PortHandle::add_listener), [`add_listener_once`](PortHandle::add_listener_once) | the type is that of the closure's event; any number of the same `f` |
+//! | `removeEventListener`, `onmessage = null` | [`remove_listener`](PortHandle::remove_listener) | by the number that adding returned |
+//! | `dispatchEvent(event)` | [`dispatch_event`](PortHandle::dispatch_event) | a listener that is running is passed over |
+//! | `event.target`, `event.isTrusted` | the listener's first parameter, [`is_trusted`](PortEvent::is_trusted) | `origin`, `source` and `lastEventId` mean nothing here: a port tells nobody who posts |
+//! | an exception in a handler | [`ErrorEvent::Panic`], [`EventLoop::set_onerror`] | the loop goes on |
+//! | garbage collection | | a handle or a listener keeps a port; see [`PortHandle`] |
+//! | `setTimeout`, `clearTimeout` | [`set_timeout`](EventLoop::set_timeout), [`clear_timeout`](EventLoop::clear_timeout) | |
+//! | `scheduler.postTask(f)` | [`LoopHandle::post_task`] | from any thread |
 //! | `ArrayBuffer` on a transfer list | [`TransferBuffer`] | arrives in [`Message::buffers`] |
 //! | `SharedArrayBuffer` in a message | [`SharedBuffer`] | on the transfer list; arrives in [`Message::shared`] |
 //! | `close()` | [`close`](MessagePort::close) | the reason is told to the peer |
@@ -137,18 +177,27 @@ mod direction;
 mod doorbell;
 mod end;
 mod error;
+mod event;
+mod event_loop;
 mod frozen;
 mod growth;
 mod lane;
 mod layout;
+mod listeners;
 #[cfg(feature = "serde")]
 mod loan;
+mod loop_handle;
 mod message;
 mod message_ref;
 mod named;
 mod plain;
+mod poller;
+#[cfg(test)]
+mod poller_tests;
 mod pool;
 mod port;
+mod port_handle;
+mod port_set;
 mod post;
 mod record;
 mod recv;
@@ -160,6 +209,7 @@ mod segment;
 mod shared;
 mod sync;
 mod sys;
+mod timers;
 mod transfer;
 #[cfg(feature = "serde")]
 mod typed;
@@ -178,15 +228,22 @@ pub use error::{
     BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FreezeError, FreezeErrorKind, FullCause,
     JoinError, PostError, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError, Violation,
 };
+pub use event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
+pub use event_loop::EventLoop;
 pub use frozen::FrozenBuffer;
+pub use listeners::ListenerId;
+pub use loop_handle::{LoopGone, LoopHandle};
 pub use message::Message;
 pub use message_ref::MessageRef;
 pub use named::NamedBufferError;
 pub use plain::WrongSize;
 pub use port::{MessagePort, RecvHalf, SendHalf};
+pub use port_handle::{PortHandle, PortRef};
+pub use port_set::{AddError, PortId, PortSet, SetEvent};
 pub use post::Queued;
 pub use reservation::Reservation;
 pub use shared::SharedBuffer;
+pub use timers::TimerId;
 pub use transfer::{TransferRef, Transferable};
 #[cfg(feature = "serde")]
 pub use typed::{
@@ -201,12 +258,14 @@ const _: fn() = || {
     is_send::<RecvHalf>();
     is_send::<Message>();
     is_send::<TransferBuffer>();
+    is_send::<PortSet>();
     is_send::<Server>();
     is_send::<Responder>();
     // What nobody writes, and what everybody does by atomics, is anybody's at the same time.
     fn is_sync<T: Send + Sync>() {}
     is_sync::<FrozenBuffer>();
     is_sync::<SharedBuffer>();
+    is_sync::<LoopHandle>();
     is_sync::<Client>();
     is_sync::<PendingCall>();
 };

@@ -201,6 +201,27 @@ impl RecvHalf {
         })
     }
 
+    /// For a loop that may not take a message yet: `Ok` if there is one. Otherwise as [`try_recv`](Self::try_recv).
+    pub(crate) fn look(&self) -> Result<(), TryRecvError> {
+        let mut receiving = self.open()?;
+        for looks in 0.. {
+            match self.find_record(&mut receiving, Patience::None, looks) {
+                Ok(None) => {}
+                Ok(Some(_)) => return Ok(()),
+                Err(Missed::Nothing) => break,
+                Err(Missed::Failed(error)) => return Err(TryRecvError::Failed(error)),
+            }
+        }
+        Err(TryRecvError::Empty)
+    }
+
+    /// True if a look is worth while. Costs a load or two.
+    #[inline]
+    pub(crate) fn has_news(&self) -> bool {
+        let waits = self.receiving.try_borrow().is_ok_and(|receiving| receiving.consumer.has_record());
+        waits || self.end.peer_has_closed()
+    }
+
     /// The way of a message.
     #[inline]
     fn copy_out(&self, message: &mut Message, patience: Patience) -> Result<(), Missed> {
@@ -227,7 +248,7 @@ impl RecvHalf {
     fn copy_or_wait(&self, message: &mut Message, patience: Patience, looks: u32) -> Result<bool, Missed> {
         // 1. Find the next committed record, or wait for it.
         let mut receiving = self.open()?;
-        let Some(record) = self.look(&mut receiving, patience, looks)? else { return Ok(false) };
+        let Some(record) = self.find_record(&mut receiving, patience, looks)? else { return Ok(false) };
         // 2. Copy it out.
         receiving.consumer.read_to_vec(record, &mut message.data);
         // 3. Make ports, buffers and the like of what came with it.
@@ -263,7 +284,7 @@ impl RecvHalf {
     #[cold]
     fn refer_or_wait(&self, patience: Patience, looks: u32) -> Result<Option<MessageRef<'_>>, Missed> {
         let mut receiving = self.open()?;
-        let Some(record) = self.look(&mut receiving, patience, looks)? else { return Ok(None) };
+        let Some(record) = self.find_record(&mut receiving, patience, looks)? else { return Ok(None) };
         let mut len = record.len;
         let mut things = Things::default();
         if record.kind == Kind::Carrier {
@@ -313,7 +334,7 @@ impl RecvHalf {
 
     /// The next record, which stays queued until it is released; or none, after waiting for one.
     #[cold]
-    fn look(&self, receiving: &mut Receiving, patience: Patience, looks: u32) -> Result<Option<Record>, Missed> {
+    fn find_record(&self, receiving: &mut Receiving, patience: Patience, looks: u32) -> Result<Option<Record>, Missed> {
         match growth::peek(&self.end, &mut receiving.consumer) {
             Ok(Some(record)) => {
                 receiving.empty_looks = 0;

@@ -11,8 +11,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
 use messageport::{
-    BufferCursor, BufferError, FreezeErrorKind, FrozenBuffer, FullCause, Message, MessagePort, PostErrorKind,
-    RecvError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError, parent_port,
+    BufferCursor, BufferError, ChannelOptions, FreezeErrorKind, FrozenBuffer, FullCause, Message, MessageChannel,
+    MessagePort, PostErrorKind, RecvError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError,
+    parent_port,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, geteuid, seteuid};
@@ -515,8 +516,15 @@ fn is_exhausted(result: &Result<Message, TryRecvError>) -> bool {
     matches!(result, Err(TryRecvError::Failed(RecvError::ResourceExhausted(_))))
 }
 
+/// A pair that keeps no buffers to use them again, so that descriptors can be counted.
+fn forgetful_pair() -> (MessagePort, MessagePort) {
+    let options = ChannelOptions::new().cached_buffers(0);
+    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    (port1, port2)
+}
+
 fn few_descriptors() {
-    let (a, b) = pair();
+    let (a, b) = forgetful_pair();
     let before = Ledger::now();
     for set in sets() {
         let (list, witness) = things(set);
@@ -542,7 +550,7 @@ fn few_descriptors() {
         assert!(matches!(TransferBuffer::new(10), Err(BufferError::ResourceExhausted(_))));
         assert!(matches!(SharedBuffer::new(10), Err(BufferError::ResourceExhausted(_))));
         assert!(matches!(FrozenBuffer::from_bytes(b"x"), Err(BufferError::ResourceExhausted(_))));
-        assert!(messageport::MessageChannel::new().is_err());
+        assert!(MessageChannel::new().is_err());
     });
     // Freezing needs none.
     let buffer = buffer_of(b"pixels");
@@ -552,7 +560,7 @@ fn few_descriptors() {
 
 fn few_in_flight() {
     let user = geteuid();
-    let (a, b) = pair();
+    let (a, b) = forgetful_pair();
     // More than the limit are in flight: of one file, in a queue that nobody reads.
     let (filler, _unread) = pair();
     for _ in 0..20 {
@@ -587,7 +595,7 @@ fn without_address_space<T>(work: impl FnOnce() -> T) -> T {
 }
 
 fn no_address_space() {
-    let (a, b) = pair();
+    let (a, b) = forgetful_pair();
     let before = Ledger::now();
     let large = || TransferBuffer::new(LARGE).expect("memory");
     let things: [Transferable; 3] = [

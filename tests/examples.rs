@@ -18,10 +18,30 @@ fn the_readme_shows_the_hello_example() {
 
 #[test]
 fn hello() {
-    let output = Command::new(example("hello")).output().expect("run `cargo test`, which builds the examples too");
+    assert_eq!(said_by("hello"), "child: 16777216 bytes in a buffer\nparent: hello from the child\n");
+}
+
+#[track_caller]
+fn said_by(name: &str) -> String {
+    let output = Command::new(example(name)).output().expect("run `cargo test`, which builds the examples too");
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(said, "child: 16777216 bytes in a buffer\nparent: hello from the child\n");
+    said
+}
+
+#[test]
+fn page_and_iframe() {
+    let said = said_by("page_and_iframe");
+    // Two processes write to one pipe: each in its order.
+    let of = |who: &str| said.lines().filter(|line| line.starts_with(who)).collect::<Vec<_>>();
+    assert_eq!(of("page"), ["page: ready", "page: received, thanks", "page: the iframe ended with exit status: 0"]);
+    assert_eq!(of("iframe"), ["iframe: a message from the page", "iframe: the peer was closed"]);
+    assert_eq!(said.lines().count(), 5);
+}
+
+#[test]
+fn embedded() {
+    assert_eq!(said_by("embedded"), "from the worker: A LINE FOR THE WORKER\na timer\n");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod cpu;
+pub(crate) mod epoll;
 pub(crate) mod fork;
 pub(crate) mod frozen;
 pub(crate) mod futex;
