@@ -33,6 +33,8 @@
  *     half            A port can be split in two, for two threads: its sending and its receiving half.
  *     in place        In the shared memory itself, without a copy.
  *     greeting        The message that brings a port to a listener.
+ *     event loop      Calls the handlers of its ports, on one thread.
+ *     handler         A function of the caller's, with data of the caller's.
  *
  *
  * Rules that hold for all functions
@@ -54,6 +56,10 @@
  * fork         In a child that did not exec, inherited handles answer MSGPORT_FORKED; freeing them there harms nobody.
  * Signals      None is raised, handled or blocked. A signal handler may run during any function; no function may be
  *              called from one.
+ * Handlers     Come as three arguments: a function, user data that it is called with, and a destructor for that data,
+ *              which may be NULL. Once the function that takes them has succeeded, the destructor is called exactly
+ *              once, when the handler is no longer needed; if that fails, it is not called and the data is still the
+ *              caller's. Neither may throw a C++ exception or leave by longjmp.
  * Peers        Are not trusted. A peer can spoil the data that it sends and end its own channel, and that is all.
  * Mistakes     A mistake inside the library is MSGPORT_INTERNAL. The handles of that call can only be freed then.
  *
@@ -99,6 +105,9 @@ enum {
     MSGPORT_PEER_CLOSED = 10,        /* Its holder closed or freed it. */
     MSGPORT_PEER_DIED = 11,          /* Its process ended without closing it, by SIGKILL for example. */
     MSGPORT_PROTOCOL_VIOLATION = 12, /* It broke the format of the queue. This port has been closed. */
+    MSGPORT_LOOP_GONE = 13,          /* The event loop has been freed. */
+    MSGPORT_REQUEST_DROPPED = 14,    /* The server has dropped the request without answering it. */
+    MSGPORT_CALL_OVER = 15,          /* The call has been answered, or its failure told, before. */
 
     /* This handle. */
     MSGPORT_CLOSED = 20,          /* The port was closed here. */
@@ -108,6 +117,9 @@ enum {
     MSGPORT_WRONG_HALF = 24,      /* A sending half does not receive, a receiving half does not post. */
     MSGPORT_NOTHING_OPEN = 25,    /* There is no reservation, or no message in place, to end. */
     MSGPORT_DIFFERENT_PORTS = 26, /* The halves are not of one port. */
+    MSGPORT_WATCHED = 27,         /* The port is in an event loop or a set, where this cannot be done to it. */
+    MSGPORT_NOT_IN_LOOP = 28,     /* The port is not in an event loop, or not in that one. */
+    MSGPORT_RUNNING = 29,         /* A loop does not run within itself. */
 
     /* The arguments. */
     MSGPORT_NULL_ARGUMENT = 30,
@@ -115,6 +127,8 @@ enum {
     MSGPORT_BAD_OPTIONS = 32, /* Options that this version of the library does not know. */
     MSGPORT_BAD_HANDLE = 33,  /* The pointer leads to a handle of another kind. */
     MSGPORT_OUT_OF_RANGE = 34,
+    MSGPORT_NOT_FOUND = 35, /* There is no such listener or timer, or the port is not in that set. */
+    MSGPORT_NO_PORTS = 36,  /* There are no ports in the set. */
 
     /* A message and its transfer list. */
     MSGPORT_CONTAINS_SELF = 40,    /* The list contains the posting port. */
@@ -199,6 +213,15 @@ typedef struct msgport_buffer msgport_buffer;     /* Memory that moves. */
 typedef struct msgport_frozen msgport_frozen;     /* Memory that nobody can write any more. */
 typedef struct msgport_shared msgport_shared;     /* Memory that several holders read and write. */
 typedef struct msgport_listener msgport_listener; /* Accepts ports from processes that connect to a name. */
+
+typedef struct msgport_loop msgport_loop;     /* Calls handlers for the ports in it, timers and tasks. */
+typedef struct msgport_remote msgport_remote; /* Speaks to an event loop from any thread. */
+typedef struct msgport_set msgport_set;       /* Receives from many ports. */
+
+typedef struct msgport_client msgport_client;       /* Asks, over one end of a channel. */
+typedef struct msgport_pending msgport_pending;     /* A call that has not been answered. */
+typedef struct msgport_server msgport_server;       /* Is asked, over the other end. */
+typedef struct msgport_responder msgport_responder; /* The duty to answer one request. */
 
 /* Waits for as long as it takes. */
 #define MSGPORT_FOREVER ((int64_t)-1)
@@ -352,7 +375,8 @@ static inline msgport_item msgport_item_descriptor(int descriptor)
  * Codes   In this order:
  *         MSGPORT_BAD_ARGUMENT       len or count is impossibly large.
  *         MSGPORT_BAD_ITEM           An item has an unknown kind, a reserved field that is not 0, a handle that is NULL
- *                                    or of another kind, a half of a port, or a descriptor that is not open.
+ *                                    or of another kind, a half of a port or a port in a set, or a descriptor that is
+ *                                    not open.
  *         MSGPORT_WRONG_HALF         port is a receiving half.
  *         MSGPORT_FORKED, MSGPORT_CLOSED, MSGPORT_DETACHED
  *         MSGPORT_BORROWED           A reservation is open on port.
@@ -887,6 +911,453 @@ msgport_code msgport_shared_data(const msgport_shared *shared, void **data, size
  */
 msgport_code msgport_shared_read(const msgport_shared *shared, size_t offset, void *into, size_t len);
 msgport_code msgport_shared_write(const msgport_shared *shared, size_t offset, const void *from, size_t len);
+
+/* ---- Event loops ------------------------------------------------------------------------------------------------ */
+
+/*
+ * A port in an event loop has handlers, as the standard's has. Its handle stays the same, and everything can be done
+ * with it but writing and reading in place, splitting, giving it to a child and asking for its descriptor:
+ * MSGPORT_WATCHED. Receiving from it by a call goes past the handlers. Freeing its handle closes it.
+ *
+ * It arrives in the loop *disabled*: its messages wait until msgport_port_start(), which setting the handler of
+ * messages for the first time calls. From then on each message is given to its handlers; one for which there is no
+ * handler is dropped. A port leaves the loop when it is removed, closed, transferred, when the end of its peer has
+ * been told, and when the loop is freed, which closes it. Then its handlers are no longer needed.
+ *
+ * The loop, its ports and its handlers belong to one thread, which may be another one as long as none runs. A handler
+ * may do anything: post, close, free or transfer its own port, add and remove handlers and ports. It may free the
+ * loop, which then stops.
+ */
+
+/* Called when user data is no longer needed. */
+typedef void (*msgport_destroy)(void *user);
+
+/* A timer or task. */
+typedef void (*msgport_task)(msgport_loop *loop, void *user);
+
+/*
+ * A message has arrived. What is in it can be taken out; what is not is dropped when all handlers have seen it. The
+ * message itself is the loop's, and is not freed. port is the handle that was added to the loop.
+ */
+typedef void (*msgport_message_handler)(msgport_port *port, msgport_message *message, void *user);
+
+/*
+ * A message could not be made for this receiver: the standard's `messageerror`. What it carried is closed; `data` is
+ * what it said. msgport_describe(MSGPORT_MESSAGE_ERROR) has the reason.
+ */
+typedef void (*msgport_message_error_handler)(msgport_port *port, const void *data, size_t len, void *user);
+
+/* The peer is gone, and all its messages have been handled: MSGPORT_PEER_CLOSED, _PEER_DIED or _PROTOCOL_VIOLATION. */
+typedef void (*msgport_close_handler)(msgport_port *port, msgport_code reason, void *user);
+
+/*
+ * Something went wrong that nobody else is told, and the loop goes on: MSGPORT_RESOURCE_EXHAUSTED, a message cannot be
+ * received at the moment and stays queued; MSGPORT_INTERNAL.
+ */
+typedef void (*msgport_error_handler)(msgport_loop *loop, msgport_code code, void *user);
+
+/*
+ * Makes an event loop without ports.
+ *
+ * Out     loop    The caller's, to be freed. It takes three descriptors.
+ * Codes   MSGPORT_RESOURCE_EXHAUSTED
+ * Thread-safe.
+ */
+msgport_code msgport_loop_new(msgport_loop **loop);
+
+/*
+ * Frees an event loop, after closing the ports that are in it, whose handles remain to be freed. NULL is fine.
+ * Exclusive on loop and its ports.
+ */
+void msgport_loop_free(msgport_loop *loop);
+
+/*
+ * Adds a port, disabled and without handlers.
+ *
+ * In      loop
+ *         port    A port, or a receiving half, whose sending half may be used by another thread meanwhile.
+ * Codes   MSGPORT_WRONG_HALF    port is a sending half.
+ *         MSGPORT_WATCHED       port is in a loop or a set already.
+ *         MSGPORT_BORROWED      A reservation or a message in place is open.
+ *         MSGPORT_DETACHED      port was given to a child process or joined.
+ *         MSGPORT_FORKED
+ *         MSGPORT_RESOURCE_EXHAUSTED
+ * Exclusive on loop and port.
+ */
+msgport_code msgport_loop_add(msgport_loop *loop, msgport_port *port);
+
+/*
+ * Takes a port out of the loop, with everything that has not been handled. It is an ordinary port again.
+ *
+ * In      loop, port
+ * Codes   MSGPORT_NOT_IN_LOOP   port is not in this loop.
+ * Exclusive on loop and port.
+ */
+msgport_code msgport_loop_remove(msgport_loop *loop, msgport_port *port);
+
+/*
+ * Calls handlers until the loop is stopped, until nothing is left that could happen (no port with a handler, no
+ * timer, no msgport_remote), or until the time is over.
+ *
+ * In      loop
+ *         timeout Longest time; 0 handles what is there now.
+ * Codes   MSGPORT_RUNNING       This is a handler of the same loop.
+ *         MSGPORT_FORKED
+ *         MSGPORT_RESOURCE_EXHAUSTED
+ * Exclusive on loop and its ports.
+ */
+msgport_code msgport_loop_run(msgport_loop *loop, int64_t timeout);
+
+/*
+ * Waits until something happens, at most for `timeout`, and handles one round: tasks, timers that are due, and a
+ * batch of the messages of each port.
+ *
+ * In      loop, timeout
+ * Out     count   How many messages, ends, timers and tasks; 0 if the time was over, if it was stopped, or if nothing
+ *                 is left that could happen. NULL if that is not wanted.
+ * Codes   As for msgport_loop_run().
+ * Exclusive on loop and its ports.
+ */
+msgport_code msgport_loop_poll(msgport_loop *loop, int64_t timeout, size_t *count);
+
+/*
+ * For a program that has a loop of its own: handles one round of what is there now, and does not wait.
+ *
+ * In      loop
+ * Out     count   As for msgport_loop_poll().
+ * Codes   As for msgport_loop_run().
+ * Exclusive on loop and its ports.
+ */
+msgport_code msgport_loop_dispatch(msgport_loop *loop, size_t *count);
+
+/*
+ * For a program that has a loop of its own: a descriptor to poll for reading. When it is readable, call
+ * msgport_loop_dispatch(); that is the whole contract.
+ *
+ * In      loop
+ * Out     descriptor   Borrowed: valid until the loop is freed. Never read, write or close it.
+ * Codes   none of its own
+ * Exclusive on loop.
+ */
+msgport_code msgport_loop_descriptor(msgport_loop *loop, int *descriptor);
+
+/*
+ * Makes the present msgport_loop_run() return, or if there is none, the next. Messages that wait go on waiting.
+ *
+ * In      loop
+ * Codes   none of its own
+ * Exclusive on loop; from other threads there is msgport_remote_stop().
+ */
+msgport_code msgport_loop_stop(msgport_loop *loop);
+
+/*
+ * Most messages of one port that are handled before the other ports, timers and tasks have their turn: 1000 by default.
+ * And how long the loop spins before it sleeps: see msgport_port_set_spin().
+ *
+ * In      loop, messages, nanoseconds
+ * Codes   none of its own
+ * Exclusive on loop.
+ */
+msgport_code msgport_loop_set_batch(msgport_loop *loop, size_t messages);
+msgport_code msgport_loop_set_spin(msgport_loop *loop, uint64_t nanoseconds);
+
+/*
+ * Sets what is called when something goes wrong that nobody else is told, instead of what was before. By default it is
+ * printed on standard error.
+ *
+ * In      loop
+ *         handler, user, destroy
+ * Codes   none of its own
+ * Exclusive on loop.
+ */
+msgport_code msgport_loop_on_error(msgport_loop *loop, msgport_error_handler handler, void *user,
+                                   msgport_destroy destroy);
+
+/*
+ * Calls a function on the loop's thread after `delay` nanoseconds, once: the standard's `setTimeout`.
+ *
+ * In      loop, delay
+ *         callback, user, destroy
+ * Out     id      For msgport_loop_clear_timeout(). NULL if that is not wanted.
+ * Codes   none of its own
+ * Exclusive on loop.
+ */
+msgport_code msgport_loop_set_timeout(msgport_loop *loop, uint64_t delay, msgport_task callback, void *user,
+                                      msgport_destroy destroy, uint64_t *id);
+
+/*
+ * Drops a timer.
+ *
+ * In      loop, id
+ * Codes   MSGPORT_NOT_FOUND     It has been called or dropped already.
+ * Exclusive on loop.
+ */
+msgport_code msgport_loop_clear_timeout(msgport_loop *loop, uint64_t id);
+
+/*
+ * Makes what speaks to the loop from other threads. As long as there is one, msgport_loop_run() goes on, since a task
+ * may come.
+ *
+ * In      loop
+ * Out     remote  The caller's, to be freed, in any thread.
+ * Codes   none of its own
+ * Exclusive on loop.
+ */
+msgport_code msgport_loop_remote(msgport_loop *loop, msgport_remote **remote);
+
+/* Frees it. NULL is fine. Exclusive on remote. */
+void msgport_remote_free(msgport_remote *remote);
+
+/*
+ * As msgport_loop_stop().
+ *
+ * In      remote
+ * Codes   none of its own
+ * May run at the same time as other functions that take a const remote, and as anything that is done to the loop.
+ */
+msgport_code msgport_remote_stop(const msgport_remote *remote);
+
+/*
+ * Has a function called on the loop's thread. The tasks of one thread are called in order. One that has not been called
+ * when the loop is freed is dropped with it.
+ *
+ * In      remote
+ *         task, user, destroy    Used, and destroyed, on the loop's thread.
+ * Codes   MSGPORT_LOOP_GONE     The loop has been freed.
+ * May run at the same time as other functions that take a const remote, and as anything that is done to the loop.
+ */
+msgport_code msgport_remote_post_task(const msgport_remote *remote, msgport_task task, void *user,
+                                      msgport_destroy destroy);
+
+/* How a handler is added. */
+#define MSGPORT_SET UINT32_C(0)      /* As `onmessage = ...`: instead of the one that was set before. */
+#define MSGPORT_ADD UINT32_C(1)      /* As `addEventListener`: beside the others. */
+#define MSGPORT_ADD_ONCE UINT32_C(2) /* The same, for one time. */
+
+/*
+ * Adds a handler to a port in a loop: for messages, for messages that cannot be received, for the end of the peer.
+ * Several are called in the order in which they were added. Setting the handler of messages starts the port; adding
+ * one does not.
+ *
+ * In      port    A port in a loop. One that has left it, closed for instance, takes handlers and never calls them.
+ *         how     MSGPORT_SET, MSGPORT_ADD or MSGPORT_ADD_ONCE.
+ *         handler, user, destroy
+ * Out     id      For msgport_port_remove_listener(). NULL if that is not wanted.
+ * Codes   MSGPORT_NOT_IN_LOOP
+ *         MSGPORT_BAD_ARGUMENT  how is something else.
+ * Exclusive on port and its loop.
+ */
+msgport_code msgport_port_on_message(msgport_port *port, uint32_t how, msgport_message_handler handler, void *user,
+                                     msgport_destroy destroy, uint64_t *id);
+msgport_code msgport_port_on_message_error(msgport_port *port, uint32_t how, msgport_message_error_handler handler,
+                                           void *user, msgport_destroy destroy, uint64_t *id);
+msgport_code msgport_port_on_close(msgport_port *port, uint32_t how, msgport_close_handler handler, void *user,
+                                   msgport_destroy destroy, uint64_t *id);
+
+/*
+ * Removes a handler, from inside itself too.
+ *
+ * In      port, id
+ * Codes   MSGPORT_NOT_IN_LOOP
+ *         MSGPORT_NOT_FOUND     It is not there any more.
+ * Exclusive on port and its loop.
+ */
+msgport_code msgport_port_remove_listener(msgport_port *port, uint64_t id);
+
+/*
+ * Enables a port in a loop: the standard's `start()`. It cannot be undone; a second time it does nothing.
+ *
+ * In      port
+ * Codes   MSGPORT_NOT_IN_LOOP
+ * Exclusive on port and its loop.
+ */
+msgport_code msgport_port_start(msgport_port *port);
+
+/*
+ * Calls the handlers of messages at once, with a message of the caller's: the standard's `dispatchEvent`. The port's
+ * queue has nothing to do with it.
+ *
+ * In      port
+ *         message What the handlers leave stays in it.
+ * Codes   MSGPORT_NOT_IN_LOOP
+ * Exclusive on port, its loop and message.
+ */
+msgport_code msgport_port_dispatch(msgport_port *port, msgport_message *message);
+
+/* ---- Sets of ports ---------------------------------------------------------------------------------------------- */
+
+/* What happened to a port of a set. */
+typedef struct msgport_set_event {
+    msgport_port *port;
+    msgport_code code; /* MSGPORT_OK: a message. MSGPORT_MESSAGE_ERROR: one that cannot be received.
+                          MSGPORT_PEER_CLOSED, _PEER_DIED or _PROTOCOL_VIOLATION: the end of the peer; the port has left
+                          the set. */
+    uint32_t reserved;
+} msgport_set_event;
+
+/*
+ * Makes a set of ports, to receive from whichever has something, in turn. A port in which nothing happens costs
+ * nothing.
+ *
+ * Out     set     The caller's, to be freed. It takes one descriptor.
+ * Codes   MSGPORT_RESOURCE_EXHAUSTED
+ * Thread-safe.
+ */
+msgport_code msgport_set_new(msgport_set **set);
+
+/* Frees a set. Its ports are ordinary ports again. NULL is fine. Exclusive on set and its ports. */
+void msgport_set_free(msgport_set *set);
+
+/*
+ * Adds a port to a set, with what is queued in it; or takes it out again, with what has not been received. Its handle
+ * stays the same, and everything can be done with it that can be done with a port in an event loop, except to put it
+ * on a transfer list. Freeing its handle closes it, and it leaves the set.
+ *
+ * In      set
+ *         port    A port, or a receiving half, whose sending half may be used by another thread meanwhile.
+ * Codes   MSGPORT_NOT_FOUND     (remove) port is not in this set.
+ *         MSGPORT_WRONG_HALF    port is a sending half.
+ *         MSGPORT_WATCHED       port is in a loop or a set already.
+ *         MSGPORT_BORROWED      A reservation or a message in place is open.
+ *         MSGPORT_DETACHED      port was given to a child process or joined.
+ *         MSGPORT_FORKED
+ *         MSGPORT_RESOURCE_EXHAUSTED
+ * Exclusive on set and port.
+ */
+msgport_code msgport_set_add(msgport_set *set, msgport_port *port);
+msgport_code msgport_set_remove(msgport_set *set, msgport_port *port);
+
+/*
+ * The next thing that happens to any port of a set.
+ *
+ * In      set
+ *         timeout 0 only looks, and nothing there is MSGPORT_EMPTY; otherwise none in time is MSGPORT_TIMED_OUT.
+ *         message Takes a message, as msgport_port_recv_into() does; of one that cannot be received, the data.
+ * Out     event
+ * Codes   MSGPORT_EMPTY, MSGPORT_TIMED_OUT
+ *         MSGPORT_NO_PORTS      There are no ports in the set.
+ *         MSGPORT_FORKED
+ *         MSGPORT_RESOURCE_EXHAUSTED   A message cannot be received at the moment. It is still queued.
+ * Exclusive on set, its ports and message.
+ */
+msgport_code msgport_set_next(msgport_set *set, int64_t timeout, msgport_message *message, msgport_set_event *event);
+
+/* ---- Request and answer ----------------------------------------------------------------------------------------- */
+
+/*
+ * Makes a port the end that asks, or the end that answers. Both ends of the channel are used in this way then.
+ *
+ * In      port
+ * Out     client, server   The caller's, to be freed, which closes the port.
+ * Owner   On success the port's handle is detached, and remains to be freed.
+ * Codes   MSGPORT_WRONG_HALF    port is a half.
+ *         MSGPORT_WATCHED       port is in a loop or a set.
+ *         MSGPORT_BORROWED      A reservation or a message in place is open.
+ *         MSGPORT_DETACHED      port was given to a child process or joined.
+ * Exclusive on port.
+ */
+msgport_code msgport_client_new(msgport_port *port, msgport_client **client);
+msgport_code msgport_server_new(msgport_port *port, msgport_server **server);
+
+/* Frees them; every open call then ends. NULL is fine. Exclusive on client, on server. */
+void msgport_client_free(msgport_client *client);
+void msgport_server_free(msgport_server *server);
+
+/*
+ * Posts a request, waits for space if need be, and waits for the answer. Any number of calls can be open at a time,
+ * from any number of threads, and be answered in any order.
+ *
+ * In      client
+ *         data, len, items, count   As for msgport_port_post(). A port in a loop must be removed from it first.
+ *         timeout                   Longest time for space and answer together.
+ *         answer                    Takes the answer, as msgport_port_recv_into() takes a message.
+ * Owner   As for msgport_port_post(); if the request was posted and there is no answer, what was on the list has moved.
+ * Codes   As for msgport_port_post_wait(), if the request was not posted; and if it was:
+ *         MSGPORT_TIMED_OUT         The time was over first. The answer is dropped when it comes.
+ *         MSGPORT_REQUEST_DROPPED   The server has dropped the request without answering it.
+ *         MSGPORT_PEER_CLOSED, MSGPORT_PEER_DIED, MSGPORT_PROTOCOL_VIOLATION
+ *                                   The server is gone.
+ *         MSGPORT_MESSAGE_ERROR     The answer cannot be received.
+ * May run at the same time as other functions that take a const client. Exclusive on answer and on everything on the
+ * list.
+ */
+msgport_code msgport_client_call(const msgport_client *client, const void *data, size_t len, const msgport_item *items,
+                                 size_t count, int64_t timeout, msgport_message *answer);
+
+/*
+ * Posts a request and does not wait.
+ *
+ * In      client, data, len, items, count   As for msgport_client_call().
+ * Out     pending   The open call. The caller's, to be freed.
+ * Owner   As for msgport_port_post().
+ * Codes   As for msgport_port_post().
+ * May run at the same time as other functions that take a const client. Exclusive on everything on the list.
+ */
+msgport_code msgport_client_start(const msgport_client *client, const void *data, size_t len,
+                                  const msgport_item *items, size_t count, msgport_pending **pending);
+
+/*
+ * Waits for the answer to an open call.
+ *
+ * In      pending
+ *         timeout 0 only looks, and no answer yet is MSGPORT_EMPTY.
+ *         answer  As for msgport_client_call().
+ * Codes   MSGPORT_EMPTY, MSGPORT_TIMED_OUT   The call is still open.
+ *         MSGPORT_CALL_OVER                  The answer has been taken, or the failure told, before.
+ *         and as for msgport_client_call().
+ * Exclusive on pending and answer.
+ */
+msgport_code msgport_pending_wait(msgport_pending *pending, int64_t timeout, msgport_message *answer);
+
+/*
+ * Frees it. A call that is still open is given up: its answer is dropped when it comes. NULL is fine.
+ * Exclusive on pending.
+ */
+void msgport_pending_free(msgport_pending *pending);
+
+/*
+ * How long a blocked call spins before it sleeps; see msgport_port_set_spin().
+ *
+ * In      client, server, nanoseconds
+ * Codes   none of its own
+ * May run at the same time as other functions that take a const client. Exclusive on server.
+ */
+msgport_code msgport_client_set_spin(const msgport_client *client, uint64_t nanoseconds);
+msgport_code msgport_server_set_spin(msgport_server *server, uint64_t nanoseconds);
+
+/*
+ * Takes the next request.
+ *
+ * In      server
+ *         timeout   As for msgport_port_recv().
+ *         request   Takes the request, as msgport_port_recv_into() takes a message.
+ * Out     responder The duty to answer it. The caller's, to be freed; it may be used in another thread.
+ * Codes   As for msgport_port_recv_into(). What is no request is a MSGPORT_MESSAGE_ERROR.
+ * Exclusive on server and request.
+ */
+msgport_code msgport_server_recv(msgport_server *server, int64_t timeout, msgport_message *request,
+                                 msgport_responder **responder);
+
+/*
+ * Answers a request.
+ *
+ * In      responder
+ *         data, len, items, count   As for msgport_client_call().
+ *         timeout                   Longest time to wait for space. 0: a full queue grows instead.
+ * Owner   On success the request is answered, and the handle remains to be freed. On failure nothing has happened,
+ *         and it can be tried again.
+ * Codes   MSGPORT_CALL_OVER         It has been answered before.
+ *         and as for msgport_port_post(), or if timeout is not 0 as for msgport_port_post_wait().
+ * Exclusive on responder and on everything on the list.
+ */
+msgport_code msgport_responder_answer(msgport_responder *responder, const void *data, size_t len,
+                                      const msgport_item *items, size_t count, int64_t timeout);
+
+/*
+ * Frees it. If it has not answered, the client is told MSGPORT_REQUEST_DROPPED. NULL is fine.
+ * Exclusive on responder.
+ */
+void msgport_responder_free(msgport_responder *responder);
 
 /* ---- Child processes -------------------------------------------------------------------------------------------- */
 

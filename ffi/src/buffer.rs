@@ -33,6 +33,11 @@ impl Buffer {
         self.0.as_ref().ok_or(DETACHED)
     }
 
+    /// Where the buffer is, to be taken and put back.
+    pub(crate) fn place(&mut self) -> &mut Option<TransferBuffer> {
+        &mut self.0
+    }
+
     pub(crate) fn freeze(&mut self) -> Result<FrozenBuffer, Failure> {
         let buffer = self.0.take().ok_or(DETACHED)?;
         buffer.freeze().map_err(|FreezeError { kind, buffer }| {

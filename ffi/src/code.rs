@@ -27,6 +27,9 @@ codes! {
     PEER_CLOSED = 10 "the peer was closed",
     PEER_DIED = 11 "the process that held the peer ended",
     PROTOCOL_VIOLATION = 12 "the peer broke the format of the queue",
+    LOOP_GONE = 13 "the event loop has been freed",
+    REQUEST_DROPPED = 14 "the server has dropped the request without answering it",
+    CALL_OVER = 15 "the call has been answered, or its failure told, before",
 
     CLOSED = 20 "the port has been closed",
     DETACHED = 21 "the port or buffer has been transferred",
@@ -35,12 +38,17 @@ codes! {
     WRONG_HALF = 24 "this half of a port cannot do that",
     NOTHING_OPEN = 25 "no reservation or message in place is open",
     DIFFERENT_PORTS = 26 "the two halves belong to different ports",
+    WATCHED = 27 "the port is in an event loop or a set",
+    NOT_IN_LOOP = 28 "the port is not in that event loop",
+    RUNNING = 29 "a loop does not run within itself",
 
     NULL_ARGUMENT = 30 "an argument is NULL",
     BAD_ARGUMENT = 31 "an argument is not what it must be",
     BAD_OPTIONS = 32 "unknown options",
     BAD_HANDLE = 33 "not a handle of this kind",
     OUT_OF_RANGE = 34 "not inside the memory, the list or the reservation",
+    NOT_FOUND = 35 "there is no such listener, timer or port",
+    NO_PORTS = 36 "there are no ports in the set",
 
     CONTAINS_SELF = 40 "the transfer list contains the posting port itself",
     CONTAINS_PEER = 41 "the transfer list contains the posting port's peer",

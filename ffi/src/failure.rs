@@ -66,6 +66,16 @@ impl Failure {
     }
 
     #[cold]
+    pub(crate) fn exhausted(error: &io::Error) -> Self {
+        Self::system(code::RESOURCE_EXHAUSTED, error, error)
+    }
+
+    #[cold]
+    pub(crate) fn internal(error: &dyn Display) -> Self {
+        Self::new(code::INTERNAL, error)
+    }
+
+    #[cold]
     pub(crate) fn of_panic(panic: Box<dyn Any + Send>) -> Self {
         let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
             (Some(text), _) => (*text).to_owned(),
@@ -105,7 +115,7 @@ impl Failure {
 }
 
 /// The end of a peer.
-fn code_of(reason: CloseReason) -> Code {
+pub(crate) fn code_of(reason: CloseReason) -> Code {
     match reason {
         CloseReason::Closed => code::PEER_CLOSED,
         CloseReason::PeerDied => code::PEER_DIED,

@@ -22,6 +22,15 @@ impl Timeout {
             Err(_) => Self::Forever,
         }
     }
+
+    /// `None`: as long as it takes.
+    pub(crate) fn until_forever(self) -> Option<Duration> {
+        match self {
+            Self::None => Some(Duration::ZERO),
+            Self::For(time) => Some(time),
+            Self::Forever => None,
+        }
+    }
 }
 
 /// Bytes to be read. NULL is allowed for none.

@@ -9,6 +9,8 @@
 //! | channels, ports | `channel`, `port`, `end` (what a handle of a port stands for) |
 //! | posting, reserving, receiving | `post`, `reserve`, `recv` |
 //! | messages, buffers | `message`, `buffer`, `frozen`, `shared` |
+//! | event loops, sets | `events`, `listen`, `callback`, `set` |
+//! | request and answer | `call` |
 //! | meeting | `child`, `names` |
 //!
 //! `handle` is the one way from a pointer of C to a value of Rust and back, `guard` the one way out of a function.
@@ -18,32 +20,42 @@
 #![allow(missing_docs, clippy::missing_safety_doc)]
 
 mod buffer;
+mod call;
+mod callback;
 mod channel;
 mod child;
 mod code;
 mod end;
+mod events;
 mod failure;
 mod frozen;
 mod guard;
 mod handle;
 mod input;
+mod listen;
 mod message;
 mod names;
 mod port;
 mod post;
 mod recv;
 mod reserve;
+mod set;
 mod shared;
 
 pub use buffer::*;
+pub use call::*;
+pub use callback::Destroy;
 pub use channel::*;
 pub use child::*;
 pub use code::*;
+pub use events::*;
 pub use frozen::*;
+pub use listen::*;
 pub use message::*;
 pub use names::*;
 pub use port::*;
 pub use post::*;
 pub use recv::*;
 pub use reserve::*;
+pub use set::*;
 pub use shared::*;

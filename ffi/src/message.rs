@@ -23,6 +23,8 @@ pub struct Message {
     /// What is received into. What came with the data is moved out at once.
     pub(crate) received: RustMessage,
     things: Option<Box<Things>>,
+    /// It belongs to an event loop, which lends it to a handler.
+    lent: bool,
 }
 
 /// What came with the data. `None`: taken.
@@ -86,6 +88,42 @@ impl Message {
         self.sort();
     }
 
+    /// For an event loop to lend to handlers.
+    pub(crate) fn lent() -> Self {
+        Self { lent: true, ..Self::default() }
+    }
+
+    /// Shows what is in `event`.
+    pub(crate) fn lend(&mut self, event: &mut RustMessage) {
+        self.things = None;
+        std::mem::swap(&mut self.received, event);
+        self.sort();
+    }
+
+    /// Gives back what nobody took.
+    pub(crate) fn give_back(&mut self, event: &mut RustMessage) {
+        self.unsort();
+        std::mem::swap(&mut self.received, event);
+    }
+
+    /// All that is in it.
+    pub(crate) fn take_all(&mut self) -> RustMessage {
+        self.unsort();
+        std::mem::take(&mut self.received)
+    }
+
+    /// Puts what was not taken back to the data.
+    fn unsort(&mut self) {
+        if let Some(things) = self.things.take() {
+            let Things { ports, buffers, frozen, shared, descriptors } = *things;
+            self.received.ports.extend(ports.into_iter().flatten());
+            self.received.buffers.extend(buffers.into_iter().flatten());
+            self.received.frozen.extend(frozen.into_iter().flatten());
+            self.received.shared.extend(shared.into_iter().flatten());
+            self.received.descriptors.extend(descriptors.into_iter().flatten());
+        }
+    }
+
     fn count(&self, kind: u32) -> Result<usize, Failure> {
         let things = self.things.as_deref();
         Ok(match kind {
@@ -119,7 +157,11 @@ pub unsafe extern "C" fn msgport_message_new(message: *mut *mut MessageHandle) -
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_message_free(message: *mut MessageHandle) {
     guard(|| {
-        // SAFETY: a handle or NULL, and the last use, says the header.
+        // SAFETY: a handle or NULL, says the header.
+        if unsafe { Handle::get(message) }?.lent {
+            return Ok(()); // the loop's, not the handler's
+        }
+        // SAFETY: the last use, says the header.
         drop(unsafe { Handle::take(message) });
         Ok(())
     });

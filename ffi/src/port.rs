@@ -12,6 +12,7 @@ use crate::end::End;
 use crate::failure::Failure;
 use crate::guard::guard;
 use crate::handle::{Handle, Kind, Out};
+use crate::listen::Listeners;
 
 /// `msgport_port`.
 pub type PortHandle = Handle<Port>;
@@ -22,6 +23,8 @@ pub struct Port {
     /// The message that is being read in place; as above.
     pub(crate) in_place: Cell<Option<MessageRef<'static>>>,
     end: End,
+    /// While it is in a loop.
+    listeners: Listeners,
 }
 
 impl Kind for Port {
@@ -35,12 +38,29 @@ impl Port {
     }
 
     fn of(end: End) -> Self {
-        Self { reservation: Cell::new(None), in_place: Cell::new(None), end }
+        Self { reservation: Cell::new(None), in_place: Cell::new(None), end, listeners: Listeners::default() }
     }
 
     #[inline]
     pub(crate) fn end(&self) -> &End {
         &self.end
+    }
+
+    pub(crate) fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    /// The port leaves its loop.
+    pub(crate) fn forget_listeners(&mut self) {
+        self.listeners = Listeners::default();
+    }
+
+    /// Makes something else of the end, on which nothing may be open.
+    pub(crate) fn replace_end<T>(&mut self, make: impl FnOnce(End) -> (End, Result<T, Failure>)) -> Result<T, Failure> {
+        let end = self.end_mut()?;
+        let (made, result) = make(std::mem::replace(end, End::Gone));
+        self.end = made;
+        result
     }
 
     /// Gives up what is open.
@@ -60,15 +80,10 @@ impl Port {
 
     /// The whole port, for good or until [`put_back`](Self::put_back).
     pub(crate) fn take_whole(&mut self) -> Result<MessagePort, Failure> {
-        let end = self.end_mut()?;
-        match std::mem::replace(end, End::Gone) {
-            End::Whole(port) => Ok(port),
-            End::Gone => Err(Failure::Plain(code::DETACHED)),
-            half => {
-                *end = half;
-                Err(Failure::Plain(code::WRONG_HALF))
-            }
-        }
+        self.replace_end(|end| match end {
+            End::Whole(port) => (End::Gone, Ok(port)),
+            other => other.refuse(),
+        })
     }
 
     pub(crate) fn put_back(&mut self, port: MessagePort) {
@@ -76,15 +91,10 @@ impl Port {
     }
 
     fn take_receiver(&mut self) -> Result<RecvHalf, Failure> {
-        let end = self.end_mut()?;
-        match std::mem::replace(end, End::Gone) {
-            End::Receiver(half) => Ok(half),
-            End::Gone => Err(Failure::Plain(code::DETACHED)),
-            other => {
-                *end = other;
-                Err(Failure::Plain(code::WRONG_HALF))
-            }
-        }
+        self.replace_end(|end| match end {
+            End::Receiver(half) => (End::Gone, Ok(half)),
+            other => other.refuse(),
+        })
     }
 }
 
@@ -94,6 +104,10 @@ pub unsafe extern "C" fn msgport_port_free(port: *mut PortHandle) {
         // SAFETY: a handle or NULL, says the header.
         if let Ok(port) = unsafe { Handle::get(port) } {
             port.release();
+            if matches!(port.end(), End::InLoop { .. }) {
+                // It leaves the loop: no handler is called for it any more.
+                port.end().close();
+            }
         }
         // SAFETY: the last use, says the header, and what borrowed the end is gone.
         drop(unsafe { Handle::take(port) });
@@ -158,20 +172,26 @@ pub unsafe extern "C" fn msgport_port_join(port: *mut PortHandle, receiver: *mut
         let port = unsafe { Handle::get_mut(port) }?;
         // SAFETY: as above.
         let receiver = unsafe { Handle::get_mut(receiver) }?;
-        let end = port.end_mut()?;
+        port.end_mut()?;
         let half = receiver.take_receiver()?;
-        let (joined, rest, result) = match std::mem::replace(end, End::Gone) {
+        let (result, rest) = match std::mem::replace(&mut port.end, End::Gone) {
             End::Sender(sender) => match MessagePort::join(sender, half) {
-                Ok(whole) => (End::Whole(whole), End::Gone, Ok(())),
+                Ok(whole) => {
+                    port.end = End::Whole(whole);
+                    return Ok(());
+                }
                 Err(JoinError(sender, half)) => {
-                    (End::Sender(sender), End::Receiver(half), Err(Failure::Plain(code::DIFFERENT_PORTS)))
+                    port.end = End::Sender(sender);
+                    (Err(Failure::Plain(code::DIFFERENT_PORTS)), half)
                 }
             },
-            End::Gone => (End::Gone, End::Receiver(half), Err(Failure::Plain(code::DETACHED))),
-            other => (other, End::Receiver(half), Err(Failure::Plain(code::WRONG_HALF))),
+            other => {
+                let (other, result) = other.refuse();
+                port.end = other;
+                (result, half)
+            }
         };
-        *end = joined;
-        receiver.end = rest;
+        receiver.end = End::Receiver(rest);
         result
     })
 }

@@ -8,7 +8,7 @@ use nix::libc;
 
 use crate::buffer::BufferHandle;
 use crate::code::Code;
-use crate::end::NotMovable;
+use crate::end::{NotMovable, PortItem};
 use crate::failure::Failure;
 use crate::frozen::FrozenHandle;
 use crate::guard::guard;
@@ -49,13 +49,13 @@ pub union ItemOf {
     pub descriptor: c_int,
 }
 
-/// The list behind a pointer of C, as far as it makes sense at all.
+/// The items behind a pointer of C.
 ///
 /// # Safety
-/// `items` leads to `count` items; the handles in them live for `'a`, and nobody else uses them.
-unsafe fn transfer_list<'a>(items: *const Item, count: usize) -> Result<Vec<TransferRef<'a>>, Failure> {
+/// `items` leads to `count` items, which do not change for `'a`.
+pub(crate) unsafe fn items_of<'a>(items: *const Item, count: usize) -> Result<&'a [Item], Failure> {
     if count == 0 {
-        return Ok(Vec::new());
+        return Ok(&[]);
     }
     if items.is_null() {
         return Err(Failure::null("items"));
@@ -65,55 +65,87 @@ unsafe fn transfer_list<'a>(items: *const Item, count: usize) -> Result<Vec<Tran
         return Err(Failure::bad_argument("more than 65535 items"));
     }
     // SAFETY: not NULL, and so many items, says the caller.
-    let items = unsafe { std::slice::from_raw_parts(items, count) };
-    // SAFETY: handles that live, says the caller.
-    items.iter().enumerate().map(|(index, item)| unsafe { thing(index, item) }).collect()
+    Ok(unsafe { std::slice::from_raw_parts(items, count) })
+}
+
+/// A thing on a list, as far as it makes sense at all.
+enum Thing<'a> {
+    Port(PortItem<'a>),
+    Other(TransferRef<'a>),
+}
+
+impl Thing<'_> {
+    fn as_ref(&self) -> TransferRef<'_> {
+        match self {
+            Self::Port(port) => TransferRef::Port(port.port()),
+            Self::Other(thing) => *thing,
+        }
+    }
 }
 
 /// # Safety
 /// The handle in the item lives for `'a`, and nobody else uses it.
-unsafe fn thing<'a>(index: usize, item: &Item) -> Result<TransferRef<'a>, Failure> {
+unsafe fn thing<'a>(index: usize, item: &Item) -> Result<Thing<'a>, Failure> {
     if item.reserved != 0 {
         return Err(Failure::bad_item(index, "its reserved field is not 0"));
     }
     let not_a_handle = |_| Failure::bad_item(index, "not a handle of that kind");
     let of = item.of;
-    match item.kind {
+    Ok(Thing::Other(match item.kind {
         ITEM_PORT => {
             // SAFETY: `kind` says that it is this one, and its handle lives, says the caller.
             let port = unsafe { Handle::get(of.port) }.map_err(not_a_handle)?;
-            port.end().as_item().map_err(|not| match not {
+            return port.end().as_item().map(Thing::Port).map_err(|not| match not {
                 NotMovable::Half => Failure::bad_item(index, "a half of a port"),
+                NotMovable::InSet => Failure::bad_item(index, "a port in a set"),
                 NotMovable::Gone => PostErrorKind::Unusable { index }.into(),
-            })
+            });
         }
         ITEM_BUFFER => {
             // SAFETY: as above.
             let buffer = unsafe { Handle::get(of.buffer) }.map_err(not_a_handle)?;
-            buffer.get().map(TransferRef::Buffer).map_err(|_| PostErrorKind::Unusable { index }.into())
+            TransferRef::Buffer(buffer.get().map_err(|_| PostErrorKind::Unusable { index })?)
         }
         ITEM_FROZEN => {
             // SAFETY: as above.
-            let frozen = unsafe { Handle::get(of.frozen) }.map_err(not_a_handle)?;
-            Ok(TransferRef::Frozen(&frozen.0))
+            TransferRef::Frozen(&unsafe { Handle::get(of.frozen) }.map_err(not_a_handle)?.0)
         }
         ITEM_SHARED => {
             // SAFETY: as above.
-            let shared = unsafe { Handle::get(of.shared) }.map_err(not_a_handle)?;
-            Ok(TransferRef::Shared(&shared.0))
+            TransferRef::Shared(&unsafe { Handle::get(of.shared) }.map_err(not_a_handle)?.0)
         }
-        ITEM_DESCRIPTOR => {
-            // SAFETY: `kind` says that it is this one.
-            let number = unsafe { of.descriptor };
-            // SAFETY: takes no pointers.
-            if number < 0 || unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
-                return Err(Failure::bad_item(index, "not an open descriptor"));
-            }
-            // SAFETY: open, and the caller keeps it so.
-            Ok(TransferRef::Descriptor(unsafe { BorrowedFd::borrow_raw(number) }))
-        }
-        _ => Err(Failure::bad_item(index, "unknown kind")),
+        // SAFETY: `kind` says that it is this one.
+        ITEM_DESCRIPTOR => TransferRef::Descriptor(open_descriptor(index, unsafe { of.descriptor })?),
+        _ => return Err(Failure::bad_item(index, "unknown kind")),
+    }))
+}
+
+/// A descriptor on a list, which the caller keeps open.
+pub(crate) fn open_descriptor<'a>(index: usize, number: c_int) -> Result<BorrowedFd<'a>, Failure> {
+    // SAFETY: takes no pointers.
+    if number < 0 || unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+        return Err(Failure::bad_item(index, "not an open descriptor"));
     }
+    // SAFETY: open, and the caller keeps it so.
+    Ok(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// Lends `post` the things of a list.
+///
+/// # Safety
+/// As for [`items_of`], and the handles in the items live, and nobody else uses them.
+unsafe fn with_list(
+    items: *const Item,
+    count: usize,
+    post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    // SAFETY: what the caller promises.
+    let items = unsafe { items_of(items, count) }?;
+    // SAFETY: handles that live, says the caller.
+    let things: Vec<Thing<'_>> =
+        items.iter().enumerate().map(|(index, item)| unsafe { thing(index, item) }).collect::<Result<_, _>>()?;
+    let list: Vec<TransferRef<'_>> = things.iter().map(Thing::as_ref).collect();
+    post(&list)
 }
 
 #[unsafe(no_mangle)]
@@ -133,8 +165,7 @@ pub unsafe extern "C" fn msgport_port_post(
             return port.end().post_plain(data);
         }
         // SAFETY: so many items, says the header.
-        let list = unsafe { transfer_list(items, count) }?;
-        port.end().post(data, &list)
+        unsafe { with_list(items, count, |list| port.end().post(data, list)) }
     })
 }
 
@@ -152,9 +183,9 @@ pub unsafe extern "C" fn msgport_port_post_wait(
         let port = unsafe { Handle::get(port) }?;
         // SAFETY: readable, says the header.
         let data = unsafe { bytes(data, len, "data") }?;
+        let timeout = Timeout::of_nanoseconds(timeout);
         // SAFETY: so many items, says the header.
-        let list = unsafe { transfer_list(items, count) }?;
-        port.end().post_wait(data, &list, Timeout::of_nanoseconds(timeout))
+        unsafe { with_list(items, count, |list| port.end().post_wait(data, list, timeout)) }
     })
 }
 

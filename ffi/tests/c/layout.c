@@ -28,6 +28,10 @@ int main(void)
     FIELD(msgport_queued, bytes);
     FIELD(msgport_queued, capacity);
     FIELD(msgport_queued, high_water);
+    SIZE(msgport_set_event);
+    FIELD(msgport_set_event, port);
+    FIELD(msgport_set_event, code);
+    FIELD(msgport_set_event, reserved);
     SIZE(msgport_listen_options);
     FIELD(msgport_listen_options, size);
     FIELD(msgport_listen_options, greeting_timeout);

@@ -38,6 +38,9 @@ int main(void)
     printf("MSGPORT_ITEM_DESCRIPTOR %u\n",
            descriptor.kind == MSGPORT_ITEM_DESCRIPTOR && descriptor.of.descriptor == 7 ? MSGPORT_ITEM_DESCRIPTOR : 0);
     printf("MSGPORT_QUEUED_INIT %d\n", QUEUED.size == sizeof QUEUED && zero(&QUEUED, sizeof(size_t), sizeof QUEUED));
+    printf("MSGPORT_SET %u\n", MSGPORT_SET);
+    printf("MSGPORT_ADD %u\n", MSGPORT_ADD);
+    printf("MSGPORT_ADD_ONCE %u\n", MSGPORT_ADD_ONCE);
     printf("MSGPORT_ANY_USER %u\n", MSGPORT_ANY_USER);
     printf("MSGPORT_CHANNEL_OPTIONS_INIT %d\n", CHANNEL.size == sizeof CHANNEL && zero(&CHANNEL, sizeof(size_t), sizeof CHANNEL));
     printf("MSGPORT_LISTEN_OPTIONS_INIT %d\n", LISTEN.size == sizeof LISTEN && zero(&LISTEN, sizeof(size_t), sizeof LISTEN));

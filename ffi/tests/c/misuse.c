@@ -11,6 +11,15 @@ static msgport_listener *listener, *other_listener = NULL;
 static msgport_frozen *frozen, *other_frozen = NULL;
 static msgport_shared *shared, *other_shared = NULL;
 static msgport_queued queued = MSGPORT_QUEUED_INIT;
+static msgport_loop *loop;
+static msgport_remote *remote, *other_remote = NULL;
+static msgport_set *set;
+static msgport_set_event event = { NULL, 0, 0 };
+static msgport_client *client, *other_client = NULL;
+static msgport_pending *pending, *other_pending = NULL;
+static msgport_server *server, *other_server = NULL;
+static msgport_responder *responder, *other_responder = NULL;
+static msgport_port *c, *d; /* c is in the loop */
 static const void *data = NULL;
 static void *memory = NULL;
 static const char *path = NULL;
@@ -18,6 +27,47 @@ static size_t len = 77;
 static uint64_t refused = 77;
 static int descriptor = 77;
 static int32_t pid = 77;
+static int destroyed = 0;
+
+static void destroy(void *user)
+{
+    ++*(int *)user;
+}
+
+static void on_message(msgport_port *self, msgport_message *received, void *user)
+{
+    (void)self;
+    (void)received;
+    (void)user;
+}
+
+static void on_message_error(msgport_port *self, const void *bytes, size_t count, void *user)
+{
+    (void)self;
+    (void)bytes;
+    (void)count;
+    (void)user;
+}
+
+static void on_close(msgport_port *self, msgport_code reason, void *user)
+{
+    (void)self;
+    (void)reason;
+    (void)user;
+}
+
+static void on_error(msgport_loop *self, msgport_code code, void *user)
+{
+    (void)self;
+    (void)code;
+    (void)user;
+}
+
+static void on_task(msgport_loop *self, void *user)
+{
+    (void)self;
+    (void)user;
+}
 
 static void set_up(void)
 {
@@ -29,12 +79,38 @@ static void set_up(void)
     OK(msgport_listener_bind(name, NULL, &listener));
     OK(msgport_frozen_new("ice", 3, &frozen));
     OK(msgport_shared_new(16, &shared));
+    OK(msgport_loop_new(&loop));
+    OK(msgport_loop_remote(loop, &remote));
+    make_pair(&c, &d);
+    OK(msgport_loop_add(loop, c));
+    OK(msgport_set_new(&set));
+    {
+        msgport_port *asking, *answering;
+        make_pair(&asking, &answering);
+        OK(msgport_client_new(asking, &client));
+        OK(msgport_server_new(answering, &server));
+        msgport_port_free(asking);
+        msgport_port_free(answering);
+        OK(msgport_client_start(client, "x", 1, NULL, 0, &pending));
+        OK(msgport_server_recv(server, PATIENCE, message, &responder));
+    }
 }
 
 static void tear_down(void)
 {
     CHECK(port == NULL && port2 == NULL && other_message == NULL && other_buffer == NULL && other_listener == NULL);
     CHECK(other_frozen == NULL && other_shared == NULL && queued.capacity == 0);
+    CHECK(other_remote == NULL && other_client == NULL && other_pending == NULL && other_server == NULL);
+    CHECK(other_responder == NULL && event.port == NULL && destroyed == 0);
+    msgport_remote_free(remote);
+    msgport_loop_free(loop);
+    msgport_port_free(c);
+    msgport_port_free(d);
+    msgport_set_free(set);
+    msgport_pending_free(pending);
+    msgport_responder_free(responder);
+    msgport_client_free(client);
+    msgport_server_free(server);
     CHECK(data == NULL && memory == NULL && path == NULL);
     CHECK(len == 77 && refused == 77 && descriptor == 77 && pid == 77);
     expect_entangled(a, b);
@@ -160,6 +236,69 @@ static void null_for_every_pointer(void)
     NULL_(msgport_connect(NULL, NULL, 0, NULL, &port));
     NULL_(msgport_connect("name", NULL, 1, NULL, &port));
     NULL_(msgport_connect("name", NULL, 0, NULL, NULL));
+    NULL_(msgport_loop_new(NULL));
+    NULL_(msgport_loop_add(NULL, a));
+    NULL_(msgport_loop_add(loop, NULL));
+    NULL_(msgport_loop_remove(NULL, a));
+    NULL_(msgport_loop_remove(loop, NULL));
+    NULL_(msgport_loop_run(NULL, 0));
+    NULL_(msgport_loop_poll(NULL, 0, &len));
+    NULL_(msgport_loop_dispatch(NULL, &len));
+    NULL_(msgport_loop_descriptor(NULL, &descriptor));
+    NULL_(msgport_loop_descriptor(loop, NULL));
+    NULL_(msgport_loop_stop(NULL));
+    NULL_(msgport_loop_set_batch(NULL, 1));
+    NULL_(msgport_loop_set_spin(NULL, 1));
+    NULL_(msgport_loop_on_error(NULL, on_error, &destroyed, destroy));
+    NULL_(msgport_loop_on_error(loop, NULL, &destroyed, destroy));
+    NULL_(msgport_loop_set_timeout(NULL, 0, on_task, &destroyed, destroy, &refused));
+    NULL_(msgport_loop_set_timeout(loop, 0, NULL, &destroyed, destroy, &refused));
+    NULL_(msgport_loop_clear_timeout(NULL, 0));
+    NULL_(msgport_loop_remote(NULL, &other_remote));
+    NULL_(msgport_loop_remote(loop, NULL));
+    NULL_(msgport_remote_stop(NULL));
+    NULL_(msgport_remote_post_task(NULL, on_task, &destroyed, destroy));
+    NULL_(msgport_remote_post_task(remote, NULL, &destroyed, destroy));
+    NULL_(msgport_port_on_message(NULL, MSGPORT_SET, on_message, &destroyed, destroy, &refused));
+    NULL_(msgport_port_on_message(c, MSGPORT_SET, NULL, &destroyed, destroy, &refused));
+    NULL_(msgport_port_on_message_error(NULL, MSGPORT_SET, on_message_error, &destroyed, destroy, &refused));
+    NULL_(msgport_port_on_message_error(c, MSGPORT_SET, NULL, &destroyed, destroy, &refused));
+    NULL_(msgport_port_on_close(NULL, MSGPORT_SET, on_close, &destroyed, destroy, &refused));
+    NULL_(msgport_port_on_close(c, MSGPORT_SET, NULL, &destroyed, destroy, &refused));
+    NULL_(msgport_port_remove_listener(NULL, 0));
+    NULL_(msgport_port_start(NULL));
+    NULL_(msgport_port_dispatch(NULL, message));
+    NULL_(msgport_port_dispatch(c, NULL));
+    NULL_(msgport_set_new(NULL));
+    NULL_(msgport_set_add(NULL, a));
+    NULL_(msgport_set_add(set, NULL));
+    NULL_(msgport_set_remove(NULL, a));
+    NULL_(msgport_set_remove(set, NULL));
+    NULL_(msgport_set_next(NULL, 0, message, &event));
+    NULL_(msgport_set_next(set, 0, NULL, &event));
+    NULL_(msgport_set_next(set, 0, message, NULL));
+    NULL_(msgport_client_new(NULL, &other_client));
+    NULL_(msgport_client_new(a, NULL));
+    NULL_(msgport_client_call(NULL, "x", 1, NULL, 0, 0, message));
+    NULL_(msgport_client_call(client, NULL, 1, NULL, 0, 0, message));
+    NULL_(msgport_client_call(client, "x", 1, NULL, 1, 0, message));
+    NULL_(msgport_client_call(client, "x", 1, NULL, 0, 0, NULL));
+    NULL_(msgport_client_start(NULL, "x", 1, NULL, 0, &other_pending));
+    NULL_(msgport_client_start(client, NULL, 1, NULL, 0, &other_pending));
+    NULL_(msgport_client_start(client, "x", 1, NULL, 1, &other_pending));
+    NULL_(msgport_client_start(client, "x", 1, NULL, 0, NULL));
+    NULL_(msgport_client_set_spin(NULL, 0));
+    NULL_(msgport_pending_wait(NULL, 0, message));
+    NULL_(msgport_pending_wait(pending, 0, NULL));
+    NULL_(msgport_server_new(NULL, &other_server));
+    NULL_(msgport_server_new(a, NULL));
+    NULL_(msgport_server_set_spin(NULL, 0));
+    NULL_(msgport_server_recv(NULL, 0, message, &other_responder));
+    NULL_(msgport_server_recv(server, 0, NULL, &other_responder));
+    NULL_(msgport_server_recv(server, 0, message, NULL));
+    NULL_(msgport_responder_answer(NULL, "x", 1, NULL, 0, 0));
+    NULL_(msgport_responder_answer(responder, NULL, 1, NULL, 0, 0));
+    NULL_(msgport_responder_answer(responder, "x", 1, NULL, 1, 0));
     /* Freeing nothing. */
     msgport_port_free(NULL);
     msgport_message_free(NULL);
@@ -167,6 +306,13 @@ static void null_for_every_pointer(void)
     msgport_listener_free(NULL);
     msgport_frozen_free(NULL);
     msgport_shared_free(NULL);
+    msgport_loop_free(NULL);
+    msgport_remote_free(NULL);
+    msgport_set_free(NULL);
+    msgport_client_free(NULL);
+    msgport_pending_free(NULL);
+    msgport_server_free(NULL);
+    msgport_responder_free(NULL);
     tear_down();
 }
 
@@ -181,6 +327,13 @@ static void a_handle_of_another_kind(void)
     msgport_listener *no_listener;
     msgport_frozen *no_frozen;
     msgport_shared *no_shared;
+    msgport_loop *no_loop;
+    msgport_remote *no_remote;
+    msgport_set *no_set;
+    msgport_client *no_client;
+    msgport_pending *no_pending;
+    msgport_server *no_server;
+    msgport_responder *no_responder;
     set_up();
     no_port = (msgport_port *)buffer;
     no_message = (msgport_message *)a;
@@ -188,6 +341,13 @@ static void a_handle_of_another_kind(void)
     no_listener = (msgport_listener *)a;
     no_frozen = (msgport_frozen *)shared;
     no_shared = (msgport_shared *)frozen;
+    no_loop = (msgport_loop *)remote;
+    no_remote = (msgport_remote *)loop;
+    no_set = (msgport_set *)loop;
+    no_client = (msgport_client *)server;
+    no_pending = (msgport_pending *)client;
+    no_server = (msgport_server *)client;
+    no_responder = (msgport_responder *)pending;
     WRONG(msgport_port_close(no_port));
     WRONG(msgport_port_post(no_port, "x", 1, NULL, 0));
     WRONG(msgport_port_post_wait(no_port, "x", 1, NULL, 0, 0));
@@ -235,6 +395,55 @@ static void a_handle_of_another_kind(void)
     WRONG(msgport_listener_path(no_listener, &path));
     WRONG(msgport_listener_refused(no_listener, &refused));
     WRONG(msgport_listener_descriptor(no_listener, &descriptor));
+    WRONG(msgport_loop_add(no_loop, a));
+    WRONG(msgport_loop_add(loop, no_port));
+    WRONG(msgport_loop_remove(no_loop, a));
+    WRONG(msgport_loop_remove(loop, no_port));
+    WRONG(msgport_loop_run(no_loop, 0));
+    WRONG(msgport_loop_poll(no_loop, 0, &len));
+    WRONG(msgport_loop_dispatch(no_loop, &len));
+    WRONG(msgport_loop_descriptor(no_loop, &descriptor));
+    WRONG(msgport_loop_stop(no_loop));
+    WRONG(msgport_loop_set_batch(no_loop, 1));
+    WRONG(msgport_loop_set_spin(no_loop, 1));
+    WRONG(msgport_loop_on_error(no_loop, on_error, &destroyed, destroy));
+    WRONG(msgport_loop_set_timeout(no_loop, 0, on_task, &destroyed, destroy, &refused));
+    WRONG(msgport_loop_clear_timeout(no_loop, 0));
+    WRONG(msgport_loop_remote(no_loop, &other_remote));
+    WRONG(msgport_remote_stop(no_remote));
+    WRONG(msgport_remote_post_task(no_remote, on_task, &destroyed, destroy));
+    WRONG(msgport_port_on_message(no_port, MSGPORT_SET, on_message, &destroyed, destroy, &refused));
+    WRONG(msgport_port_on_message_error(no_port, MSGPORT_SET, on_message_error, &destroyed, destroy, &refused));
+    WRONG(msgport_port_on_close(no_port, MSGPORT_SET, on_close, &destroyed, destroy, &refused));
+    WRONG(msgport_port_remove_listener(no_port, 0));
+    WRONG(msgport_port_start(no_port));
+    WRONG(msgport_port_dispatch(no_port, message));
+    WRONG(msgport_port_dispatch(c, no_message));
+    WRONG(msgport_set_add(no_set, a));
+    WRONG(msgport_set_add(set, no_port));
+    WRONG(msgport_set_remove(no_set, a));
+    WRONG(msgport_set_remove(set, no_port));
+    WRONG(msgport_set_next(no_set, 0, message, &event));
+    WRONG(msgport_set_next(set, 0, no_message, &event));
+    WRONG(msgport_client_new(no_port, &other_client));
+    WRONG(msgport_client_call(no_client, "x", 1, NULL, 0, 0, message));
+    WRONG(msgport_client_call(client, "x", 1, NULL, 0, 0, no_message));
+    WRONG(msgport_client_start(no_client, "x", 1, NULL, 0, &other_pending));
+    WRONG(msgport_client_set_spin(no_client, 0));
+    WRONG(msgport_pending_wait(no_pending, 0, message));
+    WRONG(msgport_pending_wait(pending, 0, no_message));
+    WRONG(msgport_server_new(no_port, &other_server));
+    WRONG(msgport_server_set_spin(no_server, 0));
+    WRONG(msgport_server_recv(no_server, 0, message, &other_responder));
+    WRONG(msgport_server_recv(server, 0, no_message, &other_responder));
+    WRONG(msgport_responder_answer(no_responder, "x", 1, NULL, 0, 0));
+    msgport_loop_free(no_loop);
+    msgport_remote_free(no_remote);
+    msgport_set_free(no_set);
+    msgport_client_free(no_client);
+    msgport_pending_free(no_pending);
+    msgport_server_free(no_server);
+    msgport_responder_free(no_responder);
     /* Nothing is freed by the function of another kind. */
     msgport_port_free(no_port);
     msgport_message_free(no_message);
@@ -242,6 +451,68 @@ static void a_handle_of_another_kind(void)
     msgport_listener_free(no_listener);
     msgport_frozen_free(no_frozen);
     msgport_shared_free(no_shared);
+    tear_down();
+}
+
+/* Calls that make no sense for what the handle is at the moment. */
+static void out_of_turn(void)
+{
+    const char *arguments[] = { "name", NULL };
+    msgport_item item;
+    set_up();
+    /* What is in a loop is not by itself. */
+    CODE(MSGPORT_WATCHED, msgport_port_reserve(c, 1, &memory));
+    CODE(MSGPORT_WATCHED, msgport_port_recv_ref(c, 0, NULL, &data, &len));
+    CODE(MSGPORT_WATCHED, msgport_port_descriptor(c, &descriptor));
+    CODE(MSGPORT_WATCHED, msgport_port_split(c, &port));
+    CODE(MSGPORT_WATCHED, msgport_port_join(a, c));
+    CODE(MSGPORT_WATCHED, msgport_loop_add(loop, c));
+    CODE(MSGPORT_WATCHED, msgport_set_add(set, c));
+    CODE(MSGPORT_WATCHED, msgport_client_new(c, &other_client));
+    CODE(MSGPORT_WATCHED, msgport_server_new(c, &other_server));
+    CODE(MSGPORT_WATCHED, msgport_spawn("/bin/true", arguments, NULL, c, &pid));
+    CODE(MSGPORT_NOT_FOUND, msgport_set_remove(set, c));
+    CODE(MSGPORT_NOT_FOUND, msgport_port_remove_listener(c, 5));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_port_on_message(c, 3, on_message, &destroyed, destroy, &refused));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_port_on_message_error(c, 3, on_message_error, &destroyed, destroy, &refused));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_port_on_close(c, 3, on_close, &destroyed, destroy, &refused));
+    item = msgport_item_port(c);
+    CODE(MSGPORT_BAD_ITEM, msgport_client_call(client, "x", 1, &item, 1, 0, message));
+    expect_entangled(c, d);
+    /* What is not, is not. */
+    CODE(MSGPORT_NOT_IN_LOOP, msgport_loop_remove(loop, a));
+    CODE(MSGPORT_NOT_IN_LOOP, msgport_port_on_message(a, MSGPORT_SET, on_message, &destroyed, destroy, &refused));
+    CODE(MSGPORT_NOT_IN_LOOP,
+         msgport_port_on_message_error(a, MSGPORT_SET, on_message_error, &destroyed, destroy, &refused));
+    CODE(MSGPORT_NOT_IN_LOOP, msgport_port_on_close(a, MSGPORT_SET, on_close, &destroyed, destroy, &refused));
+    CODE(MSGPORT_NOT_IN_LOOP, msgport_port_start(a));
+    CODE(MSGPORT_NOT_IN_LOOP, msgport_port_dispatch(a, message));
+    CODE(MSGPORT_NOT_FOUND, msgport_loop_clear_timeout(loop, 5));
+    CODE(MSGPORT_NO_PORTS, msgport_set_next(set, 0, message, &event));
+    CODE(MSGPORT_NO_PORTS, msgport_set_next(set, MSGPORT_FOREVER, message, &event));
+    /* In a set. */
+    OK(msgport_set_add(set, a));
+    item = msgport_item_port(a);
+    CODE(MSGPORT_BAD_ITEM, msgport_port_post(d, NULL, 0, &item, 1));
+    CODE(MSGPORT_WATCHED, msgport_loop_add(loop, a));
+    CODE(MSGPORT_WATCHED, msgport_port_reserve(a, 1, &memory));
+    CODE(MSGPORT_NOT_IN_LOOP, msgport_port_start(a));
+    CODE(MSGPORT_EMPTY, msgport_set_next(set, 0, message, &event));
+    CODE(MSGPORT_TIMED_OUT, msgport_set_next(set, 1000, message, &event));
+    expect_entangled(a, b);
+    OK(msgport_set_remove(set, a));
+    CODE(MSGPORT_NOT_FOUND, msgport_set_remove(set, a));
+    /* Calls. */
+    CODE(MSGPORT_EMPTY, msgport_pending_wait(pending, 0, message));
+    CODE(MSGPORT_TIMED_OUT, msgport_pending_wait(pending, 1000, message));
+    item = msgport_item_buffer(NULL);
+    CODE(MSGPORT_BAD_ITEM, msgport_responder_answer(responder, "x", 1, &item, 1, 0));
+    OK(msgport_responder_answer(responder, "x", 1, NULL, 0, 0));
+    CODE(MSGPORT_CALL_OVER, msgport_responder_answer(responder, "x", 1, NULL, 0, 0));
+    OK(msgport_pending_wait(pending, PATIENCE, message));
+    CODE(MSGPORT_CALL_OVER, msgport_pending_wait(pending, 0, message));
+    CODE(MSGPORT_EMPTY, msgport_server_recv(server, 0, message, &other_responder));
+    CODE(MSGPORT_TIMED_OUT, msgport_client_call(client, "x", 1, NULL, 0, 0, message));
     tear_down();
 }
 
@@ -421,6 +692,7 @@ static void failures_are_described(void)
 static const test_case CASES[] = {
     CASE(null_for_every_pointer),
     CASE(a_handle_of_another_kind),
+    CASE(out_of_turn),
     CASE(arguments_that_cannot_be),
     CASE(options_that_grow),
     CASE(failures_are_described),
