@@ -1248,7 +1248,7 @@ msgport_code msgport_set_next(msgport_set *set, int64_t timeout, msgport_message
  * Makes a port the end that asks, or the end that answers. Both ends of the channel are used in this way then.
  *
  * In      port
- * Out     client, server   The caller's, to be freed, which closes the port.
+ * Out     client, server   The caller's, to be freed.
  * Owner   On success the port's handle is detached, and remains to be freed.
  * Codes   MSGPORT_WRONG_HALF    port is a half.
  *         MSGPORT_WATCHED       port is in a loop or a set.
@@ -1259,7 +1259,11 @@ msgport_code msgport_set_next(msgport_set *set, int64_t timeout, msgport_message
 msgport_code msgport_client_new(msgport_port *port, msgport_client **client);
 msgport_code msgport_server_new(msgport_port *port, msgport_server **server);
 
-/* Frees them; every open call then ends. NULL is fine. Exclusive on client, on server. */
+/*
+ * Frees them. The port is closed when the client and all its msgport_pending have been freed, or when the server has
+ * been: then what was answered arrives, and every open call ends. NULL is fine.
+ * Exclusive on client, on server.
+ */
 void msgport_client_free(msgport_client *client);
 void msgport_server_free(msgport_server *server);
 

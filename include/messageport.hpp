@@ -17,6 +17,9 @@
 //     shared                Memory that several holders read and write.
 //     descriptor            Owns a descriptor.
 //     item                  Something on a transfer list.
+//     event_loop, remote    Handlers, timers and tasks; what speaks to a loop from other threads.
+//     port_set              Receives from many ports.
+//     client, server        Request and answer.
 //     listener, connect     Meeting by name.
 //     spawn, parent_port    Child processes with a port.
 //     result<T>             A T or a failure: std::expected where the library has it, else the same in small.
@@ -31,8 +34,10 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <initializer_list>
 #include <iterator>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -891,13 +896,135 @@ private:
 
 using port_owner = owner<msgport_port, msgport_port_free>;
 
+// The loop that runs on this thread, and what a handler of it threw.
+inline thread_local msgport_loop *running_loop = nullptr;
+inline thread_local std::exception_ptr thrown;
+
+// Calls a handler for C, which no exception may reach: the loop stops, and throws it when it returns.
+template <class F>
+void call_for_c(F &&call) noexcept
+{
+#if defined(__cpp_exceptions)
+    try {
+        call();
+    } catch (...) {
+        if (running_loop == nullptr) std::terminate();
+        if (!thrown) thrown = std::current_exception();
+        msgport_loop_stop(running_loop);
+    }
+#else
+    call();
+#endif
+}
+
+template <class F>
+void destroy_for_c(void *user) noexcept
+{
+    delete static_cast<F *>(user);
+}
+
+// A handler on its way to C, which owns it once it has been taken.
+template <class F>
+class callback {
+public:
+    explicit callback(F call) : call_(new F(std::move(call))) {}
+    void *user() const noexcept { return call_.get(); }
+    // Whether C has taken it.
+    msgport_code sent(msgport_code code) noexcept
+    {
+        if (code == MSGPORT_OK) static_cast<void>(call_.release());
+        return code;
+    }
+
+private:
+    std::unique_ptr<F> call_;
+};
+
+} // namespace detail
+
+// How a handler is added: instead of the one that was set before; beside the others; for one time.
+enum class how : std::uint32_t { set = MSGPORT_SET, add = MSGPORT_ADD, once = MSGPORT_ADD_ONCE };
+
+// Names a handler or a timer.
+using listener_id = std::uint64_t;
+using timer_id = std::uint64_t;
+
+namespace detail {
+
+// What a port in an event loop can do. Handlers are lambdas, or whatever can be called.
+template <class End>
+class listening {
+public:
+    // F(port_ref, message &). The message is the loop's; what is to be kept is taken out of it.
+    template <class F>
+    result<listener_id> on_message(F call, how way = how::set)
+    {
+        callback<F> handler(std::move(call));
+        listener_id id;
+        const msgport_code code = handler.sent(msgport_port_on_message(
+            self(), static_cast<std::uint32_t>(way),
+            [](msgport_port *port, msgport_message *received, void *user) {
+                message lent(received);
+                call_for_c([&] { (*static_cast<F *>(user))(End::ref(port), lent); });
+                static_cast<void>(lent.release());
+            },
+            handler.user(), destroy_for_c<F>, &id));
+        if (code != MSGPORT_OK) return fail(code);
+        return id;
+    }
+    // F(port_ref, span<const std::byte>), with the data of a message that cannot be received.
+    template <class F>
+    result<listener_id> on_message_error(F call, how way = how::set)
+    {
+        callback<F> handler(std::move(call));
+        listener_id id;
+        const msgport_code code = handler.sent(msgport_port_on_message_error(
+            self(), static_cast<std::uint32_t>(way),
+            [](msgport_port *port, const void *data, std::size_t size, void *user) {
+                const span<const std::byte> bytes(static_cast<const std::byte *>(data), size);
+                call_for_c([&] { (*static_cast<F *>(user))(End::ref(port), bytes); });
+            },
+            handler.user(), destroy_for_c<F>, &id));
+        if (code != MSGPORT_OK) return fail(code);
+        return id;
+    }
+    // F(port_ref, failure), with the reason.
+    template <class F>
+    result<listener_id> on_close(F call, how way = how::set)
+    {
+        callback<F> handler(std::move(call));
+        listener_id id;
+        const msgport_code code = handler.sent(msgport_port_on_close(
+            self(), static_cast<std::uint32_t>(way),
+            [](msgport_port *port, msgport_code reason, void *user) {
+                call_for_c([&] { (*static_cast<F *>(user))(End::ref(port), failure(reason)); });
+            },
+            handler.user(), destroy_for_c<F>, &id));
+        if (code != MSGPORT_OK) return fail(code);
+        return id;
+    }
+    result<void> remove_listener(listener_id id) noexcept
+    {
+        return as_result(msgport_port_remove_listener(self(), id));
+    }
+    result<void> start() noexcept { return as_result(msgport_port_start(self())); }
+    // Calls the handlers of messages at once.
+    result<void> dispatch(message &own) noexcept { return as_result(msgport_port_dispatch(self(), own.get())); }
+
+private:
+    msgport_port *self() noexcept { return static_cast<End *>(this)->get(); }
+};
+
 } // namespace detail
 
 // Borrows a port; to be passed by value.
-class port_ref : public detail::sending<port_ref>, public detail::receiving<port_ref> {
+class port_ref : public detail::sending<port_ref>,
+                 public detail::receiving<port_ref>,
+                 public detail::listening<port_ref> {
 public:
     explicit constexpr port_ref(msgport_port *handle) noexcept : handle_(handle) {}
     constexpr msgport_port *get() const noexcept { return handle_; }
+    static port_ref ref(msgport_port *handle) noexcept { return port_ref(handle); }
 
 private:
     msgport_port *handle_;
@@ -910,15 +1037,23 @@ public:
 };
 
 // The receiving half of a port.
-class receiver : public detail::port_owner, public detail::receiving<receiver>, public detail::closing<receiver> {
+class receiver : public detail::port_owner,
+                 public detail::receiving<receiver>,
+                 public detail::closing<receiver>,
+                 public detail::listening<receiver> {
 public:
     using owner::owner;
+    static port_ref ref(msgport_port *handle) noexcept { return port_ref(handle); }
 };
 
 // One end of a channel.
-class port : public detail::port_owner, public detail::sending<port>, public detail::receiving<port> {
+class port : public detail::port_owner,
+             public detail::sending<port>,
+             public detail::receiving<port>,
+             public detail::listening<port> {
 public:
     using owner::owner;
+    static port_ref ref(msgport_port *handle) noexcept { return port_ref(handle); }
 
     operator port_ref() & noexcept { return port_ref(get()); }
 
@@ -987,6 +1122,329 @@ struct channel {
         const msgport_code code = msgport_channel_new(&raw, &port1, &port2);
         if (code != MSGPORT_OK) return detail::fail(code);
         return channel{port(port1), port(port2)};
+    }
+};
+
+// ---- Event loops -------------------------------------------------------------------------------------------------
+
+// Speaks to an event loop from any thread.
+class remote : public detail::owner<msgport_remote, msgport_remote_free> {
+public:
+    using owner::owner;
+
+    void stop() const noexcept { msgport_remote_stop(get()); }
+    // F(), called and destroyed on the loop's thread.
+    template <class F>
+    result<void> post_task(F call) const
+    {
+        detail::callback<F> task(std::move(call));
+        return detail::as_result(task.sent(msgport_remote_post_task(
+            get(),
+            [](msgport_loop *, void *user) { detail::call_for_c([&] { (*static_cast<F *>(user))(); }); },
+            task.user(), detail::destroy_for_c<F>)));
+    }
+};
+
+// Calls the handlers of its ports, timers and tasks, on one thread. If one throws, the loop stops and throws that; what
+// has not been handled goes on waiting.
+class event_loop : public detail::owner<msgport_loop, msgport_loop_free> {
+public:
+    using owner::owner;
+
+    static result<event_loop> make() noexcept
+    {
+        msgport_loop *made;
+        const msgport_code code = msgport_loop_new(&made);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return event_loop(made);
+    }
+
+    // The port stays the caller's, and must not be destroyed as long as handlers are to be called for it.
+    result<void> add(port_ref port) noexcept { return detail::as_result(msgport_loop_add(get(), port.get())); }
+    result<void> add(receiver &half) noexcept { return detail::as_result(msgport_loop_add(get(), half.get())); }
+    result<void> remove(port_ref port) noexcept { return detail::as_result(msgport_loop_remove(get(), port.get())); }
+    result<void> remove(receiver &half) noexcept { return detail::as_result(msgport_loop_remove(get(), half.get())); }
+
+    // Until it is stopped, or until nothing is left that could happen.
+    result<void> run() { return run_in(MSGPORT_FOREVER); }
+    template <class Rep, class Period>
+    result<void> run_for(std::chrono::duration<Rep, Period> time)
+    {
+        return run_in(time.count() > 0 ? detail::nanoseconds(time) : 0);
+    }
+    // One round, waiting for it at most this time. Returns how many handlers were called.
+    template <class Rep, class Period>
+    result<std::size_t> poll_for(std::chrono::duration<Rep, Period> time)
+    {
+        std::size_t count;
+        const std::int64_t timeout = time.count() > 0 ? detail::nanoseconds(time) : 0;
+        const msgport_code code = running([&] { return msgport_loop_poll(get(), timeout, &count); });
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return count;
+    }
+    // One round of what is there now, for a program that has a loop of its own and polls the descriptor.
+    result<std::size_t> dispatch()
+    {
+        std::size_t count;
+        const msgport_code code = running([&] { return msgport_loop_dispatch(get(), &count); });
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return count;
+    }
+    result<int> descriptor() noexcept
+    {
+        int descriptor;
+        const msgport_code code = msgport_loop_descriptor(get(), &descriptor);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return descriptor;
+    }
+    void stop() noexcept { msgport_loop_stop(get()); }
+    void set_batch(std::size_t messages) noexcept { msgport_loop_set_batch(get(), messages); }
+    template <class Rep, class Period>
+    void set_spin(std::chrono::duration<Rep, Period> budget) noexcept
+    {
+        const std::int64_t time = budget.count() > 0 ? detail::nanoseconds(budget) : 0;
+        msgport_loop_set_spin(get(), static_cast<std::uint64_t>(time));
+    }
+
+    // F(), once.
+    template <class Rep, class Period, class F>
+    result<timer_id> set_timeout(std::chrono::duration<Rep, Period> delay, F call)
+    {
+        detail::callback<F> timer(std::move(call));
+        timer_id id;
+        const std::int64_t time = delay.count() > 0 ? detail::nanoseconds(delay) : 0;
+        const msgport_code code = timer.sent(msgport_loop_set_timeout(
+            get(), static_cast<std::uint64_t>(time),
+            [](msgport_loop *, void *user) { detail::call_for_c([&] { (*static_cast<F *>(user))(); }); },
+            timer.user(), detail::destroy_for_c<F>, &id));
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return id;
+    }
+    result<void> clear_timeout(timer_id id) noexcept
+    {
+        return detail::as_result(msgport_loop_clear_timeout(get(), id));
+    }
+    // F(failure), for what nobody else is told.
+    template <class F>
+    result<void> on_error(F call)
+    {
+        detail::callback<F> handler(std::move(call));
+        return detail::as_result(handler.sent(msgport_loop_on_error(
+            get(),
+            [](msgport_loop *, msgport_code code, void *user) {
+                detail::call_for_c([&] { (*static_cast<F *>(user))(failure(code)); });
+            },
+            handler.user(), detail::destroy_for_c<F>)));
+    }
+    // For other threads. As long as there is one, run() goes on.
+    result<messageport::remote> remote() noexcept
+    {
+        msgport_remote *made;
+        const msgport_code code = msgport_loop_remote(get(), &made);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return messageport::remote(made);
+    }
+
+private:
+    template <class F>
+    static msgport_code rethrow_after(F &&call)
+    {
+        const msgport_code code = call();
+        if (detail::thrown) std::rethrow_exception(std::exchange(detail::thrown, nullptr));
+        return code;
+    }
+    template <class F>
+    msgport_code running(F &&call)
+    {
+        struct restore {
+            msgport_loop *before;
+            ~restore() { detail::running_loop = before; }
+        } at_end{std::exchange(detail::running_loop, get())};
+        return rethrow_after(call);
+    }
+    result<void> run_in(std::int64_t timeout)
+    {
+        return detail::as_result(running([&] { return msgport_loop_run(get(), timeout); }));
+    }
+};
+
+// ---- Sets of ports -----------------------------------------------------------------------------------------------
+
+// What happened to a port of a set.
+struct set_event {
+    port_ref port;
+    failure what; // MSGPORT_OK: a message
+    bool is_message() const noexcept { return what == MSGPORT_OK; }
+};
+
+// Receives from many ports, whichever has something.
+class port_set : public detail::owner<msgport_set, msgport_set_free> {
+public:
+    using owner::owner;
+
+    static result<port_set> make() noexcept
+    {
+        msgport_set *made;
+        const msgport_code code = msgport_set_new(&made);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return port_set(made);
+    }
+
+    // The port stays the caller's; destroyed, it leaves the set.
+    result<void> add(port_ref port) noexcept { return detail::as_result(msgport_set_add(get(), port.get())); }
+    result<void> add(receiver &half) noexcept { return detail::as_result(msgport_set_add(get(), half.get())); }
+    result<void> remove(port_ref port) noexcept { return detail::as_result(msgport_set_remove(get(), port.get())); }
+    result<void> remove(receiver &half) noexcept { return detail::as_result(msgport_set_remove(get(), half.get())); }
+
+    // Waits for the next thing that happens; a message goes into `into`.
+    result<set_event> next(message &into) noexcept { return next_in(MSGPORT_FOREVER, into); }
+    result<set_event> try_next(message &into) noexcept { return next_in(0, into); }
+    template <class Rep, class Period>
+    result<set_event> next_for(std::chrono::duration<Rep, Period> time, message &into) noexcept
+    {
+        return next_in(detail::nanoseconds(time), into);
+    }
+
+private:
+    result<set_event> next_in(std::int64_t timeout, message &into) noexcept
+    {
+        msgport_set_event event;
+        msgport_code code = into.prepare();
+        if (code == MSGPORT_OK) code = msgport_set_next(get(), timeout, into.get(), &event);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return set_event{port_ref(event.port), failure(event.code)};
+    }
+};
+
+// ---- Request and answer ------------------------------------------------------------------------------------------
+
+// A call that has not been answered. Destroyed, it is given up.
+class pending : public detail::owner<msgport_pending, msgport_pending_free> {
+public:
+    using owner::owner;
+
+    result<message> wait() noexcept { return wait_in(MSGPORT_FOREVER); }
+    result<message> try_take() noexcept { return wait_in(0); }
+    template <class Rep, class Period>
+    result<message> wait_for(std::chrono::duration<Rep, Period> time) noexcept
+    {
+        return wait_in(detail::nanoseconds(time));
+    }
+
+private:
+    result<message> wait_in(std::int64_t timeout) noexcept
+    {
+        message answer;
+        msgport_code code = answer.prepare();
+        if (code == MSGPORT_OK) code = msgport_pending_wait(get(), timeout, answer.get());
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return answer;
+    }
+};
+
+// Asks, over one end of a channel. May be used by several threads at the same time. The port is closed when the client
+// and its pending calls are gone.
+class client : public detail::owner<msgport_client, msgport_client_free> {
+public:
+    using owner::owner;
+
+    // Makes a port the client's, and detaches it; on failure it is as it was.
+    static result<client> make(port_ref port) noexcept
+    {
+        msgport_client *made;
+        const msgport_code code = msgport_client_new(port.get(), &made);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return client(made);
+    }
+
+    result<message> call(bytes data, items list = {}) const noexcept { return call_in(MSGPORT_FOREVER, data, list); }
+    template <class Rep, class Period>
+    result<message> call_for(std::chrono::duration<Rep, Period> time, bytes data, items list = {}) const noexcept
+    {
+        return call_in(detail::nanoseconds(time), data, list);
+    }
+    result<pending> start(bytes data, items list = {}) const noexcept
+    {
+        msgport_pending *made;
+        const msgport_code code =
+            msgport_client_start(get(), data.data(), data.size(), list.data(), list.size(), &made);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return pending(made);
+    }
+
+private:
+    result<message> call_in(std::int64_t timeout, bytes data, items list) const noexcept
+    {
+        message answer;
+        msgport_code code = answer.prepare();
+        if (code == MSGPORT_OK) {
+            code = msgport_client_call(get(), data.data(), data.size(), list.data(), list.size(), timeout,
+                                       answer.get());
+        }
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return answer;
+    }
+};
+
+// The duty to answer one request. Destroyed without an answer, it tells the client so.
+class responder : public detail::owner<msgport_responder, msgport_responder_free> {
+public:
+    using owner::owner;
+
+    result<void> answer(bytes data, items list = {}) noexcept { return answer_in(0, data, list); }
+    // Waits for space.
+    result<void> answer_wait(bytes data, items list = {}) noexcept { return answer_in(MSGPORT_FOREVER, data, list); }
+    template <class Rep, class Period>
+    result<void> answer_for(std::chrono::duration<Rep, Period> time, bytes data, items list = {}) noexcept
+    {
+        return answer_in(detail::nanoseconds(time), data, list);
+    }
+
+private:
+    result<void> answer_in(std::int64_t timeout, bytes data, items list) noexcept
+    {
+        return detail::as_result(
+            msgport_responder_answer(get(), data.data(), data.size(), list.data(), list.size(), timeout));
+    }
+};
+
+// What a server receives.
+struct request {
+    messageport::message message;
+    messageport::responder responder;
+};
+
+// Is asked, over the other end.
+class server : public detail::owner<msgport_server, msgport_server_free> {
+public:
+    using owner::owner;
+
+    // Makes a port the server's, and detaches it; on failure it is as it was.
+    static result<server> make(port_ref port) noexcept
+    {
+        msgport_server *made;
+        const msgport_code code = msgport_server_new(port.get(), &made);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return server(made);
+    }
+
+    result<request> recv() noexcept { return recv_in(MSGPORT_FOREVER); }
+    result<request> try_recv() noexcept { return recv_in(0); }
+    template <class Rep, class Period>
+    result<request> recv_for(std::chrono::duration<Rep, Period> time) noexcept
+    {
+        return recv_in(detail::nanoseconds(time));
+    }
+
+private:
+    result<request> recv_in(std::int64_t timeout) noexcept
+    {
+        message asked;
+        msgport_responder *duty;
+        msgport_code code = asked.prepare();
+        if (code == MSGPORT_OK) code = msgport_server_recv(get(), timeout, asked.get(), &duty);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return request{std::move(asked), responder(duty)};
     }
 };
 

@@ -11,6 +11,7 @@ const PROGRAMS: &[&str] = &[
     "tests/c/rules.c",
     "tests/c/calls.c",
     "tests/c/things.c",
+    "tests/c/events.c",
     "tests/c/processes.c",
     "tests/c/misuse.c",
     "tests/cpp/rules.cpp",

@@ -20,6 +20,11 @@ fn things_from_c() {
 }
 
 #[test]
+fn events_from_c() {
+    run_cases(&program("events", &["tests/c/events.c"], &[]));
+}
+
+#[test]
 fn processes_from_c() {
     run_cases(&program("processes", &["tests/c/processes.c"], &[]));
 }

@@ -131,7 +131,7 @@ static void s17_setting_a_handler_starts_the_port(void)
 
 static void s18_handlers_in_order_once_and_removed(void)
 {
-    msgport_port *a, *b;
+    msgport_port *a, *b, *own;
     msgport_loop *loop;
     msgport_message *message;
     notes n = { { 0 }, 0, 0, NULL, NULL, 0 };
@@ -147,9 +147,9 @@ static void s18_handlers_in_order_once_and_removed(void)
     expect_notes(&n, "x + x + y ");
     CODE(MSGPORT_NOT_FOUND, msgport_port_remove_listener(b, once));
     /* A message of our own. */
-    make_pair(&n.other, &a);
+    make_pair(&n.other, &own);
     post_text(n.other, "own");
-    OK(msgport_port_recv(a, PATIENCE, &message));
+    OK(msgport_port_recv(own, PATIENCE, &message));
     OK(msgport_port_dispatch(b, message));
     expect_notes(&n, "x + x + y + own ");
     {
@@ -163,6 +163,7 @@ static void s18_handlers_in_order_once_and_removed(void)
     CHECK(n.destroyed == 2);
     CODE(MSGPORT_NOT_IN_LOOP, msgport_loop_remove(loop, b));
     msgport_port_free(n.other);
+    msgport_port_free(own);
     msgport_port_free(a);
     msgport_port_free(b);
     msgport_loop_free(loop);
@@ -530,6 +531,7 @@ static void *serve(void *port)
         }
     }
     CODE(MSGPORT_PEER_CLOSED, code);
+    msgport_responder_free(first);
     msgport_message_free(request);
     msgport_server_free(server);
     return NULL;

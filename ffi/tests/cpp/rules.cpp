@@ -342,6 +342,121 @@ void meeting_by_name()
     CHECK(listener.refused() == 0 && listener.descriptor().value() > 2);
 }
 
+void handlers_are_lambdas()
+{
+    auto [a, b] = make_channel();
+    auto events = mp::event_loop::make().value();
+    events.add(b).value();
+    std::string seen;
+    auto token = std::make_shared<int>(0); // owned by the handler
+    const auto id = b.on_message([&seen, token](mp::port_ref port, mp::message &message) {
+        seen += message.text();
+        port.post("echo").value();
+    });
+    CHECK(token.use_count() == 2);
+    b.on_message([&](mp::port_ref, mp::message &) { seen += '!'; }, mp::how::once).value();
+    b.on_close([&](mp::port_ref, mp::failure why) { seen += why.name(); }).value();
+    b.on_message_error([](mp::port_ref, mp::span<const std::byte>) {}).value();
+    a.post("one ").value();
+    a.post("two ").value();
+    events.run_for(0s).value();
+    CHECK(seen == "one !two ");
+    expect_text(a, "echo");
+    b.remove_listener(id.value()).value();
+    CHECK(token.use_count() == 1 && fails(b.remove_listener(*id), MSGPORT_NOT_FOUND));
+    a.close();
+    events.run().value();
+    CHECK(seen == "one !two MSGPORT_PEER_CLOSED");
+    CHECK(fails(events.remove(a), MSGPORT_NOT_IN_LOOP));
+    CHECK(fails(a.on_message([token](mp::port_ref, mp::message &) {}), MSGPORT_NOT_IN_LOOP) && token.use_count() == 1);
+
+    // Timers, and other threads.
+    int timers = 0;
+    events.set_timeout(1ms, [&] { timers++; }).value();
+    events.clear_timeout(events.set_timeout(1ms, [&] { timers += 100; }).value()).value();
+    events.run().value();
+    CHECK(timers == 1);
+    auto remote = events.remote().value();
+    std::thread other([&] {
+        remote.post_task([&, token] { timers++; }).value();
+        remote.post_task([&] { events.stop(); }).value();
+    });
+    events.run().value();
+    other.join();
+    CHECK(timers == 2 && token.use_count() == 1);
+    events.reset();
+    CHECK(fails(remote.post_task([token] {}), MSGPORT_LOOP_GONE) && token.use_count() == 1);
+}
+
+void s23_a_throwing_handler_loses_no_later_message()
+{
+#if defined(__cpp_exceptions)
+    auto [a, b] = make_channel();
+    auto events = mp::event_loop::make().value();
+    events.add(b).value();
+    std::string seen;
+    b.on_message([&](mp::port_ref, mp::message &message) {
+        if (message.text() == "throw") throw std::runtime_error("from a handler");
+        seen += message.text();
+    }).value();
+    for (const char *text : {"1", "throw", "2", "3"}) a.post(text).value();
+    bool caught = false;
+    try {
+        events.run_for(0s).value();
+    } catch (const std::runtime_error &why) {
+        caught = std::string_view(why.what()) == "from a handler";
+    }
+    CHECK(caught && seen == "1");
+    events.run_for(0s).value();
+    CHECK(seen == "123");
+    events.set_timeout(0s, [] { throw 7; }).value();
+    int thrown = 0;
+    try {
+        events.poll_for(1s).value();
+    } catch (int number) {
+        thrown = number;
+    }
+    CHECK(thrown == 7);
+    events.dispatch().value();
+    CHECK(events.descriptor().value() > 2);
+#endif
+}
+
+void sets_and_calls()
+{
+    auto set = mp::port_set::make().value();
+    auto [a, b] = make_channel();
+    auto [c, d] = make_channel();
+    set.add(b).value();
+    set.add(d).value();
+    mp::message message;
+    CHECK(fails(set.try_next(message), MSGPORT_EMPTY) && fails(set.next_for(1ms, message), MSGPORT_TIMED_OUT));
+    c.post("hello").value();
+    const auto event = set.next(message).value();
+    CHECK(event.is_message() && event.port.get() == d.get() && message.text() == "hello");
+    a.close();
+    const auto end = set.next(message).value();
+    CHECK(end.port.get() == b.get() && end.what == MSGPORT_PEER_CLOSED);
+    set.remove(d).value();
+
+    auto client = mp::client::make(c).value();
+    CHECK(fails(c.post("x"), MSGPORT_DETACHED));
+    std::thread serving([port = std::move(d)]() mutable {
+        auto server = mp::server::make(port).value();
+        while (auto request = server.recv()) {
+            if (request->message.text() == "drop") continue;
+            request->responder.answer_wait(request->message.data()).value();
+        }
+    });
+    auto first = client.start("first").value();
+    CHECK(client.call("second")->text() == "second" && first.wait_for(patience)->text() == "first");
+    CHECK(fails(client.call_for(patience, "drop"), MSGPORT_REQUEST_DROPPED));
+    CHECK(fails(first.try_take(), MSGPORT_CALL_OVER));
+    client.reset();
+    first.reset(); // the last that stood for the client's end
+    serving.join();
+}
+
 void value_throws_what_failed()
 {
 #if defined(__cpp_exceptions)
@@ -383,6 +498,9 @@ const test_case CASES[] = {
     CASE(buffers_that_come_back_and_queues_that_grow),
     CASE(halves_in_two_threads),
     CASE(meeting_by_name),
+    CASE(handlers_are_lambdas),
+    CASE(s23_a_throwing_handler_loses_no_later_message),
+    CASE(sets_and_calls),
     CASE(value_throws_what_failed),
     {nullptr, nullptr},
 };
