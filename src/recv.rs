@@ -340,6 +340,7 @@ impl RecvHalf {
                 return Ok(());
             }
             receiving.finished = true;
+            self.end.buffers().give_up();
             self.end.lane().discard_rest();
             return Err(self.ended().into());
         }

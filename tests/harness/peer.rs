@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, raise};
 use nix::unistd::alarm;
 
 use super::ledger::Ledger;
-use super::ports::PATIENCE;
+use super::ports::{PATIENCE, forgetful_pair};
 use super::{SECONDS, Setting, this_program};
 
 /// Something to do at the peer. It captures nothing: what it needs was given to the peer before.
@@ -120,6 +120,13 @@ impl Peer {
     /// A new pair; the peer gets one end.
     pub(crate) fn channel(&mut self) -> MessagePort {
         let MessageChannel { port1, port2 } = MessageChannel::new().expect("a channel");
+        self.give(port2);
+        port1
+    }
+
+    /// A new pair that keeps no buffers to use them again; the peer gets one end.
+    pub(crate) fn forgetful_channel(&mut self) -> MessagePort {
+        let (port1, port2) = forgetful_pair();
         self.give(port2);
         port1
     }

@@ -28,6 +28,13 @@ pub(crate) fn pair_of(capacity: usize) -> (MessagePort, MessagePort) {
     (port1, port2)
 }
 
+/// A new pair that keeps no buffers to use them again, so that memory that is dropped is freed.
+pub(crate) fn forgetful_pair() -> (MessagePort, MessagePort) {
+    let options = ChannelOptions::new().cached_buffers(0);
+    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    (port1, port2)
+}
+
 /// The next message.
 #[track_caller]
 pub(crate) fn recv(port: &MessagePort) -> Message {
