@@ -122,6 +122,7 @@ mod recv;
 mod ring;
 #[cfg(test)]
 mod ring_tests;
+mod scratch;
 mod segment;
 mod sync;
 mod sys;
