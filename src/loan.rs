@@ -15,6 +15,7 @@ use crate::port::MessagePort;
 use crate::transfer::TransferRef;
 
 /// One thing: the handle that will be transferred, and what marks the one in the value.
+#[allow(clippy::large_enum_variant)] // a port is large, and lists are short
 pub(crate) enum Loan {
     Port {
         port: MessagePort,

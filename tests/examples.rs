@@ -16,10 +16,28 @@ fn the_readme_shows_the_hello_example() {
     assert!(readme.contains(example), "README.md and examples/hello.rs differ");
 }
 
-#[test]
-fn hello() {
-    let output = Command::new(example("hello")).output().expect("run `cargo test`, which builds the examples too");
+/// What an example says.
+#[track_caller]
+fn output_of(name: &str) -> String {
+    let output = Command::new(example(name)).output().expect("run `cargo test`, which builds the examples too");
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(said, "child: 16777216 bytes in a buffer\nparent: hello from the child\n");
+    said
+}
+
+#[test]
+fn hello() {
+    assert_eq!(output_of("hello"), "child: 16777216 bytes in a buffer\nparent: hello from the child\n");
+}
+
+#[test]
+fn worker_pool() {
+    let line = |number| format!("frame {number}: sum {} of 1048576 bytes\n", (number + 1) << 20);
+    assert_eq!(output_of("worker_pool"), (0..6).map(line).collect::<String>());
+}
+
+#[test]
+fn call() {
+    let said = "pi was Some(3.0)\ne is None\npi is Some(3.125)\nno answer: the process that held the peer ended\n";
+    assert_eq!(output_of("call"), said);
 }

@@ -249,10 +249,16 @@ fn answer_of<Ans: DeserializeOwned>(result: Result<(), AnswerError>, mut answer:
     value
 }
 
-/// As a client of bytes; requests and answers of the two can be mixed.
+/// The client of bytes beneath may go on being used too, in its clones.
 impl<Req, Ans> From<Client> for TypedClient<Req, Ans> {
     fn from(client: Client) -> Self {
         Self { client, values: PhantomData }
+    }
+}
+
+impl<Req, Ans> From<Server> for TypedServer<Req, Ans> {
+    fn from(server: Server) -> Self {
+        Self { server, values: PhantomData }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::loan::Loan;
 use crate::message::Message;
 
 /// Stack that decoding may use: a value of a recursive type is nested as deeply as the peer likes.
-const STACK: usize = 256 << 10;
+const STACK: usize = 512 << 10;
 
 /// Appends the encoding of `value` to `bytes`. Returns what it lends.
 #[inline]
