@@ -32,8 +32,8 @@ fn hello() {
 
 #[test]
 fn worker_pool() {
-    let line = |number| format!("frame {number}: sum {} of 1048576 bytes\n", (number + 1) << 20);
-    assert_eq!(output_of("worker_pool"), (0..6).map(line).collect::<String>());
+    let line = |color| format!("worker Some({}) has painted 1048576 bytes with [{color}]\n", (color - 1) % 3);
+    assert_eq!(output_of("worker_pool"), (1..=6).map(line).collect::<String>());
 }
 
 #[test]

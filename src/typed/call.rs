@@ -18,7 +18,7 @@ use crate::scratch;
 use crate::transfer::TransferRef;
 
 /// A [`Client`] whose requests are values of type `Req` and whose answers are of type `Ans`, both any types of
-/// [serde](https://serde.rs). Ports and buffers inside them move with them, as with a [`TypedPort`].
+/// [serde](https://serde.rs). Ports and buffers inside them move with them, as with a [`TypedPort`](crate::TypedPort).
 ///
 /// ```
 /// use messageport::{MessageChannel, TypedClient, TypedServer};
@@ -77,7 +77,7 @@ impl<Req: Serialize, Ans: DeserializeOwned> TypedClient<Req, Ans> {
     /// Posts a request and returns without waiting for the answer. It never blocks.
     ///
     /// # Errors
-    /// As for [`TypedPort::post`], [`Full`](PostErrorKind::Full) too, with the request.
+    /// As for [`TypedPort::post`](crate::TypedPort::post), [`Full`](crate::PostErrorKind::Full) too, with the request.
     pub fn start(&self, request: Req) -> Result<TypedPendingCall<Ans>, TypedPostError<Req>> {
         let post = |data: &mut Vec<u8>, list: &[TransferRef<'_>]| self.client.post(data, list, Patience::None);
         let number = post_value(self.client.end(), request, post)?;
@@ -209,7 +209,7 @@ impl<Ans: Serialize> TypedResponder<Ans> {
     /// Posts the answer. It never blocks.
     ///
     /// # Errors
-    /// As for [`TypedPort::post`], [`Full`](PostErrorKind::Full) too; responder and answer are in the error.
+    /// As for [`TypedPort::post`](crate::TypedPort::post), [`Full`](crate::PostErrorKind::Full) too; responder and answer are in the error.
     pub fn answer(self, answer: Ans) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
         self.post(answer, Patience::None)
     }
@@ -217,7 +217,7 @@ impl<Ans: Serialize> TypedResponder<Ans> {
     /// Posts the answer and, if the queue is full, waits for space: for `timeout`, or for as long as the client lives.
     ///
     /// # Errors
-    /// As for [`answer`](Self::answer), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
+    /// As for [`answer`](Self::answer), with [`TimedOut`](crate::PostErrorKind::TimedOut) instead of `Full`.
     pub fn answer_wait(
         self,
         answer: Ans,

@@ -152,7 +152,7 @@ proptest! {
 
 #[derive(Serialize, Deserialize)]
 enum Tree {
-    Leaf(MessagePort),
+    Leaf(Box<MessagePort>),
     Node(Box<Tree>),
     Nodes(Vec<Tree>),
     Maybe(Option<Box<Tree>>),
@@ -174,7 +174,7 @@ fn a_value_that_is_nested_without_end_does_not_use_up_the_stack() {
             assert_eq!(seen, data);
             assert_ended(&here, CloseReason::Closed);
             // A hundred levels are no attack.
-            let mut tree = Tree::Leaf(pair().0);
+            let mut tree = Tree::Leaf(Box::new(pair().0));
             for _ in 0..33 {
                 tree = Tree::Maybe(Some(Box::new(Tree::Nodes(vec![Tree::Node(Box::new(tree))]))));
             }
