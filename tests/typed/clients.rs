@@ -1,7 +1,7 @@
 //! One client in several threads, full queues, handlers that fail.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -54,23 +54,38 @@ fn a_thread_that_stops_receiving_hands_over_to_one_that_waits() {
     let (here, there) = pair();
     let client = TypedClient::<u64, u64>::new(here);
     let server = TypedServer::<u64, u64>::new(there);
-    let (first, second) = (client.start(1).unwrap(), client.start(2).unwrap());
-    let [(_, answer_first), (_, answer_second)] = [(); 2].map(|()| server.recv().unwrap());
-    let ready = Arc::new(Barrier::new(2));
-    // One receives, and gives up; or is answered. The other one sleeps behind it, or the other way round.
-    let waits = |mut call: messageport::TypedPendingCall<u64>, patience: Duration, ready: Arc<Barrier>| {
-        thread::spawn(move || {
-            ready.wait();
-            call.wait_timeout(patience).map_err(|error| (error, call))
+    let calls: Vec<_> = (0..4).map(|number| client.start(number).unwrap()).collect();
+    let responders: Vec<_> = (0..4).map(|_| server.recv().unwrap().1).collect();
+    // One thread receives and the others sleep behind it; whichever it is, it will go away before some of them.
+    let (ids, threads): (Vec<_>, Vec<_>) = calls
+        .into_iter()
+        .map(|mut call| {
+            let (tell, id) = mpsc::channel();
+            let thread = thread::spawn(move || {
+                tell.send(nix::unistd::gettid()).unwrap();
+                call.wait_timeout(PATIENCE).unwrap()
+            });
+            (id.recv().unwrap(), thread)
         })
-    };
-    let impatient = waits(first, Duration::from_millis(30), Arc::clone(&ready));
-    let patient = waits(second, PATIENCE, ready);
-    let Err((AnswerError::TimedOut, mut first)) = impatient.join().unwrap() else { panic!("no answer was sent") };
-    answer_second.answer(20).unwrap();
-    let Ok(20) = patient.join().unwrap() else { panic!("the answer is lost") };
-    answer_first.answer(10).unwrap();
-    assert_eq!(first.wait_timeout(PATIENCE).unwrap(), 10);
+        .unzip();
+    ids.iter().for_each(|id| await_sleep(*id));
+    for ((number, responder), thread) in responders.into_iter().enumerate().zip(threads) {
+        responder.answer(number as u64).unwrap();
+        assert_eq!(thread.join().unwrap(), number as u64);
+    }
+}
+
+/// Waits until a thread sleeps.
+fn await_sleep(thread: nix::unistd::Pid) {
+    let start = Instant::now();
+    loop {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+        if stat.rsplit(") ").next().unwrap().starts_with('S') {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "the thread does not sleep");
+        thread::yield_now();
+    }
 }
 
 #[test]

@@ -356,6 +356,19 @@ fn what_is_closed_or_dropped_while_it_is_lent_is_not_posted() {
 }
 
 #[test]
+fn a_lent_port_that_is_closed_ends_with_the_post() {
+    let (port, peer) = typed_pair();
+    let (here, there) = pair();
+    let (passenger, lent) = shared(here);
+    let closes = Rc::clone(&passenger);
+    let error = port.post((lent, Doing(|| closes.close()))).unwrap_err();
+    assert!(matches!(error.kind, PostErrorKind::Unusable { index: 0 }));
+    assert_ended(&there, CloseReason::Closed);
+    assert!(passenger.post_message(b"", []).is_err());
+    assert_empty(&peer);
+}
+
+#[test]
 fn a_panic_gives_everything_back() {
     let (port, peer) = typed_pair();
     let (here, there) = pair();
