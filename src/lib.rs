@@ -115,6 +115,56 @@
 //! A [`PortSet`] receives from many ports without handlers: [`wait`](PortSet::wait) returns the next message or end of
 //! any of them. In either, a port in which nothing happens costs nothing, and a busy one keeps no other waiting.
 //!
+//! # Values
+//! With the feature `serde`, a `TypedPort` posts and receives values of any serde type, and the ports and buffers inside
+//! them move along:
+//! ```
+//! # #[cfg(feature = "serde")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use messageport::{MessageChannel, TransferBuffer, TypedPort};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Job {
+//!     frame: TransferBuffer,
+//!     reply: TypedPort<String, ()>,
+//! }
+//!
+//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
+//! let (jobs, worker) = (TypedPort::<Job, ()>::from(port1), TypedPort::<(), Job>::from(port2));
+//! let answers = MessageChannel::new()?;
+//! jobs.post(Job { frame: TransferBuffer::new(1 << 20)?, reply: answers.port2.into() })?;
+//!
+//! let job = worker.recv()?;
+//! job.reply.post(format!("{} bytes", job.frame.len()))?;
+//! assert_eq!(TypedPort::<(), String>::from(answers.port1).recv()?, "1048576 bytes");
+//! # Ok(()) }
+//! # #[cfg(not(feature = "serde"))]
+//! # fn main() {}
+//! ```
+//! Without any feature, [`post_plain`](MessagePort::post_plain) and [`Message::plain`] are for values that are the same
+//! as their bytes.
+//!
+//! # Request and answer
+//! A [`Client`] and a [`Server`] are the two ends of a pair over which many calls are open at a time; `TypedClient` and
+//! `TypedServer` are the same for values:
+//! ```
+//! # #[cfg(feature = "serde")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use messageport::{MessageChannel, TypedClient, TypedServer};
+//!
+//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
+//! std::thread::spawn(|| TypedServer::<String, usize>::new(port2).serve(|text| text.len()));
+//! let client = TypedClient::<String, usize>::new(port1);
+//! let first = client.start("request".into())?;
+//! assert_eq!(client.call("answer".into())?, 6);
+//! assert_eq!(first.wait()?, 7);
+//! # Ok(()) }
+//! # #[cfg(not(feature = "serde"))]
+//! # fn main() {}
+//! ```
+//! A call ends with its answer, at its deadline, when the server drops the request, or when the server is gone.
+//!
 //! # Speed
 //! [`recv_into`](MessagePort::recv_into) uses a message's memory again and allocates nothing;
 //! [`recv_ref`](MessagePort::recv_ref) reads in place; [`reserve`](MessagePort::reserve) writes in place. A busy pair
@@ -205,6 +255,7 @@ mod reservation;
 mod ring;
 #[cfg(test)]
 mod ring_tests;
+mod scratch;
 mod segment;
 mod shared;
 mod sync;

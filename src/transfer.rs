@@ -21,6 +21,7 @@ use crate::sys::Errno;
 
 /// Something that a message can carry to its receiver, in a list that owns it.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // a port is large, and lists are short
 pub enum Transferable {
     /// A port, with everything queued in it.
     Port(MessagePort),

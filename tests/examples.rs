@@ -21,6 +21,7 @@ fn hello() {
     assert_eq!(said_by("hello"), "child: 16777216 bytes in a buffer\nparent: hello from the child\n");
 }
 
+/// What an example says.
 #[track_caller]
 fn said_by(name: &str) -> String {
     let output = Command::new(example(name)).output().expect("run `cargo test`, which builds the examples too");
@@ -63,4 +64,16 @@ fn broadcast() {
     let (_, memory) = said.rsplit_once("process: ").unwrap();
     let kibibytes: usize = memory.split(' ').next().unwrap().parse().unwrap();
     assert!((LEN / 1024 - 64..LEN / 1024 + 512).contains(&kibibytes), "{said}");
+}
+
+#[test]
+fn worker_pool() {
+    let line = |color| format!("worker Some({}) has painted 1048576 bytes with [{color}]\n", (color - 1) % 3);
+    assert_eq!(said_by("worker_pool"), (1..=6).map(line).collect::<String>());
+}
+
+#[test]
+fn call() {
+    let said = "pi was Some(3.0)\ne is None\npi is Some(3.125)\nno answer: the process that held the peer ended\n";
+    assert_eq!(said_by("call"), said);
 }

@@ -26,7 +26,7 @@ const ORDER: &[&[&str]] = &[
     &["lane", "segment"],
     &["ring"],
     &["record", "doorbell", "direction"],
-    &["layout", "error", "violation", "sync"],
+    &["layout", "error", "violation", "sync", "scratch"],
     &["sys"],
 ];
 
