@@ -99,6 +99,8 @@ compile_error!("messageport runs on Linux only for now: it rests on memfd, futex
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("messageport needs a 64-bit target: lengths that a peer names are computed in usize");
 
+#[cfg(feature = "tokio")]
+pub mod aio;
 mod buffer;
 mod capsule;
 mod channel;
@@ -121,6 +123,7 @@ mod ring_tests;
 mod segment;
 mod sync;
 mod sys;
+mod task;
 mod transfer;
 mod violation;
 mod wait;

@@ -161,7 +161,7 @@ impl SendHalf {
 
     /// The way of a message.
     #[inline]
-    fn post(&self, data: &[u8], list: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
+    pub(crate) fn post(&self, data: &[u8], list: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
         // 1. May this half post at all?
         let _posting = self.end.posting();
         let mut producer = self.open()?;

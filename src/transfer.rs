@@ -9,7 +9,7 @@ use crate::buffer::{Memory, TransferBuffer};
 use crate::capsule::{self, NotMade, Table, Things};
 use crate::end::{End, Parts, State};
 use crate::error::{PostErrorKind, RecvError, Violation, exhausted};
-use crate::lane::NotTaken;
+use crate::lane::{Doorbell, NotTaken};
 use crate::port::{MessagePort, PortGuard};
 use crate::record::Kind;
 use crate::ring::{Consumer, Record};
@@ -192,7 +192,9 @@ pub(crate) fn take(
     if record.handles == 0 {
         return Ok((table.data_len, Things::default()));
     }
-    let handles = match end.lane().peek_handles(consumer.sequence(), record.handles, || end.wake_own_producer()) {
+    let _reading = end.reading();
+    let wake = |doorbell| end.heard(doorbell, Doorbell::Data);
+    let handles = match end.lane().peek_handles(consumer.sequence(), record.handles, wake) {
         Ok(handles) => handles,
         Err(NotTaken::Violation(violation)) => return Err(NotArrived::Violation(violation)),
         Err(NotTaken::Exhausted(errno)) => return Err(NotArrived::Exhausted(errno)),
@@ -301,7 +303,10 @@ fn discard_message_with_ports(end: &End, consumer: &mut Consumer, left: &mut usi
                 Ok((_, things)) => ports = things.ports,
                 Err(NotArrived::Violation(_)) => break,
                 // Without descriptors to spare they cannot be closed in our name: the kernel closes them.
-                Err(NotArrived::Exhausted(_)) => end.lane().take_handles(),
+                Err(NotArrived::Exhausted(_)) => {
+                    let _reading = end.reading();
+                    end.lane().take_handles();
+                }
                 Err(NotArrived::Bad { .. }) => {}
             }
         }
@@ -314,6 +319,8 @@ fn discard_message_with_ports(end: &End, consumer: &mut Consumer, left: &mut usi
             end.wake_peer_producer();
         }
         end.lane().discard_rest();
+        // A wake-up for our sending half may have been among it.
+        end.wake_own_producer();
     }
     ports
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// Imports point down. Modules on one line may know each other.
 const ORDER: &[&[&str]] = &[
     &["lib"],
+    &["aio"],
     &["connect"],
     &["channel"],
     &["post", "recv", "message_ref"],
@@ -13,7 +14,7 @@ const ORDER: &[&[&str]] = &[
     &["capsule"],
     &["buffer"],
     &["end"],
-    &["wait"],
+    &["task", "wait"],
     &["lane", "segment"],
     &["ring"],
     &["record", "doorbell", "direction"],

@@ -9,6 +9,8 @@ pub(crate) mod futex;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
 pub(crate) mod process;
+#[cfg(feature = "tokio")]
+pub(crate) mod readiness;
 pub(crate) mod socket;
 
 pub(crate) use nix::errno::Errno;
