@@ -90,14 +90,21 @@ impl AsyncSendHalf {
         data: &[u8],
         transfer: &mut Vec<Transferable>,
     ) -> Result<(), PostErrorKind> {
-        poll_fn(|context| {
-            ready!(self.poll_unsent(context))?;
-            let list: Vec<TransferRef<'_>> = transfer.iter().map(TransferRef::from).collect();
-            self.poll_post(context, data, &list)
-        })
-        .await?;
+        poll_fn(|context| self.poll_post_list(context, data, transfer)).await
+    }
+
+    /// The list is borrowed as if to change it from the start: a shared one could not go from thread to thread.
+    fn poll_post_list(
+        &mut self,
+        context: &mut Context<'_>,
+        data: &[u8],
+        transfer: &mut Vec<Transferable>,
+    ) -> Poll<Result<(), PostErrorKind>> {
+        ready!(self.poll_unsent(context))?;
+        let list: Vec<TransferRef<'_>> = transfer.iter().map(TransferRef::from).collect();
+        ready!(self.poll_post(context, data, &list))?;
         transfer.clear(); // detached
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     /// See [`AsyncPort::take_unsent`].
