@@ -67,6 +67,13 @@
 //! makes no system calls. [`split`](MessagePort::split) lets two threads send and receive at the same time. A port has
 //! a descriptor ([`AsFd`](std::os::fd::AsFd)) to wait on in a `poll` or `epoll` loop.
 //!
+//! # Tasks
+//! With the feature `tokio` the module `aio` has ports that wait in the tasks of a runtime, thousands of them on one
+//! thread: `AsyncPort`, made from a [`MessagePort`] and turned back into one, with `recv().await` and
+//! `post_message_wait().await`, as a `Stream` and a `Sink`, and in halves for two tasks; `AsyncListener` and `connect`.
+//! A future that is dropped loses no message and nothing on a transfer list. Any other runtime, or an event loop of your
+//! own, waits on the descriptor.
+//!
 //! # The end
 //! [`close`](MessagePort::close), or dropping a port, ends the channel. What was posted before still arrives; then the
 //! peer is told the reason, a [`CloseReason`]: `Closed`; `PeerDied` if its process ended without closing, by SIGKILL
@@ -88,6 +95,7 @@
 //! |---|---|---|
 //! | `new MessageChannel()` | [`MessageChannel::new`] | can fail: it needs descriptors and memory |
 //! | `postMessage(message, transfer)` | [`post_message`](MessagePort::post_message) | bytes; fails when full, or when the peer is known to be gone |
+//! | `await` of the next `message` event | `aio::AsyncPort::recv` | feature `tokio` |
 //! | `event.data`, `event.ports` | [`Message::data`], [`Message::ports`] | received by a call |
 //! | `ArrayBuffer` on a transfer list | [`TransferBuffer`] | arrives in [`Message::buffers`] |
 //! | `close()` | [`close`](MessagePort::close) | the reason is told to the peer |
