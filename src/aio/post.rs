@@ -50,7 +50,7 @@ impl AsyncPort {
     /// # Errors
     /// As for [`MessagePort::post_message`](crate::MessagePort::post_message), without `Full`; also
     /// [`ResourceExhausted`](PostErrorKind::ResourceExhausted) if it would have to wait in a runtime that is shutting
-    /// down.
+    /// down. What the `Sink` holds is posted first, and an error may be that message's.
     pub async fn post_message_wait(
         &mut self,
         data: &[u8],

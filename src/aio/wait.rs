@@ -120,6 +120,7 @@ impl Wait {
         if self.armed {
             self.armed = false;
             self.fruitless = 0;
+            self.tired = false;
             self.nap = None;
             self.registration.end().tasks().forget(self.half);
         }

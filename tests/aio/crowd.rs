@@ -3,6 +3,7 @@
 use messageport::aio::AsyncPort;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::tools::ledger::descriptors;
 use crate::tools::pair_of;
 use crate::{on_runtimes, soon};
 
@@ -17,6 +18,7 @@ async fn two_thousand_pairs() {
     setrlimit(Resource::RLIMIT_NOFILE, limit, limit).expect("the limit can be raised");
     // With smaller limits the test is smaller.
     let pairs = PAIRS.min((limit / 4) as u32);
+    let before = descriptors();
     let mut ours = Vec::new();
     let mut tasks = Vec::new();
     for _ in 0..pairs {
@@ -45,4 +47,6 @@ async fn two_thousand_pairs() {
     for task in tasks {
         assert_eq!(soon(task).await.expect("no panic"), 3);
     }
+    // The runtime goes on, and holds nothing of them.
+    assert_eq!(descriptors(), before);
 }

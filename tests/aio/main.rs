@@ -2,6 +2,7 @@
 
 mod cancelling;
 mod crowd;
+mod figures;
 mod hostile;
 mod meeting;
 mod processes;

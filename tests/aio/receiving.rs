@@ -5,6 +5,7 @@ use std::thread;
 use messageport::aio::AsyncPort;
 use messageport::{CloseReason, Message, MessagePort, PostErrorKind, RecvError, TransferBuffer, TryRecvError};
 
+use crate::tools::ledger::alone;
 use crate::tools::{assert_entangled, pair};
 use crate::{async_pair, fill, on_runtimes, small_pair, soon};
 
@@ -196,6 +197,7 @@ async fn echo_between_tasks() {
 
 #[test]
 fn outside_a_runtime_the_port_comes_back() {
+    let _alone = alone();
     let (a, b) = pair();
     let error = AsyncPort::new(a).expect_err("there is no runtime");
     assert!(error.to_string().starts_with("cannot register the port with a runtime"), "{error}");
@@ -204,6 +206,7 @@ fn outside_a_runtime_the_port_comes_back() {
 
 #[test]
 fn a_runtime_that_has_shut_down_is_an_error_and_the_port_goes_on() {
+    let _alone = alone();
     let (a, b) = pair();
     let first = crate::current_thread();
     let mut a = first.block_on(async { AsyncPort::new(a) }).expect("a registration");
@@ -214,4 +217,12 @@ fn a_runtime_that_has_shut_down_is_an_error_and_the_port_goes_on() {
         assert!(matches!(a.recv().await, Err(RecvError::ResourceExhausted(_))));
     });
     assert_entangled(&a.into_port(), &b);
+}
+
+#[test]
+#[should_panic(expected = "timers are disabled")]
+fn a_runtime_without_a_clock_is_refused_at_once() {
+    let _alone = alone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+    runtime.block_on(async { drop(AsyncPort::new(pair().0)) });
 }

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use messageport::aio::AsyncPort;
+use messageport::aio::{AsyncPort, AsyncRecvHalf, AsyncSendHalf};
 use messageport::{CloseReason, FullCause, MessagePort, PostErrorKind, RecvError};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::task::{spawn_blocking, yield_now};
@@ -24,6 +24,7 @@ on_runtimes! {
     a_close_by_one_half_wakes_the_other,
     a_close_by_the_peer_wakes_both_halves,
     a_peer_that_stops_reading_wakes_a_sender,
+    whoever_closes_ends_all_four_halves_in_whatever_order_they_go,
 }
 
 async fn space_wakes_a_sender() {
@@ -308,4 +309,74 @@ async fn a_peer_that_stops_reading_wakes_a_sender() {
     yield_now().await;
     drop(b_receives);
     soon(task).await.expect("no panic");
+}
+
+/// One of the four halves of a pair.
+enum Half {
+    Sends(AsyncSendHalf),
+    Receives(AsyncRecvHalf),
+}
+
+impl Half {
+    /// Waits until the port has ended, and says why.
+    async fn wait(&mut self) -> String {
+        match self {
+            Self::Sends(half) => {
+                let error = half.post_message_wait(&[0; 600], &mut Vec::new()).await.expect_err("nobody reads");
+                error.to_string()
+            }
+            Self::Receives(half) => loop {
+                match half.recv().await {
+                    Ok(_) => {}
+                    Err(error) => return error.to_string(),
+                }
+            },
+        }
+    }
+
+    fn close(&self) {
+        match self {
+            Self::Sends(half) => half.close(),
+            Self::Receives(half) => half.close(),
+        }
+    }
+}
+
+async fn whoever_closes_ends_all_four_halves_in_whatever_order_they_go() {
+    for order in 0..24_usize {
+        for closes in 0..4 {
+            let mut halves = Vec::new();
+            for port in <[MessagePort; 2]>::from(pair_of(4096)) {
+                let (mut sends, receives) = AsyncPort::new(port).expect("a registration").split();
+                // Only one direction is full: what its receiver reads would let the sender go on.
+                while halves.is_empty() && sends.post_message(&[0; 500], []).is_ok() {}
+                halves.extend([Half::Sends(sends), Half::Receives(receives)]);
+            }
+            let mut left: Vec<usize> = (0..4).collect();
+            // The receiver of the full direction does not wait: it would read. Nor does the sender of the other one.
+            let (waiting, mut others): (Vec<_>, Vec<_>) =
+                halves.into_iter().enumerate().partition(|(index, _)| matches!(index, 0 | 1) && *index != closes);
+            let tasks: Vec<_> = waiting
+                .into_iter()
+                .map(|(index, mut half)| tokio::spawn(async move { (half.wait().await, index, half) }))
+                .collect();
+            yield_now().await;
+            others.iter().find(|(index, _)| *index == closes).expect("it does not wait").1.close();
+            let expected = if closes < 2 { "the port has been closed" } else { "the peer was closed" };
+            for task in tasks {
+                let (end, index, half) = soon(task).await.expect("no panic");
+                assert_eq!(end, expected, "half {index}, half {closes} closes");
+                others.push((index, half));
+            }
+            let mut choice = order;
+            while !left.is_empty() {
+                let next = left.remove(choice % left.len());
+                choice /= left.len() + 1;
+                let position = others.iter().position(|(index, _)| *index == next).expect("it is there");
+                let (_, mut half) = others.swap_remove(position);
+                soon(half.wait()).await;
+                drop(half);
+            }
+        }
+    }
 }
