@@ -171,6 +171,13 @@
 //! makes no system calls. [`split`](MessagePort::split) lets two threads send and receive at the same time. A port has
 //! a descriptor ([`AsFd`](std::os::fd::AsFd)) to wait on in a `poll` or `epoll` loop of your own.
 //!
+//! # Tasks
+//! With the feature `tokio` the module `aio` has ports that wait in the tasks of a runtime, thousands of them on one
+//! thread: `AsyncPort`, made from a [`MessagePort`] and turned back into one, with `recv().await` and
+//! `post_message_wait().await`, as a `Stream` and a `Sink`, and in halves for two tasks; `AsyncListener` and `connect`.
+//! A future that is dropped loses no message and nothing on a transfer list. Any other runtime, or an event loop of your
+//! own, waits on the descriptor.
+//!
 //! # The end
 //! [`close`](MessagePort::close), or dropping a port, ends the channel. What was posted before still arrives; then the
 //! peer is told the reason, a [`CloseReason`]: `Closed`; `PeerDied` if its process ended without closing, by SIGKILL
@@ -193,6 +200,7 @@
 //! |---|---|---|
 //! | `new MessageChannel()` | [`MessageChannel::new`] | can fail: it needs descriptors and memory |
 //! | `postMessage(message, transfer)` | [`post_message`](MessagePort::post_message) | bytes; fails when full, or when the peer is known to be gone |
+//! | `await` of the next `message` event | `aio::AsyncPort::recv` | feature `tokio` |
 //! | `event.data`, `event.ports` | [`Message::data`], [`Message::ports`] | received by a call, or in a [`MessageEvent`] |
 //! | `onmessage = f` | [`PortHandle::set_onmessage`] | `f` is called by an [`EventLoop`]; the first time starts the port |
 //! | `onmessageerror`, `onclose` | [`set_onmessageerror`](PortHandle::set_onmessageerror), [`set_onclose`](PortHandle::set_onclose) | both events have a reason |
@@ -216,6 +224,8 @@ compile_error!("messageport runs on Linux only for now: it rests on memfd, futex
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("messageport needs a 64-bit target: lengths that a peer names are computed in usize");
 
+#[cfg(feature = "tokio")]
+pub mod aio;
 mod buffer;
 mod buffer_file;
 mod call;
@@ -260,6 +270,7 @@ mod segment;
 mod shared;
 mod sync;
 mod sys;
+mod task;
 mod timers;
 mod transfer;
 #[cfg(feature = "serde")]

@@ -9,6 +9,7 @@ use crate::doorbell::{self, FD};
 use crate::end::State;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError, exhausted};
 use crate::growth::{self, NotFollowed};
+use crate::lane::Doorbell;
 use crate::message::Message;
 use crate::message_ref::MessageRef;
 use crate::port::{MessagePort, Receiving, RecvHalf};
@@ -348,7 +349,7 @@ impl RecvHalf {
             return self.look_at_lane(receiving);
         };
         let ready = || consumer.has_record() || self.peer_is_gone();
-        let drain = || self.end.lane().drain(consumer.sequence(), || self.end.wake_own_producer());
+        let drain = || self.end.drain_lane(consumer.sequence(), Doorbell::Data);
         let doorbell = self.end.incoming().data();
         let waiter = Waiter { doorbell, lane: self.end.lane(), spin: &self.spin, deadline };
         match waiter.wait(ready, Some(&drain)) {
@@ -367,8 +368,9 @@ impl RecvHalf {
     fn look_at_lane(&self, receiving: &mut Receiving) -> Result<(), Missed> {
         let consumer = &receiving.consumer;
         if self.polled.get() {
-            let drain = || self.end.lane().drain(consumer.sequence(), || self.end.wake_own_producer());
-            drain().map_err(|violation| RecvError::Ended(self.end.violated(violation)))?;
+            self.end
+                .drain_lane(consumer.sequence(), Doorbell::Data)
+                .map_err(|violation| RecvError::Ended(self.end.violated(violation)))?;
             doorbell::arm(self.end.incoming().data(), FD);
             if consumer.has_record() || self.peer_is_gone() {
                 return Ok(());

@@ -1,7 +1,8 @@
 //! The examples do what they say.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// An example's program, which cargo builds together with the tests.
 fn example(name: &str) -> PathBuf {
@@ -76,4 +77,27 @@ fn worker_pool() {
 fn call() {
     let said = "pi was Some(3.0)\ne is None\npi is Some(3.125)\nno answer: the process that held the peer ended\n";
     assert_eq!(said_by("call"), said);
+}
+
+#[test]
+fn tokio_echo() {
+    let name = std::env::temp_dir().join(format!("messageport-echo-{}", std::process::id()));
+    let name = name.to_str().unwrap();
+    let mut server = Command::new(example("tokio_echo")).args(["serve", name]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap(), format!("listening at {name}"));
+    for _ in 0..2 {
+        let output = Command::new(example("tokio_echo")).args(["say", name, "one", "two", "three"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "one\ntwo\nthree\n");
+        let said = lines.next().unwrap();
+        assert!(said.ends_with(" says hello"), "{said}");
+        let done = lines.next().unwrap();
+        assert!(done.ends_with(" is done"), "{done}");
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+    for left in [name.to_owned(), format!("{name}.lock")] {
+        std::fs::remove_file(left).unwrap();
+    }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// Imports point down. Modules on one line may know each other.
 const ORDER: &[&[&str]] = &[
     &["lib"],
+    &["aio"],
     &["typed"],
     &["call"],
     &["connect"],
@@ -22,7 +23,7 @@ const ORDER: &[&[&str]] = &[
     &["pool"],
     &["frozen", "shared", "named", "cursor", "buffer"],
     &["buffer_file"],
-    &["wait"],
+    &["task", "wait"],
     &["lane", "segment"],
     &["ring"],
     &["record", "doorbell", "direction"],

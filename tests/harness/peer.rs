@@ -92,7 +92,7 @@ impl Peer {
                 Link::Thread { orders, answers, thread }
             }
             Setting::TwoProcesses => {
-                let MessageChannel { port1, port2 } = MessageChannel::new().expect("a channel");
+                let (port1, port2) = forgetful_pair();
                 let mut command = this_program("harness::peer::peer_process");
                 let child = spawn_with_port(command.stdout(Stdio::null()), port2).expect("a second process");
                 Link::Process { control: port1, child }
