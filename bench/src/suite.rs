@@ -1,0 +1,150 @@
+//! What a benchmark is: subjects that are measured in turns, beside each other.
+
+use std::ops::RangeInclusive;
+
+use crate::error::Result;
+use crate::figure::Figure;
+use crate::link::Player;
+use crate::session::{Session, Setting};
+
+/// How the receiver waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// It never sleeps.
+    Spin,
+    /// It sleeps at once.
+    Block,
+    /// It spins for 20 us, then sleeps: the default of a port on a machine with several CPUs.
+    Default,
+    /// It does not wait.
+    None,
+}
+
+impl Wait {
+    /// As it is printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Spin => "spin",
+            Self::Block => "block",
+            Self::Default => "default",
+            Self::None => "none",
+        }
+    }
+}
+
+type Open = Box<dyn Fn(&Session, usize) -> Result<Box<dyn Player>>>;
+
+/// One thing that is measured.
+pub struct Subject {
+    /// Who does it.
+    pub what: &'static str,
+    /// By which call or in which way, if there are several.
+    pub call: &'static str,
+    /// How the receiver waits.
+    pub wait: Wait,
+    /// Another number that distinguishes it: its name and value.
+    pub at: Option<(&'static str, u64)>,
+    /// The sizes that it can do.
+    pub sizes: RangeInclusive<usize>,
+    /// With what it is compared: that one's label, and its size if it is another one.
+    pub against: Option<(String, Option<usize>)>,
+    open: Open,
+}
+
+impl Subject {
+    /// A subject; `open` is called on both sides.
+    pub fn new<P: Player + 'static>(
+        what: &'static str,
+        call: &'static str,
+        wait: Wait,
+        open: impl Fn(&Session, usize) -> Result<P> + 'static,
+    ) -> Self {
+        let open: Open = Box::new(move |session, size| Ok(Box::new(open(session, size)?)));
+        Self { what, call, wait, at: None, sizes: 0..=usize::MAX, against: None, open }
+    }
+
+    /// Compares it with the subject that has this label, at the same size.
+    pub fn against(mut self, label: impl Into<String>) -> Self {
+        self.against = Some((label.into(), None));
+        self
+    }
+
+    /// Compares it with the subject that has this label, at one size.
+    pub fn against_size(mut self, label: impl Into<String>, size: usize) -> Self {
+        self.against = Some((label.into(), Some(size)));
+        self
+    }
+
+    /// Another number that distinguishes it.
+    pub fn at(mut self, name: &'static str, value: u64) -> Self {
+        self.at = Some((name, value));
+        self
+    }
+
+    /// Only these sizes.
+    pub fn sizes(mut self, sizes: RangeInclusive<usize>) -> Self {
+        self.sizes = sizes;
+        self
+    }
+
+    /// Its name in its bench, the same for all sizes.
+    pub fn label(&self) -> String {
+        label(self.what, self.call, self.wait.name(), self.at)
+    }
+
+    pub(crate) fn open(&self, session: &Session, size: usize) -> Result<Box<dyn Player>> {
+        (self.open)(session, size)
+    }
+}
+
+pub(crate) fn label(what: &str, call: &str, wait: &str, at: Option<(&str, u64)>) -> String {
+    let mut label = what.to_owned();
+    for word in [call, wait] {
+        if !word.is_empty() && word != "none" {
+            label += " ";
+            label += word;
+        }
+    }
+    if let Some((name, value)) = at {
+        label += &format!(" {name}={value}");
+    }
+    label
+}
+
+/// What an operation is, and so which figures say something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Has a duration: a mean, and percentiles from blocks in which each one is timed.
+    Latency,
+    /// Is one of many that overlap: a rate.
+    Rate,
+    /// Is timed one by one from process to process; the CPU time used is of interest too.
+    Delay,
+}
+
+/// A benchmark.
+pub struct Bench {
+    /// What the user calls it.
+    pub name: &'static str,
+    /// What it measures, in a few words.
+    pub about: &'static str,
+    /// What its operations are.
+    pub kind: Kind,
+    /// Bytes of a message, unless the user says so.
+    pub sizes: &'static [usize],
+    /// The sizes that the user may ask for.
+    pub allowed: RangeInclusive<usize>,
+    /// Fewest operations in a block.
+    pub fewest: u64,
+    /// What is measured in turns.
+    pub subjects: Vec<Subject>,
+    /// What is measured another way, once.
+    pub(crate) once: Option<fn(&Setting) -> Result<Vec<Figure>>>,
+}
+
+impl Bench {
+    /// A benchmark of the given kind.
+    pub fn new(name: &'static str, about: &'static str, kind: Kind, sizes: &'static [usize]) -> Self {
+        Self { name, about, kind, sizes, allowed: 1..=0, fewest: 1, subjects: Vec::new(), once: None }
+    }
+}
