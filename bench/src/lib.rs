@@ -33,9 +33,9 @@ pub use benches::suite;
 pub use error::{Error, Result};
 pub use figure::Figure;
 pub use link::{
-    Alone, Gaps, Link, Outcome, PATIENCE, Player, RoundTrips, Side, Stream, Turn, expect, spin_until, timed,
+    Alone, Gaps, Link, Outcome, PATIENCE, Player, RoundTrips, Side, Stream, Turn, expect, spin_until, streamed, timed,
 };
-pub use machine::{Machine, available_memory, now, pin};
+pub use machine::{Machine, available_memory, now, pin, pin_thread};
 pub use options::Options;
 pub use payload::{MIN_SIZE, Payload};
 pub use run::run;

@@ -130,21 +130,25 @@ impl<L: Link> Player for RoundTrips<L> {
 pub struct Stream<L>(pub L);
 
 impl<L: Link> Player for Stream<L> {
-    fn play(&mut self, turn: &Turn, single: Option<&mut Histogram<u64>>) -> Result<Outcome> {
+    fn play(&mut self, turn: &Turn, _: Option<&mut Histogram<u64>>) -> Result<Outcome> {
         let link = &mut self.0;
-        let mut stamp = turn.stamp;
         match turn.side {
-            Side::First => timed(turn, single, || {
-                expect(link.receive()?, stamp)?;
-                stamp += 1;
-                Ok(())
-            }),
-            Side::Second => {
-                link.send_all(stamp..stamp + turn.all())?;
-                Ok(Outcome::default())
-            }
+            Side::First => streamed(turn, |stamp| expect(link.receive()?, stamp)),
+            Side::Second => link.send_all(turn.stamp..turn.stamp + turn.all()).map(|()| Outcome::default()),
         }
     }
+}
+
+/// Receives all messages of a turn, and times it from the first on. So nothing is counted that was sent while nobody
+/// received, however much the way between holds.
+#[inline]
+pub fn streamed(turn: &Turn, mut receive: impl FnMut(u64) -> Result<()>) -> Result<Outcome> {
+    receive(turn.stamp)?;
+    let begin = Instant::now();
+    let mut rest = turn.stamp + 1..turn.stamp + turn.all();
+    rest.try_for_each(&mut receive)?;
+    let nanos = begin.elapsed().as_nanos() as f64 / (turn.all() - 1).max(1) as f64;
+    Ok(Outcome { nanos: nanos * turn.count as f64, cpu: None })
 }
 
 /// The second side sends a message, in which it writes the time, every so many nanoseconds; the first receives it and

@@ -76,9 +76,23 @@ pub(crate) fn allowed_cpus() -> Result<[usize; 2]> {
 
 /// Keeps the calling thread on one CPU.
 pub fn pin(cpu: usize) -> Result<()> {
+    allow(&[cpu])
+}
+
+/// Keeps a thread of any process of ours on one CPU.
+pub fn pin_thread(thread: i32, cpu: usize) -> Result<()> {
+    allow_thread(thread, &[cpu])
+}
+
+/// Keeps the calling thread on these CPUs.
+pub(crate) fn allow(cpus: &[usize]) -> Result<()> {
+    allow_thread(0, cpus)
+}
+
+fn allow_thread(thread: i32, cpus: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu).map_err(Error::of("no such CPU"))?;
-    sched_setaffinity(Pid::from_raw(0), &set).map_err(Error::of("cannot stay on one CPU"))
+    cpus.iter().try_for_each(|cpu| set.set(*cpu)).map_err(Error::of("no such CPU"))?;
+    sched_setaffinity(Pid::from_raw(thread), &set).map_err(Error::of("cannot stay on a CPU"))
 }
 
 /// Nanoseconds of a clock that all processes share.

@@ -136,6 +136,18 @@ pub(crate) enum Travel {
     Touch,
     /// The first side makes a new one each time; the second reads its stamps, drops it, and answers without one.
     Fresh,
+    /// The same, and all of it is written and read.
+    FreshTouch,
+}
+
+impl Travel {
+    fn is_fresh(self) -> bool {
+        matches!(self, Self::Fresh | Self::FreshTouch)
+    }
+
+    fn touches(self) -> bool {
+        matches!(self, Self::Touch | Self::FreshTouch)
+    }
 }
 
 /// Buffers over a port.
@@ -153,22 +165,22 @@ impl Buffers {
     pub(crate) fn new(session: &Session, size: usize, travel: Travel) -> Result<Self> {
         let port = channel(session, MIN_SIZE, Wait::Spin)?;
         let side = session.side();
-        let new = side == Side::First && travel != Travel::Fresh;
+        let new = side == Side::First && !travel.is_fresh();
         let buffer = new.then(|| TransferBuffer::new(size)).transpose().map_err(Error::of("cannot make a buffer"))?;
-        let payload = Payload::new(if travel == Travel::Touch { size } else { MIN_SIZE });
+        let payload = Payload::new(if travel.touches() { size } else { MIN_SIZE });
         Ok(Self { port, side, travel, size, payload, buffer, message: Message::new() })
     }
 
     fn write(&mut self, buffer: &TransferBuffer, stamp: u64) -> Result<()> {
         let refuse = Error::of("cannot write the buffer");
-        if self.travel != Travel::Touch {
+        if !self.travel.touches() {
             buffer.write_at(self.size - MIN_SIZE, &stamp.to_ne_bytes()).map_err(&refuse)?;
         }
         buffer.write_at(0, self.payload.stamped(stamp)).map_err(refuse)
     }
 
     fn read(&self, buffer: &TransferBuffer) -> Result<u64> {
-        if self.travel == Travel::Touch {
+        if self.travel.touches() {
             // SAFETY: the other process runs this library too, and we do not write.
             return self.payload.stamp_of(unsafe { buffer.as_slice() });
         }
@@ -186,8 +198,10 @@ impl Buffers {
 impl Link for Buffers {
     fn send(&mut self, stamp: u64) -> Result<()> {
         let buffer = match self.travel {
-            Travel::Fresh if self.side == Side::Second => return post(&self.port, &stamp.to_ne_bytes()),
-            Travel::Fresh => TransferBuffer::new(self.size).map_err(Error::of("cannot make a buffer"))?,
+            travel if travel.is_fresh() && self.side == Side::Second => return post(&self.port, &stamp.to_ne_bytes()),
+            Travel::Fresh | Travel::FreshTouch => {
+                TransferBuffer::new(self.size).map_err(Error::of("cannot make a buffer"))?
+            }
             Travel::Pass | Travel::Touch => {
                 self.buffer.take().ok_or_else(|| Error::failed("the buffer is not here"))?
             }
@@ -202,7 +216,7 @@ impl Link for Buffers {
             return Payload::new(MIN_SIZE).stamp_of(&self.message.data);
         };
         let stamp = self.read(&buffer)?;
-        if self.travel != Travel::Fresh {
+        if !self.travel.is_fresh() {
             self.buffer = Some(buffer);
         }
         Ok(stamp)

@@ -122,7 +122,7 @@ impl<'a> Rounds<'a> {
         for size in sizes {
             for (index, subject) in bench.subjects.iter().enumerate() {
                 let spins = subject.wait == crate::suite::Wait::Spin;
-                if !subject.sizes.contains(size) || (shared_cpu && spins) {
+                if !subject.can(*size) || (shared_cpu && spins) {
                     continue;
                 }
                 let (player, opened) = open(number, index, *size)?;
@@ -280,7 +280,7 @@ fn figure(bench: &Bench, entry: &Entry<'_>, entries: &[Entry<'_>], placement: Pl
     } else {
         figure.sleeps = Some(rounded(of(|round| round.sleeps)[1] * 10.0) / 10.0);
     }
-    if let Some(single) = &entry.single[placement as usize] {
+    if let Some(single) = entry.single[placement as usize].as_ref().filter(|single| !single.is_empty()) {
         let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| Some(single.value_at_quantile(share)));
         (figure.p50_ns, figure.p99_ns, figure.p999_ns, figure.samples) = (p50, p99, p999, Some(single.len()));
         figure.curve = curve(single);

@@ -58,6 +58,31 @@ impl Session {
         format!("messageport-bench-{}-{count}", self.number)
     }
 
+    /// A text that the first side makes, for both.
+    pub fn text(&self, make: impl FnOnce() -> Result<String>) -> Result<String> {
+        match self.side {
+            Side::First => {
+                let text = make()?;
+                let posted = self.window.post_message(text.as_bytes(), []);
+                posted.map_err(Error::of("cannot tell the second process a name"))?;
+                Ok(text)
+            }
+            Side::Second => {
+                let message = self.window.recv().map_err(Error::of("the second process was told no name"))?;
+                String::from_utf8(message.data).map_err(Error::of("a name is not text"))
+            }
+        }
+    }
+
+    /// Does something while this thread may run on both CPUs, which the threads and processes inherit that it starts.
+    pub fn on_both_cpus<T>(&self, doing: impl FnOnce() -> Result<T>) -> Result<T> {
+        let [ours, _] = self.cpus();
+        machine::allow(&self.cpus)?;
+        let done = doing();
+        machine::pin(ours)?;
+        done
+    }
+
     /// Both ends of a new channel, one for each side.
     pub fn channel(&self, options: &ChannelOptions) -> Result<MessagePort> {
         match self.side {

@@ -44,10 +44,10 @@ pub struct Subject {
     pub wait: Wait,
     /// Another number that distinguishes it: its name and value.
     pub at: Option<(&'static str, u64)>,
-    /// The sizes that it can do.
-    pub sizes: RangeInclusive<usize>,
     /// With what it is compared: that one's label, and its size if it is another one.
     pub against: Option<(String, Option<usize>)>,
+    /// True for the sizes that it can do.
+    sizes: Box<dyn Fn(usize) -> bool>,
     open: Open,
 }
 
@@ -60,7 +60,7 @@ impl Subject {
         open: impl Fn(&Session, usize) -> Result<P> + 'static,
     ) -> Self {
         let open: Open = Box::new(move |session, size| Ok(Box::new(open(session, size)?)));
-        Self { what, call, wait, at: None, sizes: 0..=usize::MAX, against: None, open }
+        Self { what, call, wait, at: None, against: None, sizes: Box::new(|_| true), open }
     }
 
     /// Compares it with the subject that has this label, at the same size.
@@ -81,10 +81,19 @@ impl Subject {
         self
     }
 
-    /// Only these sizes.
-    pub fn sizes(mut self, sizes: RangeInclusive<usize>) -> Self {
-        self.sizes = sizes;
+    /// Only the sizes for which this is true.
+    pub fn sizes(mut self, sizes: impl Fn(usize) -> bool + 'static) -> Self {
+        self.sizes = Box::new(sizes);
         self
+    }
+
+    /// No size at all: it is not measured.
+    pub fn leave_out(&mut self) {
+        self.sizes = Box::new(|_| false);
+    }
+
+    pub(crate) fn can(&self, size: usize) -> bool {
+        (self.sizes)(size)
     }
 
     /// Its name in its bench, the same for all sizes.

@@ -13,7 +13,7 @@ use crate::payload::{MIN_SIZE, Payload};
 use crate::session::Session;
 
 /// Where the message is.
-const BODY: usize = 8;
+const BODY: usize = 64;
 
 /// `N` is the size, or 0 for a size that is not known to the compiler.
 pub(crate) struct Line<const N: usize> {
