@@ -120,23 +120,41 @@ const COLUMNS: [Column; 15] = [
     ("ratio", |figure| figure.ratio.map(|ratio| format!("{ratio:.2} x {}", figure.against))),
 ];
 
-/// The figures of one bench as lines of a table, without the columns that would be empty.
-pub(crate) fn table(figures: &[Figure]) -> Vec<String> {
-    let names: Vec<String> = figures.iter().map(Figure::label).collect();
-    let wide = names.iter().map(String::len).max().unwrap_or(0);
-    let mut lines = vec![format!("{:wide$}", "")];
-    lines.extend(names.iter().map(|name| format!("{name:wide$}")));
+/// The figures of one bench as titles and rows of cells, without the columns that would be empty.
+pub(crate) fn cells(figures: &[Figure]) -> (Vec<String>, Vec<Vec<String>>) {
+    let mut titles = vec![String::new()];
+    let mut rows: Vec<Vec<String>> = figures.iter().map(|figure| vec![figure.label()]).collect();
     for (title, cell) in COLUMNS {
-        let cells: Vec<Option<String>> = figures.iter().map(cell).collect();
-        if cells.iter().all(Option::is_none) {
-            continue;
-        }
-        let column = || std::iter::once(title).chain(cells.iter().map(|cell| cell.as_deref().unwrap_or("-")));
-        let wide = column().map(str::len).max().unwrap_or(0);
-        for (line, cell) in lines.iter_mut().zip(column()) {
-            // What ends a line, or is text, begins at the left.
-            *line += &if title == "ratio" { format!("  {cell}") } else { format!("  {cell:>wide$}") };
+        let column: Vec<Option<String>> = figures.iter().map(cell).collect();
+        if column.iter().any(Option::is_some) {
+            titles.push(title.to_owned());
+            for (row, cell) in rows.iter_mut().zip(column) {
+                row.push(cell.unwrap_or_else(|| "-".to_owned()));
+            }
         }
     }
-    lines
+    (titles, rows)
+}
+
+/// The same as lines of text.
+pub(crate) fn table(figures: &[Figure]) -> Vec<String> {
+    let (titles, mut rows) = cells(figures);
+    let ratio = titles.iter().position(|title| title == "ratio");
+    rows.insert(0, titles);
+    let wide = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let line = |row: &Vec<String>| {
+        let cell = |(column, cell): (usize, &String)| {
+            // Names and ratios, which end in a name, begin at the left.
+            let wide = wide(column);
+            if column == 0 {
+                format!("{cell:wide$}")
+            } else if Some(column) == ratio {
+                format!("  {cell}")
+            } else {
+                format!("  {cell:>wide$}")
+            }
+        };
+        row.iter().enumerate().map(cell).collect()
+    };
+    rows.iter().map(line).collect()
 }

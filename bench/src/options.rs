@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::compare::Baseline;
 use crate::error::{Error, Result};
+use crate::report::Report;
 use crate::suite::Bench;
 
 /// Which benchmarks are run, how, and what becomes of the figures.
@@ -21,6 +22,9 @@ pub struct Options {
     /// Few and short blocks: a look whether it works, or whether something became much slower
     #[arg(long)]
     pub quick: bool,
+    /// Write a page with plots of it
+    #[arg(long, value_name = "REPORT.html")]
+    pub html: Option<PathBuf>,
     /// Compare with what a run with --json has printed: print ratios, this run's time to that one's
     #[arg(long, value_name = "BASELINE.json")]
     pub compare: Option<PathBuf>,
@@ -34,6 +38,7 @@ pub(crate) struct Plan {
     /// Numbers of the benchmarks, each with its sizes.
     pub(crate) benches: Vec<(usize, Vec<usize>)>,
     pub(crate) baseline: Option<Baseline>,
+    pub(crate) report: Option<Report>,
 }
 
 impl Plan {
@@ -69,6 +74,7 @@ impl Plan {
             benches.push((number, chosen));
         }
         let baseline = options.compare.as_deref().map(Baseline::read).transpose()?;
-        Ok(Self { benches, baseline })
+        let report = options.html.as_deref().map(Report::open).transpose()?;
+        Ok(Self { benches, baseline, report })
     }
 }

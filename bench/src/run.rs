@@ -19,21 +19,16 @@ pub fn run(suite: &[Bench], options: &Options, mut line: impl FnMut(&str) -> Res
     let machine = Machine::here(); // before this process has only one CPU of it
     let second = Second::start()?;
     let setting = Setting { cpus: second.session.cpus(), quick: options.quick };
-    let mut remark = |text: &str| {
-        if options.json {
-            let _ = writeln!(std::io::stderr(), "{text}");
-            Ok(())
-        } else {
-            line(text)
-        }
-    };
-    remark(&machine.to_string())?;
     let [first, other] = setting.cpus;
-    remark(&if second.shares_cpu() {
-        format!("only CPU {first} is allowed: both processes share it, and nothing that spins is measured")
-    } else {
-        format!("one process on CPU {first}, the other on CPU {other}")
-    })?;
+    let heading = [
+        machine.to_string(),
+        if second.shares_cpu() {
+            format!("only CPU {first} is allowed: both processes share it, and nothing that spins is measured")
+        } else {
+            format!("one process on CPU {first}, the other on CPU {other}")
+        },
+    ];
+    heading.iter().try_for_each(|text| remark(options, text, &mut line))?;
     let mut rounds = Rounds::new(&second, options.quick);
     let mut figures: Vec<Figure> = Vec::new();
     for (number, sizes) in &plan.benches {
@@ -57,22 +52,29 @@ pub fn run(suite: &[Bench], options: &Options, mut line: impl FnMut(&str) -> Res
         }
         figures.extend(measured);
     }
+    if let Some(report) = plan.report {
+        let about: Vec<(&str, &str)> = suite.iter().map(|bench| (bench.name, bench.about)).collect();
+        report.write(&heading, &about, &figures)?;
+    }
     if let Some(baseline) = &plan.baseline {
         let lines = baseline.lines(&figures);
         if lines.is_empty() {
             return Err(Error::refused("the baseline has no figure of this run"));
         }
-        let mut compared = |text: &str| {
-            if options.json {
-                let _ = writeln!(std::io::stderr(), "{text}");
-                Ok(())
-            } else {
-                line(text)
-            }
-        };
-        compared("")?;
-        compared("this run to the baseline; `ratio` is the change of the ratio within each run")?;
-        lines.iter().try_for_each(|text| compared(text))?;
+        for text in ["", "this run to the baseline; `ratio` is the change of the ratio within each run"] {
+            remark(options, text, &mut line)?;
+        }
+        lines.iter().try_for_each(|text| remark(options, text, &mut line))?;
     }
     Ok(())
+}
+
+/// What is no figure: beside standard output if that is for programs.
+fn remark(options: &Options, text: &str, line: &mut impl FnMut(&str) -> Result<()>) -> Result<()> {
+    if options.json {
+        // With standard error closed there is nobody left to tell.
+        let _ = writeln!(std::io::stderr(), "{text}");
+        return Ok(());
+    }
+    line(text)
 }
