@@ -118,9 +118,13 @@ pub(crate) fn sleeps() -> Result<u64> {
     Ok(usage.voluntary_context_switches().unsigned_abs())
 }
 
-/// Allows as many descriptors as the system lets us have, and says how many those are.
-pub(crate) fn raise_descriptor_limit() -> Result<u64> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(Error::of("cannot see the descriptor limit"))?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(Error::of("cannot raise the descriptor limit"))?;
-    Ok(hard)
+/// Most descriptors that this process can be allowed to have.
+pub(crate) fn descriptor_limit() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard)
+}
+
+/// Allows as many descriptors as the system lets us have.
+pub(crate) fn raise_descriptor_limit() -> Result<()> {
+    let limit = descriptor_limit();
+    setrlimit(Resource::RLIMIT_NOFILE, limit, limit).map_err(Error::of("cannot raise the descriptor limit"))
 }

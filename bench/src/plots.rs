@@ -86,7 +86,7 @@ impl Unit {
             Self::Nanoseconds => scaled(&["ns", "us", "ms", "s"], 1000.0),
             Self::Microseconds => scaled(&["us", "ms", "s"], 1000.0),
             Self::Bytes => scaled(&["B", "KiB", "MiB", "GiB"], 1024.0),
-            Self::BytesPerSecond => scaled(&["B/s", "KiB/s", "MiB/s", "GiB/s"], 1024.0),
+            Self::BytesPerSecond => scaled(&["B/s", "kB/s", "MB/s", "GB/s"], 1000.0),
             Self::Share => format!("{:.0} %", value * 100.0),
             Self::Nines => {
                 let digits = (value.round() as usize).saturating_sub(2);
@@ -142,6 +142,13 @@ pub(crate) struct Axis {
     pub(crate) logarithmic: bool,
 }
 
+impl Axis {
+    /// What its round numbers are powers of.
+    fn base(&self) -> f64 {
+        if matches!(self.unit, Unit::Bytes) { 4.0 } else { 10.0 }
+    }
+}
+
 /// Lines over a common axis, and below them their names.
 pub(crate) fn lines(series: &[Series], x: &Axis, y: &Axis) -> Result<String> {
     let points = || series.iter().flat_map(|series| &series.points);
@@ -158,8 +165,8 @@ pub(crate) fn lines(series: &[Series], x: &Axis, y: &Axis) -> Result<String> {
     {
         let area: Area<'_> = SVGBackend::with_string(&mut svg, (WIDTH, 360)).into_drawing_area();
         match (x.logarithmic, y.logarithmic) {
-            (true, true) => draw(&area, series, (xs.log_scale(), x), (ys.log_scale(), y)),
-            (true, false) => draw(&area, series, (xs.log_scale(), x), (ys, y)),
+            (true, true) => draw(&area, series, (xs.log_scale().base(x.base()), x), (ys.log_scale(), y)),
+            (true, false) => draw(&area, series, (xs.log_scale().base(x.base()), x), (ys, y)),
             (false, true) => draw(&area, series, (xs, x), (ys.log_scale(), y)),
             (false, false) => draw(&area, series, (xs, x), (ys, y)),
         }?;

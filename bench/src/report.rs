@@ -21,7 +21,8 @@ svg { max-width: 100%; height: auto; display: block } svg text { fill: var(--tex
 .legend i { display: inline-block; width: 1.4em; height: .35em; margin-right: .4em; vertical-align: middle }
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .85em }
 th, td { padding: .15em .7em; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
-th { color: var(--faint); font-weight: normal } td:first-child, td:last-child { text-align: left }
+th { color: var(--faint); font-weight: normal } td:first-child { text-align: left }
+.text { text-align: left }
 tr.ours td { background: var(--ours) } p.faint { color: var(--faint) } summary { cursor: pointer }
 ";
 
@@ -80,8 +81,13 @@ fn page(heading: &[String], about: &[(&str, &str)], figures: &[Figure]) -> Resul
 
 fn table(figures: &[Figure]) -> String {
     let (titles, rows) = cells(figures);
+    let is_text = |column: usize| titles[column] == "ratio" || titles[column] == "placement";
     let row = |cells: &[String], cell: &str| -> String {
-        cells.iter().map(|text| format!("<{cell}>{}</{cell}>", escape(text))).collect()
+        let cell = |(column, text): (usize, &String)| {
+            let class = if is_text(column) { " class=\"text\"" } else { "" };
+            format!("<{cell}{class}>{}</{cell}>", escape(text))
+        };
+        cells.iter().enumerate().map(cell).collect()
     };
     let mut table = format!("<div class=\"scroll\"><table>\n<tr>{}</tr>\n", row(&titles, "th"));
     for (cells, figure) in rows.iter().zip(figures) {

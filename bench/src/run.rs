@@ -33,6 +33,11 @@ pub fn run(suite: &[Bench], options: &Options, mut line: impl FnMut(&str) -> Res
     let mut figures: Vec<Figure> = Vec::new();
     for (number, sizes) in &plan.benches {
         let bench = &suite[*number];
+        for subject in &bench.subjects {
+            if let Some(why) = &subject.left_out {
+                let _ = writeln!(std::io::stderr(), "{}: skipped: {}: {why}", bench.name, subject.label());
+            }
+        }
         let measured = match bench.once {
             Some(once) => match once(&setting) {
                 Ok(measured) => measured,

@@ -46,6 +46,8 @@ pub struct Subject {
     pub at: Option<(&'static str, u64)>,
     /// With what it is compared: that one's label, and its size if it is another one.
     pub against: Option<(String, Option<usize>)>,
+    /// Why it is not measured.
+    pub(crate) left_out: Option<String>,
     /// True for the sizes that it can do.
     sizes: Box<dyn Fn(usize) -> bool>,
     open: Open,
@@ -60,7 +62,7 @@ impl Subject {
         open: impl Fn(&Session, usize) -> Result<P> + 'static,
     ) -> Self {
         let open: Open = Box::new(move |session, size| Ok(Box::new(open(session, size)?)));
-        Self { what, call, wait, at: None, against: None, sizes: Box::new(|_| true), open }
+        Self { what, call, wait, at: None, against: None, left_out: None, sizes: Box::new(|_| true), open }
     }
 
     /// Compares it with the subject that has this label, at the same size.
@@ -87,13 +89,13 @@ impl Subject {
         self
     }
 
-    /// No size at all: it is not measured.
-    pub fn leave_out(&mut self) {
-        self.sizes = Box::new(|_| false);
+    /// Leaves it out, and says why. Both processes keep its place.
+    pub fn leave_out(&mut self, why: impl Into<String>) {
+        self.left_out = Some(why.into());
     }
 
     pub(crate) fn can(&self, size: usize) -> bool {
-        (self.sizes)(size)
+        self.left_out.is_none() && (self.sizes)(size)
     }
 
     /// Its name in its bench, the same for all sizes.

@@ -1,0 +1,123 @@
+//! What the library does inside one process and one thread: both ends of a channel are here, so that nothing waits and
+//! no cache line travels. What travels, and what waiting costs, is measured by `messageport bench`.
+
+#![allow(missing_docs)] // criterion's macros make public items
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use messageport::{Message, MessageChannel, TransferBuffer};
+use std::hint::black_box;
+
+const SIZES: [usize; 4] = [8, 64, 1024, 16 << 10];
+
+fn channel() -> MessageChannel {
+    MessageChannel::new().unwrap()
+}
+
+/// A message posted and received, by each of the ways to receive.
+fn messages(c: &mut Criterion) {
+    let mut group = c.benchmark_group("post");
+    for size in SIZES {
+        let (MessageChannel { port1, port2 }, data) = (channel(), vec![7; size]);
+        let mut message = Message::new();
+        group.throughput(Throughput::Bytes(size as u64));
+        group.bench_function(BenchmarkId::new("recv_into", size), |b| {
+            b.iter(|| {
+                port1.post_message(black_box(&data), []).unwrap();
+                port2.recv_into(&mut message).unwrap();
+            });
+        });
+        group.bench_function(BenchmarkId::new("recv", size), |b| {
+            b.iter(|| {
+                port1.post_message(black_box(&data), []).unwrap();
+                port2.recv().unwrap()
+            });
+        });
+        group.bench_function(BenchmarkId::new("recv_ref", size), |b| {
+            b.iter(|| {
+                port1.post_message(black_box(&data), []).unwrap();
+                port2.recv_ref().unwrap().len()
+            });
+        });
+    }
+    group.finish();
+}
+
+/// A message written in place and read in place.
+fn reservations(c: &mut Criterion) {
+    let mut group = c.benchmark_group("reserve");
+    for size in SIZES {
+        let (MessageChannel { port1, port2 }, data) = (channel(), vec![7; size]);
+        group.throughput(Throughput::Bytes(size as u64));
+        group.bench_function(BenchmarkId::new("recv_ref", size), |b| {
+            b.iter(|| {
+                let mut reservation = port1.reserve(size).unwrap();
+                reservation.write_at(0, black_box(&data)).unwrap();
+                reservation.commit().unwrap();
+                port2.recv_ref().unwrap().len()
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Posts and receives apart: as many as a quarter of the queue holds, then all of them taken.
+fn halves(c: &mut Criterion) {
+    const COUNT: u64 = 100;
+    let mut group = c.benchmark_group("hundred");
+    let (MessageChannel { port1, port2 }, data) = (channel(), [7; 64]);
+    let post_all = || (0..COUNT).for_each(|_| port1.post_message(&data, []).unwrap());
+    let receive_all = || {
+        let mut message = Message::new();
+        (0..COUNT).for_each(|_| port2.recv_into(&mut message).unwrap());
+    };
+    group.throughput(Throughput::Elements(COUNT));
+    group.bench_function("posted", |b| {
+        b.iter_custom(|rounds| {
+            let round = |_| {
+                let begin = std::time::Instant::now();
+                post_all();
+                let time = begin.elapsed();
+                receive_all();
+                time
+            };
+            (0..rounds).map(round).sum()
+        });
+    });
+    group.bench_function("received", |b| b.iter_batched(post_all, |()| receive_all(), BatchSize::PerIteration));
+    group.finish();
+}
+
+/// Looks that find nothing, and a queue that is full.
+fn nothing(c: &mut Criterion) {
+    let MessageChannel { port1, port2 } = channel();
+    let mut message = Message::new();
+    c.bench_function("try_recv of an empty queue", |b| b.iter(|| port2.try_recv_into(&mut message).is_err()));
+    while port1.post_message(&[7; 1024], []).is_ok() {}
+    c.bench_function("post to a full queue", |b| b.iter(|| port1.post_message(black_box(&[7; 1024]), []).is_err()));
+}
+
+/// Ports and buffers in messages, and what makes them.
+fn things(c: &mut Criterion) {
+    let mut group = c.benchmark_group("things");
+    group.bench_function("channel made and dropped", |b| b.iter(channel));
+    group.bench_function("buffer of 64 KiB made and dropped", |b| b.iter(|| TransferBuffer::new(64 << 10).unwrap()));
+    let carrier = channel();
+    let mut traveller = Some(channel().port1);
+    group.bench_function("port transferred", |b| {
+        b.iter(|| {
+            carrier.port1.post_message(&[], [traveller.take().unwrap().into()]).unwrap();
+            traveller = carrier.port2.recv().unwrap().ports.pop();
+        });
+    });
+    let mut buffer = Some(TransferBuffer::new(64 << 10).unwrap());
+    group.bench_function("buffer of 64 KiB transferred", |b| {
+        b.iter(|| {
+            carrier.port1.post_message(&[], [buffer.take().unwrap().into()]).unwrap();
+            buffer = carrier.port2.recv().unwrap().buffers.pop();
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, messages, reservations, halves, nothing, things);
+criterion_main!(benches);
