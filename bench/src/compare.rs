@@ -15,10 +15,8 @@ impl Baseline {
         };
         let text = std::fs::read_to_string(path).map_err(|error| refuse(&error))?;
         let lines = text.lines().filter(|line| !line.trim().is_empty());
-        let figures: Vec<Figure> = lines
-            .map(|line| serde_json::from_str(line))
-            .collect::<std::result::Result<_, _>>()
-            .map_err(|error| refuse(&error))?;
+        let figures: Vec<Figure> =
+            lines.map(serde_json::from_str).collect::<std::result::Result<_, _>>().map_err(|error| refuse(&error))?;
         if figures.is_empty() {
             return Err(refuse(&"it is empty"));
         }

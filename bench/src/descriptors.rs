@@ -32,8 +32,10 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[Borrowed
     let mut control = Control::default();
     let header = header(&mut part, &mut control, descriptors.len());
     if !descriptors.is_empty() {
-        // SAFETY: the header has room for one control message, so this points into `control`.
-        let message = unsafe { &mut *libc::CMSG_FIRSTHDR(&raw const header) };
+        // SAFETY: pure arithmetic on what the header says.
+        let message = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
+        // SAFETY: the header has room for one control message, so this points into `control`, which is aligned for it.
+        let message = unsafe { &mut *message };
         message.cmsg_level = libc::SOL_SOCKET;
         message.cmsg_type = libc::SCM_RIGHTS;
         // SAFETY: pure arithmetic.
@@ -42,7 +44,9 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[Borrowed
         let data = unsafe { libc::CMSG_DATA(message) }.cast::<i32>();
         for (index, descriptor) in descriptors.iter().enumerate() {
             // SAFETY: `control` has room for all of them, says `header`.
-            unsafe { data.add(index).write_unaligned(descriptor.as_raw_fd()) };
+            let slot = unsafe { data.add(index) };
+            // SAFETY: the same, and write_unaligned needs no alignment.
+            unsafe { slot.write_unaligned(descriptor.as_raw_fd()) };
         }
     }
     loop {
@@ -75,8 +79,10 @@ pub(crate) fn receive(
     };
     let mut descriptors = [None, None];
     if room > 0 && header.msg_controllen > 0 {
-        // SAFETY: the kernel filled `control` and says how far.
-        let message = unsafe { &*libc::CMSG_FIRSTHDR(&raw const header) };
+        // SAFETY: pure arithmetic on what the header says.
+        let message = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
+        // SAFETY: the kernel filled `control`, which is aligned for it, and says how far.
+        let message = unsafe { &*message };
         // SAFETY: pure arithmetic on the header's address.
         let data = unsafe { libc::CMSG_DATA(message) };
         let count = (message.cmsg_len as usize - (data as usize - (&raw const *message) as usize)) / size_of::<i32>();

@@ -56,20 +56,18 @@ impl Plan {
             if !options.names.is_empty() && !options.names.iter().any(|name| name == bench.name) {
                 continue;
             }
-            // A benchmark whose messages have one size is not asked.
-            let asked = !sizes.is_empty() && !bench.allowed.is_empty();
-            let chosen: Vec<usize> = if asked {
-                sizes.iter().copied().filter(|size| bench.allowed.contains(size)).collect()
-            } else {
-                bench.sizes.iter().copied().filter(|size| !options.quick || *size <= QUICK_SIZE).collect()
-            };
-            if asked && chosen.is_empty() {
-                // Asked for by its name, it has to be able to do something.
-                if !options.names.is_empty() {
-                    let (low, high) = (bench.allowed.start(), bench.allowed.end());
-                    return Err(Error::refused(format_args!("sizes for `{}` are {low} to {high}", bench.name)));
-                }
+            let Some(allowed) = bench.allowed.as_ref().filter(|_| !sizes.is_empty()) else {
+                let quick = |size: &usize| !options.quick || *size <= QUICK_SIZE;
+                benches.push((number, bench.sizes.iter().copied().filter(quick).collect()));
                 continue;
+            };
+            let chosen: Vec<usize> = sizes.iter().copied().filter(|size| allowed.contains(size)).collect();
+            if chosen.is_empty() && options.names.is_empty() {
+                continue;
+            }
+            if chosen.is_empty() {
+                let (low, high) = (allowed.start(), allowed.end());
+                return Err(Error::refused(format_args!("sizes for `{}` are {low} to {high}", bench.name)));
             }
             benches.push((number, chosen));
         }

@@ -32,6 +32,9 @@ impl Wait {
     }
 }
 
+/// Measures in its own way.
+type Once = fn(&Setting) -> Result<Vec<Figure>>;
+
 type Open = Box<dyn Fn(&Session, usize) -> Result<Box<dyn Player>>>;
 
 /// One thing that is measured.
@@ -143,19 +146,19 @@ pub struct Bench {
     pub kind: Kind,
     /// Bytes of a message, unless the user says so.
     pub sizes: &'static [usize],
-    /// The sizes that the user may ask for.
-    pub allowed: RangeInclusive<usize>,
+    /// The sizes that the user may ask for; none if messages have one size.
+    pub allowed: Option<RangeInclusive<usize>>,
     /// Fewest operations in a block.
     pub fewest: u64,
     /// What is measured in turns.
     pub subjects: Vec<Subject>,
     /// What is measured another way, once.
-    pub(crate) once: Option<fn(&Setting) -> Result<Vec<Figure>>>,
+    pub(crate) once: Option<Once>,
 }
 
 impl Bench {
     /// A benchmark of the given kind.
     pub fn new(name: &'static str, about: &'static str, kind: Kind, sizes: &'static [usize]) -> Self {
-        Self { name, about, kind, sizes, allowed: 1..=0, fewest: 1, subjects: Vec::new(), once: None }
+        Self { name, about, kind, sizes, allowed: None, fewest: 1, subjects: Vec::new(), once: None }
     }
 }

@@ -34,24 +34,24 @@ pub(crate) fn create_and_drop() -> Result<()> {
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(refuse)?;
     let map = map(&file, SEGMENT)?;
-    write_word(&map, 0, 1);
+    write_word(&map, 1);
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map(drop)
         .map_err(Error::of("cannot make a socket pair"))
 }
 
 #[allow(unsafe_code)]
-fn write_word(map: &MmapRaw, offset: usize, word: u64) {
-    assert!(offset.is_multiple_of(8) && offset + 8 <= map.len());
-    // SAFETY: inside the mapping and aligned; nobody else has this memory at this time.
-    unsafe { map.as_mut_ptr().add(offset).cast::<u64>().write(word) }
+fn write_word(map: &MmapRaw, word: u64) {
+    assert!(map.len() >= size_of::<u64>());
+    // SAFETY: inside the mapping, which is page aligned; nobody else has this memory at this time.
+    unsafe { map.as_mut_ptr().cast::<u64>().write(word) }
 }
 
 #[allow(unsafe_code)]
-fn read_word(map: &MmapRaw, offset: usize) -> u64 {
-    assert!(offset.is_multiple_of(8) && offset + 8 <= map.len());
-    // SAFETY: inside the mapping and aligned; nobody else has this memory at this time.
-    unsafe { map.as_ptr().add(offset).cast::<u64>().read() }
+fn read_word(map: &MmapRaw) -> u64 {
+    assert!(map.len() >= size_of::<u64>());
+    // SAFETY: inside the mapping, which is page aligned; nobody else has this memory at this time.
+    unsafe { map.as_ptr().cast::<u64>().read() }
 }
 
 /// What is passed.
@@ -112,7 +112,7 @@ impl Link for Passing {
         }
         let held = if self.load == Load::FreshBuffer { Some(self.make()?) } else { self.held.take() };
         let (file, second, map) = held.ok_or_else(|| Error::failed("what is passed is not here"))?;
-        write_word(&map, 0, stamp);
+        write_word(&map, stamp);
         match &second {
             Some(second) => descriptors::send(self.socket.as_fd(), &bytes, &[file.as_fd(), second.as_fd()]),
             None => descriptors::send(self.socket.as_fd(), &bytes, &[file.as_fd()]),
@@ -133,7 +133,7 @@ impl Link for Passing {
             return Ok(u64::from_ne_bytes(bytes));
         };
         let map = map(&file, self.len)?;
-        let stamp = read_word(&map, 0);
+        let stamp = read_word(&map);
         self.held = Some((file, second, map));
         Ok(stamp)
     }

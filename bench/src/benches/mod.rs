@@ -40,7 +40,7 @@ fn port(wait: Wait) -> impl Fn(&Session, usize) -> Result<RoundTrips<Port>> {
 /// Round trips of messages.
 fn rtt() -> Bench {
     let mut bench = Bench::new("rtt", "round trips of messages", Kind::Latency, &[8, 64, 1024]);
-    bench.allowed = MIN_SIZE..=MAX_SIZE;
+    bench.allowed = Some(MIN_SIZE..=MAX_SIZE);
     bench.fewest = 1000;
     bench.subjects = vec![
         Subject::new(
@@ -68,7 +68,7 @@ fn rtt() -> Bench {
 /// Streams of messages.
 fn throughput() -> Bench {
     let mut bench = Bench::new("throughput", "streams of messages", Kind::Rate, &[8, 64, 1024, 65536]);
-    bench.allowed = MIN_SIZE..=MAX_SIZE;
+    bench.allowed = Some(MIN_SIZE..=MAX_SIZE);
     bench.fewest = 16;
     let stream = |session: &Session, size: usize| Port::new(session, size, Wait::Spin);
     // The largest message is 7/16 of a queue, which the sender's own 16 messages are more than.
@@ -106,7 +106,7 @@ fn throughput() -> Bench {
 fn buffers() -> Bench {
     const SIZES: &[usize] = &[4 << 10, 64 << 10, 1 << 20, 16 << 20, 1 << 30];
     let mut bench = Bench::new("buffers", "round trips of buffers that are handed over", Kind::Latency, SIZES);
-    bench.allowed = 4096..=MAX_BUFFER;
+    bench.allowed = Some(4096..=MAX_BUFFER);
     let touched = |size: usize| size <= 16 << 20;
     let passing = |load| move |session: &Session, size| Passing::new(session, size, load, Wait::Spin).map(RoundTrips);
     let travel = |travel| move |session: &Session, size| Buffers::new(session, size, travel).map(RoundTrips);
