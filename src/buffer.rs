@@ -2,18 +2,21 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::mem::offset_of;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
-use bytemuck::Zeroable;
+use bytemuck::Pod;
 
-use crate::error::{BadSegment, BufferError, exhausted};
-use crate::layout::{BUFFER_MAGIC, BufferConstants, HEADER_LEN, VERSION};
-use crate::segment::NotAdopted;
+use crate::buffer_file::{self, Kind, place};
+use crate::cursor::{Buffer, BufferCursor, whole};
+use crate::error::{BufferError, FreezeError, FreezeErrorKind, exhausted};
+use crate::frozen::FrozenBuffer;
+use crate::layout::{BufferConstants, HEADER_LEN};
+use crate::segment::{NotAdopted, not_mapped};
 use crate::sys::mapping::Mapping;
 use crate::sys::{Errno, memfd};
-
-/// Longest buffer, 1 TiB: a sparse file can claim any size, and one that no address space holds is refused for good.
-const MAX_LEN: u64 = 1 << 40;
 
 /// A block of memory that can be posted: the native `ArrayBuffer` of a transfer list.
 ///
@@ -44,32 +47,53 @@ const MAX_LEN: u64 = 1 << 40;
 /// # Ok(()) }
 /// ```
 pub struct TransferBuffer {
-    /// `None` once detached.
-    memory: RefCell<Option<Memory>>,
-}
-
-pub(crate) struct Memory {
-    pub(crate) file: OwnedFd,
-    mapping: Mapping,
-    pub(crate) len: usize,
+    /// `None` once detached. Shared only while it is lent to a post, which may detach it too.
+    hold: RefCell<Option<Arc<Hold>>>,
 }
 
 impl TransferBuffer {
-    /// A new buffer of `len` bytes, all zero; 0 is allowed.
+    /// A new buffer of `len` bytes, all zero; 0 is allowed. [`MessagePort::buffer`](crate::MessagePort::buffer) may have
+    /// one that costs less.
     ///
     /// # Errors
     /// [`BufferError::ResourceExhausted`]: no memory, no descriptor, or `len` is over 1 TiB or the file size limit.
     pub fn new(len: usize) -> Result<Self, BufferError> {
-        Memory::create(len).map(Self::from_memory).map_err(|errno| BufferError::ResourceExhausted(exhausted(errno)))
+        let memory = Memory::create(len).map_err(|errno| BufferError::ResourceExhausted(exhausted(errno)))?;
+        Ok(Self::from_hold(Hold::new(Arc::new(memory), len, Role::New)))
     }
 
-    pub(crate) fn from_memory(memory: Memory) -> Self {
-        Self { memory: RefCell::new(Some(memory)) }
+    pub(crate) fn from_hold(hold: Hold) -> Self {
+        Self { hold: RefCell::new(Some(Arc::new(hold))) }
+    }
+
+    /// Copies all bytes out, to the end of `into`.
+    pub(crate) fn append_to(&self, into: &mut Vec<u8>) {
+        if let Some(hold) = self.hold.borrow().as_ref().filter(|hold| hold.is_usable()) {
+            hold.memory.read_to_vec(hold.len, into);
+        }
+    }
+
+    /// The hold, if this is the only handle and it can be used.
+    pub(crate) fn into_hold(self, len: usize) -> Option<Hold> {
+        let hold = self.hold.take().filter(|hold| hold.is_usable())?;
+        let hold = Arc::into_inner(hold)?;
+        let shorter = Hold::new(Arc::clone(&hold.memory), len.min(hold.len), hold.role);
+        hold.set_gone(); // the other one has it now
+        Some(shorter)
+    }
+
+    /// Lends the buffer to a post: a second handle, to be transferred or dropped, and the hold on its memory, to be marked
+    /// as gone in the first case. `None` if the buffer cannot be transferred.
+    #[cfg(feature = "serde")]
+    pub(crate) fn lend(&self) -> Option<(Self, Arc<Hold>)> {
+        let hold = self.hold.try_borrow().ok()?;
+        let hold = hold.as_ref().filter(|hold| hold.is_usable())?;
+        Some((Self { hold: RefCell::new(Some(Arc::clone(hold))) }, Arc::clone(hold)))
     }
 
     /// Bytes in the buffer; 0 for one that was transferred away, as with `ArrayBuffer.byteLength`.
     pub fn len(&self) -> usize {
-        self.memory.borrow().as_ref().map_or(0, |memory| memory.len)
+        self.hold.borrow().as_ref().filter(|hold| !hold.is_gone()).map_or(0, |hold| hold.len)
     }
 
     /// True if there are no bytes.
@@ -83,7 +107,7 @@ impl TransferBuffer {
     /// [`BufferError::OutOfRange`], [`Detached`](BufferError::Detached), [`Forked`](BufferError::Forked); nothing was
     /// copied.
     pub fn read_at(&self, offset: usize, into: &mut [u8]) -> Result<(), BufferError> {
-        self.with(offset, into.len(), |memory| memory.mapping.read(HEADER_LEN + offset, into))
+        self.with(offset, into.len(), |memory, place| memory.mapping.read(place, into))
     }
 
     /// Copies bytes in, from `offset` on.
@@ -91,7 +115,98 @@ impl TransferBuffer {
     /// # Errors
     /// As for [`read_at`](Self::read_at).
     pub fn write_at(&self, offset: usize, from: &[u8]) -> Result<(), BufferError> {
-        self.with(offset, from.len(), |memory| memory.mapping.write(HEADER_LEN + offset, from))
+        self.with(offset, from.len(), |memory, place| memory.mapping.write(place, from))
+    }
+
+    /// Copies all bytes out; `into` is as long as the buffer.
+    ///
+    /// # Errors
+    /// As for [`read_at`](Self::read_at); another length is [`BufferError::OutOfRange`].
+    pub fn copy_to_slice(&self, into: &mut [u8]) -> Result<(), BufferError> {
+        whole(into.len(), self.len())?;
+        self.read_at(0, into)
+    }
+
+    /// Copies all bytes in; `from` is as long as the buffer.
+    ///
+    /// # Errors
+    /// As for [`copy_to_slice`](Self::copy_to_slice).
+    pub fn copy_from_slice(&self, from: &[u8]) -> Result<(), BufferError> {
+        whole(from.len(), self.len())?;
+        self.write_at(0, from)
+    }
+
+    /// A copy of all bytes.
+    ///
+    /// # Errors
+    /// As for [`read_at`](Self::read_at).
+    pub fn to_vec(&self) -> Result<Vec<u8>, BufferError> {
+        let mut bytes = vec![0; self.len()];
+        self.read_at(0, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// A value of plain data, copied out from `offset` on, which needs no alignment.
+    ///
+    /// # Errors
+    /// As for [`read_at`](Self::read_at).
+    pub fn read_value<T: Pod>(&self, offset: usize) -> Result<T, BufferError> {
+        let mut value = T::zeroed();
+        self.read_at(offset, bytemuck::bytes_of_mut(&mut value))?;
+        Ok(value)
+    }
+
+    /// Copies a value of plain data in, from `offset` on, which needs no alignment.
+    ///
+    /// # Errors
+    /// As for [`read_at`](Self::read_at).
+    pub fn write_value<T: Pod>(&self, offset: usize, value: &T) -> Result<(), BufferError> {
+        self.write_at(offset, bytemuck::bytes_of(value))
+    }
+
+    /// Copies values of plain data out, as many as `into` has, from `offset` on, which counts bytes.
+    ///
+    /// # Errors
+    /// As for [`read_at`](Self::read_at).
+    pub fn read_values<T: Pod>(&self, offset: usize, into: &mut [T]) -> Result<(), BufferError> {
+        self.read_at(offset, bytemuck::cast_slice_mut(into))
+    }
+
+    /// Copies values of plain data in, from `offset` on, which counts bytes.
+    ///
+    /// # Errors
+    /// As for [`read_at`](Self::read_at).
+    pub fn write_values<T: Pod>(&self, offset: usize, from: &[T]) -> Result<(), BufferError> {
+        self.write_at(offset, bytemuck::cast_slice(from))
+    }
+
+    /// The buffer as a stream of bytes, from its beginning.
+    pub fn cursor(&self) -> BufferCursor<'_> {
+        BufferCursor::new(Buffer::Transfer(self))
+    }
+
+    /// Makes the buffer one that nobody can write any more, whose bytes are a plain slice; none is copied.
+    ///
+    /// # Errors
+    /// [`FreezeErrorKind::Received`]: it came over a port, and whoever had it before may have kept a way to its memory. The
+    /// buffer is in the error, as it was.
+    pub fn freeze(self) -> Result<FrozenBuffer, FreezeError> {
+        let fail = |kind, buffer| Err(FreezeError { kind, buffer });
+        let Some(hold) = self.hold.take() else { return fail(FreezeErrorKind::Detached, self) };
+        if hold.role != Role::New {
+            return fail(FreezeErrorKind::Received, Self { hold: RefCell::new(Some(hold)) });
+        }
+        if Arc::strong_count(&hold) > 1 {
+            return fail(FreezeErrorKind::InUse, Self { hold: RefCell::new(Some(hold)) });
+        }
+        let (memory, len) = (Arc::clone(&hold.memory), hold.len);
+        drop(hold);
+        let back = |memory| Self::from_hold(Hold::new(Arc::new(memory), len, Role::New));
+        match Arc::try_unwrap(memory).map(Memory::freeze) {
+            Ok(Ok(frozen)) => Ok(frozen),
+            Ok(Err((kind, memory))) => fail(kind, memory.map_or(Self { hold: RefCell::new(None) }, back)),
+            Err(memory) => fail(FreezeErrorKind::InUse, Self::from_hold(Hold::new(memory, len, Role::New))),
+        }
     }
 
     /// The bytes in place. Empty if the buffer is detached or inherited by `fork`.
@@ -102,10 +217,10 @@ impl TransferBuffer {
     #[allow(unsafe_code)]
     pub unsafe fn as_slice(&self) -> &[u8] {
         // SAFETY: a shared borrow is never turned into `None` while the slice lives: the caller does not transfer.
-        let memory = unsafe { self.memory.try_borrow_unguarded() };
-        match memory {
+        let hold = unsafe { self.hold.try_borrow_unguarded() };
+        match hold {
             // SAFETY: nobody writes, says the caller.
-            Ok(Some(memory)) if memory.is_here() => unsafe { memory.mapping.slice(HEADER_LEN, memory.len) },
+            Ok(Some(hold)) if hold.is_usable() => unsafe { hold.memory.mapping.slice(HEADER_LEN, hold.len) },
             _ => &[],
         }
     }
@@ -116,31 +231,28 @@ impl TransferBuffer {
     /// While the slice lives, no other process reads or writes the buffer's memory; see [`as_slice`](Self::as_slice).
     #[allow(unsafe_code)]
     pub unsafe fn as_mut_slice(&mut self) -> &mut [u8] {
-        match self.memory.get_mut() {
-            Some(memory) if memory.is_here() => {
-                let len = memory.len;
+        match self.hold.get_mut() {
+            // A buffer that is lent is nobody's to write.
+            Some(hold) if hold.is_usable() && Arc::strong_count(hold) == 1 => {
                 // SAFETY: nobody else reads or writes, says the caller.
-                unsafe { memory.mapping.slice_mut(HEADER_LEN, len) }
+                unsafe { hold.memory.mapping.slice_mut(HEADER_LEN, hold.len) }
             }
             _ => &mut [],
         }
     }
 
-    /// The memory, for the one operation that posts it.
-    pub(crate) fn memory(&self) -> &RefCell<Option<Memory>> {
-        &self.memory
+    /// The hold on the memory, for the one operation that posts it.
+    pub(crate) fn hold(&self) -> &RefCell<Option<Arc<Hold>>> {
+        &self.hold
     }
 
-    fn with(&self, offset: usize, len: usize, access: impl FnOnce(&Memory)) -> Result<(), BufferError> {
-        let memory = self.memory.borrow();
-        let memory = memory.as_ref().ok_or(BufferError::Detached)?;
-        if !memory.is_here() {
+    fn with(&self, offset: usize, len: usize, access: impl FnOnce(&Memory, usize)) -> Result<(), BufferError> {
+        let hold = self.hold.borrow();
+        let hold = hold.as_ref().filter(|hold| !hold.is_gone()).ok_or(BufferError::Detached)?;
+        if !hold.memory.is_here() {
             return Err(BufferError::Forked);
         }
-        if offset > memory.len || len > memory.len - offset {
-            return Err(BufferError::OutOfRange { offset, len, buffer_len: memory.len });
-        }
-        access(memory);
+        access(&hold.memory, place(offset, len, hold.len)?);
         Ok(())
     }
 }
@@ -151,60 +263,233 @@ impl fmt::Debug for TransferBuffer {
     }
 }
 
+/// How a handle came by its memory, which says what becomes of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Role {
+    /// Made here, and posted nowhere yet.
+    New,
+    /// From the pool of a port of ours, whose peer knows it.
+    Owner,
+    /// From the cache of a port of ours, whose peer owns it.
+    Guest,
+    /// Received without a place in a cache: whoever had it before has given it up, and it is never recycled.
+    Traveller,
+}
+
+/// A handle's hold on its memory.
+pub(crate) struct Hold {
+    pub(crate) memory: Arc<Memory>,
+    /// Bytes of the buffer, which a recycled one may have more of.
+    pub(crate) len: usize,
+    pub(crate) role: Role,
+    /// Posted: what becomes of the memory is no longer this handle's affair.
+    gone: AtomicBool,
+}
+
+impl Hold {
+    pub(crate) fn new(memory: Arc<Memory>, len: usize, role: Role) -> Self {
+        debug_assert!(len <= memory.capacity);
+        Self { memory, len, role, gone: AtomicBool::new(false) }
+    }
+
+    /// A post has transferred it.
+    pub(crate) fn set_gone(&self) {
+        // Release, with the acquire in `is_gone`: the buffer may have gone to another thread.
+        self.gone.store(true, Ordering::Release);
+    }
+
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// False once transferred, and in a child that inherited the buffer by `fork`.
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.is_gone() && self.memory.is_here()
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if !self.is_usable() {
+            return;
+        }
+        match self.role {
+            Role::New | Role::Traveller => {}
+            Role::Owner => self.memory.change(Place::Held, Place::Idle),
+            Role::Guest => {
+                // First for us: when the owner sees the note it may post the buffer again.
+                self.memory.change(Place::Held, Place::Away);
+                self.memory.leave_note(FREE);
+            }
+        }
+    }
+}
+
+/// The memory of a buffer. A pool or a cache may keep it while no handle has it.
+pub(crate) struct Memory {
+    pub(crate) file: OwnedFd,
+    mapping: Mapping,
+    /// Bytes behind the header.
+    pub(crate) capacity: usize,
+    /// `Place`: where a buffer of a pool or a cache is, as this side knows it.
+    place: AtomicU8,
+    /// Its pool is gone, or its pool's peer.
+    orphan: AtomicBool,
+}
+
+/// Where a recycled buffer is. This side's own knowledge: the peer cannot change it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Place {
+    /// A handle of this process has it.
+    Held,
+    /// In the pool, for the next who asks.
+    Idle,
+    /// With the peer: posted to it, or given back.
+    Away,
+}
+
+/// The note in a buffer's header, by which a receiver tells the owner what became of it: nothing yet,
+const BUSY: u32 = 0;
+/// dropped, or
+const FREE: u32 = 1;
+/// posted on to somebody else. It is a hint, read only while the buffer is `Away`: a peer that lies gets its own data
+/// spoilt.
+const GONE: u32 = 2;
+
+/// What a note says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Note {
+    Busy,
+    Free,
+    Gone,
+}
+
 impl Memory {
-    fn create(len: usize) -> Result<Self, Errno> {
-        if len as u64 > MAX_LEN {
-            return Err(Errno::EFBIG);
-        }
-        let file_len = HEADER_LEN + len;
-        let file = memfd::create(c"messageport-buffer", file_len)?;
-        memfd::allocate(file.as_fd(), file_len)?;
-        let mapping = Mapping::new(file.as_fd(), file_len)?;
-        mapping.advise_huge();
-        let mut constants = BufferConstants::zeroed();
-        constants.magic = BUFFER_MAGIC;
-        constants.version = VERSION;
-        constants.header_len = HEADER_LEN as u32;
-        constants.len = len as u64;
-        mapping.write(0, bytemuck::bytes_of(&constants));
-        Ok(Self { file, mapping, len })
+    pub(crate) fn create(capacity: usize) -> Result<Self, Errno> {
+        let file = buffer_file::create(Kind::Transfer, capacity)?;
+        Self::map(file, capacity).map_err(|(errno, _)| errno)
     }
 
-    /// Forbids further seals: from the first post on, no holder can take writing away from a later one.
-    pub(crate) fn seal(&self) -> Result<(), Errno> {
-        memfd::seal(self.file.as_fd())
+    /// Takes over memory of `capacity` bytes that came from elsewhere.
+    pub(crate) fn adopt(file: OwnedFd, capacity: u64) -> Result<Self, NotAdopted> {
+        let mapped_len = buffer_file::adopt(file.as_fd(), Kind::Transfer, capacity)?;
+        Self::map(file, mapped_len - HEADER_LEN).map_err(|(errno, _)| not_mapped(errno))
     }
 
-    /// Takes over a buffer of `len` bytes that came from elsewhere, after the same checks as for a segment.
-    pub(crate) fn adopt(file: OwnedFd, len: u64) -> Result<Self, NotAdopted> {
-        let bad = |bad: BadSegment| NotAdopted::Bad(bad);
-        if len > MAX_LEN {
-            return Err(bad(BadSegment::WrongSize));
+    fn map(file: OwnedFd, capacity: usize) -> Result<Self, (Errno, OwnedFd)> {
+        match Mapping::new(file.as_fd(), HEADER_LEN + capacity) {
+            Ok(mapping) => {
+                mapping.advise_huge();
+                Ok(Self::of(file, mapping, capacity))
+            }
+            Err(errno) => Err((errno, file)),
         }
-        let file_len = len + HEADER_LEN as u64;
-        memfd::check(file.as_fd(), Some(file_len)).map_err(NotAdopted::Exhausted)?.map_err(|file| bad(file.into()))?;
-        let mapped_len = file_len as usize;
-        let mapping = Mapping::new(file.as_fd(), mapped_len).map_err(|errno| match errno {
-            Errno::EPERM | Errno::EACCES => bad(BadSegment::ReadOnly),
-            errno => NotAdopted::Exhausted(errno),
-        })?;
-        mapping.advise_huge();
-        let mut constants = BufferConstants::zeroed();
-        mapping.read(0, bytemuck::bytes_of_mut(&mut constants));
-        if constants.magic != BUFFER_MAGIC {
-            return Err(bad(BadSegment::NotASegment));
+    }
+
+    fn of(file: OwnedFd, mapping: Mapping, capacity: usize) -> Self {
+        Self { file, mapping, capacity, place: AtomicU8::new(Place::Held as u8), orphan: AtomicBool::new(false) }
+    }
+
+    /// Freezes the memory, or gives it back; `None` if it could not even be mapped again as it was.
+    fn freeze(self) -> Result<FrozenBuffer, (FreezeErrorKind, Option<Self>)> {
+        if !self.is_here() {
+            return Err((FreezeErrorKind::Forked, Some(self)));
         }
-        if constants.version != VERSION {
-            return Err(bad(BadSegment::Version { found: constants.version, expected: VERSION }));
+        let kind = |errno| match errno {
+            Errno::EPERM => FreezeErrorKind::Received,
+            Errno::EBUSY => FreezeErrorKind::InUse,
+            errno => FreezeErrorKind::ResourceExhausted(exhausted(errno)),
+        };
+        match memfd::is_sealed(self.file.as_fd()) {
+            Ok(false) => {}
+            Ok(true) => return Err((FreezeErrorKind::Received, Some(self))),
+            Err(errno) => return Err((kind(errno), Some(self))),
         }
-        if constants.len != len || constants.header_len != HEADER_LEN as u32 {
-            return Err(bad(BadSegment::BadConstants));
+        let Self { file, mapping, capacity, .. } = self;
+        mapping.write(0, bytemuck::bytes_of(&Kind::Frozen.header(capacity)));
+        let mut mapping = Some(mapping);
+        let (errno, file) = match FrozenBuffer::freeze(file, capacity, || drop(mapping.take())) {
+            Ok(frozen) => return Ok(frozen),
+            Err(failed) => failed,
+        };
+        let memory = match mapping {
+            Some(mapping) => Ok(Self::of(file, mapping, capacity)),
+            None => Self::map(file, capacity),
+        };
+        if let Ok(memory) = &memory {
+            memory.mapping.write(0, bytemuck::bytes_of(&Kind::Transfer.header(capacity)));
         }
-        Ok(Self { file, mapping, len: mapped_len - HEADER_LEN })
+        Err((kind(errno), memory.ok()))
     }
 
     /// False in a child that inherited the buffer by `fork`.
     pub(crate) fn is_here(&self) -> bool {
         self.mapping.home().is_here()
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        // Acquire, with the release in `set_place` and `change`: whoever changed it has left the bytes.
+        match self.place.load(Ordering::Acquire) {
+            0 => Place::Held,
+            1 => Place::Idle,
+            _ => Place::Away,
+        }
+    }
+
+    pub(crate) fn set_place(&self, place: Place) {
+        self.place.store(place as u8, Ordering::Release);
+    }
+
+    /// Leaves one place for another, unless the memory is elsewhere by now.
+    fn change(&self, from: Place, to: Place) {
+        let _ = self.place.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Its pool is gone, or its pool's peer: nobody else has it now who keeps to the rules.
+    pub(crate) fn set_orphan(&self) {
+        self.orphan.store(true, Ordering::Relaxed); // a permission, no data
+    }
+
+    pub(crate) fn is_orphan(&self) -> bool {
+        self.orphan.load(Ordering::Relaxed)
+    }
+
+    /// Copies the first `len` bytes out, to the end of `into`.
+    pub(crate) fn read_to_vec(&self, len: usize, into: &mut Vec<u8>) {
+        self.mapping.read_to_vec(HEADER_LEN, len.min(self.capacity), into);
+    }
+
+    /// Copies bytes in, from the beginning on.
+    pub(crate) fn write(&self, from: &[u8]) {
+        self.mapping.write(HEADER_LEN, from);
+    }
+
+    /// Before the owner posts it.
+    pub(crate) fn clear_note(&self) {
+        self.leave_note(BUSY);
+    }
+
+    /// A receiver has posted it on.
+    pub(crate) fn note_gone(&self) {
+        self.leave_note(GONE);
+    }
+
+    fn leave_note(&self, note: u32) {
+        // Release, with the acquire in `note`: what this side did to the bytes is over.
+        self.note_word().store(note, Ordering::Release);
+    }
+
+    /// What the receiver has left.
+    pub(crate) fn note(&self) -> Note {
+        match self.note_word().load(Ordering::Acquire) {
+            FREE => Note::Free,
+            GONE => Note::Gone,
+            _ => Note::Busy,
+        }
+    }
+
+    fn note_word(&self) -> &AtomicU32 {
+        self.mapping.word(offset_of!(BufferConstants, note))
     }
 }

@@ -1,41 +1,55 @@
-//! Capsules: what a port or a buffer becomes while it travels in a message.
+//! Capsules: what a thing on a transfer list becomes while it travels in a message.
 //!
-//! The payload of a carrier record is the data, padded to 8 bytes, then one capsule per port, one per buffer, and the
-//! table's end, which tells how to read the rest. The descriptors travel on the lane: two for each port, segment and
-//! lane, then one for each buffer.
+//! The payload of a carrier record is the data, padded to 8 bytes, then the capsules, and the table's end, which tells how
+//! to read the rest. Ports come first, each with the slots of its recycled buffers, then buffers, frozen and shared
+//! buffers, and plain descriptors, which have no capsule. The descriptors travel on the lane in the same order: for each
+//! port segment, lane, the rings that its directions have grown into, and its recycled buffers; one for each other thing,
+//! but none for a buffer that the receiver has already.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use bytemuck::{Pod, Zeroable, pod_read_unaligned};
+use bytemuck::{AnyBitPattern, Pod, Zeroable, pod_read_unaligned};
 
-use crate::buffer::{Memory, TransferBuffer};
+use crate::buffer::{Hold, Memory, Role, TransferBuffer};
+use crate::direction::Direction;
 use crate::end::{End, Parts, Side};
 use crate::error::{BadTransfer, Violation};
+use crate::frozen::FrozenBuffer;
 use crate::lane::Lane;
+use crate::pool::Moving;
 use crate::ring::{Consumer, Cursors, Producer};
 use crate::segment::{NotAdopted, Segment};
+use crate::shared::SharedBuffer;
 use crate::sys::Errno;
 
-/// Descriptors of a port and of a buffer.
-pub(crate) const PORT_HANDLES: usize = 2;
-pub(crate) const BUFFER_HANDLES: usize = 1;
+/// Descriptors of a port whose directions have not grown; of any other thing it is one.
+const PORT_HANDLES: usize = 2;
 
 /// A port in transit.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(crate) struct PortCapsule {
     side: u32,
-    /// Reserved for grown queues: segments that follow the first. 0 in this version.
-    more_segments: u32,
+    /// Which end stands in a ring that its direction grew into, whose descriptor comes along: `PRODUCER_GREW`,
+    /// `CONSUMER_GREW`.
+    grown: u32,
     producer: CursorsCapsule,
     consumer: CursorsCapsule,
-    /// Reserved for recycled buffers: the next number in each direction and the buffers that come along. 0.
-    buffer_numbers: [u64; 2],
-    cached_buffers: u32,
+    /// Capsules of recycled buffers that follow.
+    slots: u32,
     reserved: u32,
 }
+
+impl PortCapsule {
+    fn grown_rings(&self) -> usize {
+        (self.grown & (PRODUCER_GREW | CONSUMER_GREW)).count_ones() as usize
+    }
+}
+
+const PRODUCER_GREW: u32 = 1;
+const CONSUMER_GREW: u32 = 2;
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -43,66 +57,202 @@ struct CursorsCapsule {
     position: u64,
     other: u64,
     sequence: u64,
+    ring_start: u64,
 }
+
+/// A recycled buffer of a port in transit.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct SlotCapsule {
+    /// Bytes of its memory.
+    capacity: u64,
+    slot: u32,
+    /// `CACHED`, `POSTED` or `STALE`: see `Moving`. The last comes without a descriptor.
+    what: u32,
+}
+
+const CACHED: u32 = 1;
+const POSTED: u32 = 2;
+const STALE: u32 = 3;
 
 /// A buffer in transit.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-pub(crate) struct BufferCapsule {
+struct BufferCapsule {
     len: u64,
-    /// Reserved for recycled buffers: its number in this direction. 0: travels by descriptor and has none.
-    number: u64,
+    /// Bytes of its memory.
+    capacity: u64,
+    /// Its slot, if it has one.
+    slot: u32,
+    /// How it travels: `Way`.
+    way: u32,
 }
 
-/// The last 8 bytes of a carrier record's payload.
+/// How a buffer travels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Way {
+    /// By its descriptor, and is not kept.
+    Alone,
+    /// By its descriptor, and is kept in a slot from now on.
+    New(usize),
+    /// From the owner to a peer that has it already.
+    Known(usize),
+    /// Back to its owner.
+    Back(usize),
+}
+
+const ALONE: u32 = 0;
+const NEW: u32 = 1;
+const KNOWN: u32 = 2;
+const BACK: u32 = 3;
+
+impl Way {
+    /// Whether the descriptor comes along.
+    pub(crate) fn has_handle(self) -> bool {
+        matches!(self, Self::Alone | Self::New(_))
+    }
+}
+
+impl BufferCapsule {
+    fn way(&self) -> Option<Way> {
+        let slot = self.slot as usize;
+        match self.way {
+            ALONE if slot == 0 => Some(Way::Alone),
+            NEW => Some(Way::New(slot)),
+            KNOWN => Some(Way::Known(slot)),
+            BACK => Some(Way::Back(slot)),
+            _ => None,
+        }
+    }
+}
+
+/// A frozen or a shared buffer in transit.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-pub(crate) struct TableEnd {
-    pub(crate) data_len: u32,
-    pub(crate) ports: u16,
-    pub(crate) buffers: u16,
+struct MemoryCapsule {
+    len: u64,
 }
 
-/// Bytes of a table.
-pub(crate) fn table_len(ports: usize, buffers: usize) -> usize {
-    ports * size_of::<PortCapsule>() + buffers * size_of::<BufferCapsule>() + size_of::<TableEnd>()
+/// The last 24 bytes of a carrier record's payload.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct TableEnd {
+    data_len: u32,
+    ports: u16,
+    buffers: u16,
+    frozen: u16,
+    shared: u16,
+    descriptors: u16,
+    /// Of all ports.
+    slots: u16,
+    /// 1: the last buffer is the data of the message.
+    body: u16,
+    reserved: [u16; 3],
 }
 
-/// Bytes of a carrier record's payload.
-pub(crate) fn payload_len(data_len: usize, ports: usize, buffers: usize) -> usize {
-    data_len.next_multiple_of(8) + table_len(ports, buffers)
+/// How many things of each kind a message carries.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Counts {
+    pub(crate) ports: usize,
+    pub(crate) buffers: usize,
+    pub(crate) frozen: usize,
+    pub(crate) shared: usize,
+    pub(crate) descriptors: usize,
+    /// Recycled buffers of the ports.
+    pub(crate) slots: usize,
+    /// The last buffer is the data.
+    pub(crate) body: bool,
 }
 
-/// Appends a port's capsule to `table`.
-pub(crate) fn write_port(table: &mut Vec<u8>, end: &End, producer: Cursors, consumer: Cursors) {
+impl Counts {
+    /// Bytes of the table.
+    pub(crate) fn table_len(self) -> usize {
+        self.ports * size_of::<PortCapsule>()
+            + self.slots * size_of::<SlotCapsule>()
+            + self.buffers * size_of::<BufferCapsule>()
+            + (self.frozen + self.shared) * size_of::<MemoryCapsule>()
+            + size_of::<TableEnd>()
+    }
+
+    /// Bytes of a carrier record's payload.
+    pub(crate) fn payload_len(self, data_len: usize) -> usize {
+        data_len.next_multiple_of(8) + self.table_len()
+    }
+}
+
+/// Appends a port's capsule, and those of its recycled buffers, to `table`.
+pub(crate) fn write_port(table: &mut Vec<u8>, end: &End, producer: &Producer, consumer: &Consumer, buffers: &[Moving]) {
     let mut capsule = PortCapsule::zeroed();
     capsule.side = end.side() as u32;
-    capsule.producer = producer.into();
-    capsule.consumer = consumer.into();
+    let grew = |direction: &Direction, flag| if direction.grown().is_some() { flag } else { 0 };
+    capsule.grown = grew(producer.direction(), PRODUCER_GREW) | grew(consumer.direction(), CONSUMER_GREW);
+    capsule.producer = producer.cursors().into();
+    capsule.consumer = consumer.cursors().into();
+    capsule.slots = buffers.len() as u32;
     table.extend_from_slice(bytemuck::bytes_of(&capsule));
+    for moving in buffers {
+        let (what, slot, capacity) = match moving {
+            Moving::Cached { slot, memory } => (CACHED, slot, memory.capacity as u64),
+            Moving::Posted { slot, memory } => (POSTED, slot, memory.capacity as u64),
+            Moving::Stale { slot, bytes } => (STALE, slot, *bytes),
+        };
+        table.extend_from_slice(bytemuck::bytes_of(&SlotCapsule { capacity, slot: *slot as u32, what }));
+    }
 }
 
-/// The descriptors of a port, in the order of the capsule.
-pub(crate) fn port_handles(end: &End) -> [BorrowedFd<'_>; PORT_HANDLES] {
-    [end.segment().as_fd(), end.lane().as_fd()]
+/// The descriptors of a port, in the order of the capsules.
+pub(crate) fn port_handles<'a>(
+    end: &'a End,
+    producer: &'a Producer,
+    consumer: &'a Consumer,
+    buffers: &'a [Moving],
+) -> impl Iterator<Item = BorrowedFd<'a>> {
+    let grown = [producer.direction(), consumer.direction()].into_iter().filter_map(Direction::grown);
+    let recycled = buffers.iter().filter_map(|moving| match moving {
+        Moving::Cached { memory, .. } | Moving::Posted { memory, .. } => Some(memory.file.as_fd()),
+        Moving::Stale { .. } => None,
+    });
+    [end.segment().as_fd(), end.lane().as_fd()].into_iter().chain(grown.map(|ring| ring.file.as_fd())).chain(recycled)
 }
 
 /// Appends a buffer's capsule to `table`.
-pub(crate) fn write_buffer(table: &mut Vec<u8>, memory: &Memory) {
-    table.extend_from_slice(bytemuck::bytes_of(&BufferCapsule { len: memory.len as u64, number: 0 }));
+pub(crate) fn write_buffer(table: &mut Vec<u8>, memory: &Memory, len: usize, way: Way) {
+    let (way, slot) = match way {
+        Way::Alone => (ALONE, 0),
+        Way::New(slot) => (NEW, slot),
+        Way::Known(slot) => (KNOWN, slot),
+        Way::Back(slot) => (BACK, slot),
+    };
+    let capsule = BufferCapsule { len: len as u64, capacity: memory.capacity as u64, slot: slot as u32, way };
+    table.extend_from_slice(bytemuck::bytes_of(&capsule));
+}
+
+/// Appends the capsule of a frozen or shared buffer of `len` bytes to `table`.
+pub(crate) fn write_memory(table: &mut Vec<u8>, len: usize) {
+    table.extend_from_slice(bytemuck::bytes_of(&MemoryCapsule { len: len as u64 }));
 }
 
 /// Completes `table`.
-pub(crate) fn write_end(table: &mut Vec<u8>, data_len: usize, ports: usize, buffers: usize) {
-    let end = TableEnd { data_len: data_len as u32, ports: ports as u16, buffers: buffers as u16 };
+pub(crate) fn write_end(table: &mut Vec<u8>, data_len: usize, counts: Counts) {
+    let end = TableEnd {
+        data_len: data_len as u32,
+        ports: counts.ports as u16,
+        buffers: counts.buffers as u16,
+        frozen: counts.frozen as u16,
+        shared: counts.shared as u16,
+        descriptors: counts.descriptors as u16,
+        slots: counts.slots as u16,
+        body: counts.body.into(),
+        reserved: [0; 3],
+    };
     table.extend_from_slice(bytemuck::bytes_of(&end));
 }
 
 /// A table as it was found, checked against the length of its record.
 pub(crate) struct Table<'a> {
     pub(crate) data_len: usize,
-    ports: &'a [u8],
-    buffers: &'a [u8],
+    counts: Counts,
+    capsules: &'a [u8],
 }
 
 impl<'a> Table<'a> {
@@ -110,36 +260,132 @@ impl<'a> Table<'a> {
     pub(crate) fn parse(payload: &'a [u8]) -> Result<Self, Violation> {
         let at = payload.len().checked_sub(size_of::<TableEnd>()).ok_or(Violation::BadTable)?;
         let end: TableEnd = pod_read_unaligned(&payload[at..]);
-        let (ports, buffers) = (usize::from(end.ports), usize::from(end.buffers));
+        let counts = Counts {
+            ports: end.ports.into(),
+            buffers: end.buffers.into(),
+            frozen: end.frozen.into(),
+            shared: end.shared.into(),
+            descriptors: end.descriptors.into(),
+            slots: end.slots.into(),
+            body: end.body == 1,
+        };
         let data_len = end.data_len as usize;
-        if payload_len(data_len, ports, buffers) != payload.len() {
+        let has_body = counts.body && data_len == 0 && counts.buffers > 0;
+        if counts.payload_len(data_len) != payload.len() || (end.body, end.reserved) != (has_body.into(), [0; 3]) {
             return Err(Violation::BadTable);
         }
-        let capsules = &payload[data_len.next_multiple_of(8)..at];
-        let (ports, buffers) = capsules.split_at(ports * size_of::<PortCapsule>());
-        Ok(Self { data_len, ports, buffers })
+        let table = Self { data_len, counts, capsules: &payload[data_len.next_multiple_of(8)..at] };
+        let slots: usize = table.ports().map(|port| port.slots as usize).sum();
+        if slots == counts.slots { Ok(table) } else { Err(Violation::BadTable) }
+    }
+
+    /// The capsules of the ports, which stand between those of their slots.
+    fn ports(&self) -> impl Iterator<Item = PortCapsule> {
+        let mut rest = self.capsules;
+        (0..self.counts.ports).map_while(move |_| {
+            let port: PortCapsule = pod_read_unaligned(rest.split_off(..size_of::<PortCapsule>())?);
+            rest.split_off(..(port.slots as usize).checked_mul(size_of::<SlotCapsule>())?)?;
+            Some(port)
+        })
+    }
+
+    /// The capsules of the slots of all ports.
+    fn slots(&self) -> impl Iterator<Item = SlotCapsule> {
+        let mut rest = self.capsules;
+        (0..self.counts.ports).flat_map(move |_| {
+            let port: PortCapsule = next(&mut rest);
+            let slots: Vec<SlotCapsule> = (0..port.slots).map(|_| next(&mut rest)).collect();
+            slots
+        })
+    }
+
+    /// The capsules of the buffers.
+    fn buffers(&self) -> impl Iterator<Item = BufferCapsule> {
+        let before = self.counts.ports * size_of::<PortCapsule>() + self.counts.slots * size_of::<SlotCapsule>();
+        let buffers = &self.capsules[before..][..self.counts.buffers * size_of::<BufferCapsule>()];
+        buffers.chunks_exact(size_of::<BufferCapsule>()).map(pod_read_unaligned)
+    }
+
+    /// Bytes of data that the message says are in a buffer.
+    pub(crate) fn body_len(&self) -> Option<u64> {
+        self.buffers().last().filter(|_| self.counts.body).map(|capsule| capsule.len)
     }
 
     /// Descriptors that belong to the table.
     pub(crate) fn handles(&self) -> usize {
-        self.ports.len() / size_of::<PortCapsule>() * PORT_HANDLES
-            + self.buffers.len() / size_of::<BufferCapsule>() * BUFFER_HANDLES
+        let grown: usize = self.ports().map(|port| port.grown_rings()).sum();
+        let slots = self.slots().filter(|slot| slot.what != STALE).count();
+        let buffers = self.buffers().filter(|buffer| buffer.way().is_none_or(Way::has_handle)).count();
+        let others = self.counts.frozen + self.counts.shared + self.counts.descriptors;
+        self.counts.ports * PORT_HANDLES + grown + slots + buffers + others
     }
 
-    /// Makes ports and buffers of capsules and descriptors. After an error `things` holds what had been made.
-    pub(crate) fn adopt(&self, handles: Vec<OwnedFd>, things: &mut Things) -> Result<(), NotMade> {
+    /// Makes things of capsules and descriptors, for a receiver at `end`. After an error `things` holds what had been made,
+    /// and if something was bad, every buffer has been noted as free that the owner would wait for.
+    pub(crate) fn adopt(&self, handles: Vec<OwnedFd>, end: Option<&End>, things: &mut Things) -> Result<(), NotMade> {
         debug_assert_eq!(handles.len(), self.handles());
-        let mut handles = handles.into_iter();
-        for capsule in self.ports.chunks_exact(size_of::<PortCapsule>()) {
-            let (Some(segment), Some(lane)) = (handles.next(), handles.next()) else { break };
-            things.ports.push(adopt_port(&pod_read_unaligned(capsule), segment, lane)?);
+        let mut memories = Vec::new();
+        // First what may fail for want of something, and would be tried again; then what changes pool and cache.
+        let made = self.adopt_handles(handles, &mut memories, things);
+        if let Err(NotMade::Exhausted(_)) = made {
+            return made;
         }
-        for capsule in self.buffers.chunks_exact(size_of::<BufferCapsule>()) {
+        let mut known = Ok(());
+        memories.resize_with(self.counts.buffers, || None);
+        for (capsule, memory) in self.buffers().zip(memories) {
+            match adopt_buffer(&capsule, memory, end) {
+                Some(hold) => things.buffers.push(TransferBuffer::from_hold(hold)),
+                None => known = Err(NotMade::Bad(BadTransfer::NoSuchBuffer)),
+            }
+        }
+        if self.counts.body {
+            things.body = things.buffers.pop();
+        }
+        made.and(known)
+    }
+
+    /// Everything that comes by a descriptor. `memories` are those of the buffers, `None` for one that is here already.
+    fn adopt_handles(
+        &self,
+        handles: Vec<OwnedFd>,
+        memories: &mut Vec<Option<Memory>>,
+        things: &mut Things,
+    ) -> Result<(), NotMade> {
+        let (mut handles, mut capsules) = (handles.into_iter(), self.capsules);
+        for _ in 0..self.counts.ports {
+            things.ports.push(adopt_port(&mut capsules, &mut handles)?);
+        }
+        for _ in 0..self.counts.buffers {
+            let capsule: BufferCapsule = next(&mut capsules);
+            let way = capsule.way().ok_or(NotMade::Bad(BadTransfer::Capsule))?;
+            let memory = match way.has_handle() {
+                true => {
+                    Some(Memory::adopt(handles.next().ok_or(NotMade::Bad(BadTransfer::Capsule))?, capsule.capacity)?)
+                }
+                false => None,
+            };
+            memories.push(memory);
+        }
+        for _ in 0..self.counts.frozen {
             let Some(file) = handles.next() else { break };
-            things.buffers.push(adopt_buffer(&pod_read_unaligned(capsule), file)?);
+            let MemoryCapsule { len } = next(&mut capsules);
+            things.frozen.push(FrozenBuffer::adopt(file, len)?);
         }
+        for _ in 0..self.counts.shared {
+            let Some(file) = handles.next() else { break };
+            let MemoryCapsule { len } = next(&mut capsules);
+            things.shared.push(SharedBuffer::adopt(file, len)?);
+        }
+        things.descriptors.extend(handles);
         Ok(())
     }
+}
+
+/// Takes the next capsule; there are as many as the table's end says, which was checked.
+fn next<T: AnyBitPattern>(capsules: &mut &[u8]) -> T {
+    let (first, rest) = capsules.split_at(size_of::<T>());
+    *capsules = rest;
+    pod_read_unaligned(first)
 }
 
 /// What a message carried.
@@ -147,6 +393,11 @@ impl<'a> Table<'a> {
 pub(crate) struct Things {
     pub(crate) ports: Vec<Parts>,
     pub(crate) buffers: Vec<TransferBuffer>,
+    /// The data, if it came in a buffer.
+    pub(crate) body: Option<TransferBuffer>,
+    pub(crate) frozen: Vec<FrozenBuffer>,
+    pub(crate) shared: Vec<SharedBuffer>,
+    pub(crate) descriptors: Vec<OwnedFd>,
 }
 
 /// Why it could not be made.
@@ -167,45 +418,78 @@ impl From<NotAdopted> for NotMade {
 }
 
 /// Checks everything that came, and makes it an end of ours.
-fn adopt_port(capsule: &PortCapsule, segment: OwnedFd, lane: OwnedFd) -> Result<Parts, NotMade> {
+fn adopt_port(capsules: &mut &[u8], handles: &mut impl Iterator<Item = OwnedFd>) -> Result<Parts, NotMade> {
+    let bad = || NotMade::Bad(BadTransfer::Capsule);
+    let capsule: PortCapsule = next(capsules);
+    let slots: Vec<SlotCapsule> = (0..capsule.slots).map(|_| next(capsules)).collect();
+    let mut handle = || handles.next().ok_or(bad());
     let side = match capsule.side {
         0 => Side::A,
         1 => Side::B,
-        _ => return Err(NotMade::Bad(BadTransfer::Capsule)),
+        _ => return Err(bad()),
     };
-    let (producer, consumer) = (Cursors::from(capsule.producer), Cursors::from(capsule.consumer));
-    let segment = Segment::adopt(segment)?;
-    let capacity = segment.capacity() as u64;
-    let reserved = (capsule.more_segments, capsule.buffer_numbers, capsule.cached_buffers);
-    if !producer.plausible(capacity) || !consumer.plausible(capacity) || reserved != (0, [0, 0], 0) {
-        return Err(NotMade::Bad(BadTransfer::Capsule));
+    let unknown = capsule.grown & !(PRODUCER_GREW | CONSUMER_GREW);
+    if (unknown, capsule.consumer.ring_start, capsule.reserved) != (0, 0, 0) {
+        return Err(bad());
     }
-    let lane = Lane::adopt(lane).ok_or(NotMade::Bad(BadTransfer::Lane))?;
+    let segment = Segment::adopt(handle()?)?;
+    let lane = Lane::adopt(handle()?).ok_or(NotMade::Bad(BadTransfer::Lane))?;
     let end = Arc::new(End::new(segment, lane, side));
-    Ok(Parts {
-        producer: Producer::new(end.outgoing().clone(), producer),
-        consumer: Consumer::new(end.incoming().clone(), consumer),
-        end,
-    })
+    let mut place = |direction: &Direction, cursors: CursorsCapsule, flag| {
+        let direction = match capsule.grown & flag {
+            0 => direction.clone(),
+            _ => direction.in_ring(end.segment().adopt_ring(handle()?, None)?),
+        };
+        let cursors = Cursors::from(cursors);
+        if cursors.plausible(direction.capacity()) { Ok((direction, cursors)) } else { Err(bad()) }
+    };
+    let (outgoing, producer) = place(end.outgoing(), capsule.producer, PRODUCER_GREW)?;
+    let (incoming, consumer) = place(end.incoming(), capsule.consumer, CONSUMER_GREW)?;
+    for SlotCapsule { capacity, slot, what } in slots {
+        let slot = slot as usize;
+        let moved = match what {
+            STALE => Moving::Stale { slot, bytes: capacity },
+            CACHED => Moving::Cached { slot, memory: Arc::new(Memory::adopt(handle()?, capacity)?) },
+            POSTED => Moving::Posted { slot, memory: Arc::new(Memory::adopt(handle()?, capacity)?) },
+            _ => return Err(bad()),
+        };
+        if !end.buffers().adopt(moved) {
+            return Err(bad());
+        }
+    }
+    Ok(Parts { producer: Producer::new(outgoing, producer), consumer: Consumer::new(incoming, consumer), end })
 }
 
-fn adopt_buffer(capsule: &BufferCapsule, file: OwnedFd) -> Result<TransferBuffer, NotMade> {
-    if capsule.number != 0 {
-        return Err(NotMade::Bad(BadTransfer::Capsule));
+/// The hold of a receiver at `end` on a buffer. `None` if it is none that this side can have.
+fn adopt_buffer(capsule: &BufferCapsule, memory: Option<Memory>, end: Option<&End>) -> Option<Hold> {
+    let hold = |memory: Arc<Memory>, role| {
+        let len = usize::try_from(capsule.len).ok().filter(|len| *len <= memory.capacity)?;
+        Some(Hold::new(memory, len, role))
+    };
+    match capsule.way()? {
+        Way::Alone => hold(Arc::new(memory?), Role::Traveller),
+        Way::New(slot) => {
+            let memory = Arc::new(memory?);
+            if !end?.buffers().cache().insert(slot, Arc::clone(&memory)) {
+                return None;
+            }
+            hold(memory, Role::Guest)
+        }
+        Way::Known(slot) => hold(end?.buffers().cache().take(slot, capsule.len)?, Role::Guest),
+        Way::Back(slot) => hold(end?.buffers().pool().returned(slot)?, Role::Owner),
     }
-    Ok(TransferBuffer::from_memory(Memory::adopt(file, capsule.len)?))
 }
 
 impl From<Cursors> for CursorsCapsule {
     fn from(cursors: Cursors) -> Self {
-        let Cursors { position, other, sequence } = cursors;
-        Self { position, other, sequence }
+        let Cursors { position, other, sequence, ring_start } = cursors;
+        Self { position, other, sequence, ring_start }
     }
 }
 
 impl From<CursorsCapsule> for Cursors {
     fn from(capsule: CursorsCapsule) -> Self {
-        let CursorsCapsule { position, other, sequence } = capsule;
-        Self { position, other, sequence }
+        let CursorsCapsule { position, other, sequence, ring_start } = capsule;
+        Self { position, other, sequence, ring_start }
     }
 }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use crate::end::{End, Parts, Side};
 use crate::error::{ChannelError, exhausted};
 use crate::lane::Lane;
-use crate::layout::{DEFAULT_CAPACITY, MAX_CAPACITY, MIN_CAPACITY};
+use crate::layout::{
+    DEFAULT_CACHED_BUFFERS, DEFAULT_CACHED_BYTES, DEFAULT_CAPACITY, DEFAULT_MAX_CAPACITY, MAX_MESSAGE_LEN,
+};
 use crate::port::MessagePort;
 use crate::ring::{Consumer, Cursors, Producer};
-use crate::segment::Segment;
+use crate::segment::{Excess, Limits, Segment};
 use crate::sys::Errno;
 use crate::sys::socket::MAX_DESCRIPTORS;
 
@@ -51,19 +53,21 @@ impl MessageChannel {
     /// # Errors
     /// As for [`new`](Self::new), and an error for each option that is out of range.
     pub fn with_options(options: &ChannelOptions) -> Result<Self, ChannelError> {
-        let capacity = options.capacity;
-        if !capacity.is_power_of_two() || !(MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity) {
-            return Err(ChannelError::BadCapacity(capacity));
+        let limits = options.limits();
+        match limits.check() {
+            None => entangle(limits).map_err(|errno| ChannelError::ResourceExhausted(exhausted(errno))),
+            Some(Excess::Capacity) => Err(ChannelError::BadCapacity(limits.capacity)),
+            Some(Excess::MaxCapacity) => Err(ChannelError::BadMaxCapacity(limits.max_capacity)),
+            Some(Excess::Handles) => Err(ChannelError::BadMaxHandles(limits.max_handles)),
+            Some(Excess::MessageLen) => Err(ChannelError::BadMaxMessageLen(limits.max_message_len)),
+            Some(Excess::CachedBuffers) => Err(ChannelError::BadCachedBuffers(limits.cached_buffers)),
+            Some(Excess::CachedBytes) => Err(ChannelError::BadCachedBytes(limits.cached_bytes)),
         }
-        if options.max_handles > MAX_DESCRIPTORS {
-            return Err(ChannelError::BadMaxHandles(options.max_handles));
-        }
-        entangle(options).map_err(|errno| ChannelError::ResourceExhausted(exhausted(errno)))
     }
 }
 
-fn entangle(options: &ChannelOptions) -> Result<MessageChannel, Errno> {
-    let segment = Segment::create(options.capacity, options.max_handles)?;
+fn entangle(limits: Limits) -> Result<MessageChannel, Errno> {
+    let segment = Segment::create(limits)?;
     let (lane1, lane2) = Lane::pair()?;
     let port = |segment, lane, side| {
         let end = Arc::new(End::new(segment, lane, side));
@@ -79,29 +83,80 @@ fn entangle(options: &ChannelOptions) -> Result<MessageChannel, Errno> {
 /// How to make a [`MessageChannel`].
 #[derive(Clone, Debug)]
 pub struct ChannelOptions {
-    capacity: usize,
-    max_handles: usize,
+    limits: Limits,
+    /// `limits.max_capacity` was chosen, and does not follow the capacity.
+    bounded: bool,
 }
 
 impl ChannelOptions {
     /// The defaults.
     pub fn new() -> Self {
-        Self { capacity: DEFAULT_CAPACITY, max_handles: MAX_DESCRIPTORS }
+        let limits = Limits {
+            capacity: DEFAULT_CAPACITY,
+            max_capacity: DEFAULT_MAX_CAPACITY,
+            max_handles: MAX_DESCRIPTORS,
+            max_message_len: MAX_MESSAGE_LEN,
+            cached_buffers: DEFAULT_CACHED_BUFFERS,
+            cached_bytes: DEFAULT_CACHED_BYTES,
+        };
+        Self { limits, bounded: false }
     }
 
-    /// Bytes that each direction can hold: a power of two from 4 KiB to 64 MiB, 64 KiB by default. A message takes
-    /// its length rounded up to 8, and 8 more; the longest is 7/16 of the capacity. Memory is used only as it is
-    /// touched, but a stream touches all of it in time.
+    /// Bytes that each direction can hold before it grows: a power of two from 4 KiB to 64 MiB, 64 KiB by default. A
+    /// message takes its length rounded up to 8, and 8 more; what is longer than 7/16 of the capacity travels in a buffer.
+    /// Memory is used only as it is touched, but a stream touches all of it in time.
     pub fn capacity(mut self, bytes: usize) -> Self {
-        self.capacity = bytes;
+        self.limits.capacity = bytes;
+        self
+    }
+
+    /// Bytes that each direction may grow to, up to 1 GiB; 64 MiB by default, or the capacity if that is more. With the
+    /// capacity itself the queue does not grow.
+    ///
+    /// A direction grows when [`post_message`](MessagePort::post_message) or [`reserve`](MessagePort::reserve) finds
+    /// it full: it goes on in a ring of twice the size, as often as all its rings together stay within this limit.
+    /// Each one costs the poster four system calls and the page faults of its memory, and both processes a descriptor
+    /// while it is in use. When everything has been read, the next post goes back to the first ring, and the
+    /// memory is given back.
+    /// [`post_message_wait`](MessagePort::post_message_wait) waits instead, so that a stream stays in the cache.
+    pub fn max_capacity(mut self, bytes: usize) -> Self {
+        self.limits.max_capacity = bytes;
+        self.bounded = true;
         self
     }
 
     /// Descriptors that one message may carry: 253, the kernel's limit, by default. A port counts as two, a buffer as
     /// one. 0 makes a channel for data only.
     pub fn max_handles(mut self, count: usize) -> Self {
-        self.max_handles = count;
+        self.limits.max_handles = count;
         self
+    }
+
+    /// Bytes of data that one message may have: up to 1 GiB, which is the default. For more there is
+    /// [`TransferBuffer`](crate::TransferBuffer).
+    pub fn max_message_len(mut self, bytes: usize) -> Self {
+        self.limits.max_message_len = bytes;
+        self
+    }
+
+    /// Buffers that each direction keeps to use again, up to 64; 8 by default, 0 for none. Each costs both processes a
+    /// descriptor and a mapping, and its memory stays allocated; see [`MessagePort::buffer`].
+    pub fn cached_buffers(mut self, count: usize) -> Self {
+        self.limits.cached_buffers = count;
+        self
+    }
+
+    /// Bytes that these buffers of a direction may have together, up to 1 TiB; 256 MiB by default. A buffer that would be
+    /// too much is posted without being kept.
+    pub fn cached_bytes(mut self, bytes: u64) -> Self {
+        self.limits.cached_bytes = bytes;
+        self
+    }
+
+    fn limits(&self) -> Limits {
+        let Limits { capacity, max_capacity, .. } = self.limits;
+        let max_capacity = if self.bounded { max_capacity } else { max_capacity.max(capacity) };
+        Limits { max_capacity, ..self.limits }
     }
 }
 

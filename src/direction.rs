@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::mem::offset_of;
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::layout::{self, DirectionLines};
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::sys::mapping::{Mapping, copy_in, copy_out};
 
-/// The shared memory of one direction. Clones are views on the same memory.
+/// The shared memory of one direction: its lines, and one of its rings. Clones are views on the same memory.
 #[derive(Clone)]
 pub(crate) struct Direction {
     /// `DirectionLines`, aligned to a line.
@@ -21,11 +22,20 @@ pub(crate) struct Direction {
     ring: NonNull<u8>,
     /// Capacity - 1; the capacity is a power of two.
     mask: u64,
-    /// Keeps the memory mapped.
-    _mapping: Arc<Mapping>,
+    /// Keeps the lines mapped, and the first ring.
+    mapping_of_lines: Arc<Mapping>,
+    /// Keeps the ring mapped if it is another one.
+    grown: Option<Arc<GrownRing>>,
 }
 
-// SAFETY: the pointers lead into memory that `_mapping` keeps in place; it is accessed by atomics and by copies only.
+/// A larger ring in a memory file of its own, behind a header page.
+pub(crate) struct GrownRing {
+    pub(crate) file: OwnedFd,
+    pub(crate) mapping: Mapping,
+    pub(crate) capacity: usize,
+}
+
+// SAFETY: the pointers lead into memory that the mappings keep in place; it is accessed by atomics and by copies only.
 unsafe impl Send for Direction {}
 // SAFETY: as above.
 unsafe impl Sync for Direction {}
@@ -38,8 +48,27 @@ impl Direction {
             lines: mapping.at(layout::direction_lines(index), size_of::<DirectionLines>()),
             ring: mapping.at(layout::ring(index, capacity), capacity),
             mask: capacity as u64 - 1,
-            _mapping: mapping,
+            mapping_of_lines: mapping,
+            grown: None,
         }
+    }
+
+    /// The same direction in another ring.
+    pub(crate) fn in_ring(&self, grown: GrownRing) -> Self {
+        assert!(grown.capacity.is_power_of_two() && grown.capacity >= layout::MIN_CAPACITY);
+        Self {
+            lines: self.lines,
+            ring: grown.mapping.at(layout::HEADER_LEN, grown.capacity),
+            mask: grown.capacity as u64 - 1,
+            mapping_of_lines: Arc::clone(&self.mapping_of_lines),
+            grown: Some(Arc::new(grown)),
+        }
+    }
+
+    /// The ring, if it is not the first one.
+    #[inline]
+    pub(crate) fn grown(&self) -> Option<&GrownRing> {
+        self.grown.as_deref()
     }
 
     #[inline]
@@ -64,7 +93,7 @@ impl Direction {
     }
 
     /// Copies payload in. A payload never wraps.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(&self, position: u64, from: &[u8]) {
         let to = self.bytes(position, from.len());
         // SAFETY: `bytes` checked the destination; `from` is private and of the same length.

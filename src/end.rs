@@ -3,12 +3,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::direction::Direction;
 use crate::doorbell;
 use crate::error::{CloseReason, Violation};
 use crate::lane::{Doorbell, Lane};
+use crate::pool::Buffers;
 use crate::ring::{Consumer, Producer};
 use crate::segment::Segment;
 use crate::sys::fork::Home;
@@ -52,14 +53,22 @@ pub(crate) enum State {
     PeerDied,
     /// The peer broke the format; see `End::violation`.
     Violated,
+    /// Lent to a post, which has not come to its end; see `End::lend`.
+    Lent,
 }
+
+/// Set in the state word, beside the state, while the end is lent.
+const LENT: u8 = 0x40;
+/// Set as well when the handle was closed or dropped meanwhile.
+const RECALLED: u8 = 0x20;
 
 pub(crate) struct End {
     segment: Segment,
-    lane: Lane,
+    lane: Arc<Lane>,
     side: Side,
     outgoing: Direction,
     incoming: Direction,
+    buffers: Arc<Buffers>,
     state: AtomicU8,
     violation: OnceLock<Violation>,
     /// The two halves may be used by two threads.
@@ -79,8 +88,9 @@ impl End {
         Self {
             outgoing: segment.direction(side.outgoing()),
             incoming: segment.direction(side.incoming()),
+            buffers: Arc::new(Buffers::new(segment.limits())),
             segment,
-            lane,
+            lane: Arc::new(lane),
             side,
             state: AtomicU8::new(State::Open as u8),
             violation: OnceLock::new(),
@@ -98,6 +108,11 @@ impl End {
 
     pub(crate) fn lane(&self) -> &Lane {
         &self.lane
+    }
+
+    /// The recycled buffers of both directions.
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     pub(crate) fn side(&self) -> Side {
@@ -119,7 +134,8 @@ impl End {
             2 => State::Detached,
             3 => State::PeerClosed,
             4 => State::PeerDied,
-            _ => State::Violated,
+            5 => State::Violated,
+            _ => State::Lent,
         }
     }
 
@@ -134,6 +150,7 @@ impl End {
             },
             // Posted to a peer that discards: closed, and no longer this handle's.
             _ if old == State::Closed as u8 && state == State::Detached => Some(state as u8),
+            _ if old & LENT != 0 && state == State::Detached => Some(state as u8),
             _ => None,
         };
         self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, leave).is_ok()
@@ -161,7 +178,9 @@ impl End {
     /// Notes that the peer is gone: it said so, or the lane did.
     pub(crate) fn note_peer_gone(&self) -> CloseReason {
         let closed = self.peer_has_closed();
-        self.set_state(if closed { State::PeerClosed } else { State::PeerDied });
+        if self.set_state(if closed { State::PeerClosed } else { State::PeerDied }) {
+            self.buffers.pool().release();
+        }
         self.gone().unwrap_or(CloseReason::Closed)
     }
 
@@ -169,6 +188,7 @@ impl End {
     pub(crate) fn violated(&self, violation: Violation) -> CloseReason {
         let _ = self.violation.set(violation);
         if self.set_state(State::Violated) {
+            self.buffers.give_up();
             self.announce_close();
             self.lane.discard_rest();
         }
@@ -177,9 +197,61 @@ impl End {
 
     /// Closes this end, at once and for both halves. What it posted stays in the ring for the peer.
     pub(crate) fn close(&self) {
-        if self.home().is_here() && self.set_state(State::Closed) {
+        if self.home().is_here() && !self.recall() && self.set_state(State::Closed) {
+            self.buffers.give_up();
             self.announce_close();
         }
+    }
+
+    /// Lends the end to a post that has only a shared reference to the port: the result stands for the same end of the
+    /// channel, and until [`unlend`](Self::unlend) or [`detach`](Self::detach) the handle of `self` can do nothing to
+    /// it. `None` if it cannot be transferred.
+    #[cfg(feature = "serde")]
+    pub(crate) fn lend(&self) -> Option<Self> {
+        let lendable = [State::Open, State::PeerClosed, State::PeerDied].map(|state| state as u8);
+        let mark = |old| lendable.contains(&old).then_some(old | LENT);
+        // AcqRel, here and in the two below: the handle may have gone to another thread.
+        let state = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, mark).ok()?;
+        Some(Self {
+            segment: self.segment.clone(),
+            lane: Arc::clone(&self.lane),
+            outgoing: self.outgoing.clone(),
+            incoming: self.incoming.clone(),
+            buffers: Arc::clone(&self.buffers),
+            state: AtomicU8::new(state),
+            violation: OnceLock::new(),
+            split: AtomicBool::new(false),
+            posting: AtomicBool::new(false),
+            announced: AtomicBool::new(false),
+            halves: AtomicU8::new(2),
+            parked: Mutex::new(None),
+            side: self.side,
+        })
+    }
+
+    /// Gives the end back to its handle, as it was. False if the handle was closed or dropped: what was lent is then
+    /// all that is left.
+    #[cfg(feature = "serde")]
+    pub(crate) fn unlend(&self) -> bool {
+        let unmark = |old| match old {
+            _ if old & RECALLED != 0 => Some(State::Detached as u8),
+            _ if old & LENT != 0 => Some(old & !LENT),
+            _ => None,
+        };
+        let before = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, unmark);
+        before.is_ok_and(|before| before & RECALLED == 0)
+    }
+
+    /// For a handle that is closed or dropped: if the end is lent, leaves it to the borrower and returns true.
+    pub(crate) fn recall(&self) -> bool {
+        let mark = |old| (old & LENT != 0).then_some(old | RECALLED);
+        self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, mark).is_ok()
+    }
+
+    /// True if the handle of a lent end was closed or dropped.
+    #[cfg(feature = "serde")]
+    pub(crate) fn is_recalled(&self) -> bool {
+        self.state.load(Ordering::Acquire) & RECALLED != 0
     }
 
     /// From here on two threads may post and close at the same time.
@@ -222,6 +294,13 @@ impl End {
 
     /// Hands the end over to its next holder: nothing in the segment or on the lane is touched from now on.
     pub(crate) fn detach(&self) {
+        self.set_state(State::Detached);
+        self.buffers.give_up();
+    }
+
+    /// For a second handle of an end that was lent and is given back: it must not touch the end.
+    #[cfg(feature = "serde")]
+    pub(crate) fn disown(&self) {
         self.set_state(State::Detached);
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use crate::buffer::TransferBuffer;
 use crate::sys::memfd::BadFile;
 use crate::sys::process::io_error;
 use crate::transfer::Transferable;
@@ -44,6 +45,10 @@ pub enum BadSegment {
     NotTmpfs,
     /// Its size is not what it says, or outside the limits.
     WrongSize,
+    /// Not sealed against writes, although it is said to be frozen.
+    Writable,
+    /// Not all of its memory is there: touching it could raise a signal.
+    Sparse,
     /// It does not start with the magic word.
     NotASegment,
     /// Made by another version of the format.
@@ -76,6 +81,8 @@ impl fmt::Display for BadSegment {
             Self::ReadOnly => f.write_str("the memory file cannot be written"),
             Self::NotTmpfs => f.write_str("the memory file is not on tmpfs"),
             Self::WrongSize => f.write_str("the memory file has the wrong size"),
+            Self::Writable => f.write_str("the memory file is not sealed against writes"),
+            Self::Sparse => f.write_str("the memory file has holes"),
             Self::NotASegment => f.write_str("the memory file has the wrong magic word"),
             Self::Version { found, expected } => write!(f, "format version {found}, this library has {expected}"),
             Self::BadConstants => f.write_str("unknown constants in the header"),
@@ -85,7 +92,7 @@ impl fmt::Display for BadSegment {
 
 impl std::error::Error for BadSegment {}
 
-/// Why something in a message could not be made into a port or a buffer.
+/// Why a message could not be made into what its receiver expects: ports, buffers, a typed value, a request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum BadTransfer {
@@ -95,6 +102,40 @@ pub enum BadTransfer {
     Lane,
     /// The state of a port that came with it is impossible.
     Capsule,
+    /// A recycled buffer that this side does not know, or that has not been given back.
+    NoSuchBuffer,
+    /// The data is no value of the type that the receiver expects.
+    Value(BadValue),
+    /// The message is no request: it does not come from a client.
+    NoRequest,
+}
+
+/// Why the data of a message is no value of a type.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum BadValue {
+    /// The bytes are no encoding of such a value.
+    Encoding,
+    /// Bytes are left over.
+    TooLong,
+    /// The value is nested so deeply that decoding it would use up the stack.
+    TooDeep,
+    /// It names a port or buffer that did not come with the message, or the same one twice.
+    NoSuchThing,
+    /// A port or buffer came with the message that it does not name.
+    Unnamed,
+}
+
+impl fmt::Display for BadValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Encoding => "the data is no value of the expected type",
+            Self::TooLong => "the data is longer than the value in it",
+            Self::TooDeep => "the value is nested too deeply",
+            Self::NoSuchThing => "the value names a port or buffer that did not come with it",
+            Self::Unnamed => "a port or buffer came with the value that it does not name",
+        })
+    }
 }
 
 impl fmt::Display for BadTransfer {
@@ -103,6 +144,9 @@ impl fmt::Display for BadTransfer {
             Self::Segment(bad) => bad.fmt(f),
             Self::Lane => f.write_str("the lane of a port is not a unix seqpacket socket"),
             Self::Capsule => f.write_str("the state of a port is impossible"),
+            Self::NoSuchBuffer => f.write_str("a recycled buffer that is not known here"),
+            Self::Value(bad) => bad.fmt(f),
+            Self::NoRequest => f.write_str("the message is no request"),
         }
     }
 }
@@ -115,8 +159,16 @@ impl std::error::Error for BadTransfer {}
 pub enum ChannelError {
     /// The capacity is no power of two from 4 KiB to 64 MiB.
     BadCapacity(usize),
+    /// Less than the capacity, or more than 1 GiB.
+    BadMaxCapacity(usize),
     /// More than 253 handles a message, the kernel's limit for one packet.
     BadMaxHandles(usize),
+    /// More than 1 GiB of data a message.
+    BadMaxMessageLen(usize),
+    /// More than 64 cached buffers.
+    BadCachedBuffers(usize),
+    /// More than 1 TiB of cached buffers.
+    BadCachedBytes(u64),
     /// The system has no memory, descriptors or the like to give.
     ResourceExhausted(io::Error),
 }
@@ -125,7 +177,11 @@ impl fmt::Display for ChannelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadCapacity(bytes) => write!(f, "capacity {bytes} is not a power of two from 4 KiB to 64 MiB"),
+            Self::BadMaxCapacity(bytes) => write!(f, "maximum capacity {bytes} is not from the capacity to 1 GiB"),
             Self::BadMaxHandles(count) => write!(f, "{count} handles a message are more than 253"),
+            Self::BadMaxMessageLen(bytes) => write!(f, "{bytes} bytes a message are more than 1 GiB"),
+            Self::BadCachedBuffers(count) => write!(f, "{count} cached buffers are more than 64"),
+            Self::BadCachedBytes(bytes) => write!(f, "{bytes} bytes of cached buffers are more than 1 TiB"),
             Self::ResourceExhausted(error) => write!(f, "cannot create the channel: {error}"),
         }
     }
@@ -153,7 +209,7 @@ pub enum PostErrorKind {
     PortClosed,
     /// This port has been transferred away.
     Detached,
-    /// A reservation on this port is open.
+    /// A reservation on this port is open, or the port is inside a value that is being posted.
     Borrowed,
     /// The transfer list contains the posting port itself.
     ContainsSelf,
@@ -161,8 +217,17 @@ pub enum PostErrorKind {
     ContainsPeer,
     /// The transfer list contains the same thing twice.
     Duplicate,
-    /// A thing on the transfer list is closed, detached, borrowed or forked.
+    /// A thing on the transfer list is closed, detached, borrowed or forked, or a shared buffer that has a name.
     Unusable {
+        /// Its place on the list, from 0.
+        index: usize,
+    },
+    /// The value cannot be encoded: its `Serialize` returned an error, or it contains a sequence or map that does not
+    /// know its length.
+    Unencodable,
+    /// A buffer on the transfer list is known to the peer of the port that it was posted on before, which still lives. It can
+    /// be posted there again.
+    PooledElsewhere {
         /// Its place on the list, from 0.
         index: usize,
     },
@@ -173,7 +238,7 @@ pub enum PostErrorKind {
         /// Bytes that a message may have; see [`MessagePort::max_message_len`](crate::MessagePort::max_message_len).
         max: usize,
     },
-    /// The transfer list has more descriptors than the channel allows. A port counts as two, a buffer as one.
+    /// The transfer list has more descriptors than the channel allows. A port counts as two, every other thing as one.
     TooManyHandles {
         /// Descriptors on the list.
         handles: usize,
@@ -196,12 +261,16 @@ impl fmt::Display for PostErrorKind {
             Self::Forked => f.write_str(FORKED),
             Self::PortClosed => f.write_str(CLOSED),
             Self::Detached => f.write_str(DETACHED),
-            Self::Borrowed => f.write_str("a reservation on the port is open"),
+            Self::Borrowed => f.write_str("a reservation on the port is open, or the port is being posted"),
             Self::ContainsSelf => f.write_str("the transfer list contains the posting port itself"),
             Self::ContainsPeer => f.write_str("the transfer list contains the posting port's peer"),
             Self::Duplicate => f.write_str("the transfer list contains the same thing twice"),
             Self::Unusable { index } => {
-                write!(f, "item {index} of the transfer list is closed, detached, borrowed or forked")
+                write!(f, "item {index} of the transfer list is closed, detached, borrowed, forked or named")
+            }
+            Self::Unencodable => f.write_str("the value cannot be encoded"),
+            Self::PooledElsewhere { index } => {
+                write!(f, "item {index} of the transfer list is a buffer that another port's peer has mapped")
             }
             Self::TooLarge { len, max } => write!(f, "the message needs {len} bytes, at most {max} fit"),
             Self::TooManyHandles { handles, max } => {
@@ -249,7 +318,7 @@ pub enum RecvError {
     PortClosed,
     /// This port has been transferred away.
     Detached,
-    /// A message of this port is being read in place.
+    /// A message of this port is being read in place, or the port is inside a value that is being posted.
     Borrowed,
     /// The other end is gone, and everything it posted has been received.
     Ended(CloseReason),
@@ -271,7 +340,7 @@ impl fmt::Display for RecvError {
             Self::Forked => f.write_str(FORKED),
             Self::PortClosed => f.write_str(CLOSED),
             Self::Detached => f.write_str(DETACHED),
-            Self::Borrowed => f.write_str("a message of the port is being read in place"),
+            Self::Borrowed => f.write_str("a message of the port is being read in place, or the port is being posted"),
             Self::Ended(reason) => reason.fmt(f),
             Self::MessageError { reason, .. } => write!(f, "the message cannot be received: {reason}"),
             Self::ResourceExhausted(error) => write!(f, "cannot receive: {error}"),
@@ -333,7 +402,7 @@ impl From<RecvError> for RecvTimeoutError {
     }
 }
 
-/// A [`TransferBuffer`](crate::TransferBuffer) could not be made or used.
+/// A buffer could not be made or used.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BufferError {
@@ -350,6 +419,15 @@ pub enum BufferError {
         /// Bytes in the buffer.
         buffer_len: usize,
     },
+    /// A word in place starts at a multiple of its size.
+    Misaligned {
+        /// First byte asked for.
+        offset: usize,
+        /// What it must be a multiple of.
+        align: usize,
+    },
+    /// The file that the buffer was to be filled from is not a regular one, or could not be read to its end.
+    Unreadable(io::Error),
     /// The system has no memory, descriptors or the like to give, or the size is over its file size limit.
     ResourceExhausted(io::Error),
 }
@@ -362,12 +440,65 @@ impl fmt::Display for BufferError {
             Self::OutOfRange { offset, len, buffer_len } => {
                 write!(f, "{len} bytes at {offset} are not inside a buffer of {buffer_len}")
             }
+            Self::Misaligned { offset, align } => write!(f, "offset {offset} is not a multiple of {align}"),
+            Self::Unreadable(error) => write!(f, "cannot read the file: {error}"),
             Self::ResourceExhausted(error) => write!(f, "cannot create the buffer: {error}"),
         }
     }
 }
 
 impl std::error::Error for BufferError {}
+
+/// Why a buffer was not frozen.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FreezeErrorKind {
+    /// It has been transferred away.
+    Detached,
+    /// It was inherited by `fork`; it belongs to the parent process.
+    Forked,
+    /// It came over a port: whoever had it before may have kept a way to its memory.
+    Received,
+    /// Somebody else, who broke the rules to get at it, has its memory mapped for writing.
+    InUse,
+    /// The system has no memory or the like to give.
+    ResourceExhausted(io::Error),
+}
+
+impl fmt::Display for FreezeErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Detached => BufferError::Detached.fmt(f),
+            Self::Forked => BufferError::Forked.fmt(f),
+            Self::Received => f.write_str("the buffer was received: only a new one can be frozen"),
+            Self::InUse => f.write_str("somebody else has the buffer mapped for writing"),
+            Self::ResourceExhausted(error) => write!(f, "cannot freeze the buffer: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for FreezeErrorKind {}
+
+/// [`TransferBuffer::freeze`] failed: why, and the buffer back.
+#[derive(Debug)]
+pub struct FreezeError {
+    /// Why.
+    pub kind: FreezeErrorKind,
+    /// The buffer, as it was. After `InUse` only, and only if this process may not map its memory again, it is detached.
+    pub buffer: TransferBuffer,
+}
+
+impl fmt::Display for FreezeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl std::error::Error for FreezeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.kind)
+    }
+}
 
 /// [`MessagePort::join`](crate::MessagePort::join) failed: the halves are not of one port.
 #[derive(Debug)]

@@ -7,6 +7,8 @@
 //! 4096   ring of direction 0
 //! 4096 + capacity   ring of direction 1
 //! ```
+//! A queue that grows goes on in a ring in a file of its own, behind a page of constants.
+//!
 //! Lines are 128 bytes: the pair of cache lines that today's processors fetch together.
 
 use std::mem::offset_of;
@@ -15,8 +17,14 @@ use bytemuck::{Pod, Zeroable};
 
 /// First word of every segment.
 pub(crate) const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"msgport\0");
-/// First word of every buffer.
+/// First word of every ring that a queue grew into.
+pub(crate) const RING_MAGIC: u64 = u64::from_le_bytes(*b"msgpring");
+/// First word of every buffer, by its kind: one that moves, one that is frozen, one that is shared, one that is
+/// shared by name.
 pub(crate) const BUFFER_MAGIC: u64 = u64::from_le_bytes(*b"msgpbuf\0");
+pub(crate) const FROZEN_MAGIC: u64 = u64::from_le_bytes(*b"msgpfrz\0");
+pub(crate) const SHARED_MAGIC: u64 = u64::from_le_bytes(*b"msgpshr\0");
+pub(crate) const NAMED_MAGIC: u64 = u64::from_le_bytes(*b"msgpnam\0");
 /// Version of all formats in this crate: segment, record, lane, capsule, greeting. Any change to one raises it.
 pub(crate) const VERSION: u32 = 1;
 
@@ -25,11 +33,29 @@ pub(crate) const HEADER_LEN: usize = 4096;
 /// Bytes per line.
 pub(crate) const LINE: usize = 128;
 
-/// Smallest, default and largest capacity of a direction, in bytes; a power of two.
+/// Smallest, default and largest capacity of a direction's first ring, in bytes; a power of two.
 pub(crate) const MIN_CAPACITY: usize = 4096;
 pub(crate) const DEFAULT_CAPACITY: usize = 64 << 10;
 /// Also the most that an adopter accepts: whoever touches a sparse segment pays for it.
 pub(crate) const MAX_CAPACITY: usize = 64 << 20;
+/// What a direction's rings hold together, by default and at most.
+pub(crate) const DEFAULT_MAX_CAPACITY: usize = 64 << 20;
+pub(crate) const LARGEST_MAX_CAPACITY: usize = 1 << 30;
+
+/// Recycled buffers of a direction, by default and at most, and their bytes by default.
+pub(crate) const DEFAULT_CACHED_BUFFERS: usize = 8;
+pub(crate) const MAX_CACHED_BUFFERS: usize = 64;
+pub(crate) const DEFAULT_CACHED_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_CACHED_BYTES: u64 = 1 << 40;
+/// Data of one message, by default and at most.
+pub(crate) const MAX_MESSAGE_LEN: usize = 1 << 30;
+
+/// The capacity of the ring that follows one of `capacity`, if a direction whose first ring has `first` may hold it:
+/// each ring is twice the one before, so together they are twice the last one, less the first.
+pub(crate) const fn next_capacity(capacity: usize, first: usize, max_capacity: usize) -> Option<usize> {
+    let next = 2 * capacity;
+    if 2 * next - first <= max_capacity { Some(next) } else { None }
+}
 
 /// Start of a segment.
 #[repr(C)]
@@ -40,13 +66,28 @@ pub(crate) struct SegmentConstants {
     pub(crate) header_len: u32,
     /// Bytes of each of the two rings.
     pub(crate) capacity: u64,
-    /// Reserved for growth: the bytes a direction may grow to. Equal to `capacity` in this version.
+    /// Bytes that the rings of a direction may have together.
     pub(crate) max_capacity: u64,
     /// Most descriptors in one message.
     pub(crate) max_handles: u32,
-    /// Reserved for recycled buffers: how many each direction may keep. 0 in this version.
+    /// Recycled buffers that each direction may keep, and their bytes.
     pub(crate) max_cached_buffers: u32,
-    pub(crate) reserved: [u64; 11],
+    pub(crate) max_cached_bytes: u64,
+    /// Most bytes of data in one message.
+    pub(crate) max_message_len: u64,
+    pub(crate) reserved: [u64; 9],
+}
+
+/// Start of a ring that a queue grew into.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(crate) struct RingConstants {
+    pub(crate) magic: u64,
+    pub(crate) version: u32,
+    pub(crate) header_len: u32,
+    /// Bytes of the ring.
+    pub(crate) capacity: u64,
+    pub(crate) reserved: [u64; 13],
 }
 
 /// The lines of one direction. Each word is written by one side only, except the doorbells.
@@ -77,14 +118,15 @@ pub(crate) struct BufferConstants {
     pub(crate) header_len: u32,
     /// Bytes of data behind the header.
     pub(crate) len: u64,
-    /// Reserved for recycled buffers: which side may use it.
-    pub(crate) owner: u32,
+    /// The note of a receiver to the owner; see `buffer`.
+    pub(crate) note: u32,
     pub(crate) reserved: [u32; 25],
 }
 
 const _: () = {
     assert!(size_of::<SegmentConstants>() == LINE);
     assert!(size_of::<BufferConstants>() == LINE);
+    assert!(size_of::<RingConstants>() == LINE);
     assert!(size_of::<DirectionLines>() == 4 * LINE);
     assert!(offset_of!(DirectionLines, data) == LINE);
     assert!(offset_of!(DirectionLines, space) == 2 * LINE);

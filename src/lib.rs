@@ -100,46 +100,71 @@ compile_error!("messageport runs on Linux only for now: it rests on memfd, futex
 compile_error!("messageport needs a 64-bit target: lengths that a peer names are computed in usize");
 
 mod buffer;
+mod buffer_file;
+mod call;
 mod capsule;
 mod channel;
 mod connect;
+mod cursor;
 mod direction;
 mod doorbell;
 mod end;
 mod error;
+mod frozen;
+mod growth;
 mod lane;
 mod layout;
+#[cfg(feature = "serde")]
+mod loan;
 mod message;
 mod message_ref;
+mod named;
+mod plain;
+mod pool;
 mod port;
 mod post;
 mod record;
 mod recv;
+mod reservation;
 mod ring;
 #[cfg(test)]
 mod ring_tests;
 mod segment;
+mod shared;
 mod sync;
 mod sys;
 mod transfer;
+#[cfg(feature = "serde")]
+mod typed;
 mod violation;
 mod wait;
 
 pub use buffer::TransferBuffer;
+pub use call::{AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server};
 pub use channel::{ChannelOptions, MessageChannel};
 pub use connect::{
     AcceptError, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, NameError,
     ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
 };
+pub use cursor::BufferCursor;
 pub use error::{
-    BadSegment, BadTransfer, BufferError, ChannelError, CloseReason, FullCause, JoinError, PostError, PostErrorKind,
-    RecvError, RecvTimeoutError, TryRecvError, Violation,
+    BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FreezeError, FreezeErrorKind, FullCause,
+    JoinError, PostError, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError, Violation,
 };
+pub use frozen::FrozenBuffer;
 pub use message::Message;
 pub use message_ref::MessageRef;
+pub use named::NamedBufferError;
+pub use plain::WrongSize;
 pub use port::{MessagePort, RecvHalf, SendHalf};
-pub use post::Reservation;
+pub use post::Queued;
+pub use reservation::Reservation;
+pub use shared::SharedBuffer;
 pub use transfer::{TransferRef, Transferable};
+#[cfg(feature = "serde")]
+pub use typed::{
+    TypedClient, TypedPendingCall, TypedPort, TypedPostError, TypedRecvHalf, TypedResponder, TypedSendHalf, TypedServer,
+};
 
 // A port has one holder at a time, in whatever thread.
 const _: fn() = || {
@@ -149,4 +174,12 @@ const _: fn() = || {
     is_send::<RecvHalf>();
     is_send::<Message>();
     is_send::<TransferBuffer>();
+    is_send::<Server>();
+    is_send::<Responder>();
+    // What nobody writes, and what everybody does by atomics, is anybody's at the same time.
+    fn is_sync<T: Send + Sync>() {}
+    is_sync::<FrozenBuffer>();
+    is_sync::<SharedBuffer>();
+    is_sync::<Client>();
+    is_sync::<PendingCall>();
 };

@@ -1,9 +1,14 @@
 //! A received message.
 
-use crate::buffer::TransferBuffer;
-use crate::port::MessagePort;
+use std::os::fd::OwnedFd;
 
-/// A message as it was received: data, ports and buffers, all owned. It can be kept as long as you like and sent to
+use crate::buffer::TransferBuffer;
+use crate::capsule::Things;
+use crate::frozen::FrozenBuffer;
+use crate::port::MessagePort;
+use crate::shared::SharedBuffer;
+
+/// A message as it was received: data, and what was on the transfer list, all owned. It can be kept as long as you like and sent to
 /// another thread.
 ///
 /// The fields are those of the standard's
@@ -17,6 +22,13 @@ pub struct Message {
     pub ports: Vec<MessagePort>,
     /// The buffers on the transfer list, in its order.
     pub buffers: Vec<TransferBuffer>,
+    /// The frozen buffers on the transfer list, in its order.
+    pub frozen: Vec<FrozenBuffer>,
+    /// The shared buffers on the transfer list, in its order.
+    pub shared: Vec<SharedBuffer>,
+    /// The descriptors on the transfer list, in its order, closed on exec. They can be anything that the sender has: what
+    /// one is good for is to be found out before it is used.
+    pub descriptors: Vec<OwnedFd>,
 }
 
 impl Message {
@@ -25,16 +37,30 @@ impl Message {
         Self::default()
     }
 
-    /// Empties it and keeps the memory of `data`. Ports in it are closed, buffers freed.
+    /// Empties it and keeps the memory of `data`. Ports and descriptors in it are closed, buffers freed.
     #[inline]
     pub fn clear(&mut self) {
         self.data.clear();
-        // Mostly empty: one look each instead of a loop that drops.
-        if !self.ports.is_empty() {
-            self.ports.clear();
+        // Mostly empty: a look each instead of loops that drop.
+        let Self { data: _, ports, buffers, frozen, shared, descriptors } = self;
+        if ports.len() + buffers.len() + frozen.len() + shared.len() + descriptors.len() > 0 {
+            self.drop_things();
         }
-        if !self.buffers.is_empty() {
-            self.buffers.clear();
+    }
+
+    #[cold]
+    fn drop_things(&mut self) {
+        let data = std::mem::take(&mut self.data);
+        *self = Self { data, ..Self::default() };
+    }
+
+    /// Puts in what came with the data.
+    pub(crate) fn unpack(&mut self, things: Things) {
+        let Things { ports, buffers, body, frozen, shared, descriptors } = things;
+        if let Some(body) = body {
+            body.append_to(&mut self.data);
         }
+        self.ports.extend(ports.into_iter().map(MessagePort::from_parts));
+        (self.buffers, self.frozen, self.shared, self.descriptors) = (buffers, frozen, shared, descriptors);
     }
 }

@@ -2,13 +2,16 @@
 
 use std::cell::RefMut;
 use std::fmt;
+use std::os::fd::OwnedFd;
 
 use crate::buffer::TransferBuffer;
 use crate::capsule::Things;
 use crate::end::State;
 use crate::error::BufferError;
+use crate::frozen::FrozenBuffer;
 use crate::port::{MessagePort, Receiving, RecvHalf};
 use crate::ring::{Record, payload};
+use crate::shared::SharedBuffer;
 use crate::transfer::discard;
 
 /// A message in place, in the shared memory of the queue; see [`MessagePort::recv_ref`].
@@ -19,14 +22,22 @@ pub struct MessageRef<'a> {
     receiving: RefMut<'a, Receiving>,
     record: Record,
     len: usize,
+    /// The data, if it did not fit the ring.
+    body: Option<TransferBuffer>,
     /// The ports on the transfer list, in its order.
     pub ports: Vec<MessagePort>,
     /// The buffers on the transfer list, in its order.
     pub buffers: Vec<TransferBuffer>,
+    /// The frozen buffers on the transfer list, in its order.
+    pub frozen: Vec<FrozenBuffer>,
+    /// The shared buffers on the transfer list, in its order.
+    pub shared: Vec<SharedBuffer>,
+    /// The descriptors on the transfer list, in its order, closed on exec.
+    pub descriptors: Vec<OwnedFd>,
 }
 
 impl<'a> MessageRef<'a> {
-    /// The first `len` bytes of the record, and what came with it.
+    /// The first `len` bytes of the record, or the buffer that has the data instead, and what came with it.
     pub(crate) fn new(
         half: &'a RecvHalf,
         receiving: RefMut<'a, Receiving>,
@@ -34,8 +45,10 @@ impl<'a> MessageRef<'a> {
         len: usize,
         things: Things,
     ) -> Self {
-        let ports = things.ports.into_iter().map(MessagePort::from_parts).collect();
-        Self { half, receiving, record, len, ports, buffers: things.buffers }
+        let Things { ports, buffers, body, frozen, shared, descriptors } = things;
+        let len = body.as_ref().map_or(len, TransferBuffer::len);
+        let ports = ports.into_iter().map(MessagePort::from_parts).collect();
+        Self { half, receiving, record, len, body, ports, buffers, frozen, shared, descriptors }
     }
 
     /// Bytes of data.
@@ -60,8 +73,13 @@ impl<'a> MessageRef<'a> {
         if offset > self.len || into.len() > self.len - offset {
             return Err(BufferError::OutOfRange { offset, len: into.len(), buffer_len: self.len });
         }
-        self.receiving.consumer.read(self.record, offset, into);
-        Ok(())
+        match &self.body {
+            Some(body) => body.read_at(offset, into),
+            None => {
+                self.receiving.consumer.read(self.record, offset, into);
+                Ok(())
+            }
+        }
     }
 
     /// A copy of all the data.
@@ -83,6 +101,10 @@ impl<'a> MessageRef<'a> {
     pub unsafe fn as_slice(&self) -> &[u8] {
         if !self.half.end.home().is_here() {
             return &[];
+        }
+        if let Some(body) = &self.body {
+            // SAFETY: the peer does not write, says the caller, and nobody else has the buffer.
+            return unsafe { body.as_slice() };
         }
         // SAFETY: the record is not released while the guard lives, and the peer does not write, says the caller.
         unsafe { self.receiving.consumer.direction().slice(payload(self.record), self.len) }

@@ -127,6 +127,19 @@ impl MessagePort {
         &self.sender.end
     }
 
+    /// Lends the port to a post: a second handle for the same end, which can be transferred while this one can do
+    /// nothing; see [`End::lend`]. `None` if it cannot be transferred.
+    #[cfg(feature = "serde")]
+    pub(crate) fn lend(&self) -> Option<Self> {
+        if !self.end().home().is_here() {
+            return None;
+        }
+        let guard = self.guard()?;
+        let end = Arc::new(guard.end.lend()?);
+        let (producer, consumer) = (guard.producer.clone(), guard.receiving.consumer.clone());
+        Some(Self::from_parts(Parts { end, producer, consumer }))
+    }
+
     /// Both halves, borrowed, unless one of them is in use.
     pub(crate) fn guard(&self) -> Option<PortGuard<'_>> {
         Some(PortGuard {
@@ -145,6 +158,10 @@ pub(crate) struct PortGuard<'a> {
 }
 
 impl SendHalf {
+    pub(crate) fn end(&self) -> &Arc<End> {
+        &self.end
+    }
+
     /// Closes the whole port, the receiving half too; see [`MessagePort::close`]. What is queued is dropped by the
     /// receiving half's next call, or when it is dropped.
     pub fn close(&self) {
@@ -178,7 +195,7 @@ impl RecvHalf {
 
 impl Drop for SendHalf {
     fn drop(&mut self) {
-        if is_ours(&self.end) && self.end.drop_half() {
+        if is_ours(&self.end) && !self.end.recall() && self.end.drop_half() {
             self.end.close();
             if let Some(mut consumer) = self.end.unpark() {
                 discard(&self.end, &mut consumer);
@@ -189,7 +206,7 @@ impl Drop for SendHalf {
 
 impl Drop for RecvHalf {
     fn drop(&mut self) {
-        if !is_ours(&self.end) {
+        if !is_ours(&self.end) || self.end.recall() {
             return;
         }
         if self.end.is_last_half() {

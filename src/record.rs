@@ -16,6 +16,12 @@ pub(crate) enum Kind {
     Data = 2,
     /// A message with a transfer list: data, then capsules.
     Carrier = 3,
+    /// The queue goes on in a larger ring, whose descriptor waits on the lane. The last record in its ring.
+    Next = 4,
+    /// The queue goes on in the first ring. The last record in its ring.
+    Back = 5,
+    /// The owner of a recycled buffer does not keep it any more; the payload is its slot.
+    Forget = 6,
 }
 
 /// A decoded header. Encoded it is never zero: zero means that nothing has been committed here yet.
@@ -34,6 +40,9 @@ pub(crate) struct Header {
     pub(crate) sequence: u16,
 }
 
+/// Bytes of the payload of a `Forget` record.
+pub(crate) const FORGET_LEN: usize = 8;
+
 impl Header {
     #[inline]
     pub(crate) fn encode(self) -> u64 {
@@ -43,12 +52,22 @@ impl Header {
             | u64::from(self.sequence) << 48
     }
 
+    /// The payload's length, if this is the header of a message of plain data with this number.
+    #[inline]
+    pub(crate) fn len_of_data(word: u64, sequence: u16) -> Option<usize> {
+        let expected = Self { kind: Kind::Data, len: word as u32, handles: 0, sequence };
+        (word == expected.encode()).then_some(word as u32 as usize)
+    }
+
     #[inline]
     pub(crate) fn decode(word: u64) -> Result<Self, Violation> {
         let kind = match (word >> 32) as u8 {
             1 => Kind::Pad,
             2 => Kind::Data,
             3 => Kind::Carrier,
+            4 => Kind::Next,
+            5 => Kind::Back,
+            6 => Kind::Forget,
             _ => return Err(Violation::UnknownKind),
         };
         Ok(Self { kind, len: word as u32, handles: (word >> 40) as u8, sequence: (word >> 48) as u16 })

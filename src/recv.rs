@@ -4,15 +4,17 @@
 use std::cell::RefMut;
 use std::time::{Duration, Instant};
 
-use crate::capsule::Things;
+use crate::capsule::{Table, Things};
 use crate::doorbell::{self, FD};
 use crate::end::State;
-use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::error::{RecvError, RecvTimeoutError, TryRecvError, exhausted};
+use crate::growth::{self, NotFollowed};
 use crate::message::Message;
 use crate::message_ref::MessageRef;
 use crate::port::{MessagePort, Receiving, RecvHalf};
 use crate::record::Kind;
 use crate::ring::Record;
+use crate::sys::Errno;
 use crate::transfer::{NotArrived, discard, take};
 use crate::wait::{Outcome, Waiter};
 
@@ -186,25 +188,65 @@ impl RecvHalf {
     #[inline]
     fn copy_out(&self, message: &mut Message, patience: Patience) -> Result<(), Missed> {
         message.clear();
-        // 1. Find the next committed record, waiting for it if need be.
-        let mut receiving = self.open()?;
-        let record = self.next(&mut receiving, patience)?;
-        // 2. Copy it out.
-        receiving.consumer.read_to_vec(record, &mut message.data);
-        // 3. Make ports and buffers of what came with it.
-        if record.kind == Kind::Carrier {
-            let things = self.unpack(&mut receiving, record, &mut message.data)?;
-            message.ports.extend(things.ports.into_iter().map(MessagePort::from_parts));
-            message.buffers = things.buffers;
+        for looks in 0.. {
+            if self.copy_straight(message) || self.copy_or_wait(message, patience, looks)? {
+                break;
+            }
         }
-        // 4. Give the space back.
-        self.release(&mut receiving, record);
         Ok(())
     }
 
-    fn in_place(&self, patience: Patience) -> Result<MessageRef<'_>, Missed> {
+    /// When nothing stands in the way: a message of plain data is there. False if not; then nothing has happened.
+    #[inline]
+    fn copy_straight(&self, message: &mut Message) -> bool {
+        let Some((mut receiving, record)) = self.straight() else { return false };
+        receiving.consumer.read_to_vec(record, &mut message.data);
+        self.release(&mut receiving, record);
+        true
+    }
+
+    /// Everything else: takes whatever message is there (true), waits for one (false), or says why there is none.
+    #[cold]
+    fn copy_or_wait(&self, message: &mut Message, patience: Patience, looks: u32) -> Result<bool, Missed> {
+        // 1. Find the next committed record, or wait for it.
         let mut receiving = self.open()?;
-        let record = self.next(&mut receiving, patience)?;
+        let Some(record) = self.look(&mut receiving, patience, looks)? else { return Ok(false) };
+        // 2. Copy it out.
+        receiving.consumer.read_to_vec(record, &mut message.data);
+        // 3. Make ports, buffers and the like of what came with it.
+        if record.kind == Kind::Carrier {
+            let body = Table::parse(&message.data).ok().and_then(|table| table.body_len()).unwrap_or(0);
+            if body <= self.end.segment().limits().max_message_len as u64
+                && message.data.try_reserve(body as usize).is_err()
+            {
+                return Err(RecvError::ResourceExhausted(exhausted(Errno::ENOMEM)).into());
+            }
+            let things = self.unpack(&mut receiving, record, &mut message.data)?;
+            message.unpack(things);
+        }
+        // 4. Give the space back.
+        self.release(&mut receiving, record);
+        Ok(true)
+    }
+
+    #[inline]
+    fn in_place(&self, patience: Patience) -> Result<MessageRef<'_>, Missed> {
+        for looks in 0.. {
+            if let Some((receiving, record)) = self.straight() {
+                return Ok(MessageRef::new(self, receiving, record, record.len, Things::default()));
+            }
+            if let Some(message) = self.refer_or_wait(patience, looks)? {
+                return Ok(message);
+            }
+        }
+        Err(Missed::Nothing)
+    }
+
+    /// As [`copy_or_wait`](Self::copy_or_wait).
+    #[cold]
+    fn refer_or_wait(&self, patience: Patience, looks: u32) -> Result<Option<MessageRef<'_>>, Missed> {
+        let mut receiving = self.open()?;
+        let Some(record) = self.look(&mut receiving, patience, looks)? else { return Ok(None) };
         let mut len = record.len;
         let mut things = Things::default();
         if record.kind == Kind::Carrier {
@@ -213,7 +255,18 @@ impl RecvHalf {
             things = self.unpack(&mut receiving, record, &mut payload)?;
             len = payload.len();
         }
-        Ok(MessageRef::new(self, receiving, record, len, things))
+        Ok(Some(MessageRef::new(self, receiving, record, len, things)))
+    }
+
+    /// The next record, if this half is in order and the record is a message of plain data.
+    #[inline]
+    fn straight(&self) -> Option<(RefMut<'_, Receiving>, Record)> {
+        if !self.end.home().is_here() || self.end.state() != State::Open {
+            return None;
+        }
+        let receiving = self.receiving.try_borrow_mut().ok()?;
+        let record = receiving.consumer.peek_data()?;
+        Some((receiving, record))
     }
 
     /// The consumer, if this half can be used here and now.
@@ -241,22 +294,19 @@ impl RecvHalf {
         }
     }
 
-    /// The next record. It stays queued until it is released.
-    #[inline]
-    fn next(&self, receiving: &mut Receiving, patience: Patience) -> Result<Record, Missed> {
-        let mut looks = 0;
-        loop {
-            match receiving.consumer.peek() {
-                Ok(Some(record)) => {
-                    receiving.empty_looks = 0;
-                    return Ok(record);
-                }
-                // It was there and is gone again, more than once: only a hostile peer takes back what it committed.
-                Ok(None) if looks > 2 && patience.is_over() => return Err(Missed::Nothing),
-                Ok(None) => self.wait(receiving, patience)?,
-                Err(violation) => return Err(RecvError::Ended(self.end.violated(violation)).into()),
+    /// The next record, which stays queued until it is released; or none, after waiting for one.
+    #[cold]
+    fn look(&self, receiving: &mut Receiving, patience: Patience, looks: u32) -> Result<Option<Record>, Missed> {
+        match growth::peek(&self.end, &mut receiving.consumer) {
+            Ok(Some(record)) => {
+                receiving.empty_looks = 0;
+                Ok(Some(record))
             }
-            looks += 1;
+            // It was there and is gone again, more than once: only a hostile peer takes back what it committed.
+            Ok(None) if looks > 2 && patience.is_over() => Err(Missed::Nothing),
+            Ok(None) => self.wait(receiving, patience).map(|()| None),
+            Err(NotFollowed::Violation(violation)) => Err(RecvError::Ended(self.end.violated(violation)).into()),
+            Err(NotFollowed::Exhausted(errno)) => Err(RecvError::ResourceExhausted(exhausted(errno)).into()),
         }
     }
 
@@ -330,6 +380,7 @@ impl RecvHalf {
         match self.end.state() {
             State::Closed => RecvError::PortClosed,
             State::Detached => RecvError::Detached,
+            State::Lent => RecvError::Borrowed,
             State::Open | State::PeerClosed | State::PeerDied | State::Violated => {
                 RecvError::Ended(self.end.note_peer_gone())
             }

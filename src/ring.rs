@@ -11,6 +11,10 @@
 //! message moves in one cache line, and there is one point before which it never existed and after which the
 //! consumer gets it.
 //!
+//! A queue that grows goes on in another ring: the last record of this one is a link. Positions go on counting, so all
+//! rings of a direction share its cursors, and there is at most one ring that the producer writes and one, the same or
+//! an older one, that the consumer reads.
+//!
 //! Both sides keep their cursors in private memory. The producer never publishes its own; the consumer publishes
 //! lazily. Whatever is read from shared memory is read once and checked before use: the peer may be hostile.
 #![forbid(unsafe_code)]
@@ -32,12 +36,18 @@ pub(crate) struct Producer {
     direction: Direction,
     /// Where the next record starts. The header there is zero.
     write: u64,
-    /// The consumer's cursor as last seen: everything before it may be overwritten.
+    /// Where this ring's first record started.
+    ring_start: u64,
+    /// The consumer's cursor as last seen.
+    seen: u64,
+    /// Everything before it may be overwritten: `seen`, or `ring_start` while the consumer is in an older ring.
     free_until: u64,
     /// Every word from `write` to here is zero.
     zero_until: u64,
     /// Number of the next record.
     sequence: u64,
+    /// The most that was unread, of what was seen.
+    high_water: u64,
 }
 
 /// Room for one record, not yet visible to anyone.
@@ -58,12 +68,27 @@ pub(crate) enum NoRoom {
 
 impl Producer {
     pub(crate) fn new(direction: Direction, cursors: Cursors) -> Self {
-        let Cursors { position, other, sequence } = cursors;
-        Self { direction, write: position, free_until: other, zero_until: position, sequence }
+        let Cursors { position, other, sequence, ring_start } = cursors;
+        let free_until = other.max(ring_start);
+        Self {
+            direction,
+            write: position,
+            ring_start,
+            seen: other,
+            free_until,
+            zero_until: position,
+            sequence,
+            high_water: 0,
+        }
     }
 
     pub(crate) fn cursors(&self) -> Cursors {
-        Cursors { position: self.write, other: self.free_until, sequence: self.sequence }
+        let Self { write: position, seen: other, sequence, ring_start, .. } = *self;
+        Cursors { position, other, sequence, ring_start }
+    }
+
+    pub(crate) fn direction(&self) -> &Direction {
+        &self.direction
     }
 
     /// Number of the record that will be committed next.
@@ -72,16 +97,10 @@ impl Producer {
         self.sequence
     }
 
-    /// The longest payload that a record can have here.
-    #[inline]
-    pub(crate) fn max_payload(&self) -> usize {
-        max_payload(self.direction.capacity() as usize)
-    }
-
-    /// Finds room for a payload of `len`, at most [`max_payload`](Self::max_payload), bytes.
-    #[inline]
+    /// Finds room for a payload of `len`, at most [`max_payload`] of the direction's first ring, bytes.
+    #[inline(always)] // called by the one path that counts, and results go by register
     pub(crate) fn reserve(&mut self, len: usize) -> Result<Slot, NoRoom> {
-        debug_assert!(len <= self.max_payload());
+        debug_assert!(len <= max_payload(self.direction.capacity() as usize));
         let record = record_len(len);
         let end = self.direction.until_end(self.write);
         let pad = if record > end { end } else { 0 };
@@ -105,18 +124,49 @@ impl Producer {
     }
 
     /// Looks at the consumer's cursor. It only ever grows, and never past what has been written.
+    #[cold]
     fn refresh(&mut self) -> Result<(), Violation> {
         // Acquire, with the stores of the cursor in `Consumer`: its reads of what we overwrite next are over.
         let seen = self.direction.read_cursor().load(Ordering::Acquire);
-        if !seen.is_multiple_of(8) || seen < self.free_until || seen > self.write {
+        if !seen.is_multiple_of(8) || seen < self.seen || seen > self.write {
             return Err(Violation::BadCursor);
         }
-        self.free_until = seen;
+        self.seen = seen;
+        self.free_until = seen.max(self.ring_start);
+        self.high_water = self.high_water.max(self.write - seen);
         Ok(())
     }
 
+    /// Bytes that the consumer has not read yet, as far as it has told.
+    pub(crate) fn unread(&mut self) -> Result<u64, Violation> {
+        self.refresh()?;
+        Ok(self.write - self.seen)
+    }
+
+    pub(crate) fn high_water(&self) -> u64 {
+        self.high_water
+    }
+
+    /// Goes on in another ring, which is empty for both sides: a new one (`Kind::Next`), or the first one once the
+    /// consumer has read everything (`Kind::Back`). The link takes the room that is always kept for one header.
+    pub(crate) fn go_on_in(&mut self, ring: Direction, link: Kind) {
+        let handles = u8::from(link == Kind::Next);
+        let header = Header { kind: link, len: 0, handles, sequence: self.sequence as u16 }.encode();
+        let next = self.write + HEADER as u64;
+        // Relaxed: published by the link. A header of long ago may be left here.
+        ring.header(next).store(0, Ordering::Relaxed);
+        // Release, with the acquire in `Consumer::peek`.
+        store_and_fence(self.direction.header(self.write), header);
+        self.direction = ring;
+        self.write = next;
+        self.ring_start = next;
+        self.free_until = next;
+        self.zero_until = next + HEADER as u64;
+        self.sequence += 1;
+    }
+
     /// Copies payload into a reserved record.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(&self, slot: Slot, offset: usize, from: &[u8]) {
         debug_assert!(offset <= slot.room && from.len() <= slot.room - offset, "outside the reserved record");
         self.direction.write(slot.start + (HEADER + offset) as u64, from);
@@ -124,7 +174,7 @@ impl Producer {
 
     /// Makes the record visible, with the first `len` bytes of its payload, and puts a full fence behind it. A slot
     /// that is not committed has left no trace.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn commit(&mut self, slot: Slot, len: usize, kind: Kind, handles: u8) {
         debug_assert!(len <= slot.room);
         let sequence = self.sequence as u16;
@@ -194,12 +244,12 @@ pub(crate) struct Record {
 
 impl Consumer {
     pub(crate) fn new(direction: Direction, cursors: Cursors) -> Self {
-        let Cursors { position, other, sequence } = cursors;
+        let Cursors { position, other, sequence, .. } = cursors;
         Self { direction, read: position, published: other, announced: other, sequence }
     }
 
     pub(crate) fn cursors(&self) -> Cursors {
-        Cursors { position: self.read, other: self.announced, sequence: self.sequence }
+        Cursors { position: self.read, other: self.announced, sequence: self.sequence, ring_start: 0 }
     }
 
     pub(crate) fn direction(&self) -> &Direction {
@@ -218,8 +268,17 @@ impl Consumer {
         self.direction.header(self.read).load(Ordering::Acquire) != 0
     }
 
-    /// The next record, if one has been committed.
+    /// The next record, if one has been committed and is a message of plain data.
     #[inline]
+    pub(crate) fn peek_data(&self) -> Option<Record> {
+        // Acquire, with the commit in `Producer::commit`: the payload is complete.
+        let word = self.direction.header(self.read).load(Ordering::Acquire);
+        let len = Header::len_of_data(word, self.sequence as u16)?;
+        let fits = self.may_be_here(len);
+        fits.then_some(Record { start: self.read, len, kind: Kind::Data, handles: 0 })
+    }
+
+    /// The next record, if one has been committed.
     pub(crate) fn peek(&mut self) -> Result<Option<Record>, Violation> {
         // Acquire, with the commit in `Producer::commit`: the payload is complete.
         let word = self.direction.header(self.read).load(Ordering::Acquire);
@@ -245,15 +304,19 @@ impl Consumer {
             }
         }
         let (len, handles) = (header.len as usize, usize::from(header.handles));
-        if len > max_payload(self.direction.capacity() as usize)
-            || record_len(len) > self.direction.until_end(self.read)
-        {
+        if !self.may_be_here(len) {
             return Err(Violation::BadLength);
         }
-        if handles > 0 && header.kind != Kind::Carrier {
+        if handles > 0 && header.kind != Kind::Carrier && (header.kind, len, handles) != (Kind::Next, 0, 1) {
             return Err(Violation::BadHandles);
         }
         Ok(Some(Record { start: self.read, len, kind: header.kind, handles }))
+    }
+
+    /// True if a payload of `len` may be at the cursor.
+    #[inline]
+    fn may_be_here(&self, len: usize) -> bool {
+        len <= max_payload(self.direction.capacity() as usize) && record_len(len) <= self.direction.until_end(self.read)
     }
 
     #[inline]
@@ -301,6 +364,14 @@ impl Consumer {
         false
     }
 
+    /// Follows a link into another ring. Returns true if the producer sleeps and must be woken.
+    pub(crate) fn go_on_in(&mut self, ring: Direction, link: Record) -> bool {
+        self.direction = ring;
+        self.read = link.start + HEADER as u64;
+        self.sequence += 1;
+        self.announce()
+    }
+
     /// Publishes the cursor with a fence behind it. Returns true if the producer sleeps and must be woken.
     pub(crate) fn announce(&mut self) -> bool {
         self.announced = self.read;
@@ -326,17 +397,21 @@ pub(crate) struct Cursors {
     pub(crate) other: u64,
     /// Number of the next record.
     pub(crate) sequence: u64,
+    /// Producer: where the first record of its ring started. Consumer: 0.
+    pub(crate) ring_start: u64,
 }
 
 impl Cursors {
-    pub(crate) const START: Self = Self { position: 0, other: 0, sequence: 0 };
+    pub(crate) const START: Self = Self { position: 0, other: 0, sequence: 0, ring_start: 0 };
 
-    /// True if an end of a ring of `capacity` bytes can stand here.
+    /// True if an end can stand here, in a ring of `capacity` bytes.
     pub(crate) fn plausible(self, capacity: u64) -> bool {
         self.position.is_multiple_of(8)
             && self.other.is_multiple_of(8)
+            && self.ring_start.is_multiple_of(8)
             && self.other <= self.position
-            && self.position - self.other <= capacity
+            && self.ring_start <= self.position
+            && self.position - self.other.max(self.ring_start) <= capacity
             // Far from where counting on would overflow.
             && self.position < u64::MAX / 2
             && self.sequence < u64::MAX / 2

@@ -7,11 +7,19 @@ use crate::direction::Direction;
 use crate::layout::MIN_CAPACITY;
 use crate::record::{Header, Kind, max_payload, record_len};
 use crate::ring::{Consumer, Cursors, NoRoom, Producer};
-use crate::segment::Segment;
+use crate::segment::{Limits, Segment};
 use crate::violation::Violation;
 
 fn ring() -> (Direction, Producer, Consumer) {
-    let direction = Segment::create(MIN_CAPACITY, 0).unwrap().direction(0);
+    let limits = Limits {
+        capacity: MIN_CAPACITY,
+        max_capacity: MIN_CAPACITY,
+        max_handles: 0,
+        max_message_len: 0,
+        cached_buffers: 0,
+        cached_bytes: 0,
+    };
+    let direction = Segment::create(limits).unwrap().direction(0);
     let producer = Producer::new(direction.clone(), Cursors::START);
     let consumer = Consumer::new(direction.clone(), Cursors::START);
     (direction, producer, consumer)

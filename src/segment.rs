@@ -1,4 +1,5 @@
-//! A segment: the memory file that holds the two rings of a channel. No process owns it.
+//! A segment: the memory file that holds the two rings of a channel, and the file of a ring that a queue grew into. No
+//! process owns them.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -6,9 +7,12 @@ use std::sync::Arc;
 
 use bytemuck::Zeroable;
 
-use crate::direction::Direction;
+use crate::direction::{Direction, GrownRing};
 use crate::error::BadSegment;
-use crate::layout::{HEADER_LEN, MAX_CAPACITY, MIN_CAPACITY, SEGMENT_MAGIC, SegmentConstants, VERSION, segment_len};
+use crate::layout::{
+    HEADER_LEN, LARGEST_MAX_CAPACITY, MAX_CACHED_BUFFERS, MAX_CACHED_BYTES, MAX_CAPACITY, MAX_MESSAGE_LEN,
+    MIN_CAPACITY, RING_MAGIC, RingConstants, SEGMENT_MAGIC, SegmentConstants, VERSION, next_capacity, segment_len,
+};
 use crate::sys::Errno;
 use crate::sys::mapping::Mapping;
 use crate::sys::memfd::{self, FileId};
@@ -19,9 +23,24 @@ use crate::sys::socket::MAX_DESCRIPTORS;
 pub(crate) struct Segment {
     file: Arc<OwnedFd>,
     mapping: Arc<Mapping>,
-    capacity: usize,
-    max_handles: usize,
+    limits: Limits,
     id: FileId,
+}
+
+/// What a channel's maker decided.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Bytes of each of the first rings.
+    pub(crate) capacity: usize,
+    /// Bytes that the rings of a direction may have together.
+    pub(crate) max_capacity: usize,
+    /// Most descriptors in a message.
+    pub(crate) max_handles: usize,
+    /// Most bytes of data in a message.
+    pub(crate) max_message_len: usize,
+    /// Recycled buffers that each direction may keep, and their bytes.
+    pub(crate) cached_buffers: usize,
+    pub(crate) cached_bytes: u64,
 }
 
 /// Why a descriptor was not adopted as a segment.
@@ -32,64 +51,104 @@ pub(crate) enum NotAdopted {
 }
 
 impl Segment {
-    /// A new segment with two empty rings of `capacity` bytes, sealed before anybody else can see it.
-    pub(crate) fn create(capacity: usize, max_handles: usize) -> Result<Self, Errno> {
-        let len = segment_len(capacity);
+    /// A new segment with two empty rings, sealed before anybody else can see it.
+    pub(crate) fn create(limits: Limits) -> Result<Self, Errno> {
+        let len = segment_len(limits.capacity);
         let file = memfd::create(c"messageport", len)?;
         let mapping = Mapping::new(file.as_fd(), len)?;
         let mut constants = SegmentConstants::zeroed();
         constants.magic = SEGMENT_MAGIC;
         constants.version = VERSION;
         constants.header_len = HEADER_LEN as u32;
-        constants.capacity = capacity as u64;
-        constants.max_capacity = capacity as u64;
-        constants.max_handles = max_handles as u32;
+        constants.capacity = limits.capacity as u64;
+        constants.max_capacity = limits.max_capacity as u64;
+        constants.max_handles = limits.max_handles as u32;
+        constants.max_message_len = limits.max_message_len as u64;
+        constants.max_cached_buffers = limits.cached_buffers as u32;
+        constants.max_cached_bytes = limits.cached_bytes;
         mapping.write(0, bytemuck::bytes_of(&constants));
         memfd::seal(file.as_fd())?;
         let id = memfd::id(file.as_fd())?;
-        Ok(Self { file: Arc::new(file), mapping: Arc::new(mapping), capacity, max_handles, id })
+        Ok(Self { file: Arc::new(file), mapping: Arc::new(mapping), limits, id })
     }
 
     /// Takes over a segment that came from elsewhere. Nothing about it is trusted: first the file is shown to be one
     /// that can neither shrink under us nor raise a signal, then its constants are copied once and checked.
     pub(crate) fn adopt(file: OwnedFd) -> Result<Self, NotAdopted> {
         let bad = |bad: BadSegment| NotAdopted::Bad(bad);
-        let len = memfd::check(file.as_fd(), None).map_err(NotAdopted::Exhausted)?.map_err(|file| bad(file.into()))?;
+        let checked = memfd::check(file.as_fd(), None).map_err(NotAdopted::Exhausted)?;
+        let len = checked.map_err(|file| bad(file.into()))?.len;
         let max_len = segment_len(MAX_CAPACITY) as u64;
         if len < segment_len(MIN_CAPACITY) as u64 || len > max_len {
             return Err(bad(BadSegment::WrongSize));
         }
-        let mapping = Mapping::new(file.as_fd(), len as usize).map_err(|errno| match errno {
-            // Sealed against writing, now or in the future.
-            Errno::EPERM | Errno::EACCES => bad(BadSegment::ReadOnly),
-            errno => NotAdopted::Exhausted(errno),
-        })?;
+        let mapping = Mapping::new(file.as_fd(), len as usize).map_err(not_mapped)?;
         let mut constants = SegmentConstants::zeroed();
         mapping.read(0, bytemuck::bytes_of_mut(&mut constants));
-        check_constants(&constants, len).map_err(bad)?;
         let id = memfd::id(file.as_fd()).map_err(NotAdopted::Exhausted)?;
         Ok(Self {
             file: Arc::new(file),
             mapping: Arc::new(mapping),
-            capacity: constants.capacity as usize,
-            max_handles: constants.max_handles as usize,
+            limits: check_constants(&constants, len).map_err(bad)?,
             id,
         })
     }
 
     /// The ring pair's first (0) or second (1) direction.
     pub(crate) fn direction(&self, index: usize) -> Direction {
-        Direction::new(Arc::clone(&self.mapping), index, self.capacity)
+        Direction::new(Arc::clone(&self.mapping), index, self.limits.capacity)
     }
 
-    /// Bytes of each ring.
+    /// A new ring for a direction whose present one has `capacity` bytes; `None` if it is at its limit.
+    pub(crate) fn next_ring(&self, capacity: usize) -> Result<Option<GrownRing>, Errno> {
+        let Some(capacity) = next_capacity(capacity, self.limits.capacity, self.limits.max_capacity) else {
+            return Ok(None);
+        };
+        let file = memfd::create(c"messageport-ring", HEADER_LEN + capacity)?;
+        let mapping = Mapping::new(file.as_fd(), HEADER_LEN + capacity)?;
+        let mut constants = RingConstants::zeroed();
+        constants.magic = RING_MAGIC;
+        constants.version = VERSION;
+        constants.header_len = HEADER_LEN as u32;
+        constants.capacity = capacity as u64;
+        mapping.write(0, bytemuck::bytes_of(&constants));
+        memfd::seal(file.as_fd())?;
+        Ok(Some(GrownRing { file, mapping, capacity }))
+    }
+
+    /// Takes over a ring that one of this segment's directions grew into, checked like a segment. It is one that
+    /// follows a ring of `after` bytes, or any of those that can follow the first.
+    pub(crate) fn adopt_ring(&self, file: OwnedFd, after: Option<usize>) -> Result<GrownRing, NotAdopted> {
+        let bad = |bad: BadSegment| NotAdopted::Bad(bad);
+        let checked = memfd::check(file.as_fd(), None).map_err(NotAdopted::Exhausted)?;
+        let len = checked.map_err(|file| bad(file.into()))?.len;
+        let next = |&capacity: &usize| next_capacity(capacity, self.limits.capacity, self.limits.max_capacity);
+        let found = std::iter::successors(next(&self.limits.capacity), next)
+            .find(|capacity| (HEADER_LEN + capacity) as u64 == len)
+            .filter(|&capacity| after.is_none_or(|after| capacity == 2 * after));
+        let capacity = found.ok_or(bad(BadSegment::WrongSize))?;
+        let mapping = Mapping::new(file.as_fd(), len as usize).map_err(not_mapped)?;
+        let mut constants = RingConstants::zeroed();
+        mapping.read(0, bytemuck::bytes_of_mut(&mut constants));
+        if constants.magic != RING_MAGIC {
+            return Err(bad(BadSegment::NotASegment));
+        }
+        if constants.version != VERSION {
+            return Err(bad(BadSegment::Version { found: constants.version, expected: VERSION }));
+        }
+        if constants.capacity != capacity as u64 || constants.header_len != HEADER_LEN as u32 {
+            return Err(bad(BadSegment::BadConstants));
+        }
+        Ok(GrownRing { file, mapping, capacity })
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Bytes of each of the first rings.
     pub(crate) fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// Most descriptors in a message.
-    pub(crate) fn max_handles(&self) -> usize {
-        self.max_handles
+        self.limits.capacity
     }
 
     /// The same for both ends of a channel, in every process, and for no other channel.
@@ -108,23 +167,67 @@ impl AsFd for Segment {
     }
 }
 
-fn check_constants(constants: &SegmentConstants, len: u64) -> Result<(), BadSegment> {
+/// Why a file that came from elsewhere and passed the checks could not be mapped.
+pub(crate) fn not_mapped(errno: Errno) -> NotAdopted {
+    match errno {
+        // Sealed against writing, now or in the future, or not open for it.
+        Errno::EPERM | Errno::EACCES => NotAdopted::Bad(BadSegment::ReadOnly),
+        errno => NotAdopted::Exhausted(errno),
+    }
+}
+
+fn check_constants(constants: &SegmentConstants, len: u64) -> Result<Limits, BadSegment> {
     if constants.magic != SEGMENT_MAGIC {
         return Err(BadSegment::NotASegment);
     }
     if constants.version != VERSION {
         return Err(BadSegment::Version { found: constants.version, expected: VERSION });
     }
-    let capacity = usize::try_from(constants.capacity).unwrap_or(usize::MAX);
-    let in_range = capacity.is_power_of_two() && (MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity);
-    if !in_range || constants.max_capacity != constants.capacity || constants.header_len != HEADER_LEN as u32 {
+    let number = |found: u64| usize::try_from(found).unwrap_or(usize::MAX);
+    let limits = Limits {
+        capacity: number(constants.capacity),
+        max_capacity: number(constants.max_capacity),
+        max_handles: constants.max_handles as usize,
+        max_message_len: number(constants.max_message_len),
+        cached_buffers: constants.max_cached_buffers as usize,
+        cached_bytes: constants.max_cached_bytes,
+    };
+    if limits.check().is_some() || constants.header_len != HEADER_LEN as u32 {
         return Err(BadSegment::BadConstants);
     }
-    if segment_len(capacity) as u64 != len {
+    if segment_len(limits.capacity) as u64 != len {
         return Err(BadSegment::WrongSize);
     }
-    if constants.max_handles as usize > MAX_DESCRIPTORS || constants.max_cached_buffers != 0 {
-        return Err(BadSegment::BadConstants);
+    Ok(limits)
+}
+
+/// A limit that no channel has.
+pub(crate) enum Excess {
+    Capacity,
+    MaxCapacity,
+    Handles,
+    MessageLen,
+    CachedBuffers,
+    CachedBytes,
+}
+
+impl Limits {
+    /// The first that is out of range: for whoever makes a channel, and for whoever adopts one.
+    pub(crate) fn check(&self) -> Option<Excess> {
+        if !self.capacity.is_power_of_two() || !(MIN_CAPACITY..=MAX_CAPACITY).contains(&self.capacity) {
+            Some(Excess::Capacity)
+        } else if !(self.capacity..=LARGEST_MAX_CAPACITY).contains(&self.max_capacity) {
+            Some(Excess::MaxCapacity)
+        } else if self.max_handles > MAX_DESCRIPTORS {
+            Some(Excess::Handles)
+        } else if self.max_message_len > MAX_MESSAGE_LEN {
+            Some(Excess::MessageLen)
+        } else if self.cached_buffers > MAX_CACHED_BUFFERS {
+            Some(Excess::CachedBuffers)
+        } else if self.cached_bytes > MAX_CACHED_BYTES {
+            Some(Excess::CachedBytes)
+        } else {
+            None
+        }
     }
-    Ok(())
 }

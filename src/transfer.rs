@@ -2,17 +2,21 @@
 #![forbid(unsafe_code)]
 
 use std::cell::RefMut;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::buffer::{Memory, TransferBuffer};
-use crate::capsule::{self, NotMade, Table, Things};
+use crate::buffer::{Hold, Place, Role, TransferBuffer};
+use crate::capsule::{self, Counts, NotMade, Table, Things, Way};
 use crate::end::{End, Parts, State};
 use crate::error::{PostErrorKind, RecvError, Violation, exhausted};
+use crate::frozen::FrozenBuffer;
+use crate::growth;
 use crate::lane::NotTaken;
+use crate::pool::Moving;
 use crate::port::{MessagePort, PortGuard};
 use crate::record::Kind;
 use crate::ring::{Consumer, Record};
+use crate::shared::SharedBuffer;
 use crate::sys::Errno;
 
 /// Something that a message can carry to its receiver, in a list that owns it.
@@ -22,6 +26,12 @@ pub enum Transferable {
     Port(MessagePort),
     /// A buffer, with its memory.
     Buffer(TransferBuffer),
+    /// A frozen buffer. Post a clone to keep one.
+    Frozen(FrozenBuffer),
+    /// A shared buffer, one without a name. Post a clone to keep one.
+    Shared(SharedBuffer),
+    /// A descriptor of whatever kind: a file, a socket, a pipe, graphics memory.
+    Descriptor(OwnedFd),
 }
 
 impl From<MessagePort> for Transferable {
@@ -36,13 +46,38 @@ impl From<TransferBuffer> for Transferable {
     }
 }
 
-/// Something that a message can carry, borrowed until the message is posted and then detached.
+impl From<FrozenBuffer> for Transferable {
+    fn from(buffer: FrozenBuffer) -> Self {
+        Self::Frozen(buffer)
+    }
+}
+
+impl From<SharedBuffer> for Transferable {
+    fn from(buffer: SharedBuffer) -> Self {
+        Self::Shared(buffer)
+    }
+}
+
+impl From<OwnedFd> for Transferable {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self::Descriptor(descriptor)
+    }
+}
+
+/// Something that a message can carry, borrowed until the message is posted. A port or a buffer is then detached; the
+/// other things are still usable.
 #[derive(Clone, Copy, Debug)]
 pub enum TransferRef<'a> {
     /// A port, with everything queued in it.
     Port(&'a MessagePort),
     /// A buffer, with its memory.
     Buffer(&'a TransferBuffer),
+    /// A frozen buffer: the receiver gets another handle.
+    Frozen(&'a FrozenBuffer),
+    /// A shared buffer, one without a name: the receiver gets another handle.
+    Shared(&'a SharedBuffer),
+    /// A descriptor of whatever kind: the receiver gets a duplicate, and this one is still the caller's to close.
+    Descriptor(BorrowedFd<'a>),
 }
 
 impl<'a> From<&'a Transferable> for TransferRef<'a> {
@@ -50,24 +85,54 @@ impl<'a> From<&'a Transferable> for TransferRef<'a> {
         match thing {
             Transferable::Port(port) => Self::Port(port),
             Transferable::Buffer(buffer) => Self::Buffer(buffer),
+            Transferable::Frozen(buffer) => Self::Frozen(buffer),
+            Transferable::Shared(buffer) => Self::Shared(buffer),
+            Transferable::Descriptor(descriptor) => Self::Descriptor(descriptor.as_fd()),
         }
     }
 }
 
 impl TransferRef<'_> {
-    fn address(self) -> usize {
+    /// What no other handle on a list has: its address, or the number of a descriptor.
+    fn identity(self) -> usize {
         match self {
             Self::Port(port) => std::ptr::from_ref(port).addr(),
             Self::Buffer(buffer) => std::ptr::from_ref(buffer).addr(),
+            Self::Frozen(buffer) => std::ptr::from_ref(buffer).addr(),
+            Self::Shared(buffer) => std::ptr::from_ref(buffer).addr(),
+            Self::Descriptor(descriptor) => descriptor.as_raw_fd() as usize, // far below any address
         }
     }
+}
+
+/// How many things of each kind are on a list.
+pub(crate) fn count(list: &[TransferRef<'_>]) -> Counts {
+    let mut counts = Counts::default();
+    for thing in list {
+        *match thing {
+            TransferRef::Port(_) => &mut counts.ports,
+            TransferRef::Buffer(_) => &mut counts.buffers,
+            TransferRef::Frozen(_) => &mut counts.frozen,
+            TransferRef::Shared(_) => &mut counts.shared,
+            TransferRef::Descriptor(_) => &mut counts.descriptors,
+        } += 1;
+    }
+    counts
 }
 
 /// A checked transfer list. Everything on it is borrowed, so nothing can happen to it until it has left or the list
 /// is dropped.
 pub(crate) struct Baggage<'a> {
-    ports: Vec<PortGuard<'a>>,
-    buffers: Vec<RefMut<'a, Option<Memory>>>,
+    counts: Counts,
+    ports: Vec<(PortGuard<'a>, Vec<Moving>)>,
+    buffers: Vec<(RefMut<'a, Option<Arc<Hold>>>, Way)>,
+    /// The data of the message, if it does not fit the ring.
+    body: Option<(Hold, Way)>,
+    frozen: Vec<&'a FrozenBuffer>,
+    shared: Vec<(BorrowedFd<'a>, usize)>,
+    descriptors: Vec<BorrowedFd<'a>>,
+    /// Slots for buffers that are posted for the first time, and their bytes.
+    planned: Vec<(usize, u64)>,
 }
 
 impl<'a> Baggage<'a> {
@@ -85,94 +150,187 @@ impl<'a> Baggage<'a> {
                 return Err(PostErrorKind::ContainsPeer);
             }
         }
-        let mut addresses: Vec<usize> = list.iter().map(|thing| thing.address()).collect();
-        addresses.sort_unstable();
-        if addresses.windows(2).any(|two| two[0] == two[1]) {
+        let mut identities: Vec<usize> = list.iter().map(|thing| thing.identity()).collect();
+        identities.sort_unstable();
+        if identities.windows(2).any(|two| two[0] == two[1]) {
             return Err(PostErrorKind::Duplicate);
         }
-        let mut baggage = Self { ports: Vec::new(), buffers: Vec::new() };
+        let mut baggage = Self {
+            counts: count(list),
+            ports: Vec::new(),
+            buffers: Vec::new(),
+            body: None,
+            planned: Vec::new(),
+            frozen: Vec::new(),
+            shared: Vec::new(),
+            descriptors: Vec::new(),
+        };
         for (index, thing) in list.iter().enumerate() {
-            baggage.add(*thing).ok_or(PostErrorKind::Unusable { index })?;
+            baggage.add(*thing, carrier.map(|end| &**end)).map_err(|why| match why {
+                Refused::Unusable => PostErrorKind::Unusable { index },
+                Refused::PooledElsewhere => PostErrorKind::PooledElsewhere { index },
+            })?;
         }
         Ok(baggage)
     }
 
-    fn add(&mut self, thing: TransferRef<'a>) -> Option<()> {
+    fn add(&mut self, thing: TransferRef<'a>, carrier: Option<&End>) -> Result<(), Refused> {
         match thing {
             TransferRef::Port(port) => {
                 let usable = port.end().home().is_here()
                     && matches!(port.end().state(), State::Open | State::PeerClosed | State::PeerDied);
-                self.ports.push(port.guard().filter(|_| usable)?);
+                let guard = port.guard().filter(|_| usable).ok_or(Refused::Unusable)?;
+                let moving = guard.end.buffers().moving();
+                self.counts.slots += moving.len();
+                self.ports.push((guard, moving));
             }
             TransferRef::Buffer(buffer) => {
-                let memory = buffer.memory().try_borrow_mut().ok()?;
-                if !memory.as_ref()?.is_here() {
-                    return None;
-                }
-                self.buffers.push(memory);
+                let hold = buffer.hold().try_borrow_mut().map_err(|_| Refused::Unusable)?;
+                let found = hold.as_ref().filter(|hold| hold.is_usable()).ok_or(Refused::Unusable)?;
+                let way = self.way(found, carrier)?;
+                self.buffers.push((hold, way));
             }
+            TransferRef::Frozen(buffer) => self.frozen.push(buffer),
+            TransferRef::Shared(buffer) => self.shared.push((buffer.file().ok_or(Refused::Unusable)?, buffer.len())),
+            TransferRef::Descriptor(descriptor) => self.descriptors.push(descriptor),
         }
-        Some(())
+        Ok(())
+    }
+
+    /// How a buffer will travel over `carrier`.
+    fn way(&mut self, hold: &Hold, carrier: Option<&End>) -> Result<Way, Refused> {
+        let Hold { memory, role, .. } = hold;
+        let buffers = carrier.map(End::buffers);
+        match role {
+            Role::New => {
+                let slot = buffers.and_then(|buffers| buffers.pool().slot_for(memory.capacity, &self.planned));
+                self.planned.extend(slot.map(|slot| (slot, memory.capacity as u64)));
+                Ok(slot.map_or(Way::Alone, Way::New))
+            }
+            Role::Owner => match buffers.and_then(|buffers| buffers.pool().slot_of(memory)) {
+                Some(slot) => Ok(Way::Known(slot)),
+                None if memory.is_orphan() => Ok(Way::Alone),
+                None => Err(Refused::PooledElsewhere),
+            },
+            Role::Guest => {
+                let slot = buffers.and_then(|buffers| buffers.cache().slot_of(memory));
+                Ok(slot.map_or(Way::Alone, Way::Back))
+            }
+            Role::Traveller => Ok(Way::Alone),
+        }
+    }
+
+    /// Counts the data as a buffer, which [`set_body`](Self::set_body) will bring.
+    pub(crate) fn expect_body(&mut self) {
+        self.counts.body = true;
+        self.counts.buffers += 1;
+    }
+
+    /// The data of the message, in a buffer.
+    pub(crate) fn set_body(&mut self, body: Hold, carrier: &End) {
+        // One of the carrier's own, or a new one: there is always a way.
+        let way = self.way(&body, Some(carrier)).unwrap_or(Way::Alone);
+        self.body = Some((body, way));
+    }
+
+    /// The holds on buffers, and how they travel.
+    fn holds(&self) -> impl Iterator<Item = (&Hold, Way)> {
+        let listed = self.buffers.iter().filter_map(|(hold, way)| Some((hold.as_deref()?, *way)));
+        listed.chain(self.body.iter().map(|(hold, way)| (hold, *way)))
     }
 
     pub(crate) fn handles(&self) -> usize {
-        self.ports.len() * capsule::PORT_HANDLES + self.buffers.len() * capsule::BUFFER_HANDLES
+        self.descriptors().len()
     }
 
     /// Bytes of a message with this list and `data_len` bytes of data.
     pub(crate) fn payload_len(&self, data_len: usize) -> usize {
-        capsule::payload_len(data_len, self.ports.len(), self.buffers.len())
+        self.counts.payload_len(data_len)
     }
 
-    /// Puts everything in order for the next holder and writes the table. Fails before anything has changed for the
-    /// present one: an announced cursor and one seal more make no difference to it.
-    pub(crate) fn table(&mut self, data_len: usize) -> Result<Vec<u8>, Errno> {
-        let mut table = Vec::with_capacity(capsule::table_len(self.ports.len(), self.buffers.len()));
-        for port in &mut self.ports {
+    /// Puts everything in order for the next holder and writes the table. Nothing changes for the present one: an
+    /// announced cursor makes no difference to it.
+    pub(crate) fn table(&mut self, data_len: usize) -> Vec<u8> {
+        let mut table = Vec::with_capacity(self.counts.table_len());
+        for (port, moving) in &mut self.ports {
             if port.receiving.consumer.announce() {
                 port.end.wake_peer_producer();
             }
             // Doorbells are AWAKE: nobody waits on a port that is borrowed here. One left armed for a `poll` of the
             // old holder would only cost a wake-up packet.
-            let (producer, consumer) = (port.producer.cursors(), port.receiving.consumer.cursors());
-            capsule::write_port(&mut table, port.end, producer, consumer);
+            capsule::write_port(&mut table, port.end, &port.producer, &port.receiving.consumer, moving);
         }
-        for memory in self.buffers.iter().filter_map(|memory| memory.as_ref()) {
-            memory.seal()?;
-            capsule::write_buffer(&mut table, memory);
-        }
-        capsule::write_end(&mut table, data_len, self.ports.len(), self.buffers.len());
-        Ok(table)
+        self.holds().for_each(|(hold, way)| capsule::write_buffer(&mut table, &hold.memory, hold.len, way));
+        self.frozen.iter().for_each(|buffer| capsule::write_memory(&mut table, buffer.len()));
+        self.shared.iter().for_each(|(_, len)| capsule::write_memory(&mut table, *len));
+        capsule::write_end(&mut table, data_len, self.counts);
+        table
     }
 
     /// The descriptors that go with the table.
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        use std::os::fd::AsFd;
-        let ports = self.ports.iter().flat_map(|port| capsule::port_handles(port.end));
-        let buffers = self.buffers.iter().filter_map(|memory| Some(memory.as_ref()?.file.as_fd()));
-        ports.chain(buffers).collect()
+        let ports = self.ports.iter().flat_map(|(port, moving)| {
+            capsule::port_handles(port.end, &port.producer, &port.receiving.consumer, moving)
+        });
+        let buffers = self.holds().filter(|(_, way)| way.has_handle()).map(|(hold, _)| hold.memory.file.as_fd());
+        let frozen = self.frozen.iter().map(|buffer| buffer.file());
+        let shared = self.shared.iter().map(|(file, _)| *file);
+        ports.chain(buffers).chain(frozen).chain(shared).chain(self.descriptors.iter().copied()).collect()
+    }
+
+    /// Just before the commit, which cannot fail any more: from then on the buffers may come back at any time, to whatever
+    /// thread receives, so that pool and cache must know where they are.
+    pub(crate) fn hand_over(&self, carrier: &End) {
+        for (Hold { memory, .. }, way) in self.holds() {
+            match way {
+                Way::Alone => continue,
+                Way::New(slot) => {
+                    memory.clear_note();
+                    carrier.buffers().pool().insert(slot, Arc::clone(memory));
+                }
+                Way::Known(slot) => {
+                    memory.clear_note();
+                    carrier.buffers().pool().used(slot);
+                }
+                Way::Back(_) => {}
+            }
+            memory.set_place(Place::Away);
+        }
     }
 
     /// The message is on its way: what was on the list is no longer ours.
     pub(crate) fn detach(self) {
-        for port in &self.ports {
+        for (port, _) in &self.ports {
             port.end.detach();
         }
-        for mut memory in self.buffers {
-            memory.take();
+        for (hold, way) in self.holds() {
+            hold.set_gone();
+            if (hold.role, way) == (Role::Guest, Way::Alone) {
+                hold.memory.set_place(Place::Away);
+                hold.memory.note_gone();
+            }
+        }
+        for (mut hold, _) in self.buffers {
+            hold.take();
         }
     }
 
     /// There is nobody to receive it: what was on the list ends here.
     pub(crate) fn discard(self) {
-        for mut port in self.ports {
+        for (mut port, _) in self.ports {
             port.end.close();
             discard(port.end, &mut port.receiving.consumer);
         }
-        for mut memory in self.buffers {
-            memory.take();
+        for (mut hold, _) in self.buffers {
+            hold.take();
         }
     }
+}
+
+/// Why something on a list cannot be transferred.
+pub(crate) enum Refused {
+    Unusable,
+    PooledElsewhere,
 }
 
 /// Takes the things of a carrier record, whose payload has been copied out. Returns the length of the data as well.
@@ -186,26 +344,30 @@ pub(crate) fn take(
     payload: &[u8],
 ) -> Result<(usize, Things), NotArrived> {
     let table = Table::parse(payload)?;
-    if record.handles != table.handles() || record.handles > end.segment().max_handles() {
+    if record.handles != table.handles() || record.handles > end.segment().limits().max_handles {
         return Err(NotArrived::Violation(Violation::BadHandles));
     }
-    if record.handles == 0 {
-        return Ok((table.data_len, Things::default()));
+    if table.body_len().is_some_and(|len| len > end.segment().limits().max_message_len as u64) {
+        return Err(NotArrived::Violation(Violation::BadLength));
     }
-    let handles = match end.lane().peek_handles(consumer.sequence(), record.handles, || end.wake_own_producer()) {
+    let handles = match record.handles {
+        0 => Ok(Vec::new()),
+        count => end.lane().peek_handles(consumer.sequence(), count, || end.wake_own_producer()),
+    };
+    let handles = match handles {
         Ok(handles) => handles,
         Err(NotTaken::Violation(violation)) => return Err(NotArrived::Violation(violation)),
         Err(NotTaken::Exhausted(errno)) => return Err(NotArrived::Exhausted(errno)),
     };
     let mut things = Things::default();
-    match table.adopt(handles, &mut things) {
-        Ok(()) => {
-            end.lane().take_handles();
-            Ok((table.data_len, things))
-        }
+    let made = table.adopt(handles, Some(end), &mut things);
+    if record.handles > 0 && !matches!(made, Err(NotMade::Exhausted(_))) {
+        end.lane().take_handles();
+    }
+    match made {
+        Ok(()) => Ok((table.data_len, things)),
         Err(NotMade::Exhausted(errno)) => Err(NotArrived::Exhausted(errno)),
         Err(NotMade::Bad(reason)) => {
-            end.lane().take_handles();
             things.close();
             Err(NotArrived::Bad { reason, data_len: table.data_len })
         }
@@ -260,7 +422,7 @@ const MAX_CLOSED: usize = 4096;
 /// in turn, those of one message before the next message is looked at: so few descriptors are needed at a time. By a
 /// list of work and not by recursion, since a peer decides how deep they are nested.
 pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
-    let mut left = end.segment().capacity();
+    let mut left = end.segment().limits().max_capacity;
     let mut nested: Vec<(Parts, usize)> = Vec::new();
     let mut total = 0;
     loop {
@@ -277,20 +439,20 @@ pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
         }
         for port in ports {
             port.end.close();
-            let left = port.end.segment().capacity();
+            let left = port.end.segment().limits().max_capacity;
             nested.push((port, left));
         }
     }
 }
 
 /// Drops messages up to the first that carries ports, which it returns; none at the end of the queue. A peer that posts
-/// as fast as we drop must not keep us here: one ring full, of which `left` bytes are left, is all that can have been
+/// as fast as we drop must not keep us here: a full queue, of which `left` bytes are left, is all that can have been
 /// unread.
 fn discard_message_with_ports(end: &End, consumer: &mut Consumer, left: &mut usize) -> Vec<Parts> {
     let mut ports = Vec::new();
     let mut payload = Vec::new();
     while ports.is_empty()
-        && let Ok(Some(record)) = consumer.peek()
+        && let Ok(Some(record)) = growth::peek(end, consumer)
     {
         let Some(rest) = left.checked_sub(record.len + crate::record::HEADER) else { break };
         *left = rest;
@@ -301,7 +463,8 @@ fn discard_message_with_ports(end: &End, consumer: &mut Consumer, left: &mut usi
                 Ok((_, things)) => ports = things.ports,
                 Err(NotArrived::Violation(_)) => break,
                 // Without descriptors to spare they cannot be closed in our name: the kernel closes them.
-                Err(NotArrived::Exhausted(_)) => end.lane().take_handles(),
+                Err(NotArrived::Exhausted(_)) if record.handles > 0 => end.lane().take_handles(),
+                Err(NotArrived::Exhausted(_)) => {}
                 Err(NotArrived::Bad { .. }) => {}
             }
         }

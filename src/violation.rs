@@ -24,6 +24,8 @@ pub enum Violation {
     BadCursor,
     /// A packet on the lane of unknown kind or size.
     BadPacket,
+    /// The queue goes on in a ring that is none, goes back from the first ring, or forgets a buffer that cannot be.
+    BadLink,
 }
 
 impl fmt::Display for Violation {
@@ -38,6 +40,7 @@ impl fmt::Display for Violation {
             Self::BadTable => "contradictory transfer table",
             Self::BadCursor => "impossible read cursor",
             Self::BadPacket => "unknown packet on the lane",
+            Self::BadLink => "the queue goes on in no ring",
         })
     }
 }

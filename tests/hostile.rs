@@ -141,7 +141,7 @@ fn scribble(pages: &Pages, random: &Random, over: impl Fn() -> bool) {
                 Some(1) => drop(word.fetch_xor(1 << random.below(64), Ordering::Relaxed)),
                 Some(2) => {
                     let kind = random.pick(&[PAD, DATA, CARRIER, 0, 4]);
-                    let len = random.pick(&[0, 8, 88, 1784, 1785, pages.capacity() - 8 - offset as usize]);
+                    let len = random.pick(&[0, 8, 96, 1784, 1785, pages.capacity() - 8 - offset as usize]);
                     let almost = header(kind, len, random.below(4), random.word() % 40);
                     pages.ring(direction, offset).store(almost, Ordering::Relaxed);
                 }
@@ -177,7 +177,7 @@ fn scribble(pages: &Pages, random: &Random, over: impl Fn() -> bool) {
 fn chat(port: MessagePort, stop: &AtomicBool, random: Random) -> bool {
     let start = Instant::now();
     let mut message = Message::new();
-    let max = port.max_message_len();
+    let max = port.max_inline_len();
     if random.one_in(4) {
         port.as_fd();
     }
@@ -359,6 +359,18 @@ fn odd_record(attacker: &mut Attacker, odd: &[OwnedFd], random: &Random) {
     }
     for _ in 0..random.below(3) {
         table = table.buffer(random.word() % 9000, random.word() % 2, &odd[random.below(odd.len())]);
+    }
+    for _ in 0..random.below(3) {
+        table = table.frozen(random.word() % 9000, &odd[random.below(odd.len())]);
+    }
+    for _ in 0..random.below(3) {
+        table = table.shared(random.word() % 9000, &odd[random.below(odd.len())]);
+    }
+    for _ in 0..random.below(3) {
+        table = table.descriptor(&odd[random.below(odd.len())]);
+    }
+    if random.one_in(8) {
+        table.counts[random.below(6)] = random.word() as u16 % 5;
     }
     if random.one_in(2) {
         attacker.post(b"odd", &table);

@@ -6,13 +6,20 @@ use std::path::{Path, PathBuf};
 /// Imports point down. Modules on one line may know each other.
 const ORDER: &[&[&str]] = &[
     &["lib"],
+    &["typed"],
+    &["call"],
     &["connect"],
     &["channel"],
-    &["post", "recv", "message_ref"],
+    &["plain"],
+    &["post", "reservation", "recv", "message_ref"],
+    &["loan"],
     &["port", "transfer", "message"],
     &["capsule"],
-    &["buffer"],
+    &["growth"],
     &["end"],
+    &["pool"],
+    &["frozen", "shared", "named", "cursor", "buffer"],
+    &["buffer_file"],
     &["wait"],
     &["lane", "segment"],
     &["ring"],
@@ -22,7 +29,7 @@ const ORDER: &[&[&str]] = &[
 ];
 
 /// Errors give back what was passed in, so they name it.
-const EXCEPTIONS: &[(&str, &str)] = &[("error", "port"), ("error", "transfer")];
+const EXCEPTIONS: &[(&str, &str)] = &[("error", "port"), ("error", "transfer"), ("error", "buffer")];
 
 /// System calls, shared memory, and the public functions that hand out slices of it.
 const UNSAFE: &[&str] = &["sys/", "direction.rs", "buffer.rs", "message_ref.rs"];

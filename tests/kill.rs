@@ -44,12 +44,29 @@ struct Survivor {
 }
 
 impl Survivor {
+    /// Messages number 0 and on of those that `fill` posts have arrived, and at least so many; all of them if the
+    /// operation was completed.
+    fn assert_filled(&self, counts: std::ops::RangeInclusive<usize>, completed: bool) {
+        for (number, message) in self.received.iter().enumerate() {
+            assert_eq!(message.data, [number as u8; 1000], "message {number}");
+        }
+        let count = self.received.len();
+        assert!(counts.contains(&count) && (!completed || count == *counts.end()), "{count} messages of {counts:?}");
+    }
+
     /// Posts a message with a port and a buffer on it, and keeps the port's peer.
     fn post_things(&mut self) {
         let MessageChannel { port1, port2 } = MessageChannel::new().unwrap();
         let buffer = TransferBuffer::new(10_000).unwrap();
         self.port.post_message(b"things", [port2.into(), buffer.into()]).unwrap();
         self.other = Some(port1);
+    }
+
+    /// Everything that is there.
+    fn read_all(&mut self) {
+        while let Ok(message) = self.port.try_recv() {
+            self.received.push(message);
+        }
     }
 
     /// Everything up to the end, and the end.
@@ -73,6 +90,16 @@ impl Survivor {
     fn texts(&self) -> Vec<&[u8]> {
         self.received.iter().map(|message| &message.data[..]).collect()
     }
+}
+
+/// Fills the queue with numbered messages up to where it would grow: 65 of them, 64 in one that is not empty.
+fn fill(port: &MessagePort) -> u8 {
+    let mut count = 0;
+    while port.post_message_wait(&[count; 1000], [], Some(Duration::ZERO)).is_ok() {
+        count += 1;
+    }
+    assert!(matches!(count, 64 | 65), "{count}");
+    count
 }
 
 const ROLES: &[Role] = &[
@@ -193,30 +220,75 @@ const ROLES: &[Role] = &[
         name: "sleep in post",
         victim: |port| {
             port.set_spin(Duration::ZERO);
-            let mut count = 0_u32;
-            while port.post_message(&[count as u8; 1000], []).is_ok() {
-                count += 1;
-            }
+            let count = fill(&port);
             Box::new(move || {
-                port.post_message_wait(&[count as u8; 1000], [], None).unwrap();
+                port.post_message_wait(&[count; 1000], [], None).unwrap();
+                std::mem::forget(port);
+            })
+        },
+        prepare: |_| {},
+        wake: Survivor::read_all,
+        check: |mut survivor, completed| {
+            assert_eq!(survivor.rest(), CloseReason::PeerDied);
+            // The last message is the one that had to wait.
+            survivor.assert_filled(65..=66, completed);
+        },
+    },
+    Role {
+        name: "grow",
+        victim: |port| {
+            let count = fill(&port);
+            Box::new(move || {
+                port.post_message(&[count; 1000], []).unwrap();
+                port.post_message(&[count + 1; 1000], []).unwrap();
+                std::mem::forget(port);
+            })
+        },
+        prepare: |_| {},
+        wake: |_| {},
+        check: |mut survivor, completed| {
+            assert_eq!(survivor.rest(), CloseReason::PeerDied);
+            survivor.assert_filled(65..=67, completed);
+        },
+    },
+    Role {
+        name: "go back after growing",
+        victim: |port| {
+            port.set_spin(Duration::ZERO);
+            let count = fill(&port);
+            port.post_message(&[count; 1000], []).unwrap();
+            Box::new(move || {
+                assert_eq!(port.recv().unwrap().data, b"everything has been read");
+                port.post_message(&[count + 1; 1000], []).unwrap();
                 std::mem::forget(port);
             })
         },
         prepare: |_| {},
         wake: |survivor| {
-            while let Ok(message) = survivor.port.try_recv() {
-                survivor.received.push(message);
-            }
+            survivor.read_all();
+            survivor.port.post_message(b"everything has been read", []).unwrap();
         },
         check: |mut survivor, completed| {
             assert_eq!(survivor.rest(), CloseReason::PeerDied);
-            for (number, message) in survivor.received.iter().enumerate() {
-                assert_eq!(message.data, [number as u8; 1000], "message {number}");
-            }
-            // 65 records of 1008 bytes fill the ring; the last message is the one that had to wait.
-            let count = survivor.received.len();
-            assert!(count == 66 || count == 65 && !completed, "{count} messages, completed {completed}");
+            survivor.assert_filled(66..=67, completed);
         },
+    },
+    Role {
+        name: "follow into a larger ring",
+        victim: |port| {
+            Box::new(move || {
+                for number in 0..=64 {
+                    assert_eq!(port.recv().unwrap().data, [number; 1000]);
+                }
+                std::mem::forget(port);
+            })
+        },
+        prepare: |survivor| {
+            let count = fill(&survivor.port); // behind the message with the control port
+            survivor.port.post_message(&[count; 1000], []).unwrap();
+        },
+        wake: |_| {},
+        check: |mut survivor, _| assert_eq!(survivor.rest(), CloseReason::PeerDied),
     },
     Role {
         name: "make a channel",
@@ -375,4 +447,7 @@ kills! {
     killed_in_a_sleep_in_receive: "sleep in receive",
     killed_in_a_sleep_in_post: "sleep in post",
     killed_in_make_a_channel: "make a channel",
+    killed_in_grow: "grow",
+    killed_in_go_back_after_growing: "go back after growing",
+    killed_in_follow_into_a_larger_ring: "follow into a larger ring",
 }

@@ -409,7 +409,7 @@ fn a_consumer_that_only_looks_never_holds_up_a_producer_at_any_offset() {
     let _alone = alone();
     for in_place in [false, true] {
         let (a, b) = pair_of(4096);
-        let max = a.max_message_len();
+        let max = a.max_inline_len();
         // 8 bytes and three records of maximum size, in a ring of 512 words: 512 rounds pass every offset.
         let rounds = 4096 / 8;
         let producer = thread::spawn(move || {
@@ -449,7 +449,7 @@ fn a_consumer_that_only_looks_never_holds_up_a_producer_at_any_offset() {
 fn an_emptied_queue_takes_a_message_of_maximum_size_at_every_offset() {
     let _alone = alone();
     let (a, b) = pair_of(4096);
-    let longest = vec![7; a.max_message_len()];
+    let longest = vec![7; a.max_inline_len()];
     for offset in 0..4096 / 8 {
         a.post_message(&[], []).unwrap_or_else(|error| panic!("offset {offset}: {error}"));
         b.try_recv().expect("a message");

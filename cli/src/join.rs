@@ -42,7 +42,7 @@ enum Event {
 }
 
 fn join(port: MessagePort) -> Result<(), Failure> {
-    let chunk = port.max_message_len();
+    let chunk = port.max_inline_len();
     let (send, recv) = port.split();
     let (events, inbox) = channel();
     let posting_end = Arc::new(AtomicBool::new(false));

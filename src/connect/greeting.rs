@@ -11,7 +11,6 @@ use crate::capsule::{NotMade, Table, Things};
 use crate::error::{BadTransfer, CloseReason, PostErrorKind, exhausted};
 use crate::layout::VERSION;
 use crate::message::Message;
-use crate::port::MessagePort;
 use crate::sys::Errno;
 use crate::sys::socket::{self, MAX_DESCRIPTORS};
 use crate::transfer::{Baggage, TransferRef};
@@ -68,7 +67,7 @@ pub(crate) fn send<'a>(
         return Err(PostErrorKind::TooManyHandles { handles: baggage.handles(), max: MAX_DESCRIPTORS });
     }
     let out_of = |errno| PostErrorKind::ResourceExhausted(exhausted(errno));
-    let table = baggage.table(data.len()).map_err(out_of)?;
+    let table = baggage.table(data.len());
     let header = Header { magic: MAGIC, version: VERSION, reserved: 0 };
     let padding = [0; 8];
     let parts = [
@@ -108,24 +107,25 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Message, BadGreeting> {
         return Err(BadGreeting::Version(header.version));
     }
     let table = Table::parse(payload).map_err(|_| BadGreeting::Malformed)?;
+    if table.body_len().is_some() {
+        return Err(BadGreeting::Malformed);
+    }
     if received.descriptors.len() != table.handles() {
         // Cut by a shortage of ours, or never complete.
         let short = received.descriptors_cut;
         return Err(if short { BadGreeting::Exhausted(Errno::EMFILE) } else { BadGreeting::Malformed });
     }
     let mut things = Things::default();
-    if let Err(not_made) = table.adopt(received.descriptors, &mut things) {
+    if let Err(not_made) = table.adopt(received.descriptors, None, &mut things) {
         things.close();
         return Err(match not_made {
             NotMade::Bad(bad) => BadGreeting::Contents(bad),
             NotMade::Exhausted(errno) => BadGreeting::Exhausted(errno),
         });
     }
-    Ok(Message {
-        data: payload[..table.data_len].to_vec(),
-        ports: things.ports.into_iter().map(MessagePort::from_parts).collect(),
-        buffers: things.buffers,
-    })
+    let mut message = Message { data: payload[..table.data_len].to_vec(), ..Message::new() };
+    message.unpack(things);
+    Ok(message)
 }
 
 /// Tells whether a greeting was accepted, and which version is spoken here. A client that has gone does not matter.

@@ -7,7 +7,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
@@ -77,10 +77,30 @@ impl Mapping {
     ///
     /// # Safety
     /// Nobody else, in any process, reads or writes them while the slice lives.
-    pub(crate) unsafe fn slice_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn slice_mut(&self, offset: usize, len: usize) -> &mut [u8] {
         let start = self.at(offset, len);
-        // SAFETY: bounds checked by `at`; `&mut self` and the caller's promise make it exclusive.
+        // SAFETY: bounds checked by `at`; the caller's promise makes it exclusive.
         unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len) }
+    }
+
+    /// Copies out of shared memory, to the end of `into`.
+    pub(crate) fn read_to_vec(&self, offset: usize, len: usize, into: &mut Vec<u8>) {
+        let from = self.at(offset, len);
+        into.reserve(len);
+        let to = into.spare_capacity_mut().as_mut_ptr().cast();
+        // SAFETY: `at` checked the source; `reserve` made room for `len` private bytes.
+        unsafe { copy_out(from.as_ptr(), to, len) };
+        // SAFETY: the `len` bytes behind the old length have just been written.
+        unsafe { into.set_len(into.len() + len) };
+    }
+
+    /// The word at `offset`, a multiple of 4, which is only ever accessed atomically.
+    pub(crate) fn word(&self, offset: usize) -> &AtomicU32 {
+        let word = self.at(offset, size_of::<u32>()).cast();
+        assert!(word.is_aligned(), "a word at {offset}");
+        // SAFETY: aligned and inside the mapping, which lives as long as `self`.
+        unsafe { AtomicU32::from_ptr(word.as_ptr()) }
     }
 
     /// The address of `offset`, with `len` bytes behind it inside the mapping. It stays valid as long as `self`.

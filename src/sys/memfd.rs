@@ -7,8 +7,9 @@ use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::stat::fstat;
+use nix::sys::stat::{FileStat, fstat};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
+use nix::sys::uio::{pread, pwrite};
 use nix::unistd::ftruncate;
 
 use super::{Errno, retry};
@@ -41,6 +42,16 @@ pub(crate) enum BadFile {
     WrongSize,
 }
 
+/// What is known of a memory file that passed [`check`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Checked {
+    pub(crate) len: u64,
+    /// All of its memory is there: reading it can meet no shortage.
+    pub(crate) allocated: bool,
+    /// Sealed against writes, by every holder and for ever.
+    pub(crate) frozen: bool,
+}
+
 /// A new memory file of `len` bytes, all zero and sparse, whose size is sealed.
 pub(crate) fn create(name: &CStr, len: usize) -> Result<OwnedFd, Errno> {
     let len = allowed_len(len)?;
@@ -62,6 +73,41 @@ pub(crate) fn seal(file: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
+/// Writes at `offset` of a file that has the size for it, without a mapping.
+pub(crate) fn write(file: BorrowedFd<'_>, mut offset: usize, mut from: &[u8]) -> Result<(), Errno> {
+    while !from.is_empty() {
+        let done = retry(|| pwrite(file, from, offset as i64))?;
+        offset += done;
+        from = &from[done..];
+    }
+    Ok(())
+}
+
+/// Reads at `offset` of a file that has the size for it, without a mapping.
+pub(crate) fn read(file: BorrowedFd<'_>, mut offset: usize, mut into: &mut [u8]) -> Result<(), Errno> {
+    while !into.is_empty() {
+        let done = retry(|| pread(file, into, offset as i64))?;
+        if done == 0 {
+            return Err(Errno::EIO); // shorter than it was checked to be
+        }
+        offset += done;
+        into = &mut into[done..];
+    }
+    Ok(())
+}
+
+/// Forbids every write and any further seal, for ever. `EBUSY`: somebody has the file mapped for writing. `EPERM`: the
+/// last seal was set before.
+pub(crate) fn freeze(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL)).map(drop)
+}
+
+/// True if no further seal can be added.
+pub(crate) fn is_sealed(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let seals = fcntl(file, FcntlArg::F_GET_SEALS)?;
+    Ok(SealFlag::from_bits_retain(seals).contains(SealFlag::F_SEAL_SEAL))
+}
+
 /// Allocates the memory of the whole file now, so that a shortage is an error here and not a signal later.
 pub(crate) fn allocate(file: BorrowedFd<'_>, len: usize) -> Result<(), Errno> {
     /// A signal undoes the call that it interrupts; parts of this size get through even under many signals.
@@ -81,8 +127,7 @@ pub(crate) fn allocate(file: BorrowedFd<'_>, len: usize) -> Result<(), Errno> {
 }
 
 /// Checks that `file` is a memory file, sealed as [`SEALED`] at least, and of exactly `len` bytes if given.
-/// Returns its length.
-pub(crate) fn check(file: BorrowedFd<'_>, len: Option<u64>) -> Result<Result<u64, BadFile>, Errno> {
+pub(crate) fn check(file: BorrowedFd<'_>, len: Option<u64>) -> Result<Result<Checked, BadFile>, Errno> {
     let seals = match fcntl(file, FcntlArg::F_GET_SEALS) {
         // EBADF: it only names a place in the file system (O_PATH).
         Err(Errno::EINVAL | Errno::EBADF) => return Ok(Err(BadFile::NotMemory)),
@@ -94,18 +139,32 @@ pub(crate) fn check(file: BorrowedFd<'_>, len: Option<u64>) -> Result<Result<u64
     if fstatfs(file)?.filesystem_type() != TMPFS_MAGIC {
         return Ok(Err(BadFile::NotTmpfs));
     }
-    let actual = u64::try_from(fstat(file)?.st_size).unwrap_or(0);
-    Ok(if len.is_some_and(|len| len != actual) { Err(BadFile::WrongSize) } else { Ok(actual) })
+    let stat = fstat(file)?;
+    let actual = u64::try_from(stat.st_size).unwrap_or(0);
+    if len.is_some_and(|len| len != actual) {
+        return Ok(Err(BadFile::WrongSize));
+    }
+    Ok(Ok(Checked { len: actual, allocated: is_allocated(&stat), frozen: seals.contains(SealFlag::F_SEAL_WRITE) }))
+}
+
+/// A file without holes. Blocks are units of 512 bytes (stat(3type)), and what has been swapped out counts.
+pub(crate) fn is_allocated(stat: &FileStat) -> bool {
+    u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) >= u64::try_from(stat.st_size).unwrap_or(u64::MAX)
 }
 
 /// The identity of the file behind a descriptor (fstat(2)).
 pub(crate) fn id(file: BorrowedFd<'_>) -> Result<FileId, Errno> {
-    let stat = fstat(file)?;
-    Ok(FileId { device: stat.st_dev, inode: stat.st_ino })
+    fstat(file).map(|stat| FileId::of(&stat))
+}
+
+impl FileId {
+    pub(crate) fn of(stat: &FileStat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
 }
 
 /// `len` as the kernel takes it, if the file size limit allows it: past RLIMIT_FSIZE the kernel would raise SIGXFSZ.
-fn allowed_len(len: usize) -> Result<i64, Errno> {
+pub(crate) fn allowed_len(len: usize) -> Result<i64, Errno> {
     let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE)?;
     let wanted = i64::try_from(len).map_err(|_| Errno::EFBIG)?;
     if len as u64 > limit { Err(Errno::EFBIG) } else { Ok(wanted) }

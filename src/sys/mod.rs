@@ -5,10 +5,13 @@
 
 pub(crate) mod cpu;
 pub(crate) mod fork;
+pub(crate) mod frozen;
 pub(crate) mod futex;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
+pub(crate) mod named;
 pub(crate) mod process;
+pub(crate) mod shared;
 pub(crate) mod socket;
 
 pub(crate) use nix::errno::Errno;

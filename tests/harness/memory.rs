@@ -73,3 +73,8 @@ impl Watch {
         poll(&mut events, milliseconds).expect("poll") > 0
     }
 }
+
+/// Bytes of the memory files of the library that this process has open.
+pub(crate) fn open_memory() -> u64 {
+    memory_files().values().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum()
+}

@@ -14,7 +14,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::alarm;
 
 use ledger::Ledger;
-pub(crate) use memory::{Watch, newest_memory};
+pub(crate) use memory::{Watch, newest_memory, open_memory};
 pub(crate) use peer::{Peer, Step, There};
 pub(crate) use ports::*;
 

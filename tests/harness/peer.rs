@@ -1,13 +1,14 @@
 //! The peer: whoever holds the other ends, and does there what the test tells it to.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
 use messageport::{
-    CloseReason, Message, MessageChannel, MessagePort, RecvError, TransferBuffer, Transferable, parent_port,
-    spawn_with_port,
+    CloseReason, FrozenBuffer, Message, MessageChannel, MessagePort, RecvError, SharedBuffer, TransferBuffer,
+    Transferable, parent_port, spawn_with_port,
 };
 use nix::sys::signal::{Signal, raise};
 use nix::unistd::alarm;
@@ -25,6 +26,9 @@ pub(crate) struct There {
     /// Given by [`Peer::give`] or kept by an earlier step.
     pub(crate) ports: Vec<MessagePort>,
     pub(crate) buffers: Vec<TransferBuffer>,
+    pub(crate) frozen: Vec<FrozenBuffer>,
+    pub(crate) shared: Vec<SharedBuffer>,
+    pub(crate) descriptors: Vec<OwnedFd>,
     /// For numbers that are posted and received in several steps.
     pub(crate) sent: u32,
     pub(crate) seen: u32,
@@ -55,6 +59,9 @@ impl There {
             match thing {
                 Transferable::Port(port) => self.ports.push(port),
                 Transferable::Buffer(buffer) => self.buffers.push(buffer),
+                Transferable::Frozen(buffer) => self.frozen.push(buffer),
+                Transferable::Shared(buffer) => self.shared.push(buffer),
+                Transferable::Descriptor(descriptor) => self.descriptors.push(descriptor),
             }
         }
         step(self);
@@ -164,6 +171,9 @@ impl Peer {
             match thing {
                 Transferable::Port(port) => returned.ports.push(port),
                 Transferable::Buffer(buffer) => returned.buffers.push(buffer),
+                Transferable::Frozen(buffer) => returned.frozen.push(buffer),
+                Transferable::Shared(buffer) => returned.shared.push(buffer),
+                Transferable::Descriptor(descriptor) => returned.descriptors.push(descriptor),
             }
         }
         returned
@@ -247,11 +257,15 @@ fn peer_process() {
     loop {
         match control.recv() {
             Ok(order) if order.data.is_empty() => break,
-            Ok(Message { data, ports, buffers }) => {
+            Ok(Message { data, ports, buffers, frozen, shared, descriptors }) => {
                 let step = step_at(usize::from_ne_bytes(data.try_into().expect("the address of a step")));
-                let things =
-                    ports.into_iter().map(Transferable::from).chain(buffers.into_iter().map(Transferable::from));
-                let answer = there.obey(step, things.collect());
+                let mut things: Vec<Transferable> = Vec::new();
+                things.extend(ports.into_iter().map(Transferable::from));
+                things.extend(buffers.into_iter().map(Transferable::from));
+                things.extend(frozen.into_iter().map(Transferable::from));
+                things.extend(shared.into_iter().map(Transferable::from));
+                things.extend(descriptors.into_iter().map(Transferable::from));
+                let answer = there.obey(step, things);
                 control.post_message(b"", answer).expect("the test lives");
             }
             Err(RecvError::Ended(_)) => return, // the test has failed

@@ -1,7 +1,10 @@
 //! Short ways to say what the tests say most.
 
+use std::fs::File;
+use std::io::Write;
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use messageport::{
@@ -18,9 +21,9 @@ pub(crate) fn pair() -> (MessagePort, MessagePort) {
     pair_of(64 << 10)
 }
 
-/// A new pair whose queues hold `capacity` bytes.
+/// A new pair whose queues hold `capacity` bytes and do not grow.
 pub(crate) fn pair_of(capacity: usize) -> (MessagePort, MessagePort) {
-    let options = ChannelOptions::new().capacity(capacity);
+    let options = ChannelOptions::new().capacity(capacity).max_capacity(capacity);
     let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
     (port1, port2)
 }
@@ -122,10 +125,27 @@ pub(crate) fn buffer_of(bytes: &[u8]) -> TransferBuffer {
     buffer
 }
 
+/// A file in the temporary directory that has no name any more, with these bytes.
+#[track_caller]
+pub(crate) fn file_of(bytes: &[u8]) -> OwnedFd {
+    let path = std::env::temp_dir().join(format!("messageport-{}-{:p}", std::process::id(), bytes));
+    let mut file = File::options().read(true).write(true).create_new(true).open(&path).expect("a new file");
+    std::fs::remove_file(&path).expect("a file of our own");
+    file.write_all(bytes).expect("room on the disk");
+    file.into()
+}
+
+/// All bytes of the file behind a descriptor.
+#[track_caller]
+pub(crate) fn contents(descriptor: &OwnedFd) -> Vec<u8> {
+    let file = File::from(descriptor.try_clone().expect("a descriptor"));
+    let mut bytes = vec![0; file.metadata().expect("a file").len() as usize];
+    file.read_exact_at(&mut bytes, 0).expect("a file that can be read");
+    bytes
+}
+
 /// All bytes of a buffer.
 #[track_caller]
 pub(crate) fn bytes_of(buffer: &TransferBuffer) -> Vec<u8> {
-    let mut bytes = vec![0; buffer.len()];
-    buffer.read_at(0, &mut bytes).expect("inside the buffer");
-    bytes
+    buffer.to_vec().expect("a buffer of ours")
 }

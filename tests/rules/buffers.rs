@@ -1,8 +1,15 @@
-//! S37 to S39: a buffer on a transfer list.
+//! S37 to S41: buffers of all kinds, and descriptors, on a transfer list.
 
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use messageport::{BufferError, TransferBuffer, TransferRef};
+use messageport::{BufferError, FrozenBuffer, SharedBuffer, TransferBuffer, TransferRef, Transferable};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 
 use crate::harness::*;
 
@@ -10,6 +17,10 @@ rules! {
     s37_a_transferred_buffer_is_the_same_memory,
     s38_a_buffer_moves_whole_and_any_number_of_times,
     s39_a_buffer_that_nobody_receives_is_freed,
+    s39_no_kind_of_thing_outlives_its_last_holder,
+    s40_a_shared_buffer_is_everybodys,
+    s41_a_frozen_buffer_is_read_by_all_and_written_by_none,
+    a_descriptor_moves,
 }
 
 /// Where a buffer's bytes begin in its memory file.
@@ -121,6 +132,192 @@ fn s39_a_buffer_that_nobody_receives_is_freed(peer: &mut Peer) {
     peer.kill();
     freed_by_death.assert_freed();
     freed_in_transit.assert_freed();
+}
+
+fn s39_no_kind_of_thing_outlives_its_last_holder(peer: &mut Peer) {
+    let posted = |peer: &mut Peer, thing: Transferable, memory: File| {
+        let carrier = peer.channel();
+        let watch = Watch::new(&memory);
+        drop(memory);
+        carrier.post_message(b"", [thing]).unwrap();
+        assert!(!watch.is_freed(), "while it is in the queue");
+        (watch, carrier)
+    };
+    let shared = || newest_memory(|| SharedBuffer::new(1 << 20).unwrap());
+    let frozen = || newest_memory(|| FrozenBuffer::from_bytes(&[1; 1 << 20]).unwrap());
+    // A pipe is freed when its reader sees the end.
+    let pipe = |peer: &mut Peer| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let carrier = peer.channel();
+        carrier.post_message(b"", [OwnedFd::from(writer).into()]).unwrap();
+        (reader, carrier)
+    };
+    type Drop = fn(&mut Peer);
+    let ways: [Drop; 4] = [
+        |peer| drop(peer.run(|there| there.ports.drain(..).for_each(|port| port.close()))),
+        |peer| drop(peer.run(|there| there.ports.clear())),
+        |peer| drop(peer.run(|there| there.ports.drain(..).for_each(|port| drop(recv(&port))))),
+        |peer| peer.kill(),
+    ];
+    for drop_all in ways {
+        let (shared, frozen) = (shared(), frozen());
+        let shared = posted(peer, shared.0.into(), shared.1);
+        let frozen = posted(peer, frozen.0.into(), frozen.1);
+        let mut pipe = pipe(peer);
+        drop_all(peer);
+        shared.0.assert_freed();
+        frozen.0.assert_freed();
+        assert_eq!(pipe.0.read(&mut [0]).unwrap(), 0, "the descriptor is still open");
+    }
+}
+
+fn s40_a_shared_buffer_is_everybodys(peer: &mut Peer) {
+    const ROUNDS: u64 = 2000;
+    let carrier = peer.channel();
+    let (buffer, memory) = newest_memory(|| SharedBuffer::new(100_003).unwrap());
+    buffer.write_at(50_000, b"before").unwrap();
+    // By value a clone is posted, by reference the buffer itself: it stays ours in both cases.
+    carrier.post_message(b"", [buffer.clone().into()]).unwrap();
+    carrier.post_message_detaching(b"", &[TransferRef::Shared(&buffer)]).unwrap();
+    peer.run(|there| {
+        for _ in 0..2 {
+            let shared = recv(there.port()).shared.pop().unwrap();
+            there.shared.push(shared);
+        }
+        let [one, two] = &there.shared[..] else { panic!("two handles") };
+        assert_eq!((one.len(), two.len()), (100_003, 100_003));
+        let mut bytes = [0; 6];
+        one.read_at(50_000, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"before");
+        two.write_at(99_997, b"behind").unwrap();
+        one.atomic_u32(4).unwrap().store(7, Ordering::Release);
+    });
+    let mut bytes = [0; 6];
+    buffer.read_at(99_997, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"behind");
+    assert_eq!(buffer.atomic_u32(4).unwrap().load(Ordering::Acquire), 7);
+    buffer.atomic_u64(8).unwrap().store(u64::MAX - 5, Ordering::Relaxed);
+    // Both sides count at the same time, and hand the turn to each other.
+    let count: Step = |there| {
+        let word = there.shared[0].atomic_u64(8).unwrap();
+        (0..ROUNDS).for_each(|_| _ = word.fetch_add(1, Ordering::Relaxed));
+    };
+    peer.begin(count);
+    let word = buffer.atomic_u64(8).unwrap();
+    (0..ROUNDS).for_each(|_| _ = word.fetch_add(1, Ordering::Relaxed));
+    peer.finish();
+    assert_eq!(word.load(Ordering::Relaxed), (u64::MAX - 5).wrapping_add(2 * ROUNDS));
+    if peer.is_concurrent() {
+        peer.begin(|there| take_turns(&there.shared[1], 1));
+        take_turns(&buffer, 0);
+        peer.finish();
+    }
+    // On to somebody else, and round: it is the same memory everywhere.
+    let mut returned = peer.run(|there| {
+        let shared = there.shared.pop().unwrap();
+        there.give_back(shared);
+    });
+    let again = returned.shared.pop().unwrap();
+    again.write_at(0, b"again").unwrap();
+    assert_eq!(&buffer.to_vec().unwrap()[..5], b"again");
+    let freed = Watch::new(&memory);
+    drop((memory, buffer, again));
+    assert!(!freed.is_freed(), "the peer has it");
+    peer.run(|there| assert_eq!(&there.shared.pop().unwrap().to_vec().unwrap()[..5], b"again"));
+    freed.assert_freed();
+}
+
+/// Writes a block when it is our turn, reads the other's block, and gives the turn away.
+fn take_turns(buffer: &SharedBuffer, me: u32) {
+    let turn = buffer.atomic_u32(16).unwrap();
+    let start = Instant::now();
+    for round in 0..500_u32 {
+        while turn.load(Ordering::Acquire) % 2 != me {
+            assert!(start.elapsed() < PATIENCE, "the other one does not answer");
+            std::thread::yield_now();
+        }
+        let mut seen = [0_u8; 1000];
+        buffer.read_at(1003, &mut seen).unwrap();
+        assert!(seen.iter().all(|byte| *byte == seen[0]), "torn although it was our turn");
+        buffer.write_at(1003, &[(round * 2 + me) as u8; 1000]).unwrap();
+        turn.fetch_add(1, Ordering::Release);
+    }
+}
+
+fn s41_a_frozen_buffer_is_read_by_all_and_written_by_none(peer: &mut Peer) {
+    let carriers = [peer.channel(), peer.channel(), peer.channel()];
+    let (buffer, memory) = newest_memory(|| TransferBuffer::new(3 << 20).unwrap());
+    buffer.write_at(1 << 20, b"weights").unwrap();
+    let frozen = buffer.freeze().unwrap();
+    assert_eq!((frozen.len(), &frozen[1 << 20..][..7]), (3 << 20, &b"weights"[..]));
+    let view = &frozen[..]; // a plain slice, all the time
+    for carrier in &carriers {
+        carrier.post_message(b"", [frozen.clone().into()]).unwrap();
+    }
+    carriers[0].post_message_detaching(b"", &[TransferRef::Frozen(&frozen)]).unwrap();
+    peer.run(|there| {
+        for number in [0, 1, 2, 0] {
+            let frozen = recv(&there.ports[number]).frozen.pop().unwrap();
+            assert_eq!((frozen.len(), &frozen[1 << 20..][..7]), (3 << 20, &b"weights"[..]));
+            there.frozen.push(frozen);
+        }
+    });
+    // Whoever has its descriptor cannot write, in whatever way, and cannot get a mapping to do it with.
+    assert_eq!(memory.write_at(b"x", DATA).unwrap_err().raw_os_error(), Some(Errno::EPERM as i32));
+    assert!(memory.set_len(1).is_err() && memory.set_len(1 << 30).is_err());
+    assert!(memmap2::MmapOptions::new().len(4096).map_raw(&memory).is_err(), "mapped for writing");
+    assert_eq!(fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)), Err(Errno::EPERM));
+    use nix::fcntl::{FallocateFlags, fallocate};
+    let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    assert_eq!(fallocate(&memory, hole, 0, 1 << 20), Err(Errno::EPERM));
+    assert_eq!(&view[1 << 20..][..7], b"weights");
+    // It goes on, over any port, from whomever.
+    let mut returned = peer.run(|there| {
+        let frozen = there.frozen.pop().unwrap();
+        there.give_back(frozen);
+    });
+    assert!(returned.frozen.pop().unwrap()[..] == frozen[..], "the same bytes");
+    let freed = Watch::new(&memory);
+    drop((memory, frozen));
+    assert!(!freed.is_freed(), "the peer has it");
+    peer.run(|there| {
+        let last = there.frozen.pop().unwrap();
+        there.frozen.clear();
+        assert_eq!(&last[1 << 20..][..7], b"weights");
+    });
+    freed.assert_freed();
+}
+
+fn a_descriptor_moves(peer: &mut Peer) {
+    let carrier = peer.channel();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let (mut kept_reader, kept_writer) = std::io::pipe().unwrap();
+    let list = [OwnedFd::from(writer).into(), file_of(b"a file").into()];
+    carrier.post_message(b"", list).unwrap();
+    // By reference the sender keeps its own.
+    carrier.post_message_detaching(b"", &[TransferRef::Descriptor(kept_writer.as_fd())]).unwrap();
+    peer.run(|there| {
+        let mut descriptors = recv(there.port()).descriptors;
+        assert_eq!(contents(&descriptors.pop().unwrap()), b"a file");
+        let flags = fcntl(&descriptors[0], FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags & nix::libc::FD_CLOEXEC, nix::libc::FD_CLOEXEC, "not closed on exec");
+        File::from(descriptors.pop().unwrap()).write_all(b"from there").unwrap();
+        let duplicate = recv(there.port()).descriptors.pop().unwrap();
+        File::from(duplicate).write_all(b"and ").unwrap();
+    });
+    // All writers are closed: the one that moved here, the one that arrived there.
+    let read = |mut reader: std::io::PipeReader| {
+        let mut all = Vec::new();
+        reader.read_to_end(&mut all).unwrap();
+        all
+    };
+    assert_eq!(read(reader), b"from there");
+    (&kept_writer).write_all(b"from here").unwrap();
+    let mut start = [0; 13];
+    kept_reader.read_exact(&mut start).unwrap();
+    assert_eq!(&start, b"and from here");
+    drop(kept_writer);
+    assert_eq!(read(kept_reader), b"");
 }
 
 /// Bytes that the system could give now.

@@ -321,9 +321,9 @@ fn s48_a_peer_that_breaks_the_format_ends_its_port_only(peer: &mut Peer) {
             |there| {
                 break_format(there, |memory, _| {
                     // A table of one buffer, whose descriptor was never sent.
-                    let table = [0, 0, 1 << 48_u64].map(u64::to_ne_bytes).concat();
+                    let table = [0, 0, 1 << 48_u64, 0].map(u64::to_ne_bytes).concat();
                     memory.write_all_at(&table, SECOND_RECORD + 8).unwrap();
-                    let header = CARRIER | 1 << 40 | SEQUENCE | 24;
+                    let header = CARRIER | 1 << 40 | SEQUENCE | 32;
                     memory.write_all_at(&header.to_ne_bytes(), SECOND_RECORD).unwrap();
                 });
             },

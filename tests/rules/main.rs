@@ -1,10 +1,10 @@
 //! What a port does, rule by rule, each on one thread, on two threads and in two processes.
 //!
-//! S15 to S19 and S21 to S24 are about handlers, S40 and S41 about other kinds of buffers, which are not part of the
-//! library yet.
+//! S15 to S19 and S21 to S24 are about handlers, which are not part of the library yet.
 
 mod buffers;
 mod closing;
+mod growth;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod pair;

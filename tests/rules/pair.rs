@@ -100,7 +100,7 @@ fn s04_a_port_is_a_bearer_capability(peer: &mut Peer) {
     third.run(|there| recv_port(there.port()).post_message(b"from the third", []).unwrap());
     // Nothing but data, ports and buffers: no field says who it was.
     for expected in ["from the second", "from the third"] {
-        let Message { data, ports, buffers } = recv(&port);
+        let Message { data, ports, buffers, .. } = recv(&port);
         assert_eq!(data, expected.as_bytes());
         assert!(ports.is_empty() && buffers.is_empty());
     }

@@ -1,10 +1,11 @@
 //! S05 to S14 and S20: posting, the transfer list, errors, and the calls that receive.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    ChannelOptions, CloseReason, FullCause, Message, MessageChannel, MessagePort, PostErrorKind, TransferRef,
-    Transferable, TryRecvError,
+    ChannelOptions, CloseReason, FrozenBuffer, FullCause, Message, MessageChannel, MessagePort, PostErrorKind,
+    SharedBuffer, TransferRef, Transferable, TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, geteuid, seteuid};
@@ -111,12 +112,12 @@ fn s08_a_full_queue_takes_nothing_and_can_be_waited_for(peer: &mut Peer) {
 
     let take_all: Step = |there| {
         loop {
-            let Message { data, ports, buffers } = recv(there.port());
-            if let ([port], [buffer]) = (&ports[..], &buffers[..]) {
-                assert_eq!((text(port).as_str(), bytes_of(buffer).as_slice()), ("queued", &b"pixels"[..]));
+            let message = recv(there.port());
+            if !message.ports.is_empty() {
+                unpack(&message);
                 return;
             }
-            assert_eq!(data, there.seen.to_ne_bytes());
+            assert_eq!(message.data, there.seen.to_ne_bytes());
             there.seen += 1;
         }
     };
@@ -138,24 +139,24 @@ fn s08_a_full_queue_takes_nothing_and_can_be_waited_for(peer: &mut Peer) {
 }
 
 fn s09_a_transfer_list_is_all_or_nothing(peer: &mut Peer) {
-    let options = ChannelOptions::new().max_handles(5);
+    let options = ChannelOptions::new().max_handles(11).max_message_len(65535);
     let MessageChannel { port1: carrier, port2 } = MessageChannel::with_options(&options).unwrap();
     peer.give(port2);
     let mut luggage = Luggage::pack();
-    // Two good things before a bad one.
+    // Good things before a bad one.
     let closed = pair().0;
     closed.close();
     luggage.list.push(closed.into());
     let kind = luggage.refused(&carrier, b"");
-    assert!(matches!(kind, PostErrorKind::Unusable { index: 2 }), "{kind:?}");
+    assert!(matches!(kind, PostErrorKind::Unusable { index: 5 }), "{kind:?}");
     let Some(Transferable::Port(closed)) = luggage.list.pop() else { panic!("not the list that was passed in") };
     assert!(matches!(closed.post_message(b"", []).unwrap_err().kind, PostErrorKind::PortClosed));
-    // Two ports and two buffers are six handles.
+    // Two ports, and two of each other kind, are twelve handles.
     let second = Luggage::pack();
     luggage.list.extend(second.list);
     let kind = luggage.refused(&carrier, b"");
-    assert!(matches!(kind, PostErrorKind::TooManyHandles { handles: 6, max: 5 }), "{kind:?}");
-    luggage.list.truncate(2);
+    assert!(matches!(kind, PostErrorKind::TooManyHandles { handles: 12, max: 11 }), "{kind:?}");
+    luggage.list.truncate(5);
     let kind = luggage.refused(&carrier, &[0; 64 << 10]);
     assert!(matches!(kind, PostErrorKind::TooLarge { .. }), "{kind:?}");
     // A carrier without an end.
@@ -166,18 +167,18 @@ fn s09_a_transfer_list_is_all_or_nothing(peer: &mut Peer) {
     // No attempt has reached the receiver, and one without an error does.
     carrier.post_message(b"the only one", luggage.list).unwrap();
     peer.run(|there| {
-        let Message { data, ports, buffers } = recv(there.port());
-        assert_eq!((data.as_slice(), ports.len(), buffers.len()), (&b"the only one"[..], 1, 1));
-        assert_eq!((text(&ports[0]).as_str(), bytes_of(&buffers[0]).as_slice()), ("queued", &b"pixels"[..]));
+        let message = recv(there.port());
+        assert_eq!(message.data, b"the only one");
+        unpack(&message);
         assert_empty(there.port());
-        ports[0].post_message(b"it works", []).unwrap();
+        message.ports[0].post_message(b"it works", []).unwrap();
     });
     assert_eq!(text(&luggage.witness), "it works");
     assert_ended(&luggage.witness, CloseReason::Closed);
 }
 
 fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
-    let options = ChannelOptions::new().capacity(4096).max_handles(2);
+    let options = ChannelOptions::new().capacity(4096).max_capacity(4096).max_handles(2).max_message_len(4095);
     let MessageChannel { port1: carrier, port2 } = MessageChannel::with_options(&options).unwrap();
     // The carrier's own peer, as it comes back from a journey.
     peer.give(port2);
@@ -231,6 +232,16 @@ fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
     elsewhere.post_message_detaching(b"", &[TransferRef::Port(&detached), TransferRef::Buffer(&gone)]).unwrap();
     assert!(unusable(TransferRef::Port(&detached)), "a port that was transferred");
     assert!(unusable(TransferRef::Buffer(&gone)), "a buffer that was transferred");
+    // What stays with the sender cannot be detached, and is on a list once all the same.
+    let (frozen, shared) = (FrozenBuffer::from_bytes(b"weights").unwrap(), shared_of(b"counters"));
+    let file = file_of(b"a file");
+    for thing in [TransferRef::Frozen(&frozen), TransferRef::Shared(&shared), TransferRef::Descriptor(file.as_fd())] {
+        assert!(matches!(refused(&[thing, thing], &too_large), PostErrorKind::Duplicate));
+        assert!(matches!(
+            refused(&[thing, port_ref], &too_large),
+            PostErrorKind::TooManyHandles { handles: 3, max: 2 }
+        ));
+    }
 
     // Resources of the system come last: the queue's limit is told first, then theirs.
     let buffers: Vec<_> = (0..64).map(|_| buffer_of(b"x")).collect();
@@ -311,14 +322,30 @@ fn s13_things_arrive_in_list_order(peer: &mut Peer) {
         Transferable::from(port)
     };
     let buffer = |name: &str| Transferable::from(buffer_of(name.as_bytes()));
-    let list = [port("p0"), buffer("b0"), buffer("b1"), port("p1"), port("p2"), buffer("b2"), port("p3")];
-    carrier.post_message(b"data", list).unwrap();
+    let frozen = |name: &str| Transferable::from(FrozenBuffer::from_bytes(name.as_bytes()).unwrap());
+    let shared = |name: &str| Transferable::from(shared_of(name.as_bytes()));
+    let file = |name: &str| Transferable::from(file_of(name.as_bytes()));
+    let list = [
+        [port("p0"), buffer("b0"), file("d0"), buffer("b1"), shared("s0")],
+        [frozen("f0"), frozen("f1"), port("p1"), shared("s1"), port("p2")],
+        [buffer("b2"), file("d1"), port("p3"), frozen("f2"), file("d2")],
+    ];
+    carrier.post_message(b"data", list.into_iter().flatten()).unwrap();
     peer.run(|there| {
-        let Message { data, ports, buffers } = recv(there.port());
+        let Message { data, ports, buffers, frozen, shared, descriptors } = recv(there.port());
         assert_eq!(data, b"data");
         assert_eq!(ports.iter().map(text).collect::<Vec<_>>(), ["p0", "p1", "p2", "p3"]);
         assert_eq!(buffers.iter().map(bytes_of).collect::<Vec<_>>(), [b"b0", b"b1", b"b2"]);
+        assert_eq!(frozen.iter().map(|buffer| buffer.to_vec()).collect::<Vec<_>>(), [b"f0", b"f1", b"f2"]);
+        assert_eq!(shared.iter().map(|buffer| buffer.to_vec().unwrap()).collect::<Vec<_>>(), [b"s0", b"s1"]);
+        assert_eq!(descriptors.iter().map(contents).collect::<Vec<_>>(), [b"d0", b"d1", b"d2"]);
     });
+}
+
+fn shared_of(bytes: &[u8]) -> SharedBuffer {
+    let buffer = SharedBuffer::new(bytes.len()).unwrap();
+    buffer.copy_from_slice(bytes).unwrap();
+    buffer
 }
 
 fn s14_nothing_is_not_zero_bytes(peer: &mut Peer) {
@@ -326,6 +353,8 @@ fn s14_nothing_is_not_zero_bytes(peer: &mut Peer) {
     port.post_message(b"", []).unwrap();
     port.reserve(0).unwrap().commit().unwrap();
     port.post_message(b"", [buffer_of(b"").into()]).unwrap();
+    let empty = [FrozenBuffer::from_bytes(b"").unwrap().into(), SharedBuffer::new(0).unwrap().into()];
+    port.post_message(b"", empty).unwrap();
     peer.run(|there| {
         let message = recv(there.port());
         assert!(message.data.is_empty() && message.buffers.is_empty(), "{message:?}");
@@ -337,6 +366,8 @@ fn s14_nothing_is_not_zero_bytes(peer: &mut Peer) {
         assert_eq!(buffer.len(), 0);
         buffer.read_at(0, &mut []).unwrap();
         assert!(buffer.read_at(0, &mut [0]).is_err(), "a byte that is not there");
+        let message = recv(there.port());
+        assert_eq!((message.frozen[0].len(), message.shared[0].len()), (0, 0));
         // And on.
         there.port().post_message(b"", [buffer.into()]).unwrap();
         assert_empty(there.port());
@@ -387,7 +418,7 @@ fn fill(port: &MessagePort) -> u32 {
     panic!("a queue without a limit")
 }
 
-/// A port and a buffer to post, and the port's peer, which sees what becomes of it.
+/// One thing of each kind to post, and the port's peer, which sees what becomes of it.
 struct Luggage {
     list: Vec<Transferable>,
     witness: MessagePort,
@@ -397,7 +428,10 @@ impl Luggage {
     fn pack() -> Self {
         let (witness, port) = pair();
         witness.post_message(b"queued", []).unwrap();
-        Self { list: vec![port.into(), buffer_of(b"pixels").into()], witness }
+        let frozen = FrozenBuffer::from_bytes(b"weights").unwrap();
+        let (buffer, shared, file) = (buffer_of(b"pixels"), shared_of(b"counters"), file_of(b"a file"));
+        let list = vec![port.into(), buffer.into(), frozen.into(), shared.into(), file.into()];
+        Self { list, witness }
     }
 
     /// Posts it all, which fails. What comes back is what was passed in, and works.
@@ -413,14 +447,27 @@ impl Luggage {
 
     #[track_caller]
     fn assert_whole(&self) {
-        let [Transferable::Port(port), Transferable::Buffer(buffer), ..] = &self.list[..] else {
+        use Transferable::{Buffer, Descriptor, Frozen, Port, Shared};
+        let [Port(port), Buffer(buffer), Frozen(frozen), Shared(shared), Descriptor(file), ..] = &self.list[..] else {
             panic!("not the list that was passed in: {:?}", self.list);
         };
         assert_eq!(text(port), "queued");
         assert_entangled(port, &self.witness);
         self.witness.post_message(b"queued", []).unwrap();
-        assert_eq!(bytes_of(buffer), b"pixels");
+        assert_eq!((bytes_of(buffer), &frozen[..]), (b"pixels".to_vec(), &b"weights"[..]));
+        assert_eq!((shared.to_vec().unwrap(), contents(file)), (b"counters".to_vec(), b"a file".to_vec()));
     }
+}
+
+/// What [`Luggage`] was, where it arrives.
+#[track_caller]
+fn unpack(message: &Message) {
+    let Message { data: _, ports, buffers, frozen, shared, descriptors } = message;
+    let counts = [ports.len(), buffers.len(), frozen.len(), shared.len(), descriptors.len()];
+    assert_eq!(counts, [1; 5]);
+    assert_eq!((text(&ports[0]).as_str(), bytes_of(&buffers[0]).as_slice()), ("queued", &b"pixels"[..]));
+    assert_eq!((&frozen[0][..], shared[0].to_vec().unwrap()), (&b"weights"[..], b"counters".to_vec()));
+    assert_eq!(contents(&descriptors[0]), b"a file");
 }
 
 /// Does `work` while the kernel refuses to carry more than a few descriptors of this user. The privileges that would

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use messageport::{BadSegment, BadTransfer, CloseReason, MessagePort, RecvError, RecvTimeoutError, TryRecvError};
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -33,6 +33,8 @@ struct Segment {
     max_capacity: u64,
     max_handles: u32,
     max_cached_buffers: u32,
+    max_cached_bytes: u64,
+    max_message_len: u64,
 }
 
 const SEGMENT: Segment = Segment {
@@ -43,6 +45,8 @@ const SEGMENT: Segment = Segment {
     max_capacity: CAPACITY,
     max_handles: 253,
     max_cached_buffers: 0,
+    max_cached_bytes: 0,
+    max_message_len: 1 << 20,
 };
 
 impl Segment {
@@ -54,6 +58,8 @@ impl Segment {
         bytes.extend_from_slice(&self.max_capacity.to_ne_bytes());
         bytes.extend_from_slice(&self.max_handles.to_ne_bytes());
         bytes.extend_from_slice(&self.max_cached_buffers.to_ne_bytes());
+        bytes.extend_from_slice(&self.max_cached_bytes.to_ne_bytes());
+        bytes.extend_from_slice(&self.max_message_len.to_ne_bytes());
         bytes
     }
 
@@ -73,13 +79,23 @@ fn buffer_header(magic: u64, version: u32, header_len: u32, len: u64) -> Vec<u8>
 
 /// A memory file of `len` bytes that starts with `header`.
 fn memory(header: &[u8], len: u64, seals: SealFlag) -> OwnedFd {
+    let file = sparse_memory(header, len);
+    if len <= 1 << 20 {
+        fallocate(&file, FallocateFlags::empty(), 0, len.max(1) as i64).expect("memory");
+        file.set_len(len).expect("a size");
+    }
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).expect("seals");
+    file.into()
+}
+
+/// The same without seals and with no more memory than the header takes.
+fn sparse_memory(header: &[u8], len: u64) -> File {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let file = File::from(memfd_create(c"messageport-forged", flags).expect("a memory file"));
     file.set_len(len).expect("a size");
     let fits = header.len().min(len as usize);
     file.write_all_at(&header[..fits], 0).expect("a header");
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).expect("seals");
-    file.into()
+    file
 }
 
 /// The same file by another descriptor, for reading only.
@@ -144,10 +160,13 @@ fn bad_segments() -> Vec<(String, OwnedFd, BadSegment)> {
     for (name, segment) in [
         ("no header", Segment { header_len: 0, ..SEGMENT }),
         ("a longer header", Segment { header_len: 8192, ..SEGMENT }),
-        ("growth", Segment { max_capacity: 8192, ..SEGMENT }),
+        ("a maximum below the capacity", Segment { max_capacity: 2048, ..SEGMENT }),
+        ("a maximum without limit", Segment { max_capacity: 1 << 31, ..SEGMENT }),
         ("254 handles", Segment { max_handles: 254, ..SEGMENT }),
         ("very many handles", Segment { max_handles: u32::MAX, ..SEGMENT }),
-        ("cached buffers", Segment { max_cached_buffers: 1, ..SEGMENT }),
+        ("65 cached buffers", Segment { max_cached_buffers: 65, ..SEGMENT }),
+        ("cached bytes without limit", Segment { max_cached_bytes: u64::MAX, ..SEGMENT }),
+        ("messages without limit", Segment { max_message_len: u64::MAX, ..SEGMENT }),
     ] {
         add(name, segment.file(), BadSegment::BadConstants);
     }
@@ -173,7 +192,7 @@ fn bad_lanes() -> Vec<(&'static str, OwnedFd)> {
     ]
 }
 
-/// What no port can be like: side, number of further segments, cursors, and what is reserved.
+/// What no port can be like: side and what grew, cursors, and what is reserved.
 fn bad_capsules() -> Vec<PortCapsule> {
     let changed = |changes: &[(usize, u64)]| {
         let mut capsule = NEW_PORT;
@@ -185,24 +204,26 @@ fn bad_capsules() -> Vec<PortCapsule> {
     let mut all = vec![
         changed(&[(0, 2)]),
         changed(&[(0, u64::from(u32::MAX))]),
-        changed(&[(0, 1 | 1 << 32)]), // a further segment
-        changed(&[(7, 1)]),           // numbers of buffers
-        changed(&[(8, 1)]),
-        changed(&[(9, 1)]), // cached buffers
+        changed(&[(0, 1 | 4 << 32)]), // something else that grew
+        changed(&[(8, 8)]),           // a consumer that knows where a ring started
+        changed(&[(9, 1 << 32)]),     // what is reserved
     ];
-    for cursors in [1, 4] {
-        for (position, other, sequence) in [
-            (4, 0, 0),
-            (8, 4, 0),
-            (0, 8, 0),
-            (CAPACITY + 8, 0, 0),
-            (u64::MAX, u64::MAX, 0),
-            (u64::MAX - 7, u64::MAX - 7, 0),
-            (1 << 63, 1 << 63, 0),
-            (0, 0, u64::MAX),
-            (0, 0, 1 << 63),
+    for cursors in [1, 5] {
+        for (position, other, sequence, ring_start) in [
+            (4, 0, 0, 0),
+            (8, 4, 0, 0),
+            (0, 8, 0, 0),
+            (CAPACITY + 8, 0, 0, 0),
+            (8, 0, 0, 4),
+            (8, 0, 0, 16),
+            (u64::MAX, u64::MAX, 0, 0),
+            (u64::MAX - 7, u64::MAX - 7, 0, 0),
+            (1 << 63, 1 << 63, 0, 0),
+            (0, 0, u64::MAX, 0),
+            (0, 0, 1 << 63, 0),
         ] {
-            all.push(changed(&[(cursors, position), (cursors + 1, other), (cursors + 2, sequence)]));
+            let values = [position, other, sequence, ring_start];
+            all.push(changed(&[0, 1, 2, 3].map(|index| (cursors + index, values[index]))));
         }
     }
     all
@@ -329,46 +350,205 @@ fn an_impossible_capsule_is_named() {
     }
 }
 
+/// A kind of buffer, as it lies in a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Transfer,
+    Frozen,
+    Shared,
+}
+
+const KINDS: [Kind; 3] = [Kind::Transfer, Kind::Frozen, Kind::Shared];
+
+impl Kind {
+    fn magic(self) -> u64 {
+        match self {
+            Self::Transfer => BUFFER_MAGIC,
+            Self::Frozen => u64::from_le_bytes(*b"msgpfrz\0"),
+            Self::Shared => u64::from_le_bytes(*b"msgpshr\0"),
+        }
+    }
+
+    fn seals(self) -> SealFlag {
+        if self == Self::Frozen { SEALED | SealFlag::F_SEAL_WRITE } else { SEALED }
+    }
+
+    /// A good one of `len` bytes.
+    fn file(self, len: u64) -> OwnedFd {
+        memory(&buffer_header(self.magic(), VERSION, 4096, len), 4096 + len, self.seals())
+    }
+
+    fn table<'a>(self, len: u64, file: &'a impl AsFd) -> Table<'a> {
+        match self {
+            Self::Transfer => Table::default().buffer(len, 0, file),
+            Self::Frozen => Table::default().frozen(len, file),
+            Self::Shared => Table::default().shared(len, file),
+        }
+    }
+}
+
 #[test]
 fn a_bad_buffer_is_named() {
     let _alone = alone();
     let mut carrier = Carrier::new();
-    let of_len = |len| memory(&buffer_header(BUFFER_MAGIC, VERSION, 4096, len), 4096 + len, SEALED);
-    let segment_error = BadTransfer::Segment;
-    for (name, file) in not_memory() {
-        let expected = segment_error(BadSegment::NotMemory);
-        carrier.assert_refused(name, Table::default().buffer(0, 0, &file), expected);
+    for kind in KINDS {
+        let mut refused = |name: &str, file: OwnedFd, len, bad| {
+            carrier.assert_refused(&format!("{kind:?}: {name}"), kind.table(len, &file), BadTransfer::Segment(bad));
+        };
+        for (name, file) in not_memory() {
+            refused(name, file, 0, BadSegment::NotMemory);
+        }
+        let magic = kind.magic();
+        let with = |header: Vec<u8>| memory(&header, 4106, kind.seals());
+        refused("shorter than said", kind.file(9), 10, BadSegment::WrongSize);
+        refused("longer than said", kind.file(11), 10, BadSegment::WrongSize);
+        refused("no header", memory(&[], 10, kind.seals()), 10, BadSegment::WrongSize);
+        refused("as long as can be", kind.file(10), u64::MAX, BadSegment::WrongSize);
+        refused("almost as long", kind.file(10), u64::MAX - 4096, BadSegment::WrongSize);
+        refused("only zeroes", with(Vec::new()), 10, BadSegment::NotASegment);
+        for other in [Kind::Transfer, Kind::Frozen, Kind::Shared].into_iter().filter(|other| *other != kind) {
+            let file = with(buffer_header(other.magic(), VERSION, 4096, 10));
+            refused(&format!("looks like {other:?}"), file, 10, BadSegment::NotASegment);
+        }
+        let version = BadSegment::Version { found: 2, expected: VERSION };
+        refused("version 2", with(buffer_header(magic, 2, 4096, 10)), 10, version);
+        refused("another length", with(buffer_header(magic, VERSION, 4096, 9)), 10, BadSegment::BadConstants);
+        refused("another header", with(buffer_header(magic, VERSION, 64, 10)), 10, BadSegment::BadConstants);
+        refused("a place", path_of(&kind.file(10)), 10, BadSegment::NotMemory);
+        // As long as it says, and nothing in it: whoever touches it would have to find the memory.
+        let sparse = sparse_memory(&buffer_header(magic, VERSION, 4096, 1 << 39), 4096 + (1 << 39));
+        fcntl(&sparse, FcntlArg::F_ADD_SEALS(kind.seals())).expect("seals");
+        refused("half a terabyte of nothing", sparse.into(), 1 << 39, BadSegment::Sparse);
+        let hole = sparse_memory(&buffer_header(magic, VERSION, 4096, 3 << 12), 4 << 12);
+        for page in [1, 3] {
+            hole.write_all_at(&[1], page << 12).expect("a page");
+        }
+        fcntl(&hole, FcntlArg::F_ADD_SEALS(kind.seals())).expect("seals");
+        refused("a hole", hole.into(), 3 << 12, BadSegment::Sparse);
     }
-    let half_sealed = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
-    let header = buffer_header(BUFFER_MAGIC, VERSION, 4096, 10);
-    let cases = [
-        ("no last seal", memory(&header, 4106, half_sealed), 10, BadSegment::Unsealed),
-        ("no seals", memory(&header, 4106, SealFlag::empty()), 10, BadSegment::Unsealed),
-        ("sealed against writes", memory(&header, 4106, SEALED | SealFlag::F_SEAL_WRITE), 10, BadSegment::ReadOnly),
-        ("read-only", read_only(&of_len(10)), 10, BadSegment::ReadOnly),
-        ("shorter than said", of_len(9), 10, BadSegment::WrongSize),
-        ("longer than said", of_len(11), 10, BadSegment::WrongSize),
-        ("no header", memory(&[], 10, SEALED), 10, BadSegment::WrongSize),
-        ("as long as can be", of_len(10), u64::MAX, BadSegment::WrongSize),
-        ("almost as long", of_len(10), u64::MAX - 4096, BadSegment::WrongSize),
-        ("a segment", SEGMENT.file(), 2 * CAPACITY, BadSegment::NotASegment),
-        (
-            "version 2",
-            memory(&buffer_header(BUFFER_MAGIC, 2, 4096, 10), 4106, SEALED),
-            10,
-            BadSegment::Version { found: 2, expected: VERSION },
-        ),
-        (
-            "another length",
-            memory(&buffer_header(BUFFER_MAGIC, 1, 4096, 9), 4106, SEALED),
-            10,
-            BadSegment::BadConstants,
-        ),
-        ("another header", memory(&buffer_header(BUFFER_MAGIC, 1, 64, 10), 4106, SEALED), 10, BadSegment::BadConstants),
-        ("a place", path_of(&of_len(10)), 10, BadSegment::NotMemory),
-    ];
-    for (name, file, len, bad) in &cases {
-        carrier.assert_refused(name, Table::default().buffer(*len, 0, file), segment_error(*bad));
+    refused_segment_as_buffer(&mut carrier);
+    let number = Kind::Transfer.file(10);
+    carrier.assert_refused("a number", Table::default().buffer(10, 1, &number), BadTransfer::Capsule);
+}
+
+fn refused_segment_as_buffer(carrier: &mut Carrier) {
+    let segment = SEGMENT.file();
+    for kind in [Kind::Transfer, Kind::Shared] {
+        let table = kind.table(2 * CAPACITY, &segment);
+        carrier.assert_refused("a segment", table, BadTransfer::Segment(BadSegment::NotASegment));
     }
-    carrier.assert_refused("a number", Table::default().buffer(10, 1, &of_len(10)), BadTransfer::Capsule);
+}
+
+/// Every set of seals, for every kind of buffer: what is taken in and why the rest is not.
+#[test]
+fn a_buffer_is_sealed_as_its_kind_asks() {
+    let _alone = alone();
+    let mut carrier = Carrier::new();
+    let (shrink, grow, last) = (SealFlag::F_SEAL_SHRINK, SealFlag::F_SEAL_GROW, SealFlag::F_SEAL_SEAL);
+    let (write, future_write) = (SealFlag::F_SEAL_WRITE, SealFlag::F_SEAL_FUTURE_WRITE);
+    for (kind, read_only_descriptor) in KINDS.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+        let mut taken = 0;
+        for set in 0..1 << 5 {
+            let seals = [shrink, grow, last, write, future_write];
+            let seals = (0..5).filter(|bit| set >> bit & 1 == 1).fold(SealFlag::empty(), |all, bit| all | seals[bit]);
+            let header = buffer_header(kind.magic(), VERSION, 4096, 10);
+            let mut file = memory(&header, 4106, seals);
+            if read_only_descriptor {
+                file = read_only(&file);
+            }
+            // The receiver of a buffer that moves sets the last seal itself, if its descriptor lets it.
+            let last_is_set = seals.contains(last) || (kind == Kind::Transfer && !read_only_descriptor);
+            let expected = if !seals.contains(shrink | grow) || !last_is_set {
+                Some(BadSegment::Unsealed)
+            } else if kind == Kind::Frozen {
+                (!seals.contains(write)).then_some(BadSegment::Writable)
+            } else {
+                (read_only_descriptor || seals.intersects(write | future_write)).then_some(BadSegment::ReadOnly)
+            };
+            let name = format!("{kind:?} with {seals:?}, read-only {read_only_descriptor}");
+            if let Some(bad) = expected {
+                carrier.assert_refused(&name, kind.table(10, &file), BadTransfer::Segment(bad));
+                continue;
+            }
+            taken += 1;
+            carrier.attacker.post(b"", &kind.table(10, &file));
+            let message = carrier.victim.recv_timeout(PATIENCE).expect(&name);
+            assert_eq!(message.buffers.len() + message.frozen.len() + message.shared.len(), 1, "{name}");
+            // From here on its maker can change nothing about it.
+            for more in [write, future_write] {
+                let _ = fcntl(&file, FcntlArg::F_ADD_SEALS(more)).expect_err(&name);
+            }
+            assert!(File::from(file).set_len(1).is_err(), "{name}");
+            message.shared.iter().for_each(|buffer| buffer.write_at(0, b"still").expect(&name));
+            message.buffers.iter().for_each(|buffer| buffer.write_at(0, b"still").expect(&name));
+            message.frozen.iter().for_each(|buffer| assert_eq!(buffer[..], [0; 10], "{name}"));
+        }
+        assert_eq!(taken > 0, kind == Kind::Frozen || !read_only_descriptor, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_frozen_buffer_that_can_still_be_mapped_for_writing_is_refused() {
+    let _alone = alone();
+    let mut carrier = Carrier::new();
+    // Its owner has a mapping to write through, so the kernel does not seal it; only future mappings.
+    let file = memory(&buffer_header(Kind::Frozen.magic(), VERSION, 4096, 10), 4106, SealFlag::empty());
+    let pages = crate::tools::attacker::Pages::of(&File::from(file.try_clone().expect("a descriptor")));
+    let _ = fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE)).expect_err("it is mapped");
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SEALED | SealFlag::F_SEAL_FUTURE_WRITE)).expect("seals");
+    let table = Table::default().frozen(10, &file);
+    carrier.assert_refused("a mapping", table, BadTransfer::Segment(BadSegment::Writable));
+    drop(pages);
+}
+
+#[test]
+fn things_that_do_not_fit_their_table_end_the_port() {
+    let _alone = alone();
+    let file = Kind::Shared.file(10);
+    let good = || Table::default().shared(10, &file).descriptor(&file);
+    // As many descriptors as there are things, of other kinds than there are capsules for; none; all there can be.
+    for some in [
+        &[0, 0, 0, 1, 0][..],
+        &[0, 0, 0, 1, 2],
+        &[0, 0, 0, 1, u16::MAX],
+        &[0, 0, 0, 2, 0],
+        &[0, 1, 0, 0, 1],
+        &[1, 0, 0, 0, 0],
+        &[0, 0, 0, 1, 1, 1],          // recycled buffers of no port
+        &[0, 0, 0, 1, 1, 0, 1],       // data in a buffer, and none there
+        &[0, 0, 0, 1, 1, 0, 0, 0, 1], // what is reserved
+        &[u16::MAX; 10],
+    ] {
+        let mut counts = [0; 10];
+        counts[..some.len()].copy_from_slice(some);
+        let (mut attacker, victim) = Attacker::new(pair);
+        let mut table = good();
+        table.counts = counts;
+        attacker.post(b"odd", &table);
+        let end = end_of(&victim);
+        assert!(matches!(end, CloseReason::ProtocolViolation(_)), "{counts:?}: {end:?}");
+    }
+    // A frozen and a shared buffer look alike in a table; the files do not.
+    let mut carrier = Carrier::new();
+    let mut table = good();
+    table.counts[2..4].copy_from_slice(&[1, 0]);
+    carrier.assert_refused("exchanged", table, BadTransfer::Segment(BadSegment::Writable));
+}
+
+#[test]
+fn any_descriptor_is_taken_for_what_it_is() {
+    let _alone = alone();
+    let mut carrier = Carrier::new();
+    let before = Ledger::now();
+    let odd = not_memory();
+    let table = odd.iter().fold(Table::default(), |table, (_, file)| table.descriptor(file));
+    carrier.attacker.post(b"all kinds", &table);
+    let message = carrier.victim.recv_timeout(PATIENCE).expect("no descriptor is looked into");
+    assert_eq!(message.descriptors.len(), odd.len());
+    for (received, (name, sent)) in message.descriptors.iter().zip(&odd) {
+        let id = |file: &OwnedFd| nix::sys::stat::fstat(file).map(|stat| (stat.st_dev, stat.st_ino)).expect(name);
+        assert_eq!(id(received), id(sent), "{name}");
+    }
+    drop((message, odd));
+    before.assert_restored("after descriptors of all kinds");
 }

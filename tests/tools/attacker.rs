@@ -153,18 +153,20 @@ impl Attacker {
     }
 }
 
-/// The table of a message with a transfer list, and its descriptors. Ports come before buffers.
+/// The table of a message with a transfer list, and its descriptors. The kinds come in the order of `counts`.
 #[derive(Default)]
 pub(crate) struct Table<'a> {
-    ports: Vec<u8>,
-    buffers: Vec<u8>,
+    capsules: Vec<u8>,
+    /// Ports, buffers, frozen buffers, shared buffers, descriptors, recycled buffers of ports, whether the last buffer is
+    /// the data, and what is reserved.
+    pub(crate) counts: [u16; 10],
     descriptors: Vec<BorrowedFd<'a>>,
 }
 
 /// Bytes of a port's capsule.
 const PORT_CAPSULE: usize = 80;
 
-/// A port in transit: side and reserved number of segments, three words for each direction, four words reserved.
+/// A port in transit: side and which direction grew, four words for each direction, number of recycled buffers.
 pub(crate) type PortCapsule = [u64; PORT_CAPSULE / 8];
 
 /// The capsule of side B of a pair that is new.
@@ -175,11 +177,9 @@ impl<'a> Table<'a> {
     pub(crate) fn payload(&self, data: &[u8]) -> Vec<u8> {
         let mut payload = data.to_vec();
         payload.resize(data.len().next_multiple_of(8), 0);
-        payload.extend_from_slice(&self.ports);
-        payload.extend_from_slice(&self.buffers);
+        payload.extend_from_slice(&self.capsules);
         payload.extend_from_slice(&(data.len() as u32).to_ne_bytes());
-        payload.extend_from_slice(&((self.ports.len() / PORT_CAPSULE) as u16).to_ne_bytes());
-        payload.extend_from_slice(&((self.buffers.len() / 16) as u16).to_ne_bytes());
+        payload.extend(self.counts.iter().flat_map(|count| count.to_ne_bytes()));
         payload
     }
 
@@ -192,14 +192,38 @@ impl<'a> Table<'a> {
     }
 
     pub(crate) fn port(mut self, capsule: PortCapsule, segment: &'a impl AsFd, lane: &'a impl AsFd) -> Self {
-        assert!(self.buffers.is_empty());
-        self.ports.extend(capsule.iter().flat_map(|word| word.to_ne_bytes()));
-        self.descriptors.extend([segment.as_fd(), lane.as_fd()]);
+        self.descriptors.push(segment.as_fd());
+        self.add(0, &capsule, lane)
+    }
+
+    /// `way`: how it travels, and above that nothing; below, its slot.
+    pub(crate) fn buffer(self, len: u64, way: u64, file: &'a impl AsFd) -> Self {
+        self.add(1, &[len, len, way], file)
+    }
+
+    /// A buffer that the receiver should have already.
+    pub(crate) fn known_buffer(mut self, len: u64, way: u64) -> Self {
+        self.counts[1] += 1;
+        self.capsules.extend([len, len, way].iter().flat_map(|word| word.to_ne_bytes()));
         self
     }
 
-    pub(crate) fn buffer(mut self, len: u64, number: u64, file: &'a impl AsFd) -> Self {
-        self.buffers.extend([len, number].iter().flat_map(|word| word.to_ne_bytes()));
+    pub(crate) fn frozen(self, len: u64, file: &'a impl AsFd) -> Self {
+        self.add(2, &[len], file)
+    }
+
+    pub(crate) fn shared(self, len: u64, file: &'a impl AsFd) -> Self {
+        self.add(3, &[len], file)
+    }
+
+    pub(crate) fn descriptor(self, file: &'a impl AsFd) -> Self {
+        self.add(4, &[], file)
+    }
+
+    fn add(mut self, kind: usize, capsule: &[u64], file: &'a impl AsFd) -> Self {
+        assert!(self.counts[kind + 1..].iter().all(|count| *count == 0), "the kinds come in their order");
+        self.counts[kind] += 1;
+        self.capsules.extend(capsule.iter().flat_map(|word| word.to_ne_bytes()));
         self.descriptors.push(file.as_fd());
         self
     }

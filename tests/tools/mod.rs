@@ -22,9 +22,9 @@ pub(crate) fn pair() -> (MessagePort, MessagePort) {
     pair_of(64 << 10)
 }
 
-/// A new pair whose queues hold `capacity` bytes.
+/// A new pair whose queues hold `capacity` bytes and do not grow.
 pub(crate) fn pair_of(capacity: usize) -> (MessagePort, MessagePort) {
-    let options = ChannelOptions::new().capacity(capacity);
+    let options = ChannelOptions::new().capacity(capacity).max_capacity(capacity);
     let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
     (port1, port2)
 }

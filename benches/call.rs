@@ -1,0 +1,167 @@
+//! What request and answer cost over the bare round trip of the same bytes: two pinned threads, the contestants by turns,
+//! medians. `cargo bench --bench call`; with `--test`, a look whether it works.
+
+use std::hint::black_box;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use messageport::{Message, MessageChannel, MessagePort, TypedClient, TypedServer};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+const SPIN: Duration = Duration::from_secs(1);
+const WARM_UP: u32 = 200;
+
+/// A request, and its answer.
+#[derive(Serialize, Deserialize, Clone)]
+struct Job {
+    number: u64,
+    urgent: bool,
+    text: String,
+}
+
+impl Job {
+    fn new(text: usize) -> Self {
+        Self { number: 1, urgent: true, text: "x".repeat(text) }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Contestant {
+    /// Messages of as many bytes as those of a call, which nobody makes or reads.
+    Bare,
+    /// The same, and the values are encoded and decoded.
+    Encoded,
+    Call,
+}
+use Contestant::{Bare, Call, Encoded};
+
+fn main() {
+    let quick = std::env::args().any(|argument| argument == "--test");
+    let (rounds, trips) = if quick { (2, 1000) } else { (60, 20_000) };
+    let cpus = allowed_cpus();
+    let [client_cpu, server_cpu, ..] = cpus[..] else {
+        println!("nothing is measured: only one CPU is allowed");
+        return;
+    };
+    let (work, orders) = mpsc::channel::<(Contestant, MessagePort)>();
+    let server = std::thread::spawn(move || {
+        pin(server_cpu);
+        for (contestant, port) in orders {
+            answer(contestant, port);
+        }
+    });
+    pin(client_cpu);
+    println!("  bytes   bare ns   + encoding   call ns   call / (bare + encoding)");
+    for text in [0, 50, 1000] {
+        let bytes = postcard::to_allocvec(&Job::new(text)).unwrap().len() + 8;
+        let mut times: [Vec<f64>; 3] = Default::default();
+        for round in 0..rounds {
+            let mut order = [Bare, Encoded, Call];
+            if round % 2 == 1 {
+                order.reverse();
+            }
+            for contestant in order {
+                let MessageChannel { port1, port2 } = MessageChannel::new().unwrap();
+                work.send((contestant, port2)).unwrap();
+                times[contestant as usize].push(ask(contestant, text, bytes, port1, trips));
+            }
+        }
+        let ratio = median(times[2].iter().zip(&times[1]).map(|(call, encoded)| call / encoded));
+        let [bare, encoded, call] = times.map(|times| median(times.into_iter()));
+        println!("{bytes:7} {bare:9.1} {encoded:12.1} {call:9.1}   {ratio:.2}");
+    }
+    drop(work);
+    server.join().unwrap();
+}
+
+/// Nanoseconds a trip.
+fn ask(contestant: Contestant, text: usize, bytes: usize, port: MessagePort, trips: u32) -> f64 {
+    let job = Job::new(text);
+    match contestant {
+        Bare => {
+            port.set_spin(SPIN);
+            let (data, mut message) = (vec![1; bytes], Message::new());
+            time(trips, || {
+                port.post_message(&data, []).unwrap();
+                port.recv_into(&mut message).unwrap();
+            })
+        }
+        Encoded => {
+            port.set_spin(SPIN);
+            let (mut data, mut message) = (Vec::new(), Message::new());
+            time(trips, || {
+                encode(&job.clone(), &mut data);
+                port.post_message(&data, []).unwrap();
+                port.recv_into(&mut message).unwrap();
+                black_box(decode(&message.data));
+            })
+        }
+        Call => {
+            let client = TypedClient::<Job, Job>::new(port);
+            client.set_spin(SPIN);
+            time(trips, || {
+                black_box(client.call(job.clone()).unwrap());
+            })
+        }
+    }
+}
+
+fn answer(contestant: Contestant, port: MessagePort) {
+    match contestant {
+        Bare => {
+            port.set_spin(SPIN);
+            let mut message = Message::new();
+            while port.recv_into(&mut message).is_ok() && port.post_message(&message.data, []).is_ok() {}
+        }
+        Encoded => {
+            port.set_spin(SPIN);
+            let (mut data, mut message) = (Vec::new(), Message::new());
+            while port.recv_into(&mut message).is_ok() {
+                let job = decode(&message.data);
+                encode(&job, &mut data);
+                port.post_message(&data, []).unwrap();
+            }
+        }
+        Call => {
+            let server = TypedServer::<Job, Job>::new(port);
+            server.set_spin(SPIN);
+            server.serve(|job| job).unwrap();
+        }
+    }
+}
+
+fn encode(job: &Job, data: &mut Vec<u8>) {
+    data.clear();
+    *data = postcard::to_extend(job, std::mem::take(data)).unwrap();
+    data.extend_from_slice(&[0; 8]);
+}
+
+fn decode(data: &[u8]) -> Job {
+    postcard::from_bytes(&data[..data.len() - 8]).unwrap()
+}
+
+fn time(trips: u32, mut trip: impl FnMut()) -> f64 {
+    (0..WARM_UP).for_each(|_| trip());
+    let start = Instant::now();
+    (0..trips).for_each(|_| trip());
+    start.elapsed().as_nanos() as f64 / f64::from(trips)
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn allowed_cpus() -> Vec<usize> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect()
+}
+
+fn pin(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &set).unwrap();
+}

@@ -1,0 +1,131 @@
+//! `Reservation`: a message that is written where it will lie.
+#![forbid(unsafe_code)]
+
+use std::cell::RefMut;
+use std::fmt;
+use std::io;
+
+use crate::buffer::TransferBuffer;
+use crate::end::State;
+use crate::error::PostErrorKind;
+use crate::port::SendHalf;
+use crate::post::{Data, IfFull, Peer};
+use crate::record::Kind;
+use crate::ring::{Producer, Slot};
+
+/// Space for one message, to be written in place; see [`MessagePort::reserve`].
+///
+/// What was never written is whatever was in the queue before: earlier data of this channel, or zero.
+#[must_use = "nothing is posted before `commit`"]
+pub struct Reservation<'a> {
+    half: &'a SendHalf,
+    producer: RefMut<'a, Producer>,
+    room: Room,
+    len: usize,
+    /// How far `io::Write` has come.
+    written: usize,
+}
+
+/// Where the message is being written.
+pub(crate) enum Room {
+    Ring(Slot),
+    Buffer(TransferBuffer),
+}
+
+impl<'a> Reservation<'a> {
+    pub(crate) fn new(half: &'a SendHalf, producer: RefMut<'a, Producer>, room: Room, len: usize) -> Self {
+        Self { half, producer, room, len, written: 0 }
+    }
+}
+
+impl Reservation<'_> {
+    /// Bytes reserved.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if no bytes are reserved: a message of no data.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies `from` to `offset`.
+    ///
+    /// # Errors
+    /// [`TooLarge`](PostErrorKind::TooLarge): not inside the reservation; nothing was written.
+    /// [`Forked`](PostErrorKind::Forked): in a child that inherited the reservation.
+    pub fn write_at(&mut self, offset: usize, from: &[u8]) -> Result<(), PostErrorKind> {
+        if !self.half.end.home().is_here() {
+            return Err(PostErrorKind::Forked);
+        }
+        let len = offset.saturating_add(from.len());
+        if len > self.len {
+            return Err(PostErrorKind::TooLarge { len, max: self.len });
+        }
+        match &self.room {
+            Room::Ring(slot) => self.producer.write(*slot, offset, from),
+            // The buffer is ours alone, and as long as the reservation.
+            Room::Buffer(buffer) => buffer.write_at(offset, from).map_err(|_| PostErrorKind::PortClosed)?,
+        }
+        Ok(())
+    }
+
+    /// Posts the message.
+    ///
+    /// # Errors
+    /// The port was closed, or its peer is gone, since the reservation was made; or this is a forked child.
+    pub fn commit(self) -> Result<(), PostErrorKind> {
+        let len = self.len;
+        self.commit_len(len)
+    }
+
+    /// Posts only the first `len` bytes.
+    ///
+    /// # Errors
+    /// As for [`commit`](Self::commit), and [`TooLarge`](PostErrorKind::TooLarge) for more than was reserved.
+    pub fn commit_len(self, len: usize) -> Result<(), PostErrorKind> {
+        if !self.half.end.home().is_here() {
+            return Err(PostErrorKind::Forked);
+        }
+        if len > self.len {
+            return Err(PostErrorKind::TooLarge { len, max: self.len });
+        }
+        let _posting = self.half.end.posting();
+        if self.half.end.state() == State::Closed {
+            return Err(PostErrorKind::PortClosed);
+        }
+        let Self { half, mut producer, room, .. } = self;
+        match room {
+            Room::Ring(slot) if half.find_peer()? == Peer::Receives => {
+                producer.commit(slot, len, Kind::Data, 0);
+                half.end.wake_peer_consumer();
+                Ok(())
+            }
+            Room::Ring(_) => Ok(()),
+            Room::Buffer(buffer) => match buffer.into_hold(len) {
+                Some(hold) => half.post_carrier(producer, Data::InBuffer(hold), &[], IfFull::Grow),
+                None => Err(PostErrorKind::PortClosed),
+            },
+        }
+    }
+}
+
+/// Writes one part after the other, from the beginning; a full reservation takes no more.
+impl io::Write for Reservation<'_> {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        let count = from.len().min(self.len - self.written);
+        self.write_at(self.written, &from[..count]).map_err(io::Error::other)?;
+        self.written += count;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Reservation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation").field("len", &self.len).finish_non_exhaustive()
+    }
+}

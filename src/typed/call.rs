@@ -1,0 +1,299 @@
+//! Request and answer with typed values: [`crate::call`] with an encoding on top.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::encoding::{decode, keep_scratch, scratch};
+use super::{TypedPostError, post_value};
+use crate::call::{AnswerError, CallError, Client, NotAnswered, Patience, PendingCall, Responder, ServeError, Server};
+use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::message::Message;
+use crate::port::MessagePort;
+use crate::transfer::TransferRef;
+
+/// A [`Client`] whose requests are values of type `Req` and whose answers are of type `Ans`, both any types of
+/// [serde](https://serde.rs). Ports and buffers inside them move with them, as with a [`TypedPort`].
+///
+/// ```
+/// use messageport::{MessageChannel, TypedClient, TypedServer};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let MessageChannel { port1, port2 } = MessageChannel::new()?;
+/// let server = std::thread::spawn(|| {
+///     TypedServer::<(f64, f64), Option<f64>>::new(port2).serve(|(a, b)| (b != 0.0).then(|| a / b))
+/// });
+/// let client = TypedClient::<(f64, f64), Option<f64>>::new(port1);
+/// let first = client.start((1.0, 0.0))?; // any number of calls can be open
+/// assert_eq!(client.call((6.0, 2.0))?, Some(3.0));
+/// assert_eq!(first.wait()?, None);
+/// drop(client);
+/// server.join().unwrap()?;
+/// # Ok(()) }
+/// ```
+pub struct TypedClient<Req, Ans> {
+    client: Client,
+    values: PhantomData<fn(Req) -> Ans>,
+}
+
+/// A request that has been posted; see [`PendingCall`]. Dropping it gives the call up.
+#[must_use = "dropping it gives the call up"]
+pub struct TypedPendingCall<Ans> {
+    call: PendingCall,
+    values: PhantomData<fn() -> Ans>,
+}
+
+/// A [`Server`] whose requests and answers are values; see [`TypedClient`].
+pub struct TypedServer<Req, Ans> {
+    server: Server,
+    values: PhantomData<fn(Req) -> Ans>,
+}
+
+/// The duty to answer one request with a value; see [`Responder`].
+#[must_use = "dropping it tells the client that there is no answer"]
+pub struct TypedResponder<Ans> {
+    responder: Responder,
+    values: PhantomData<fn(Ans)>,
+}
+
+impl<Req, Ans> TypedClient<Req, Ans> {
+    /// Makes a port the client's end.
+    pub fn new(port: MessagePort) -> Self {
+        Self { client: Client::new(port), values: PhantomData }
+    }
+
+    /// How long a blocked call spins before it sleeps; see [`Client::set_spin`].
+    pub fn set_spin(&self, budget: Duration) {
+        self.client.set_spin(budget);
+    }
+}
+
+impl<Req: Serialize, Ans: DeserializeOwned> TypedClient<Req, Ans> {
+    /// Posts a request and returns without waiting for the answer. It never blocks.
+    ///
+    /// # Errors
+    /// As for [`TypedPort::post`], [`Full`](PostErrorKind::Full) too, with the request.
+    pub fn start(&self, request: Req) -> Result<TypedPendingCall<Ans>, TypedPostError<Req>> {
+        let post = |data: &mut Vec<u8>, list: &[TransferRef<'_>]| self.client.post(data, list, Patience::None);
+        let number = post_value(self.client.end(), request, post)?;
+        Ok(TypedPendingCall { call: self.client.pending(number), values: PhantomData })
+    }
+
+    /// Posts a request, waiting for space if need be, and waits for the answer for as long as the server lives.
+    ///
+    /// # Errors
+    /// [`NotPosted`](CallError::NotPosted) with the request; [`NoAnswer`](CallError::NoAnswer), also if what came is no
+    /// `Ans`.
+    #[inline]
+    pub fn call(&self, request: Req) -> Result<Ans, CallError<TypedPostError<Req>>> {
+        self.call_until(request, Patience::Until(None))
+    }
+
+    /// As [`call`](Self::call), waiting at most for `timeout`, for space and answer together.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call), and `TimedOut` in either.
+    pub fn call_timeout(&self, request: Req, timeout: Duration) -> Result<Ans, CallError<TypedPostError<Req>>> {
+        self.call_until(request, Patience::timeout(timeout))
+    }
+
+    #[inline]
+    fn call_until(&self, request: Req, patience: Patience) -> Result<Ans, CallError<TypedPostError<Req>>> {
+        let post = |data: &mut Vec<u8>, list: &[TransferRef<'_>]| self.client.post(data, list, patience);
+        let number = post_value(self.client.end(), request, post).map_err(CallError::NotPosted)?;
+        let mut answer = Message { data: scratch(), ..Message::new() };
+        let result = self.client.finish(number, patience, &mut answer);
+        answer_of(result, answer).map_err(CallError::NoAnswer)
+    }
+}
+
+impl<Ans: DeserializeOwned> TypedPendingCall<Ans> {
+    /// Waits for the answer for as long as the server lives.
+    ///
+    /// # Errors
+    /// [`AnswerError`]. The call is over, whatever the error.
+    pub fn wait(mut self) -> Result<Ans, AnswerError> {
+        self.wait_until(Patience::Until(None))
+    }
+
+    /// Waits for the answer at most for `timeout`.
+    ///
+    /// # Errors
+    /// [`AnswerError`]. After [`TimedOut`](AnswerError::TimedOut) the call is still open, and after a shortage of
+    /// resources.
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Ans, AnswerError> {
+        self.wait_until(Patience::timeout(timeout))
+    }
+
+    /// The answer, if it is there.
+    ///
+    /// # Errors
+    /// [`AnswerError`], but `None` where that would be `TimedOut`.
+    pub fn try_take(&mut self) -> Result<Option<Ans>, AnswerError> {
+        match self.wait_until(Patience::None) {
+            Err(AnswerError::TimedOut) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    fn wait_until(&mut self, patience: Patience) -> Result<Ans, AnswerError> {
+        let mut answer = Message { data: scratch(), ..Message::new() };
+        let result = self.call.wait_into(&mut answer, patience);
+        answer_of(result, answer)
+    }
+}
+
+impl<Req, Ans> TypedServer<Req, Ans> {
+    /// Makes a port the server's end.
+    pub fn new(port: MessagePort) -> Self {
+        Self { server: Server::new(port), values: PhantomData }
+    }
+
+    /// How long a blocked call spins before it sleeps; see [`MessagePort::set_spin`].
+    pub fn set_spin(&self, budget: Duration) {
+        self.server.set_spin(budget);
+    }
+}
+
+impl<Req: DeserializeOwned, Ans: Serialize> TypedServer<Req, Ans> {
+    /// Takes the next request, waiting for it as long as the client lives.
+    ///
+    /// # Errors
+    /// As for [`Server::recv`]. A request that is no `Req` is a [`MessageError`](RecvError::MessageError), and counts as
+    /// dropped.
+    pub fn recv(&self) -> Result<(Req, TypedResponder<Ans>), RecvError> {
+        let (message, responder) = self.server.recv()?;
+        typed_request(message, responder)
+    }
+
+    /// Takes the next request if there is one.
+    ///
+    /// # Errors
+    /// [`Empty`](TryRecvError::Empty), or as for [`recv`](Self::recv).
+    pub fn try_recv(&self) -> Result<(Req, TypedResponder<Ans>), TryRecvError> {
+        let (message, responder) = self.server.try_recv()?;
+        Ok(typed_request(message, responder)?)
+    }
+
+    /// Takes the next request, waiting for it at most for `timeout`.
+    ///
+    /// # Errors
+    /// [`TimedOut`](RecvTimeoutError::TimedOut), or as for [`recv`](Self::recv).
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<(Req, TypedResponder<Ans>), RecvTimeoutError> {
+        let (message, responder) = self.server.recv_timeout(timeout)?;
+        Ok(typed_request(message, responder)?)
+    }
+
+    /// Answers every request with what `handler` makes of it. Returns when the client has closed its end. Requests that
+    /// are no `Req` are dropped, and so is the one during which `handler` panics.
+    ///
+    /// # Errors
+    /// [`ServeError`]. The server can be used again.
+    pub fn serve(&self, mut handler: impl FnMut(Req) -> Ans) -> Result<(), ServeError> {
+        self.server.serve_with(|message, open| {
+            // The client of a request that is none is told so, since it is not answered.
+            let Ok(request) = decode(std::mem::take(message)) else { return Ok(()) };
+            let result =
+                post_value(open.end(), handler(request), |data, list| open.post(data, list, Patience::Until(None)));
+            message.data = scratch();
+            result.map_err(|error| error.kind)
+        })
+    }
+}
+
+impl<Ans: Serialize> TypedResponder<Ans> {
+    /// Posts the answer. It never blocks.
+    ///
+    /// # Errors
+    /// As for [`TypedPort::post`], [`Full`](PostErrorKind::Full) too; responder and answer are in the error.
+    pub fn answer(self, answer: Ans) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
+        self.post(answer, Patience::None)
+    }
+
+    /// Posts the answer and, if the queue is full, waits for space: for `timeout`, or for as long as the client lives.
+    ///
+    /// # Errors
+    /// As for [`answer`](Self::answer), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
+    pub fn answer_wait(
+        self,
+        answer: Ans,
+        timeout: Option<Duration>,
+    ) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
+        self.post(answer, timeout.map_or(Patience::Until(None), Patience::timeout))
+    }
+
+    fn post(self, answer: Ans, patience: Patience) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
+        let open = self.responder.open();
+        let result = post_value(open.end(), answer, |data, list| open.post(data, list, patience));
+        result.map_err(|error| NotAnswered { error, responder: self })
+    }
+}
+
+/// A request of bytes as one of values. If it is none, dropping the responder tells the client.
+fn typed_request<Req: DeserializeOwned, Ans>(
+    message: Message,
+    responder: Responder,
+) -> Result<(Req, TypedResponder<Ans>), RecvError> {
+    Ok((decode(message)?, TypedResponder { responder, values: PhantomData }))
+}
+
+/// The value of an answer, if there is one.
+#[inline]
+fn answer_of<Ans: DeserializeOwned>(result: Result<(), AnswerError>, answer: Message) -> Result<Ans, AnswerError> {
+    match result {
+        Ok(()) => Ok(decode(answer)?),
+        Err(error) => {
+            keep_scratch(answer.data);
+            Err(error)
+        }
+    }
+}
+
+/// As a client of bytes; requests and answers of the two can be mixed.
+impl<Req, Ans> From<Client> for TypedClient<Req, Ans> {
+    fn from(client: Client) -> Self {
+        Self { client, values: PhantomData }
+    }
+}
+
+/// The same client, for another thread.
+impl<Req, Ans> Clone for TypedClient<Req, Ans> {
+    fn clone(&self) -> Self {
+        self.client.clone().into()
+    }
+}
+
+/// The descriptor to wait on for requests; see [`MessagePort`].
+impl<Req, Ans> AsFd for TypedServer<Req, Ans> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.server.as_fd()
+    }
+}
+
+impl<Req, Ans> fmt::Debug for TypedClient<Req, Ans> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TypedClient").field(&self.client).finish()
+    }
+}
+
+impl<Ans> fmt::Debug for TypedPendingCall<Ans> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TypedPendingCall").field(&self.call).finish()
+    }
+}
+
+impl<Req, Ans> fmt::Debug for TypedServer<Req, Ans> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TypedServer").field(&self.server).finish()
+    }
+}
+
+impl<Ans> fmt::Debug for TypedResponder<Ans> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TypedResponder").field(&self.responder).finish()
+    }
+}
