@@ -60,6 +60,7 @@ pub fn role(suite: impl FnOnce() -> Vec<Bench>) -> Option<Result<()>> {
     Some(match &*name {
         "second" => session::second(&suite(), &numbers),
         "counted" => benches::counted(&numbers),
+        "steps" => benches::steps(&numbers),
         "idle" => benches::idle(&numbers),
         _ => Err(Error::failed("this process is of no use to people")),
     })

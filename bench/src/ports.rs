@@ -1,12 +1,13 @@
 //! Ports, by each of the calls that there are to send and to receive.
 #![allow(unsafe_code)]
 
+use std::ops::Range;
 use std::time::Duration;
 
 use messageport::{ChannelOptions, Message, MessagePort, PostErrorKind, TransferBuffer};
 
 use crate::error::{Error, Result};
-use crate::link::{Link, PATIENCE, Side, spin_until};
+use crate::link::{Link, Side, spin_until};
 use crate::payload::{MIN_SIZE, Payload};
 use crate::session::Session;
 use crate::suite::Wait;
@@ -23,7 +24,11 @@ pub(crate) fn capacity(size: usize) -> usize {
 
 /// An end of a new channel.
 pub(crate) fn channel(session: &Session, size: usize, wait: Wait) -> Result<MessagePort> {
-    let port = session.channel(&ChannelOptions::new().capacity(capacity(size)))?;
+    channel_with(session, &ChannelOptions::new().capacity(capacity(size)), wait)
+}
+
+fn channel_with(session: &Session, options: &ChannelOptions, wait: Wait) -> Result<MessagePort> {
+    let port = session.channel(options)?;
     match wait {
         Wait::Spin => port.set_spin(FOREVER),
         Wait::Block => port.set_spin(Duration::ZERO),
@@ -33,16 +38,15 @@ pub(crate) fn channel(session: &Session, size: usize, wait: Wait) -> Result<Mess
     Ok(port)
 }
 
-/// Posts, and waits for space if there is none.
 #[inline]
 fn post(port: &MessagePort, data: &[u8]) -> Result<()> {
-    match port.post_message(data, []) {
-        Ok(()) => Ok(()),
-        Err(error) if matches!(error.kind, PostErrorKind::Full(_)) => {
-            port.post_message_wait(data, [], Some(PATIENCE)).map_err(Error::of("cannot post"))
-        }
-        Err(error) => Err(Error::failed(format_args!("cannot post: {error}"))),
-    }
+    port.post_message(data, []).map_err(Error::of("cannot post"))
+}
+
+/// For streams: waits for space, so that the queue does not grow.
+#[inline]
+fn stream(port: &MessagePort, data: &[u8]) -> Result<()> {
+    port.post_message_wait(data, [], None).map_err(Error::of("cannot post"))
 }
 
 /// `recv_into`: one message after the other into the same memory.
@@ -70,6 +74,11 @@ impl Link for Port {
         self.port.recv_into(&mut self.message).map_err(Error::of("cannot receive"))?;
         self.payload.stamp_of(&self.message.data)
     }
+
+    #[inline]
+    fn send_all(&mut self, mut stamps: Range<u64>) -> Result<()> {
+        stamps.try_for_each(|stamp| stream(&self.port, self.payload.stamped(stamp)))
+    }
 }
 
 /// `recv`: every message is new memory.
@@ -85,6 +94,11 @@ impl Link for Owned {
     fn receive(&mut self) -> Result<u64> {
         let message = self.0.port.recv().map_err(Error::of("cannot receive"))?;
         self.0.payload.stamp_of(&message.data)
+    }
+
+    #[inline]
+    fn send_all(&mut self, stamps: Range<u64>) -> Result<()> {
+        self.0.send_all(stamps)
     }
 }
 
@@ -103,10 +117,24 @@ impl Link for InPlace {
         // SAFETY: the other process runs this library too.
         self.0.payload.stamp_of(unsafe { message.as_slice() })
     }
+
+    #[inline]
+    fn send_all(&mut self, stamps: Range<u64>) -> Result<()> {
+        self.0.send_all(stamps)
+    }
 }
 
 /// `reserve` and `recv_ref`: messages are written and read where they lie.
-pub(crate) struct Reserved(pub(crate) InPlace);
+pub(crate) struct Reserved(InPlace);
+
+impl Reserved {
+    pub(crate) fn new(session: &Session, size: usize) -> Result<Self> {
+        // There is no reservation that waits: one that finds no space is tried again, and the queue must not grow.
+        let options = ChannelOptions::new().capacity(capacity(size)).max_capacity(capacity(size));
+        let port = channel_with(session, &options, Wait::Spin)?;
+        Ok(Self(InPlace(Port { port, payload: Payload::new(size), message: Message::new() })))
+    }
+}
 
 impl Link for Reserved {
     #[inline]
@@ -134,6 +162,8 @@ pub(crate) enum Travel {
     Pass,
     /// The same, and all of it is written before each hand-over, and read after it.
     Touch,
+    /// The first side takes one from the port each time; the second reads its stamps, drops it, and answers without one.
+    Recycled,
     /// The first side makes a new one each time; the second reads its stamps, drops it, and answers without one.
     Fresh,
     /// The same, and all of it is written and read.
@@ -141,8 +171,8 @@ pub(crate) enum Travel {
 }
 
 impl Travel {
-    fn is_fresh(self) -> bool {
-        matches!(self, Self::Fresh | Self::FreshTouch)
+    fn is_one_way(self) -> bool {
+        matches!(self, Self::Recycled | Self::Fresh | Self::FreshTouch)
     }
 
     fn touches(self) -> bool {
@@ -165,7 +195,7 @@ impl Buffers {
     pub(crate) fn new(session: &Session, size: usize, travel: Travel) -> Result<Self> {
         let port = channel(session, MIN_SIZE, Wait::Spin)?;
         let side = session.side();
-        let new = side == Side::First && !travel.is_fresh();
+        let new = side == Side::First && !travel.is_one_way();
         let buffer = new.then(|| TransferBuffer::new(size)).transpose().map_err(Error::of("cannot make a buffer"))?;
         let payload = Payload::new(if travel.touches() { size } else { MIN_SIZE });
         Ok(Self { port, side, travel, size, payload, buffer, message: Message::new() })
@@ -198,7 +228,10 @@ impl Buffers {
 impl Link for Buffers {
     fn send(&mut self, stamp: u64) -> Result<()> {
         let buffer = match self.travel {
-            travel if travel.is_fresh() && self.side == Side::Second => return post(&self.port, &stamp.to_ne_bytes()),
+            travel if travel.is_one_way() && self.side == Side::Second => {
+                return post(&self.port, &stamp.to_ne_bytes());
+            }
+            Travel::Recycled => self.port.buffer(self.size).map_err(Error::of("cannot take a buffer"))?,
             Travel::Fresh | Travel::FreshTouch => {
                 TransferBuffer::new(self.size).map_err(Error::of("cannot make a buffer"))?
             }
@@ -216,7 +249,7 @@ impl Link for Buffers {
             return Payload::new(MIN_SIZE).stamp_of(&self.message.data);
         };
         let stamp = self.read(&buffer)?;
-        if !self.travel.is_fresh() {
+        if !self.travel.is_one_way() {
             self.buffer = Some(buffer);
         }
         Ok(stamp)
@@ -275,7 +308,7 @@ impl crate::fan::Fan for Ports {
     }
 
     fn send(port: &MessagePort, data: &[u8]) -> Result<()> {
-        post(port, data)
+        stream(port, data)
     }
 
     fn receive(port: &MessagePort, message: &mut Message) -> Result<bool> {

@@ -2,6 +2,7 @@
 
 mod calls;
 mod memory;
+mod steps;
 
 use nix::sys::socket::SockType;
 
@@ -23,6 +24,7 @@ use crate::suite::{Bench, Kind, Subject, Wait};
 
 pub(crate) use calls::counted;
 pub(crate) use memory::idle;
+pub(crate) use steps::steps;
 
 /// The largest message, and the largest buffer.
 const MAX_SIZE: usize = 1 << 20;
@@ -71,7 +73,6 @@ fn throughput() -> Bench {
     bench.allowed = Some(MIN_SIZE..=MAX_SIZE);
     bench.fewest = 16;
     let stream = |session: &Session, size: usize| Port::new(session, size, Wait::Spin);
-    // The largest message is 7/16 of a queue, which the sender's own 16 messages are more than.
     bench.subjects = vec![
         Subject::new("memcpy", "", Wait::Spin, |session, size| Flow::new(session, size, capacity(size)).map(Stream))
             .sizes(|size| size >= 1024),
@@ -89,8 +90,8 @@ fn throughput() -> Bench {
             Ok(Stream(InPlace(stream(session, size)?)))
         })
         .against("bare-ring spin"),
-        Subject::new("messageport", "reserve recv_ref", Wait::Spin, move |session, size| {
-            Ok(Stream(Reserved(InPlace(stream(session, size)?))))
+        Subject::new("messageport", "reserve recv_ref", Wait::Spin, |session, size| {
+            Reserved::new(session, size).map(Stream)
         })
         .sizes(|size| size >= 1024)
         .against("memcpy spin"),
@@ -115,6 +116,7 @@ fn buffers() -> Bench {
         Subject::new("bare", "pass", Wait::Spin, passing(Load::Buffer)),
         Subject::new("messageport", "pass", Wait::Spin, travel(Travel::Pass)).against("message 64 B spin"),
         Subject::new("messageport", "pass, touched", Wait::Spin, travel(Travel::Touch)).sizes(touched),
+        Subject::new("messageport", "recycled", Wait::Spin, travel(Travel::Recycled)).against("message 64 B spin"),
         Subject::new("bare", "fresh", Wait::Spin, passing(Load::FreshBuffer)),
         Subject::new("messageport", "fresh", Wait::Spin, travel(Travel::Fresh)).against("bare fresh spin"),
         Subject::new("messageport", "fresh, touched", Wait::Spin, travel(Travel::FreshTouch)).sizes(touched),
