@@ -4,7 +4,8 @@
 #![allow(missing_docs)] // criterion's macros make public items
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use messageport::{Message, MessageChannel, TransferBuffer};
+use messageport::{Message, MessageChannel, TransferBuffer, TypedPort};
+use serde::{Deserialize, Serialize};
 use std::hint::black_box;
 
 const SIZES: [usize; 4] = [8, 64, 1024, 16 << 10];
@@ -119,5 +120,53 @@ fn things(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, messages, reservations, halves, nothing, things);
+/// Buffers that are used again: taken, posted, received and dropped.
+fn recycled(c: &mut Criterion) {
+    let MessageChannel { port1, port2 } = channel();
+    let mut message = Message::new();
+    c.bench_function("buffer of 64 KiB recycled", |b| {
+        b.iter(|| {
+            let buffer = port1.buffer(64 << 10).unwrap();
+            port1.post_message(&[], [buffer.into()]).unwrap();
+            port2.recv_into(&mut message).unwrap();
+            message.clear();
+        });
+    });
+}
+
+/// A value encoded and posted, received and decoded; beside it, plain data, which is neither.
+fn typed(c: &mut Criterion) {
+    #[derive(Serialize, Deserialize, Clone)]
+    struct Job {
+        number: u64,
+        urgent: bool,
+        text: String,
+    }
+    let mut group = c.benchmark_group("typed");
+    let MessageChannel { port1, port2 } = channel();
+    let (port1, port2) = (TypedPort::<Job, ()>::from(port1), TypedPort::<(), Job>::from(port2));
+    let job = Job { number: 1, urgent: true, text: "x".repeat(40) };
+    group.bench_function("a struct with a text", |b| {
+        b.iter_batched(
+            || job.clone(),
+            |job| {
+                port1.post(job).unwrap();
+                port2.recv().unwrap().number
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    let MessageChannel { port1, port2 } = channel();
+    let mut message = Message::new();
+    group.bench_function("plain data of 64 bytes", |b| {
+        b.iter(|| {
+            port1.post_plain(black_box(&[7_u64; 8])).unwrap();
+            port2.recv_into(&mut message).unwrap();
+            message.plain::<[u64; 8]>().unwrap()
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, messages, reservations, halves, nothing, things, recycled, typed);
 criterion_main!(benches);

@@ -193,7 +193,9 @@ pub(crate) struct Buffers {
 
 impl Buffers {
     pub(crate) fn new(session: &Session, size: usize, travel: Travel) -> Result<Self> {
-        let port = channel(session, MIN_SIZE, Wait::Spin)?;
+        // Room for the buffer among those that are kept, whatever its size.
+        let options = ChannelOptions::new().cached_bytes(4 * (size as u64 + (64 << 20)));
+        let port = channel_with(session, &options, Wait::Spin)?;
         let side = session.side();
         let new = side == Side::First && !travel.is_one_way();
         let buffer = new.then(|| TransferBuffer::new(size)).transpose().map_err(Error::of("cannot make a buffer"))?;

@@ -117,8 +117,11 @@ fn buffers() -> Bench {
         Subject::new("messageport", "pass", Wait::Spin, travel(Travel::Pass)).against("message 64 B spin"),
         Subject::new("messageport", "pass, touched", Wait::Spin, travel(Travel::Touch)).sizes(touched),
         Subject::new("messageport", "recycled", Wait::Spin, travel(Travel::Recycled)).against("message 64 B spin"),
-        Subject::new("bare", "fresh", Wait::Spin, passing(Load::FreshBuffer)),
-        Subject::new("messageport", "fresh", Wait::Spin, travel(Travel::Fresh)).against("bare fresh spin"),
+        // Larger ones are nothing but page faults.
+        Subject::new("bare", "fresh", Wait::Spin, passing(Load::FreshBuffer)).sizes(touched),
+        Subject::new("messageport", "fresh", Wait::Spin, travel(Travel::Fresh))
+            .sizes(touched)
+            .against("bare fresh spin"),
         Subject::new("messageport", "fresh, touched", Wait::Spin, travel(Travel::FreshTouch)).sizes(touched),
     ];
     bench
