@@ -4,84 +4,96 @@
 const { Worker, isMainThread, MessageChannel, receiveMessageOnPort, workerData } = require('node:worker_threads');
 
 // A message is 32-bit words: a stamp, and words whose sum is checked.
-const words = (size) => Uint32Array.from({ length: size / 4 }, (_, at) => at * 131);
-const sum = (message) => message.reduce((sum, word) => (sum + word) | 0, 0) - message[0] | 0;
-
-function end(port, size) {
-  const message = words(size);
-  const expected = sum(message);
-  return {
-    send(stamp) { message[0] = stamp; port.postMessage(message); },
-    check(received, stamp) {
-      if (received[0] !== stamp || sum(received) !== expected) throw new Error('a wrong message arrived');
-    },
-    poll(stamp) {
-      let received;
-      while ((received = receiveMessageOnPort(port)) === undefined);
-      this.check(received.message, stamp);
-    },
-  };
+class End {
+  constructor(port, size) {
+    this.port = port;
+    this.message = Uint32Array.from({ length: size / 4 }, (_, at) => at * 131);
+    this.expected = End.sum(this.message);
+  }
+  static sum(message) {
+    let sum = 0;
+    for (let at = 1; at < message.length; at++) sum = (sum + message[at]) | 0;
+    return sum;
+  }
+  send(stamp) {
+    this.message[0] = stamp;
+    this.port.postMessage(this.message);
+  }
+  check(received, stamp) {
+    if (received[0] !== stamp || End.sum(received) !== this.expected) throw new Error('a wrong message arrived');
+  }
+  poll(stamp) {
+    let received;
+    while ((received = receiveMessageOnPort(this.port)) === undefined);
+    this.check(received.message, stamp);
+  }
 }
 
+// A port with a listener, which it keeps, and one that is only polled and so never started: a started port without a
+// listener would drop what arrives.
 if (isMainThread) {
-  const { port1: control, port2: theirControl } = new MessageChannel();
-  const { port1: port, port2: theirPort } = new MessageChannel();
-  const worker = new Worker(__filename,
-    { workerData: { control: theirControl, port: theirPort }, transferList: [theirControl, theirPort] });
-  const play = ({ kind, wait, size, all, warm_up }) => new Promise((done) => {
-    const { send, check, poll } = Object.assign(end(port, size));
-    const self = { check };
+  const [control, heard, polled] = [1, 2, 3].map(() => new MessageChannel());
+  const theirs = { control: control.port2, heard: heard.port2, polled: polled.port2 };
+  const worker = new Worker(__filename, { workerData: theirs, transferList: Object.values(theirs) });
+  let listener;
+  heard.port1.on('message', (message) => listener(message));
+  const play = (turn) => new Promise((done) => {
     let begin;
-    const tick = (at) => { if (at === warm_up) begin = process.hrtime.bigint(); };
-    control.postMessage({ kind, wait, size, all });
-    if (wait === 'spin') {
-      for (let at = 0; at < all; at++) {
+    const tick = (at) => { if (at === turn.warm_up) begin = process.hrtime.bigint(); };
+    const trips = turn.kind === 'rtt';
+    if (turn.wait === 'spin') {
+      const end = new End(polled.port1, turn.size);
+      control.port1.postMessage(turn);
+      for (let at = 0; at < turn.all; at++) {
         tick(at);
-        if (kind === 'rtt') send(at);
-        poll.call(self, at);
+        if (trips) end.send(at);
+        end.poll(at);
       }
       return done(process.hrtime.bigint() - begin);
     }
+    const end = new End(heard.port1, turn.size);
     let at = 0;
     tick(0);
-    port.on('message', (received) => {
-      check(received, at++);
+    listener = (received) => {
+      end.check(received, at++);
       tick(at);
-      if (at === all) {
-        port.removeAllListeners('message');
-        return done(process.hrtime.bigint() - begin);
-      }
-      if (kind === 'rtt') send(at);
-    });
-    if (kind === 'rtt') send(0);
+      if (at === turn.all) return done(process.hrtime.bigint() - begin);
+      if (trips) end.send(at);
+    };
+    heard.port1.postMessage(turn);
+    if (trips) end.send(0);
   });
   (async () => {
     for await (const line of require('node:readline').createInterface({ input: process.stdin })) {
-      const [kind, wait, size, warm_up, count] = line.split(' ').map((word) => (isNaN(word) ? word : Number(word)));
+      const [kind, wait, ...numbers] = line.split(' ');
+      const [size, warm_up, count] = numbers.map(Number);
       console.log(String(await play({ kind, wait, size, warm_up, all: warm_up + count })));
     }
     await worker.terminate();
     process.exit(0);
   })();
 } else {
-  const { control, port } = workerData;
-  control.on('message', ({ kind, wait, size, all }) => {
-    const { send, check, poll } = end(port, size);
-    const self = { check };
-    if (kind === 'stream') {
-      for (let at = 0; at < all; at++) send(at);
-    } else if (wait === 'spin') {
-      for (let at = 0; at < all; at++) {
-        poll.call(self, at);
-        send(at);
-      }
-    } else {
-      let at = 0;
-      port.on('message', (received) => {
-        check(received, at);
-        send(at++);
-        if (at === all) port.removeAllListeners('message');
-      });
+  const { control, heard, polled } = workerData;
+  const stream = (end, all) => { for (let at = 0; at < all; at++) end.send(at); };
+  control.on('message', ({ kind, size, all }) => {
+    const end = new End(polled, size);
+    if (kind === 'stream') return stream(end, all);
+    for (let at = 0; at < all; at++) {
+      end.poll(at);
+      end.send(at);
     }
+  });
+  // What to play comes before the messages, on the same port.
+  let playing;
+  heard.on('message', (message) => {
+    if (!playing) {
+      const end = new End(heard, message.size);
+      if (message.kind === 'stream') return stream(end, message.all);
+      playing = { end, at: 0, all: message.all };
+      return;
+    }
+    playing.end.check(message, playing.at);
+    playing.end.send(playing.at++);
+    if (playing.at === playing.all) playing = undefined;
   });
 }

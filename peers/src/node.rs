@@ -2,12 +2,18 @@
 //! tells what to play. The two threads are pinned to the two CPUs, its others may run on both.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use hdrhistogram::Histogram;
 use messageport_bench::{Bench, Error, Outcome, Player, Result, Session, Side, Subject, Turn, Wait, pin_thread};
 
+use nix::poll::{PollFd, PollFlags, poll};
+
 use crate::{Skipped, push};
+
+/// A turn takes no longer.
+const PATIENCE_MS: u16 = 60_000;
 
 const SCRIPT: &str = include_str!("node.js");
 
@@ -77,6 +83,10 @@ impl Node {
         let (_, stdin, stdout) = self.process.as_mut().ok_or_else(|| Error::failed("node is not here"))?;
         let (kind, wait, size) = (self.kind, self.wait.name(), self.size);
         writeln!(stdin, "{kind} {wait} {size} {warm_up} {count}").map_err(&refuse)?;
+        let mut waits = [PollFd::new(stdout.get_ref().as_fd(), PollFlags::POLLIN)];
+        if poll(&mut waits, PATIENCE_MS).map_err(Error::of("cannot wait for node"))? == 0 {
+            return Err(Error::failed("node does not answer"));
+        }
         let mut answer = String::new();
         stdout.read_line(&mut answer).map_err(refuse)?;
         answer.trim().parse().map_err(Error::of("node does not answer with a number"))
