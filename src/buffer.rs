@@ -25,12 +25,17 @@ use crate::sys::{Errno, memfd};
 /// [`post_message`](crate::MessagePort::post_message) the handle is gone altogether.) A received buffer can be posted
 /// on, over any port, any number of times. Dropping the last handle frees the memory.
 ///
+/// It is transferred whole. A part of it cannot leave on its own: the kernel hands over and seals files, not parts of
+/// them, so both sides would go on holding all of it. Where several receivers each need a part, give each a buffer of
+/// its own; or [`freeze`](Self::freeze) it, post it to all of them, and say in the messages which part is whose.
+///
 /// A new buffer is filled with zeroes. All of its memory is allocated by [`new`](Self::new), so that a shortage is an
 /// error there and never a signal later.
 ///
 /// The protocol gives a buffer one holder at a time, but a process that once held it and kept its descriptor against
-/// the rules can still see and alter the pages. So the safe ways to its bytes are copies, [`read_at`](Self::read_at)
-/// and [`write_at`](Self::write_at); the slices are `unsafe`.
+/// the rules can still see and alter the pages. So the safe ways to its bytes are copies: [`read_at`](Self::read_at),
+/// [`write_at`](Self::write_at) and what is built on them, for plain data and as a stream. The slices are `unsafe`,
+/// or safe in a [frozen](Self::freeze) buffer.
 ///
 /// ```
 /// # use messageport::{MessageChannel, TransferBuffer};
@@ -188,8 +193,8 @@ impl TransferBuffer {
     /// Makes the buffer one that nobody can write any more, whose bytes are a plain slice; none is copied.
     ///
     /// # Errors
-    /// [`FreezeErrorKind::Received`]: it came over a port, and whoever had it before may have kept a way to its memory. The
-    /// buffer is in the error, as it was.
+    /// [`FreezeErrorKind::Received`]: it came over a port, and whoever had it before may have kept a way to its
+    /// memory. The buffer is in the error, as it was.
     pub fn freeze(self) -> Result<FrozenBuffer, FreezeError> {
         let fail = |kind, buffer| Err(FreezeError { kind, buffer });
         let Some(hold) = self.hold.take() else { return fail(FreezeErrorKind::Detached, self) };

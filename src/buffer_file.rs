@@ -54,8 +54,8 @@ pub(crate) fn file_len(len: usize) -> Result<usize, Errno> {
     if len as u64 > MAX_LEN { Err(Errno::EFBIG) } else { Ok(HEADER_LEN + len) }
 }
 
-/// A new file for `len` bytes, all zero. A shared one gets its last seal here; a frozen one when it has been filled; one
-/// that moves in [`adopt`], so that a post which failed leaves it to be frozen.
+/// A new file for `len` bytes, all zero. A shared one gets its last seal here; a frozen one when it has been filled;
+/// one that moves in [`adopt`], so that a post which failed leaves it to be frozen.
 pub(crate) fn create(kind: Kind, len: usize) -> Result<OwnedFd, Errno> {
     let file_len = file_len(len)?;
     let file = memfd::create(c"messageport-buffer", file_len)?;

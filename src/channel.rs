@@ -125,8 +125,8 @@ impl ChannelOptions {
         self
     }
 
-    /// Descriptors that one message may carry: 253, the kernel's limit, by default. A port counts as two, a buffer as
-    /// one. 0 makes a channel for data only.
+    /// Descriptors that one message may carry: 253, the kernel's limit, by default. A port counts as two, every
+    /// other thing as one. 0 makes a channel for data only.
     pub fn max_handles(mut self, count: usize) -> Self {
         self.limits.max_handles = count;
         self

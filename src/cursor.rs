@@ -7,8 +7,8 @@ use crate::buffer::TransferBuffer;
 use crate::error::BufferError;
 use crate::shared::SharedBuffer;
 
-/// A place in a [`TransferBuffer`] or [`SharedBuffer`] that moves on as it is read or written: [`Read`], [`Write`] and
-/// [`Seek`]. Every byte is copied once.
+/// A place in a [`TransferBuffer`] or [`SharedBuffer`] that moves on as it is read or written: [`Read`], [`Write`]
+/// and [`Seek`]. Every byte is copied once.
 ///
 /// It starts at the beginning. Reading ends at the end of the buffer, and writing does too (`write_all` then says
 /// [`WriteZero`](io::ErrorKind::WriteZero)); a cursor may be set behind the end. A buffer that was transferred away

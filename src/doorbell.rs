@@ -32,6 +32,12 @@ pub(crate) fn sleep(doorbell: &AtomicU32, how: u32, ready: impl FnOnce() -> bool
     if !ready() {
         go_to_sleep();
     }
+    disarm(doorbell);
+}
+
+/// Takes the sleeper's note back: nobody sleeps any more.
+#[inline]
+pub(crate) fn disarm(doorbell: &AtomicU32) {
     // Relaxed: whoever swaps the doorbell acts on its old value, and waking somebody who is awake is harmless.
     doorbell.swap(AWAKE, Ordering::Relaxed);
 }

@@ -3,16 +3,19 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::direction::Direction;
 use crate::doorbell;
 use crate::error::{CloseReason, Violation};
-use crate::lane::{Doorbell, Lane};
+use crate::lane::{Doorbell, Drained, Lane};
 use crate::pool::Buffers;
 use crate::ring::{Consumer, Producer};
 use crate::segment::Segment;
+use crate::sys::Errno;
+use crate::sys::epoll::Epoll;
 use crate::sys::fork::Home;
+use crate::task::Tasks;
 
 /// Which end of the channel: A produces in direction 0 and consumes from direction 1, B the other way round.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,6 +84,11 @@ pub(crate) struct End {
     halves: AtomicU8,
     /// Where the dropped receiving half stopped reading, for whoever closes the end.
     parked: Mutex<Option<Consumer>>,
+    /// The set that the lane is in while a loop watches it.
+    watched: Mutex<Option<Arc<Epoll>>>,
+    /// Held to read packets off the lane, which both halves may do.
+    reading: Mutex<()>,
+    tasks: Tasks,
 }
 
 impl End {
@@ -99,6 +107,9 @@ impl End {
             announced: AtomicBool::new(false),
             halves: AtomicU8::new(2),
             parked: Mutex::new(None),
+            watched: Mutex::new(None),
+            reading: Mutex::new(()),
+            tasks: Tasks::default(),
         }
     }
 
@@ -225,6 +236,9 @@ impl End {
             announced: AtomicBool::new(false),
             halves: AtomicU8::new(2),
             parked: Mutex::new(None),
+            watched: Mutex::new(None),
+            reading: Mutex::new(()),
+            tasks: Tasks::default(),
             side: self.side,
         })
     }
@@ -294,6 +308,7 @@ impl End {
 
     /// Hands the end over to its next holder: nothing in the segment or on the lane is touched from now on.
     pub(crate) fn detach(&self) {
+        self.unwatch();
         self.set_state(State::Detached);
         self.buffers.give_up();
     }
@@ -302,6 +317,26 @@ impl End {
     #[cfg(feature = "serde")]
     pub(crate) fn disown(&self) {
         self.set_state(State::Detached);
+    }
+
+    /// Puts the lane into a set, as `key`, until [`unwatch`](Self::unwatch).
+    pub(crate) fn watch(&self, set: &Arc<Epoll>, key: u64) -> Result<(), Errno> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if watched.is_some() {
+            return Err(Errno::EEXIST); // in another set, through another way to the same half
+        }
+        set.add(self.lane.as_fd(), key)?;
+        *watched = Some(Arc::clone(set));
+        Ok(())
+    }
+
+    /// Takes the lane out of the set that it is in. It must be out of it before the end moves: whoever holds the lane's
+    /// socket then would keep it in the set, out of our reach.
+    pub(crate) fn unwatch(&self) {
+        let set = self.watched.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(set) = set.filter(|_| self.home().is_here()) {
+            set.delete(self.lane.as_fd());
+        }
     }
 
     /// After `detach`, for a handle that stays behind: keeps the number of the lane's descriptor, which somebody may
@@ -349,9 +384,35 @@ impl End {
         doorbell::ring_if_asleep(self.incoming.space(), || self.lane.wake(Doorbell::Space));
     }
 
-    /// Wakes our own sending half: a wake-up for it came over the lane.
+    /// Wakes our own sending half, if it waits for space.
     pub(crate) fn wake_own_producer(&self) {
         doorbell::ring(self.outgoing.space(), || true);
+        self.tasks.wake(Doorbell::Space);
+    }
+
+    /// Held by the half that looks at a packet and then takes it: the other one must not take it in between.
+    pub(crate) fn reading(&self) -> MutexGuard<'_, ()> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads off the lane what half `reader` may: all but the descriptors of record `sequence` or a later one. Wake-ups
+    /// for the other half are passed on.
+    pub(crate) fn drain_lane(&self, sequence: u64, reader: Doorbell) -> Result<Drained, Violation> {
+        let _reading = self.reading();
+        self.lane.drain(sequence, |doorbell| self.heard(doorbell, reader))
+    }
+
+    /// A wake-up came over the lane, and half `reader` has found it.
+    pub(crate) fn heard(&self, doorbell: Doorbell, reader: Doorbell) {
+        if doorbell == Doorbell::Space {
+            doorbell::ring(self.outgoing.space(), || true);
+        }
+        self.tasks.heard(doorbell, reader);
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     pub(crate) fn outgoing(&self) -> &Direction {
@@ -384,7 +445,7 @@ impl AsFd for End {
 
 /// An end with the cursors of both its directions, not yet wrapped in a port.
 pub(crate) struct Parts {
-    pub(crate) end: std::sync::Arc<End>,
+    pub(crate) end: Arc<End>,
     pub(crate) producer: Producer,
     pub(crate) consumer: Consumer,
 }

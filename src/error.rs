@@ -211,6 +211,8 @@ pub enum PostErrorKind {
     Detached,
     /// A reservation on this port is open, or the port is inside a value that is being posted.
     Borrowed,
+    /// Only the receiving half of this port is here: it was split before it was added to the loop.
+    NoSendHalf,
     /// The transfer list contains the posting port itself.
     ContainsSelf,
     /// The transfer list contains the peer of the posting port.
@@ -238,7 +240,8 @@ pub enum PostErrorKind {
         /// Bytes that a message may have; see [`MessagePort::max_message_len`](crate::MessagePort::max_message_len).
         max: usize,
     },
-    /// The transfer list has more descriptors than the channel allows. A port counts as two, every other thing as one.
+    /// The transfer list has more descriptors than the channel allows. A port counts as two, every other thing as
+    /// one.
     TooManyHandles {
         /// Descriptors on the list.
         handles: usize,
@@ -262,6 +265,7 @@ impl fmt::Display for PostErrorKind {
             Self::PortClosed => f.write_str(CLOSED),
             Self::Detached => f.write_str(DETACHED),
             Self::Borrowed => f.write_str("a reservation on the port is open, or the port is being posted"),
+            Self::NoSendHalf => f.write_str("the sending half of the port is elsewhere"),
             Self::ContainsSelf => f.write_str("the transfer list contains the posting port itself"),
             Self::ContainsPeer => f.write_str("the transfer list contains the posting port's peer"),
             Self::Duplicate => f.write_str("the transfer list contains the same thing twice"),
@@ -484,7 +488,8 @@ impl std::error::Error for FreezeErrorKind {}
 pub struct FreezeError {
     /// Why.
     pub kind: FreezeErrorKind,
-    /// The buffer, as it was. After `InUse` only, and only if this process may not map its memory again, it is detached.
+    /// The buffer, as it was. After `InUse` only, and only if this process may not map its memory again, it is
+    /// detached.
     pub buffer: TransferBuffer,
 }
 

@@ -20,11 +20,11 @@ use crate::sys::{Errno, memfd};
 const PART: usize = 256 << 10;
 
 /// A block of memory that nobody can write any more: not this process, not one that had it before, nor one that gets
-/// it. The kernel holds it so (the seal `F_SEAL_WRITE` of fcntl(2)), and whoever receives one makes sure of it. So its
-/// bytes are a plain slice: `FrozenBuffer` derefs to `[u8]`.
+/// it. The kernel holds it so (the seal `F_SEAL_WRITE` of fcntl(2)), and whoever receives one makes sure of it. So
+/// its bytes are a plain slice: `FrozenBuffer` derefs to `[u8]`.
 ///
-/// Posting one clones the handle and not the memory: the sender keeps reading, the same buffer may be posted to any number
-/// of ports, and there is one copy of the bytes in memory for all of them. It arrives in
+/// Posting one clones the handle and not the memory: the sender keeps reading, the same buffer may be posted to any
+/// number of ports, and there is one copy of the bytes in memory for all of them. It arrives in
 /// [`Message::frozen`](crate::Message::frozen). The last handle to go frees the memory.
 ///
 /// It is made of bytes, of a file's contents, or of a [`TransferBuffer`](crate::TransferBuffer) that has been filled:
@@ -67,7 +67,8 @@ impl FrozenBuffer {
         Self::freeze(file, bytes.len(), || {}).map_err(|(errno, _)| out_of(errno))
     }
 
-    /// A copy of a regular file's contents, from its beginning to its end, frozen. The file's cursor stays where it is.
+    /// A copy of a regular file's contents, from its beginning to its end, frozen. The file's cursor stays where it
+    /// is.
     ///
     /// # Errors
     /// [`BufferError::Unreadable`]: not a regular file, or it could not be read to the end that it had when the call

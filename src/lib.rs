@@ -61,11 +61,122 @@
 //! A transfer list moves as a whole or not at all: if posting fails, whatever the reason, everything on the list is
 //! still the caller's and still works.
 //!
+//! # Memory for one, for all, and for readers
+//! A [`TransferBuffer`] has one holder at a time. A [`SharedBuffer`] has many, who read and write it by atomics and
+//! by copies; a [`FrozenBuffer`] has many too, and nobody can write it any more, so that it is a plain slice of
+//! bytes. Posting one of these two clones the handle, and never the memory:
+//! ```
+//! use std::sync::atomic::Ordering;
+//! use messageport::{FrozenBuffer, MessageChannel, SharedBuffer};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
+//! let weights = FrozenBuffer::from_bytes(b"as large as you like")?;
+//! let progress = SharedBuffer::new(8)?;
+//! port1.post_message(b"work", [weights.clone().into(), progress.clone().into()])?;
+//!
+//! // The worker:
+//! let message = port2.recv()?;
+//! let done = message.frozen[0].split(|byte| *byte == b' ').count();
+//! message.shared[0].atomic_u64(0)?.store(done as u64, Ordering::Release);
+//!
+//! assert_eq!(progress.atomic_u64(0)?.load(Ordering::Acquire), 5);
+//! # Ok(()) }
+//! ```
+//! Any other descriptor, an [`OwnedFd`](std::os::fd::OwnedFd), travels on a transfer list too: a file, a socket, a
+//! pipe, graphics memory. Processes without a port between them share memory by name: [`SharedBuffer::create_named`].
+//!
+//! # Events
+//! An [`EventLoop`] calls handlers, as a page's does. A port that is added to it becomes a [`PortHandle`]:
+//! ```
+//! use messageport::{EventLoop, MessageChannel};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
+//! let events = EventLoop::new()?;
+//! let port = events.add(port1)?;
+//! port.set_onmessage(|port, event| {
+//!     assert_eq!(event.data, b"ping");
+//!     port.post_message(b"pong", []).unwrap();
+//! });
+//! port.set_onclose(|_, event| println!("{}", event.reason));
+//! port2.post_message(b"ping", [])?;
+//! events.poll_once(None)?;
+//! assert_eq!(port2.recv()?.data, b"pong");
+//! drop(port2);
+//! events.run()?; // until nothing is left that could happen
+//! # Ok(()) }
+//! ```
+//! Handlers are closures of the loop's thread, and may do anything: post, close, transfer, add and remove ports and
+//! listeners. The loop has [timers](EventLoop::set_timeout), takes [tasks](LoopHandle::post_task) from other threads, and
+//! can be [one descriptor](EventLoop#impl-AsFd-for-EventLoop) in another program's loop.
+//!
+//! # Many ports
+//! A [`PortSet`] receives from many ports without handlers: [`wait`](PortSet::wait) returns the next message or end of
+//! any of them. In either, a port in which nothing happens costs nothing, and a busy one keeps no other waiting.
+//!
+//! # Values
+//! With the feature `serde`, a `TypedPort` posts and receives values of any serde type, and the ports and buffers inside
+//! them move along:
+//! ```
+//! # #[cfg(feature = "serde")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use messageport::{MessageChannel, TransferBuffer, TypedPort};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Job {
+//!     frame: TransferBuffer,
+//!     reply: TypedPort<String, ()>,
+//! }
+//!
+//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
+//! let (jobs, worker) = (TypedPort::<Job, ()>::from(port1), TypedPort::<(), Job>::from(port2));
+//! let answers = MessageChannel::new()?;
+//! jobs.post(Job { frame: TransferBuffer::new(1 << 20)?, reply: answers.port2.into() })?;
+//!
+//! let job = worker.recv()?;
+//! job.reply.post(format!("{} bytes", job.frame.len()))?;
+//! assert_eq!(TypedPort::<(), String>::from(answers.port1).recv()?, "1048576 bytes");
+//! # Ok(()) }
+//! # #[cfg(not(feature = "serde"))]
+//! # fn main() {}
+//! ```
+//! Without any feature, [`post_plain`](MessagePort::post_plain) and [`Message::plain`] are for values that are the same
+//! as their bytes.
+//!
+//! # Request and answer
+//! A [`Client`] and a [`Server`] are the two ends of a pair over which many calls are open at a time; `TypedClient` and
+//! `TypedServer` are the same for values:
+//! ```
+//! # #[cfg(feature = "serde")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use messageport::{MessageChannel, TypedClient, TypedServer};
+//!
+//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
+//! std::thread::spawn(|| TypedServer::<String, usize>::new(port2).serve(|text| text.len()));
+//! let client = TypedClient::<String, usize>::new(port1);
+//! let first = client.start("request".into())?;
+//! assert_eq!(client.call("answer".into())?, 6);
+//! assert_eq!(first.wait()?, 7);
+//! # Ok(()) }
+//! # #[cfg(not(feature = "serde"))]
+//! # fn main() {}
+//! ```
+//! A call ends with its answer, at its deadline, when the server drops the request, or when the server is gone.
+//!
 //! # Speed
 //! [`recv_into`](MessagePort::recv_into) uses a message's memory again and allocates nothing;
 //! [`recv_ref`](MessagePort::recv_ref) reads in place; [`reserve`](MessagePort::reserve) writes in place. A busy pair
 //! makes no system calls. [`split`](MessagePort::split) lets two threads send and receive at the same time. A port has
-//! a descriptor ([`AsFd`](std::os::fd::AsFd)) to wait on in a `poll` or `epoll` loop.
+//! a descriptor ([`AsFd`](std::os::fd::AsFd)) to wait on in a `poll` or `epoll` loop of your own.
+//!
+//! # Tasks
+//! With the feature `tokio` the module `aio` has ports that wait in the tasks of a runtime, thousands of them on one
+//! thread: `AsyncPort`, made from a [`MessagePort`] and turned back into one, with `recv().await` and
+//! `post_message_wait().await`, as a `Stream` and a `Sink`, and in halves for two tasks; `AsyncListener` and `connect`.
+//! A future that is dropped loses no message and nothing on a transfer list. Any other runtime, or an event loop of your
+//! own, waits on the descriptor.
 //!
 //! # The end
 //! [`close`](MessagePort::close), or dropping a port, ends the channel. What was posted before still arrives; then the
@@ -78,7 +189,8 @@
 //! A port is a capability: whoever holds it may use it, and nobody else can reach the channel. A peer is not trusted:
 //! it can spoil the data that it sends and end its own channel, and that is all. It cannot make this process crash,
 //! read out of bounds, lose descriptors, hang past a deadline or spin. Who once held a port or a buffer and kept its
-//! descriptors against the rules can still take or alter what is sent over it later.
+//! descriptors against the rules can still take or alter what is sent over it later; a [`FrozenBuffer`] can be
+//! altered by nobody.
 //!
 //! # Names
 //! The names are those of the [HTML standard](https://html.spec.whatwg.org/multipage/web-messaging.html#channel-messaging)
@@ -88,8 +200,21 @@
 //! |---|---|---|
 //! | `new MessageChannel()` | [`MessageChannel::new`] | can fail: it needs descriptors and memory |
 //! | `postMessage(message, transfer)` | [`post_message`](MessagePort::post_message) | bytes; fails when full, or when the peer is known to be gone |
-//! | `event.data`, `event.ports` | [`Message::data`], [`Message::ports`] | received by a call |
+//! | `await` of the next `message` event | `aio::AsyncPort::recv` | feature `tokio` |
+//! | `event.data`, `event.ports` | [`Message::data`], [`Message::ports`] | received by a call, or in a [`MessageEvent`] |
+//! | `onmessage = f` | [`PortHandle::set_onmessage`] | `f` is called by an [`EventLoop`]; the first time starts the port |
+//! | `onmessageerror`, `onclose` | [`set_onmessageerror`](PortHandle::set_onmessageerror), [`set_onclose`](PortHandle::set_onclose) | both events have a reason |
+//! | `start()` | [`start`](PortHandle::start) | only for events: a receiving call needs none |
+//! | `addEventListener(type, f, { once })` | [`add_listener`](PortHandle::add_listener), [`add_listener_once`](PortHandle::add_listener_once) | the type is that of the closure's event; any number of the same `f` |
+//! | `removeEventListener`, `onmessage = null` | [`remove_listener`](PortHandle::remove_listener) | by the number that adding returned |
+//! | `dispatchEvent(event)` | [`dispatch_event`](PortHandle::dispatch_event) | a listener that is running is passed over |
+//! | `event.target`, `event.isTrusted` | the listener's first parameter, [`is_trusted`](PortEvent::is_trusted) | `origin`, `source` and `lastEventId` mean nothing here: a port tells nobody who posts |
+//! | an exception in a handler | [`ErrorEvent::Panic`], [`EventLoop::set_onerror`] | the loop goes on |
+//! | garbage collection | | a handle or a listener keeps a port; see [`PortHandle`] |
+//! | `setTimeout`, `clearTimeout` | [`set_timeout`](EventLoop::set_timeout), [`clear_timeout`](EventLoop::clear_timeout) | |
+//! | `scheduler.postTask(f)` | [`LoopHandle::post_task`] | from any thread |
 //! | `ArrayBuffer` on a transfer list | [`TransferBuffer`] | arrives in [`Message::buffers`] |
+//! | `SharedArrayBuffer` in a message | [`SharedBuffer`] | on the transfer list; arrives in [`Message::shared`] |
 //! | `close()` | [`close`](MessagePort::close) | the reason is told to the peer |
 //! | a port posted to its own peer | [`PostErrorKind::ContainsPeer`] | the standard loses the channel |
 
@@ -99,6 +224,8 @@ compile_error!("messageport runs on Linux only for now: it rests on memfd, futex
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("messageport needs a 64-bit target: lengths that a peer names are computed in usize");
 
+#[cfg(feature = "tokio")]
+pub mod aio;
 mod buffer;
 mod buffer_file;
 mod call;
@@ -110,18 +237,27 @@ mod direction;
 mod doorbell;
 mod end;
 mod error;
+mod event;
+mod event_loop;
 mod frozen;
 mod growth;
 mod lane;
 mod layout;
+mod listeners;
 #[cfg(feature = "serde")]
 mod loan;
+mod loop_handle;
 mod message;
 mod message_ref;
 mod named;
 mod plain;
+mod poller;
+#[cfg(test)]
+mod poller_tests;
 mod pool;
 mod port;
+mod port_handle;
+mod port_set;
 mod post;
 mod record;
 mod recv;
@@ -129,10 +265,13 @@ mod reservation;
 mod ring;
 #[cfg(test)]
 mod ring_tests;
+mod scratch;
 mod segment;
 mod shared;
 mod sync;
 mod sys;
+mod task;
+mod timers;
 mod transfer;
 #[cfg(feature = "serde")]
 mod typed;
@@ -151,15 +290,22 @@ pub use error::{
     BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FreezeError, FreezeErrorKind, FullCause,
     JoinError, PostError, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError, Violation,
 };
+pub use event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
+pub use event_loop::EventLoop;
 pub use frozen::FrozenBuffer;
+pub use listeners::ListenerId;
+pub use loop_handle::{LoopGone, LoopHandle};
 pub use message::Message;
 pub use message_ref::MessageRef;
 pub use named::NamedBufferError;
 pub use plain::WrongSize;
 pub use port::{MessagePort, RecvHalf, SendHalf};
+pub use port_handle::{PortHandle, PortRef};
+pub use port_set::{AddError, PortId, PortSet, SetEvent};
 pub use post::Queued;
 pub use reservation::Reservation;
 pub use shared::SharedBuffer;
+pub use timers::TimerId;
 pub use transfer::{TransferRef, Transferable};
 #[cfg(feature = "serde")]
 pub use typed::{
@@ -174,12 +320,14 @@ const _: fn() = || {
     is_send::<RecvHalf>();
     is_send::<Message>();
     is_send::<TransferBuffer>();
+    is_send::<PortSet>();
     is_send::<Server>();
     is_send::<Responder>();
     // What nobody writes, and what everybody does by atomics, is anybody's at the same time.
     fn is_sync<T: Send + Sync>() {}
     is_sync::<FrozenBuffer>();
     is_sync::<SharedBuffer>();
+    is_sync::<LoopHandle>();
     is_sync::<Client>();
     is_sync::<PendingCall>();
 };

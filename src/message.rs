@@ -8,8 +8,8 @@ use crate::frozen::FrozenBuffer;
 use crate::port::MessagePort;
 use crate::shared::SharedBuffer;
 
-/// A message as it was received: data, and what was on the transfer list, all owned. It can be kept as long as you like and sent to
-/// another thread.
+/// A message as it was received: data, and what was on the transfer list, all owned. It can be kept as long as you
+/// like and sent to another thread.
 ///
 /// The fields are those of the standard's
 /// [`MessageEvent`](https://html.spec.whatwg.org/multipage/comms.html#the-messageevent-interface) that mean something
@@ -26,8 +26,8 @@ pub struct Message {
     pub frozen: Vec<FrozenBuffer>,
     /// The shared buffers on the transfer list, in its order.
     pub shared: Vec<SharedBuffer>,
-    /// The descriptors on the transfer list, in its order, closed on exec. They can be anything that the sender has: what
-    /// one is good for is to be found out before it is used.
+    /// The descriptors on the transfer list, in its order, closed on exec. They can be anything that the sender has:
+    /// what one is good for is to be found out before it is used.
     pub descriptors: Vec<OwnedFd>,
 }
 

@@ -19,15 +19,17 @@ use crate::sys::shared::SharedMapping;
 const MAX_NAME: usize = 240;
 
 impl SharedBuffer {
-    /// A new buffer of `len` bytes, all zero, that other processes of this user can [open](Self::open_named) by its name.
+    /// A new buffer of `len` bytes, all zero, that other processes of this user can [open](Self::open_named) by its
+    /// name.
     ///
-    /// The name lies in `/dev/shm`, with mode 0600; nobody had it before, and no other user can open it. It is removed when
-    /// the last clone of the buffer that this call returned is dropped, or by [`remove_name`](Self::remove_name); those
-    /// who have the buffer open then keep it. A process that is killed leaves its names behind.
+    /// The name lies in `/dev/shm`, with mode 0600; nobody had it before, and no other user can open it. It is
+    /// removed when the last clone of the buffer that this call returned is dropped, or by
+    /// [`remove_name`](Self::remove_name); those who have the buffer open then keep it. A process that is killed
+    /// leaves its names behind.
     ///
-    /// A named buffer is weaker than one that came over a port: the size of its file cannot be sealed. A process of the
-    /// same user that cuts the file, which no process does that uses this library, makes everybody who touches the
-    /// memory then die by SIGBUS. So it cannot be posted; send its name.
+    /// A named buffer is weaker than one that came over a port: the size of its file cannot be sealed. A process of
+    /// the same user that cuts the file, which no process does that uses this library, makes everybody who touches
+    /// the memory then die by SIGBUS. So it cannot be posted; send its name.
     ///
     /// # Errors
     /// [`NamedBufferError::BadName`], [`Exists`](NamedBufferError::Exists),

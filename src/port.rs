@@ -11,6 +11,8 @@ use crate::doorbell::{self, FD};
 use crate::end::{End, Parts, State};
 use crate::error::JoinError;
 use crate::ring::{Consumer, Producer};
+use crate::sys::Errno;
+use crate::sys::epoll::Epoll;
 use crate::transfer::discard;
 use crate::wait::Spin;
 
@@ -190,6 +192,51 @@ impl RecvHalf {
     /// How long a blocked call spins; see [`MessagePort::set_spin`].
     pub fn set_spin(&self, budget: Duration) {
         self.spin.set_budget(budget);
+    }
+}
+
+/// For a [`PortSet`](crate::PortSet), which has whole ports or receiving halves.
+impl AsRef<RecvHalf> for MessagePort {
+    fn as_ref(&self) -> &RecvHalf {
+        &self.receiver
+    }
+}
+
+/// As for [`MessagePort`].
+impl AsRef<RecvHalf> for RecvHalf {
+    fn as_ref(&self) -> &RecvHalf {
+        self
+    }
+}
+
+/// For a loop that waits for many ports in one epoll set.
+impl RecvHalf {
+    /// Adds the lane to `set` as `key`.
+    pub(crate) fn watch(&self, set: &Arc<Epoll>, key: u64) -> Result<(), Errno> {
+        self.end.watch(set, key)
+    }
+
+    /// Takes the lane out of the set again; from here on "empty" costs no system call.
+    pub(crate) fn unwatch(&self) {
+        self.end.unwatch();
+        if self.polled.replace(false) && is_ours(&self.end) {
+            doorbell::disarm(self.end.incoming().data());
+        }
+    }
+
+    /// Whether "empty" is to arm the doorbell for somebody who sleeps on the lane.
+    #[inline]
+    pub(crate) fn set_polled(&self, polled: bool) {
+        self.polled.set(polled);
+    }
+
+    /// As `as_fd`, for one that sets `polled` itself.
+    pub(crate) fn as_lane(&self) -> BorrowedFd<'_> {
+        self.end.as_fd()
+    }
+
+    pub(crate) fn end(&self) -> &End {
+        &self.end
     }
 }
 

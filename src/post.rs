@@ -356,12 +356,14 @@ impl SendHalf {
             Data::Copy(data) => baggage.payload_len(data.len()) > self.max_inline_len() && limits.max_handles > 0,
             Data::InBuffer(_) => true,
         };
-        // The buffer may turn out to be known to the peer, and to need no descriptor.
-        let (handles, max) = (baggage.handles() + usize::from(has_body), limits.max_handles);
-        if handles > max {
-            return Err(PostErrorKind::TooManyHandles { handles, max });
-        }
+        let at_most = |handles| match limits.max_handles {
+            max if handles > max => Err(PostErrorKind::TooManyHandles { handles, max }),
+            _ => Ok(()),
+        };
+        at_most(baggage.handles())?;
         self.may_be_posted(data.len())?;
+        // The buffer with the data may turn out to be known to the peer, and to need no descriptor.
+        at_most(baggage.handles() + usize::from(has_body))?;
         let data_len = if has_body { 0 } else { data.len() };
         if has_body {
             baggage.expect_body();

@@ -9,6 +9,7 @@ use crate::doorbell::{self, FD};
 use crate::end::State;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError, exhausted};
 use crate::growth::{self, NotFollowed};
+use crate::lane::Doorbell;
 use crate::message::Message;
 use crate::message_ref::MessageRef;
 use crate::port::{MessagePort, Receiving, RecvHalf};
@@ -184,6 +185,27 @@ impl RecvHalf {
         })
     }
 
+    /// For a loop that may not take a message yet: `Ok` if there is one. Otherwise as [`try_recv`](Self::try_recv).
+    pub(crate) fn look(&self) -> Result<(), TryRecvError> {
+        let mut receiving = self.open()?;
+        for looks in 0.. {
+            match self.find_record(&mut receiving, Patience::None, looks) {
+                Ok(None) => {}
+                Ok(Some(_)) => return Ok(()),
+                Err(Missed::Nothing) => break,
+                Err(Missed::Failed(error)) => return Err(TryRecvError::Failed(error)),
+            }
+        }
+        Err(TryRecvError::Empty)
+    }
+
+    /// True if a look is worth while. Costs a load or two.
+    #[inline]
+    pub(crate) fn has_news(&self) -> bool {
+        let waits = self.receiving.try_borrow().is_ok_and(|receiving| receiving.consumer.has_record());
+        waits || self.end.peer_has_closed()
+    }
+
     /// The way of a message.
     #[inline]
     fn copy_out(&self, message: &mut Message, patience: Patience) -> Result<(), Missed> {
@@ -210,7 +232,7 @@ impl RecvHalf {
     fn copy_or_wait(&self, message: &mut Message, patience: Patience, looks: u32) -> Result<bool, Missed> {
         // 1. Find the next committed record, or wait for it.
         let mut receiving = self.open()?;
-        let Some(record) = self.look(&mut receiving, patience, looks)? else { return Ok(false) };
+        let Some(record) = self.find_record(&mut receiving, patience, looks)? else { return Ok(false) };
         // 2. Copy it out.
         receiving.consumer.read_to_vec(record, &mut message.data);
         // 3. Make ports, buffers and the like of what came with it.
@@ -246,7 +268,7 @@ impl RecvHalf {
     #[cold]
     fn refer_or_wait(&self, patience: Patience, looks: u32) -> Result<Option<MessageRef<'_>>, Missed> {
         let mut receiving = self.open()?;
-        let Some(record) = self.look(&mut receiving, patience, looks)? else { return Ok(None) };
+        let Some(record) = self.find_record(&mut receiving, patience, looks)? else { return Ok(None) };
         let mut len = record.len;
         let mut things = Things::default();
         if record.kind == Kind::Carrier {
@@ -296,7 +318,7 @@ impl RecvHalf {
 
     /// The next record, which stays queued until it is released; or none, after waiting for one.
     #[cold]
-    fn look(&self, receiving: &mut Receiving, patience: Patience, looks: u32) -> Result<Option<Record>, Missed> {
+    fn find_record(&self, receiving: &mut Receiving, patience: Patience, looks: u32) -> Result<Option<Record>, Missed> {
         match growth::peek(&self.end, &mut receiving.consumer) {
             Ok(Some(record)) => {
                 receiving.empty_looks = 0;
@@ -319,6 +341,7 @@ impl RecvHalf {
                 return Ok(());
             }
             receiving.finished = true;
+            self.end.buffers().give_up();
             self.end.lane().discard_rest();
             return Err(self.ended().into());
         }
@@ -326,7 +349,7 @@ impl RecvHalf {
             return self.look_at_lane(receiving);
         };
         let ready = || consumer.has_record() || self.peer_is_gone();
-        let drain = || self.end.lane().drain(consumer.sequence(), || self.end.wake_own_producer());
+        let drain = || self.end.drain_lane(consumer.sequence(), Doorbell::Data);
         let doorbell = self.end.incoming().data();
         let waiter = Waiter { doorbell, lane: self.end.lane(), spin: &self.spin, deadline };
         match waiter.wait(ready, Some(&drain)) {
@@ -345,8 +368,9 @@ impl RecvHalf {
     fn look_at_lane(&self, receiving: &mut Receiving) -> Result<(), Missed> {
         let consumer = &receiving.consumer;
         if self.polled.get() {
-            let drain = || self.end.lane().drain(consumer.sequence(), || self.end.wake_own_producer());
-            drain().map_err(|violation| RecvError::Ended(self.end.violated(violation)))?;
+            self.end
+                .drain_lane(consumer.sequence(), Doorbell::Data)
+                .map_err(|violation| RecvError::Ended(self.end.violated(violation)))?;
             doorbell::arm(self.end.incoming().data(), FD);
             if consumer.has_record() || self.peer_is_gone() {
                 return Ok(());

@@ -17,18 +17,18 @@ use crate::sys::shared::SharedMapping;
 
 /// A block of memory that several holders read and write at the same time: the native `SharedArrayBuffer`.
 ///
-/// Posting one clones the handle and not the memory: sender and receiver have the same bytes from then on. It arrives in
-/// [`Message::shared`](crate::Message::shared). The last handle to go frees the memory.
+/// Posting one clones the handle and not the memory: sender and receiver have the same bytes from then on. It arrives
+/// in [`Message::shared`](crate::Message::shared). The last handle to go frees the memory.
 ///
-/// Two ways lead to the bytes, and both are safe whatever others do at the same time. [`atomic_u32`](Self::atomic_u32) and
-/// [`atomic_u64`](Self::atomic_u64) give the words in place, with which holders tell each other who may use which
-/// part when. [`read_at`](Self::read_at), [`write_at`](Self::write_at) and what is built on them copy; a copy that
-/// overlaps with another one may be a mixture of both, and its order against other accesses is that of relaxed atomics:
-/// publish with a release store, and look with an acquire load.
+/// Two ways lead to the bytes, and both are safe whatever others do at the same time.
+/// [`atomic_u32`](Self::atomic_u32) and [`atomic_u64`](Self::atomic_u64) give the words in place, with which holders
+/// tell each other who may use which part when. [`read_at`](Self::read_at), [`write_at`](Self::write_at) and what is
+/// built on them copy; a copy that overlaps with another one may be a mixture of both, and its order against other
+/// accesses is that of relaxed atomics: publish with a release store, and look with an acquire load.
 ///
-/// A new buffer is filled with zeroes. All of its memory is allocated by [`new`](Self::new), and its size can never change,
-/// so touching it raises no signal. A child made by `fork` shares what it inherited. Processes that have no port between
-/// them can share one by a name: [`create_named`](Self::create_named).
+/// A new buffer is filled with zeroes. All of its memory is allocated by [`new`](Self::new), and its size can never
+/// change, so touching it raises no signal. A child made by `fork` shares what it inherited. Processes that have no
+/// port between them can share one by a name: [`create_named`](Self::create_named).
 ///
 /// ```
 /// # use std::sync::atomic::Ordering;

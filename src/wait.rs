@@ -50,7 +50,7 @@ impl Waiter<'_> {
         ready: impl Fn() -> bool,
         drain: Option<&dyn Fn() -> Result<Drained, Violation>>,
     ) -> Result<Outcome, Violation> {
-        if self.spin.run(&ready, self.deadline, self.lane) {
+        if self.spin.run(&ready, self.deadline, Spin::LANE_INTERVAL, || self.lane.hung_up()) {
             return Ok(Outcome::Ready);
         }
         let mut slices = 0;
@@ -126,8 +126,15 @@ impl Spin {
         self.now.set(budget);
     }
 
-    /// True if `ready` came true in time.
-    fn run(&self, ready: impl Fn() -> bool, deadline: Option<Instant>, lane: &Lane) -> bool {
+    /// True if `ready` came true in time. `ended`, which is looked at every `interval`, ends the spin too: a peer that
+    /// died is seen, however long the budget.
+    pub(crate) fn run(
+        &self,
+        ready: impl Fn() -> bool,
+        deadline: Option<Instant>,
+        interval: Duration,
+        mut ended: impl FnMut() -> bool,
+    ) -> bool {
         let budget = match self.budget.get() {
             Some(budget) => budget,
             None if cpu::may_spin() => Self::DEFAULT,
@@ -137,7 +144,7 @@ impl Spin {
             return false;
         }
         let mut until: Option<Instant> = None;
-        let mut lane_seen: Option<Instant> = None;
+        let mut looked: Option<Instant> = None;
         loop {
             for _ in 0..Self::LOOKS {
                 if ready() {
@@ -150,11 +157,9 @@ impl Spin {
             }
             let now = Instant::now();
             let until = *until.get_or_insert_with(|| now + self.now.get().min(Self::LONGEST));
-            // A peer that died is seen, however long the budget.
-            let lane_is_due = now.duration_since(*lane_seen.get_or_insert(now)) >= Self::LANE_INTERVAL;
-            if lane_is_due {
-                lane_seen = Some(now);
-                if lane.hung_up() {
+            if now.duration_since(*looked.get_or_insert(now)) >= interval {
+                looked = Some(now);
+                if ended() {
                     return false;
                 }
             }

@@ -1,5 +1,5 @@
-//! Buffers of all kinds: filling, reading and freezing them, what they cost in memory, and what happens where the system
-//! has nothing to give.
+//! Buffers of all kinds: filling, reading and freezing them, what they cost in memory, and what happens where the
+//! system has nothing to give.
 
 mod tools;
 
@@ -11,8 +11,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
 use messageport::{
-    BufferCursor, BufferError, FreezeErrorKind, FrozenBuffer, Message, MessagePort, PostErrorKind, RecvError,
-    SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError, parent_port,
+    BufferCursor, BufferError, ChannelOptions, FreezeErrorKind, FrozenBuffer, FullCause, Message, MessageChannel,
+    MessagePort, PostErrorKind, RecvError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError,
+    parent_port,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, geteuid, seteuid};
@@ -21,7 +22,7 @@ use tools::attacker::{Pages, newest_memory};
 use tools::child::{Process, Role};
 use tools::ledger::Ledger;
 use tools::random::Random;
-use tools::{PATIENCE, assert_entangled, pair, text};
+use tools::{PATIENCE, assert_entangled, pair, pair_of, text};
 
 const ROLES: &[Role] = &[
     ("not to be frozen", not_to_be_frozen),
@@ -238,7 +239,7 @@ fn words_in_place_are_aligned_and_inside() {
 
 #[test]
 fn a_frozen_buffer_is_a_plain_slice() {
-    let bytes: Vec<u8> = (0..100_003_u32).map(|number| ((number * 31) >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..100_003_u32).map(|number| (number * 31 / 8) as u8).collect();
     let frozen = FrozenBuffer::from_bytes(&bytes).expect("memory");
     assert!(frozen[..] == bytes);
     assert!(buffer_of(&bytes).freeze().expect("a new buffer")[..] == bytes);
@@ -313,7 +314,7 @@ fn not_to_be_frozen() {
     drop(b.recv());
     a.post_message_detaching(b"", &[TransferRef::Buffer(&buffer)]).expect("as it was");
     assert_eq!(b.recv().expect("a message").buffers[0].to_vec().expect("ours"), b"Pixels");
-    drop(pages);
+    drop((pages, memory));
     // And once he has given it up, it can be frozen.
     let (buffer, memory) = newest_memory(|| buffer_of(b"pixels"));
     let pages = Pages::of(&memory);
@@ -326,7 +327,7 @@ fn not_to_be_frozen() {
 
 #[test]
 fn a_post_that_failed_leaves_a_buffer_to_be_frozen() {
-    let (a, b) = pair();
+    let (a, b) = pair_of(4 << 20);
     let buffer = buffer_of(b"pixels");
     let mut unread = 0;
     // Until the lane is full of unread lists.
@@ -337,7 +338,7 @@ fn a_post_that_failed_leaves_a_buffer_to_be_frozen() {
         }
         assert!(unread < 100_000, "a lane without an end");
     };
-    assert!(matches!(error.kind, PostErrorKind::Full(_)), "{error:?}");
+    assert!(matches!(error.kind, PostErrorKind::Full(FullCause::Lane)), "{error:?}");
     let Some(Transferable::Buffer(buffer)) = error.transfer.into_iter().next() else { panic!("the list comes back") };
     assert_eq!(buffer.freeze().expect("as good as new")[..], *b"pixels");
     drop(b);
@@ -515,8 +516,15 @@ fn is_exhausted(result: &Result<Message, TryRecvError>) -> bool {
     matches!(result, Err(TryRecvError::Failed(RecvError::ResourceExhausted(_))))
 }
 
+/// A pair that keeps no buffers to use them again, so that descriptors can be counted.
+fn forgetful_pair() -> (MessagePort, MessagePort) {
+    let options = ChannelOptions::new().cached_buffers(0);
+    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    (port1, port2)
+}
+
 fn few_descriptors() {
-    let (a, b) = pair();
+    let (a, b) = forgetful_pair();
     let before = Ledger::now();
     for set in sets() {
         let (list, witness) = things(set);
@@ -542,7 +550,7 @@ fn few_descriptors() {
         assert!(matches!(TransferBuffer::new(10), Err(BufferError::ResourceExhausted(_))));
         assert!(matches!(SharedBuffer::new(10), Err(BufferError::ResourceExhausted(_))));
         assert!(matches!(FrozenBuffer::from_bytes(b"x"), Err(BufferError::ResourceExhausted(_))));
-        assert!(messageport::MessageChannel::new().is_err());
+        assert!(MessageChannel::new().is_err());
     });
     // Freezing needs none.
     let buffer = buffer_of(b"pixels");
@@ -552,7 +560,7 @@ fn few_descriptors() {
 
 fn few_in_flight() {
     let user = geteuid();
-    let (a, b) = pair();
+    let (a, b) = forgetful_pair();
     // More than the limit are in flight: of one file, in a queue that nobody reads.
     let (filler, _unread) = pair();
     for _ in 0..20 {
@@ -587,7 +595,7 @@ fn without_address_space<T>(work: impl FnOnce() -> T) -> T {
 }
 
 fn no_address_space() {
-    let (a, b) = pair();
+    let (a, b) = forgetful_pair();
     let before = Ledger::now();
     let large = || TransferBuffer::new(LARGE).expect("memory");
     let things: [Transferable; 3] = [

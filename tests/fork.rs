@@ -6,12 +6,13 @@
 mod tools;
 
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use messageport::{
-    BufferError, ListenError, Listener, Message, MessagePort, PostError, PostErrorKind, RecvError, RecvHalf,
-    RecvTimeoutError, SendHalf, SpawnErrorKind, TransferBuffer, TransferRef, TryRecvError, parent_port,
-    spawn_with_port,
+    BufferError, FreezeErrorKind, FrozenBuffer, ListenError, Listener, Message, MessagePort, PostError, PostErrorKind,
+    RecvError, RecvHalf, RecvTimeoutError, SendHalf, SharedBuffer, SpawnErrorKind, TransferBuffer, TransferRef,
+    TryRecvError, parent_port, spawn_with_port,
 };
 use nix::libc;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -24,6 +25,7 @@ const ROLES: &[Role] = &[
     ("calls", every_call_in_the_child_says_forked),
     ("transfers", inherited_things_cannot_be_posted),
     ("drops", drops_in_the_child_harm_nobody),
+    ("buffers", the_child_goes_on_with_buffers_that_many_may_have),
     ("guards", guards_in_the_child_are_harmless),
     ("generations", every_generation_has_ports_of_its_own),
     ("listener", an_inherited_listener_stays_the_parents),
@@ -53,6 +55,11 @@ fn transfers() {
 #[test]
 fn drops() {
     play("drops");
+}
+
+#[test]
+fn buffers() {
+    play("buffers");
 }
 
 #[test]
@@ -231,6 +238,45 @@ fn drops_in_the_child_harm_nobody() {
     assert_eq!(received.buffers[0].len(), 10);
     assert_eq!(unread.1.recv().expect("a message").buffers.len(), 1);
     assert_entangled(&MessagePort::join(sender, receiver).expect("halves of one port"), &d);
+    assert_works(&outside);
+}
+
+fn the_child_goes_on_with_buffers_that_many_may_have() {
+    let outside = outside();
+    let frozen = FrozenBuffer::from_bytes(&[7; 100_000]).expect("memory");
+    let shared = SharedBuffer::new(100_000).expect("memory");
+    let name = format!("fork-{}", std::process::id());
+    let named = SharedBuffer::create_named(&name, 1000).expect("a name of our own");
+    let moving = TransferBuffer::new(10).expect("memory");
+    let (slice, word) = (&frozen[..], shared.atomic_u64(8).expect("a word")); // from before the fork
+    let words = |number| named.atomic_u32(number).expect("a word");
+    in_child!(|| {
+        // The first touch of most pages, by what was borrowed before.
+        assert!(slice.iter().all(|byte| *byte == 7) && frozen.len() == 100_000);
+        word.fetch_add(5, Ordering::SeqCst);
+        shared.write_at(50_000, b"child").expect("inside");
+        words(16).store(9, Ordering::SeqCst);
+    });
+    assert!(slice.iter().all(|byte| *byte == 7));
+    assert_eq!((word.load(Ordering::SeqCst), words(16).load(Ordering::SeqCst)), (5, 9));
+    in_child!(move || {
+        // They can be posted by the child too, over ports of its own; what moves is the parent's.
+        let (own1, own2) = pair();
+        own1.post_message(b"", [frozen.clone().into(), shared.clone().into()]).expect("room");
+        let message = own2.recv().expect("a message");
+        assert_eq!(message.frozen[0][..], frozen[..]);
+        message.shared[0].write_at(60_000, b"again").expect("inside");
+        let error = moving.freeze().expect_err("the parent's");
+        assert!(matches!(error.kind, FreezeErrorKind::Forked));
+        drop((own1, own2, message, error, frozen, shared, named));
+    });
+    let bytes = shared.to_vec().expect("ours");
+    assert_eq!((&bytes[50_000..50_005], &bytes[60_000..60_005]), (&b"child"[..], &b"again"[..]));
+    // The name is still the parent's.
+    SharedBuffer::open_named(&name, 1000).expect("it is there");
+    drop(named);
+    assert!(SharedBuffer::open_named(&name, 1000).is_err());
+    assert_eq!(moving.freeze().expect("a new buffer").len(), 10);
     assert_works(&outside);
 }
 

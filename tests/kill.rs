@@ -3,13 +3,16 @@
 //! The victim is this program again. It stops before and after the operation under test, and the test steps it from
 //! system call to system call with ptrace(2) in between, each time one further, and kills it there.
 
+use std::fs::File;
+use std::io::{PipeReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use messageport::{
-    CloseReason, Message, MessageChannel, MessagePort, RecvError, RecvTimeoutError, TransferBuffer, parent_port,
-    spawn_with_port,
+    CloseReason, FrozenBuffer, Message, MessageChannel, MessagePort, NamedBufferError, RecvError, RecvTimeoutError,
+    SharedBuffer, TransferBuffer, parent_port, spawn_with_port,
 };
 use nix::errno::Errno;
 use nix::libc;
@@ -40,6 +43,8 @@ struct Role {
 struct Survivor {
     port: MessagePort,
     other: Option<MessagePort>,
+    shared: Option<SharedBuffer>,
+    pipe: Option<PipeReader>,
     received: Vec<Message>,
 }
 
@@ -54,12 +59,18 @@ impl Survivor {
         assert!(counts.contains(&count) && (!completed || count == *counts.end()), "{count} messages of {counts:?}");
     }
 
-    /// Posts a message with a port and a buffer on it, and keeps the port's peer.
+    /// Posts a message with one thing of each kind on it, and keeps what shows what becomes of them.
     fn post_things(&mut self) {
         let MessageChannel { port1, port2 } = MessageChannel::new().unwrap();
         let buffer = TransferBuffer::new(10_000).unwrap();
-        self.port.post_message(b"things", [port2.into(), buffer.into()]).unwrap();
+        let frozen = FrozenBuffer::from_bytes(b"weights").unwrap();
+        let shared = SharedBuffer::new(10_000).unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let list = [port2.into(), buffer.into(), frozen.into(), shared.clone().into(), OwnedFd::from(writer).into()];
+        self.port.post_message(b"things", list).unwrap();
         self.other = Some(port1);
+        self.shared = Some(shared);
+        self.pipe = Some(reader);
     }
 
     /// Everything that is there.
@@ -85,6 +96,7 @@ impl Survivor {
         let result = self.other.as_ref().unwrap().recv_timeout(PATIENCE);
         let Err(RecvTimeoutError::Failed(RecvError::Ended(reason))) = result else { panic!("{result:?}") };
         assert!(matches!(reason, CloseReason::PeerDied | CloseReason::Closed), "{reason}");
+        assert_eq!(self.pipe.as_ref().unwrap().read(&mut [0]).unwrap(), 0);
     }
 
     fn texts(&self) -> Vec<&[u8]> {
@@ -125,9 +137,12 @@ const ROLES: &[Role] = &[
         victim: |port| {
             let mut message = port.recv().unwrap();
             let (travelling, buffer) = (message.ports.remove(0), message.buffers.remove(0));
+            let (frozen, shared) = (message.frozen.remove(0), message.shared.remove(0));
+            let pipe = message.descriptors.remove(0);
             port.post_message(b"before", []).unwrap();
             Box::new(move || {
-                port.post_message(b"now", [travelling.into(), buffer.into()]).unwrap();
+                let list = [travelling.into(), buffer.into(), frozen.into(), shared.into(), pipe.into()];
+                port.post_message(b"now", list).unwrap();
                 std::mem::forget(port);
             })
         },
@@ -142,6 +157,13 @@ const ROLES: &[Role] = &[
                     assert_eq!((&*message.data, message.buffers[0].len()), (&b"now"[..], 10_000));
                     survivor.other.as_ref().unwrap().post_message(b"hello", []).unwrap();
                     assert_eq!(message.ports[0].recv_timeout(PATIENCE).unwrap().data, b"hello");
+                    assert_eq!(message.frozen[0][..], *b"weights");
+                    survivor.shared.unwrap().write_at(9_995, b"again").unwrap();
+                    assert_eq!(&message.shared[0].to_vec().unwrap()[9_995..], b"again");
+                    File::from(message.descriptors.into_iter().next().unwrap()).write_all(b"x").unwrap();
+                    let mut written = Vec::new();
+                    survivor.pipe.unwrap().read_to_end(&mut written).unwrap();
+                    assert_eq!(written, b"x");
                 }
                 None => {
                     assert!(!completed, "posted, and not received");
@@ -291,6 +313,56 @@ const ROLES: &[Role] = &[
         check: |mut survivor, _| assert_eq!(survivor.rest(), CloseReason::PeerDied),
     },
     Role {
+        name: "freeze a buffer",
+        victim: |port| {
+            Box::new(move || {
+                let frozen = TransferBuffer::new(10_000).unwrap().freeze().unwrap();
+                port.post_message(b"frozen", [frozen.into()]).unwrap();
+                std::mem::forget(port);
+            })
+        },
+        prepare: |_| {},
+        wake: |_| {},
+        check: |mut survivor, completed| {
+            assert_eq!(survivor.rest(), CloseReason::PeerDied);
+            let frozen = survivor.received.pop().map(|message| message.frozen[0].to_vec());
+            assert!(frozen.is_none() && !completed || frozen == Some(vec![0; 10_000]));
+        },
+    },
+    Role {
+        name: "make a named buffer",
+        victim: |port| {
+            let name = format!("kill-{}", std::process::id());
+            port.post_message(name.as_bytes(), []).unwrap();
+            Box::new(move || {
+                let buffer = SharedBuffer::create_named(&name, 10_000).unwrap();
+                buffer.write_at(9_995, b"there").unwrap();
+                std::mem::forget((buffer, port));
+            })
+        },
+        prepare: |_| {},
+        wake: |_| {},
+        check: |mut survivor, completed| {
+            assert_eq!(survivor.rest(), CloseReason::PeerDied);
+            let name = String::from_utf8(survivor.received.remove(0).data).unwrap();
+            let found = SharedBuffer::open_named(&name, 10_000);
+            let removed = SharedBuffer::remove_name(&name);
+            match found {
+                Ok(buffer) => {
+                    let last = &buffer.to_vec().unwrap()[9_995..];
+                    assert!(last == b"there" || !completed && last == [0; 5], "{last:?}");
+                    removed.unwrap();
+                }
+                Err(NamedBufferError::Unfinished) if !completed => removed.unwrap(),
+                Err(NamedBufferError::Missing) if !completed => {
+                    assert!(matches!(removed, Err(NamedBufferError::Missing)), "{removed:?}");
+                }
+                Err(error) => panic!("completed {completed}: {error:?}"),
+            }
+            drop(SharedBuffer::create_named(&name, 1).unwrap());
+        },
+    },
+    Role {
         name: "make a channel",
         victim: |port| {
             Box::new(move || {
@@ -340,7 +412,7 @@ fn run(role: &Role, stop: usize) -> Run {
     let MessageChannel { port1, port2 } = MessageChannel::new().unwrap();
     let MessageChannel { port1: control, port2: theirs } = MessageChannel::new().unwrap();
     port1.post_message(b"control", [theirs.into()]).unwrap();
-    let mut survivor = Survivor { port: port1, other: None, received: Vec::new() };
+    let mut survivor = Survivor { port: port1, other: None, shared: None, pipe: None, received: Vec::new() };
     (role.prepare)(&mut survivor);
     let mut command = Command::new("/proc/self/exe");
     command.args(["--exact", "victim", "--include-ignored", "--nocapture"]).env(ROLE, role.name);
@@ -446,6 +518,8 @@ kills! {
     killed_in_drop_with_things_in_the_queue: "drop with things in the queue",
     killed_in_a_sleep_in_receive: "sleep in receive",
     killed_in_a_sleep_in_post: "sleep in post",
+    killed_in_freeze_a_buffer: "freeze a buffer",
+    killed_in_make_a_named_buffer: "make a named buffer",
     killed_in_make_a_channel: "make a channel",
     killed_in_grow: "grow",
     killed_in_go_back_after_growing: "go back after growing",

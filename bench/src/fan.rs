@@ -1,15 +1,18 @@
-//! Many ways into one receiver.
+//! Many ways into one receiver: waited for in `epoll` by hand, or in an event loop.
 
+use std::cell::{Cell, RefCell};
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use messageport::Message;
+use messageport::{EventLoop, Message, MessagePort};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::error::{Error, Result};
 use crate::link::{Outcome, PATIENCE, Player, Side, Turn, alone, expect};
 use crate::payload::Payload;
+use crate::ports::stream;
 
 /// Most events that one look reports.
 const EVENTS: usize = 256;
@@ -33,12 +36,36 @@ pub(crate) struct FanIn<F> {
     epoll: Epoll,
     payload: Payload,
     message: Message,
-    /// The messages so far, of each way.
+    sent: Sent,
+    /// The messages that have arrived so far, of each way and of all.
     counts: Vec<u64>,
-    /// The next way to send over.
-    next: usize,
-    /// Messages taken so far.
     taken: u64,
+}
+
+/// What the second side has sent so far, over one way after the other. The stamps count the messages of each way.
+#[derive(Default)]
+struct Sent(u64);
+
+impl Sent {
+    fn next<W>(&mut self, ways: &[W], mut send: impl FnMut(&W, u64) -> Result<()>) -> Result<()> {
+        let (way, earlier) = (self.0 as usize % ways.len(), self.0 / ways.len() as u64);
+        self.0 += 1;
+        send(&ways[way], earlier + 1)
+    }
+}
+
+/// Receives what a turn sends, and times it. Emptying a way may take messages that were meant to be timed with those that
+/// were not: all of them count, from the first on.
+fn receive_all(turn: &Turn, taken: impl Fn() -> u64, mut receive: impl FnMut() -> Result<()>) -> Result<Outcome> {
+    let all = turn.warm_up + turn.count;
+    let end = taken() + all;
+    let mut begin = None;
+    while taken() < end {
+        receive()?;
+        begin.get_or_insert_with(Instant::now);
+    }
+    let nanos = begin.map_or(0, |begin| begin.elapsed().as_nanos()) as f64;
+    Ok(Outcome { nanos: nanos / all as f64 * turn.count as f64, cpu: None })
 }
 
 impl<F: Fan> FanIn<F> {
@@ -51,14 +78,8 @@ impl<F: Fan> FanIn<F> {
             }
         }
         let counts = vec![0; fan.ways().len()];
-        Ok(Self { fan, epoll, payload: Payload::new(size), message: Message::new(), counts, next: 0, taken: 0 })
-    }
-
-    fn send(&mut self) -> Result<()> {
-        let way = self.next;
-        self.next = (way + 1) % self.counts.len();
-        self.counts[way] += 1;
-        F::send(&self.fan.ways()[way], self.payload.stamped(self.counts[way]))
+        let (payload, message) = (Payload::new(size), Message::new());
+        Ok(Self { fan, epoll, payload, message, sent: Sent::default(), counts, taken: 0 })
     }
 
     /// Empties one way.
@@ -90,19 +111,77 @@ impl<F: Fan> FanIn<F> {
 impl<F: Fan> Player for FanIn<F> {
     fn play(&mut self, turn: &Turn, _: Option<&mut Histogram<u64>>) -> Result<Outcome> {
         match turn.side {
-            // Emptying a way may take messages that were meant to be timed with those that were not: all of them count,
-            // from the first on.
             Side::First => {
-                let (all, end) = (turn.warm_up + turn.count, self.taken + turn.warm_up + turn.count);
-                let mut begin = None;
-                while self.taken < end {
-                    self.receive()?;
-                    begin.get_or_insert_with(Instant::now);
-                }
-                let nanos = begin.map_or(0, |begin| begin.elapsed().as_nanos()) as f64;
-                Ok(Outcome { nanos: nanos / all as f64 * turn.count as f64, cpu: None })
+                let this = RefCell::new(self);
+                receive_all(turn, || this.borrow().taken, || this.borrow_mut().receive())
             }
-            Side::Second => (0..turn.warm_up + turn.count).try_for_each(|_| self.send()).map(|()| Outcome::default()),
+            Side::Second => {
+                let Self { sent, fan, payload, .. } = self;
+                let mut send = || sent.next(fan.ways(), |way, stamp| F::send(way, payload.stamped(stamp)));
+                (0..turn.warm_up + turn.count).try_for_each(|_| send()).map(|()| Outcome::default())
+            }
+        }
+    }
+}
+
+/// Ports in an event loop, each with a handler. The second side sends as for [`FanIn`].
+pub(crate) struct Looped {
+    side: Side,
+    payload: Payload,
+    /// On the second side.
+    ports: Vec<MessagePort>,
+    sent: Sent,
+    /// On the first side.
+    events: EventLoop,
+    taken: Rc<Cell<u64>>,
+    wrong: Rc<Cell<Option<Error>>>,
+}
+
+impl Looped {
+    pub(crate) fn new(ports: Vec<MessagePort>, spin: Duration, size: usize, side: Side) -> Result<Self> {
+        let refuse = Error::of("cannot make an event loop");
+        let events = EventLoop::new().map_err(&refuse)?;
+        events.set_spin(spin);
+        let (taken, wrong) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
+        let mut looped = Self { side, payload: Payload::new(size), ports, sent: Sent::default(), events, taken, wrong };
+        if side == Side::First {
+            for port in std::mem::take(&mut looped.ports) {
+                let port = looped.events.add(port).map_err(Error::of("cannot add a port to the event loop"))?;
+                let (taken, wrong, payload) = (Rc::clone(&looped.taken), Rc::clone(&looped.wrong), Payload::new(size));
+                let mut count = 0;
+                port.set_onmessage(move |_, event| {
+                    count += 1;
+                    taken.set(taken.get() + 1);
+                    if let Err(error) = payload.stamp_of(&event.data).and_then(|stamp| expect(stamp, count)) {
+                        wrong.set(Some(error));
+                    }
+                });
+            }
+        }
+        Ok(looped)
+    }
+}
+
+impl Player for Looped {
+    fn play(&mut self, turn: &Turn, _: Option<&mut Histogram<u64>>) -> Result<Outcome> {
+        let Self { side, payload, ports, sent, events, taken, wrong } = self;
+        match side {
+            Side::First => receive_all(
+                turn,
+                || taken.get(),
+                || {
+                    let happened = events.poll_once(Some(PATIENCE)).map_err(Error::of("the event loop failed"))?;
+                    match wrong.take() {
+                        Some(error) => Err(error),
+                        None if happened == 0 => Err(alone()),
+                        None => Ok(()),
+                    }
+                },
+            ),
+            Side::Second => {
+                let mut send = || sent.next(ports, |port, stamp| stream(port, payload.stamped(stamp)));
+                (0..turn.warm_up + turn.count).try_for_each(|_| send()).map(|()| Outcome::default())
+            }
         }
     }
 }

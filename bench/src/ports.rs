@@ -13,7 +13,7 @@ use crate::session::Session;
 use crate::suite::Wait;
 
 /// Longer than any wait of one that spins.
-const FOREVER: Duration = Duration::from_secs(3600);
+pub(crate) const FOREVER: Duration = Duration::from_secs(3600);
 /// What a port does by itself where its thread has several CPUs to run on; ours is pinned to one.
 const DEFAULT_SPIN: Duration = Duration::from_micros(20);
 
@@ -45,7 +45,7 @@ fn post(port: &MessagePort, data: &[u8]) -> Result<()> {
 
 /// For streams: waits for space, so that the queue does not grow.
 #[inline]
-fn stream(port: &MessagePort, data: &[u8]) -> Result<()> {
+pub(crate) fn stream(port: &MessagePort, data: &[u8]) -> Result<()> {
     port.post_message_wait(data, [], None).map_err(Error::of("cannot post"))
 }
 
@@ -294,7 +294,7 @@ impl Link for Transfer {
 }
 
 /// A stream over many ports into one receiver, which waits for them in `epoll`.
-pub(crate) struct Ports(Vec<MessagePort>);
+pub(crate) struct Ports(pub(crate) Vec<MessagePort>);
 
 impl Ports {
     pub(crate) fn new(session: &Session, count: u64, size: usize) -> Result<Self> {

@@ -176,7 +176,7 @@ impl<'a> Rounds<'a> {
             let one = (time / count as f64).max(0.1);
             if time >= block / 8.0 || count >= MOST {
                 // What takes long needs no thousand of it.
-                let fewest = bench.fewest.min((4.0 * block / one) as u64).max(1);
+                let fewest = bench.fewest.min((4.0 * block / one) as u64).max(entry.subject.fewest);
                 return Ok(((block.max(2.0 * gap) / one) as u64).clamp(fewest, MOST));
             }
             count = (count * 8).min(MOST);

@@ -49,6 +49,8 @@ pub struct Subject {
     pub at: Option<(&'static str, u64)>,
     /// With what it is compared: that one's label, and its size if it is another one.
     pub against: Option<(String, Option<usize>)>,
+    /// Operations that a block has in any case.
+    pub(crate) fewest: u64,
     /// Why it is not measured.
     pub(crate) left_out: Option<String>,
     /// True for the sizes that it can do.
@@ -65,7 +67,7 @@ impl Subject {
         open: impl Fn(&Session, usize) -> Result<P> + 'static,
     ) -> Self {
         let open: Open = Box::new(move |session, size| Ok(Box::new(open(session, size)?)));
-        Self { what, call, wait, at: None, against: None, left_out: None, sizes: Box::new(|_| true), open }
+        Self { what, call, wait, at: None, against: None, fewest: 1, left_out: None, sizes: Box::new(|_| true), open }
     }
 
     /// Compares it with the subject that has this label, at the same size.
@@ -148,7 +150,7 @@ pub struct Bench {
     pub sizes: &'static [usize],
     /// The sizes that the user may ask for; none if messages have one size.
     pub allowed: Option<RangeInclusive<usize>>,
-    /// Fewest operations in a block.
+    /// Operations that a block has, unless it would take much longer than others.
     pub fewest: u64,
     /// What is measured in turns.
     pub subjects: Vec<Subject>,

@@ -14,6 +14,7 @@ use crate::end::End;
 use crate::error::{CloseReason, PostError, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
 use crate::message::Message;
 use crate::port::{MessagePort, RecvHalf, SendHalf};
+use crate::scratch;
 use crate::transfer::{TransferRef, Transferable};
 
 /// How long a call whose request does not fit yet receives answers before it tries again: the server may be waiting for
@@ -92,7 +93,7 @@ struct Calls {
     // The order matters: see `MessagePort`.
     sender: SendHalf,
     /// `None` while one of the waiting threads has it.
-    receiver: Option<Box<Receiver>>,
+    receiver: Option<Box<RecvHalf>>,
     places: Vec<Place>,
     free: Vec<u32>,
     /// The end of the server has been received.
@@ -101,35 +102,34 @@ struct Calls {
     sleepers: usize,
 }
 
-struct Receiver {
-    half: RecvHalf,
-    message: Message,
-}
-
 /// Where a call is while it is open.
 #[derive(Default)]
 struct Place {
     count: u32,
     state: State,
-    /// The answer, once it is there. Its memory is used again.
+    /// The answer, once `Answered`; its memory is used again.
     message: Message,
+    /// Once `Failed`.
+    error: Option<AnswerError>,
     sleeper: Option<Thread>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum State {
     #[default]
     Free,
     Open,
-    Done(Result<(), AnswerError>),
+    Answered,
+    Failed,
 }
 
 impl Client {
     /// Makes a port the client's end.
     pub fn new(port: MessagePort) -> Self {
-        let (sender, half) = port.split();
+        // Not `split`, whose halves may be closed in the middle of a post: nothing closes these but their drop.
+        let MessagePort { sender, receiver } = port;
         let end = Arc::clone(sender.end());
-        let receiver = Some(Box::new(Receiver { half, message: Message::new() }));
+        let receiver = Some(Box::new(receiver));
         let calls = Calls { sender, receiver, places: Vec::new(), free: Vec::new(), ended: None, sleepers: 0 };
         Self { shared: Arc::new(Shared { end, calls: Mutex::new(calls) }) }
     }
@@ -145,7 +145,10 @@ impl Client {
         transfer: impl IntoIterator<Item = Transferable>,
     ) -> Result<PendingCall, PostError> {
         let transfer: Vec<Transferable> = transfer.into_iter().collect();
-        let result = self.post(&mut data.to_vec(), &list_of(&transfer), Patience::None);
+        let mut request = scratch::take();
+        request.extend_from_slice(data);
+        let result = self.post(&mut request, &list_of(&transfer), Patience::None);
+        scratch::keep(request);
         result.map(|number| self.pending(number)).map_err(|kind| PostError { kind, transfer })
     }
 
@@ -189,7 +192,7 @@ impl Client {
         if self.shared.end.home().is_here()
             && let Some(receiver) = &self.shared.lock().receiver
         {
-            receiver.half.set_spin(budget);
+            receiver.set_spin(budget);
         }
     }
 
@@ -303,9 +306,11 @@ impl Shared {
                 break result;
             }
             let result;
-            (calls, result) = self.receive(calls, Some(number), patience);
-            if let Err(error) = result {
-                break Err(error);
+            (calls, result) = self.receive(calls, Some(number), answer, patience);
+            match result {
+                Ok(true) => break Ok(()),
+                Ok(false) => {}
+                Err(error) => break Err(error),
             }
             // Messages that keep coming must not keep us here when the time is over.
             looks += 1;
@@ -318,51 +323,43 @@ impl Shared {
     }
 
     /// Receives one message for whomever it is, or sleeps while another thread does: then until it has something for
-    /// `number`, or until nobody receives.
+    /// `number`, or until nobody receives. True if it was the answer to `number`, which is over then; else `message` is
+    /// empty.
     #[inline]
     fn receive<'a>(
         &'a self,
         mut calls: MutexGuard<'a, Calls>,
         number: Option<Number>,
+        message: &mut Message,
         patience: Patience,
-    ) -> (MutexGuard<'a, Calls>, Result<(), AnswerError>) {
-        let Some(mut receiver) = calls.receiver.take() else {
+    ) -> (MutexGuard<'a, Calls>, Result<bool, AnswerError>) {
+        let Some(receiver) = calls.receiver.take() else {
             return self.sleep(calls, number, patience);
         };
         drop(calls);
-        let Receiver { half, message } = &mut *receiver;
-        let result = match patience {
-            Patience::Until(None) => half.recv_into(message).map_err(AnswerError::from),
+        let received = match patience {
+            Patience::Until(None) => receiver.recv_into(message).map_err(AnswerError::from),
             Patience::Until(Some(_)) => {
-                half.recv_into_timeout(message, patience.left().unwrap_or_default()).map_err(AnswerError::from)
+                let left = patience.left().unwrap_or_default();
+                receiver.recv_into_timeout(message, left).map_err(AnswerError::from)
             }
-            Patience::None => half.try_recv_into(message).map_err(AnswerError::from),
+            Patience::None => receiver.try_recv_into(message).map_err(AnswerError::from),
         };
         calls = self.lock();
-        let result = match result {
-            Ok(()) => {
-                calls.deliver(message);
-                Ok(())
-            }
-            Err(AnswerError::Failed(RecvError::Ended(reason))) => {
-                calls.end(reason);
-                Ok(())
-            }
-            Err(AnswerError::Failed(RecvError::MessageError { reason, mut data })) => {
-                if let Some((_, number)) = unmark(&mut data) {
-                    calls.settle(number, Err(AnswerError::Failed(RecvError::MessageError { reason, data })));
-                }
-                Ok(())
-            }
+        calls.receiver = Some(receiver);
+        let result = match received {
+            Ok(()) => Ok(calls.deliver(message, number)),
+            Err(AnswerError::Failed(error)) => calls.fail(error).map(|()| false),
             Err(error) => Err(error),
         };
-        if !message.ports.is_empty() || !message.buffers.is_empty() {
-            // Of a late answer. Closing things can take time.
+        let has_things = !message.ports.is_empty() || !message.buffers.is_empty();
+        if has_things && !matches!(result, Ok(true)) {
+            // Of an answer that comes too late. Closing things can take time.
+            calls.pass_on();
             drop(calls);
             message.clear();
             calls = self.lock();
         }
-        calls.receiver = Some(receiver);
         (calls, result)
     }
 
@@ -372,7 +369,7 @@ impl Shared {
         mut calls: MutexGuard<'a, Calls>,
         number: Option<Number>,
         patience: Patience,
-    ) -> (MutexGuard<'a, Calls>, Result<(), AnswerError>) {
+    ) -> (MutexGuard<'a, Calls>, Result<bool, AnswerError>) {
         let left = patience.left();
         if left.is_some_and(|left| left.is_zero()) {
             return (calls, Err(AnswerError::TimedOut));
@@ -392,7 +389,7 @@ impl Shared {
         calls = self.lock();
         calls.sleepers -= 1;
         set_sleeper(&mut calls, None);
-        (calls, Ok(()))
+        (calls, Ok(false))
     }
 
     /// The queue is full: receives answers, for which the server may be waiting, and tries again.
@@ -404,13 +401,14 @@ impl Shared {
         list: &[TransferRef<'_>],
         patience: Patience,
     ) -> Result<Number, PostErrorKind> {
+        let mut message = Message::new();
         let result = loop {
             let left = patience.left().unwrap_or(RETRY).min(RETRY);
             if left.is_zero() {
                 break Err(PostErrorKind::TimedOut);
             }
             let result;
-            (calls, result) = self.receive(calls, None, Patience::timeout(left));
+            (calls, result) = self.receive(calls, None, &mut message, Patience::timeout(left));
             if matches!(result, Err(AnswerError::Failed(_))) {
                 // Nothing can be received now; whoever waits for an answer is told why.
                 drop(calls);
@@ -463,24 +461,30 @@ impl Calls {
         Number::new(index, place.count)
     }
 
-    /// The place of a call, while it is open.
+    /// The place of a call that is not over.
     #[inline]
     fn place(&mut self, number: Number) -> Option<&mut Place> {
         let index = number.place();
         let place = self.places.get_mut(index)?;
-        let is_open = !matches!(place.state, State::Free) && Number::new(index as u32, place.count) == number;
-        is_open.then_some(place)
+        let is_there = place.state != State::Free && Number::new(index as u32, place.count) == number;
+        is_there.then_some(place)
     }
 
-    /// Frees the place of a call, if it is open. Returns what was there.
+    /// The place of a call that has no outcome yet.
+    #[inline]
+    fn open_place(&mut self, number: Number) -> Option<&mut Place> {
+        self.place(number).filter(|place| place.state == State::Open)
+    }
+
+    /// Frees the place of a call, if it is not over. Returns what came and was not taken.
+    #[inline]
     fn close(&mut self, number: Number) -> Option<Message> {
         let place = self.place(number)?;
+        let untaken = (place.state == State::Answered).then(|| std::mem::take(&mut place.message));
         place.state = State::Free;
         place.count = place.count.wrapping_add(1);
-        let data = std::mem::take(&mut place.message.data); // its memory stays for the next call
-        let things = std::mem::replace(&mut place.message, Message { data, ..Message::new() });
         self.free.push(number.place() as u32);
-        Some(things)
+        untaken
     }
 
     /// Takes the outcome of a call, if there is one. The call is over then.
@@ -488,51 +492,63 @@ impl Calls {
     fn take(&mut self, number: Number, answer: &mut Message) -> Option<Result<(), AnswerError>> {
         let ended = self.ended;
         let Some(place) = self.place(number) else { return Some(Err(AnswerError::Taken)) };
-        let result = match std::mem::replace(&mut place.state, State::Open) {
-            State::Done(result) => result,
-            _ => Err(AnswerError::Failed(RecvError::Ended(ended?))),
+        let result = match place.state {
+            State::Answered => {
+                std::mem::swap(&mut place.message, answer);
+                place.state = State::Open;
+                Ok(())
+            }
+            State::Failed => Err(place.error.take()?),
+            State::Open | State::Free => Err(AnswerError::Failed(RecvError::Ended(ended?))),
         };
-        if result.is_ok() {
-            std::mem::swap(&mut place.message, answer);
-        }
         self.close(number);
         Some(result)
     }
 
-    /// Puts a message where it belongs. One that belongs nowhere is a late answer, or none at all.
+    /// Puts a message where it belongs; true if that is with the thread that has received it, whose call `own` is. One
+    /// that belongs nowhere is an answer that comes too late, or none at all.
     #[inline]
-    fn deliver(&mut self, message: &mut Message) {
+    fn deliver(&mut self, message: &mut Message, own: Option<Number>) -> bool {
         match unmark(&mut message.data) {
             Some((Kind::Answer, number)) => {
-                if let Some(place) = self.place(number)
-                    && matches!(place.state, State::Open)
-                {
+                if self.open_place(number).is_some() && own == Some(number) {
+                    self.close(number);
+                    return true;
+                }
+                if let Some(place) = self.open_place(number) {
                     std::mem::swap(&mut place.message, message);
-                    self.settle(number, Ok(()));
+                    place.settle(State::Answered);
                 }
             }
-            Some((Kind::Dropped, number)) => self.settle(number, Err(AnswerError::Dropped)),
+            Some((Kind::Dropped, number)) => self.settle(number, AnswerError::Dropped),
             Some((Kind::Request, _)) | None => {}
         }
+        false
     }
 
-    /// Notes the outcome of an open call and wakes whoever waits for it.
-    #[inline]
-    fn settle(&mut self, number: Number, outcome: Result<(), AnswerError>) {
-        if let Some(place) = self.place(number)
-            && matches!(place.state, State::Open)
-        {
-            place.state = State::Done(outcome);
-            if let Some(sleeper) = &place.sleeper {
-                sleeper.unpark();
+    /// What a failure to receive means: the end of all calls, of one, or of none; then it is the error of this attempt.
+    #[cold]
+    fn fail(&mut self, error: RecvError) -> Result<(), AnswerError> {
+        match error {
+            RecvError::Ended(reason) => {
+                self.ended = Some(reason);
+                self.places.iter().filter_map(|place| place.sleeper.as_ref()).for_each(Thread::unpark);
             }
+            RecvError::MessageError { reason, mut data } => {
+                if let Some((_, number)) = unmark(&mut data) {
+                    self.settle(number, AnswerError::Failed(RecvError::MessageError { reason, data }));
+                }
+            }
+            error => return Err(AnswerError::Failed(error)),
         }
+        Ok(())
     }
 
-    /// There will be no more answers.
-    fn end(&mut self, reason: CloseReason) {
-        self.ended = Some(reason);
-        self.places.iter().filter_map(|place| place.sleeper.as_ref()).for_each(Thread::unpark);
+    fn settle(&mut self, number: Number, error: AnswerError) {
+        if let Some(place) = self.open_place(number) {
+            place.error = Some(error);
+            place.settle(State::Failed);
+        }
     }
 
     /// A thread that has received, or was woken to, goes away: another one must take its turn.
@@ -542,6 +558,16 @@ impl Calls {
             && self.receiver.is_some()
             && let Some(sleeper) = self.places.iter().find_map(|place| place.sleeper.as_ref())
         {
+            sleeper.unpark();
+        }
+    }
+}
+
+impl Place {
+    /// Notes the outcome of the call and wakes whoever waits for it.
+    fn settle(&mut self, outcome: State) {
+        self.state = outcome;
+        if let Some(sleeper) = &self.sleeper {
             sleeper.unpark();
         }
     }

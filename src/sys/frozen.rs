@@ -9,8 +9,8 @@ use memmap2::{Advice, Mmap, MmapOptions};
 use super::memfd::{self, BadFile};
 use super::{Errno, retry};
 
-/// A mapping of a file that is sealed against writes and changes of its size. A forked child inherits it, and may read
-/// it as every other process may.
+/// A mapping of a file that is sealed against writes and changes of its size. A forked child inherits it, and may
+/// read it as every other process may.
 pub(crate) struct FrozenMapping {
     map: Mmap,
 }
@@ -46,7 +46,8 @@ impl FrozenMapping {
 /// Privately: kernels before Linux 6.7 do not map a file that is sealed against writes as shared, even if only to be
 /// read. As long as nobody writes, and nobody can, the pages are those of the file.
 fn map(file: BorrowedFd<'_>, len: usize) -> Result<Mmap, Errno> {
-    // SAFETY: the bytes are read through `FrozenMapping` only, which exists if the file can neither change nor shrink.
+    // SAFETY: the bytes are read through `FrozenMapping` only, which exists if the file can neither change nor
+    // shrink.
     let map = unsafe { MmapOptions::new().len(len).map_copy_read_only(file.as_raw_fd()) };
     let map = map.map_err(|error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EINVAL as i32)))?;
     let _ = map.advise(Advice::HugePage); // where the system has none for shared memory this does nothing

@@ -96,8 +96,8 @@ pub(crate) fn read(file: BorrowedFd<'_>, mut offset: usize, mut into: &mut [u8])
     Ok(())
 }
 
-/// Forbids every write and any further seal, for ever. `EBUSY`: somebody has the file mapped for writing. `EPERM`: the
-/// last seal was set before.
+/// Forbids every write and any further seal, for ever. `EBUSY`: somebody has the file mapped for writing. `EPERM`:
+/// the last seal was set before.
 pub(crate) fn freeze(file: BorrowedFd<'_>) -> Result<(), Errno> {
     fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL)).map(drop)
 }

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod cpu;
+pub(crate) mod epoll;
 pub(crate) mod fork;
 pub(crate) mod frozen;
 pub(crate) mod futex;
@@ -11,6 +12,8 @@ pub(crate) mod mapping;
 pub(crate) mod memfd;
 pub(crate) mod named;
 pub(crate) mod process;
+#[cfg(feature = "tokio")]
+pub(crate) mod readiness;
 pub(crate) mod shared;
 pub(crate) mod socket;
 

@@ -1,8 +1,8 @@
 //! Shared memory with a name (shm_overview(7)), by the `shared_memory` crate.
 //!
-//! The crate creates exclusively with mode 0600, maps, and removes the name when its owner is dropped. It does not allocate
-//! the memory, tell whose it is, or know of forks, so this is done here, over a descriptor of our own that lives as
-//! long as it takes.
+//! The crate creates exclusively with mode 0600, maps, and removes the name when its owner is dropped. It does not
+//! allocate the memory, tell whose it is, or know of forks, so this is done here, over a descriptor of our own that
+//! lives as long as it takes.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};

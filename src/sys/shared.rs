@@ -14,9 +14,9 @@ use super::named::Named;
 
 /// Memory that is accessed by atomic instructions only, by whatever process.
 ///
-/// So accesses of one size never race in the language's sense. Those of different sizes to the same bytes are outside of
-/// its model; the compiler makes one instruction of each, knows nothing of the memory, and so each reads bytes that
-/// somebody wrote: torn perhaps, never invented.
+/// So accesses of one size never race in the language's sense. Those of different sizes to the same bytes are outside
+/// of its model; the compiler makes one instruction of each, knows nothing of the memory, and so each reads bytes
+/// that somebody wrote: torn perhaps, never invented.
 pub(crate) struct SharedMapping {
     start: NonNull<u8>,
     len: usize,

@@ -4,6 +4,8 @@ mod calls;
 mod memory;
 mod steps;
 
+use std::time::Duration;
+
 use nix::sys::socket::SockType;
 
 use crate::bare::calls::{Load, Passing, create_and_drop};
@@ -13,11 +15,11 @@ use crate::bare::line::Line;
 use crate::bare::ring::Ring;
 use crate::bare::shared::with_size;
 use crate::error::{Error, Result};
-use crate::fan::FanIn;
+use crate::fan::{FanIn, Looped};
 use crate::link::{Alone, Gaps, Link, Player, RoundTrips, Stream};
 use crate::machine::descriptor_limit;
 use crate::payload::MIN_SIZE;
-use crate::ports::{Buffers, InPlace, Owned, Port, Ports, Reserved, Transfer, Travel, capacity};
+use crate::ports::{Buffers, FOREVER, InPlace, Owned, Port, Ports, Reserved, Transfer, Travel, capacity};
 use crate::session::Session;
 use crate::sockets::{Socket, Sockets};
 use crate::suite::{Bench, Kind, Subject, Wait};
@@ -182,7 +184,7 @@ fn transfer() -> Bench {
 
 /// Many ports into one receiver.
 fn fanin() -> Bench {
-    let mut bench = Bench::new("fanin", "streams over many ports into one epoll", Kind::Rate, &[64]);
+    let mut bench = Bench::new("fanin", "streams over many ports into one receiver", Kind::Rate, &[64]);
     bench.fewest = 1000;
     for count in [1, 10, 100, 1000] {
         let sockets = move |session: &Session, size| FanIn::new(Sockets::new(session, count)?, size, session.side());
@@ -191,8 +193,19 @@ fn fanin() -> Bench {
         let ports = move |session: &Session, size| FanIn::new(Ports::new(session, count, size)?, size, session.side());
         let subject = Subject::new("messageport", "epoll", Wait::Block, ports).at("ports", count);
         bench.subjects.push(subject.against("messageport epoll block ports=1"));
+        for (wait, spin) in [(Wait::Block, Duration::ZERO), (Wait::Spin, FOREVER)] {
+            let looped = move |session: &Session, size| {
+                Looped::new(Ports::new(session, count, size)?.0, spin, size, session.side())
+            };
+            let subject = Subject::new("messageport", "event loop", wait, looped).at("ports", count);
+            bench.subjects.push(subject.against(format!("messageport event loop {} ports=1", wait.name())));
+        }
     }
-    // Three for each port in the process that makes it, and some for the rest.
+    // A stream is more than the first messages, each of which may find its port asleep.
+    for subject in &mut bench.subjects {
+        subject.fewest = 300 * subject.at.map_or(1, |(_, count)| count);
+    }
+    // Descriptors: three for each port in the process that makes it, and some for the rest.
     let limit = descriptor_limit();
     for subject in &mut bench.subjects {
         if subject.at.is_some_and(|(_, count)| 3 * count + 200 > limit) {
