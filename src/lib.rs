@@ -226,6 +226,7 @@ compile_error!("messageport needs a 64-bit target: lengths that a peer names are
 
 #[cfg(feature = "tokio")]
 pub mod aio;
+mod batch;
 mod buffer;
 mod buffer_file;
 mod call;
@@ -288,7 +289,7 @@ pub use connect::{
 pub use cursor::BufferCursor;
 pub use error::{
     BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FreezeError, FreezeErrorKind, FullCause,
-    JoinError, PostError, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError, Violation,
+    JoinError, PostError, PostErrorKind, PostMessagesError, RecvError, RecvTimeoutError, TryRecvError, Violation,
 };
 pub use event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
 pub use event_loop::EventLoop;

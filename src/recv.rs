@@ -209,7 +209,6 @@ impl RecvHalf {
     /// The way of a message.
     #[inline]
     fn copy_out(&self, message: &mut Message, patience: Patience) -> Result<(), Missed> {
-        message.clear();
         for looks in 0.. {
             if self.copy_straight(message) || self.copy_or_wait(message, patience, looks)? {
                 break;
@@ -220,8 +219,9 @@ impl RecvHalf {
 
     /// When nothing stands in the way: a message of plain data is there. False if not; then nothing has happened.
     #[inline]
-    fn copy_straight(&self, message: &mut Message) -> bool {
+    pub(crate) fn copy_straight(&self, message: &mut Message) -> bool {
         let Some((mut receiving, record)) = self.straight() else { return false };
+        message.clear();
         receiving.consumer.read_to_vec(record, &mut message.data);
         self.release(&mut receiving, record);
         true
@@ -230,6 +230,7 @@ impl RecvHalf {
     /// Everything else: takes whatever message is there (true), waits for one (false), or says why there is none.
     #[cold]
     fn copy_or_wait(&self, message: &mut Message, patience: Patience, looks: u32) -> Result<bool, Missed> {
+        message.clear();
         // 1. Find the next committed record, or wait for it.
         let mut receiving = self.open()?;
         let Some(record) = self.find_record(&mut receiving, patience, looks)? else { return Ok(false) };

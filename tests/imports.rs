@@ -13,7 +13,7 @@ const ORDER: &[&[&str]] = &[
     &["event_loop", "loop_handle", "port_handle", "listeners", "event", "timers", "port_set"],
     &["poller"],
     &["channel"],
-    &["plain"],
+    &["plain", "batch"],
     &["post", "reservation", "recv", "message_ref"],
     &["loan"],
     &["port", "transfer", "message"],
