@@ -39,7 +39,7 @@ use Contestant::{Bare, Call, Encoded};
 
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--test");
-    let (rounds, trips) = if quick { (2, 1000) } else { (60, 20_000) };
+    let (rounds, trips) = if quick { (2, 1000) } else { (400, 2000) };
     let cpus = allowed_cpus();
     let [client_cpu, server_cpu, ..] = cpus[..] else {
         println!("nothing is measured: only one CPU is allowed");

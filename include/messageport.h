@@ -407,6 +407,29 @@ msgport_code msgport_port_post(msgport_port *port, const void *data, size_t len,
 msgport_code msgport_port_post_wait(msgport_port *port, const void *data, size_t len, const msgport_item *items,
                                     size_t count, int64_t timeout);
 
+/* The data of a message. */
+typedef struct msgport_bytes {
+    const void *data;
+    size_t len;
+} msgport_bytes;
+
+/*
+ * Posts several messages of plain data, in order: as one call for each, and cheaper for small ones. Each is visible
+ * to the receiver as soon as it has been copied; a sleeping receiver is woken once, at the end.
+ *
+ * In      port     A port or a sending half.
+ *         messages `count` of them.
+ *         timeout  0: a full queue grows, and is MSGPORT_FULL at its limit. Otherwise the longest time to wait for
+ *                  space.
+ * Out     posted   How many were posted. Written on failure too, except for MSGPORT_NULL_ARGUMENT and
+ *                  MSGPORT_BAD_HANDLE of port and posted themselves.
+ * Codes   As for msgport_port_post(), or if timeout is not 0 as for msgport_port_post_wait(): why the first that was
+ *         not posted was not.
+ * Exclusive on port.
+ */
+msgport_code msgport_port_post_messages(msgport_port *port, const msgport_bytes *messages, size_t count,
+                                        int64_t timeout, size_t *posted);
+
 /*
  * The most data that a message can have, and the most that travels in the queue itself: 7/16 of the capacity, less 8.
  * What is longer goes in a buffer of its own, which the receiver does not notice.

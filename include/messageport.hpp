@@ -259,6 +259,8 @@ private:
     std::size_t size_ = 0;
 };
 
+static_assert(sizeof(bytes) == sizeof(msgport_bytes) && std::is_standard_layout_v<bytes>, "several of them are C's");
+
 // The bytes of one value of plain data.
 template <class T>
 bytes bytes_of(const T &value) noexcept
@@ -754,6 +756,15 @@ public:
     result<void> post(bytes data, items list = {}) noexcept
     {
         return as_result(msgport_port_post(this->handle(), data.data(), data.size(), list.data(), list.size()));
+    }
+    // Several messages, in one call, waiting for space if need be. How many were posted, if not all.
+    result<void> post_messages(const bytes *messages, std::size_t count, std::size_t *posted = nullptr) noexcept
+    {
+        std::size_t done;
+        const auto *raw = reinterpret_cast<const msgport_bytes *>(messages);
+        const msgport_code code =
+            msgport_port_post_messages(this->handle(), raw, count, MSGPORT_FOREVER, posted ? posted : &done);
+        return as_result(code);
     }
     // Waits for space.
     result<void> post_wait(bytes data, items list = {}) noexcept { return post_in(MSGPORT_FOREVER, data, list); }

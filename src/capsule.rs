@@ -275,13 +275,20 @@ impl<'a> Table<'a> {
             return Err(Violation::BadTable);
         }
         let table = Self { data_len, counts, capsules: &payload[data_len.next_multiple_of(8)..at] };
-        let slots: usize = table.ports().map(|port| port.slots as usize).sum();
-        if slots == counts.slots { Ok(table) } else { Err(Violation::BadTable) }
+        // As many slots as the ports say, no more and no less: from here on all capsules are where they should be.
+        let (ports, slots) =
+            table.ports().fold((0, 0), |(ports, slots), port| (ports + 1, slots + port.slots as usize));
+        if (ports, slots) == (counts.ports, counts.slots) { Ok(table) } else { Err(Violation::BadTable) }
+    }
+
+    /// Bytes of the capsules of the ports and their slots, which come first.
+    fn ports_len(&self) -> usize {
+        self.counts.ports * size_of::<PortCapsule>() + self.counts.slots * size_of::<SlotCapsule>()
     }
 
     /// The capsules of the ports, which stand between those of their slots.
     fn ports(&self) -> impl Iterator<Item = PortCapsule> {
-        let mut rest = self.capsules;
+        let mut rest = &self.capsules[..self.ports_len()];
         (0..self.counts.ports).map_while(move |_| {
             let port: PortCapsule = pod_read_unaligned(rest.split_off(..size_of::<PortCapsule>())?);
             rest.split_off(..(port.slots as usize).checked_mul(size_of::<SlotCapsule>())?)?;
@@ -301,8 +308,7 @@ impl<'a> Table<'a> {
 
     /// The capsules of the buffers.
     fn buffers(&self) -> impl Iterator<Item = BufferCapsule> {
-        let before = self.counts.ports * size_of::<PortCapsule>() + self.counts.slots * size_of::<SlotCapsule>();
-        let buffers = &self.capsules[before..][..self.counts.buffers * size_of::<BufferCapsule>()];
+        let buffers = &self.capsules[self.ports_len()..][..self.counts.buffers * size_of::<BufferCapsule>()];
         buffers.chunks_exact(size_of::<BufferCapsule>()).map(pod_read_unaligned)
     }
 

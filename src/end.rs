@@ -3,18 +3,19 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::direction::Direction;
 use crate::doorbell;
 use crate::error::{CloseReason, Violation};
-use crate::lane::{Doorbell, Lane};
+use crate::lane::{Doorbell, Drained, Lane};
 use crate::pool::Buffers;
 use crate::ring::{Consumer, Producer};
 use crate::segment::Segment;
 use crate::sys::Errno;
 use crate::sys::epoll::Epoll;
 use crate::sys::fork::Home;
+use crate::task::Tasks;
 
 /// Which end of the channel: A produces in direction 0 and consumes from direction 1, B the other way round.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,6 +86,9 @@ pub(crate) struct End {
     parked: Mutex<Option<Consumer>>,
     /// The set that the lane is in while a loop watches it.
     watched: Mutex<Option<Arc<Epoll>>>,
+    /// Held to read packets off the lane, which both halves may do.
+    reading: Mutex<()>,
+    tasks: Tasks,
 }
 
 impl End {
@@ -104,6 +108,8 @@ impl End {
             halves: AtomicU8::new(2),
             parked: Mutex::new(None),
             watched: Mutex::new(None),
+            reading: Mutex::new(()),
+            tasks: Tasks::default(),
         }
     }
 
@@ -231,6 +237,8 @@ impl End {
             halves: AtomicU8::new(2),
             parked: Mutex::new(None),
             watched: Mutex::new(None),
+            reading: Mutex::new(()),
+            tasks: Tasks::default(),
             side: self.side,
         })
     }
@@ -376,9 +384,35 @@ impl End {
         doorbell::ring_if_asleep(self.incoming.space(), || self.lane.wake(Doorbell::Space));
     }
 
-    /// Wakes our own sending half: a wake-up for it came over the lane.
+    /// Wakes our own sending half, if it waits for space.
     pub(crate) fn wake_own_producer(&self) {
         doorbell::ring(self.outgoing.space(), || true);
+        self.tasks.wake(Doorbell::Space);
+    }
+
+    /// Held by the half that looks at a packet and then takes it: the other one must not take it in between.
+    pub(crate) fn reading(&self) -> MutexGuard<'_, ()> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads off the lane what half `reader` may: all but the descriptors of record `sequence` or a later one. Wake-ups
+    /// for the other half are passed on.
+    pub(crate) fn drain_lane(&self, sequence: u64, reader: Doorbell) -> Result<Drained, Violation> {
+        let _reading = self.reading();
+        self.lane.drain(sequence, |doorbell| self.heard(doorbell, reader))
+    }
+
+    /// A wake-up came over the lane, and half `reader` has found it.
+    pub(crate) fn heard(&self, doorbell: Doorbell, reader: Doorbell) {
+        if doorbell == Doorbell::Space {
+            doorbell::ring(self.outgoing.space(), || true);
+        }
+        self.tasks.heard(doorbell, reader);
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     pub(crate) fn outgoing(&self) -> &Direction {

@@ -312,6 +312,27 @@ impl std::error::Error for PostError {
     }
 }
 
+/// [`post_messages`](crate::MessagePort::post_messages) failed part of the way.
+#[derive(Debug)]
+pub struct PostMessagesError {
+    /// Why.
+    pub kind: PostErrorKind,
+    /// Messages that were posted before, in order.
+    pub posted: usize,
+}
+
+impl fmt::Display for PostMessagesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "after {} messages: {}", self.posted, self.kind)
+    }
+}
+
+impl std::error::Error for PostMessagesError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.kind)
+    }
+}
+
 /// Why nothing was received.
 #[derive(Debug)]
 #[non_exhaustive]

@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use crate::direction::Direction;
 use crate::end::End;
 use crate::error::Violation;
-use crate::lane::{NotSent, NotTaken};
+use crate::lane::{Doorbell, NotSent, NotTaken};
 use crate::record::{FORGET_LEN, Kind};
 use crate::ring::{Consumer, Producer, Record};
 use crate::segment::NotAdopted;
@@ -98,8 +98,9 @@ fn forget(end: &End, consumer: &mut Consumer, record: Record) -> Result<(), Viol
 
 /// Takes the ring that a `Next` link leads to off the lane.
 fn next_ring(end: &End, consumer: &Consumer) -> Result<Direction, NotFollowed> {
-    let lane = end.lane();
-    let mut files = lane.peek_handles(consumer.sequence(), 1, || end.wake_own_producer()).map_err(|not| match not {
+    let _reading = end.reading();
+    let wake = |bell| end.heard(bell, Doorbell::Data);
+    let mut files = end.lane().peek_handles(consumer.sequence(), 1, wake).map_err(|not| match not {
         NotTaken::Violation(violation) => NotFollowed::Violation(violation),
         NotTaken::Exhausted(errno) => NotFollowed::Exhausted(errno),
     })?;
@@ -109,6 +110,6 @@ fn next_ring(end: &End, consumer: &Consumer) -> Result<Direction, NotFollowed> {
         NotAdopted::Bad(_) => NotFollowed::Violation(Violation::BadLink),
         NotAdopted::Exhausted(errno) => NotFollowed::Exhausted(errno),
     })?;
-    lane.take_handles();
+    end.lane().take_handles();
     Ok(consumer.direction().in_ring(ring))
 }

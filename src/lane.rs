@@ -35,6 +35,13 @@ struct Packet {
     sequence: u64,
 }
 
+impl Packet {
+    /// Of a `WAKE`.
+    fn doorbell(&self) -> Doorbell {
+        if self.count == Doorbell::Space as u32 { Doorbell::Space } else { Doorbell::Data }
+    }
+}
+
 /// Whom a `Wake` packet is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
@@ -114,7 +121,12 @@ impl Lane {
 
     /// Duplicates the `count` descriptors of record `sequence` for us. They stay queued until [`take_handles`]
     /// (Self::take_handles), so that the caller can still fail.
-    pub(crate) fn peek_handles(&self, sequence: u64, count: usize, space: impl Fn()) -> Result<Vec<OwnedFd>, NotTaken> {
+    pub(crate) fn peek_handles(
+        &self,
+        sequence: u64,
+        count: usize,
+        wake: impl Fn(Doorbell),
+    ) -> Result<Vec<OwnedFd>, NotTaken> {
         for _ in 0..SKIP_LIMIT {
             let (packet, received) = self.look(count).map_err(NotTaken::Violation)?.ok_or(
                 // The packet was sent before the record was committed, so it is here.
@@ -132,8 +144,7 @@ impl Lane {
                 };
             }
             match packet.kind {
-                WAKE if packet.count == Doorbell::Space as u32 => space(),
-                WAKE => {}
+                WAKE => wake(packet.doorbell()),
                 HANDLES if packet.sequence < sequence => {} // older than its record could be: closed unread
                 _ => return Err(NotTaken::Violation(Violation::NoHandles)),
             }
@@ -148,15 +159,14 @@ impl Lane {
         self.skip();
     }
 
-    /// Reads everything that is not the descriptors of record `sequence` or a later one. `space` is called if the
-    /// sending half of this port was meant by a wake-up.
-    pub(crate) fn drain(&self, sequence: u64, space: impl Fn()) -> Result<Drained, Violation> {
+    /// Reads everything that is not the descriptors of record `sequence` or a later one. `wake` is called for each
+    /// wake-up among it. One half at a time: see `End::drain_lane`.
+    pub(crate) fn drain(&self, sequence: u64, wake: impl Fn(Doorbell)) -> Result<Drained, Violation> {
         for _ in 0..DRAIN_LIMIT {
             match self.look(0)? {
                 None => return Ok(Drained::Empty),
                 Some((packet, _)) => match packet.kind {
-                    WAKE if packet.count == Doorbell::Space as u32 => space(),
-                    WAKE => {}
+                    WAKE => wake(packet.doorbell()),
                     HANDLES if packet.sequence < sequence => {} // as above
                     HANDLES => return Ok(Drained::Handles),
                     _ => return Err(Violation::BadPacket),

@@ -115,11 +115,68 @@
 //! A [`PortSet`] receives from many ports without handlers: [`wait`](PortSet::wait) returns the next message or end of
 //! any of them. In either, a port in which nothing happens costs nothing, and a busy one keeps no other waiting.
 //!
+//! # Values
+//! With the feature `serde`, a `TypedPort` posts and receives values of any serde type, and the ports and buffers inside
+//! them move along:
+//! ```
+//! # #[cfg(feature = "serde")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use messageport::{MessageChannel, TransferBuffer, TypedPort};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Job {
+//!     frame: TransferBuffer,
+//!     reply: TypedPort<String, ()>,
+//! }
+//!
+//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
+//! let (jobs, worker) = (TypedPort::<Job, ()>::from(port1), TypedPort::<(), Job>::from(port2));
+//! let answers = MessageChannel::new()?;
+//! jobs.post(Job { frame: TransferBuffer::new(1 << 20)?, reply: answers.port2.into() })?;
+//!
+//! let job = worker.recv()?;
+//! job.reply.post(format!("{} bytes", job.frame.len()))?;
+//! assert_eq!(TypedPort::<(), String>::from(answers.port1).recv()?, "1048576 bytes");
+//! # Ok(()) }
+//! # #[cfg(not(feature = "serde"))]
+//! # fn main() {}
+//! ```
+//! Without any feature, [`post_plain`](MessagePort::post_plain) and [`Message::plain`] are for values that are the same
+//! as their bytes.
+//!
+//! # Request and answer
+//! A [`Client`] and a [`Server`] are the two ends of a pair over which many calls are open at a time; `TypedClient` and
+//! `TypedServer` are the same for values:
+//! ```
+//! # #[cfg(feature = "serde")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use messageport::{MessageChannel, TypedClient, TypedServer};
+//!
+//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
+//! std::thread::spawn(|| TypedServer::<String, usize>::new(port2).serve(|text| text.len()));
+//! let client = TypedClient::<String, usize>::new(port1);
+//! let first = client.start("request".into())?;
+//! assert_eq!(client.call("answer".into())?, 6);
+//! assert_eq!(first.wait()?, 7);
+//! # Ok(()) }
+//! # #[cfg(not(feature = "serde"))]
+//! # fn main() {}
+//! ```
+//! A call ends with its answer, at its deadline, when the server drops the request, or when the server is gone.
+//!
 //! # Speed
 //! [`recv_into`](MessagePort::recv_into) uses a message's memory again and allocates nothing;
 //! [`recv_ref`](MessagePort::recv_ref) reads in place; [`reserve`](MessagePort::reserve) writes in place. A busy pair
 //! makes no system calls. [`split`](MessagePort::split) lets two threads send and receive at the same time. A port has
 //! a descriptor ([`AsFd`](std::os::fd::AsFd)) to wait on in a `poll` or `epoll` loop of your own.
+//!
+//! # Tasks
+//! With the feature `tokio` the module `aio` has ports that wait in the tasks of a runtime, thousands of them on one
+//! thread: `AsyncPort`, made from a [`MessagePort`] and turned back into one, with `recv().await` and
+//! `post_message_wait().await`, as a `Stream` and a `Sink`, and in halves for two tasks; `AsyncListener` and `connect`.
+//! A future that is dropped loses no message and nothing on a transfer list. Any other runtime, or an event loop of your
+//! own, waits on the descriptor.
 //!
 //! # The end
 //! [`close`](MessagePort::close), or dropping a port, ends the channel. What was posted before still arrives; then the
@@ -143,6 +200,7 @@
 //! |---|---|---|
 //! | `new MessageChannel()` | [`MessageChannel::new`] | can fail: it needs descriptors and memory |
 //! | `postMessage(message, transfer)` | [`post_message`](MessagePort::post_message) | bytes; fails when full, or when the peer is known to be gone |
+//! | `await` of the next `message` event | `aio::AsyncPort::recv` | feature `tokio` |
 //! | `event.data`, `event.ports` | [`Message::data`], [`Message::ports`] | received by a call, or in a [`MessageEvent`] |
 //! | `onmessage = f` | [`PortHandle::set_onmessage`] | `f` is called by an [`EventLoop`]; the first time starts the port |
 //! | `onmessageerror`, `onclose` | [`set_onmessageerror`](PortHandle::set_onmessageerror), [`set_onclose`](PortHandle::set_onclose) | both events have a reason |
@@ -166,6 +224,9 @@ compile_error!("messageport runs on Linux only for now: it rests on memfd, futex
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("messageport needs a 64-bit target: lengths that a peer names are computed in usize");
 
+#[cfg(feature = "tokio")]
+pub mod aio;
+mod batch;
 mod buffer;
 mod buffer_file;
 mod call;
@@ -205,10 +266,12 @@ mod reservation;
 mod ring;
 #[cfg(test)]
 mod ring_tests;
+mod scratch;
 mod segment;
 mod shared;
 mod sync;
 mod sys;
+mod task;
 mod timers;
 mod transfer;
 #[cfg(feature = "serde")]
@@ -226,7 +289,7 @@ pub use connect::{
 pub use cursor::BufferCursor;
 pub use error::{
     BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FreezeError, FreezeErrorKind, FullCause,
-    JoinError, PostError, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError, Violation,
+    JoinError, PostError, PostErrorKind, PostMessagesError, RecvError, RecvTimeoutError, TryRecvError, Violation,
 };
 pub use event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
 pub use event_loop::EventLoop;

@@ -12,128 +12,129 @@ use crate::buffer::{Hold, TransferBuffer};
 use crate::end::End;
 use crate::error::PostErrorKind;
 use crate::port::MessagePort;
-use crate::sys::memfd::FileId;
 use crate::transfer::TransferRef;
 
-/// The transfer list of a value, in the order in which its parts were encoded.
-pub(crate) struct Loans {
-    carrier: Carrier,
-    list: Vec<Loan>,
-    ports: u32,
-    buffers: u32,
-    refused: Option<Refused>,
-}
-
-/// The port over which the value is posted.
-#[derive(Clone, Copy)]
-struct Carrier {
-    /// The address of its end.
-    end: usize,
-    /// Its channel.
-    channel: FileId,
-}
-
-/// Why something cannot be lent, in the order in which it is told (SEMANTICS rule S10).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Refused {
-    ContainsSelf,
-    ContainsPeer,
-    Duplicate,
-    Unusable { index: usize },
-}
-
 /// One thing: the handle that will be transferred, and what marks the one in the value.
-enum Loan {
-    Port { port: MessagePort, lender: Arc<End> },
-    Buffer { buffer: TransferBuffer, lender: Arc<Hold> },
+#[allow(clippy::large_enum_variant)] // a port is large, and lists are short
+pub(crate) enum Loan {
+    Port {
+        port: MessagePort,
+        lender: Arc<End>,
+    },
+    Buffer {
+        buffer: TransferBuffer,
+        lender: Arc<Hold>,
+    },
+    /// The post will fail, but not before all of the value has been seen.
+    Refused(Refused),
 }
 
-impl Loans {
-    /// Nothing yet, for a post on `carrier`.
-    pub(crate) fn new(carrier: &Arc<End>) -> Self {
-        let carrier = Carrier { end: Arc::as_ptr(carrier).addr(), channel: carrier.segment().id() };
-        Self { carrier, list: Vec::new(), ports: 0, buffers: 0, refused: None }
-    }
+/// Why something was not lent.
+pub(crate) enum Refused {
+    Duplicate,
+    UnusablePort(Arc<End>),
+    UnusableBuffer,
+}
 
-    /// Borrows a port. Returns its place among the ports of the message. What cannot be lent makes the post fail, but
-    /// later: another part of the value may be a weightier reason.
-    pub(crate) fn port(&mut self, port: &MessagePort) -> u32 {
-        let end = port.end();
-        if Arc::as_ptr(end).addr() == self.carrier.end {
-            self.refuse(Refused::ContainsSelf);
-        } else if end.segment().id() == self.carrier.channel {
-            self.refuse(Refused::ContainsPeer);
-        } else if self.list.iter().any(|loan| matches!(loan, Loan::Port { lender, .. } if Arc::ptr_eq(lender, end))) {
-            self.refuse(Refused::Duplicate);
-        } else if let Some(lent) = port.lend() {
-            self.list.push(Loan::Port { port: lent, lender: Arc::clone(end) });
-            self.ports += 1;
-            return self.ports - 1;
-        } else {
-            self.refuse(Refused::Unusable { index: self.list.len() });
-        }
-        0
-    }
+/// Borrows a port for the list of a value, which begins at `from`. Returns its place among the ports on it.
+pub(crate) fn port(list: &mut Vec<Loan>, from: usize, port: &MessagePort) -> u32 {
+    let end = port.end();
+    let (of_value, lender) = (&list[from..], Arc::clone(end));
+    let place = of_value.iter().filter(|loan| matches!(loan, Loan::Port { .. })).count();
+    let loan = if of_value.iter().any(|loan| loan.is_of_port(end)) {
+        Loan::Refused(Refused::Duplicate)
+    } else if let Some(port) = port.lend() {
+        Loan::Port { port, lender }
+    } else {
+        Loan::Refused(Refused::UnusablePort(lender))
+    };
+    list.push(loan);
+    place as u32
+}
 
-    /// Borrows a buffer; as [`port`](Self::port).
-    pub(crate) fn buffer(&mut self, buffer: &TransferBuffer) -> u32 {
-        let Some((lent, hold)) = buffer.lend() else {
-            self.refuse(Refused::Unusable { index: self.list.len() });
-            return 0;
-        };
-        if self.list.iter().any(|loan| matches!(loan, Loan::Buffer { lender, .. } if Arc::ptr_eq(lender, &hold))) {
-            self.refuse(Refused::Duplicate);
-            return 0;
+/// Borrows a buffer for the list of a value, which begins at `from`. Returns its place among the buffers on it.
+pub(crate) fn buffer(list: &mut Vec<Loan>, from: usize, buffer: &TransferBuffer) -> u32 {
+    let of_value = &list[from..];
+    let place = of_value.iter().filter(|loan| matches!(loan, Loan::Buffer { .. })).count();
+    let loan = match buffer.lend() {
+        Some((_, memory)) if of_value.iter().any(|loan| loan.is_of_buffer(&memory)) => {
+            Loan::Refused(Refused::Duplicate)
         }
-        self.list.push(Loan::Buffer { buffer: lent, lender: hold });
-        self.buffers += 1;
-        self.buffers - 1
-    }
+        Some((buffer, lender)) => Loan::Buffer { buffer, lender },
+        None => Loan::Refused(Refused::UnusableBuffer),
+    };
+    list.push(loan);
+    place as u32
+}
 
-    fn refuse(&mut self, why: Refused) {
-        self.refused = Some(self.refused.map_or(why, |before| before.min(why)));
+/// Has `post` transfer what is on the list, over `carrier`. Afterwards everything is detached, or back where it was.
+#[inline]
+pub(crate) fn post<T>(
+    list: Vec<Loan>,
+    carrier: &Arc<End>,
+    post: impl FnOnce(&[TransferRef<'_>]) -> Result<T, PostErrorKind>,
+) -> Result<T, PostErrorKind> {
+    if list.is_empty() {
+        return post(&[]);
     }
+    check(&list, carrier)?;
+    let handles: Vec<TransferRef<'_>> = list.iter().filter_map(Loan::handle).collect();
+    let posted = post(&handles)?;
+    list.iter().for_each(Loan::complete);
+    Ok(posted)
+}
 
-    /// Has `post` transfer the things, and keeps the books: afterwards they are detached, or back where they were.
-    #[inline]
-    pub(crate) fn post<T>(
-        self,
-        post: impl FnOnce(&[TransferRef<'_>]) -> Result<T, PostErrorKind>,
-    ) -> Result<T, PostErrorKind> {
-        self.check()?;
-        if self.list.is_empty() {
-            return post(&[]);
-        }
-        let list: Vec<TransferRef<'_>> = self.list.iter().map(TransferRef::from).collect();
-        let posted = post(&list)?;
-        self.list.iter().for_each(Loan::complete);
-        Ok(posted)
+/// The checks of a transfer list that can be made only here, in the order that SEMANTICS rule S10 fixes.
+fn check(list: &[Loan], carrier: &Arc<End>) -> Result<(), PostErrorKind> {
+    let any = |what: &dyn Fn(&Loan) -> bool| list.iter().any(what);
+    if any(&|loan| loan.is_of_port(carrier)) {
+        return Err(PostErrorKind::ContainsSelf);
     }
-
-    #[inline]
-    fn check(&self) -> Result<(), PostErrorKind> {
-        match self.refused {
-            None => {}
-            Some(Refused::ContainsSelf) => return Err(PostErrorKind::ContainsSelf),
-            Some(Refused::ContainsPeer) => return Err(PostErrorKind::ContainsPeer),
-            Some(Refused::Duplicate) => return Err(PostErrorKind::Duplicate),
-            Some(Refused::Unusable { index }) => return Err(PostErrorKind::Unusable { index }),
-        }
-        match self.list.iter().position(Loan::is_recalled) {
-            None => Ok(()),
-            Some(index) => Err(PostErrorKind::Unusable { index }),
-        }
+    if any(&|loan| loan.end().is_some_and(|end| end.segment().id() == carrier.segment().id())) {
+        return Err(PostErrorKind::ContainsPeer);
+    }
+    if any(&|loan| matches!(loan, Loan::Refused(Refused::Duplicate))) {
+        return Err(PostErrorKind::Duplicate);
+    }
+    match list.iter().position(Loan::is_unusable) {
+        Some(index) => Err(PostErrorKind::Unusable { index }),
+        None => Ok(()),
     }
 }
 
 impl Loan {
-    /// Its handle was closed or dropped while the value was encoded: a value must keep what it lends, or a failed post
-    /// could not give it back.
-    fn is_recalled(&self) -> bool {
+    fn end(&self) -> Option<&Arc<End>> {
+        match self {
+            Self::Port { lender, .. } => Some(lender),
+            Self::Refused(Refused::UnusablePort(end)) => Some(end),
+            _ => None,
+        }
+    }
+
+    fn is_of_port(&self, end: &Arc<End>) -> bool {
+        self.end().is_some_and(|own| Arc::ptr_eq(own, end))
+    }
+
+    fn is_of_buffer(&self, memory: &Arc<Hold>) -> bool {
+        matches!(self, Self::Buffer { lender, .. } if Arc::ptr_eq(lender, memory))
+    }
+
+    /// Not lent, or its first handle was closed or dropped while the value was encoded: a value must keep what it lends,
+    /// or a failed post could not give it back.
+    fn is_unusable(&self) -> bool {
         match self {
             Self::Port { lender, .. } => lender.is_recalled(),
-            // Besides the two handles here there is the one in the value.
+            // Besides the two here there is the one in the value.
             Self::Buffer { lender, .. } => Arc::strong_count(lender) < 3,
+            Self::Refused(_) => true,
+        }
+    }
+
+    fn handle(&self) -> Option<TransferRef<'_>> {
+        match self {
+            Self::Port { port, .. } => Some(TransferRef::Port(port)),
+            Self::Buffer { buffer, .. } => Some(TransferRef::Buffer(buffer)),
+            Self::Refused(_) => None,
         }
     }
 
@@ -142,10 +143,12 @@ impl Loan {
         match self {
             Self::Port { port, lender } => {
                 lender.detach();
-                port.end().detach();
+                // Posted to a peer that discards it is closed, but no longer ours.
+                port.end().disown();
                 port.end().let_go_of_lane();
             }
             Self::Buffer { lender, .. } => lender.set_gone(),
+            Self::Refused(_) => {}
         }
     }
 }
@@ -157,15 +160,6 @@ impl Drop for Loan {
         {
             // Given back: the second handle must not close the port.
             port.end().disown();
-        }
-    }
-}
-
-impl<'a> From<&'a Loan> for TransferRef<'a> {
-    fn from(loan: &'a Loan) -> Self {
-        match loan {
-            Loan::Port { port, .. } => Self::Port(port),
-            Loan::Buffer { buffer, .. } => Self::Buffer(buffer),
         }
     }
 }

@@ -113,7 +113,7 @@ fn a_stream_makes_no_system_call_a_message() {
     }
     // Never armed: a post to it rings no doorbell.
     let lane = peer.end().lane();
-    assert_eq!(lane.drain(0, || {}).unwrap(), crate::lane::Drained::Empty);
+    assert_eq!(lane.drain(0, |_| {}).unwrap(), crate::lane::Drained::Empty);
     assert_eq!(peer.end().outgoing().data().load(crate::sync::Ordering::SeqCst), crate::doorbell::AWAKE);
 }
 

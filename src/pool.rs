@@ -210,13 +210,21 @@ impl Pool {
         }
     }
 
-    /// The peer is gone: what it had can be posted elsewhere. What it posted back may still be queued.
+    /// The peer is gone: what waits is of no use any more, and what is held can be posted elsewhere. What the peer posted
+    /// back may still be queued.
     pub(crate) fn release(&mut self) {
-        self.live().for_each(|(_, memory)| memory.set_orphan());
+        for slot in 0..self.slots.len() {
+            self.note_what_came_back(slot);
+            match &self.slots[slot] {
+                Slot::Live { memory, .. } if memory.place() == Place::Idle => self.slots[slot] = Slot::Empty,
+                Slot::Live { memory, .. } => memory.set_orphan(),
+                Slot::Empty | Slot::Stale(_) => {}
+            }
+        }
     }
 
     fn give_up(&mut self) {
-        self.release();
+        self.live().for_each(|(_, memory)| memory.set_orphan());
         self.slots.clear();
     }
 }

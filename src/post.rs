@@ -311,15 +311,11 @@ impl SendHalf {
     /// does; then nothing has happened, and `post_anything` finds out what it is.
     #[inline]
     fn post_straight(&self, data: &[u8]) -> bool {
-        // 1. May this half post at all?
+        // 1. May this half post at all, and is there a receiver?
         let _posting = self.end.posting();
-        if !self.end.home().is_here() || self.end.state() != State::Open {
-            return false;
-        }
-        let Ok(mut producer) = self.producer.try_borrow_mut() else { return false };
-        // 2. Is there a receiver, and room?
-        let peer = self.end.outgoing().consumer_state().load(Ordering::Acquire);
-        if peer != OPEN || data.len() > self.max_inline_len() || producer.direction().grown().is_some() {
+        let Some(mut producer) = self.straight() else { return false };
+        // 2. Is there room?
+        if data.len() > self.max_inline_len() {
             return false;
         }
         let Ok(slot) = producer.reserve(data.len()) else { return false };
@@ -334,9 +330,25 @@ impl SendHalf {
         true
     }
 
+    /// The producer, if this half is in order, its peer receives, and the queue has not grown.
+    #[inline]
+    pub(crate) fn straight(&self) -> Option<RefMut<'_, Producer>> {
+        if !self.end.home().is_here() || self.end.state() != State::Open {
+            return None;
+        }
+        let producer = self.producer.try_borrow_mut().ok()?;
+        let peer = self.end.outgoing().consumer_state().load(Ordering::Acquire);
+        (peer == OPEN && producer.direction().grown().is_none()).then_some(producer)
+    }
+
     /// The same in general.
     #[cold]
-    fn post_anything(&self, data: &[u8], list: &[TransferRef<'_>], if_full: IfFull) -> Result<(), PostErrorKind> {
+    pub(crate) fn post_anything(
+        &self,
+        data: &[u8],
+        list: &[TransferRef<'_>],
+        if_full: IfFull,
+    ) -> Result<(), PostErrorKind> {
         // 1. May this half post at all?
         let _posting = self.end.posting();
         let mut producer = self.open()?;
@@ -376,12 +388,14 @@ impl SendHalf {
             Data::Copy(data) => baggage.payload_len(data.len()) > self.max_inline_len() && limits.max_handles > 0,
             Data::InBuffer(_) => true,
         };
-        // The buffer may turn out to be known to the peer, and to need no descriptor.
-        let (handles, max) = (baggage.handles() + usize::from(has_body), limits.max_handles);
-        if handles > max {
-            return Err(PostErrorKind::TooManyHandles { handles, max });
-        }
+        let at_most = |handles| match limits.max_handles {
+            max if handles > max => Err(PostErrorKind::TooManyHandles { handles, max }),
+            _ => Ok(()),
+        };
+        at_most(baggage.handles())?;
         self.may_be_posted(data.len())?;
+        // The buffer with the data may turn out to be known to the peer, and to need no descriptor.
+        at_most(baggage.handles() + usize::from(has_body))?;
         let data_len = if has_body { 0 } else { data.len() };
         if has_body {
             baggage.expect_body();
@@ -540,7 +554,7 @@ impl SendHalf {
     }
 
     /// Sleeps until a message that did not fit may fit.
-    fn wait_for_space(
+    pub(crate) fn wait_for_space(
         &self,
         cause: FullCause,
         data_len: usize,

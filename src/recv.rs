@@ -9,6 +9,7 @@ use crate::doorbell::{self, FD};
 use crate::end::State;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError, exhausted};
 use crate::growth::{self, NotFollowed};
+use crate::lane::Doorbell;
 use crate::message::Message;
 use crate::message_ref::MessageRef;
 use crate::port::{MessagePort, Receiving, RecvHalf};
@@ -225,7 +226,6 @@ impl RecvHalf {
     /// The way of a message.
     #[inline]
     fn copy_out(&self, message: &mut Message, patience: Patience) -> Result<(), Missed> {
-        message.clear();
         for looks in 0.. {
             if self.copy_straight(message) || self.copy_or_wait(message, patience, looks)? {
                 break;
@@ -236,8 +236,9 @@ impl RecvHalf {
 
     /// When nothing stands in the way: a message of plain data is there. False if not; then nothing has happened.
     #[inline]
-    fn copy_straight(&self, message: &mut Message) -> bool {
+    pub(crate) fn copy_straight(&self, message: &mut Message) -> bool {
         let Some((mut receiving, record)) = self.straight() else { return false };
+        message.clear();
         receiving.consumer.read_to_vec(record, &mut message.data);
         self.release(&mut receiving, record);
         true
@@ -246,6 +247,7 @@ impl RecvHalf {
     /// Everything else: takes whatever message is there (true), waits for one (false), or says why there is none.
     #[cold]
     fn copy_or_wait(&self, message: &mut Message, patience: Patience, looks: u32) -> Result<bool, Missed> {
+        message.clear();
         // 1. Find the next committed record, or wait for it.
         let mut receiving = self.open()?;
         let Some(record) = self.find_record(&mut receiving, patience, looks)? else { return Ok(false) };
@@ -357,6 +359,7 @@ impl RecvHalf {
                 return Ok(());
             }
             receiving.finished = true;
+            self.end.buffers().give_up();
             self.end.lane().discard_rest();
             return Err(self.ended().into());
         }
@@ -364,7 +367,7 @@ impl RecvHalf {
             return self.look_at_lane(receiving);
         };
         let ready = || consumer.has_record() || self.peer_is_gone();
-        let drain = || self.end.lane().drain(consumer.sequence(), || self.end.wake_own_producer());
+        let drain = || self.end.drain_lane(consumer.sequence(), Doorbell::Data);
         let doorbell = self.end.incoming().data();
         let waiter = Waiter { doorbell, lane: self.end.lane(), spin: &self.spin, deadline };
         match waiter.wait(ready, Some(&drain)) {
@@ -383,8 +386,9 @@ impl RecvHalf {
     fn look_at_lane(&self, receiving: &mut Receiving) -> Result<(), Missed> {
         let consumer = &receiving.consumer;
         if self.polled.get() {
-            let drain = || self.end.lane().drain(consumer.sequence(), || self.end.wake_own_producer());
-            drain().map_err(|violation| RecvError::Ended(self.end.violated(violation)))?;
+            self.end
+                .drain_lane(consumer.sequence(), Doorbell::Data)
+                .map_err(|violation| RecvError::Ended(self.end.violated(violation)))?;
             doorbell::arm(self.end.incoming().data(), FD);
             if consumer.has_record() || self.peer_is_gone() {
                 return Ok(());

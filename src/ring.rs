@@ -22,7 +22,7 @@
 use crate::direction::Direction;
 use crate::doorbell::AWAKE;
 use crate::record::{HEADER, Header, Kind, max_payload, record_len};
-use crate::sync::{Ordering, store_and_fence};
+use crate::sync::{AtomicU64, Ordering, store_and_fence};
 use crate::violation::Violation;
 
 /// Bytes of a cache line.
@@ -181,6 +181,17 @@ impl Producer {
     /// that is not committed has left no trace.
     #[inline(always)]
     pub(crate) fn commit(&mut self, slot: Slot, len: usize, kind: Kind, handles: u8) {
+        self.commit_with(slot, len, kind, handles, store_and_fence);
+    }
+
+    /// The same without the fence, for one of several records: the caller puts one behind the last.
+    #[inline(always)]
+    pub(crate) fn commit_unfenced(&mut self, slot: Slot, len: usize, kind: Kind) {
+        self.commit_with(slot, len, kind, 0, |word, value| word.store(value, Ordering::Release));
+    }
+
+    #[inline(always)]
+    fn commit_with(&mut self, slot: Slot, len: usize, kind: Kind, handles: u8, store: impl Fn(&AtomicU64, u64)) {
         debug_assert!(len <= slot.room);
         let sequence = self.sequence as u16;
         let header = Header { kind, len: len as u32, handles, sequence }.encode();
@@ -191,13 +202,13 @@ impl Producer {
         }
         // The release in both commits pairs with the acquire in `Consumer::peek`.
         if slot.start == self.write {
-            store_and_fence(self.direction.header(self.write), header);
+            store(self.direction.header(self.write), header);
         } else {
             let len = (slot.start - self.write - HEADER as u64) as u32;
             let pad = Header { kind: Kind::Pad, len, handles: 0, sequence }.encode();
             // Relaxed: the pad's commit publishes both.
             self.direction.header(slot.start).store(header, Ordering::Relaxed);
-            store_and_fence(self.direction.header(self.write), pad);
+            store(self.direction.header(self.write), pad);
         }
         self.write = next;
         self.zero_until = if len < slot.room { next + HEADER as u64 } else { slot.zero_until };

@@ -11,7 +11,7 @@ use crate::end::{End, Parts, State};
 use crate::error::{PostErrorKind, RecvError, Violation, exhausted};
 use crate::frozen::FrozenBuffer;
 use crate::growth;
-use crate::lane::NotTaken;
+use crate::lane::{Doorbell, NotTaken};
 use crate::pool::Moving;
 use crate::port::{MessagePort, PortGuard};
 use crate::record::Kind;
@@ -21,6 +21,7 @@ use crate::sys::Errno;
 
 /// Something that a message can carry to its receiver, in a list that owns it.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // a port is large, and lists are short
 pub enum Transferable {
     /// A port, with everything queued in it.
     Port(MessagePort),
@@ -350,9 +351,10 @@ pub(crate) fn take(
     if table.body_len().is_some_and(|len| len > end.segment().limits().max_message_len as u64) {
         return Err(NotArrived::Violation(Violation::BadLength));
     }
+    let _reading = (record.handles > 0).then(|| end.reading());
     let handles = match record.handles {
         0 => Ok(Vec::new()),
-        count => end.lane().peek_handles(consumer.sequence(), count, || end.wake_own_producer()),
+        count => end.lane().peek_handles(consumer.sequence(), count, |bell| end.heard(bell, Doorbell::Data)),
     };
     let handles = match handles {
         Ok(handles) => handles,
@@ -463,7 +465,10 @@ fn discard_message_with_ports(end: &End, consumer: &mut Consumer, left: &mut usi
                 Ok((_, things)) => ports = things.ports,
                 Err(NotArrived::Violation(_)) => break,
                 // Without descriptors to spare they cannot be closed in our name: the kernel closes them.
-                Err(NotArrived::Exhausted(_)) if record.handles > 0 => end.lane().take_handles(),
+                Err(NotArrived::Exhausted(_)) if record.handles > 0 => {
+                    let _reading = end.reading();
+                    end.lane().take_handles();
+                }
                 Err(NotArrived::Exhausted(_)) => {}
                 Err(NotArrived::Bad { .. }) => {}
             }
@@ -477,6 +482,8 @@ fn discard_message_with_ports(end: &End, consumer: &mut Consumer, left: &mut usi
             end.wake_peer_producer();
         }
         end.lane().discard_rest();
+        // A wake-up for our sending half may have been among it.
+        end.wake_own_producer();
     }
     ports
 }

@@ -1,7 +1,8 @@
 //! The examples do what they say.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// An example's program, which cargo builds together with the tests.
 fn example(name: &str) -> PathBuf {
@@ -21,6 +22,7 @@ fn hello() {
     assert_eq!(said_by("hello"), "child: 16777216 bytes in a buffer\nparent: hello from the child\n");
 }
 
+/// What an example says.
 #[track_caller]
 fn said_by(name: &str) -> String {
     let output = Command::new(example(name)).output().expect("run `cargo test`, which builds the examples too");
@@ -63,4 +65,39 @@ fn broadcast() {
     let (_, memory) = said.rsplit_once("process: ").unwrap();
     let kibibytes: usize = memory.split(' ').next().unwrap().parse().unwrap();
     assert!((LEN / 1024 - 64..LEN / 1024 + 512).contains(&kibibytes), "{said}");
+}
+
+#[test]
+fn worker_pool() {
+    let line = |color| format!("worker Some({}) has painted 1048576 bytes with [{color}]\n", (color - 1) % 3);
+    assert_eq!(said_by("worker_pool"), (1..=6).map(line).collect::<String>());
+}
+
+#[test]
+fn call() {
+    let said = "pi was Some(3.0)\ne is None\npi is Some(3.125)\nno answer: the process that held the peer ended\n";
+    assert_eq!(said_by("call"), said);
+}
+
+#[test]
+fn tokio_echo() {
+    let name = std::env::temp_dir().join(format!("messageport-echo-{}", std::process::id()));
+    let name = name.to_str().unwrap();
+    let mut server = Command::new(example("tokio_echo")).args(["serve", name]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap(), format!("listening at {name}"));
+    for _ in 0..2 {
+        let output = Command::new(example("tokio_echo")).args(["say", name, "one", "two", "three"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "one\ntwo\nthree\n");
+        let said = lines.next().unwrap();
+        assert!(said.ends_with(" says hello"), "{said}");
+        let done = lines.next().unwrap();
+        assert!(done.ends_with(" is done"), "{done}");
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+    for left in [name.to_owned(), format!("{name}.lock")] {
+        std::fs::remove_file(left).unwrap();
+    }
 }

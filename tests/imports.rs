@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 /// Imports point down. Modules on one line may know each other.
 const ORDER: &[&[&str]] = &[
     &["lib"],
+    &["aio"],
     &["typed"],
     &["call"],
     &["connect"],
     &["event_loop", "loop_handle", "port_handle", "listeners", "event", "timers", "port_set"],
     &["poller"],
     &["channel"],
-    &["plain"],
+    &["plain", "batch"],
     &["post", "reservation", "recv", "message_ref"],
     &["loan"],
     &["port", "transfer", "message"],
@@ -22,11 +23,11 @@ const ORDER: &[&[&str]] = &[
     &["pool"],
     &["frozen", "shared", "named", "cursor", "buffer"],
     &["buffer_file"],
-    &["wait"],
+    &["task", "wait"],
     &["lane", "segment"],
     &["ring"],
     &["record", "doorbell", "direction"],
-    &["layout", "error", "violation", "sync"],
+    &["layout", "error", "violation", "sync", "scratch"],
     &["sys"],
 ];
 

@@ -37,3 +37,15 @@ impl Failure {
         ExitCode::from(self.status)
     }
 }
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<messageport_bench::Error> for Failure {
+    fn from(error: messageport_bench::Error) -> Self {
+        if error.is_refused() { Self::refused(error) } else { Self::failed(error) }
+    }
+}

@@ -1,29 +1,33 @@
 //! The command line tool `messageport`: the Channel Messaging example between real processes, a pipe
-//! between two terminals, and the round trip benchmark. It uses the public interface of the library only.
+//! between two terminals, and the benchmarks. It uses the public interface of the library only.
 
-mod bare;
+mod bench;
 mod demo;
 mod failure;
 mod frames;
 mod join;
-mod links;
 mod output;
-mod rtt;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// For the benchmarks, which count allocations.
+#[global_allocator]
+static ALLOCATOR: messageport_bench::Counting = messageport_bench::Counting;
+
 fn main() -> ExitCode {
+    if let Some(played) = bench::role() {
+        return played.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS);
+    }
     let done = match Cli::parse().command.unwrap_or(Command::Demo { file: None }) {
         Command::Demo { file } => demo::run(file),
         Command::Listen { name } => join::listen(&name),
         Command::Connect { name } => join::connect(&name),
-        Command::Bench { what: Bench::Rtt(options) } => rtt::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::DemoIframe => frames::iframe(),
         Command::DemoWorker => frames::worker(),
-        Command::RttPeer { cpu } => rtt::peer(cpu),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -81,32 +85,21 @@ enum Command {
     },
 
     /// Measure, beside the limits of this machine
-    Bench {
-        #[command(subcommand)]
-        what: Bench,
-    },
+    ///
+    /// Two processes on two CPUs: `rtt` round trips, `throughput` streams, `buffers` hand-over of buffers, `wake`
+    /// messages to a receiver that waits, `create` pairs made and dropped, `transfer` ports that travel, `fanin` many
+    /// ports into one receiver, `memory` what idle pairs cost, `calls` system calls and allocations of a message. What
+    /// the machine itself takes for the same is measured beside it, all in turns in short blocks, so that a ratio
+    /// compares what was measured at nearly the same time.
+    #[command(after_help = "Example: messageport bench rtt throughput --size 64 --json > base.json\n         \
+        messageport bench --quick --compare base.json\n\nWith --json there is one object a line: mean_ns is the \
+        median of the means of blocks, the percentiles are those of single operations in blocks of their own. \
+        docs/BENCHMARKS.md says more.\n\nExit status: 0 measured, 1 failed, 2 bad usage, or a file that cannot \
+        be used.")]
+    Bench(messageport_bench::Options),
 
     #[command(hide = true)]
     DemoIframe,
     #[command(hide = true)]
     DemoWorker,
-    #[command(hide = true)]
-    RttPeer {
-        #[arg(long)]
-        cpu: usize,
-    },
-}
-
-#[derive(Subcommand)]
-enum Bench {
-    /// Round trips between two pinned processes
-    ///
-    /// `limit` is an atomic word on one cache line that both sides spin on, `futex` a futex with nothing
-    /// around it, `unix` a SEQPACKET socket pair; `messageport` is measured spinning and sleeping. All take
-    /// turns in short blocks, so that the ratios compare what was measured at nearly the same time.
-    #[command(after_help = "Example: messageport bench rtt --size 64 --json\n\nWith --json there is one \
-        object a line: mean_ns is the median of the means of blocks of round trips; the percentiles are \
-        those of `samples` round trips that were timed one by one, in blocks of their own.\n\nExit status: \
-        0 measured, 1 failed, 2 bad usage.")]
-    Rtt(rtt::Options),
 }

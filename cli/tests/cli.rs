@@ -159,35 +159,6 @@ fn an_explicit_path_is_a_name() {
 }
 
 #[test]
-fn bench_rtt_prints_one_object_a_line() {
-    let dir = tempfile::tempdir().unwrap();
-    let output = run(messageport(&dir).args(["bench", "rtt", "--quick", "--json", "--size", "8", "--size", "100"]));
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let lines: Vec<serde_json::Value> =
-        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    for line in &lines {
-        assert_eq!(line.as_object().unwrap().len(), 9, "{line}");
-        assert_eq!(line["bench"], "rtt");
-        for field in ["mean_ns", "p50_ns", "p99_ns", "p999_ns", "samples"] {
-            assert!(line[field].as_f64().unwrap() > 0.0, "{field} in {line}");
-        }
-    }
-    let mut expected = Vec::new();
-    for size in [8, 100] {
-        // With one CPU nothing that spins is measured.
-        if thread::available_parallelism().unwrap().get() > 1 {
-            expected.extend([("limit", "spin", size), ("messageport", "spin", size)]);
-        }
-        expected.extend([("futex", "block", size), ("messageport", "block", size), ("unix", "block", size)]);
-    }
-    let found: Vec<_> = lines
-        .iter()
-        .map(|line| (line["what"].as_str().unwrap(), line["wait"].as_str().unwrap(), line["size"].as_i64().unwrap()))
-        .collect();
-    assert_eq!(found, expected);
-}
-
-#[test]
 fn help_and_wrong_usage() {
     let dir = tempfile::tempdir().unwrap();
     let help = run(messageport(&dir).arg("--help"));

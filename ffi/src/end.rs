@@ -56,6 +56,29 @@ impl End {
         Ok(())
     }
 
+    /// Several messages. How many were posted, and why not all.
+    pub(crate) fn post_messages(&self, messages: &[&[u8]], timeout: Timeout) -> (usize, Result<(), Failure>) {
+        let timeout = match timeout {
+            Timeout::None => None,
+            timeout => Some(timeout.until_forever()),
+        };
+        let result = self.sending(
+            |port| match timeout {
+                None => port.post_messages(messages),
+                Some(timeout) => port.post_messages_wait(messages, timeout),
+            },
+            |half| match timeout {
+                None => half.post_messages(messages),
+                Some(timeout) => half.post_messages_wait(messages, timeout),
+            },
+        );
+        match result {
+            Ok(Ok(())) => (messages.len(), Ok(())),
+            Ok(Err(error)) => (error.posted, Err(error.kind.into())),
+            Err(failure) => (0, Err(failure)),
+        }
+    }
+
     pub(crate) fn max_message_len(&self) -> Result<usize, Failure> {
         self.sending(MessagePort::max_message_len, SendHalf::max_message_len)
     }

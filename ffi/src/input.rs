@@ -1,7 +1,7 @@
 //! What C passes in: bytes, texts, times, and structs of options that may grow.
 
 use std::ffi::{CStr, c_char, c_void};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::code;
 use crate::failure::Failure;
@@ -29,6 +29,30 @@ impl Timeout {
             Self::None => Some(Duration::ZERO),
             Self::For(time) => Some(time),
             Self::Forever => None,
+        }
+    }
+}
+
+/// A timeout that covers several calls.
+pub(crate) enum Deadline {
+    /// None of them waits, or each for as long as it takes.
+    Same(i64),
+    Until(Instant),
+}
+
+impl Deadline {
+    pub(crate) fn of_nanoseconds(timeout: i64) -> Self {
+        match Timeout::of_nanoseconds(timeout) {
+            // A time too far away to be told is no deadline.
+            Timeout::For(time) => Instant::now().checked_add(time).map_or(Self::Same(-1), Self::Until),
+            _ => Self::Same(timeout),
+        }
+    }
+
+    pub(crate) fn left(&self) -> Timeout {
+        match self {
+            Self::Same(timeout) => Timeout::of_nanoseconds(*timeout),
+            Self::Until(deadline) => Timeout::For(deadline.saturating_duration_since(Instant::now())),
         }
     }
 }

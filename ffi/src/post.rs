@@ -8,12 +8,12 @@ use nix::libc;
 
 use crate::buffer::BufferHandle;
 use crate::code::Code;
-use crate::end::{NotMovable, PortItem};
+use crate::end::{End, NotMovable, PortItem};
 use crate::failure::Failure;
 use crate::frozen::FrozenHandle;
 use crate::guard::guard;
 use crate::handle::{Handle, Out};
-use crate::input::{Answer, Timeout, bytes};
+use crate::input::{Answer, Deadline, Timeout, bytes};
 use crate::port::PortHandle;
 use crate::shared::SharedHandle;
 
@@ -187,6 +187,71 @@ pub unsafe extern "C" fn msgport_port_post_wait(
         // SAFETY: so many items, says the header.
         unsafe { with_list(items, count, |list| port.end().post_wait(data, list, timeout)) }
     })
+}
+
+/// `msgport_bytes`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct FfiBytes {
+    pub data: *const c_void,
+    pub len: usize,
+}
+
+/// Messages that are handed on at a time.
+const RUN: usize = 64;
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_post_messages(
+    port: *mut PortHandle,
+    messages: *const FfiBytes,
+    count: usize,
+    timeout: i64,
+    posted: *mut usize,
+) -> Code {
+    guard(|| {
+        // SAFETY: a handle or NULL, says the header.
+        let port = unsafe { Handle::get(port) }?;
+        let out = Out::new(posted, "posted")?;
+        let mut done = 0;
+        // SAFETY: so many messages, says the header.
+        let result = unsafe { post_all(port.end(), messages, count, timeout, &mut done) };
+        // SAFETY: writable, says the header.
+        unsafe { out.set(done) };
+        result
+    })
+}
+
+/// # Safety
+/// `messages` leads to `count` messages, readable for their lengths.
+unsafe fn post_all(
+    end: &End,
+    messages: *const FfiBytes,
+    count: usize,
+    timeout: i64,
+    done: &mut usize,
+) -> Result<(), Failure> {
+    if count > isize::MAX as usize / size_of::<FfiBytes>() {
+        return Err(Failure::bad_argument("more messages than there is memory"));
+    }
+    // SAFETY: so many, says the caller, and not more than there is memory.
+    let messages = unsafe { bytes(messages.cast(), count * size_of::<FfiBytes>(), "messages") }?;
+    let messages: &[FfiBytes] = match count {
+        0 => &[],
+        // SAFETY: it is what the bytes came from.
+        _ => unsafe { std::slice::from_raw_parts(messages.as_ptr().cast(), count) },
+    };
+    let deadline = Deadline::of_nanoseconds(timeout);
+    for run in messages.chunks(RUN) {
+        let mut list: [&[u8]; RUN] = [&[]; RUN];
+        for (place, message) in list.iter_mut().zip(run) {
+            // SAFETY: readable, says the caller.
+            *place = unsafe { bytes(message.data, message.len, "the data of a message") }?;
+        }
+        let (posted, result) = end.post_messages(&list[..run.len()], deadline.left());
+        *done += posted;
+        result?;
+    }
+    Ok(())
 }
 
 #[unsafe(no_mangle)]

@@ -89,6 +89,7 @@ fn structs_lie_the_same_in_c_and_in_rust() {
             size, capacity, max_capacity, max_message_len, cached_bytes, cached_buffers, max_handles, flags, reserved
         };
         "msgport_item" = ffi::Item { kind, reserved, of };
+        "msgport_bytes" = ffi::FfiBytes { data, len };
         "msgport_queued" = ffi::FfiQueued { size, bytes, capacity, high_water };
         "msgport_set_event" = ffi::FfiSetEvent { port, code, reserved };
         "msgport_listen_options" = ffi::FfiListenOptions { size, greeting_timeout, flags, reserved };

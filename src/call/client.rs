@@ -1,4 +1,4 @@
-//! The client's end: a table of open calls, and whoever waits receives for all.
+//! The client's end: whoever waits receives for all.
 //!
 //! There is no thread behind a client. The first of the threads that wait takes the receiving half out of the table,
 //! receives without holding the lock, and puts what arrives at the places of the calls; the others sleep until their
@@ -6,14 +6,17 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::Duration;
 
-use super::{Kind, Number, Patience, list_of, mark, unmark};
+use super::error::{AnswerError, CallError};
+use super::table::Calls;
+use super::{Number, Patience, list_of};
 use crate::end::End;
-use crate::error::{CloseReason, PostError, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
+use crate::error::{PostError, PostErrorKind, RecvError};
 use crate::message::Message;
-use crate::port::{MessagePort, RecvHalf, SendHalf};
+use crate::port::MessagePort;
+use crate::scratch;
 use crate::transfer::{TransferRef, Transferable};
 
 /// How long a call whose request does not fit yet receives answers before it tries again: the server may be waiting for
@@ -58,80 +61,18 @@ pub struct PendingCall {
     number: Number,
 }
 
-/// Why there is no answer.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum AnswerError {
-    /// The server has dropped the request without answering it.
-    Dropped,
-    /// The time was over before the answer came.
-    TimedOut,
-    /// The call was over before: its answer has been taken, or the error told.
-    Taken,
-    /// The answer could not be received, or the server is gone: then `Ended` with the reason.
-    Failed(RecvError),
-}
-
-/// A call failed: [`Client::call`] has no answer. `P` has the request if that was not posted.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum CallError<P = PostError> {
-    /// The request was not posted.
-    NotPosted(P),
-    /// The request was posted, and there is no answer.
-    NoAnswer(AnswerError),
-}
-
 struct Shared {
     /// The client's end of the pair, to be looked at without the lock.
     end: Arc<End>,
     calls: Mutex<Calls>,
 }
 
-struct Calls {
-    // The order matters: see `MessagePort`.
-    sender: SendHalf,
-    /// `None` while one of the waiting threads has it.
-    receiver: Option<Box<Receiver>>,
-    places: Vec<Place>,
-    free: Vec<u32>,
-    /// The end of the server has been received.
-    ended: Option<CloseReason>,
-    /// Threads that sleep until their answer is there or the receiver is free.
-    sleepers: usize,
-}
-
-struct Receiver {
-    half: RecvHalf,
-    message: Message,
-}
-
-/// Where a call is while it is open.
-#[derive(Default)]
-struct Place {
-    count: u32,
-    state: State,
-    /// The answer, once it is there. Its memory is used again.
-    message: Message,
-    sleeper: Option<Thread>,
-}
-
-#[derive(Default)]
-enum State {
-    #[default]
-    Free,
-    Open,
-    Done(Result<(), AnswerError>),
-}
-
 impl Client {
     /// Makes a port the client's end.
     pub fn new(port: MessagePort) -> Self {
-        let (sender, half) = port.split();
-        let end = Arc::clone(sender.end());
-        let receiver = Some(Box::new(Receiver { half, message: Message::new() }));
-        let calls = Calls { sender, receiver, places: Vec::new(), free: Vec::new(), ended: None, sleepers: 0 };
-        Self { shared: Arc::new(Shared { end, calls: Mutex::new(calls) }) }
+        let end = Arc::clone(port.end());
+        let calls = Mutex::new(Calls::new(port));
+        Self { shared: Arc::new(Shared { end, calls }) }
     }
 
     /// Posts a request and returns without waiting for the answer. It never blocks.
@@ -145,7 +86,10 @@ impl Client {
         transfer: impl IntoIterator<Item = Transferable>,
     ) -> Result<PendingCall, PostError> {
         let transfer: Vec<Transferable> = transfer.into_iter().collect();
-        let result = self.post(&mut data.to_vec(), &list_of(&transfer), Patience::None);
+        let mut request = scratch::take();
+        request.extend_from_slice(data);
+        let result = self.post(&mut request, &list_of(&transfer), Patience::None);
+        scratch::keep(request);
         result.map(|number| self.pending(number)).map_err(|kind| PostError { kind, transfer })
     }
 
@@ -189,7 +133,7 @@ impl Client {
         if self.shared.end.home().is_here()
             && let Some(receiver) = &self.shared.lock().receiver
         {
-            receiver.half.set_spin(budget);
+            receiver.set_spin(budget);
         }
     }
 
@@ -303,9 +247,11 @@ impl Shared {
                 break result;
             }
             let result;
-            (calls, result) = self.receive(calls, Some(number), patience);
-            if let Err(error) = result {
-                break Err(error);
+            (calls, result) = self.receive(calls, Some(number), answer, patience);
+            match result {
+                Ok(true) => break Ok(()),
+                Ok(false) => {}
+                Err(error) => break Err(error),
             }
             // Messages that keep coming must not keep us here when the time is over.
             looks += 1;
@@ -318,51 +264,43 @@ impl Shared {
     }
 
     /// Receives one message for whomever it is, or sleeps while another thread does: then until it has something for
-    /// `number`, or until nobody receives.
+    /// `number`, or until nobody receives. True if it was the answer to `number`, which is over then; else `message` is
+    /// empty.
     #[inline]
     fn receive<'a>(
         &'a self,
         mut calls: MutexGuard<'a, Calls>,
         number: Option<Number>,
+        message: &mut Message,
         patience: Patience,
-    ) -> (MutexGuard<'a, Calls>, Result<(), AnswerError>) {
-        let Some(mut receiver) = calls.receiver.take() else {
+    ) -> (MutexGuard<'a, Calls>, Result<bool, AnswerError>) {
+        let Some(receiver) = calls.receiver.take() else {
             return self.sleep(calls, number, patience);
         };
         drop(calls);
-        let Receiver { half, message } = &mut *receiver;
-        let result = match patience {
-            Patience::Until(None) => half.recv_into(message).map_err(AnswerError::from),
+        let received = match patience {
+            Patience::Until(None) => receiver.recv_into(message).map_err(AnswerError::from),
             Patience::Until(Some(_)) => {
-                half.recv_into_timeout(message, patience.left().unwrap_or_default()).map_err(AnswerError::from)
+                let left = patience.left().unwrap_or_default();
+                receiver.recv_into_timeout(message, left).map_err(AnswerError::from)
             }
-            Patience::None => half.try_recv_into(message).map_err(AnswerError::from),
+            Patience::None => receiver.try_recv_into(message).map_err(AnswerError::from),
         };
         calls = self.lock();
-        let result = match result {
-            Ok(()) => {
-                calls.deliver(message);
-                Ok(())
-            }
-            Err(AnswerError::Failed(RecvError::Ended(reason))) => {
-                calls.end(reason);
-                Ok(())
-            }
-            Err(AnswerError::Failed(RecvError::MessageError { reason, mut data })) => {
-                if let Some((_, number)) = unmark(&mut data) {
-                    calls.settle(number, Err(AnswerError::Failed(RecvError::MessageError { reason, data })));
-                }
-                Ok(())
-            }
+        calls.receiver = Some(receiver);
+        let result = match received {
+            Ok(()) => Ok(calls.deliver(message, number)),
+            Err(AnswerError::Failed(error)) => calls.fail(error).map(|()| false),
             Err(error) => Err(error),
         };
-        if !message.ports.is_empty() || !message.buffers.is_empty() {
-            // Of a late answer. Closing things can take time.
+        let has_things = !message.ports.is_empty() || !message.buffers.is_empty();
+        if has_things && !matches!(result, Ok(true)) {
+            // Of an answer that comes too late. Closing things can take time.
+            calls.pass_on();
             drop(calls);
             message.clear();
             calls = self.lock();
         }
-        calls.receiver = Some(receiver);
         (calls, result)
     }
 
@@ -372,7 +310,7 @@ impl Shared {
         mut calls: MutexGuard<'a, Calls>,
         number: Option<Number>,
         patience: Patience,
-    ) -> (MutexGuard<'a, Calls>, Result<(), AnswerError>) {
+    ) -> (MutexGuard<'a, Calls>, Result<bool, AnswerError>) {
         let left = patience.left();
         if left.is_some_and(|left| left.is_zero()) {
             return (calls, Err(AnswerError::TimedOut));
@@ -392,7 +330,7 @@ impl Shared {
         calls = self.lock();
         calls.sleepers -= 1;
         set_sleeper(&mut calls, None);
-        (calls, Ok(()))
+        (calls, Ok(false))
     }
 
     /// The queue is full: receives answers, for which the server may be waiting, and tries again.
@@ -404,13 +342,14 @@ impl Shared {
         list: &[TransferRef<'_>],
         patience: Patience,
     ) -> Result<Number, PostErrorKind> {
+        let mut message = Message::new();
         let result = loop {
             let left = patience.left().unwrap_or(RETRY).min(RETRY);
             if left.is_zero() {
                 break Err(PostErrorKind::TimedOut);
             }
             let result;
-            (calls, result) = self.receive(calls, None, Patience::timeout(left));
+            (calls, result) = self.receive(calls, None, &mut message, Patience::timeout(left));
             if matches!(result, Err(AnswerError::Failed(_))) {
                 // Nothing can be received now; whoever waits for an answer is told why.
                 drop(calls);
@@ -436,164 +375,6 @@ impl Shared {
         }
     }
 }
-
-impl Calls {
-    #[inline]
-    fn post(&mut self, data: &mut Vec<u8>, list: &[TransferRef<'_>]) -> Result<Number, PostErrorKind> {
-        let number = self.open();
-        let len = data.len();
-        mark(data, Kind::Request, number);
-        let result = self.sender.post(data, list);
-        data.truncate(len);
-        if result.is_err() {
-            self.close(number);
-        }
-        result.map(|()| number)
-    }
-
-    /// A place for a new call.
-    #[inline]
-    fn open(&mut self) -> Number {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place::default());
-            self.places.len() as u32 - 1
-        });
-        let place = &mut self.places[index as usize];
-        place.state = State::Open;
-        Number::new(index, place.count)
-    }
-
-    /// The place of a call, while it is open.
-    #[inline]
-    fn place(&mut self, number: Number) -> Option<&mut Place> {
-        let index = number.place();
-        let place = self.places.get_mut(index)?;
-        let is_open = !matches!(place.state, State::Free) && Number::new(index as u32, place.count) == number;
-        is_open.then_some(place)
-    }
-
-    /// Frees the place of a call, if it is open. Returns what was there.
-    fn close(&mut self, number: Number) -> Option<Message> {
-        let place = self.place(number)?;
-        place.state = State::Free;
-        place.count = place.count.wrapping_add(1);
-        let data = std::mem::take(&mut place.message.data); // its memory stays for the next call
-        let things = std::mem::replace(&mut place.message, Message { data, ..Message::new() });
-        self.free.push(number.place() as u32);
-        Some(things)
-    }
-
-    /// Takes the outcome of a call, if there is one. The call is over then.
-    #[inline]
-    fn take(&mut self, number: Number, answer: &mut Message) -> Option<Result<(), AnswerError>> {
-        let ended = self.ended;
-        let Some(place) = self.place(number) else { return Some(Err(AnswerError::Taken)) };
-        let result = match std::mem::replace(&mut place.state, State::Open) {
-            State::Done(result) => result,
-            _ => Err(AnswerError::Failed(RecvError::Ended(ended?))),
-        };
-        if result.is_ok() {
-            std::mem::swap(&mut place.message, answer);
-        }
-        self.close(number);
-        Some(result)
-    }
-
-    /// Puts a message where it belongs. One that belongs nowhere is a late answer, or none at all.
-    #[inline]
-    fn deliver(&mut self, message: &mut Message) {
-        match unmark(&mut message.data) {
-            Some((Kind::Answer, number)) => {
-                if let Some(place) = self.place(number)
-                    && matches!(place.state, State::Open)
-                {
-                    std::mem::swap(&mut place.message, message);
-                    self.settle(number, Ok(()));
-                }
-            }
-            Some((Kind::Dropped, number)) => self.settle(number, Err(AnswerError::Dropped)),
-            Some((Kind::Request, _)) | None => {}
-        }
-    }
-
-    /// Notes the outcome of an open call and wakes whoever waits for it.
-    #[inline]
-    fn settle(&mut self, number: Number, outcome: Result<(), AnswerError>) {
-        if let Some(place) = self.place(number)
-            && matches!(place.state, State::Open)
-        {
-            place.state = State::Done(outcome);
-            if let Some(sleeper) = &place.sleeper {
-                sleeper.unpark();
-            }
-        }
-    }
-
-    /// There will be no more answers.
-    fn end(&mut self, reason: CloseReason) {
-        self.ended = Some(reason);
-        self.places.iter().filter_map(|place| place.sleeper.as_ref()).for_each(Thread::unpark);
-    }
-
-    /// A thread that has received, or was woken to, goes away: another one must take its turn.
-    #[inline]
-    fn pass_on(&self) {
-        if self.sleepers > 0
-            && self.receiver.is_some()
-            && let Some(sleeper) = self.places.iter().find_map(|place| place.sleeper.as_ref())
-        {
-            sleeper.unpark();
-        }
-    }
-}
-
-impl From<RecvError> for AnswerError {
-    fn from(error: RecvError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<RecvTimeoutError> for AnswerError {
-    fn from(error: RecvTimeoutError) -> Self {
-        match error {
-            RecvTimeoutError::TimedOut => Self::TimedOut,
-            RecvTimeoutError::Failed(error) => Self::Failed(error),
-        }
-    }
-}
-
-impl From<TryRecvError> for AnswerError {
-    fn from(error: TryRecvError) -> Self {
-        match error {
-            TryRecvError::Empty => Self::TimedOut,
-            TryRecvError::Failed(error) => Self::Failed(error),
-        }
-    }
-}
-
-impl fmt::Display for AnswerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Dropped => f.write_str("the server dropped the request"),
-            Self::TimedOut => f.write_str("timed out waiting for the answer"),
-            Self::Taken => f.write_str("the call is over, and its outcome has been told"),
-            Self::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for AnswerError {}
-
-impl<P: fmt::Display> fmt::Display for CallError<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotPosted(error) => error.fmt(f),
-            Self::NoAnswer(error) => error.fmt(f),
-        }
-    }
-}
-
-impl<P: std::error::Error> std::error::Error for CallError<P> {}
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

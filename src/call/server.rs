@@ -13,10 +13,11 @@ use crate::end::End;
 use crate::error::{BadTransfer, CloseReason, PostError, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
 use crate::message::Message;
 use crate::port::{MessagePort, RecvHalf, SendHalf};
+use crate::scratch;
 use crate::transfer::{TransferRef, Transferable};
 
 /// How long one answer that waits for space keeps the others from being tried.
-const TURN: Duration = Duration::from_millis(5);
+const TURN: Duration = Duration::from_millis(1);
 /// How long a wait for requests lasts before it is seen whether a client must still be told of a dropped request ...
 const SLICE: Duration = Duration::from_secs(1);
 /// ... and if so, before that is tried again.
@@ -83,7 +84,8 @@ pub(crate) struct Open<A: Deref<Target = Answers>> {
 impl Server {
     /// Makes a port the server's end.
     pub fn new(port: MessagePort) -> Self {
-        let (sender, receiver) = port.split();
+        // Not `split`, whose halves may be closed in the middle of a post: this one is closed under the lock of posts.
+        let MessagePort { sender, receiver } = port;
         let end = Arc::clone(sender.end());
         let posting = Mutex::new(Posting { sender, owed: Vec::new() });
         Self { receiver, answers: Arc::new(Answers { end, posting, owing: AtomicBool::new(false) }) }
@@ -227,6 +229,8 @@ fn request(message: &mut Message) -> Result<Number, RecvError> {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // What has been answered is in the queue before the end is told. Whoever waits for space lets us in soon.
+        let _posting = self.answers.end.home().is_here().then(|| self.answers.lock());
         self.receiver.close();
     }
 }
@@ -264,7 +268,10 @@ impl Responder {
         transfer: Vec<Transferable>,
         patience: Patience,
     ) -> Result<(), NotAnswered<Self, PostError>> {
-        let result = self.open.post(&mut data.to_vec(), &list_of(&transfer), patience);
+        let mut answer = scratch::take();
+        answer.extend_from_slice(data);
+        let result = self.open.post(&mut answer, &list_of(&transfer), patience);
+        scratch::keep(answer);
         result.map_err(|kind| NotAnswered { error: PostError { kind, transfer }, responder: self })
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -75,50 +75,102 @@ impl ConnectOptions {
     /// # Errors
     /// As for [`connect`].
     pub fn connect(&self, name: &str, greeting: &[u8]) -> Result<MessagePort, ConnectError> {
+        let mut connecting = self.start(name, greeting)?;
+        let backoff = Backoff::new();
+        loop {
+            if let Some(port) = connecting.step()? {
+                return Ok(port);
+            }
+            if connecting.has_greeted() {
+                lane_socket::wait(connecting.as_fd(), false, connecting.left()).map_err(system)?;
+            } else if backoff.is_completed() {
+                std::thread::sleep(QUEUE_RETRY);
+            } else {
+                backoff.snooze();
+            }
+        }
+    }
+
+    /// Nothing of this blocks: it goes on with [`Connecting::step`].
+    pub(crate) fn start(&self, name: &str, greeting: &[u8]) -> Result<Connecting, ConnectError> {
         let deadline = Instant::now().checked_add(self.timeout);
         let path = path_of(name).map_err(ConnectError::Name)?;
-        let system = |errno| ConnectError::System(io_error(errno));
         let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags(), None).map_err(system)?;
-        let address = UnixAddr::new(&path).map_err(system)?;
-        // EAGAIN: the listener's queue of connections is full; nothing tells when that changes.
-        let backoff = Backoff::new();
-        while let Err(errno) = connect_socket(socket.as_raw_fd(), &address) {
+        Ok(Connecting { options: self.clone(), path, socket, deadline, greeting: greeting.to_vec(), port: None })
+    }
+}
+
+/// Between two attempts on a listener whose queue of connections is full; nothing tells when that changes.
+pub(crate) const QUEUE_RETRY: Duration = Duration::from_millis(1);
+
+/// A connection on its way.
+pub(crate) struct Connecting {
+    options: ConnectOptions,
+    path: PathBuf,
+    socket: OwnedFd,
+    /// `None`: too far away to be told.
+    deadline: Option<Instant>,
+    greeting: Vec<u8>,
+    /// Our end of the pair, once the other one has been sent.
+    port: Option<MessagePort>,
+}
+
+impl Connecting {
+    /// Goes on as far as it does not block. `None`: the listener's queue of connections is full or, once the greeting
+    /// [has been sent](Self::has_greeted), there is no answer yet; the descriptor becomes readable with it.
+    pub(crate) fn step(&mut self) -> Result<Option<MessagePort>, ConnectError> {
+        if self.port.is_none() && !self.greet()? {
+            return if self.left().is_zero() { Err(ConnectError::TimedOut) } else { Ok(None) };
+        }
+        match greeting::read_answer(self.socket.as_fd()) {
+            Ok(Some((true, _))) => Ok(self.port.take()),
+            Ok(Some((false, version))) if version != VERSION => Err(ConnectError::Version(version)),
+            Ok(_) | Err(Errno::ECONNRESET | Errno::EPIPE) => Err(ConnectError::Refused),
+            Err(Errno::EAGAIN) if self.left().is_zero() => Err(ConnectError::TimedOut),
+            Err(Errno::EAGAIN) => Ok(None),
+            Err(errno) => Err(system(errno)),
+        }
+    }
+
+    pub(crate) fn has_greeted(&self) -> bool {
+        self.port.is_some()
+    }
+
+    /// Makes the pair and sends one end of it. False if the listener's queue is full.
+    fn greet(&mut self) -> Result<bool, ConnectError> {
+        let address = UnixAddr::new(&self.path).map_err(system)?;
+        while let Err(errno) = connect_socket(self.socket.as_raw_fd(), &address) {
             match errno {
-                Errno::EAGAIN if is_over(deadline) => return Err(ConnectError::TimedOut),
-                Errno::EAGAIN if backoff.is_completed() => std::thread::sleep(Duration::from_millis(1)),
-                Errno::EAGAIN => backoff.snooze(),
+                Errno::EAGAIN => return Ok(false),
                 Errno::EINTR => {}
-                Errno::ENOENT | Errno::ECONNREFUSED => return Err(ConnectError::NobodyListens(path)),
+                Errno::ENOENT | Errno::ECONNREFUSED => return Err(ConnectError::NobodyListens(self.path.clone())),
                 errno => return Err(system(errno)),
             }
         }
-        let (uid, _) = credentials(&socket).map_err(system)?;
-        if !self.any_uid && uid != geteuid().as_raw() {
+        let (uid, _) = credentials(&self.socket).map_err(system)?;
+        if !self.options.any_uid && uid != geteuid().as_raw() {
             return Err(ConnectError::WrongUser(uid));
         }
         let MessageChannel { port1, port2 } =
-            MessageChannel::with_options(&self.channel).map_err(ConnectError::Channel)?;
-        match greeting::send(socket.as_fd(), greeting, &[TransferRef::Port(&port2)]) {
+            MessageChannel::with_options(&self.options.channel).map_err(ConnectError::Channel)?;
+        match greeting::send(self.socket.as_fd(), &self.greeting, &[TransferRef::Port(&port2)]) {
             Ok(baggage) => baggage.detach(),
             Err(PostErrorKind::PeerGone(_)) => return Err(ConnectError::Refused), // hung up before we said a word
             Err(error) => return Err(ConnectError::Greeting(error)),
         }
-        loop {
-            match greeting::read_answer(socket.as_fd()) {
-                Ok(Some((true, _))) => return Ok(port1),
-                Ok(Some((false, version))) if version != VERSION => {
-                    return Err(ConnectError::Version(version));
-                }
-                Ok(_) | Err(Errno::ECONNRESET | Errno::EPIPE) => return Err(ConnectError::Refused),
-                Err(Errno::EAGAIN) => {}
-                Err(errno) => return Err(system(errno)),
-            }
-            if is_over(deadline) {
-                return Err(ConnectError::TimedOut);
-            }
-            let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
-            lane_socket::wait(socket.as_fd(), false, left).map_err(system)?;
-        }
+        self.port = Some(port1);
+        Ok(true)
+    }
+
+    /// Time that is left.
+    pub(crate) fn left(&self) -> Duration {
+        self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl AsFd for Connecting {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -128,9 +180,8 @@ impl Default for ConnectOptions {
     }
 }
 
-/// `None` is a time too far away to be told.
-fn is_over(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+fn system(errno: Errno) -> ConnectError {
+    ConnectError::System(io_error(errno))
 }
 
 /// [`connect`] failed.

@@ -175,6 +175,12 @@ impl Listener {
         self.accept_until(Instant::now().checked_add(timeout))
     }
 
+    /// When the next client has been silent for too long: then an accept has something to do, although nobody comes.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.silent.borrow().iter().filter_map(|client| client.deadline).min()
+    }
+
     fn accept_until(&self, deadline: Option<Instant>) -> Result<Incoming, AcceptError> {
         if self.lock.owner != std::process::id() {
             return Err(AcceptError::Forked);

@@ -11,5 +11,7 @@ mod names;
 
 pub use child::{ParentPortError, SpawnError, SpawnErrorKind, parent_port, spawn_with_port};
 pub use client::{ConnectError, ConnectOptions, connect};
+#[cfg(feature = "tokio")]
+pub(crate) use client::{Connecting, QUEUE_RETRY};
 pub use listener::{AcceptError, Incoming, ListenError, ListenOptions, Listener};
 pub use names::NameError;

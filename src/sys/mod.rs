@@ -12,6 +12,8 @@ pub(crate) mod mapping;
 pub(crate) mod memfd;
 pub(crate) mod named;
 pub(crate) mod process;
+#[cfg(feature = "tokio")]
+pub(crate) mod readiness;
 pub(crate) mod shared;
 pub(crate) mod socket;
 

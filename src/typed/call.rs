@@ -8,16 +8,17 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::encoding::{decode, keep_scratch, scratch};
+use super::encoding::decode;
 use super::{TypedPostError, post_value};
 use crate::call::{AnswerError, CallError, Client, NotAnswered, Patience, PendingCall, Responder, ServeError, Server};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::message::Message;
 use crate::port::MessagePort;
+use crate::scratch;
 use crate::transfer::TransferRef;
 
 /// A [`Client`] whose requests are values of type `Req` and whose answers are of type `Ans`, both any types of
-/// [serde](https://serde.rs). Ports and buffers inside them move with them, as with a [`TypedPort`].
+/// [serde](https://serde.rs). Ports and buffers inside them move with them, as with a [`TypedPort`](crate::TypedPort).
 ///
 /// ```
 /// use messageport::{MessageChannel, TypedClient, TypedServer};
@@ -76,7 +77,7 @@ impl<Req: Serialize, Ans: DeserializeOwned> TypedClient<Req, Ans> {
     /// Posts a request and returns without waiting for the answer. It never blocks.
     ///
     /// # Errors
-    /// As for [`TypedPort::post`], [`Full`](PostErrorKind::Full) too, with the request.
+    /// As for [`TypedPort::post`](crate::TypedPort::post), [`Full`](crate::PostErrorKind::Full) too, with the request.
     pub fn start(&self, request: Req) -> Result<TypedPendingCall<Ans>, TypedPostError<Req>> {
         let post = |data: &mut Vec<u8>, list: &[TransferRef<'_>]| self.client.post(data, list, Patience::None);
         let number = post_value(self.client.end(), request, post)?;
@@ -105,7 +106,7 @@ impl<Req: Serialize, Ans: DeserializeOwned> TypedClient<Req, Ans> {
     fn call_until(&self, request: Req, patience: Patience) -> Result<Ans, CallError<TypedPostError<Req>>> {
         let post = |data: &mut Vec<u8>, list: &[TransferRef<'_>]| self.client.post(data, list, patience);
         let number = post_value(self.client.end(), request, post).map_err(CallError::NotPosted)?;
-        let mut answer = Message { data: scratch(), ..Message::new() };
+        let mut answer = Message { data: scratch::take(), ..Message::new() };
         let result = self.client.finish(number, patience, &mut answer);
         answer_of(result, answer).map_err(CallError::NoAnswer)
     }
@@ -141,7 +142,7 @@ impl<Ans: DeserializeOwned> TypedPendingCall<Ans> {
     }
 
     fn wait_until(&mut self, patience: Patience) -> Result<Ans, AnswerError> {
-        let mut answer = Message { data: scratch(), ..Message::new() };
+        let mut answer = Message { data: scratch::take(), ..Message::new() };
         let result = self.call.wait_into(&mut answer, patience);
         answer_of(result, answer)
     }
@@ -196,10 +197,9 @@ impl<Req: DeserializeOwned, Ans: Serialize> TypedServer<Req, Ans> {
     pub fn serve(&self, mut handler: impl FnMut(Req) -> Ans) -> Result<(), ServeError> {
         self.server.serve_with(|message, open| {
             // The client of a request that is none is told so, since it is not answered.
-            let Ok(request) = decode(std::mem::take(message)) else { return Ok(()) };
+            let Ok(request) = decode(message) else { return Ok(()) };
             let result =
                 post_value(open.end(), handler(request), |data, list| open.post(data, list, Patience::Until(None)));
-            message.data = scratch();
             result.map_err(|error| error.kind)
         })
     }
@@ -209,7 +209,7 @@ impl<Ans: Serialize> TypedResponder<Ans> {
     /// Posts the answer. It never blocks.
     ///
     /// # Errors
-    /// As for [`TypedPort::post`], [`Full`](PostErrorKind::Full) too; responder and answer are in the error.
+    /// As for [`TypedPort::post`](crate::TypedPort::post), [`Full`](crate::PostErrorKind::Full) too; responder and answer are in the error.
     pub fn answer(self, answer: Ans) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
         self.post(answer, Patience::None)
     }
@@ -217,7 +217,7 @@ impl<Ans: Serialize> TypedResponder<Ans> {
     /// Posts the answer and, if the queue is full, waits for space: for `timeout`, or for as long as the client lives.
     ///
     /// # Errors
-    /// As for [`answer`](Self::answer), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
+    /// As for [`answer`](Self::answer), with [`TimedOut`](crate::PostErrorKind::TimedOut) instead of `Full`.
     pub fn answer_wait(
         self,
         answer: Ans,
@@ -235,28 +235,30 @@ impl<Ans: Serialize> TypedResponder<Ans> {
 
 /// A request of bytes as one of values. If it is none, dropping the responder tells the client.
 fn typed_request<Req: DeserializeOwned, Ans>(
-    message: Message,
+    mut message: Message,
     responder: Responder,
 ) -> Result<(Req, TypedResponder<Ans>), RecvError> {
-    Ok((decode(message)?, TypedResponder { responder, values: PhantomData }))
+    Ok((decode(&mut message)?, TypedResponder { responder, values: PhantomData }))
 }
 
 /// The value of an answer, if there is one.
 #[inline]
-fn answer_of<Ans: DeserializeOwned>(result: Result<(), AnswerError>, answer: Message) -> Result<Ans, AnswerError> {
-    match result {
-        Ok(()) => Ok(decode(answer)?),
-        Err(error) => {
-            keep_scratch(answer.data);
-            Err(error)
-        }
-    }
+fn answer_of<Ans: DeserializeOwned>(result: Result<(), AnswerError>, mut answer: Message) -> Result<Ans, AnswerError> {
+    let value = result.and_then(|()| Ok(decode(&mut answer)?));
+    scratch::keep(answer.data);
+    value
 }
 
-/// As a client of bytes; requests and answers of the two can be mixed.
+/// The client of bytes beneath may go on being used too, in its clones.
 impl<Req, Ans> From<Client> for TypedClient<Req, Ans> {
     fn from(client: Client) -> Self {
         Self { client, values: PhantomData }
+    }
+}
+
+impl<Req, Ans> From<Server> for TypedServer<Req, Ans> {
+    fn from(server: Server) -> Self {
+        Self { server, values: PhantomData }
     }
 }
 

@@ -1,64 +1,34 @@
 //! A value as the data of a message, and back: postcard, with limits against a hostile peer.
 
-use std::cell::Cell;
-use std::sync::Arc;
-
 use postcard::{Deserializer, de_flavors, ser_flavors};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::things;
-use crate::end::End;
 use crate::error::{BadTransfer, BadValue, PostErrorKind, RecvError};
-use crate::loan::Loans;
+use crate::loan::Loan;
 use crate::message::Message;
 
-/// Memory that a thread keeps for its next message.
-const KEPT: usize = 64 << 10;
 /// Stack that decoding may use: a value of a recursive type is nested as deeply as the peer likes.
-const STACK: usize = 256 << 10;
+const STACK: usize = 512 << 10;
 
-thread_local! {
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// Memory of this thread, empty, to encode into or to receive into.
+/// Appends the encoding of `value` to `bytes`. Returns what it lends.
 #[inline]
-pub(crate) fn scratch() -> Vec<u8> {
-    // A thread that is ending may have no such place any more.
-    SCRATCH.try_with(Cell::take).unwrap_or_default()
-}
-
-/// Keeps memory for the next time.
-#[inline]
-pub(crate) fn keep_scratch(mut scratch: Vec<u8>) {
-    if scratch.capacity() <= KEPT {
-        scratch.clear();
-        let _ = SCRATCH.try_with(|place| place.set(scratch));
+pub(crate) fn encode<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<Vec<Loan>, PostErrorKind> {
+    let (result, list) = things::lending(|| postcard::serialize_with_flavor(value, Append(bytes)));
+    match result {
+        Ok(()) => Ok(list),
+        Err(_) => Err(PostErrorKind::Unencodable),
     }
 }
 
-/// Appends the encoding of `value` to `bytes`, for a post on `carrier`. Ports and buffers in it are lent.
+/// Makes a value of a received message. What the value does not take is closed.
 #[inline]
-pub(crate) fn encode<T: Serialize>(value: &T, carrier: &Arc<End>, bytes: &mut Vec<u8>) -> Result<Loans, PostErrorKind> {
-    let (result, loans) = things::lending(carrier, || postcard::serialize_with_flavor(value, Append(bytes)));
-    result.map_err(|_| PostErrorKind::Unencodable).map(|()| loans)
-}
-
-/// Makes a value of a received message and keeps its memory as scratch. What the value does not take is closed.
-#[inline]
-pub(crate) fn decode<T: DeserializeOwned>(message: Message) -> Result<T, RecvError> {
-    let Message { data, ports, buffers, frozen, shared, descriptors } = message;
-    if frozen.len() + shared.len() + descriptors.len() > 0 {
-        return Err(RecvError::MessageError { reason: BadTransfer::Value(BadValue::Unnamed), data });
-    }
-    match things::arriving(ports, buffers, || decode_data(&data)) {
-        Ok(value) => {
-            keep_scratch(data);
-            Ok(value)
-        }
-        Err(bad) => Err(RecvError::MessageError { reason: BadTransfer::Value(bad), data }),
-    }
+pub(crate) fn decode<T: DeserializeOwned>(message: &mut Message) -> Result<T, RecvError> {
+    things::arriving(message, decode_data).map_err(|bad| {
+        let data = std::mem::take(&mut message.data);
+        RecvError::MessageError { reason: BadTransfer::Value(bad), data }
+    })
 }
 
 #[inline]

@@ -18,12 +18,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use self::call::{TypedClient, TypedPendingCall, TypedResponder, TypedServer};
-use self::encoding::{decode, encode, keep_scratch, scratch};
+use self::encoding::{decode, encode};
 use crate::end::End;
 use crate::error::{PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
+use crate::loan;
 use crate::message::Message;
 use crate::port::{MessagePort, RecvHalf, SendHalf};
 use crate::post::check;
+use crate::scratch;
 use crate::transfer::TransferRef;
 
 /// A port for values: posts `Out`, receives `In`, which can be any types of [serde](https://serde.rs), in the encoding of
@@ -228,15 +230,15 @@ fn post_value<T: Serialize, R>(
     value: T,
     post: impl FnOnce(&mut Vec<u8>, &[TransferRef<'_>]) -> Result<R, PostErrorKind>,
 ) -> Result<R, TypedPostError<T>> {
-    let mut data = scratch();
+    let mut data = scratch::take();
     // 1. An unusable port is told before anything about the value.
     let result = check(end).and_then(|()| {
         // 2. Encode; ports and buffers in the value are lent.
-        let loans = encode(&value, end, &mut data)?;
+        let list = encode(&value, &mut data)?;
         // 3. Post; then they are detached, or given back.
-        loans.post(|list| post(&mut data, list))
+        loan::post(list, end, |list| post(&mut data, list))
     });
-    keep_scratch(data);
+    scratch::keep(data);
     result.map_err(|kind| TypedPostError { kind, value })
 }
 
@@ -254,12 +256,10 @@ fn post_value_wait<T: Serialize>(
 fn recv_value<T: DeserializeOwned, E: From<RecvError>>(
     recv: impl FnOnce(&mut Message) -> Result<(), E>,
 ) -> Result<T, E> {
-    let mut message = Message { data: scratch(), ..Message::new() };
-    if let Err(error) = recv(&mut message) {
-        keep_scratch(message.data);
-        return Err(error);
-    }
-    decode(message).map_err(E::from)
+    let mut message = Message { data: scratch::take(), ..Message::new() };
+    let result = recv(&mut message).and_then(|()| Ok(decode(&mut message)?));
+    scratch::keep(message.data);
+    result
 }
 
 /// A value was not posted: why, and the value back.

@@ -1,121 +1,192 @@
 //! Ports and buffers inside a value: `Serialize` lends them to the post that encodes it, `Deserialize` takes them out of
 //! the message that is being decoded. In the encoding each is its place among those of its kind in the message.
 
-use std::cell::RefCell;
-use std::sync::Arc;
-use std::thread::LocalKey;
+use std::cell::{Cell, RefCell};
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Error as _, Serialize, Serializer};
 
 use super::TypedPort;
 use crate::buffer::TransferBuffer;
-use crate::end::End;
 use crate::error::BadValue;
-use crate::loan::Loans;
+use crate::loan::{self, Loan};
+use crate::message::Message;
 use crate::port::MessagePort;
 
 const NOT_POSTED: &str = "ports and buffers can be serialized only in a value that is posted on a typed port";
 const NOT_RECEIVED: &str = "ports and buffers can be deserialized only in a value that is received on a typed port";
 const NOT_THERE: &str = "no such port or buffer came with the message, or it was taken before";
 
-type Place<T> = RefCell<Option<T>>;
-
 thread_local! {
-    static LENDING: Place<Loans> = const { RefCell::new(None) };
-    static ARRIVING: Place<Arrived> = const { RefCell::new(None) };
+    static LENDING: Lending = const { Lending { from: Cell::new(NOBODY), list: RefCell::new(Vec::new()) } };
+    static ARRIVING: Arriving = const { Arriving { state: Cell::new(State::Outside), things: RefCell::new(None) } };
 }
 
-/// What came with the message that is being decoded.
-struct Arrived {
+/// What the values that this thread is encoding lend: those of the innermost one begin at `from`. (A `Serialize` may post
+/// another value.)
+struct Lending {
+    from: Cell<usize>,
+    list: RefCell<Vec<Loan>>,
+}
+
+/// `Lending::from` outside of any value.
+const NOBODY: usize = usize::MAX;
+
+/// What came with the message that this thread is decoding: the innermost one. (A `Deserialize` may receive another.)
+struct Arriving {
+    state: Cell<State>,
+    /// Not looked at unless `state` is `Things`.
+    things: RefCell<Option<Things>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing is being decoded.
+    Outside,
+    /// A message is that brought nothing.
+    Nothing,
+    Things,
+    /// A value has named something that is not there.
+    Missed,
+}
+
+struct Things {
     ports: Vec<Option<MessagePort>>,
     buffers: Vec<Option<TransferBuffer>>,
-    missed: bool,
 }
 
-/// Runs `encode` and returns what it lent.
+/// Runs `encode`. Returns what it has lent, which is given back if it panics.
 #[inline]
-pub(crate) fn lending<R>(carrier: &Arc<End>, encode: impl FnOnce() -> R) -> (R, Loans) {
-    let (result, loans) = with_list(&LENDING, Loans::new(carrier), encode);
-    (result, loans.unwrap_or_else(|| Loans::new(carrier)))
-}
-
-/// Runs `decode`, which may take these things, and must take all of them.
-#[inline]
-pub(crate) fn arriving<R>(
-    ports: Vec<MessagePort>,
-    buffers: Vec<TransferBuffer>,
-    decode: impl FnOnce() -> Result<R, BadValue>,
-) -> Result<R, BadValue> {
-    let arrived = Arrived {
-        ports: ports.into_iter().map(Some).collect(),
-        buffers: buffers.into_iter().map(Some).collect(),
-        missed: false,
-    };
-    let (result, left) = with_list(&ARRIVING, arrived, decode);
-    match (result, left) {
-        (Err(_), Some(Arrived { missed: true, .. })) => Err(BadValue::NoSuchThing),
-        (Err(bad), _) => Err(bad),
-        (Ok(value), Some(left)) if left.is_empty() => Ok(value),
-        (Ok(_), _) => Err(BadValue::Unnamed),
-    }
-}
-
-/// Puts `list` into its place while `body` runs, and then what was there before: a `Serialize` may post another value, a
-/// `Deserialize` receive one, and either may panic.
-#[inline]
-fn with_list<T: 'static, R>(place: &'static LocalKey<Place<T>>, list: T, body: impl FnOnce() -> R) -> (R, Option<T>) {
-    struct Restore<T: 'static>(&'static LocalKey<Place<T>>, Option<T>);
-    impl<T> Drop for Restore<T> {
-        fn drop(&mut self) {
-            let outer = self.1.take();
-            drop(replace(self.0, outer));
-        }
-    }
-    let outer = replace(place, Some(list));
-    let restore = Restore(place, outer);
-    let result = body();
-    let list = replace(place, None);
-    drop(restore);
+pub(crate) fn lending<R>(encode: impl FnOnce() -> R) -> (R, Vec<Loan>) {
+    // A thread that is ending may have no list any more; then nothing can be lent.
+    let enter = |lending: &Lending| lending.from.replace(lending.list.borrow().len());
+    let inner = Inner { outer_from: LENDING.try_with(enter).unwrap_or(NOBODY) };
+    let result = encode();
+    let list = inner.take();
+    std::mem::forget(inner);
     (result, list)
 }
 
-/// A thread that is ending may have no lists any more: then nothing can be lent, or taken.
+/// While a value is being encoded.
+struct Inner {
+    outer_from: usize,
+}
+
+impl Inner {
+    /// Takes what this value lends off the list, which is the outer value's again.
+    #[inline]
+    fn take(&self) -> Vec<Loan> {
+        let leave = |lending: &Lending| {
+            let from = lending.from.replace(self.outer_from);
+            let mut list = lending.list.borrow_mut();
+            if from < list.len() { list.split_off(from) } else { Vec::new() }
+        };
+        LENDING.try_with(leave).unwrap_or_default()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        drop(self.take());
+    }
+}
+
+/// Runs `decode`, which may take what came with a message, and must take all of it.
 #[inline]
-fn replace<T>(place: &'static LocalKey<Place<T>>, list: Option<T>) -> Option<T> {
-    place.try_with(|place| place.replace(list)).ok().flatten()
+pub(crate) fn arriving<R>(
+    message: &mut Message,
+    decode: impl FnOnce(&[u8]) -> Result<R, BadValue>,
+) -> Result<R, BadValue> {
+    let things = Things::of(message);
+    let had_things = things.is_some();
+    let enter = |arriving: &Arriving| {
+        let state = if had_things { State::Things } else { State::Nothing };
+        let outer_things = if had_things { arriving.things.replace(things) } else { None };
+        Visit { outer_state: arriving.state.replace(state), outer_things, had_things }
+    };
+    let Ok(mut visit) = ARRIVING.try_with(enter) else {
+        // This thread is ending: nothing can be taken any more.
+        return if had_things { Err(BadValue::NoSuchThing) } else { decode(&message.data) };
+    };
+    let result = decode(&message.data);
+    match visit.leave() {
+        (State::Missed, _) => Err(BadValue::NoSuchThing),
+        (_, Some(left)) if result.is_ok() && !left.is_empty() => Err(BadValue::Unnamed),
+        _ => result,
+    }
 }
 
-/// Does something with the list, if there is one.
-fn on_list<T, R>(place: &'static LocalKey<Place<T>>, action: impl FnOnce(&mut T) -> R) -> Option<R> {
-    place.try_with(|place| place.borrow_mut().as_mut().map(action)).ok().flatten()
+/// While a message is being decoded.
+struct Visit {
+    outer_state: State,
+    outer_things: Option<Things>,
+    had_things: bool,
 }
 
-impl Arrived {
+impl Visit {
+    /// Takes what is left, and puts back what belongs to the outer message.
+    #[inline]
+    fn leave(&mut self) -> (State, Option<Things>) {
+        let leave = |arriving: &Arriving| {
+            let state = arriving.state.replace(self.outer_state);
+            let had_things = std::mem::take(&mut self.had_things);
+            (state, if had_things { arriving.things.replace(self.outer_things.take()) } else { None })
+        };
+        ARRIVING.try_with(leave).unwrap_or((State::Outside, None))
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        // Only after a panic is there something left.
+        drop(self.leave());
+    }
+}
+
+impl Things {
+    #[inline]
+    fn of(message: &mut Message) -> Option<Self> {
+        if message.ports.is_empty() && message.buffers.is_empty() {
+            return None;
+        }
+        Some(Self {
+            ports: message.ports.drain(..).map(Some).collect(),
+            buffers: message.buffers.drain(..).map(Some).collect(),
+        })
+    }
+
     fn is_empty(&self) -> bool {
         self.ports.iter().all(Option::is_none) && self.buffers.iter().all(Option::is_none)
     }
-
-    /// One of the things, if it is there.
-    fn take<T>(&mut self, list: impl FnOnce(&mut Self) -> &mut [Option<T>], index: u32) -> Option<T> {
-        let taken = list(self).get_mut(index as usize).and_then(Option::take);
-        self.missed |= taken.is_none();
-        taken
-    }
 }
 
-fn lend<S: Serializer>(serializer: S, lend: impl FnOnce(&mut Loans) -> u32) -> Result<S::Ok, S::Error> {
-    let place = on_list(&LENDING, lend).ok_or_else(|| S::Error::custom(NOT_POSTED))?;
+fn lend<S: Serializer>(serializer: S, lend: impl FnOnce(&mut Vec<Loan>, usize) -> u32) -> Result<S::Ok, S::Error> {
+    let lend = |lending: &Lending| {
+        let from = Some(lending.from.get()).filter(|from| *from != NOBODY)?;
+        Some(lend(&mut lending.list.borrow_mut(), from))
+    };
+    let place = LENDING.try_with(lend).ok().flatten().ok_or_else(|| S::Error::custom(NOT_POSTED))?;
     serializer.serialize_u32(place)
 }
 
 fn take<'de, D: Deserializer<'de>, T>(
     deserializer: D,
-    list: impl FnOnce(&mut Arrived) -> &mut [Option<T>],
+    list: impl FnOnce(&mut Things) -> &mut [Option<T>],
 ) -> Result<T, D::Error> {
-    let index = u32::deserialize(deserializer)?;
-    let taken = on_list(&ARRIVING, |arrived| arrived.take(list, index));
-    taken.ok_or_else(|| D::Error::custom(NOT_RECEIVED))?.ok_or_else(|| D::Error::custom(NOT_THERE))
+    let index = u32::deserialize(deserializer)? as usize;
+    let take = |arriving: &Arriving| {
+        if arriving.state.get() == State::Outside {
+            return Err(NOT_RECEIVED);
+        }
+        let mut things = arriving.things.borrow_mut();
+        let things = things.as_mut().filter(|_| arriving.state.get() == State::Things);
+        let taken = things.and_then(|things| list(things).get_mut(index)?.take());
+        taken.ok_or_else(|| {
+            arriving.state.set(State::Missed);
+            NOT_THERE
+        })
+    };
+    ARRIVING.try_with(take).unwrap_or(Err(NOT_RECEIVED)).map_err(D::Error::custom)
 }
 
 /// Only inside a value that is posted on a [`TypedPort`]: the port moves with the value, as by a transfer list. Anywhere
@@ -125,28 +196,28 @@ fn take<'de, D: Deserializer<'de>, T>(
 /// dropped or closed meanwhile the post fails. After a post that failed it is as it was before.
 impl Serialize for MessagePort {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        lend(serializer, |loans| loans.port(self))
+        lend(serializer, |list, from| loan::port(list, from, self))
     }
 }
 
 /// Only inside a value that is received on a [`TypedPort`].
 impl<'de> Deserialize<'de> for MessagePort {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        take(deserializer, |arrived| &mut arrived.ports)
+        take(deserializer, |things| &mut things.ports)
     }
 }
 
 /// As for [`MessagePort`].
 impl Serialize for TransferBuffer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        lend(serializer, |loans| loans.buffer(self))
+        lend(serializer, |list, from| loan::buffer(list, from, self))
     }
 }
 
 /// As for [`MessagePort`].
 impl<'de> Deserialize<'de> for TransferBuffer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        take(deserializer, |arrived| &mut arrived.buffers)
+        take(deserializer, |things| &mut things.buffers)
     }
 }
 

@@ -14,7 +14,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::alarm;
 
 use ledger::Ledger;
+#[allow(unused_imports)] // each test program uses its part
 pub(crate) use memory::{Watch, newest_memory, open_memory};
+#[allow(unused_imports)] // the same
 pub(crate) use peer::{Peer, Step, There};
 pub(crate) use ports::*;
 

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, raise};
 use nix::unistd::alarm;
 
 use super::ledger::Ledger;
-use super::ports::PATIENCE;
+use super::ports::{PATIENCE, forgetful_pair};
 use super::{SECONDS, Setting, this_program};
 
 /// Something to do at the peer. It captures nothing: what it needs was given to the peer before.
@@ -92,7 +92,7 @@ impl Peer {
                 Link::Thread { orders, answers, thread }
             }
             Setting::TwoProcesses => {
-                let MessageChannel { port1, port2 } = MessageChannel::new().expect("a channel");
+                let (port1, port2) = forgetful_pair();
                 let mut command = this_program("harness::peer::peer_process");
                 let child = spawn_with_port(command.stdout(Stdio::null()), port2).expect("a second process");
                 Link::Process { control: port1, child }
@@ -120,6 +120,13 @@ impl Peer {
     /// A new pair; the peer gets one end.
     pub(crate) fn channel(&mut self) -> MessagePort {
         let MessageChannel { port1, port2 } = MessageChannel::new().expect("a channel");
+        self.give(port2);
+        port1
+    }
+
+    /// A new pair that keeps no buffers to use them again; the peer gets one end.
+    pub(crate) fn forgetful_channel(&mut self) -> MessagePort {
+        let (port1, port2) = forgetful_pair();
         self.give(port2);
         port1
     }

@@ -98,7 +98,7 @@ fn s38_a_buffer_moves_whole_and_any_number_of_times(peer: &mut Peer) {
 
 fn s39_a_buffer_that_nobody_receives_is_freed(peer: &mut Peer) {
     let posted = |peer: &mut Peer| {
-        let carrier = peer.channel();
+        let carrier = peer.forgetful_channel();
         let (buffer, memory) = newest_memory(|| TransferBuffer::new(1 << 20).unwrap());
         let watch = Watch::new(&memory);
         carrier.post_message(b"", [buffer.into()]).unwrap();
@@ -120,7 +120,7 @@ fn s39_a_buffer_that_nobody_receives_is_freed(peer: &mut Peer) {
     freed_in_message.assert_freed();
 
     // Held by nobody but the queue of a port in a queue.
-    let (witness, port) = pair();
+    let (witness, port) = forgetful_pair();
     let (buffer, memory) = newest_memory(|| TransferBuffer::new(1 << 20).unwrap());
     let freed_in_transit = Watch::new(&memory);
     drop(memory);
@@ -136,7 +136,7 @@ fn s39_a_buffer_that_nobody_receives_is_freed(peer: &mut Peer) {
 
 fn s39_no_kind_of_thing_outlives_its_last_holder(peer: &mut Peer) {
     let posted = |peer: &mut Peer, thing: Transferable, memory: File| {
-        let carrier = peer.channel();
+        let carrier = peer.forgetful_channel();
         let watch = Watch::new(&memory);
         drop(memory);
         carrier.post_message(b"", [thing]).unwrap();

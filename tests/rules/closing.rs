@@ -113,7 +113,7 @@ fn look_for_message(port: &MessagePort) -> Message {
 }
 
 fn s44_what_is_unread_at_a_closed_port_is_dropped(peer: &mut Peer) {
-    let port = peer.channel();
+    let port = peer.forgetful_channel();
     let (witness, passenger) = pair();
     let (buffer, memory) = newest_memory(|| TransferBuffer::new(1000).unwrap());
     let watch = Watch::new(&memory);
@@ -321,9 +321,9 @@ fn s48_a_peer_that_breaks_the_format_ends_its_port_only(peer: &mut Peer) {
             |there| {
                 break_format(there, |memory, _| {
                     // A table of one buffer, whose descriptor was never sent.
-                    let table = [0, 0, 1 << 48_u64, 0].map(u64::to_ne_bytes).concat();
+                    let table = [0, 0, 0, 1 << 48_u64, 0, 0].map(u64::to_ne_bytes).concat();
                     memory.write_all_at(&table, SECOND_RECORD + 8).unwrap();
-                    let header = CARRIER | 1 << 40 | SEQUENCE | 32;
+                    let header = CARRIER | 1 << 40 | SEQUENCE | 48;
                     memory.write_all_at(&header.to_ne_bytes(), SECOND_RECORD).unwrap();
                 });
             },

@@ -8,4 +8,5 @@ mod growth;
 mod harness;
 mod pair;
 mod posting;
+mod recycling;
 mod transfer;

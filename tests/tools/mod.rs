@@ -22,9 +22,10 @@ pub(crate) fn pair() -> (MessagePort, MessagePort) {
     pair_of(64 << 10)
 }
 
-/// A new pair whose queues hold `capacity` bytes and do not grow.
+/// A new pair whose queues hold `capacity` bytes, do not grow, and take what fits them.
 pub(crate) fn pair_of(capacity: usize) -> (MessagePort, MessagePort) {
-    let options = ChannelOptions::new().capacity(capacity).max_capacity(capacity);
+    let fits = capacity / 16 * 7 - 8;
+    let options = ChannelOptions::new().capacity(capacity).max_capacity(capacity).max_message_len(fits);
     let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
     (port1, port2)
 }

@@ -54,7 +54,7 @@ static void reserving_at_every_offset(void)
     OK(msgport_channel_new(&options, &a, &b));
     OK(msgport_port_max_inline_len(a, &max));
     OK(msgport_message_new(&message));
-    for (size_t i = 0; i < 3000; i++) {
+    for (size_t i = 0; i < 1000; i++) {
         /* Now and then one that does not fit the queue. */
         size_t reserved = i % 16 == 0 ? max + i : i * 37 % max, len = reserved - reserved % 5 % (reserved + 1);
         const void *data;
@@ -69,6 +69,40 @@ static void reserving_at_every_offset(void)
         for (size_t at = 0; at < got; at++) CHECK(((const unsigned char *)data)[at] == (unsigned char)i);
     }
     msgport_message_free(message);
+    msgport_port_free(a);
+    msgport_port_free(b);
+}
+
+static void several_messages_in_one_call(void)
+{
+    enum { COUNT = 1000 };
+    msgport_port *a, *b;
+    msgport_channel_options options = MSGPORT_CHANNEL_OPTIONS_INIT;
+    static uint32_t numbers[COUNT];
+    static msgport_bytes messages[COUNT];
+    size_t posted = 0, second = 0;
+    options.capacity = options.max_capacity = 4096;
+    OK(msgport_channel_new(&options, &a, &b));
+    for (uint32_t i = 0; i < COUNT; i++) {
+        numbers[i] = i;
+        messages[i].data = &numbers[i];
+        messages[i].len = sizeof numbers[i];
+    }
+    OK(msgport_port_post_messages(a, NULL, 0, 0, &posted));
+    CHECK(posted == 0);
+    OK(msgport_port_post_messages(a, messages, 100, 0, &posted));
+    CHECK(posted == 100);
+    expect_numbers(b, 0, 100);
+    /* More than there is room for: some are posted. */
+    CODE(MSGPORT_FULL, msgport_port_post_messages(a, messages, COUNT, 0, &posted));
+    CHECK(posted > 100 && posted < COUNT);
+    CODE(MSGPORT_TIMED_OUT, msgport_port_post_messages(a, messages + posted, COUNT - posted, 1000000, &second));
+    CHECK(second == 0);
+    expect_numbers(b, 0, (uint32_t)posted);
+    expect_empty(b);
+    OK(msgport_port_close(b));
+    CODE(MSGPORT_PEER_CLOSED, msgport_port_post_messages(a, messages, 2, PATIENCE, &posted));
+    CHECK(posted == 0);
     msgport_port_free(a);
     msgport_port_free(b);
 }
@@ -159,7 +193,7 @@ static void a_message_that_is_received_into_again(void)
 
 /* ---- Halves, threads, descriptors ---- */
 
-enum { STREAM = 20000 };
+enum { STREAM = 5000 };
 
 static void *stream_out(void *port)
 {
@@ -287,6 +321,7 @@ static void a_call_that_sleeps_at_once(void)
 static const test_case CASES[] = {
     CASE(reserve_commit_and_abandon),
     CASE(reserving_at_every_offset),
+    CASE(several_messages_in_one_call),
     CASE(read_in_place_and_release),
     CASE(a_message_that_is_received_into_again),
     CASE(halves_in_two_threads),

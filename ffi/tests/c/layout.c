@@ -23,6 +23,9 @@ int main(void)
     FIELD(msgport_item, kind);
     FIELD(msgport_item, reserved);
     FIELD(msgport_item, of);
+    SIZE(msgport_bytes);
+    FIELD(msgport_bytes, data);
+    FIELD(msgport_bytes, len);
     SIZE(msgport_queued);
     FIELD(msgport_queued, size);
     FIELD(msgport_queued, bytes);

@@ -126,6 +126,7 @@ static void tear_down(void)
 static void null_for_every_pointer(void)
 {
     const char *arguments[] = { "name", NULL };
+    msgport_bytes bytes = { "x", 1 };
     set_up();
     NULL_(msgport_channel_new(NULL, NULL, &port2));
     NULL_(msgport_channel_new(NULL, &port, NULL));
@@ -136,6 +137,14 @@ static void null_for_every_pointer(void)
     NULL_(msgport_port_post_wait(NULL, "x", 1, NULL, 0, 0));
     NULL_(msgport_port_post_wait(a, NULL, 1, NULL, 0, 0));
     NULL_(msgport_port_post_wait(a, "x", 1, NULL, 1, 0));
+    NULL_(msgport_port_post_messages(NULL, &bytes, 1, 0, &len));
+    NULL_(msgport_port_post_messages(a, &bytes, 1, 0, NULL));
+    NULL_(msgport_port_post_messages(a, NULL, 1, 0, &len));
+    CHECK(len == 0);
+    bytes.data = NULL;
+    NULL_(msgport_port_post_messages(a, &bytes, 1, 0, &len));
+    CHECK(len == 0);
+    len = 77;
     NULL_(msgport_port_max_message_len(NULL, &len));
     NULL_(msgport_port_max_message_len(a, NULL));
     NULL_(msgport_port_reserve(NULL, 1, &memory));
@@ -351,6 +360,7 @@ static void a_handle_of_another_kind(void)
     WRONG(msgport_port_close(no_port));
     WRONG(msgport_port_post(no_port, "x", 1, NULL, 0));
     WRONG(msgport_port_post_wait(no_port, "x", 1, NULL, 0, 0));
+    WRONG(msgport_port_post_messages(no_port, NULL, 0, 0, &len));
     WRONG(msgport_port_max_message_len(no_port, &len));
     WRONG(msgport_port_reserve(no_port, 1, &memory));
     WRONG(msgport_port_commit(no_port, 0));
@@ -525,6 +535,9 @@ static void arguments_that_cannot_be(void)
     CODE(MSGPORT_BAD_ARGUMENT, msgport_channel_new(NULL, &port, &port));
     CODE(MSGPORT_BAD_ARGUMENT, msgport_port_post(a, "x", huge, NULL, 0));
     CODE(MSGPORT_BAD_ARGUMENT, msgport_port_post(a, "x", 1, &item, huge));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_port_post_messages(a, (const msgport_bytes *)&item, huge, 0, &len));
+    CHECK(len == 0);
+    len = 77;
     CODE(MSGPORT_BAD_ARGUMENT, msgport_port_post_wait(a, "x", huge, NULL, 0, 0));
     CODE(MSGPORT_BAD_ARGUMENT, msgport_buffer_read(buffer, 0, &huge, huge));
     CODE(MSGPORT_BAD_ARGUMENT, msgport_buffer_write(buffer, 0, "x", huge));

@@ -83,6 +83,10 @@ void s07_every_kind_of_bytes()
     a.post(mp::bytes_of(point)).value();
     a.post({"part of this", 4}).value();
     a.post({}).value();
+    const mp::bytes several[] = {"one", "two"};
+    std::size_t posted = 0;
+    a.post_messages(several, 2, &posted).value();
+    CHECK(posted == 2);
     expect_text(b, "a string");
     expect_text(b, "a view");
     expect_text(b, "a literal");
@@ -94,6 +98,8 @@ void s07_every_kind_of_bytes()
     CHECK(message.data().size() == 8 && message.data()[0] == std::byte{3});
     expect_text(b, "part");
     CHECK(b.recv().value().size() == 0);
+    expect_text(b, "one");
+    expect_text(b, "two");
 }
 
 void s08_a_full_queue_can_be_waited_for()

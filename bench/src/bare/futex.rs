@@ -1,0 +1,70 @@
+//! `futex`: a word a direction, a wake-up after every store, a sleep before every message.
+#![allow(unsafe_code)]
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::errno::Errno;
+use nix::libc;
+
+use super::shared::{LINE, Shared};
+use crate::error::Result;
+use crate::link::{Link, PATIENCE, Side, alone};
+use crate::payload::Payload;
+use crate::session::Session;
+
+pub(crate) struct Futex {
+    shared: Shared,
+    outgoing: usize,
+    incoming: usize,
+    payload: Payload,
+    received: Vec<u8>,
+}
+
+impl Futex {
+    pub(crate) fn new(session: &Session, size: usize) -> Result<Self> {
+        let region = LINE + size.next_multiple_of(LINE);
+        let shared = Shared::new(session, 2 * region)?;
+        let (outgoing, incoming) = if session.side() == Side::First { (0, region) } else { (region, 0) };
+        Ok(Self { shared, outgoing, incoming, payload: Payload::new(size), received: vec![0; size] })
+    }
+}
+
+impl Link for Futex {
+    /// For turns only: the other side has received the last message.
+    fn send(&mut self, stamp: u64) -> Result<()> {
+        // SAFETY: the other side has answered our last message, or this is the first: it reads no more until the store.
+        unsafe { self.shared.write(self.outgoing + LINE, self.payload.stamped(stamp)) };
+        let word = self.shared.word32(self.outgoing);
+        // Release, with the acquire in `receive` of the other process: it sees the message.
+        word.store(1, Ordering::Release);
+        wake(word);
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<u64> {
+        let word = self.shared.word32(self.incoming);
+        while word.load(Ordering::Acquire) == 0 {
+            if !wait(word) {
+                return Err(alone());
+            }
+        }
+        // SAFETY: the other side wrote it before the store just seen, and waits for our message.
+        unsafe { self.shared.read(self.incoming + LINE, &mut self.received) };
+        // Relaxed: the other side stores again only after it has received our next message.
+        word.store(0, Ordering::Relaxed);
+        self.payload.stamp_of(&self.received)
+    }
+}
+
+/// Sleeps while the word is zero; false if nothing happened for too long.
+fn wait(word: &AtomicU32) -> bool {
+    let patience = libc::timespec { tv_sec: PATIENCE.as_secs() as libc::time_t, tv_nsec: 0 };
+    // SAFETY: the kernel only reads the word and the time, which both outlive the call.
+    let slept = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, 0, &raw const patience) };
+    slept == 0 || Errno::last() != Errno::ETIMEDOUT
+}
+
+fn wake(word: &AtomicU32) {
+    // SAFETY: the kernel uses the word's address only, to find who waits there.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
+}

@@ -1,0 +1,201 @@
+//! `calls`: how many system calls and allocations a message costs, counted.
+//!
+//! One process is counted; its partner is another one. Both are pinned, and spin unless the partner is to sleep.
+
+use std::fs::read_to_string;
+use std::time::{Duration, Instant};
+
+use messageport::{Message, MessageChannel, MessagePort, parent_port, spawn_with_port};
+
+use crate::allocations;
+use crate::error::{Error, Result};
+use crate::figure::Figure;
+use crate::machine;
+use crate::session::{self, Setting};
+use crate::suite::{Bench, Kind};
+use crate::trace;
+
+/// Bytes of a message.
+const SIZE: usize = 64;
+/// Messages to a sleeper.
+const BURST: u64 = 1000;
+/// Longer than any wait of one that spins.
+const FOREVER: Duration = Duration::from_secs(3600);
+/// What a port does by itself where its thread has several CPUs to run on; ours is pinned to one.
+const DEFAULT_SPIN: Duration = Duration::from_micros(20);
+
+/// What the counted process does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Part {
+    Ping,
+    PingInPlace,
+    Post,
+    Receive,
+    ReceiveInPlace,
+    /// Posts to a partner that has just fallen asleep, and so sleeps on a futex.
+    Burst,
+    /// Posts to a partner that has slept for a while, and so sleeps in `poll`.
+    LateBurst,
+}
+
+impl Part {
+    const ALL: [Self; 7] =
+        [Self::Ping, Self::PingInPlace, Self::Post, Self::Receive, Self::ReceiveInPlace, Self::Burst, Self::LateBurst];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ping => "ping recv_into",
+            Self::PingInPlace => "ping recv_ref",
+            Self::Post => "post",
+            Self::Receive => "recv_into",
+            Self::ReceiveInPlace => "recv_ref",
+            Self::Burst => "1000 posts to a sleeper",
+            Self::LateBurst => "1000 posts to a late sleeper",
+        }
+    }
+
+    fn is_burst(self) -> bool {
+        matches!(self, Self::Burst | Self::LateBurst)
+    }
+}
+
+pub(super) fn bench() -> Bench {
+    let mut bench = Bench::new("calls", "system calls and allocations of a message", Kind::Rate, &[]);
+    bench.once = Some(measure);
+    bench
+}
+
+fn measure(setting: &Setting) -> Result<Vec<Figure>> {
+    if setting.cpus[0] == setting.cpus[1] {
+        return Err(Error::failed("a pair is busy only on two CPUs, and there is one"));
+    }
+    let count: u64 = if setting.quick { 10_000 } else { 200_000 };
+    let mut command = session::role("counted")?;
+    command.args([count, setting.cpus[0] as u64, setting.cpus[1] as u64].map(|number| number.to_string()));
+    let (sections, text) = trace::count(&mut command)?;
+    // Before each part there is a section for what it prepares.
+    let calls = sections.iter().skip(1).step_by(2);
+    let mut allocations = text.split_whitespace().map(|word| word.parse::<u64>());
+    let mut figures = Vec::new();
+    for (part, calls) in Part::ALL.into_iter().zip(calls) {
+        let allocations = allocations.next().and_then(std::result::Result::ok);
+        let allocations =
+            allocations.ok_or_else(|| Error::failed("the counted process did not say its allocations"))?;
+        let operations = if part.is_burst() { 1 } else { count } as f64;
+        figures.push(Figure {
+            bench: "calls".to_owned(),
+            what: "messageport".to_owned(),
+            call: part.name().to_owned(),
+            wait: if part.is_burst() { "default" } else { "spin" }.to_owned(),
+            size: SIZE,
+            syscalls: Some(*calls as f64 / operations),
+            allocations: Some(allocations as f64 / operations),
+            samples: Some(operations as u64),
+            ..Figure::default()
+        });
+    }
+    Ok(figures)
+}
+
+/// The process that is counted, or with a parent port its partner.
+pub(crate) fn counted(arguments: &[u64; 3]) -> Result<()> {
+    let [count, cpu, partner_cpu] = *arguments;
+    if let Ok(port) = parent_port() {
+        machine::pin(partner_cpu as usize)?;
+        return partner(&port, count);
+    }
+    trace::await_tracer()?;
+    let channel = MessageChannel::new().map_err(Error::of("cannot make a channel"))?;
+    let mut command = session::role("counted")?;
+    command.args(arguments.map(|argument| argument.to_string()));
+    // What is counted is written to standard output, and not by the partner.
+    command.stdout(std::process::Stdio::null()).stdin(std::process::Stdio::null());
+    let mut child = spawn_with_port(&mut command, channel.port2).map_err(Error::of("cannot start the partner"))?;
+    machine::pin(cpu as usize)?;
+    let port = channel.port1;
+    port.set_spin(FOREVER);
+    let (data, mut message) = ([7; SIZE], Message::new());
+    message.data.reserve(SIZE);
+    let mut counts = String::new();
+    for part in Part::ALL {
+        wait_for(&port, &mut message)?;
+        if part.is_burst() {
+            until_asleep(child.id(), if part == Part::LateBurst { "poll" } else { "futex" })?;
+        }
+        let before = allocations::count();
+        trace::mark();
+        play(part, &port, &data, &mut message, count)?;
+        trace::mark();
+        counts += &format!("{} ", allocations::count() - before);
+    }
+    port.close();
+    child.wait().map_err(Error::of("cannot wait for the partner"))?;
+    println!("{counts}");
+    Ok(())
+}
+
+fn play(part: Part, port: &MessagePort, data: &[u8], message: &mut Message, count: u64) -> Result<()> {
+    match part {
+        Part::Ping => (0..count).try_for_each(|_| {
+            post(port, data)?;
+            wait_for(port, message)
+        }),
+        Part::PingInPlace => (0..count).try_for_each(|_| {
+            post(port, data)?;
+            in_place(port)
+        }),
+        Part::Post => (0..count).try_for_each(|_| post(port, data)),
+        Part::Receive => (0..count).try_for_each(|_| wait_for(port, message)),
+        Part::ReceiveInPlace => (0..count).try_for_each(|_| in_place(port)),
+        // Not more than the queue holds: nobody waits for space.
+        Part::Burst | Part::LateBurst => (0..BURST).try_for_each(|_| post(port, &data[..8])),
+    }
+}
+
+/// Does the other half of every part, in the same order; before each it says that it is there.
+fn partner(port: &MessagePort, count: u64) -> Result<()> {
+    let (data, mut message) = ([7; SIZE], Message::new());
+    for part in Part::ALL {
+        port.set_spin(if part.is_burst() { DEFAULT_SPIN } else { FOREVER });
+        post(port, &data)?;
+        match part {
+            Part::Ping | Part::PingInPlace => (0..count).try_for_each(|_| {
+                wait_for(port, &mut message)?;
+                post(port, &data)
+            }),
+            Part::Post => (0..count).try_for_each(|_| wait_for(port, &mut message)),
+            Part::Receive | Part::ReceiveInPlace => (0..count).try_for_each(|_| post(port, &data)),
+            Part::Burst | Part::LateBurst => (0..BURST).try_for_each(|_| wait_for(port, &mut message)),
+        }?;
+    }
+    Ok(())
+}
+
+fn post(port: &MessagePort, data: &[u8]) -> Result<()> {
+    port.post_message_wait(data, [], None).map_err(Error::of("cannot post"))
+}
+
+fn wait_for(port: &MessagePort, message: &mut Message) -> Result<()> {
+    port.recv_into(message).map_err(Error::of("cannot receive"))
+}
+
+fn in_place(port: &MessagePort) -> Result<()> {
+    port.recv_ref().map(drop).map_err(Error::of("cannot receive"))
+}
+
+/// Waits until a process sleeps, in a system call of this name.
+fn until_asleep(process: u32, call: &str) -> Result<()> {
+    let begin = Instant::now();
+    let number = match call {
+        "futex" => nix::libc::SYS_futex,
+        _ => nix::libc::SYS_poll,
+    };
+    while begin.elapsed() < Duration::from_secs(10) {
+        let now = read_to_string(format!("/proc/{process}/syscall")).unwrap_or_default();
+        if now.split_whitespace().next() == Some(&number.to_string()) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    Err(Error::failed(format_args!("the partner did not fall asleep in {call}")))
+}

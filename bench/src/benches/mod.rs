@@ -1,0 +1,221 @@
+//! The benchmarks: which subjects stand beside each other, and how.
+
+mod calls;
+mod memory;
+mod steps;
+
+use std::time::Duration;
+
+use nix::sys::socket::SockType;
+
+use crate::bare::calls::{Load, Passing, create_and_drop};
+use crate::bare::flow::Flow;
+use crate::bare::futex::Futex;
+use crate::bare::line::Line;
+use crate::bare::ring::Ring;
+use crate::bare::shared::with_size;
+use crate::error::{Error, Result};
+use crate::fan::{FanIn, Looped};
+use crate::link::{Alone, Gaps, Link, Player, RoundTrips, Stream};
+use crate::machine::descriptor_limit;
+use crate::payload::MIN_SIZE;
+use crate::ports::{Buffers, FOREVER, InPlace, Owned, Port, Ports, Reserved, Transfer, Travel, capacity};
+use crate::session::Session;
+use crate::sockets::{Socket, Sockets};
+use crate::suite::{Bench, Kind, Subject, Wait};
+
+pub(crate) use calls::counted;
+pub(crate) use memory::idle;
+pub(crate) use steps::steps;
+
+/// The largest message, and the largest buffer.
+const MAX_SIZE: usize = 1 << 20;
+const MAX_BUFFER: usize = 1 << 30;
+
+/// All benchmarks, in the order in which they are run.
+pub fn suite() -> Vec<Bench> {
+    vec![rtt(), throughput(), buffers(), wake(), create(), transfer(), fanin(), memory::bench(), calls::bench()]
+}
+
+fn port(wait: Wait) -> impl Fn(&Session, usize) -> Result<RoundTrips<Port>> {
+    move |session, size| Port::new(session, size, wait).map(RoundTrips)
+}
+
+/// Round trips of messages.
+fn rtt() -> Bench {
+    let mut bench = Bench::new("rtt", "round trips of messages", Kind::Latency, &[8, 64, 1024]);
+    bench.allowed = Some(MIN_SIZE..=MAX_SIZE);
+    bench.fewest = 1000;
+    bench.subjects = vec![
+        Subject::new(
+            "limit",
+            "",
+            Wait::Spin,
+            |session, size| with_size!(size, N => boxed(RoundTrips(Line::<N>::new(session, size)?))),
+        ),
+        Subject::new("messageport", "recv_into", Wait::Spin, port(Wait::Spin)).against("limit spin"),
+        Subject::new("messageport", "recv_ref", Wait::Spin, |session, size| {
+            Ok(RoundTrips(InPlace(Port::new(session, size, Wait::Spin)?)))
+        })
+        .against("limit spin"),
+        Subject::new("futex", "", Wait::Block, |session, size| Futex::new(session, size).map(RoundTrips)),
+        Subject::new("messageport", "recv_into", Wait::Block, port(Wait::Block)).against("futex block"),
+        Subject::new("messageport", "recv_into", Wait::Default, port(Wait::Default)).against("limit spin"),
+        Subject::new("unix seqpacket", "", Wait::Block, |session, size| {
+            Socket::new(session, size, SockType::SeqPacket, Wait::Block).map(RoundTrips)
+        })
+        .against("futex block"),
+    ];
+    bench
+}
+
+/// Streams of messages.
+fn throughput() -> Bench {
+    let mut bench = Bench::new("throughput", "streams of messages", Kind::Rate, &[8, 64, 1024, 65536]);
+    bench.allowed = Some(MIN_SIZE..=MAX_SIZE);
+    bench.fewest = 16;
+    let stream = |session: &Session, size: usize| Port::new(session, size, Wait::Spin);
+    bench.subjects = vec![
+        Subject::new("memcpy", "", Wait::Spin, |session, size| Flow::new(session, size, capacity(size)).map(Stream))
+            .sizes(|size| size >= 1024),
+        Subject::new(
+            "bare-ring",
+            "",
+            Wait::Spin,
+            |session, size| with_size!(size, N => boxed(Stream(Ring::<N>::new(session, size, capacity(size))?))),
+        ),
+        Subject::new("messageport", "recv_into", Wait::Spin, move |session, size| stream(session, size).map(Stream))
+            .against("bare-ring spin"),
+        Subject::new("messageport", "recv", Wait::Spin, move |session, size| Ok(Stream(Owned(stream(session, size)?))))
+            .against("bare-ring spin"),
+        Subject::new("messageport", "recv_ref", Wait::Spin, move |session, size| {
+            Ok(Stream(InPlace(stream(session, size)?)))
+        })
+        .against("bare-ring spin"),
+        Subject::new("messageport", "reserve recv_ref", Wait::Spin, |session, size| {
+            Reserved::new(session, size).map(Stream)
+        })
+        .sizes(|size| size >= 1024)
+        .against("memcpy spin"),
+        Subject::new("unix seqpacket", "", Wait::Block, |session, size| {
+            Socket::new(session, size, SockType::SeqPacket, Wait::Block).map(Stream)
+        })
+        .against("bare-ring spin"),
+    ];
+    bench
+}
+
+/// Hand-over of buffers.
+fn buffers() -> Bench {
+    const SIZES: &[usize] = &[4 << 10, 64 << 10, 1 << 20, 16 << 20, 1 << 30];
+    let mut bench = Bench::new("buffers", "round trips of buffers that are handed over", Kind::Latency, SIZES);
+    bench.allowed = Some(4096..=MAX_BUFFER);
+    let touched = |size: usize| size <= 16 << 20;
+    let passing = |load| move |session: &Session, size| Passing::new(session, size, load, Wait::Spin).map(RoundTrips);
+    let travel = |travel| move |session: &Session, size| Buffers::new(session, size, travel).map(RoundTrips);
+    bench.subjects = vec![
+        Subject::new("message", "64 B", Wait::Spin, |session, _| port(Wait::Spin)(session, 64)),
+        Subject::new("bare", "pass", Wait::Spin, passing(Load::Buffer)),
+        Subject::new("messageport", "pass", Wait::Spin, travel(Travel::Pass)).against("message 64 B spin"),
+        Subject::new("messageport", "pass, touched", Wait::Spin, travel(Travel::Touch)).sizes(touched),
+        Subject::new("messageport", "recycled", Wait::Spin, travel(Travel::Recycled)).against("message 64 B spin"),
+        // Larger ones are nothing but page faults.
+        Subject::new("bare", "fresh", Wait::Spin, passing(Load::FreshBuffer)).sizes(touched),
+        Subject::new("messageport", "fresh", Wait::Spin, travel(Travel::Fresh))
+            .sizes(touched)
+            .against("bare fresh spin"),
+        Subject::new("messageport", "fresh, touched", Wait::Spin, travel(Travel::FreshTouch)).sizes(touched),
+    ];
+    bench
+}
+
+/// Messages to a receiver that waits, with gaps between them.
+fn wake() -> Bench {
+    const GAPS_US: [u64; 7] = [1, 3, 10, 30, 100, 1000, 10_000];
+    let mut bench = Bench::new("wake", "delay of messages that come after a gap", Kind::Delay, &[8]);
+    bench.fewest = 2;
+    fn gaps<L: Link + 'static>(
+        gap: u64,
+        link: impl Fn(&Session, usize) -> Result<L> + 'static,
+    ) -> impl Fn(&Session, usize) -> Result<Gaps<L>> {
+        move |session, size| Ok(Gaps { link: link(session, size)?, gap: gap * 1000 })
+    }
+    for gap in GAPS_US {
+        let ring = gaps(gap, |session, size| Ring::<8>::new(session, size, capacity(size)));
+        bench.subjects.push(Subject::new("bare-ring", "", Wait::Spin, ring).at("gap_us", gap));
+        for wait in [Wait::Spin, Wait::Default, Wait::Block] {
+            let port = gaps(gap, move |session, size| Port::new(session, size, wait));
+            let subject = Subject::new("messageport", "recv_into", wait, port).at("gap_us", gap);
+            bench.subjects.push(subject);
+        }
+        let socket = gaps(gap, |session, size| Socket::new(session, size, SockType::SeqPacket, Wait::Block));
+        let subject = Subject::new("unix seqpacket", "", Wait::Block, socket).at("gap_us", gap);
+        bench.subjects.push(subject);
+    }
+    bench
+}
+
+/// Pairs that are made and dropped.
+fn create() -> Bench {
+    let mut bench = Bench::new("create", "a pair made and dropped", Kind::Latency, &[0]);
+    bench.fewest = 10;
+    bench.subjects = vec![
+        Subject::new("bare", "", Wait::None, |_, _| Ok(Alone(create_and_drop))),
+        Subject::new("messageport", "", Wait::None, |_, _| {
+            Ok(Alone(|| messageport::MessageChannel::new().map(drop).map_err(Error::of("cannot make a channel"))))
+        })
+        .against("bare"),
+    ];
+    bench
+}
+
+/// Ports that travel over another port.
+fn transfer() -> Bench {
+    let mut bench = Bench::new("transfer", "round trips of a port that travels over another", Kind::Latency, &[8]);
+    bench.fewest = 10;
+    for wait in [Wait::Spin, Wait::Block] {
+        let bare = move |session: &Session, size| Passing::new(session, size, Load::Port, wait).map(RoundTrips);
+        bench.subjects.push(Subject::new("bare", "", wait, bare));
+        let port = move |session: &Session, _| Transfer::new(session, wait).map(RoundTrips);
+        bench.subjects.push(Subject::new("messageport", "", wait, port).against(format!("bare {}", wait.name())));
+    }
+    bench
+}
+
+/// Many ports into one receiver.
+fn fanin() -> Bench {
+    let mut bench = Bench::new("fanin", "streams over many ports into one receiver", Kind::Rate, &[64]);
+    bench.fewest = 1000;
+    for count in [1, 10, 100, 1000] {
+        let sockets = move |session: &Session, size| FanIn::new(Sockets::new(session, count)?, size, session.side());
+        let subject = Subject::new("unix seqpacket", "epoll", Wait::Block, sockets).at("ports", count);
+        bench.subjects.push(subject.against("unix seqpacket epoll block ports=1"));
+        let ports = move |session: &Session, size| FanIn::new(Ports::new(session, count, size)?, size, session.side());
+        let subject = Subject::new("messageport", "epoll", Wait::Block, ports).at("ports", count);
+        bench.subjects.push(subject.against("messageport epoll block ports=1"));
+        for (wait, spin) in [(Wait::Block, Duration::ZERO), (Wait::Spin, FOREVER)] {
+            let looped = move |session: &Session, size| {
+                Looped::new(Ports::new(session, count, size)?.0, spin, size, session.side())
+            };
+            let subject = Subject::new("messageport", "event loop", wait, looped).at("ports", count);
+            bench.subjects.push(subject.against(format!("messageport event loop {} ports=1", wait.name())));
+        }
+    }
+    // A stream is more than the first messages, each of which may find its port asleep.
+    for subject in &mut bench.subjects {
+        subject.fewest = 300 * subject.at.map_or(1, |(_, count)| count);
+    }
+    // Descriptors: three for each port in the process that makes it, and some for the rest.
+    let limit = descriptor_limit();
+    for subject in &mut bench.subjects {
+        if subject.at.is_some_and(|(_, count)| 3 * count + 200 > limit) {
+            subject.leave_out(format!("only {limit} descriptors are allowed"));
+        }
+    }
+    bench
+}
+
+/// For subjects whose type depends on the size.
+fn boxed(player: impl Player + 'static) -> Result<Box<dyn Player>> {
+    Ok(Box::new(player))
+}

@@ -1,0 +1,324 @@
+//! Turns: everything in a bench is measured in short blocks, round after round.
+//!
+//! Machines move the two processes nearer together or farther apart while it runs, and others use it too. So a ratio is
+//! the median of the ratios within each round, and only the rounds of the placement that was seen most often count. A
+//! block is timed as a whole for the mean; percentiles come from blocks of their own, where every operation is timed.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use indicatif::ProgressBar;
+
+use crate::error::Result;
+use crate::figure::Figure;
+use crate::link::{Outcome, Player, Side, Turn};
+use crate::machine;
+use crate::session::{Order, Second};
+use crate::suite::{Bench, Kind, Subject};
+
+const ROUNDS: usize = 40;
+const QUICK_ROUNDS: usize = 7;
+const BLOCK: Duration = Duration::from_millis(6);
+const QUICK_BLOCK: Duration = Duration::from_millis(2);
+
+/// Most untimed operations at the start of a block.
+const WARM_UP: u64 = 100;
+/// Most operations of a block.
+const MOST: u64 = 10_000_000;
+/// Operations of the look at the placement.
+const PROBE: u64 = 2000;
+
+/// A round trip of a bare word is below this on one physical core, ...
+const ONE_CORE_NS: f64 = 45.0;
+/// ... and below this where both CPUs share a cache.
+const NEAR_NS: f64 = 200.0;
+
+/// A histogram of nanoseconds.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are in order")
+}
+
+/// Where the two CPUs are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Placement {
+    OneCore,
+    Near,
+    Far,
+    /// It changed during the round.
+    Mixed,
+    /// Both processes share a CPU.
+    Same,
+}
+
+impl Placement {
+    const ALL: [Self; 5] = [Self::OneCore, Self::Near, Self::Far, Self::Mixed, Self::Same];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::OneCore => "one core",
+            Self::Near => "near",
+            Self::Far => "far",
+            Self::Mixed => "mixed",
+            Self::Same => "same CPU",
+        }
+    }
+}
+
+/// A subject with one size, and what was measured of it in each round.
+struct Entry<'a> {
+    subject: &'a Subject,
+    size: usize,
+    player: Box<dyn Player>,
+    opened: usize,
+    count: u64,
+    rounds: Vec<Round>,
+    /// By placement.
+    single: [Option<Histogram<u64>>; Placement::ALL.len()],
+}
+
+/// One block of each kind.
+struct Round {
+    /// Nanoseconds of an operation.
+    mean: f64,
+    cpu: Option<f64>,
+    sleeps: f64,
+    single: Option<Histogram<u64>>,
+}
+
+/// The first process's view of a run.
+pub(crate) struct Rounds<'a> {
+    second: &'a Second,
+    quick: bool,
+    stamp: u64,
+}
+
+impl<'a> Rounds<'a> {
+    pub(crate) fn new(second: &'a Second, quick: bool) -> Self {
+        Self { second, quick, stamp: 1 }
+    }
+
+    /// Measures the bench with this number, and the limit that tells the placement, `probe`.
+    pub(crate) fn measure(
+        &mut self,
+        suite: &[Bench],
+        number: usize,
+        sizes: &[usize],
+        probe: (usize, usize),
+    ) -> Result<Vec<Figure>> {
+        let bench = &suite[number];
+        let shared_cpu = self.second.shares_cpu();
+        let mut opened = 0;
+        let mut open = |bench: usize, subject: usize, size: usize| {
+            let index = opened;
+            opened += 1;
+            let player = self.second.together(Order::Open { bench, subject, size }, || {
+                suite[bench].subjects[subject].open(&self.second.session, size)
+            })?;
+            Ok((player, index))
+        };
+        let mut probe = if shared_cpu { None } else { Some(open(probe.0, probe.1, 8)?) };
+        let mut entries = Vec::new();
+        for size in sizes {
+            for (index, subject) in bench.subjects.iter().enumerate() {
+                let spins = subject.wait == crate::suite::Wait::Spin;
+                if !subject.can(*size) || (shared_cpu && spins) {
+                    continue;
+                }
+                let (player, opened) = open(number, index, *size)?;
+                let (rounds, single) = (Vec::new(), Default::default());
+                entries.push(Entry { subject, size: *size, player, opened, count: bench.fewest, rounds, single });
+            }
+        }
+        for entry in &mut entries {
+            entry.count = self.calibrate(bench, entry)?;
+        }
+
+        let rounds = if self.quick { QUICK_ROUNDS } else { ROUNDS };
+        let bar = if std::io::stderr().is_terminal() { ProgressBar::new(rounds as u64) } else { ProgressBar::hidden() };
+        let mut placements = Vec::new();
+        for round in 0..rounds {
+            let before = self.placement(&mut probe)?;
+            // Every other round backwards, so that nobody always follows the same neighbour.
+            let order: &mut dyn Iterator<Item = &mut Entry<'_>> =
+                if round % 2 == 0 { &mut entries.iter_mut() } else { &mut entries.iter_mut().rev() };
+            for entry in order {
+                let measured = self.round(bench, entry)?;
+                entry.rounds.push(measured);
+            }
+            let after = self.placement(&mut probe)?;
+            let placement = if before == after { before } else { Placement::Mixed };
+            for entry in &mut entries {
+                if let Some(single) = entry.rounds.last_mut().and_then(|round| round.single.take()) {
+                    let all = entry.single[placement as usize].get_or_insert_with(histogram);
+                    all.add(single).expect("all histograms have the same bounds");
+                }
+            }
+            placements.push(placement);
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        let figures = report(bench, &entries, &placements);
+        drop(entries);
+        self.second.together(Order::Close, || Ok(()))?;
+        Ok(figures)
+    }
+
+    /// How many operations fill a block.
+    fn calibrate(&mut self, bench: &Bench, entry: &mut Entry<'_>) -> Result<u64> {
+        let block = if self.quick { QUICK_BLOCK } else { BLOCK }.as_nanos() as f64;
+        // Between messages that are far apart there is nothing to be timed, but time passes.
+        let gap = entry.subject.at.filter(|(name, _)| *name == "gap_us").map_or(0.0, |(_, gap)| gap as f64 * 1000.0);
+        let mut count = 1;
+        loop {
+            let turn = self.turn(1, count);
+            let time = self.play(entry.player.as_mut(), entry.opened, turn, None)?.nanos + gap * count as f64;
+            let one = (time / count as f64).max(0.1);
+            if time >= block / 8.0 || count >= MOST {
+                // What takes long needs no thousand of it.
+                let fewest = bench.fewest.min((4.0 * block / one) as u64).max(entry.subject.fewest);
+                return Ok(((block.max(2.0 * gap) / one) as u64).clamp(fewest, MOST));
+            }
+            count = (count * 8).min(MOST);
+        }
+    }
+
+    fn round(&mut self, bench: &Bench, entry: &mut Entry<'_>) -> Result<Round> {
+        let warm_up = WARM_UP.min(entry.count.div_ceil(8));
+        let turn = self.turn(warm_up, entry.count);
+        if bench.kind == Kind::Delay {
+            let mut single = histogram();
+            let outcome = self.play(entry.player.as_mut(), entry.opened, turn, Some(&mut single))?;
+            let mean = outcome.nanos / turn.count as f64;
+            return Ok(Round { mean, cpu: outcome.cpu, sleeps: 0.0, single: Some(single) });
+        }
+        let slept = machine::sleeps()?;
+        let outcome = self.play(entry.player.as_mut(), entry.opened, turn, None)?;
+        let sleeps = (machine::sleeps()? - slept) as f64 / (warm_up + turn.count) as f64;
+        let mut single = None;
+        if bench.kind == Kind::Latency {
+            let mut histogram = histogram();
+            let turn = self.turn(warm_up, (entry.count / 2).max(1));
+            self.play(entry.player.as_mut(), entry.opened, turn, Some(&mut histogram))?;
+            single = Some(histogram);
+        }
+        Ok(Round { mean: outcome.nanos / turn.count as f64, cpu: outcome.cpu, sleeps, single })
+    }
+
+    fn placement(&mut self, probe: &mut Option<(Box<dyn Player>, usize)>) -> Result<Placement> {
+        let Some((player, opened)) = probe else {
+            return Ok(Placement::Same);
+        };
+        let turn = self.turn(WARM_UP, PROBE);
+        let mean = self.play(player.as_mut(), *opened, turn, None)?.nanos / PROBE as f64;
+        Ok(match mean {
+            mean if mean < ONE_CORE_NS => Placement::OneCore,
+            mean if mean < NEAR_NS => Placement::Near,
+            _ => Placement::Far,
+        })
+    }
+
+    fn turn(&mut self, warm_up: u64, count: u64) -> Turn {
+        let stamp = self.stamp;
+        self.stamp += warm_up + count;
+        Turn { side: Side::First, warm_up, count, stamp }
+    }
+
+    fn play(
+        &self,
+        player: &mut dyn Player,
+        opened: usize,
+        turn: Turn,
+        single: Option<&mut Histogram<u64>>,
+    ) -> Result<Outcome> {
+        let order = Order::Play { opened, turn, single: single.is_some() };
+        self.second.together(order, || player.play(&turn, single))
+    }
+}
+
+/// The placement that most rounds had, and which rounds those were. A change is a placement only if there is no other.
+fn majority(placements: &[Placement]) -> (Placement, Vec<usize>) {
+    let rounds = |placement| (0..placements.len()).filter(|round| placements[*round] == placement).collect::<Vec<_>>();
+    let steady = Placement::ALL.into_iter().filter(|placement| *placement != Placement::Mixed);
+    let most = steady.max_by_key(|placement| rounds(*placement).len());
+    match most.map(|placement| (placement, rounds(placement))) {
+        Some((placement, rounds)) if !rounds.is_empty() => (placement, rounds),
+        _ => (Placement::Mixed, rounds(Placement::Mixed)),
+    }
+}
+
+fn report(bench: &Bench, entries: &[Entry<'_>], placements: &[Placement]) -> Vec<Figure> {
+    let (placement, rounds) = majority(placements);
+    entries.iter().map(|entry| figure(bench, entry, entries, placement, &rounds)).collect()
+}
+
+fn figure(bench: &Bench, entry: &Entry<'_>, entries: &[Entry<'_>], placement: Placement, rounds: &[usize]) -> Figure {
+    let subject = entry.subject;
+    let at = |wanted| subject.at.filter(|(name, _)| *name == wanted).map(|(_, value)| value);
+    let of = |value: fn(&Round) -> f64| quartiles(rounds.iter().map(|round| value(&entry.rounds[*round])));
+    let [low, mean, high] = of(|round| round.mean);
+    let mut figure = Figure {
+        bench: bench.name.to_owned(),
+        what: subject.what.to_owned(),
+        call: subject.call.to_owned(),
+        wait: subject.wait.name().to_owned(),
+        size: entry.size,
+        ports: at("ports"),
+        gap_us: at("gap_us"),
+        mean_ns: Some(rounded(mean)),
+        spread: Some(rounded((high - low) / mean * 100.0) / 100.0),
+        placement: placement.name().to_owned(),
+        blocks: Some(rounds.len()),
+        ..Figure::default()
+    };
+    if bench.kind == Kind::Rate {
+        figure.msgs_per_s = Some((1e9 / mean).round());
+        figure.bytes_per_s = Some((1e9 / mean * entry.size as f64).round());
+    }
+    if bench.kind == Kind::Delay {
+        figure.cpu = Some(of(|round| round.cpu.unwrap_or(0.0))[1]);
+    } else {
+        figure.sleeps = Some(rounded(of(|round| round.sleeps)[1] * 10.0) / 10.0);
+    }
+    if let Some(single) = entry.single[placement as usize].as_ref().filter(|single| !single.is_empty()) {
+        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| Some(single.value_at_quantile(share)));
+        (figure.p50_ns, figure.p99_ns, figure.p999_ns, figure.samples) = (p50, p99, p999, Some(single.len()));
+        figure.curve = curve(single);
+    }
+    if let Some((label, size)) = &subject.against {
+        let wanted = |other: &&Entry<'_>| other.subject.label() == *label && other.size == size.unwrap_or(entry.size);
+        if let Some(other) = entries.iter().find(wanted) {
+            let ratios = rounds.iter().map(|round| entry.rounds[*round].mean / other.rounds[*round].mean);
+            figure.ratio = Some((quartiles(ratios)[1] * 1000.0).round() / 1000.0);
+            figure.against = match size {
+                Some(size) if *size != entry.size => format!("{label} {size} B"),
+                _ => label.clone(),
+            };
+        }
+    }
+    figure
+}
+
+/// To a tenth.
+fn rounded(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// Points of the percentile curve, nines evenly apart.
+fn curve(single: &Histogram<u64>) -> Vec<(f64, u64)> {
+    let points = (single.len() as f64).log10() * 8.0;
+    let share = |point: u32| 1.0 - 10f64.powf(-f64::from(point) / 8.0);
+    (0..=points as u32).map(|point| (share(point), single.value_at_quantile(share(point)))).collect()
+}
+
+/// The value below which a quarter lies, the median, and the value above which a quarter lies.
+fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    let at = |share: f64| {
+        let place = share * (values.len() - 1) as f64;
+        let (low, high) = (values[place.floor() as usize], values[place.ceil() as usize]);
+        low + (high - low) * place.fract()
+    };
+    if values.is_empty() { [f64::NAN; 3] } else { [at(0.25), at(0.5), at(0.75)] }
+}

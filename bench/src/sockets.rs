@@ -1,0 +1,153 @@
+//! Unix sockets and pipes: a message is one packet, or so many bytes of a stream.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use messageport::Message;
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, SockType, recv, send, setsockopt, sockopt};
+use nix::sys::time::TimeVal;
+
+use crate::error::{Error, Result};
+use crate::fan::Fan;
+use crate::link::{Link, PATIENCE, spin_until};
+use crate::payload::Payload;
+use crate::session::Session;
+use crate::suite::Wait;
+
+/// Room for what waits unread. The kernel cuts it to `net.core.wmem_max`.
+const BUFFER: usize = 4 << 20;
+
+/// An end of a socket pair, by `send` and `recv`.
+pub struct Socket {
+    socket: OwnedFd,
+    flags: MsgFlags,
+    payload: Payload,
+    received: Vec<u8>,
+}
+
+impl Socket {
+    /// An end of a pair of this kind; one that spins calls with `MSG_DONTWAIT` until it succeeds.
+    pub fn new(session: &Session, size: usize, kind: SockType, wait: Wait) -> Result<Self> {
+        let flags = if wait == Wait::Spin { MsgFlags::MSG_DONTWAIT } else { MsgFlags::empty() };
+        let socket = socket(session, kind)?;
+        Ok(Self { socket, flags, payload: Payload::new(size), received: vec![0; size] })
+    }
+}
+
+fn socket(session: &Session, kind: SockType) -> Result<OwnedFd> {
+    let socket = session.sockets(kind)?;
+    let refuse = Error::of("cannot set up a socket");
+    setsockopt(&socket, sockopt::SndBuf, &BUFFER).map_err(&refuse)?;
+    let patience = TimeVal::new(PATIENCE.as_secs() as i64, 0);
+    setsockopt(&socket, sockopt::ReceiveTimeout, &patience).map_err(&refuse)?;
+    setsockopt(&socket, sockopt::SendTimeout, &patience).map_err(refuse)?;
+    Ok(socket)
+}
+
+impl Link for Socket {
+    fn send(&mut self, stamp: u64) -> Result<()> {
+        let (socket, flags) = (self.socket.as_raw_fd(), self.flags | MsgFlags::MSG_NOSIGNAL);
+        let mut left = self.payload.stamped(stamp);
+        while !left.is_empty() {
+            let sent = spin_until(|| ready(send(socket, left, flags), self.flags))?;
+            left = &left[sent..];
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<u64> {
+        let mut at = 0;
+        while at < self.received.len() {
+            let into = &mut self.received[at..];
+            let len = spin_until(|| ready(recv(self.socket.as_raw_fd(), into, self.flags), self.flags))?;
+            if len == 0 {
+                return Err(Error::failed("the other process has closed its socket"));
+            }
+            at += len;
+        }
+        self.payload.stamp_of(&self.received)
+    }
+}
+
+/// What a call that may have to be repeated has done.
+fn ready(done: nix::Result<usize>, flags: MsgFlags) -> Result<Option<usize>> {
+    match done {
+        Ok(len) => Ok(Some(len)),
+        Err(Errno::EINTR) => Ok(None),
+        Err(Errno::EAGAIN) if flags.contains(MsgFlags::MSG_DONTWAIT) => Ok(None),
+        Err(error) => Err(Error::failed(format_args!("a socket does not work: {error}"))),
+    }
+}
+
+/// Two pipes, by `write` and `read`, blocking.
+pub struct Pipe {
+    incoming: std::io::PipeReader,
+    outgoing: std::io::PipeWriter,
+    payload: Payload,
+    received: Vec<u8>,
+}
+
+impl Pipe {
+    /// An end of two pipes.
+    pub fn new(session: &Session, size: usize) -> Result<Self> {
+        let pipe = || -> nix::Result<(OwnedFd, OwnedFd)> {
+            let (reader, writer) = std::io::pipe().map_err(|_| Errno::EMFILE)?;
+            // Refused above a limit of the system: then it stays as it is.
+            let _ = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20));
+            Ok((reader.into(), writer.into()))
+        };
+        let [incoming, outgoing] = session.descriptors(|| {
+            let ((theirs_in, ours_out), (ours_in, theirs_out)) = (pipe()?, pipe()?);
+            Ok(([ours_in, ours_out], [theirs_in, theirs_out]))
+        })?;
+        let (payload, received) = (Payload::new(size), vec![0; size]);
+        Ok(Self { incoming: incoming.into(), outgoing: outgoing.into(), payload, received })
+    }
+}
+
+impl Link for Pipe {
+    fn send(&mut self, stamp: u64) -> Result<()> {
+        self.outgoing.write_all(self.payload.stamped(stamp)).map_err(Error::of("cannot write to the pipe"))
+    }
+
+    fn receive(&mut self) -> Result<u64> {
+        self.incoming.read_exact(&mut self.received).map_err(Error::of("cannot read from the pipe"))?;
+        self.payload.stamp_of(&self.received)
+    }
+}
+
+/// Many socket pairs into one receiver.
+pub(crate) struct Sockets(Vec<OwnedFd>);
+
+impl Sockets {
+    pub(crate) fn new(session: &Session, count: u64) -> Result<Self> {
+        (0..count).map(|_| socket(session, SockType::SeqPacket)).collect::<Result<_>>().map(Self)
+    }
+}
+
+impl Fan for Sockets {
+    type Way = OwnedFd;
+
+    fn ways(&self) -> &[OwnedFd] {
+        &self.0
+    }
+
+    fn send(way: &OwnedFd, data: &[u8]) -> Result<()> {
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        spin_until(|| ready(send(way.as_raw_fd(), data, flags), flags)).map(drop)
+    }
+
+    fn receive(way: &OwnedFd, message: &mut Message) -> Result<bool> {
+        let way: BorrowedFd<'_> = way.as_fd();
+        message.data.resize(message.data.capacity().max(64), 0);
+        match recv(way.as_raw_fd(), &mut message.data, MsgFlags::MSG_DONTWAIT) {
+            Ok(len) => {
+                message.data.truncate(len);
+                Ok(true)
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),
+            Err(error) => Err(Error::failed(format_args!("a socket does not work: {error}"))),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The benchmarks as their users run them. One test measures: what it measures would disturb another.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+use serde_json::Value;
+
+const BENCHES: [&str; 9] = ["rtt", "throughput", "buffers", "wake", "create", "transfer", "fanin", "memory", "calls"];
+
+#[test]
+fn every_bench_prints_lines_with_its_fields_and_the_run_can_be_compared_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("report.html");
+    let output = run(bench().args(["--quick", "--json", "--size", "64", "--size", "4096", "--html"]).arg(&report));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let lines: Vec<Value> = text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines.iter().for_each(assert_fields);
+
+    // With one CPU nothing that spins is measured.
+    let cpus = thread::available_parallelism().unwrap().get();
+    // Where nobody may trace a process, its system calls cannot be counted; that is said then.
+    let counted = !text(&output.stderr).contains("calls: skipped: ");
+    assert!(counted || cpus == 1 || text(&output.stderr).contains("EPERM"), "{}", text(&output.stderr));
+    let expected: BTreeSet<_> = BENCHES.into_iter().filter(|bench| counted || *bench != "calls").collect();
+    let found: BTreeSet<_> = lines.iter().map(|line| line["bench"].as_str().unwrap()).collect();
+    assert_eq!(found, expected, "{}", text(&output.stderr));
+    let has = |bench: &str, what: &str, wait: &str, size: u64| {
+        lines.iter().any(|line| {
+            (line["bench"] == bench, line["what"] == what, line["wait"] == wait, line["size"] == size)
+                == (true, true, true, true)
+        })
+    };
+    for size in [64, 4096] {
+        assert!(has("rtt", "futex", "block", size) && has("rtt", "messageport", "block", size));
+        if cpus > 1 {
+            for (bench, limit) in [("rtt", "limit"), ("throughput", "bare-ring")] {
+                assert!(has(bench, limit, "spin", size) && has(bench, "messageport", "spin", size));
+            }
+        }
+    }
+    if cpus > 1 {
+        // A message costs no system call, except that a long wait looks at the lane now and then, and no allocation.
+        for line in lines.iter().filter(|line| line["bench"] == "calls" && line["wait"] == "spin") {
+            assert_eq!(line["allocations"], 0.0, "{line}");
+            assert!(line["syscalls"].as_f64().unwrap() < 0.1, "{line}");
+        }
+    }
+
+    assert_is_page(&fs::read_to_string(&report).unwrap());
+
+    let baseline = dir.path().join("base.json");
+    fs::write(&baseline, &output.stdout).unwrap();
+    let output = run(bench().args(["create", "memory", "--quick", "--compare"]).arg(&baseline));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let ratios = text(&output.stdout).lines().filter(|line| line.contains(" x time ")).count();
+    assert_eq!(ratios, 2, "{}", text(&output.stdout)); // the bare calls, and a pair
+    assert!(text(&output.stdout).contains("resident 1.00"), "{}", text(&output.stdout));
+}
+
+fn assert_fields(line: &Value) {
+    let bench = line["bench"].as_str().unwrap();
+    for field in ["what", "wait"] {
+        assert!(!line[field].as_str().unwrap().is_empty(), "{field} in {line}");
+    }
+    assert!(line["size"].is_u64(), "size in {line}");
+    let single = ["p50_ns", "p99_ns", "p999_ns", "samples"];
+    let fields: &[&[&str]] = match bench {
+        "rtt" | "buffers" | "create" | "transfer" => &[&["mean_ns", "blocks"], &single],
+        "throughput" => &[&["mean_ns", "blocks", "msgs_per_s", "bytes_per_s"]],
+        "fanin" => &[&["mean_ns", "blocks", "msgs_per_s", "bytes_per_s", "ports"]],
+        "wake" => &[&["mean_ns", "blocks", "cpu", "gap_us"], &single],
+        _ => &[],
+    };
+    for field in fields.concat() {
+        assert!(line[field].as_f64().unwrap_or(0.0) > 0.0, "{field} in {line}");
+    }
+    match bench {
+        "calls" => assert!(line["syscalls"].is_f64() && line["allocations"].is_f64(), "{line}"),
+        "memory" => assert!(line["resident_bytes"].is_u64() != line["cpu"].is_f64(), "{line}"),
+        _ => {}
+    }
+    if let Some(ratio) = line.get("ratio") {
+        assert!(ratio.as_f64().unwrap() > 0.0 && !line["against"].as_str().unwrap().is_empty(), "{line}");
+    }
+}
+
+/// Every element is closed where it should be, and there is a plot in each section that has one.
+fn assert_is_page(page: &str) {
+    assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
+    let mut open = Vec::new();
+    for part in page.split('<').skip(2) {
+        let (tag, _) = part.split_once('>').unwrap();
+        let name = tag.trim_start_matches('/').split([' ', '\n', '/']).next().unwrap();
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name), "in {tag}");
+        } else if !tag.ends_with('/') && !["meta", "br"].contains(&name) {
+            open.push(name);
+        }
+    }
+    assert_eq!(open, Vec::<&str>::new());
+    let sections: Vec<&str> = page.split("<h2>").skip(1).collect();
+    assert!(sections.len() >= 8);
+    for section in sections {
+        let bench = section.split(':').next().unwrap();
+        let plots = section.matches("<svg").count();
+        assert!(plots > 0 || bench == "memory" || bench == "calls", "no plot of {bench}");
+        assert!(section.contains("<table>"), "no table of {bench}");
+    }
+    // Nothing is loaded from elsewhere.
+    assert!(!page.contains("src=") && !page.contains("<link") && !page.contains("@import"));
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let (missing, nowhere) = (dir.path().join("missing.json"), dir.path().join("no/report.html"));
+    let (empty, other) = (dir.path().join("empty.json"), dir.path().join("other.json"));
+    fs::write(&empty, "").unwrap();
+    fs::write(&other, "not json\n").unwrap();
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let refused: [&[String]; 7] = [
+        &["nonsense".to_owned()],
+        &["rtt".to_owned(), "rrt".to_owned()],
+        &["rtt".to_owned(), "--size".to_owned(), "7".to_owned()],
+        &["--compare".to_owned(), path(&missing)],
+        &["--compare".to_owned(), path(&empty)],
+        &["--compare".to_owned(), path(&other)],
+        &["--html".to_owned(), path(&nowhere)],
+    ];
+    for arguments in refused {
+        let output = run(bench().args(arguments));
+        let stderr = text(&output.stderr);
+        assert_eq!((output.status.code(), &*text(&output.stdout)), (Some(2), ""), "{arguments:?}: {stderr}");
+        assert!(stderr.starts_with("messageport: ") && stderr.lines().count() == 1, "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn the_other_processes_are_of_no_use_to_people() {
+    for arguments in [&[][..], &["second"], &["nonsense", "1", "2", "3"], &["second", "1", "0", "0"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_messageport"));
+        let output = run(command.arg("bench-role").args(arguments));
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert_eq!(text(&output.stderr).lines().count(), 1, "{arguments:?}");
+    }
+}
+
+fn bench() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_messageport"));
+    command.arg("bench");
+    command
+}
+
+fn run(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,58 @@
+//! An echo server of tasks: `tokio_echo serve NAME` in one terminal, `tokio_echo say NAME WORDS...` in others.
+
+use std::error::Error;
+
+use futures_util::{SinkExt, TryStreamExt};
+use messageport::aio::{AsyncListener, AsyncPort, connect};
+
+/// Everything that comes goes back, ports and buffers too. While the client does not read, this waits.
+async fn echo(mut port: AsyncPort) -> Result<(), Box<dyn Error>> {
+    while let Some(message) = port.try_next().await? {
+        port.send(message).await?;
+    }
+    Ok(())
+}
+
+async fn serve(name: &str) -> Result<(), Box<dyn Error>> {
+    let mut listener = AsyncListener::bind(name)?;
+    println!("listening at {}", listener.path().display());
+    loop {
+        let client = listener.accept().await?;
+        let port = AsyncPort::new(client.port)?;
+        println!("process {} says {}", client.pid, String::from_utf8_lossy(&client.greeting.data));
+        tokio::spawn(async move {
+            match echo(port).await {
+                Ok(()) => println!("process {} is done", client.pid),
+                Err(error) => println!("process {}: {error}", client.pid),
+            }
+        });
+    }
+}
+
+async fn say(name: &str, words: &[String]) -> Result<(), Box<dyn Error>> {
+    let (mut sender, mut receiver) = connect(name, b"hello").await?.split();
+    // Both halves at once: answers come while words are still being sent.
+    let sending = async {
+        for word in words {
+            sender.post_message_wait(word.as_bytes(), &mut Vec::new()).await?;
+        }
+        Ok::<_, Box<dyn Error>>(())
+    };
+    let printing = async {
+        for _ in words {
+            println!("{}", String::from_utf8(receiver.recv().await?.data)?);
+        }
+        Ok(())
+    };
+    tokio::try_join!(sending, printing).map(drop)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments[..] {
+        [verb, name] if verb == "serve" => serve(name).await,
+        [verb, name, words @ ..] if verb == "say" => say(name, words).await,
+        _ => Err("usage: tokio_echo serve NAME | say NAME WORDS...".into()),
+    }
+}

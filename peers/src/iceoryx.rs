@@ -1,0 +1,151 @@
+//! iceoryx2: publish-subscribe of byte slices, loaned and written in place, one service a direction; the receiver
+//! polls, or waits on an event that the sender raises after each message. Its files are in a folder of ours.
+
+use std::path::PathBuf;
+
+use iceoryx2::config::Config;
+use iceoryx2::port::{listener::Listener, notifier::Notifier, publisher::Publisher, subscriber::Subscriber};
+use iceoryx2::prelude::*;
+use iceoryx2::service::port_factory::{event, publish_subscribe};
+use messageport_bench::{
+    Bench, Error, Gaps, Link, PATIENCE, Payload, Result, RoundTrips, Session, Side, Stream, Subject, Wait, spin_until,
+};
+
+use crate::{depth, push};
+
+type Bytes = publish_subscribe::PortFactory<ipc::Service, [u8], ()>;
+type Signal = event::PortFactory<ipc::Service>;
+
+/// One side. The fields are dropped in this order: ports before their services, those before the node.
+struct Iceoryx {
+    publisher: Publisher<ipc::Service, [u8], ()>,
+    subscriber: Subscriber<ipc::Service, [u8], ()>,
+    event: Option<(Notifier<ipc::Service>, Listener<ipc::Service>)>,
+    payload: Payload,
+    _services: [Bytes; 2],
+    _signals: Option<[Signal; 2]>,
+    _node: Node<ipc::Service>,
+}
+
+impl Iceoryx {
+    fn new(session: &Session, size: usize, wait: Wait) -> Result<Self> {
+        set_log_level(LogLevel::Fatal);
+        let refuse = |error: &dyn std::fmt::Debug| Error::failed(format_args!("iceoryx2 refuses: {error:?}"));
+        let node = NodeBuilder::new().config(&config()?).create::<ipc::Service>().map_err(|error| refuse(&error))?;
+        let name = session.name();
+        let ways = if session.side() == Side::First { ["ab", "ba"] } else { ["ba", "ab"] };
+        let named = |way: &str| ServiceName::new(&format!("{name}/{way}")).map_err(|error| refuse(&error));
+        let service = |way: &str| {
+            node.service_builder(&named(way)?)
+                .publish_subscribe::<[u8]>()
+                .enable_safe_overflow(false) // nothing is to be lost
+                .subscriber_max_buffer_size(depth(size))
+                .max_publishers(1)
+                .max_subscribers(1)
+                .history_size(0)
+                .open_or_create()
+                .map_err(|error| refuse(&error))
+        };
+        let (outgoing, incoming) = (service(ways[0])?, service(ways[1])?);
+        let publisher = outgoing
+            .publisher_builder()
+            .initial_max_slice_len(size)
+            .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
+            .create()
+            .map_err(|error| refuse(&error))?;
+        let subscriber = incoming.subscriber_builder().create().map_err(|error| refuse(&error))?;
+        let (mut event, mut signals) = (None, None);
+        if wait == Wait::Block {
+            let signal = |way: &str| {
+                node.service_builder(&named(&format!("{way}-event"))?)
+                    .event()
+                    .open_or_create()
+                    .map_err(|error| refuse(&error))
+            };
+            let (outgoing, incoming) = (signal(ways[0])?, signal(ways[1])?);
+            let notifier = outgoing.notifier_builder().create().map_err(|error| refuse(&error))?;
+            let listener = incoming.listener_builder().create().map_err(|error| refuse(&error))?;
+            (event, signals) = (Some((notifier, listener)), Some([outgoing, incoming]));
+        }
+        let payload = Payload::new(size);
+        let services = [outgoing, incoming];
+        Ok(Self { publisher, subscriber, event, payload, _services: services, _signals: signals, _node: node })
+    }
+}
+
+impl Link for Iceoryx {
+    fn send(&mut self, stamp: u64) -> Result<()> {
+        let Self { publisher, payload, event, .. } = self;
+        // All its memory may be on the way: then one has to be released first.
+        let sample = spin_until(|| Ok(publisher.loan_slice_uninit(payload.size()).ok()))?;
+        let sample = sample.write_from_slice(payload.stamped(stamp));
+        sample.send().map_err(|error| Error::failed(format_args!("cannot send with iceoryx2: {error:?}")))?;
+        if let Some((notifier, _)) = event {
+            notifier.notify().map_err(|error| Error::failed(format_args!("cannot notify: {error:?}")))?;
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<u64> {
+        let Self { subscriber, payload, event, .. } = self;
+        let receive = || {
+            let sample = subscriber.receive();
+            sample.map_err(|error| Error::failed(format_args!("cannot receive with iceoryx2: {error:?}")))
+        };
+        let sample = match event {
+            None => spin_until(receive)?,
+            Some((_, listener)) => loop {
+                if let Some(sample) = receive()? {
+                    break sample;
+                }
+                let waited = listener.timed_wait(|_| {}, PATIENCE);
+                waited.map_err(|error| Error::failed(format_args!("cannot wait with iceoryx2: {error:?}")))?;
+            },
+        };
+        payload.stamp_of(sample.payload())
+    }
+}
+
+/// Where its files are; the second process is a child of the first and has it as its working folder's neighbour.
+fn root() -> PathBuf {
+    std::env::temp_dir().join("messageport-peers-iceoryx2")
+}
+
+fn config() -> Result<Config> {
+    let mut config = Config::default();
+    let root = root();
+    let path = root.to_str().and_then(|root| Path::new(root.as_bytes()).ok());
+    config.global.set_root_path(&path.ok_or_else(|| Error::failed("the temporary folder has an odd name"))?);
+    config.global.prefix =
+        FileName::new(b"mpbench_").map_err(|error| Error::failed(format_args!("odd prefix: {error:?}")))?;
+    Ok(config)
+}
+
+/// Removes what it leaves behind: its folder, and shared memory of processes that were killed.
+pub(crate) fn clean_up() {
+    let _ = std::fs::remove_dir_all(root());
+    for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("mpbench_") {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+pub(crate) fn add(suite: &mut [Bench]) {
+    for wait in [Wait::Spin, Wait::Block] {
+        let call = if wait == Wait::Block { "event" } else { "" };
+        let trips = Subject::new("iceoryx2", call, wait, move |session, size| {
+            Iceoryx::new(session, size, wait).map(RoundTrips)
+        });
+        push(suite, "rtt", trips);
+    }
+    let stream =
+        Subject::new("iceoryx2", "", Wait::Spin, |session, size| Iceoryx::new(session, size, Wait::Spin).map(Stream));
+    push(suite, "throughput", stream);
+    for gap in [1, 3, 10, 30, 100, 1000, 10_000] {
+        let delays = Subject::new("iceoryx2", "event", Wait::Block, move |session, size| {
+            Ok(Gaps { link: Iceoryx::new(session, size, Wait::Block)?, gap: gap * 1000 })
+        });
+        push(suite, "wake", delays.at("gap_us", gap));
+    }
+}

@@ -1,0 +1,105 @@
+//! The benchmarks of messageport with its peers in the same turns: other ways between processes, and two between
+//! threads. Each is used in the way that its documentation recommends for speed; docs/BENCHMARKS.md says how.
+
+mod foreign;
+mod iceoryx;
+mod ipc;
+mod node;
+mod plain;
+mod threads;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use messageport_bench::{Bench, Counting, Error, Options, Subject, Wait, suite};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Measures messageport beside its peers and the limits of this machine.
+#[derive(Parser)]
+#[command(
+    name = "messageport-peers",
+    version,
+    after_help = "A peer that is not installed is named as skipped.\n\nExit status: 0 measured, 1 failed, 2 bad \
+    usage, or a file that cannot be used."
+)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+    /// Leave out peers whose name contains this; repeat it for several
+    #[arg(long, value_name = "NAME")]
+    without: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    // The second process cannot know which peers were left out, and needs not to.
+    if let Some(played) = messageport_bench::role(|| with_peers().0) {
+        return ended(played);
+    }
+    let Cli { options, without } = Cli::parse();
+    let (mut suite, skipped) = with_peers();
+    for (peer, why) in skipped {
+        let _ = writeln!(std::io::stderr(), "skipped: {peer}: {why}");
+    }
+    for subject in suite.iter_mut().flat_map(|bench| &mut bench.subjects) {
+        if without.iter().any(|name| subject.label().contains(name)) {
+            subject.leave_out("as asked");
+        }
+    }
+    let ran = messageport_bench::run(&suite, &options, |line| {
+        writeln!(std::io::stdout(), "{line}").map_err(Error::of("cannot write to standard output"))
+    });
+    iceoryx::clean_up();
+    ended(ran)
+}
+
+fn ended(done: messageport_bench::Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "messageport-peers: {error}");
+            ExitCode::from(if error.is_refused() { 2 } else { 1 })
+        }
+    }
+}
+
+/// A peer that is not here, and why.
+type Skipped = (&'static str, &'static str);
+
+/// The suite with the peers in it, and those peers that are not here.
+fn with_peers() -> (Vec<Bench>, Vec<Skipped>) {
+    let mut suite = suite();
+    let mut skipped = Vec::new();
+    plain::add(&mut suite);
+    iceoryx::add(&mut suite);
+    ipc::add(&mut suite);
+    threads::add(&mut suite);
+    foreign::add(&mut suite, &mut skipped);
+    node::add(&mut suite, &mut skipped);
+    (suite, skipped)
+}
+
+/// Adds a subject to the bench with this name, compared with messageport where it waits in the same way.
+fn push(suite: &mut [Bench], bench: &str, subject: Subject) {
+    let beside = if bench == "wake" { None } else { Some(format!("messageport recv_into {}", beside(subject.wait))) };
+    let subject = match beside {
+        // Streams of messageport are measured spinning only.
+        Some(_) if bench == "throughput" => subject.against("messageport recv_into spin"),
+        Some(label) if bench == "rtt" => subject.against(label),
+        _ => subject,
+    };
+    if let Some(bench) = suite.iter_mut().find(|known| known.name == bench) {
+        bench.subjects.push(subject);
+    }
+}
+
+fn beside(wait: Wait) -> &'static str {
+    if wait == Wait::Block { "block" } else { "spin" }
+}
+
+/// How many messages of a stream may wait: as many as in the memory that a port has.
+fn depth(size: usize) -> usize {
+    ((64 << 10) / (size + 8)).clamp(16, 1024)
+}

@@ -1,0 +1,125 @@
+//! Node's MessagePort between the main thread and a worker of a `node` process, which the first process starts and
+//! tells what to play. The two threads are pinned to the two CPUs, its others may run on both.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use hdrhistogram::Histogram;
+use messageport_bench::{Bench, Error, Outcome, Player, Result, Session, Side, Subject, Turn, Wait, pin_thread};
+
+use nix::poll::{PollFd, PollFlags, poll};
+
+use crate::{Skipped, push};
+
+/// A turn takes no longer.
+const PATIENCE_MS: u16 = 60_000;
+
+const SCRIPT: &str = include_str!("node.js");
+
+/// The process, on the first side only.
+struct Node {
+    process: Option<(Child, ChildStdin, BufReader<ChildStdout>)>,
+    kind: &'static str,
+    wait: Wait,
+    size: usize,
+}
+
+impl Node {
+    fn new(session: &Session, size: usize, kind: &'static str, wait: Wait) -> Result<Self> {
+        let mut process = None;
+        if session.side() == Side::First {
+            let refuse = Error::of("cannot start node");
+            // A worker loads the file that its main thread was started from.
+            let path = std::env::temp_dir().join(session.name() + ".js");
+            std::fs::write(&path, SCRIPT).map_err(&refuse)?;
+            let mut command = Command::new("node");
+            command.arg(&path).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = session.on_both_cpus(|| command.spawn().map_err(&refuse))?;
+            let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+            let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
+                return Err(Error::failed("there are no pipes to node"));
+            };
+            let mut node = Self { process: Some((child, stdin, BufReader::new(stdout))), kind, wait, size };
+            // Both threads have read the file when the first answer is there.
+            let played = node.ask(0, 1).and_then(|_| node.part_threads(session.cpus()));
+            let _ = std::fs::remove_file(path);
+            played?;
+            process = node.process.take();
+        } else {
+            session.name(); // the names stay the same on both sides
+        }
+        Ok(Self { process, kind, wait, size })
+    }
+
+    /// Keeps the two threads that exchange messages, which are those that have worked most after some messages, on a
+    /// CPU each.
+    fn part_threads(&mut self, cpus: [usize; 2]) -> Result<()> {
+        let kind = std::mem::replace(&mut self.kind, "rtt");
+        let wait = std::mem::replace(&mut self.wait, Wait::Block);
+        self.ask(0, 3000)?;
+        (self.kind, self.wait) = (kind, wait);
+        let Some((child, ..)) = &self.process else { return Ok(()) };
+        let worked = |thread: &std::path::Path| {
+            let text = std::fs::read_to_string(thread.join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).map_err(Error::of("cannot see node"))?;
+        let mut threads: Vec<(u64, i32)> = threads
+            .filter_map(|thread| {
+                let thread = thread.ok()?;
+                Some((worked(&thread.path())?, thread.file_name().to_str()?.parse().ok()?))
+            })
+            .collect();
+        threads.sort_unstable();
+        for ((_, thread), cpu) in threads.into_iter().rev().zip(cpus) {
+            pin_thread(thread, cpu)?;
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, warm_up: u64, count: u64) -> Result<f64> {
+        let refuse = Error::of("node does not answer");
+        let (_, stdin, stdout) = self.process.as_mut().ok_or_else(|| Error::failed("node is not here"))?;
+        let (kind, wait, size) = (self.kind, self.wait.name(), self.size);
+        writeln!(stdin, "{kind} {wait} {size} {warm_up} {count}").map_err(&refuse)?;
+        let mut waits = [PollFd::new(stdout.get_ref().as_fd(), PollFlags::POLLIN)];
+        if poll(&mut waits, PATIENCE_MS).map_err(Error::of("cannot wait for node"))? == 0 {
+            return Err(Error::failed("node does not answer"));
+        }
+        let mut answer = String::new();
+        stdout.read_line(&mut answer).map_err(refuse)?;
+        answer.trim().parse().map_err(Error::of("node does not answer with a number"))
+    }
+}
+
+impl Player for Node {
+    fn play(&mut self, turn: &Turn, _: Option<&mut Histogram<u64>>) -> Result<Outcome> {
+        match turn.side {
+            Side::First => Ok(Outcome { nanos: self.ask(turn.warm_up, turn.count)?, cpu: None }),
+            Side::Second => Ok(Outcome::default()),
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some((child, ..)) = &mut self.process {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+pub(crate) fn add(suite: &mut [Bench], skipped: &mut Vec<Skipped>) {
+    if !Command::new("node").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        skipped.push(("Node", "there is no `node`"));
+        return;
+    }
+    for (bench, kind) in [("rtt", "rtt"), ("throughput", "stream")] {
+        for wait in [Wait::Spin, Wait::Block] {
+            let node = Subject::new("Node", "threads", wait, move |session, size| Node::new(session, size, kind, wait));
+            push(suite, bench, node.sizes(|size| size % 4 == 0));
+        }
+    }
+}

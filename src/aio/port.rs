@@ -1,0 +1,183 @@
+//! `AsyncPort` and its halves.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use super::wait::{Registration, Wait};
+use crate::lane::Doorbell;
+use crate::message::Message;
+use crate::port::{MessagePort, RecvHalf, SendHalf};
+
+/// A [`MessagePort`] that waits in tasks of a tokio runtime.
+///
+/// The methods that wait take `&mut self`: one of them runs at a time. To receive and to wait for space at the same time,
+/// [`split`](Self::split) it. What blocks, and what borrows the queue (`reserve`, `recv_ref`), is not to be had here; turn
+/// the port [back](Self::into_port) for that, or to transfer it. Dropping it closes the port.
+pub struct AsyncPort {
+    // The order matters, as in `MessagePort`.
+    pub(super) sender: AsyncSendHalf,
+    pub(super) receiver: AsyncRecvHalf,
+}
+
+/// The sending half of an [`AsyncPort`].
+///
+/// Dropping it closes nothing as long as the receiving half lives.
+pub struct AsyncSendHalf {
+    pub(super) half: SendHalf,
+    pub(super) wait: Wait,
+    pub(super) retry: Option<super::post::Retry>,
+    /// A message that the `Sink` took and that has not found room yet.
+    pub(super) unsent: Option<Message>,
+}
+
+/// The receiving half of an [`AsyncPort`].
+///
+/// If it is dropped while the sending half lives, what was queued and what the peer still posts is dropped.
+pub struct AsyncRecvHalf {
+    pub(super) half: RecvHalf,
+    pub(super) wait: Wait,
+    pub(super) stream_is_over: bool,
+    /// The port's descriptor was in use before.
+    polled: bool,
+}
+
+impl AsyncPort {
+    /// Makes a port wait in the runtime that this is called in.
+    ///
+    /// # Errors
+    /// Not called within a runtime, or the system has no resources. The port is in the error.
+    ///
+    /// # Panics
+    /// If the runtime does not drive I/O and time.
+    pub fn new(port: MessagePort) -> Result<Self, RegisterError> {
+        match Registration::new(port.end()) {
+            Ok(registration) => Ok(Self {
+                sender: AsyncSendHalf {
+                    half: port.sender,
+                    wait: Wait::new(Arc::clone(&registration), Doorbell::Space),
+                    retry: None,
+                    unsent: None,
+                },
+                receiver: AsyncRecvHalf {
+                    // Looks need not arm the doorbell: `Wait` does.
+                    polled: port.receiver.polled.replace(false),
+                    half: port.receiver,
+                    wait: Wait::new(registration, Doorbell::Data),
+                    stream_is_over: false,
+                },
+            }),
+            Err(error) => Err(RegisterError { error, port }),
+        }
+    }
+
+    /// The port, to be used without a runtime, or to be transferred. What is queued stays queued. A message that the
+    /// `Sink` has taken and not posted yet is dropped: flush it first, or [take it back](Self::take_unsent).
+    pub fn into_port(self) -> MessagePort {
+        let AsyncRecvHalf { half: receiver, polled, .. } = self.receiver;
+        receiver.polled.set(polled);
+        MessagePort { sender: self.sender.half, receiver }
+    }
+
+    /// Splits the port into a sending and a receiving half, which may wait in two tasks at the same time.
+    pub fn split(self) -> (AsyncSendHalf, AsyncRecvHalf) {
+        self.sender.half.end.note_split();
+        (self.sender, self.receiver)
+    }
+
+    /// Puts two halves together again.
+    ///
+    /// # Errors
+    /// The halves belong to different ports; both are in the error.
+    pub fn join(sender: AsyncSendHalf, receiver: AsyncRecvHalf) -> Result<Self, AsyncJoinError> {
+        if Arc::ptr_eq(&sender.half.end, &receiver.half.end) {
+            Ok(Self { sender, receiver })
+        } else {
+            Err(AsyncJoinError(sender, receiver))
+        }
+    }
+
+    /// Closes the port; see [`MessagePort::close`].
+    pub fn close(&self) {
+        self.receiver.close();
+    }
+}
+
+impl AsyncSendHalf {
+    /// Closes the whole port, the receiving half too: a task that waits on it wakes. See [`MessagePort::close`].
+    pub fn close(&self) {
+        self.half.close();
+    }
+}
+
+impl AsyncRecvHalf {
+    /// Closes the whole port, the sending half too: a task that waits on it wakes. See [`MessagePort::close`].
+    pub fn close(&self) {
+        self.half.close();
+    }
+}
+
+impl fmt::Debug for AsyncPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AsyncPort").field(&self.receiver.half).finish()
+    }
+}
+
+impl fmt::Debug for AsyncSendHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AsyncSendHalf").field(&self.half).finish()
+    }
+}
+
+impl fmt::Debug for AsyncRecvHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AsyncRecvHalf").field(&self.half).finish()
+    }
+}
+
+/// [`AsyncPort::new`] failed: why, and the port back.
+#[derive(Debug)]
+pub struct RegisterError {
+    /// Why.
+    pub error: io::Error,
+    /// The port, as it was.
+    pub port: MessagePort,
+}
+
+impl fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot register the port with a runtime: {}", self.error)
+    }
+}
+
+impl std::error::Error for RegisterError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// [`AsyncPort::join`] failed: the halves are not of one port.
+#[derive(Debug)]
+pub struct AsyncJoinError(
+    /// The sending half, as it was.
+    pub AsyncSendHalf,
+    /// The receiving half, as it was.
+    pub AsyncRecvHalf,
+);
+
+impl fmt::Display for AsyncJoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the two halves belong to different ports")
+    }
+}
+
+impl std::error::Error for AsyncJoinError {}
+
+// A port, and so a future that uses it, may go from thread to thread.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<AsyncPort>();
+    is_send::<AsyncSendHalf>();
+    is_send::<AsyncRecvHalf>();
+};

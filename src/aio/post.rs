@@ -1,0 +1,282 @@
+//! Posting from a task.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_sink::Sink;
+use tokio::task::coop;
+
+use super::port::{AsyncPort, AsyncSendHalf};
+use super::wait::Timer;
+use crate::error::{FullCause, PostError, PostErrorKind};
+use crate::message::Message;
+use crate::transfer::{TransferRef, Transferable};
+
+impl AsyncPort {
+    /// Posts a message, without waiting; see [`MessagePort::post_message`](crate::MessagePort::post_message).
+    ///
+    /// # Errors
+    /// As for that. `Full` too while the `Sink` holds a message that finds no room: it comes first.
+    pub fn post_message(
+        &mut self,
+        data: &[u8],
+        transfer: impl IntoIterator<Item = Transferable>,
+    ) -> Result<(), PostError> {
+        self.sender.post_message(data, transfer)
+    }
+
+    /// Posts a message and, if the queue is full, waits for space as long as the peer lives. What is on the list is taken
+    /// off it when the message is posted, and not before.
+    ///
+    /// Cancel-safe: if the future is dropped nothing was posted, and the list is as it was.
+    ///
+    /// ```
+    /// # use messageport::{MessageChannel, TransferBuffer, aio::AsyncPort};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let MessageChannel { port1, port2 } = MessageChannel::new()?;
+    /// # let mut port = AsyncPort::new(port1)?;
+    /// let mut frames = vec![TransferBuffer::new(4096)?.into()];
+    /// port.post_message_wait(b"a frame", &mut frames).await?;
+    /// assert!(frames.is_empty());
+    /// port.post_message_wait(b"nothing but text", &mut Vec::new()).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`MessagePort::post_message`](crate::MessagePort::post_message), without `Full`; also
+    /// [`ResourceExhausted`](PostErrorKind::ResourceExhausted) if it would have to wait in a runtime that is shutting
+    /// down. What the `Sink` holds is posted first, and an error may be that message's.
+    pub async fn post_message_wait(
+        &mut self,
+        data: &[u8],
+        transfer: &mut Vec<Transferable>,
+    ) -> Result<(), PostErrorKind> {
+        self.sender.post_message_wait(data, transfer).await
+    }
+
+    /// The message that the `Sink` has taken and not posted yet, if there is one.
+    pub fn take_unsent(&mut self) -> Option<Message> {
+        self.sender.take_unsent()
+    }
+
+    /// The longest data that a message can have; see
+    /// [`MessagePort::max_message_len`](crate::MessagePort::max_message_len).
+    pub fn max_message_len(&self) -> usize {
+        self.sender.max_message_len()
+    }
+}
+
+impl AsyncSendHalf {
+    /// See [`AsyncPort::post_message`].
+    pub fn post_message(
+        &mut self,
+        data: &[u8],
+        transfer: impl IntoIterator<Item = Transferable>,
+    ) -> Result<(), PostError> {
+        match self.try_post_unsent() {
+            Ok(()) => self.half.post_message(data, transfer),
+            Err(kind) => Err(PostError { kind, transfer: transfer.into_iter().collect() }),
+        }
+    }
+
+    /// See [`AsyncPort::post_message_wait`].
+    pub async fn post_message_wait(
+        &mut self,
+        data: &[u8],
+        transfer: &mut Vec<Transferable>,
+    ) -> Result<(), PostErrorKind> {
+        poll_fn(|context| self.poll_post_list(context, data, transfer)).await
+    }
+
+    /// The list is borrowed as if to change it from the start: a shared one could not go from thread to thread.
+    fn poll_post_list(
+        &mut self,
+        context: &mut Context<'_>,
+        data: &[u8],
+        transfer: &mut Vec<Transferable>,
+    ) -> Poll<Result<(), PostErrorKind>> {
+        ready!(self.poll_unsent(context))?;
+        let list: Vec<TransferRef<'_>> = transfer.iter().map(TransferRef::from).collect();
+        ready!(self.poll_post(context, data, &list))?;
+        transfer.clear(); // detached
+        Poll::Ready(Ok(()))
+    }
+
+    /// See [`AsyncPort::take_unsent`].
+    pub fn take_unsent(&mut self) -> Option<Message> {
+        self.unsent.take()
+    }
+
+    /// See [`AsyncPort::max_message_len`].
+    pub fn max_message_len(&self) -> usize {
+        self.half.max_message_len()
+    }
+
+    fn poll_post(
+        &mut self,
+        context: &mut Context<'_>,
+        data: &[u8],
+        list: &[TransferRef<'_>],
+    ) -> Poll<Result<(), PostErrorKind>> {
+        let turn = ready!(coop::poll_proceed(context));
+        loop {
+            // 1. Is there room?
+            let mut result = self.half.post(data, list);
+            // 2. If not: space that is freed from now on wakes the task. Is there room now?
+            if matches!(result, Err(PostErrorKind::Full(FullCause::Ring))) {
+                // As the sending half it leaves all descriptors to the receiving one.
+                ready!(self.wait.poll_arm(context, 0)).map_err(PostErrorKind::ResourceExhausted)?;
+                result = self.half.post(data, list);
+            }
+            // 3. If not, it sleeps.
+            match result {
+                Err(PostErrorKind::Full(cause)) => {
+                    self.wait.sleep(context);
+                    let retry = self.retry.get_or_insert_with(|| Retry::new(cause));
+                    ready!(retry.poll(context, |time| self.wait.registration().timer(time)));
+                }
+                result => {
+                    self.wait.over();
+                    self.retry = None;
+                    turn.made_progress();
+                    return Poll::Ready(result);
+                }
+            }
+        }
+    }
+
+    /// Posts the message that the `Sink` holds. It is still held after an error.
+    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<Result<(), PostErrorKind>> {
+        let Some(message) = self.unsent.take() else { return Poll::Ready(Ok(())) };
+        let result = self.poll_post(context, &message.data, &list_of(&message));
+        if !matches!(result, Poll::Ready(Ok(()))) {
+            self.unsent = Some(message);
+        }
+        result
+    }
+
+    /// The same without waiting.
+    fn try_post_unsent(&mut self) -> Result<(), PostErrorKind> {
+        if let Some(message) = &self.unsent {
+            self.half.post(&message.data, &list_of(message))?;
+            self.unsent = None;
+        }
+        Ok(())
+    }
+
+    /// `result` for a user of the `Sink`, who gets a message back that cannot be posted.
+    fn or_give_back(&mut self, result: Result<(), PostErrorKind>) -> Result<(), SendError> {
+        result.map_err(|kind| SendError { kind, message: self.unsent.take().unwrap_or_default() })
+    }
+}
+
+fn list_of(message: &Message) -> Vec<TransferRef<'_>> {
+    let ports = message.ports.iter().map(TransferRef::Port);
+    ports.chain(message.buffers.iter().map(TransferRef::Buffer)).collect()
+}
+
+/// When to try again without having been woken: the peer cannot wake a sender over a lane that is full, and a lane that
+/// gets room again tells nobody.
+pub(super) struct Retry {
+    timer: Option<Timer>,
+    /// As long again as it has waited already, so that nothing takes more than twice as long as it must.
+    next: Duration,
+    longest: Duration,
+}
+
+impl Retry {
+    fn new(cause: FullCause) -> Self {
+        let (next, longest) = match cause {
+            FullCause::Ring => (Duration::from_millis(10), Duration::from_secs(1)),
+            FullCause::Lane => (Duration::from_millis(1), Duration::from_millis(100)),
+        };
+        Self { timer: None, next, longest }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>, timer: impl FnOnce(Duration) -> Timer) -> Poll<()> {
+        let next = self.next;
+        ready!(self.timer.get_or_insert_with(|| timer(next)).as_mut().poll(context));
+        self.timer = None;
+        self.next = (self.next * 2).min(self.longest);
+        Poll::Ready(())
+    }
+}
+
+/// Posts messages in order and holds at most one that finds no room. Closing the sink only flushes it: the port ends when
+/// it is [closed](AsyncSendHalf::close) or dropped.
+impl Sink<Message> for AsyncSendHalf {
+    type Error = SendError;
+
+    fn poll_ready(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.poll_flush(context)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), SendError> {
+        let half = self.get_mut();
+        if let Err(kind) = half.try_post_unsent() {
+            return Err(SendError { kind, message });
+        }
+        half.unsent = Some(message);
+        match half.try_post_unsent() {
+            Err(PostErrorKind::Full(_)) => Ok(()),
+            result => half.or_give_back(result),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let half = self.get_mut();
+        let result = ready!(half.poll_unsent(context));
+        Poll::Ready(half.or_give_back(result))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.poll_flush(context)
+    }
+}
+
+/// As for [`AsyncSendHalf`].
+impl Sink<Message> for AsyncPort {
+    type Error = SendError;
+
+    fn poll_ready(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        Pin::new(&mut self.get_mut().sender).poll_ready(context)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), SendError> {
+        Pin::new(&mut self.get_mut().sender).start_send(message)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        Pin::new(&mut self.get_mut().sender).poll_flush(context)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        Pin::new(&mut self.get_mut().sender).poll_close(context)
+    }
+}
+
+/// A message given to the [`Sink`] was not posted: why, and the message back.
+#[derive(Debug)]
+pub struct SendError {
+    /// Why.
+    pub kind: PostErrorKind,
+    /// The message, as it was.
+    pub message: Message,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl std::error::Error for SendError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.kind)
+    }
+}

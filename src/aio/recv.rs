@@ -1,0 +1,118 @@
+//! Receiving in a task.
+#![forbid(unsafe_code)]
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use tokio::task::coop;
+
+use super::port::{AsyncPort, AsyncRecvHalf};
+use crate::error::{CloseReason, RecvError, TryRecvError};
+use crate::message::Message;
+
+impl AsyncPort {
+    /// Takes the next message, waiting for it as long as the peer lives.
+    ///
+    /// Cancel-safe: if the future is dropped the message stays queued.
+    ///
+    /// # Errors
+    /// As for [`MessagePort::recv`](crate::MessagePort::recv); also
+    /// [`ResourceExhausted`](RecvError::ResourceExhausted) if it would have to wait in a runtime that is shutting down.
+    pub async fn recv(&mut self) -> Result<Message, RecvError> {
+        self.receiver.recv().await
+    }
+
+    /// As [`recv`](Self::recv), into a message whose memory is used again. What was in the message before is dropped.
+    ///
+    /// # Errors
+    /// As for [`recv`](Self::recv); the message is then empty.
+    pub async fn recv_into(&mut self, message: &mut Message) -> Result<(), RecvError> {
+        self.receiver.recv_into(message).await
+    }
+
+    /// Takes the next message if there is one; see [`MessagePort::try_recv`](crate::MessagePort::try_recv).
+    ///
+    /// # Errors
+    /// As for that.
+    pub fn try_recv(&mut self) -> Result<Message, TryRecvError> {
+        self.receiver.try_recv()
+    }
+}
+
+impl AsyncRecvHalf {
+    /// See [`AsyncPort::recv`].
+    pub async fn recv(&mut self) -> Result<Message, RecvError> {
+        let mut message = Message::new();
+        self.recv_into(&mut message).await?;
+        Ok(message)
+    }
+
+    /// See [`AsyncPort::recv_into`].
+    pub async fn recv_into(&mut self, message: &mut Message) -> Result<(), RecvError> {
+        poll_fn(|context| self.poll_recv_into(context, message)).await
+    }
+
+    /// See [`AsyncPort::try_recv`].
+    pub fn try_recv(&mut self) -> Result<Message, TryRecvError> {
+        self.half.try_recv()
+    }
+
+    fn poll_recv_into(&mut self, context: &mut Context<'_>, message: &mut Message) -> Poll<Result<(), RecvError>> {
+        let turn = ready!(coop::poll_proceed(context));
+        // 1. Is there a message?
+        let mut look = self.half.try_recv_into(message);
+        // 2. If not: whatever comes from now on wakes the task. Is there one now?
+        if matches!(look, Err(TryRecvError::Empty)) {
+            let sequence = self.half.receiving.borrow().consumer.sequence();
+            ready!(self.wait.poll_arm(context, sequence)).map_err(RecvError::ResourceExhausted)?;
+            look = self.half.try_recv_into(message);
+        }
+        let result = match look {
+            Ok(()) => Ok(()),
+            Err(TryRecvError::Failed(error)) => Err(error),
+            // 3. If not, it sleeps.
+            Err(TryRecvError::Empty) => {
+                self.wait.sleep(context);
+                return Poll::Pending;
+            }
+        };
+        self.wait.over();
+        turn.made_progress();
+        Poll::Ready(result)
+    }
+}
+
+/// The messages, up to the end of the peer. If it [closed](CloseReason::Closed), or this port was, the stream is over; any
+/// other reason comes first, as its last item. A [`MessageError`](RecvError::MessageError) and a
+/// [`ResourceExhausted`](RecvError::ResourceExhausted) are items between others.
+impl Stream for AsyncRecvHalf {
+    type Item = Result<Message, RecvError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let half = self.get_mut();
+        if half.stream_is_over {
+            return Poll::Ready(None);
+        }
+        let mut message = Message::new();
+        let error = match ready!(half.poll_recv_into(context, &mut message)) {
+            Ok(()) => return Poll::Ready(Some(Ok(message))),
+            Err(error) => error,
+        };
+        half.stream_is_over = !matches!(error, RecvError::MessageError { .. } | RecvError::ResourceExhausted(_));
+        match error {
+            RecvError::Ended(CloseReason::Closed) | RecvError::PortClosed => Poll::Ready(None),
+            error => Poll::Ready(Some(Err(error))),
+        }
+    }
+}
+
+/// As for [`AsyncRecvHalf`].
+impl Stream for AsyncPort {
+    type Item = Result<Message, RecvError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.get_mut().receiver).poll_next(context)
+    }
+}

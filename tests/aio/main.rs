@@ -1,0 +1,127 @@
+//! Ports in tasks, on a runtime of one thread and on one of several.
+
+mod cancelling;
+mod crowd;
+mod figures;
+mod hostile;
+mod meeting;
+mod processes;
+mod receiving;
+mod streams;
+#[path = "../tools/mod.rs"]
+mod tools;
+mod waiting;
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use messageport::aio::AsyncPort;
+use messageport::{MessagePort, PostErrorKind};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+use tools::PATIENCE;
+use tools::child::Role;
+use tools::ledger::{Ledger, alone};
+
+const ROLES: &[Role] = &[
+    ("hold", processes::hold),
+    ("post and hold", processes::post_and_hold),
+    ("echo", processes::echo),
+    ("read slowly", processes::read_slowly),
+    ("connect", meeting::connect_and_say_hello),
+];
+
+/// Makes a test of each named body for each kind of runtime.
+macro_rules! on_runtimes {
+    ($($body:ident),* $(,)?) => {
+        mod one_thread {
+            $(#[test]
+            fn $body() {
+                $crate::check($crate::current_thread, super::$body());
+            })*
+        }
+        mod several_threads {
+            $(#[test]
+            fn $body() {
+                $crate::check($crate::multi_thread, super::$body());
+            })*
+        }
+    };
+}
+pub(crate) use on_runtimes;
+
+pub(crate) fn current_thread() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+pub(crate) fn multi_thread() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+/// Runs a test body as a task, which the threads of the runtime may hand to each other. It must not hang, and nothing is
+/// held when it is over.
+#[track_caller]
+pub(crate) fn check(runtime: fn() -> Runtime, body: impl Future<Output = ()> + Send + 'static) {
+    let _alone = alone();
+    drop((tools::pair(), runtime())); // what is made once for the whole process
+    let before = Ledger::now();
+    let runtime = runtime();
+    let result = runtime.block_on(async { timeout(3 * PATIENCE, tokio::spawn(body)).await });
+    drop(runtime);
+    result.expect("the test hangs").expect("the test fails");
+    before.assert_restored("after the test");
+}
+
+/// A pair in tasks.
+pub(crate) fn async_pair() -> (AsyncPort, AsyncPort) {
+    let (a, b) = tools::pair();
+    (AsyncPort::new(a).expect("a registration"), AsyncPort::new(b).expect("a registration"))
+}
+
+/// A pair, one end of it in tasks, with the smallest queues.
+pub(crate) fn small_pair() -> (AsyncPort, MessagePort) {
+    let (a, b) = tools::pair_of(4096);
+    (AsyncPort::new(a).expect("a registration"), b)
+}
+
+/// Posts until nothing fits any more; returns how many messages it took.
+pub(crate) fn fill(port: &mut AsyncPort) -> usize {
+    let mut count = 0;
+    for len in [500, 0] {
+        loop {
+            match port.post_message(&vec![count as u8; len], []) {
+                Ok(()) => count += 1,
+                Err(error) => {
+                    assert!(matches!(error.kind, PostErrorKind::Full(_)), "{error}");
+                    break;
+                }
+            }
+        }
+    }
+    count
+}
+
+/// Polls the future up to `polls` times, as often as it is woken, and then drops it.
+pub(crate) async fn cancelled_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Waits for a task that should end now.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.expect("not woken")
+}

@@ -1,0 +1,259 @@
+//! S37 to S39 with buffers that are used again: what costs nothing, what comes back, and what does not.
+
+use messageport::{ChannelOptions, Message, MessageChannel, MessagePort, PostErrorKind, TransferBuffer, TransferRef};
+
+use crate::harness::*;
+
+rules! {
+    s37_a_buffer_that_came_back_is_posted_by_its_number,
+    s37_a_buffer_may_go_back_and_forth,
+    s37_data_larger_than_the_ring_is_one_ordinary_message,
+    s38_a_buffer_that_travels_on_is_not_used_again,
+    s38_recycled_buffers_move_with_their_port,
+    s39_recycled_buffers_are_given_back_when_asked,
+    s39_no_more_is_kept_than_the_channel_allows,
+    s10_a_buffer_of_another_pool_is_refused,
+}
+
+const LEN: usize = 1 << 20;
+
+fn fill(buffer: &TransferBuffer, byte: u8) {
+    buffer.write_at(0, &[byte]).unwrap();
+    buffer.write_at(LEN - 1, &[byte]).unwrap();
+}
+
+fn is_filled(buffer: &TransferBuffer, byte: u8) {
+    assert_eq!(buffer.len(), LEN);
+    let ends = [0, LEN - 1].map(|at| buffer.read_value::<u8>(at).unwrap());
+    assert_eq!(ends, [byte; 2]);
+}
+
+fn s37_a_buffer_that_came_back_is_posted_by_its_number(peer: &mut Peer) {
+    let port = peer.channel();
+    let mut kept = 0;
+    for round in 0..100_u8 {
+        let buffer = port.buffer(LEN).unwrap();
+        fill(&buffer, round);
+        port.post_message(b"", [buffer.into()]).unwrap();
+        peer.run(|there| {
+            let buffer = recv_buffer(there.port());
+            is_filled(&buffer, there.seen as u8);
+            there.seen += 1;
+        });
+        match round {
+            0 => kept = open_memory(),
+            _ => assert_eq!(open_memory(), kept, "bytes of memory files in round {round}"),
+        }
+    }
+    // Two at a time are two.
+    let (one, other) = (port.buffer(LEN).unwrap(), port.buffer(LEN).unwrap());
+    fill(&one, 1);
+    fill(&other, 2);
+    is_filled(&one, 1);
+    port.post_message(b"", [one.into(), other.into()]).unwrap();
+    peer.run(|there| {
+        let Message { buffers, .. } = recv(there.port());
+        is_filled(&buffers[0], 1);
+        is_filled(&buffers[1], 2);
+    });
+    // A shorter one fits into it, and has its own length.
+    let shorter = port.buffer(LEN - 5000).unwrap();
+    assert_eq!(shorter.len(), LEN - 5000);
+    assert!(shorter.write_at(LEN - 5000, b"x").is_err());
+    port.post_message(b"", [shorter.into()]).unwrap();
+    peer.run(|there| assert_eq!(recv_buffer(there.port()).len(), LEN - 5000));
+}
+
+fn s37_a_buffer_may_go_back_and_forth(peer: &mut Peer) {
+    let port = peer.channel();
+    let mut buffer = port.buffer(LEN).unwrap();
+    let mut kept = 0;
+    for round in 0..50_u8 {
+        fill(&buffer, round);
+        port.post_message(b"", [buffer.into()]).unwrap();
+        peer.run(|there| {
+            let buffer = recv_buffer(there.port());
+            is_filled(&buffer, there.seen as u8);
+            fill(&buffer, 100 + there.seen as u8);
+            there.port().post_message(b"", [buffer.into()]).unwrap();
+            there.seen += 1;
+        });
+        buffer = recv_buffer(&port);
+        is_filled(&buffer, 100 + round);
+        match round {
+            0 => kept = open_memory(),
+            _ => assert_eq!(open_memory(), kept, "bytes of memory files in round {round}"),
+        }
+    }
+}
+
+fn s37_data_larger_than_the_ring_is_one_ordinary_message(peer: &mut Peer) {
+    let port = peer.channel();
+    let (witness, passenger) = pair();
+    assert!(port.max_inline_len() < 100_000 && port.max_message_len() > LEN);
+    let data: Vec<u8> = (0..LEN).map(|index| (index / 7) as u8).collect();
+    for len in [port.max_inline_len() + 1, 100_000, LEN] {
+        port.post_message(&data[..len], []).unwrap();
+    }
+    let mut reservation = port.reserve(LEN).unwrap();
+    assert!(matches!(port.post_message(b"", []).unwrap_err().kind, PostErrorKind::Borrowed));
+    reservation.write_at(0, &data).unwrap();
+    assert!(reservation.write_at(1, &data).is_err());
+    reservation.commit_len(LEN - 1).unwrap();
+    port.post_message(&data, [passenger.into(), buffer_of(b"pixels").into()]).unwrap();
+    port.post_message(b"small", []).unwrap();
+    peer.run(|there| {
+        let expected = |len| (0..len).map(|index| (index / 7) as u8);
+        let port = there.port();
+        for len in [port.max_inline_len() + 1, 100_000] {
+            assert!(recv(port).data.into_iter().eq(expected(len)), "{len}");
+        }
+        {
+            let in_place = port.recv_ref().unwrap();
+            assert_eq!((in_place.len(), in_place.buffers.len()), (LEN, 0));
+            assert!(in_place.to_vec().unwrap().into_iter().eq(expected(LEN)));
+        }
+        let mut message = Message::new();
+        port.recv_into(&mut message).unwrap();
+        assert!(message.data.iter().copied().eq(expected(LEN - 1)));
+        port.recv_into(&mut message).unwrap();
+        assert!(message.data.iter().copied().eq(expected(LEN)));
+        assert_eq!((message.ports.len(), bytes_of(&message.buffers[0])), (1, b"pixels".to_vec()));
+        message.ports[0].post_message(b"it came along", []).unwrap();
+        port.recv_into(&mut message).unwrap();
+        assert_eq!((message.data.as_slice(), message.buffers.len()), (&b"small"[..], 0));
+    });
+    assert_eq!(text(&witness), "it came along");
+}
+
+fn s38_a_buffer_that_travels_on_is_not_used_again(peer: &mut Peer) {
+    let port = peer.channel();
+    let mut third = peer.another();
+    let onward = third.channel();
+    peer.give(onward);
+    for round in 0..20_u8 {
+        let buffer = port.buffer(LEN).unwrap();
+        fill(&buffer, round);
+        port.post_message(b"", [buffer.into()]).unwrap();
+        peer.run(|there| {
+            let buffer = recv_buffer(&there.ports[0]);
+            there.ports[1].post_message(b"", [buffer.into()]).unwrap();
+        });
+        third.run(|there| there.buffers.push(recv_buffer(&there.ports[0])));
+    }
+    // Whoever has them has them alone.
+    third.run(|there| {
+        for (round, buffer) in there.buffers.iter().enumerate() {
+            is_filled(buffer, round as u8);
+        }
+    });
+}
+
+fn s38_recycled_buffers_move_with_their_port(peer: &mut Peer) {
+    let (mut port, other) = pair();
+    peer.give(other);
+    let (carrier, arrivals) = pair();
+    let mut moving: Vec<TransferBuffer> = Vec::new();
+    for round in 0..10_u8 {
+        // One that will be dropped there, one that is kept, one that will come back after the port has moved.
+        for number in 0..3 {
+            let buffer = port.buffer(LEN).unwrap();
+            fill(&buffer, round * 3 + number);
+            port.post_message(b"", [buffer.into()]).unwrap();
+        }
+        carrier.post_message(b"", [port.into()]).unwrap();
+        port = recv_port(&arrivals);
+        peer.run(|there| {
+            for number in 0..3 {
+                let buffer = recv_buffer(there.port());
+                is_filled(&buffer, (there.seen * 3 + number) as u8);
+                match number {
+                    0 => drop(buffer),
+                    1 => there.buffers.push(buffer),
+                    _ => there.port().post_message(b"", [buffer.into()]).unwrap(),
+                }
+            }
+            there.seen += 1;
+            // The receiving end moves as well, with what it has cached.
+            let moved = hop(there.ports.remove(0));
+            there.ports.push(moved);
+        });
+        let back = recv_buffer(&port);
+        is_filled(&back, round * 3 + 2);
+        moving.push(back);
+    }
+    peer.run(|there| {
+        for (round, buffer) in there.buffers.iter().enumerate() {
+            is_filled(buffer, (round * 3 + 1) as u8);
+        }
+    });
+    for (round, buffer) in moving.iter().enumerate() {
+        is_filled(buffer, (round * 3 + 2) as u8);
+    }
+}
+
+fn s39_recycled_buffers_are_given_back_when_asked(peer: &mut Peer) {
+    let port = peer.channel();
+    let (buffer, memory) = newest_memory(|| port.buffer(LEN).unwrap());
+    let watch = Watch::new(&memory);
+    drop(memory);
+    port.post_message(b"", [buffer.into()]).unwrap();
+    assert_eq!(port.release_buffers().unwrap(), 0, "it is on its way");
+    peer.run(|there| drop(recv(there.port())));
+    assert!(!watch.is_freed());
+    assert_eq!(port.release_buffers().unwrap(), 1);
+    peer.run(|there| assert_empty(there.port()));
+    watch.assert_freed();
+    // The end of the peer frees what waits.
+    let (buffer, memory) = newest_memory(|| port.buffer(LEN).unwrap());
+    let watch = Watch::new(&memory);
+    drop(memory);
+    port.post_message(b"", [buffer.into()]).unwrap();
+    peer.run(|there| drop(recv(there.port())));
+    let reason = peer.death();
+    peer.kill();
+    assert_ended(&port, reason);
+    watch.assert_freed();
+}
+
+fn s39_no_more_is_kept_than_the_channel_allows(peer: &mut Peer) {
+    let options = ChannelOptions::new().cached_buffers(2).cached_bytes(2 * LEN as u64);
+    let MessageChannel { port1: port, port2 } = MessageChannel::with_options(&options).unwrap();
+    peer.give(port2);
+    let before = open_memory();
+    for round in 0..5 {
+        let buffers: Vec<_> = (0..5).map(|_| port.buffer(LEN).unwrap()).collect();
+        for buffer in buffers {
+            port.post_message(b"", [buffer.into()]).unwrap();
+        }
+        let large = TransferBuffer::new(3 * LEN).unwrap();
+        port.post_message(b"", [large.into()]).unwrap();
+        let kept = open_memory() - before;
+        assert!(kept <= 2 * (LEN as u64 + 4096), "{kept} bytes in round {round}");
+        peer.run(|there| {
+            for _ in 0..6 {
+                drop(recv(there.port()));
+            }
+        });
+    }
+}
+
+fn s10_a_buffer_of_another_pool_is_refused(peer: &mut Peer) {
+    let (port, other): (MessagePort, MessagePort) = (peer.channel(), peer.channel());
+    let buffer = port.buffer(LEN).unwrap();
+    // Nobody has seen it yet: it may go anywhere.
+    other.post_message(b"", [buffer.into()]).unwrap();
+    port.post_message(b"", [port.buffer(LEN).unwrap().into()]).unwrap();
+    peer.run(|there| {
+        drop(recv(&there.ports[0]));
+        drop(recv(&there.ports[1]));
+    });
+    let known = port.buffer(LEN).unwrap();
+    let refused = other.post_message_detaching(b"", &[TransferRef::Buffer(&known)]).unwrap_err();
+    assert!(matches!(refused, PostErrorKind::PooledElsewhere { index: 0 }), "{refused:?}");
+    fill(&known, 7);
+    // When its port is closed nobody else has it.
+    port.close();
+    other.post_message(b"", [known.into()]).unwrap();
+    peer.run(|there| is_filled(&recv_buffer(&there.ports[1]), 7));
+}
