@@ -135,8 +135,8 @@ unsafe fn take_one<'a>(index: usize, item: &Item) -> Result<(Place<'a>, Transfer
         ITEM_PORT => {
             // SAFETY: `kind` says that it is this one, and nobody else uses it, says the caller.
             let port = unsafe { Handle::get_mut(of.port) }.map_err(not_a_handle)?;
-            let whole = port.take_whole().map_err(|failure| match failure {
-                Failure::Plain(code::DETACHED | code::BORROWED) => PostErrorKind::Unusable { index }.into(),
+            let whole = port.take_whole().map_err(|failure| match failure.code() {
+                code::DETACHED | code::BORROWED => PostErrorKind::Unusable { index }.into(),
                 _ => Failure::bad_item(index, "a half of a port, or a port in an event loop or a set"),
             })?;
             (Place::Port(port), whole.into())
@@ -177,9 +177,9 @@ unsafe fn take_port(port: *mut PortHandle) -> Result<MessagePort, Failure> {
 
 fn no_answer(error: AnswerError) -> Failure {
     match error {
-        AnswerError::Dropped => Failure::Plain(code::REQUEST_DROPPED),
-        AnswerError::TimedOut => Failure::Plain(code::TIMED_OUT),
-        AnswerError::Taken => Failure::Plain(code::CALL_OVER),
+        AnswerError::Dropped => Failure::plain(code::REQUEST_DROPPED),
+        AnswerError::TimedOut => Failure::plain(code::TIMED_OUT),
+        AnswerError::Taken => Failure::plain(code::CALL_OVER),
         AnswerError::Failed(error) => error.into(),
         error => Failure::internal(&error),
     }
@@ -289,7 +289,7 @@ pub unsafe extern "C" fn msgport_pending_wait(
         let answer = unsafe { Handle::get_mut(answer) }?;
         answer.emptied().clear();
         let message = match Timeout::of_nanoseconds(timeout) {
-            Timeout::None => pending.try_take().map_err(no_answer)?.ok_or(Failure::Plain(code::EMPTY))?,
+            Timeout::None => pending.try_take().map_err(no_answer)?.ok_or(Failure::plain(code::EMPTY))?,
             Timeout::For(time) => pending.wait_timeout(time).map_err(no_answer)?,
             Timeout::Forever => pending.wait_timeout(Duration::MAX).map_err(no_answer)?,
         };
@@ -381,7 +381,7 @@ pub unsafe extern "C" fn msgport_responder_answer(
         // SAFETY: readable, says the header.
         let data = unsafe { bytes(data, len, "data") }?;
         if responder.is_none() {
-            return Err(Failure::Plain(code::CALL_OVER));
+            return Err(Failure::plain(code::CALL_OVER));
         }
         // SAFETY: so many items, says the header.
         let (taken, list) = unsafe { Taken::take(items, count) }?;

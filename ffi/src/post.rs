@@ -134,10 +134,11 @@ pub(crate) fn open_descriptor<'a>(index: usize, number: c_int) -> Result<Borrowe
 ///
 /// # Safety
 /// As for [`items_of`], and the handles in the items live, and nobody else uses them.
+#[inline(never)] // keeps the way of a plain message short
 unsafe fn with_list(
     items: *const Item,
     count: usize,
-    post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), Failure>,
+    post: &mut dyn FnMut(&[TransferRef<'_>]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     // SAFETY: what the caller promises.
     let items = unsafe { items_of(items, count) }?;
@@ -165,7 +166,7 @@ pub unsafe extern "C" fn msgport_port_post(
             return port.end().post_plain(data);
         }
         // SAFETY: so many items, says the header.
-        unsafe { with_list(items, count, |list| port.end().post(data, list)) }
+        unsafe { with_list(items, count, &mut |list| port.end().post(data, list)) }
     })
 }
 
@@ -185,7 +186,7 @@ pub unsafe extern "C" fn msgport_port_post_wait(
         let data = unsafe { bytes(data, len, "data") }?;
         let timeout = Timeout::of_nanoseconds(timeout);
         // SAFETY: so many items, says the header.
-        unsafe { with_list(items, count, |list| port.end().post_wait(data, list, timeout)) }
+        unsafe { with_list(items, count, &mut |list| port.end().post_wait(data, list, timeout)) }
     })
 }
 
