@@ -187,7 +187,7 @@ impl Player for Looped {
                 let happened = events.poll_once(Some(PATIENCE)).map_err(Error::of("the event loop failed"))?;
                 match wrong.take() {
                     Some(error) => Err(error),
-                    None if happened == 0 => Err(alone()),
+                    None if happened == 0 => Err(Error::failed("the other process is gone, or has not sent for long")),
                     None => Ok(()),
                 }
             }),
