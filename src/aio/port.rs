@@ -13,7 +13,8 @@ use crate::port::{MessagePort, RecvHalf, SendHalf};
 /// A [`MessagePort`] that waits in tasks of a tokio runtime.
 ///
 /// The methods that wait take `&mut self`: one of them runs at a time. To receive and to wait for space at the same time,
-/// [`split`](Self::split) it. Dropping the port closes it, as that of a `MessagePort`.
+/// [`split`](Self::split) it. What blocks, and what borrows the queue (`reserve`, `recv_ref`), is not to be had here; turn
+/// the port [back](Self::into_port) for that, or to transfer it. Dropping it closes the port.
 pub struct AsyncPort {
     // The order matters, as in `MessagePort`.
     pub(super) sender: AsyncSendHalf,
@@ -38,6 +39,8 @@ pub struct AsyncRecvHalf {
     pub(super) half: RecvHalf,
     pub(super) wait: Wait,
     pub(super) stream_is_over: bool,
+    /// The port's descriptor was in use before.
+    polled: bool,
 }
 
 impl AsyncPort {
@@ -58,6 +61,8 @@ impl AsyncPort {
                     unsent: None,
                 },
                 receiver: AsyncRecvHalf {
+                    // Looks need not arm the doorbell: `Wait` does.
+                    polled: port.receiver.polled.replace(false),
                     half: port.receiver,
                     wait: Wait::new(registration, Doorbell::Data),
                     stream_is_over: false,
@@ -70,7 +75,9 @@ impl AsyncPort {
     /// The port, to be used without a runtime, or to be transferred. What is queued stays queued. A message that the
     /// `Sink` has taken and not posted yet is dropped: flush it first, or [take it back](Self::take_unsent).
     pub fn into_port(self) -> MessagePort {
-        MessagePort { sender: self.sender.half, receiver: self.receiver.half }
+        let AsyncRecvHalf { half: receiver, polled, .. } = self.receiver;
+        receiver.polled.set(polled);
+        MessagePort { sender: self.sender.half, receiver }
     }
 
     /// Splits the port into a sending and a receiving half, which may wait in two tasks at the same time.

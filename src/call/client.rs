@@ -1,4 +1,4 @@
-//! The client's end: a table of open calls, and whoever waits receives for all.
+//! The client's end: whoever waits receives for all.
 //!
 //! There is no thread behind a client. The first of the threads that wait takes the receiving half out of the table,
 //! receives without holding the lock, and puts what arrives at the places of the calls; the others sleep until their
@@ -6,14 +6,16 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::Duration;
 
-use super::{Kind, Number, Patience, list_of, mark, unmark};
+use super::error::{AnswerError, CallError};
+use super::table::Calls;
+use super::{Number, Patience, list_of};
 use crate::end::End;
-use crate::error::{CloseReason, PostError, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
+use crate::error::{PostError, PostErrorKind, RecvError};
 use crate::message::Message;
-use crate::port::{MessagePort, RecvHalf, SendHalf};
+use crate::port::MessagePort;
 use crate::scratch;
 use crate::transfer::{TransferRef, Transferable};
 
@@ -59,79 +61,18 @@ pub struct PendingCall {
     number: Number,
 }
 
-/// Why there is no answer.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum AnswerError {
-    /// The server has dropped the request without answering it.
-    Dropped,
-    /// The time was over before the answer came.
-    TimedOut,
-    /// The call was over before: its answer has been taken, or the error told.
-    Taken,
-    /// The answer could not be received, or the server is gone: then `Ended` with the reason.
-    Failed(RecvError),
-}
-
-/// A call failed: [`Client::call`] has no answer. `P` has the request if that was not posted.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum CallError<P = PostError> {
-    /// The request was not posted.
-    NotPosted(P),
-    /// The request was posted, and there is no answer.
-    NoAnswer(AnswerError),
-}
-
 struct Shared {
     /// The client's end of the pair, to be looked at without the lock.
     end: Arc<End>,
     calls: Mutex<Calls>,
 }
 
-struct Calls {
-    // The order matters: see `MessagePort`.
-    sender: SendHalf,
-    /// `None` while one of the waiting threads has it.
-    receiver: Option<Box<RecvHalf>>,
-    places: Vec<Place>,
-    free: Vec<u32>,
-    /// The end of the server has been received.
-    ended: Option<CloseReason>,
-    /// Threads that sleep until their answer is there or the receiver is free.
-    sleepers: usize,
-}
-
-/// Where a call is while it is open.
-#[derive(Default)]
-struct Place {
-    count: u32,
-    state: State,
-    /// The answer, once `Answered`; its memory is used again.
-    message: Message,
-    /// Once `Failed`.
-    error: Option<AnswerError>,
-    sleeper: Option<Thread>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-enum State {
-    #[default]
-    Free,
-    Open,
-    Answered,
-    Failed,
-}
-
 impl Client {
     /// Makes a port the client's end.
     pub fn new(port: MessagePort) -> Self {
-        // Not `split`, whose halves may be closed in the middle of a post: nothing closes these but their drop.
-        let MessagePort { sender, receiver } = port;
-        let end = Arc::clone(sender.end());
-        let receiver = Some(Box::new(receiver));
-        let calls = Calls { sender, receiver, places: Vec::new(), free: Vec::new(), ended: None, sleepers: 0 };
-        Self { shared: Arc::new(Shared { end, calls: Mutex::new(calls) }) }
+        let end = Arc::clone(port.end());
+        let calls = Mutex::new(Calls::new(port));
+        Self { shared: Arc::new(Shared { end, calls }) }
     }
 
     /// Posts a request and returns without waiting for the answer. It never blocks.
@@ -434,192 +375,6 @@ impl Shared {
         }
     }
 }
-
-impl Calls {
-    #[inline]
-    fn post(&mut self, data: &mut Vec<u8>, list: &[TransferRef<'_>]) -> Result<Number, PostErrorKind> {
-        let number = self.open();
-        let len = data.len();
-        mark(data, Kind::Request, number);
-        let result = self.sender.post(data, list);
-        data.truncate(len);
-        if result.is_err() {
-            self.close(number);
-        }
-        result.map(|()| number)
-    }
-
-    /// A place for a new call.
-    #[inline]
-    fn open(&mut self) -> Number {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place::default());
-            self.places.len() as u32 - 1
-        });
-        let place = &mut self.places[index as usize];
-        place.state = State::Open;
-        Number::new(index, place.count)
-    }
-
-    /// The place of a call that is not over.
-    #[inline]
-    fn place(&mut self, number: Number) -> Option<&mut Place> {
-        let index = number.place();
-        let place = self.places.get_mut(index)?;
-        let is_there = place.state != State::Free && Number::new(index as u32, place.count) == number;
-        is_there.then_some(place)
-    }
-
-    /// The place of a call that has no outcome yet.
-    #[inline]
-    fn open_place(&mut self, number: Number) -> Option<&mut Place> {
-        self.place(number).filter(|place| place.state == State::Open)
-    }
-
-    /// Frees the place of a call, if it is not over. Returns what came and was not taken.
-    #[inline]
-    fn close(&mut self, number: Number) -> Option<Message> {
-        let place = self.place(number)?;
-        let untaken = (place.state == State::Answered).then(|| std::mem::take(&mut place.message));
-        place.state = State::Free;
-        place.count = place.count.wrapping_add(1);
-        self.free.push(number.place() as u32);
-        untaken
-    }
-
-    /// Takes the outcome of a call, if there is one. The call is over then.
-    #[inline]
-    fn take(&mut self, number: Number, answer: &mut Message) -> Option<Result<(), AnswerError>> {
-        let ended = self.ended;
-        let Some(place) = self.place(number) else { return Some(Err(AnswerError::Taken)) };
-        let result = match place.state {
-            State::Answered => {
-                std::mem::swap(&mut place.message, answer);
-                place.state = State::Open;
-                Ok(())
-            }
-            State::Failed => Err(place.error.take()?),
-            State::Open | State::Free => Err(AnswerError::Failed(RecvError::Ended(ended?))),
-        };
-        self.close(number);
-        Some(result)
-    }
-
-    /// Puts a message where it belongs; true if that is with the thread that has received it, whose call `own` is. One
-    /// that belongs nowhere is an answer that comes too late, or none at all.
-    #[inline]
-    fn deliver(&mut self, message: &mut Message, own: Option<Number>) -> bool {
-        match unmark(&mut message.data) {
-            Some((Kind::Answer, number)) => {
-                if self.open_place(number).is_some() && own == Some(number) {
-                    self.close(number);
-                    return true;
-                }
-                if let Some(place) = self.open_place(number) {
-                    std::mem::swap(&mut place.message, message);
-                    place.settle(State::Answered);
-                }
-            }
-            Some((Kind::Dropped, number)) => self.settle(number, AnswerError::Dropped),
-            Some((Kind::Request, _)) | None => {}
-        }
-        false
-    }
-
-    /// What a failure to receive means: the end of all calls, of one, or of none; then it is the error of this attempt.
-    #[cold]
-    fn fail(&mut self, error: RecvError) -> Result<(), AnswerError> {
-        match error {
-            RecvError::Ended(reason) => {
-                self.ended = Some(reason);
-                self.places.iter().filter_map(|place| place.sleeper.as_ref()).for_each(Thread::unpark);
-            }
-            RecvError::MessageError { reason, mut data } => {
-                if let Some((_, number)) = unmark(&mut data) {
-                    self.settle(number, AnswerError::Failed(RecvError::MessageError { reason, data }));
-                }
-            }
-            error => return Err(AnswerError::Failed(error)),
-        }
-        Ok(())
-    }
-
-    fn settle(&mut self, number: Number, error: AnswerError) {
-        if let Some(place) = self.open_place(number) {
-            place.error = Some(error);
-            place.settle(State::Failed);
-        }
-    }
-
-    /// A thread that has received, or was woken to, goes away: another one must take its turn.
-    #[inline]
-    fn pass_on(&self) {
-        if self.sleepers > 0
-            && self.receiver.is_some()
-            && let Some(sleeper) = self.places.iter().find_map(|place| place.sleeper.as_ref())
-        {
-            sleeper.unpark();
-        }
-    }
-}
-
-impl Place {
-    /// Notes the outcome of the call and wakes whoever waits for it.
-    fn settle(&mut self, outcome: State) {
-        self.state = outcome;
-        if let Some(sleeper) = &self.sleeper {
-            sleeper.unpark();
-        }
-    }
-}
-
-impl From<RecvError> for AnswerError {
-    fn from(error: RecvError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<RecvTimeoutError> for AnswerError {
-    fn from(error: RecvTimeoutError) -> Self {
-        match error {
-            RecvTimeoutError::TimedOut => Self::TimedOut,
-            RecvTimeoutError::Failed(error) => Self::Failed(error),
-        }
-    }
-}
-
-impl From<TryRecvError> for AnswerError {
-    fn from(error: TryRecvError) -> Self {
-        match error {
-            TryRecvError::Empty => Self::TimedOut,
-            TryRecvError::Failed(error) => Self::Failed(error),
-        }
-    }
-}
-
-impl fmt::Display for AnswerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Dropped => f.write_str("the server dropped the request"),
-            Self::TimedOut => f.write_str("timed out waiting for the answer"),
-            Self::Taken => f.write_str("the call is over, and its outcome has been told"),
-            Self::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for AnswerError {}
-
-impl<P: fmt::Display> fmt::Display for CallError<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotPosted(error) => error.fmt(f),
-            Self::NoAnswer(error) => error.fmt(f),
-        }
-    }
-}
-
-impl<P: std::error::Error> std::error::Error for CallError<P> {}
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

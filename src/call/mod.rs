@@ -16,9 +16,12 @@
 use std::time::{Duration, Instant};
 
 mod client;
+mod error;
 mod server;
+mod table;
 
-pub use self::client::{AnswerError, CallError, Client, PendingCall};
+pub use self::client::{Client, PendingCall};
+pub use self::error::{AnswerError, CallError};
 pub use self::server::{NotAnswered, Responder, ServeError, Server};
 use crate::message::Message;
 use crate::transfer::{TransferRef, Transferable};

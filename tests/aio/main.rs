@@ -27,6 +27,7 @@ use tools::ledger::{Ledger, alone};
 
 const ROLES: &[Role] = &[
     ("hold", processes::hold),
+    ("post and hold", processes::post_and_hold),
     ("echo", processes::echo),
     ("read slowly", processes::read_slowly),
     ("connect", meeting::connect_and_say_hello),

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use messageport::aio::AsyncPort;
 use messageport::{CloseReason, MessagePort, PostErrorKind, RecvError, TransferBuffer, parent_port};
 use tokio::task::yield_now;
@@ -16,12 +17,26 @@ on_runtimes! {
     a_slow_reader_holds_the_sender_back,
     the_death_of_the_peer_wakes_both_halves_and_gives_the_list_back,
     what_a_killed_peer_had_posted_arrives,
+    a_stream_tells_once_that_the_peer_died,
 }
 
 /// Says that it is there, and holds its port until it is killed.
 pub(crate) fn hold() {
     let port = parent_port().expect("a port");
     port.post_message(b"ready", []).expect("room");
+    loop {
+        thread::park();
+    }
+}
+
+/// Posts ten messages, tells so over a port that it is given, and holds its port until it is killed.
+pub(crate) fn post_and_hold() {
+    let port = parent_port().expect("a port");
+    let control = port.recv().expect("a message").ports.remove(0);
+    for number in 0..10_u8 {
+        port.post_message(&[number], []).expect("room");
+    }
+    control.post_message(b"done", []).expect("room");
     loop {
         thread::park();
     }
@@ -118,27 +133,25 @@ async fn the_death_of_the_peer_wakes_both_halves_and_gives_the_list_back() {
 }
 
 async fn what_a_killed_peer_had_posted_arrives() {
-    let (mut process, mut port) = start("hold", 4096);
-    // It is not looked at before the peer is dead and the runtime has seen that.
-    assert!(crate::cancelled_after(0, port.recv()).await.is_none());
-    process_is_ready(&mut port).await;
+    let (mut process, mut port) = start("post and hold", 4096);
+    // The runtime sees neither of it before both have happened.
+    let (control, there) = pair();
+    port.post_message(b"", [there.into()]).expect("room");
+    control.recv_timeout(PATIENCE).expect("it has posted everything");
     process.kill();
-    assert!(matches!(soon(port.recv()).await, Err(RecvError::Ended(CloseReason::PeerDied))));
-
-    let (mut process, port) = start("hold", 4096);
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let mut port = port;
-    process.kill();
-    match soon(port.recv()).await {
-        Ok(message) => {
-            assert_eq!(message.data, b"ready");
-            assert!(matches!(soon(port.recv()).await, Err(RecvError::Ended(CloseReason::PeerDied))));
-        }
-        // It was killed before it had come so far.
-        Err(error) => assert!(matches!(error, RecvError::Ended(CloseReason::PeerDied)), "{error:?}"),
+    for number in 0..10_u8 {
+        assert_eq!(soon(port.recv()).await.expect("a message").data, [number]);
     }
+    assert!(matches!(soon(port.recv()).await, Err(RecvError::Ended(CloseReason::PeerDied))));
 }
 
-async fn process_is_ready(port: &mut AsyncPort) {
-    assert_eq!(soon(port.recv()).await.expect("a message").data, b"ready");
+async fn a_stream_tells_once_that_the_peer_died() {
+    let (mut process, mut port) = start("hold", 4096);
+    assert_eq!(soon(port.next()).await.expect("an item").expect("a message").data, b"ready");
+    let waiting = tokio::spawn(async move { (port.next().await, port) });
+    yield_now().await;
+    process.kill();
+    let (item, mut port) = soon(waiting).await.expect("no panic");
+    assert!(matches!(item, Some(Err(RecvError::Ended(CloseReason::PeerDied)))), "{item:?}");
+    assert!(soon(port.next()).await.is_none());
 }

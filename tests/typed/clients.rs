@@ -50,28 +50,25 @@ fn several_threads_share_a_client() {
 }
 
 #[test]
-fn a_thread_that_stops_receiving_hands_over_to_one_that_waits() {
+fn a_thread_that_receives_wakes_the_others_and_hands_over_when_it_goes() {
     let (here, there) = pair();
     let client = TypedClient::<u64, u64>::new(here);
     let server = TypedServer::<u64, u64>::new(there);
-    let calls: Vec<_> = (0..4).map(|number| client.start(number).unwrap()).collect();
-    let responders: Vec<_> = (0..4).map(|_| server.recv().unwrap().1).collect();
-    // One thread receives and the others sleep behind it; whichever it is, it will go away before some of them.
-    let (ids, threads): (Vec<_>, Vec<_>) = calls
-        .into_iter()
-        .map(|mut call| {
-            let (tell, id) = mpsc::channel();
-            let thread = thread::spawn(move || {
-                tell.send(nix::unistd::gettid()).unwrap();
-                call.wait_timeout(PATIENCE).unwrap()
-            });
-            (id.recv().unwrap(), thread)
-        })
-        .unzip();
-    ids.iter().for_each(|id| await_sleep(*id));
-    for ((number, responder), thread) in responders.into_iter().enumerate().zip(threads) {
-        responder.answer(number as u64).unwrap();
-        assert_eq!(thread.join().unwrap(), number as u64);
+    // The first thread receives, the others sleep behind it.
+    let (tell, told) = mpsc::channel();
+    for number in 0..4 {
+        let call = client.start(number).unwrap();
+        let (tell, (tell_id, id)) = (tell.clone(), mpsc::channel());
+        thread::spawn(move || {
+            tell_id.send(nix::unistd::gettid()).unwrap();
+            tell.send(call.wait().unwrap()).unwrap();
+        });
+        await_sleep(id.recv().unwrap());
+    }
+    let mut responders: Vec<_> = (0..4).map(|_| Some(server.recv().unwrap().1)).collect();
+    for number in [2, 0, 3, 1] {
+        responders[number].take().unwrap().answer(number as u64).unwrap();
+        assert_eq!(told.recv_timeout(PATIENCE), Ok(number as u64));
     }
 }
 

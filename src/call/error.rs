@@ -1,0 +1,77 @@
+//! Why a call fails.
+
+use std::fmt;
+
+use crate::error::{PostError, RecvError, RecvTimeoutError, TryRecvError};
+
+/// Why there is no answer.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AnswerError {
+    /// The server has dropped the request without answering it.
+    Dropped,
+    /// The time was over before the answer came.
+    TimedOut,
+    /// The call was over before: its answer has been taken, or the error told.
+    Taken,
+    /// The answer could not be received, or the server is gone: then `Ended` with the reason.
+    Failed(RecvError),
+}
+
+/// A call failed: [`Client::call`](super::Client::call) has no answer. `P` has the request if that was not posted.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CallError<P = PostError> {
+    /// The request was not posted.
+    NotPosted(P),
+    /// The request was posted, and there is no answer.
+    NoAnswer(AnswerError),
+}
+
+impl From<RecvError> for AnswerError {
+    fn from(error: RecvError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<RecvTimeoutError> for AnswerError {
+    fn from(error: RecvTimeoutError) -> Self {
+        match error {
+            RecvTimeoutError::TimedOut => Self::TimedOut,
+            RecvTimeoutError::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
+impl From<TryRecvError> for AnswerError {
+    fn from(error: TryRecvError) -> Self {
+        match error {
+            TryRecvError::Empty => Self::TimedOut,
+            TryRecvError::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
+impl fmt::Display for AnswerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dropped => f.write_str("the server dropped the request"),
+            Self::TimedOut => f.write_str("timed out waiting for the answer"),
+            Self::Taken => f.write_str("the call is over, and its outcome has been told"),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for AnswerError {}
+
+impl<P: fmt::Display> fmt::Display for CallError<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPosted(error) => error.fmt(f),
+            Self::NoAnswer(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<P: std::error::Error> std::error::Error for CallError<P> {}
