@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::mem::offset_of;
 use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
@@ -249,6 +250,13 @@ impl TransferBuffer {
     /// The hold on the memory, for the one operation that posts it.
     pub(crate) fn hold(&self) -> &RefCell<Option<Arc<Hold>>> {
         &self.hold
+    }
+
+    /// The address of the bytes. `None` if the buffer is detached or inherited by `fork`.
+    pub(crate) fn pointer(&self) -> Option<NonNull<u8>> {
+        let hold = self.hold.borrow();
+        let hold = hold.as_ref().filter(|hold| hold.is_usable())?;
+        Some(hold.memory.mapping.at(HEADER_LEN, hold.len))
     }
 
     fn with(&self, offset: usize, len: usize, access: impl FnOnce(&Memory, usize)) -> Result<(), BufferError> {

@@ -130,6 +130,11 @@ impl Direction {
         unsafe { std::slice::from_raw_parts(start.as_ptr(), len) }
     }
 
+    /// The address of a payload, for whoever writes it in place.
+    pub(crate) fn pointer(&self, position: u64, len: usize) -> NonNull<u8> {
+        self.bytes(position, len)
+    }
+
     #[inline]
     pub(crate) fn read_cursor(&self) -> &AtomicU64 {
         // The first word of the lines.

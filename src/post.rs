@@ -80,6 +80,20 @@ impl MessagePort {
         self.sender.post_message_detaching(data, transfer)
     }
 
+    /// As [`post_message_detaching`](Self::post_message_detaching), waiting for space like
+    /// [`post_message_wait`](Self::post_message_wait).
+    ///
+    /// # Errors
+    /// Those of both.
+    pub fn post_message_wait_detaching(
+        &self,
+        data: &[u8],
+        transfer: &[TransferRef<'_>],
+        timeout: Option<Duration>,
+    ) -> Result<(), PostErrorKind> {
+        self.sender.post_message_wait_detaching(data, transfer, timeout)
+    }
+
     /// Reserves space for a message of `len` bytes, to write it in place. Nothing is visible before
     /// [`commit`](Reservation::commit); dropping the reservation leaves no trace.
     ///
@@ -170,13 +184,19 @@ impl SendHalf {
     /// See [`MessagePort::post_message_detaching`].
     pub fn post_message_detaching(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
         self.post(data, transfer)?;
-        for thing in transfer {
-            if let TransferRef::Port(port) = thing {
-                // The handle stays, but must not keep the lane alive: its new holder's end would go unnoticed.
-                port.end().detach();
-                port.end().let_go_of_lane();
-            }
-        }
+        let_go(transfer);
+        Ok(())
+    }
+
+    /// See [`MessagePort::post_message_wait_detaching`].
+    pub fn post_message_wait_detaching(
+        &self,
+        data: &[u8],
+        transfer: &[TransferRef<'_>],
+        timeout: Option<Duration>,
+    ) -> Result<(), PostErrorKind> {
+        self.post_patiently(data, transfer, timeout.and_then(|timeout| Instant::now().checked_add(timeout)))?;
+        let_go(transfer);
         Ok(())
     }
 
@@ -419,7 +439,10 @@ impl SendHalf {
         let recycled = self.end.buffers().pool().take(len);
         match recycled {
             Some(memory) => Ok(Hold::new(memory, len, Role::Owner)),
-            None => Ok(Hold::new(Arc::new(Memory::create(len.next_multiple_of(PAGE))?), len, Role::New)),
+            None => {
+                let pages = len.checked_next_multiple_of(PAGE).ok_or(Errno::EFBIG)?;
+                Ok(Hold::new(Arc::new(Memory::create(pages)?), len, Role::New))
+            }
         }
     }
 
@@ -574,6 +597,17 @@ pub(crate) fn check(end: &End) -> Result<(), PostErrorKind> {
         State::Lent => Err(PostErrorKind::Borrowed),
         // That the peer is gone is told after the list has been checked.
         State::Open | State::PeerClosed | State::PeerDied | State::Violated => Ok(()),
+    }
+}
+
+/// After a post with borrowed things: the handles stay, but must not keep the lanes of their ports alive, since the end of
+/// a new holder would go unnoticed.
+fn let_go(transfer: &[TransferRef<'_>]) {
+    for thing in transfer {
+        if let TransferRef::Port(port) = thing {
+            port.end().detach();
+            port.end().let_go_of_lane();
+        }
     }
 }
 

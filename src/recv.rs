@@ -129,6 +129,14 @@ impl MessagePort {
     pub fn try_recv_ref(&self) -> Result<MessageRef<'_>, TryRecvError> {
         self.receiver.try_recv_ref()
     }
+
+    /// As [`recv_ref`](Self::recv_ref), waiting at most for `timeout`.
+    ///
+    /// # Errors
+    /// As for [`recv_timeout`](Self::recv_timeout).
+    pub fn recv_ref_timeout(&self, timeout: Duration) -> Result<MessageRef<'_>, RecvTimeoutError> {
+        self.receiver.recv_ref_timeout(timeout)
+    }
 }
 
 impl RecvHalf {
@@ -188,6 +196,15 @@ impl RecvHalf {
         self.in_place(Patience::None).map_err(|missed| match missed {
             Missed::Nothing => TryRecvError::Empty,
             Missed::Failed(error) => TryRecvError::Failed(error),
+        })
+    }
+
+    /// See [`MessagePort::recv_ref_timeout`].
+    pub fn recv_ref_timeout(&self, timeout: Duration) -> Result<MessageRef<'_>, RecvTimeoutError> {
+        let patience = Patience::Until(Instant::now().checked_add(timeout));
+        self.in_place(patience).map_err(|missed| match missed {
+            Missed::Nothing => RecvTimeoutError::TimedOut,
+            Missed::Failed(error) => RecvTimeoutError::Failed(error),
         })
     }
 

@@ -4,6 +4,7 @@
 use std::cell::RefMut;
 use std::fmt;
 use std::io;
+use std::ptr::NonNull;
 
 use crate::buffer::TransferBuffer;
 use crate::end::State;
@@ -68,6 +69,16 @@ impl Reservation<'_> {
             Room::Buffer(buffer) => buffer.write_at(offset, from).map_err(|_| PostErrorKind::PortClosed)?,
         }
         Ok(())
+    }
+
+    /// The reserved bytes in place, for a caller that writes through pointers. Valid until the reservation is committed
+    /// or dropped; not to be touched in a child that inherited it by `fork`, where nothing is mapped there.
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        match &self.room {
+            Room::Ring(slot) => self.producer.pointer(*slot),
+            // There is one as long as the reservation is this process's.
+            Room::Buffer(buffer) => buffer.pointer().map_or(std::ptr::dangling_mut(), NonNull::as_ptr),
+        }
     }
 
     /// Posts the message.

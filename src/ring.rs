@@ -172,6 +172,11 @@ impl Producer {
         self.direction.write(slot.start + (HEADER + offset) as u64, from);
     }
 
+    /// The address of a reserved record's payload.
+    pub(crate) fn pointer(&self, slot: Slot) -> *mut u8 {
+        self.direction.pointer(slot.start + HEADER as u64, slot.room).as_ptr()
+    }
+
     /// Makes the record visible, with the first `len` bytes of its payload, and puts a full fence behind it. A slot
     /// that is not committed has left no trace.
     #[inline(always)]

@@ -11,6 +11,7 @@ use bytemuck::Pod;
 use crate::buffer_file::{self, Kind, place};
 use crate::cursor::{Buffer, BufferCursor, whole};
 use crate::error::{BufferError, exhausted};
+use crate::layout::HEADER_LEN;
 use crate::segment::{NotAdopted, not_mapped};
 use crate::sys::Errno;
 use crate::sys::shared::SharedMapping;
@@ -114,6 +115,12 @@ impl SharedBuffer {
     /// As for [`atomic_u32`](Self::atomic_u32).
     pub fn atomic_u64(&self, offset: usize) -> Result<&AtomicU64, BufferError> {
         Ok(self.memory.mapping.u64(self.word(offset, size_of::<u64>())?))
+    }
+
+    /// The bytes in place, for callers in other languages; valid as long as a clone of the buffer. Others write to them at
+    /// the same time: only atomic accesses are in order.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.memory.mapping.pointer(HEADER_LEN)
     }
 
     fn word(&self, offset: usize, size: usize) -> Result<usize, BufferError> {

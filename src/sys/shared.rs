@@ -64,6 +64,13 @@ impl SharedMapping {
         unsafe { AtomicU64::from_ptr(at) }
     }
 
+    /// The address of `offset`, for callers that come by pointers.
+    pub(crate) fn pointer(&self, offset: usize) -> *mut u8 {
+        assert!(offset <= self.len, "outside the mapping");
+        // SAFETY: inside the mapping, or one past its end.
+        unsafe { self.start.add(offset) }.as_ptr()
+    }
+
     fn u8(&self, offset: usize) -> &AtomicU8 {
         // SAFETY: as in `u32`.
         unsafe { AtomicU8::from_ptr(self.at(offset, 1)) }

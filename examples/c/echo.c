@@ -1,0 +1,38 @@
+/* Two processes: the parent says something, the child says it again. cc echo.c -lmessageport */
+#include <err.h>
+#include <messageport.h>
+#include <stdio.h>
+#include <sys/wait.h>
+
+static void check(msgport_code code)
+{
+    if (code != MSGPORT_OK) errx(1, "%s", msgport_code_text(code));
+}
+
+int main(void)
+{
+    msgport_port *port, *theirs;
+    msgport_message *message;
+    const char *arguments[] = { "echo", NULL };
+    const void *data;
+    size_t len;
+    int32_t child = 0;
+    check(msgport_message_new(&message));
+    if (msgport_parent_port(&port) == MSGPORT_OK) { /* the child: until the parent closes its port */
+        while (msgport_port_recv_into(port, MSGPORT_FOREVER, message) == MSGPORT_OK) {
+            check(msgport_message_data(message, &data, &len));
+            check(msgport_port_post(port, data, len, NULL, 0));
+        }
+    } else {
+        check(msgport_channel_new(NULL, &port, &theirs));
+        check(msgport_spawn("/proc/self/exe", arguments, NULL, theirs, &child));
+        check(msgport_port_post(port, "hello", 5, NULL, 0));
+        check(msgport_port_recv_into(port, MSGPORT_FOREVER, message));
+        check(msgport_message_data(message, &data, &len));
+        printf("%.*s\n", (int)len, (const char *)data);
+        msgport_port_free(theirs);
+    }
+    msgport_message_free(message);
+    msgport_port_free(port);
+    return child != 0 && waitpid(child, NULL, 0) != child;
+}

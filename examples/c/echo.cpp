@@ -1,0 +1,18 @@
+// Two processes: the parent says something, the child says it again. c++ -std=c++17 echo.cpp -lmessageport
+#include <iostream>
+#include <messageport.hpp>
+#include <sys/wait.h>
+
+int main()
+{
+    if (auto parent = messageport::parent_port()) { // the child: until the parent closes its port
+        for (auto &message : parent->messages()) parent->post(message.data()).value();
+        return 0;
+    }
+    auto [port, theirs] = messageport::channel::make().value();
+    const int child = messageport::spawn("/proc/self/exe", {}, theirs).value();
+    port.post("hello").value();
+    std::cout << port.recv().value().text() << '\n';
+    port.close();
+    return waitpid(child, nullptr, 0) == child ? 0 : 1;
+}

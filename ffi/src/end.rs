@@ -1,0 +1,307 @@
+//! What a handle of a port stands for: a whole port or one half of it, by itself or watched by a loop or a set.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use messageport::{
+    Message, MessagePort, MessageRef, PortHandle as LoopPort, PortRef, Queued, RecvError, RecvHalf, RecvTimeoutError,
+    Reservation, SendHalf, TransferBuffer, TransferRef, TryRecvError,
+};
+
+use crate::code::{self, Code};
+use crate::failure::Failure;
+use crate::input::Timeout;
+use crate::set::Member;
+
+pub(crate) enum End {
+    Whole(MessagePort),
+    Sender(SendHalf),
+    Receiver(RecvHalf),
+    /// In an event loop; a receiving half, if `half`.
+    InLoop {
+        port: LoopPort,
+        half: bool,
+    },
+    InSet(Member),
+    /// Given to a child process, or joined to another half.
+    Gone,
+}
+
+const WRONG_HALF: Failure = Failure::Plain(code::WRONG_HALF);
+const WATCHED: Failure = Failure::Plain(code::WATCHED);
+const GONE: Failure = Failure::Plain(code::DETACHED);
+
+impl End {
+    /// A message without a transfer list: the way that must be short.
+    #[inline]
+    pub(crate) fn post_plain(&self, data: &[u8]) -> Result<(), Failure> {
+        if let Self::Whole(port) = self {
+            port.post_message(data, []).map_err(|error| error.kind)?;
+            return Ok(());
+        }
+        self.post(data, &[])
+    }
+
+    pub(crate) fn post(&self, data: &[u8], list: &[TransferRef<'_>]) -> Result<(), Failure> {
+        self.sending(|port| port.post_message_detaching(data, list), |half| half.post_message_detaching(data, list))??;
+        Ok(())
+    }
+
+    pub(crate) fn post_wait(&self, data: &[u8], list: &[TransferRef<'_>], timeout: Timeout) -> Result<(), Failure> {
+        let timeout = timeout.until_forever();
+        self.sending(
+            |port| port.post_message_wait_detaching(data, list, timeout),
+            |half| half.post_message_wait_detaching(data, list, timeout),
+        )??;
+        Ok(())
+    }
+
+    /// Several messages. How many were posted, and why not all.
+    pub(crate) fn post_messages(&self, messages: &[&[u8]], timeout: Timeout) -> (usize, Result<(), Failure>) {
+        let timeout = match timeout {
+            Timeout::None => None,
+            timeout => Some(timeout.until_forever()),
+        };
+        let result = self.sending(
+            |port| match timeout {
+                None => port.post_messages(messages),
+                Some(timeout) => port.post_messages_wait(messages, timeout),
+            },
+            |half| match timeout {
+                None => half.post_messages(messages),
+                Some(timeout) => half.post_messages_wait(messages, timeout),
+            },
+        );
+        match result {
+            Ok(Ok(())) => (messages.len(), Ok(())),
+            Ok(Err(error)) => (error.posted, Err(error.kind.into())),
+            Err(failure) => (0, Err(failure)),
+        }
+    }
+
+    pub(crate) fn max_message_len(&self) -> Result<usize, Failure> {
+        self.sending(MessagePort::max_message_len, SendHalf::max_message_len)
+    }
+
+    pub(crate) fn max_inline_len(&self) -> Result<usize, Failure> {
+        self.sending(MessagePort::max_inline_len, SendHalf::max_inline_len)
+    }
+
+    pub(crate) fn queued(&self) -> Result<Queued, Failure> {
+        self.sending(MessagePort::queued, SendHalf::queued)
+    }
+
+    pub(crate) fn buffer(&self, len: usize) -> Result<TransferBuffer, Failure> {
+        Ok(self.sending(|port| port.buffer(len), |half| half.buffer(len))??)
+    }
+
+    pub(crate) fn release_buffers(&self) -> Result<usize, Failure> {
+        Ok(self.sending(MessagePort::release_buffers, SendHalf::release_buffers)??)
+    }
+
+    /// What sends, wherever it is.
+    fn sending<R>(
+        &self,
+        whole: impl FnOnce(&MessagePort) -> R,
+        half: impl FnOnce(&SendHalf) -> R,
+    ) -> Result<R, Failure> {
+        match self {
+            Self::Whole(port) => Ok(whole(port)),
+            Self::Sender(sender) => Ok(half(sender)),
+            Self::Receiver(_) | Self::InLoop { half: true, .. } => Err(WRONG_HALF),
+            Self::InLoop { port, half: false } => port.port().map(|port| whole(&port)).ok_or(GONE),
+            Self::InSet(member) => member.with_whole(whole),
+            Self::Gone => Err(GONE),
+        }
+    }
+
+    pub(crate) fn reserve(&self, len: usize) -> Result<Reservation<'_>, Failure> {
+        match self {
+            Self::Whole(port) => Ok(port.reserve(len)?),
+            Self::Sender(half) => Ok(half.reserve(len)?),
+            Self::Receiver(_) => Err(WRONG_HALF),
+            Self::InLoop { .. } | Self::InSet(_) => Err(WATCHED),
+            Self::Gone => Err(GONE),
+        }
+    }
+
+    /// If the message that came cannot be received, its data is still in `message`.
+    #[inline]
+    pub(crate) fn recv_into(&self, message: &mut Message, timeout: Timeout) -> Result<(), Failure> {
+        if let (Self::Whole(port), Timeout::Forever) = (self, &timeout) {
+            return match port.recv_into(message) {
+                Ok(()) => Ok(()),
+                Err(error) => Err(Missed::Failed(error).into_failure(message)),
+            };
+        }
+        self.recv_into_otherwise(message, timeout)
+    }
+
+    fn recv_into_otherwise(&self, message: &mut Message, timeout: Timeout) -> Result<(), Failure> {
+        let result = match self {
+            Self::Whole(port) => recv_into(port.as_ref(), message, timeout),
+            Self::Receiver(half) => recv_into(half, message, timeout),
+            Self::InLoop { port, half: false } => {
+                let port = port.port().ok_or(GONE)?;
+                recv_into((*port).as_ref(), message, timeout)
+            }
+            Self::InLoop { port, half: true } => recv(port, timeout).map(|received| *message = received),
+            Self::InSet(member) => member.with_receiver(|half| recv_into(half, message, timeout))?,
+            Self::Sender(_) => return Err(WRONG_HALF),
+            Self::Gone => return Err(GONE),
+        };
+        result.map_err(|missed| missed.into_failure(message))
+    }
+
+    pub(crate) fn recv_ref(&self, timeout: Timeout) -> Result<MessageRef<'_>, Failure> {
+        let half = match self {
+            Self::Whole(port) => port.as_ref(),
+            Self::Receiver(half) => half,
+            Self::Sender(_) => return Err(WRONG_HALF),
+            Self::InLoop { .. } | Self::InSet(_) => return Err(WATCHED),
+            Self::Gone => return Err(GONE),
+        };
+        match timeout {
+            Timeout::Forever => Ok(half.recv_ref()?),
+            Timeout::None => Ok(half.try_recv_ref()?),
+            Timeout::For(time) => Ok(half.recv_ref_timeout(time)?),
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        match self {
+            Self::Whole(port) => port.close(),
+            Self::Sender(half) => half.close(),
+            Self::Receiver(half) => half.close(),
+            Self::InLoop { port, .. } => port.close(),
+            Self::InSet(member) => {
+                let _ = member.with_receiver(RecvHalf::close);
+            }
+            Self::Gone => {}
+        }
+    }
+
+    pub(crate) fn set_spin(&self, budget: Duration) {
+        match self {
+            Self::Whole(port) => port.set_spin(budget),
+            Self::Sender(half) => half.set_spin(budget),
+            Self::Receiver(half) => half.set_spin(budget),
+            // There it is the loop or the set that waits.
+            Self::InLoop { .. } | Self::InSet(_) | Self::Gone => {}
+        }
+    }
+
+    pub(crate) fn descriptor(&self) -> Result<BorrowedFd<'_>, Failure> {
+        match self {
+            Self::Whole(port) => Ok(port.as_fd()),
+            Self::Receiver(half) => Ok(half.as_fd()),
+            Self::Sender(_) => Err(WRONG_HALF),
+            Self::InLoop { .. } | Self::InSet(_) => Err(WATCHED),
+            Self::Gone => Err(GONE),
+        }
+    }
+
+    /// For a call that takes another kind of end: this one back, and why.
+    pub(crate) fn refuse<T>(self) -> (Self, Result<T, Failure>) {
+        let why = match self {
+            Self::Whole(_) | Self::Sender(_) | Self::Receiver(_) => WRONG_HALF,
+            Self::InLoop { .. } | Self::InSet(_) => WATCHED,
+            Self::Gone => GONE,
+        };
+        (self, Err(why))
+    }
+
+    /// For a transfer list.
+    pub(crate) fn as_item(&self) -> Result<PortItem<'_>, NotMovable> {
+        match self {
+            Self::Whole(port) => Ok(PortItem::Plain(port)),
+            Self::InLoop { port, half: false } => port.port().map(PortItem::InLoop).ok_or(NotMovable::Gone),
+            Self::Sender(_) | Self::Receiver(_) | Self::InLoop { half: true, .. } => Err(NotMovable::Half),
+            Self::InSet(_) => Err(NotMovable::InSet),
+            Self::Gone => Err(NotMovable::Gone),
+        }
+    }
+}
+
+/// A port on a transfer list.
+pub(crate) enum PortItem<'a> {
+    Plain(&'a MessagePort),
+    InLoop(PortRef<'a>),
+}
+
+impl PortItem<'_> {
+    pub(crate) fn port(&self) -> &MessagePort {
+        match self {
+            Self::Plain(port) => port,
+            Self::InLoop(port) => port,
+        }
+    }
+}
+
+/// Why an end cannot be transferred.
+pub(crate) enum NotMovable {
+    Half,
+    InSet,
+    Gone,
+}
+
+fn recv_into(half: &RecvHalf, message: &mut Message, timeout: Timeout) -> Result<(), Missed> {
+    match timeout {
+        Timeout::Forever => half.recv_into(message).map_err(Missed::from),
+        Timeout::None => half.try_recv_into(message).map_err(Missed::from),
+        Timeout::For(time) => half.recv_into_timeout(message, time).map_err(Missed::from),
+    }
+}
+
+fn recv(port: &LoopPort, timeout: Timeout) -> Result<Message, Missed> {
+    match timeout {
+        Timeout::Forever => port.recv().map_err(Missed::from),
+        Timeout::None => port.try_recv().map_err(Missed::from),
+        Timeout::For(time) => port.recv_timeout(time).map_err(Missed::from),
+    }
+}
+
+/// Why nothing was received, of any of the calls.
+pub(crate) enum Missed {
+    Nothing(Code),
+    Failed(RecvError),
+}
+
+impl Missed {
+    #[cold]
+    pub(crate) fn into_failure(self, message: &mut Message) -> Failure {
+        match self {
+            Self::Nothing(code) => Failure::Plain(code),
+            Self::Failed(mut error) => {
+                if let RecvError::MessageError { data, .. } = &mut error {
+                    message.data = std::mem::take(data);
+                }
+                error.into()
+            }
+        }
+    }
+}
+
+impl From<RecvError> for Missed {
+    fn from(error: RecvError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<TryRecvError> for Missed {
+    fn from(error: TryRecvError) -> Self {
+        match error {
+            TryRecvError::Empty => Self::Nothing(code::EMPTY),
+            TryRecvError::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
+impl From<RecvTimeoutError> for Missed {
+    fn from(error: RecvTimeoutError) -> Self {
+        match error {
+            RecvTimeoutError::TimedOut => Self::Nothing(code::TIMED_OUT),
+            RecvTimeoutError::Failed(error) => Self::Failed(error),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A message of 64 bytes costs no allocation, from post to receive.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::ptr::{null, null_mut};
+
+use messageport_ffi::*;
+
+/// Counts what this thread allocates.
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: hands everything on to the system's allocator.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: what the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: what the caller promised.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: what the caller promised.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations in a call.
+fn count(call: impl FnOnce()) -> u64 {
+    let before = COUNT.get();
+    call();
+    COUNT.get() - before
+}
+
+#[test]
+#[allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
+fn none_for_a_message() {
+    let data = [7_u8; 64];
+    let (mut a, mut b, mut message) = (null_mut(), null_mut(), null_mut());
+    // SAFETY: as the header says; everything is used by this thread alone.
+    unsafe {
+        assert!(count(|| assert_eq!(msgport_channel_new(null(), &mut a, &mut b), OK)) > 0, "the counter counts");
+        assert_eq!(msgport_message_new(&mut message), OK);
+        let post = || assert_eq!(msgport_port_post(a, data.as_ptr().cast(), 64, null(), 0), OK);
+        let recv_into = || assert_eq!(msgport_port_recv_into(b, -1, message), OK);
+        post();
+        recv_into(); // the message's memory grows once
+        for _ in 0..10_000 {
+            assert_eq!(count(post), 0);
+            assert_eq!(count(recv_into), 0);
+            assert_eq!(count(|| assert_eq!(msgport_port_recv_into(b, 0, message), EMPTY)), 0);
+        }
+        // In place, too.
+        for _ in 0..10_000 {
+            let (mut place, mut seen, mut len) = (null_mut(), null(), 0);
+            assert_eq!(count(|| assert_eq!(msgport_port_reserve(a, 64, &mut place), OK)), 0);
+            assert_eq!(count(|| assert_eq!(msgport_port_commit(a, 64), OK)), 0);
+            assert_eq!(count(|| assert_eq!(msgport_port_recv_ref(b, 0, null_mut(), &mut seen, &mut len), OK)), 0);
+            assert_eq!(count(|| assert_eq!(msgport_port_release(b), OK)), 0);
+        }
+        // And none for a queue that is full.
+        while msgport_port_post(a, data.as_ptr().cast(), 64, null(), 0) == OK {}
+        assert_eq!(count(|| assert_eq!(msgport_port_post(a, data.as_ptr().cast(), 64, null(), 0), FULL)), 0);
+        msgport_port_free(a);
+        msgport_port_free(b);
+        msgport_message_free(message);
+    }
+}

@@ -1,0 +1,338 @@
+/* Writing and reading in place, halves in threads, the descriptor. */
+#include "check.h"
+
+#include <poll.h>
+#include <pthread.h>
+
+/* ---- In place, and in memory that is used again ---- */
+
+static void reserve_commit_and_abandon(void)
+{
+    msgport_port *a, *b;
+    void *place = NULL, *second = NULL;
+    make_pair(&a, &b);
+    CODE(MSGPORT_NOTHING_OPEN, msgport_port_commit(a, 0));
+    CODE(MSGPORT_NOTHING_OPEN, msgport_port_abandon(a));
+    OK(msgport_port_reserve(a, 100, &place));
+    CHECK((uintptr_t)place % 8 == 0);
+    memcpy(place, "written in place", 16);
+    CODE(MSGPORT_BORROWED, msgport_port_reserve(a, 1, &second));
+    CHECK(second == NULL);
+    CODE(MSGPORT_BORROWED, msgport_port_post(a, "x", 1, NULL, 0));
+    CODE(MSGPORT_OUT_OF_RANGE, msgport_port_commit(a, 101));
+    expect_empty(b);
+    OK(msgport_port_commit(a, 16));
+    EXPECT_TEXT(b, "written in place");
+    OK(msgport_port_reserve(a, 10, &place));
+    memcpy(place, "never seen", 10);
+    OK(msgport_port_abandon(a));
+    expect_empty(b);
+    post_text(a, "next");
+    EXPECT_TEXT(b, "next");
+    /* To nobody. */
+    OK(msgport_port_reserve(a, 10, &place));
+    OK(msgport_port_close(b));
+    CODE(MSGPORT_PEER_CLOSED, msgport_port_commit(a, 10));
+    CODE(MSGPORT_NOTHING_OPEN, msgport_port_commit(a, 10));
+    msgport_port_free(b);
+    /* Freed while open: no trace. */
+    msgport_port_free(a);
+    make_pair(&a, &b);
+    OK(msgport_port_reserve(a, 10, &place));
+    msgport_port_free(a);
+    expect_end(b, MSGPORT_PEER_CLOSED);
+    msgport_port_free(b);
+}
+
+static void reserving_at_every_offset(void)
+{
+    msgport_port *a, *b;
+    msgport_channel_options options = MSGPORT_CHANNEL_OPTIONS_INIT;
+    msgport_message *message;
+    size_t max;
+    options.capacity = 4096;
+    OK(msgport_channel_new(&options, &a, &b));
+    OK(msgport_port_max_inline_len(a, &max));
+    OK(msgport_message_new(&message));
+    for (size_t i = 0; i < 1000; i++) {
+        /* Now and then one that does not fit the queue. */
+        size_t reserved = i % 16 == 0 ? max + i : i * 37 % max, len = reserved - reserved % 5 % (reserved + 1);
+        const void *data;
+        size_t got;
+        void *place;
+        OK(msgport_port_reserve(a, reserved, &place));
+        memset(place, (int)i, reserved);
+        OK(msgport_port_commit(a, len));
+        OK(msgport_port_recv_into(b, PATIENCE, message));
+        OK(msgport_message_data(message, &data, &got));
+        CHECK(got == len);
+        for (size_t at = 0; at < got; at++) CHECK(((const unsigned char *)data)[at] == (unsigned char)i);
+    }
+    msgport_message_free(message);
+    msgport_port_free(a);
+    msgport_port_free(b);
+}
+
+static void several_messages_in_one_call(void)
+{
+    enum { COUNT = 1000 };
+    msgport_port *a, *b;
+    msgport_channel_options options = MSGPORT_CHANNEL_OPTIONS_INIT;
+    static uint32_t numbers[COUNT];
+    static msgport_bytes messages[COUNT];
+    size_t posted = 0, second = 0;
+    options.capacity = options.max_capacity = 4096;
+    OK(msgport_channel_new(&options, &a, &b));
+    for (uint32_t i = 0; i < COUNT; i++) {
+        numbers[i] = i;
+        messages[i].data = &numbers[i];
+        messages[i].len = sizeof numbers[i];
+    }
+    OK(msgport_port_post_messages(a, NULL, 0, 0, &posted));
+    CHECK(posted == 0);
+    OK(msgport_port_post_messages(a, messages, 100, 0, &posted));
+    CHECK(posted == 100);
+    expect_numbers(b, 0, 100);
+    /* More than there is room for: some are posted. */
+    CODE(MSGPORT_FULL, msgport_port_post_messages(a, messages, COUNT, 0, &posted));
+    CHECK(posted > 100 && posted < COUNT);
+    CODE(MSGPORT_TIMED_OUT, msgport_port_post_messages(a, messages + posted, COUNT - posted, 1000000, &second));
+    CHECK(second == 0);
+    expect_numbers(b, 0, (uint32_t)posted);
+    expect_empty(b);
+    OK(msgport_port_close(b));
+    CODE(MSGPORT_PEER_CLOSED, msgport_port_post_messages(a, messages, 2, PATIENCE, &posted));
+    CHECK(posted == 0);
+    msgport_port_free(a);
+    msgport_port_free(b);
+}
+
+static void read_in_place_and_release(void)
+{
+    msgport_port *a, *b, *c, *d, *port;
+    msgport_message *message, *rest;
+    const void *data = NULL;
+    size_t len = 0;
+    make_pair(&a, &b);
+    make_pair(&c, &d);
+    OK(msgport_message_new(&rest));
+    CODE(MSGPORT_NOTHING_OPEN, msgport_port_release(b));
+    CODE(MSGPORT_EMPTY, msgport_port_recv_ref(b, 0, rest, &data, &len));
+    CODE(MSGPORT_TIMED_OUT, msgport_port_recv_ref(b, 1000, NULL, &data, &len));
+    post_text(a, "in place");
+    post_port(a, "and a port", c);
+    make_pair(&c, &port);
+    post_port(a, "a port that nobody wants", port);
+    OK(msgport_port_recv_ref(b, 0, NULL, &data, &len));
+    CHECK(len == 8 && memcmp(data, "in place", 8) == 0 && (uintptr_t)data % 8 == 0);
+    CODE(MSGPORT_BORROWED, msgport_port_recv_ref(b, 0, NULL, &data, &len));
+    CODE(MSGPORT_BORROWED, msgport_port_recv(b, 0, &message));
+    CODE(MSGPORT_BORROWED, msgport_port_recv_into(b, 0, rest));
+    post_text(b, "sending goes on");
+    OK(msgport_port_release(b));
+    CODE(MSGPORT_NOTHING_OPEN, msgport_port_release(b));
+    OK(msgport_port_recv_ref(b, PATIENCE, rest, &data, &len));
+    CHECK(len == 10 && memcmp(data, "and a port", 10) == 0);
+    OK(msgport_message_take_port(rest, 0, &port));
+    expect_entangled(port, d);
+    OK(msgport_port_release(b));
+    OK(msgport_port_recv_ref(b, MSGPORT_FOREVER, NULL, &data, &len));
+    OK(msgport_port_release(b));
+    expect_end(c, MSGPORT_PEER_CLOSED);
+    /* A message that is open when its port goes. */
+    post_text(a, "open");
+    OK(msgport_port_recv_ref(b, PATIENCE, NULL, &data, &len));
+    OK(msgport_port_close(b));
+    CHECK(memcmp(data, "open", 4) == 0);
+    msgport_port_free(b);
+    msgport_message_free(rest);
+    msgport_port_free(a);
+    msgport_port_free(c);
+    msgport_port_free(d);
+    msgport_port_free(port);
+}
+
+static void a_message_that_is_received_into_again(void)
+{
+    msgport_port *a, *b, *c, *d;
+    msgport_message *message;
+    const void *data;
+    size_t len, count;
+    make_pair(&a, &b);
+    make_pair(&c, &d);
+    OK(msgport_message_new(&message));
+    OK(msgport_message_data(message, &data, &len));
+    CHECK(len == 0);
+    post_port(a, "with a port", c);
+    post_text(a, "without");
+    OK(msgport_port_recv_into(b, PATIENCE, message));
+    OK(msgport_message_count(message, MSGPORT_ITEM_PORT, &count));
+    CHECK(count == 1);
+    /* Drops the port that was not taken. */
+    OK(msgport_port_recv_into(b, PATIENCE, message));
+    OK(msgport_message_count(message, MSGPORT_ITEM_PORT, &count));
+    CHECK(count == 0);
+    expect_end(d, MSGPORT_PEER_CLOSED);
+    OK(msgport_message_data(message, &data, &len));
+    CHECK(len == 7 && memcmp(data, "without", 7) == 0);
+    /* Empty on failure. */
+    CODE(MSGPORT_EMPTY, msgport_port_recv_into(b, 0, message));
+    OK(msgport_message_data(message, &data, &len));
+    CHECK(len == 0);
+    CODE(MSGPORT_TIMED_OUT, msgport_port_recv_into(b, 1000, message));
+    post_text(a, "cleared");
+    OK(msgport_port_recv_into(b, PATIENCE, message));
+    OK(msgport_message_clear(message));
+    OK(msgport_message_data(message, &data, &len));
+    CHECK(len == 0);
+    msgport_message_free(message);
+    msgport_port_free(a);
+    msgport_port_free(b);
+    msgport_port_free(d);
+}
+
+/* ---- Halves, threads, descriptors ---- */
+
+enum { STREAM = 5000 };
+
+static void *stream_out(void *port)
+{
+    for (uint32_t number = 0; number < STREAM; number++) post_number(port, number);
+    return NULL;
+}
+
+static void halves_in_two_threads(void)
+{
+    msgport_port *a, *b, *a_receiver, *b_receiver;
+    msgport_item item;
+    msgport_message *message;
+    pthread_t threads[2];
+    int fd;
+    make_pair(&a, &b);
+    OK(msgport_port_split(a, &a_receiver));
+    OK(msgport_port_split(b, &b_receiver));
+    CODE(MSGPORT_WRONG_HALF, msgport_port_recv(a, 0, &message));
+    CODE(MSGPORT_WRONG_HALF, msgport_port_post(a_receiver, "x", 1, NULL, 0));
+    CODE(MSGPORT_WRONG_HALF, msgport_port_descriptor(a, &fd));
+    CODE(MSGPORT_WRONG_HALF, msgport_port_split(a, &a_receiver));
+    item = msgport_item_port(b);
+    CODE(MSGPORT_BAD_ITEM, msgport_port_post(a, "x", 1, &item, 1));
+    CHECK(pthread_create(&threads[0], NULL, stream_out, a) == 0);
+    CHECK(pthread_create(&threads[1], NULL, stream_out, b) == 0);
+    for (uint32_t number = 0; number < STREAM; number += 100) {
+        expect_numbers(a_receiver, number, number + 100);
+        expect_numbers(b_receiver, number, number + 100);
+    }
+    CHECK(pthread_join(threads[0], NULL) == 0);
+    CHECK(pthread_join(threads[1], NULL) == 0);
+    /* Together again. */
+    CODE(MSGPORT_DIFFERENT_PORTS, msgport_port_join(a, b_receiver));
+    CODE(MSGPORT_WRONG_HALF, msgport_port_join(a, b));
+    CODE(MSGPORT_WRONG_HALF, msgport_port_join(a_receiver, b_receiver));
+    CODE(MSGPORT_DIFFERENT_PORTS, msgport_port_join(a, a));
+    OK(msgport_port_join(a, a_receiver));
+    CODE(MSGPORT_DETACHED, msgport_port_join(a, a_receiver));
+    CODE(MSGPORT_DETACHED, msgport_port_recv(a_receiver, 0, &message));
+    OK(msgport_port_join(b, b_receiver));
+    expect_entangled(a, b);
+    b = hop(b);
+    expect_entangled(a, b);
+    msgport_port_free(a_receiver);
+    msgport_port_free(b_receiver);
+    msgport_port_free(a);
+    msgport_port_free(b);
+}
+
+static void halves_that_are_freed(void)
+{
+    msgport_port *a, *b, *receiver;
+    make_pair(&a, &b);
+    OK(msgport_port_split(a, &receiver));
+    msgport_port_free(a);
+    post_text(b, "the receiving half lives");
+    EXPECT_TEXT(receiver, "the receiving half lives");
+    msgport_port_free(receiver);
+    expect_end(b, MSGPORT_PEER_CLOSED);
+    msgport_port_free(b);
+    make_pair(&a, &b);
+    OK(msgport_port_split(a, &receiver));
+    msgport_port_free(receiver);
+    post_text(b, "dropped");
+    post_text(a, "the sending half lives");
+    EXPECT_TEXT(b, "the sending half lives");
+    msgport_port_free(a);
+    msgport_port_free(b);
+}
+
+static void *close_later(void *port)
+{
+    usleep(20000);
+    OK(msgport_port_close(port));
+    return NULL;
+}
+
+static void closing_one_half_wakes_the_other(void)
+{
+    msgport_port *a, *b, *receiver;
+    msgport_message *message;
+    pthread_t thread;
+    make_pair(&a, &b);
+    OK(msgport_port_split(a, &receiver));
+    CHECK(pthread_create(&thread, NULL, close_later, a) == 0);
+    CODE(MSGPORT_CLOSED, msgport_port_recv(receiver, MSGPORT_FOREVER, &message));
+    CHECK(pthread_join(thread, NULL) == 0);
+    msgport_port_free(a);
+    msgport_port_free(receiver);
+    msgport_port_free(b);
+}
+
+static void the_descriptor_tells_of_messages_and_of_the_end(void)
+{
+    msgport_port *a, *b;
+    struct pollfd poller = { 0, POLLIN, 0 };
+    make_pair(&a, &b);
+    OK(msgport_port_descriptor(b, &poller.fd));
+    expect_empty(b);
+    CHECK(poll(&poller, 1, 0) == 0);
+    post_text(a, "look");
+    CHECK(poll(&poller, 1, 20000) == 1);
+    EXPECT_TEXT(b, "look");
+    expect_empty(b);
+    CHECK(poll(&poller, 1, 0) == 0);
+    msgport_port_free(a);
+    CHECK(poll(&poller, 1, 20000) == 1);
+    expect_end(b, MSGPORT_PEER_CLOSED);
+    msgport_port_free(b);
+}
+
+static void a_call_that_sleeps_at_once(void)
+{
+    msgport_port *a, *b;
+    msgport_message *message;
+    make_pair(&a, &b);
+    OK(msgport_port_set_spin(a, 0));
+    CODE(MSGPORT_TIMED_OUT, msgport_port_recv(a, 2000000, &message));
+    OK(msgport_port_set_spin(a, UINT64_MAX));
+    CODE(MSGPORT_TIMED_OUT, msgport_port_recv(a, 2000000, &message));
+    msgport_port_free(a);
+    msgport_port_free(b);
+}
+
+static const test_case CASES[] = {
+    CASE(reserve_commit_and_abandon),
+    CASE(reserving_at_every_offset),
+    CASE(several_messages_in_one_call),
+    CASE(read_in_place_and_release),
+    CASE(a_message_that_is_received_into_again),
+    CASE(halves_in_two_threads),
+    CASE(halves_that_are_freed),
+    CASE(closing_one_half_wakes_the_other),
+    CASE(the_descriptor_tells_of_messages_and_of_the_end),
+    CASE(a_call_that_sleeps_at_once),
+    { NULL, NULL },
+};
+
+int main(int argc, char **argv)
+{
+    return run_cases(CASES, argc, argv);
+}

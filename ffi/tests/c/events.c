@@ -1,0 +1,666 @@
+/* Handlers in an event loop, timers, tasks; sets of ports; request and answer. */
+#include "check.h"
+
+#include <poll.h>
+#include <pthread.h>
+
+enum { MILLISECOND = 1000000 };
+
+/* What the handlers of a test write down, and how often its data was destroyed. */
+typedef struct notes {
+    char text[400];
+    int destroyed;
+    int count;
+    msgport_loop *loop;
+    msgport_port *other;
+    uint64_t id;
+} notes;
+
+static void note(notes *n, const char *what, size_t len)
+{
+    size_t used = strlen(n->text);
+    CHECK(used + len + 2 <= sizeof n->text);
+    memcpy(n->text + used, what, len);
+    strcpy(n->text + used + len, " ");
+}
+
+static void destroyed(void *user)
+{
+    ((notes *)user)->destroyed++;
+}
+
+static void note_message(msgport_port *port, msgport_message *message, void *user)
+{
+    const void *data;
+    size_t len;
+    (void)port;
+    OK(msgport_message_data(message, &data, &len));
+    note(user, data, len);
+    ((notes *)user)->count++;
+}
+
+static void note_again(msgport_port *port, msgport_message *message, void *user)
+{
+    note(user, "+", 1);
+    note_message(port, message, user);
+}
+
+static void note_close(msgport_port *port, msgport_code reason, void *user)
+{
+    (void)port;
+    note(user, msgport_code_name(reason), strlen(msgport_code_name(reason)));
+}
+
+static void note_task(msgport_loop *loop, void *user)
+{
+    CHECK(loop == ((notes *)user)->loop);
+    note(user, "task", 4);
+}
+
+static msgport_loop *loop_with(msgport_port *port)
+{
+    msgport_loop *loop;
+    OK(msgport_loop_new(&loop));
+    OK(msgport_loop_add(loop, port));
+    return loop;
+}
+
+static void expect_notes(const notes *n, const char *text)
+{
+    if (strcmp(n->text, text) != 0) {
+        fprintf(stderr, "\"%s\" instead of \"%s\"\n", n->text, text);
+        exit(1);
+    }
+}
+
+static void s15_messages_wait_until_the_port_is_started(void)
+{
+    msgport_port *a, *b;
+    msgport_loop *loop;
+    notes n = { { 0 }, 0, 0, NULL, NULL, 0 };
+    size_t count = 9;
+    make_pair(&a, &b);
+    loop = loop_with(b);
+    post_text(a, "one");
+    OK(msgport_port_on_message(b, MSGPORT_ADD, note_message, &n, destroyed, &n.id));
+    OK(msgport_loop_poll(loop, MILLISECOND, &count));
+    CHECK(count == 0);
+    expect_notes(&n, "");
+    OK(msgport_port_start(b));
+    OK(msgport_port_start(b));
+    OK(msgport_loop_poll(loop, PATIENCE, &count));
+    CHECK(count == 1);
+    expect_notes(&n, "one ");
+    CHECK(n.destroyed == 0);
+    OK(msgport_port_remove_listener(b, n.id));
+    CHECK(n.destroyed == 1);
+    CODE(MSGPORT_NOT_FOUND, msgport_port_remove_listener(b, n.id));
+    msgport_port_free(a);
+    msgport_port_free(b);
+    msgport_loop_free(loop);
+    CHECK(n.destroyed == 1);
+}
+
+static void s17_setting_a_handler_starts_the_port(void)
+{
+    msgport_port *a, *b;
+    msgport_loop *loop;
+    notes n = { { 0 }, 0, 0, NULL, NULL, 0 }, second = n;
+    uint64_t id;
+    make_pair(&a, &b);
+    post_text(a, "before");
+    loop = loop_with(b);
+    OK(msgport_port_on_message(b, MSGPORT_SET, note_message, &n, destroyed, &n.id));
+    OK(msgport_port_on_close(b, MSGPORT_SET, note_close, &n, destroyed, NULL));
+    post_text(a, "after");
+    OK(msgport_loop_run(loop, 0));
+    expect_notes(&n, "before after ");
+    /* Another one in its place. */
+    OK(msgport_port_on_message(b, MSGPORT_SET, note_message, &second, destroyed, &id));
+    CHECK(id == n.id && n.destroyed == 1);
+    post_text(a, "second");
+    msgport_port_free(a);
+    OK(msgport_loop_run(loop, PATIENCE)); /* until nothing is left that could happen */
+    expect_notes(&second, "second ");
+    expect_notes(&n, "before after MSGPORT_PEER_CLOSED ");
+    CHECK(n.destroyed == 2 && second.destroyed == 1);
+    msgport_port_free(b);
+    msgport_loop_free(loop);
+    CHECK(n.destroyed == 2 && second.destroyed == 1);
+}
+
+static void s18_handlers_in_order_once_and_removed(void)
+{
+    msgport_port *a, *b, *own;
+    msgport_loop *loop;
+    msgport_message *message;
+    notes n = { { 0 }, 0, 0, NULL, NULL, 0 };
+    uint64_t once, second;
+    make_pair(&a, &b);
+    loop = loop_with(b);
+    OK(msgport_port_on_message(b, MSGPORT_ADD_ONCE, note_message, &n, destroyed, &once));
+    OK(msgport_port_on_message(b, MSGPORT_ADD, note_again, &n, destroyed, &second));
+    OK(msgport_port_start(b));
+    post_text(a, "x");
+    post_text(a, "y");
+    OK(msgport_loop_run(loop, 0));
+    expect_notes(&n, "x + x + y ");
+    CODE(MSGPORT_NOT_FOUND, msgport_port_remove_listener(b, once));
+    /* A message of our own. */
+    make_pair(&n.other, &own);
+    post_text(n.other, "own");
+    OK(msgport_port_recv(own, PATIENCE, &message));
+    OK(msgport_port_dispatch(b, message));
+    expect_notes(&n, "x + x + y + own ");
+    {
+        const void *data;
+        size_t len;
+        OK(msgport_message_data(message, &data, &len));
+        CHECK(len == 3);
+    }
+    msgport_message_free(message);
+    OK(msgport_loop_remove(loop, b));
+    CHECK(n.destroyed == 2);
+    CODE(MSGPORT_NOT_IN_LOOP, msgport_loop_remove(loop, b));
+    msgport_port_free(n.other);
+    msgport_port_free(own);
+    msgport_port_free(a);
+    msgport_port_free(b);
+    msgport_loop_free(loop);
+}
+
+static void s19_a_started_port_without_a_handler_drops(void)
+{
+    msgport_port *a, *b, *c, *d;
+    msgport_loop *loop;
+    msgport_message *message;
+    msgport_item item;
+    make_pair(&a, &b);
+    make_pair(&c, &d);
+    loop = loop_with(b);
+    OK(msgport_port_start(b));
+    item = msgport_item_port(c);
+    OK(msgport_port_post(a, NULL, 0, &item, 1));
+    msgport_port_free(c);
+    OK(msgport_loop_run(loop, 0));
+    CODE(MSGPORT_PEER_CLOSED, msgport_port_recv(d, PATIENCE, &message));
+    msgport_port_free(a);
+    msgport_port_free(b);
+    msgport_port_free(d);
+    msgport_loop_free(loop);
+}
+
+static void s20_calls_go_past_the_handlers(void)
+{
+    msgport_port *a, *b, *receiver;
+    msgport_loop *loop;
+    notes n = { { 0 }, 0, 0, NULL, NULL, 0 };
+    make_pair(&a, &b);
+    loop = loop_with(b);
+    OK(msgport_port_on_message(b, MSGPORT_SET, note_message, &n, destroyed, NULL));
+    post_text(a, "pulled");
+    EXPECT_TEXT(b, "pulled");
+    post_text(b, "posting works");
+    EXPECT_TEXT(a, "posting works");
+    OK(msgport_loop_run(loop, 0));
+    expect_notes(&n, "");
+    msgport_port_free(b);
+    CHECK(n.destroyed == 1);
+    msgport_port_free(a);
+    /* The receiving half of a port. */
+    make_pair(&a, &b);
+    OK(msgport_port_split(b, &receiver));
+    CODE(MSGPORT_WRONG_HALF, msgport_loop_add(loop, b));
+    OK(msgport_loop_add(loop, receiver));
+    OK(msgport_port_on_message(receiver, MSGPORT_SET, note_message, &n, NULL, NULL));
+    post_text(a, "half");
+    EXPECT_TEXT(receiver, "half");
+    post_text(a, "handled");
+    CODE(MSGPORT_WRONG_HALF, msgport_port_post(receiver, "x", 1, NULL, 0));
+    OK(msgport_loop_run(loop, 0));
+    expect_notes(&n, "handled ");
+    OK(msgport_loop_remove(loop, receiver));
+    OK(msgport_port_join(b, receiver));
+    expect_entangled(a, b);
+    msgport_port_free(a);
+    msgport_port_free(b);
+    msgport_port_free(receiver);
+    msgport_loop_free(loop);
+}
+
+/* Does everything that a handler may do, by what the message says. */
+static void do_as_told(msgport_port *port, msgport_message *message, void *user)
+{
+    notes *n = user;
+    const void *data;
+    size_t len;
+    OK(msgport_message_data(message, &data, &len));
+    note(n, data, len);
+    if (memcmp(data, "post", 4) == 0) OK(msgport_port_post(port, "answer", 6, NULL, 0));
+    if (memcmp(data, "take", 4) == 0) OK(msgport_message_take_port(message, 0, &n->other));
+    if (memcmp(data, "hook", 4) == 0) OK(msgport_port_on_message(port, MSGPORT_SET, note_again, n, destroyed, NULL));
+    if (memcmp(data, "gone", 4) == 0) OK(msgport_port_remove_listener(port, n->id));
+    if (memcmp(data, "send", 4) == 0) {
+        msgport_item item = msgport_item_port(port);
+        OK(msgport_port_post(n->other, "moved", 5, &item, 1));
+    }
+    if (memcmp(data, "free", 4) == 0) msgport_port_free(port);
+    if (memcmp(data, "loop", 4) == 0) {
+        CODE(MSGPORT_RUNNING, msgport_loop_run(n->loop, 0));
+        msgport_loop_free(n->loop);
+    }
+    msgport_message_free(message); /* which is the loop's: does nothing */
+}
+
+static void s21_a_handler_may_do_anything(void)
+{
+    msgport_port *a, *b, *c, *d, *moved;
+    msgport_message *message;
+    notes n = { { 0 }, 0, 0, NULL, NULL, 0 };
+    msgport_item item;
+    /* Answer, take a port out, transfer its own port with what is undelivered. */
+    make_pair(&a, &b);
+    make_pair(&c, &d);
+    n.loop = loop_with(b);
+    OK(msgport_port_on_message(b, MSGPORT_SET, do_as_told, &n, destroyed, &n.id));
+    post_text(a, "post");
+    item = msgport_item_port(c);
+    OK(msgport_port_post(a, "take", 4, &item, 1));
+    msgport_port_free(c);
+    post_text(a, "send");
+    post_text(a, "undelivered");
+    OK(msgport_loop_run(n.loop, PATIENCE));
+    expect_notes(&n, "post take send ");
+    CHECK(n.destroyed == 1);
+    EXPECT_TEXT(a, "answer");
+    CODE(MSGPORT_DETACHED, msgport_port_post(b, "x", 1, NULL, 0));
+    msgport_port_free(b);
+    OK(msgport_port_recv(d, PATIENCE, &message));
+    OK(msgport_message_take_port(message, 0, &moved));
+    msgport_message_free(message);
+    EXPECT_TEXT(moved, "undelivered");
+    expect_entangled(a, moved);
+    msgport_port_free(moved);
+    msgport_port_free(n.other);
+    msgport_port_free(a);
+    msgport_port_free(d);
+    msgport_loop_free(n.loop);
+    /* Set another handler; remove itself. */
+    memset(&n, 0, sizeof n);
+    make_pair(&a, &b);
+    n.loop = loop_with(b);
+    OK(msgport_port_on_message(b, MSGPORT_SET, do_as_told, &n, destroyed, &n.id));
+    post_text(a, "hook");
+    post_text(a, "x");
+    OK(msgport_loop_run(n.loop, 0));
+    expect_notes(&n, "hook + x ");
+    OK(msgport_port_on_message(b, MSGPORT_SET, do_as_told, &n, destroyed, &n.id));
+    post_text(a, "gone");
+    post_text(a, "dropped");
+    OK(msgport_loop_run(n.loop, PATIENCE));
+    expect_notes(&n, "hook + x gone ");
+    CHECK(n.destroyed == 3);
+    /* Free its own port; free the loop. */
+    OK(msgport_port_on_message(b, MSGPORT_SET, do_as_told, &n, destroyed, &n.id));
+    make_pair(&c, &d);
+    OK(msgport_loop_add(n.loop, d));
+    OK(msgport_port_on_message(d, MSGPORT_SET, do_as_told, &n, destroyed, NULL));
+    post_text(a, "free");
+    post_text(a, "never");
+    OK(msgport_loop_run(n.loop, 0));
+    CODE(MSGPORT_PEER_CLOSED, msgport_port_recv(a, PATIENCE, &message));
+    post_text(c, "loop");
+    post_text(c, "never");
+    OK(msgport_loop_run(n.loop, PATIENCE));
+    CHECK(n.destroyed == 5);
+    expect_notes(&n, "hook + x gone free loop ");
+    CODE(MSGPORT_PEER_CLOSED, msgport_port_recv(c, PATIENCE, &message));
+    CODE(MSGPORT_CLOSED, msgport_port_post(d, "x", 1, NULL, 0));
+    msgport_port_free(a);
+    msgport_port_free(c);
+    msgport_port_free(d);
+}
+
+static void s22_batches_are_fair(void)
+{
+    msgport_port *a, *b, *c, *d;
+    msgport_loop *loop;
+    notes n = { { 0 }, 0, 0, NULL, NULL, 0 };
+    make_pair(&a, &b);
+    make_pair(&c, &d);
+    loop = loop_with(b);
+    OK(msgport_loop_add(loop, d));
+    OK(msgport_loop_set_batch(loop, 2));
+    OK(msgport_loop_set_spin(loop, 0));
+    for (int i = 0; i < 4; i++) {
+        post_text(a, "a");
+        post_text(c, "c");
+    }
+    OK(msgport_port_on_message(b, MSGPORT_SET, note_message, &n, NULL, NULL));
+    OK(msgport_port_on_message(d, MSGPORT_SET, note_message, &n, NULL, NULL));
+    OK(msgport_loop_run(loop, 0));
+    expect_notes(&n, "a a c c a a c c ");
+    msgport_port_free(a);
+    msgport_port_free(b);
+    msgport_port_free(c);
+    msgport_port_free(d);
+    msgport_loop_free(loop);
+}
+
+static void s45_the_close_handler_has_the_reason(void)
+{
+    msgport_port *a, *b;
+    msgport_loop *loop;
+    pid_t child;
+    notes n = { { 0 }, 0, 0, NULL, NULL, 0 };
+    make_pair(&a, &b);
+    child = start_again("as a child", b);
+    msgport_port_free(b);
+    EXPECT_TEXT(a, "alive");
+    loop = loop_with(a);
+    OK(msgport_port_on_close(a, MSGPORT_ADD, note_close, &n, destroyed, NULL));
+    OK(msgport_port_start(a));
+    kill_and_wait(child);
+    OK(msgport_loop_run(loop, PATIENCE));
+    expect_notes(&n, "MSGPORT_PEER_DIED ");
+    CHECK(n.destroyed == 1);
+    msgport_port_free(a);
+    msgport_loop_free(loop);
+}
+
+static void *from_another_thread(void *remote)
+{
+    usleep(10000);
+    OK(msgport_remote_stop(remote));
+    return NULL;
+}
+
+static void timers_and_tasks(void)
+{
+    msgport_loop *loop;
+    msgport_remote *remote;
+    pthread_t thread;
+    notes n = { { 0 }, 0, 0, NULL, NULL, 0 };
+    uint64_t first, second;
+    size_t count;
+    int descriptor;
+    struct pollfd poller = { 0, POLLIN, 0 };
+    OK(msgport_loop_new(&loop));
+    n.loop = loop;
+    OK(msgport_loop_set_timeout(loop, MILLISECOND, note_task, &n, destroyed, &first));
+    OK(msgport_loop_set_timeout(loop, 2 * MILLISECOND, note_task, &n, destroyed, &second));
+    CHECK(first != second);
+    OK(msgport_loop_clear_timeout(loop, second));
+    CHECK(n.destroyed == 1);
+    OK(msgport_loop_run(loop, MSGPORT_FOREVER));
+    expect_notes(&n, "task ");
+    CHECK(n.destroyed == 2);
+    CODE(MSGPORT_NOT_FOUND, msgport_loop_clear_timeout(loop, first));
+    CODE(MSGPORT_NOT_FOUND, msgport_loop_clear_timeout(loop, second));
+    /* Tasks, and a stop from another thread. */
+    OK(msgport_loop_remote(loop, &remote));
+    OK(msgport_remote_post_task(remote, note_task, &n, destroyed));
+    CHECK(pthread_create(&thread, NULL, from_another_thread, remote) == 0);
+    OK(msgport_loop_run(loop, MSGPORT_FOREVER));
+    CHECK(pthread_join(thread, NULL) == 0);
+    expect_notes(&n, "task task ");
+    CHECK(n.destroyed == 3);
+    OK(msgport_loop_stop(loop));
+    OK(msgport_loop_run(loop, MSGPORT_FOREVER));
+    /* In another loop. */
+    OK(msgport_loop_descriptor(loop, &descriptor));
+    poller.fd = descriptor;
+    OK(msgport_loop_dispatch(loop, &count));
+    CHECK(poll(&poller, 1, 0) == 0);
+    OK(msgport_remote_post_task(remote, note_task, &n, destroyed));
+    CHECK(poll(&poller, 1, 20000) == 1);
+    OK(msgport_loop_dispatch(loop, &count));
+    CHECK(count == 1 && n.destroyed == 4);
+    OK(msgport_loop_set_timeout(loop, MILLISECOND, note_task, &n, destroyed, NULL));
+    CHECK(poll(&poller, 1, 20000) == 1);
+    OK(msgport_loop_dispatch(loop, NULL));
+    CHECK(n.destroyed == 5);
+    /* What is left when the loop goes is dropped, and what comes after stays the caller's. */
+    OK(msgport_remote_post_task(remote, note_task, &n, destroyed));
+    OK(msgport_loop_set_timeout(loop, MILLISECOND, note_task, &n, destroyed, NULL));
+    CODE(MSGPORT_NULL_ARGUMENT, msgport_loop_on_error(loop, NULL, &n, destroyed));
+    msgport_loop_free(loop);
+    CHECK(n.destroyed == 7);
+    CODE(MSGPORT_LOOP_GONE, msgport_remote_post_task(remote, note_task, &n, destroyed));
+    CHECK(n.destroyed == 7);
+    OK(msgport_remote_stop(remote));
+    msgport_remote_free(remote);
+}
+
+/* ---- Sets ---- */
+
+static void a_set_tells_which_port_has_something(void)
+{
+    enum { PORTS = 20 };
+    msgport_port *near[PORTS], *far[PORTS], *receiver;
+    msgport_set *set;
+    msgport_set_event event = { NULL, 0, 0 };
+    msgport_message *message;
+    const void *data;
+    size_t len;
+    int seen[PORTS] = { 0 };
+    OK(msgport_set_new(&set));
+    OK(msgport_message_new(&message));
+    for (int i = 0; i < PORTS; i++) {
+        make_pair(&near[i], &far[i]);
+        OK(msgport_set_add(set, far[i]));
+    }
+    for (int i = 0; i < PORTS; i += 2) OK(msgport_port_post(near[i], &i, sizeof i, NULL, 0));
+    for (int i = 0; i < PORTS / 2; i++) {
+        int number;
+        OK(msgport_set_next(set, PATIENCE, message, &event));
+        OK(msgport_message_data(message, &data, &len));
+        CHECK(event.code == MSGPORT_OK && len == sizeof number);
+        memcpy(&number, data, sizeof number);
+        CHECK(event.port == far[number] && !seen[number]++);
+        OK(msgport_port_post(event.port, "seen", 4, NULL, 0));
+        EXPECT_TEXT(near[number], "seen");
+    }
+    CODE(MSGPORT_EMPTY, msgport_set_next(set, 0, message, &event));
+    /* The end of a peer: the port leaves, and is its holder's. */
+    post_text(near[3], "last");
+    msgport_port_free(near[3]);
+    OK(msgport_set_next(set, PATIENCE, message, &event));
+    CHECK(event.port == far[3] && event.code == MSGPORT_OK);
+    OK(msgport_set_next(set, PATIENCE, message, &event));
+    CHECK(event.port == far[3] && event.code == MSGPORT_PEER_CLOSED);
+    CODE(MSGPORT_NOT_FOUND, msgport_set_remove(set, far[3]));
+    CODE(MSGPORT_PEER_CLOSED, msgport_port_recv_into(far[3], 0, message));
+    /* Freed while it is in the set; a half; a set that is freed first. */
+    msgport_port_free(far[4]);
+    CODE(MSGPORT_PEER_CLOSED, msgport_port_recv_into(near[4], PATIENCE, message));
+    OK(msgport_set_remove(set, far[5]));
+    OK(msgport_port_split(far[5], &receiver));
+    CODE(MSGPORT_WRONG_HALF, msgport_set_add(set, far[5]));
+    OK(msgport_set_add(set, receiver));
+    post_text(near[5], "to a half");
+    OK(msgport_set_next(set, PATIENCE, message, &event));
+    CHECK(event.port == receiver);
+    msgport_set_free(set);
+    expect_entangled(near[0], far[0]);
+    OK(msgport_port_join(far[5], receiver));
+    msgport_port_free(receiver);
+    for (int i = 0; i < PORTS; i++) {
+        if (i != 3) msgport_port_free(near[i]);
+        if (i != 4) msgport_port_free(far[i]);
+    }
+    msgport_message_free(message);
+}
+
+/* ---- Request and answer ---- */
+
+static void *serve(void *port)
+{
+    msgport_server *server;
+    msgport_message *request;
+    msgport_responder *responder, *first = NULL;
+    msgport_code code;
+    const void *data;
+    size_t len, ports;
+    OK(msgport_server_new(port, &server));
+    OK(msgport_server_set_spin(server, 0));
+    OK(msgport_message_new(&request));
+    while ((code = msgport_server_recv(server, PATIENCE, request, &responder)) == MSGPORT_OK) {
+        OK(msgport_message_data(request, &data, &len));
+        OK(msgport_message_count(request, MSGPORT_ITEM_PORT, &ports));
+        if (memcmp(data, "drop", 4) == 0) {
+            msgport_responder_free(responder);
+        } else if (memcmp(data, "late", 4) == 0) {
+            first = responder;
+        } else if (ports == 1) {
+            msgport_port *back;
+            msgport_item item;
+            OK(msgport_message_take_port(request, 0, &back));
+            item = msgport_item_port(back);
+            OK(msgport_responder_answer(responder, data, len, &item, 1, MSGPORT_FOREVER));
+            msgport_port_free(back);
+            msgport_responder_free(responder);
+        } else {
+            OK(msgport_responder_answer(responder, data, len, NULL, 0, 0));
+            msgport_responder_free(responder);
+            if (first != NULL) {
+                OK(msgport_responder_answer(first, "at last", 7, NULL, 0, PATIENCE));
+                msgport_responder_free(first);
+                first = NULL;
+            }
+        }
+    }
+    CODE(MSGPORT_PEER_CLOSED, code);
+    msgport_responder_free(first);
+    msgport_message_free(request);
+    msgport_server_free(server);
+    return NULL;
+}
+
+static const msgport_client *asking;
+
+static void *ask(void *number)
+{
+    msgport_message *answer;
+    const void *data;
+    size_t len;
+    OK(msgport_message_new(&answer));
+    for (int i = 0; i < 200; i++) {
+        int request[2];
+        request[0] = *(int *)number;
+        request[1] = i;
+        OK(msgport_client_call(asking, request, sizeof request, NULL, 0, PATIENCE, answer));
+        OK(msgport_message_data(answer, &data, &len));
+        CHECK(len == sizeof request && memcmp(data, request, len) == 0);
+    }
+    msgport_message_free(answer);
+    return NULL;
+}
+
+static void requests_are_answered(void)
+{
+    msgport_port *a, *b, *c, *d, *back;
+    msgport_client *client;
+    msgport_pending *late, *given_up;
+    msgport_message *answer;
+    msgport_item items[2];
+    pthread_t server, threads[3];
+    int numbers[3] = { 100, 200, 300 };
+    const void *data;
+    size_t len;
+    make_pair(&a, &b);
+    make_pair(&c, &d);
+    CHECK(pthread_create(&server, NULL, serve, b) == 0);
+    OK(msgport_client_new(a, &client));
+    CODE(MSGPORT_DETACHED, msgport_port_post(a, "x", 1, NULL, 0));
+    OK(msgport_client_set_spin(client, 0));
+    OK(msgport_message_new(&answer));
+    /* In any order, from several threads, given up, dropped. */
+    OK(msgport_client_start(client, "late", 4, NULL, 0, &late));
+    OK(msgport_client_start(client, "drop", 4, NULL, 0, &given_up));
+    CODE(MSGPORT_REQUEST_DROPPED, msgport_pending_wait(given_up, PATIENCE, answer));
+    CODE(MSGPORT_CALL_OVER, msgport_pending_wait(given_up, PATIENCE, answer));
+    msgport_pending_free(given_up);
+    CODE(MSGPORT_EMPTY, msgport_pending_wait(late, 0, answer));
+    OK(msgport_client_start(client, "given up", 8, NULL, 0, &given_up));
+    msgport_pending_free(given_up);
+    asking = client;
+    for (int i = 0; i < 3; i++) CHECK(pthread_create(&threads[i], NULL, ask, &numbers[i]) == 0);
+    for (int i = 0; i < 3; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+    OK(msgport_pending_wait(late, PATIENCE, answer));
+    OK(msgport_message_data(answer, &data, &len));
+    CHECK(len == 7 && memcmp(data, "at last", 7) == 0);
+    msgport_pending_free(late);
+    CODE(MSGPORT_TIMED_OUT, msgport_client_call(client, "late", 4, NULL, 0, 1000000, answer));
+    /* With a port on it, and lists that fail as a whole. */
+    items[0] = msgport_item_port(d);
+    items[1] = msgport_item_port(d);
+    CODE(MSGPORT_DUPLICATE, msgport_client_call(client, "port", 4, items, 2, PATIENCE, answer));
+    items[1] = msgport_item_port(NULL);
+    CODE(MSGPORT_BAD_ITEM, msgport_client_call(client, "port", 4, items, 2, PATIENCE, answer));
+    OK(msgport_port_close(b)); /* no longer the server's port: closes nothing */
+    expect_entangled(c, d);
+    OK(msgport_client_call(client, "port", 4, items, 1, PATIENCE, answer));
+    CODE(MSGPORT_DETACHED, msgport_port_post(d, "x", 1, NULL, 0));
+    OK(msgport_message_take_port(answer, 0, &back));
+    expect_entangled(c, back);
+    msgport_port_free(back);
+    msgport_message_free(answer);
+    msgport_client_free(client);
+    CHECK(pthread_join(server, NULL) == 0);
+    msgport_port_free(a);
+    msgport_port_free(b);
+    msgport_port_free(c);
+    msgport_port_free(d);
+}
+
+static void a_client_is_told_that_the_server_died(void)
+{
+    msgport_port *a, *b;
+    msgport_client *client;
+    msgport_pending *pending;
+    msgport_message *answer;
+    pid_t child;
+    make_pair(&a, &b);
+    child = start_again("as a child", b);
+    msgport_port_free(b);
+    EXPECT_TEXT(a, "alive");
+    OK(msgport_client_new(a, &client));
+    msgport_port_free(a);
+    OK(msgport_message_new(&answer));
+    OK(msgport_client_start(client, "never answered", 14, NULL, 0, &pending));
+    kill_and_wait(child);
+    CODE(MSGPORT_PEER_DIED, msgport_pending_wait(pending, MSGPORT_FOREVER, answer));
+    CODE(MSGPORT_PEER_DIED, msgport_client_call(client, "x", 1, NULL, 0, MSGPORT_FOREVER, answer));
+    msgport_pending_free(pending);
+    msgport_message_free(answer);
+    msgport_client_free(client);
+}
+
+static const test_case CASES[] = {
+    CASE(s15_messages_wait_until_the_port_is_started),
+    CASE(s17_setting_a_handler_starts_the_port),
+    CASE(s18_handlers_in_order_once_and_removed),
+    CASE(s19_a_started_port_without_a_handler_drops),
+    CASE(s20_calls_go_past_the_handlers),
+    CASE(s21_a_handler_may_do_anything),
+    CASE(s22_batches_are_fair),
+    CASE(s45_the_close_handler_has_the_reason),
+    CASE(timers_and_tasks),
+    CASE(a_set_tells_which_port_has_something),
+    CASE(requests_are_answered),
+    CASE(a_client_is_told_that_the_server_died),
+    { NULL, NULL },
+};
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "as a child") == 0) {
+        msgport_port *parent;
+        alarm(60);
+        OK(msgport_parent_port(&parent));
+        post_text(parent, "alive");
+        pause();
+    }
+    return run_cases(CASES, argc, argv);
+}

@@ -1,0 +1,343 @@
+/* Closing, death, child processes, forking, meeting by name. */
+#include "check.h"
+
+#include <poll.h>
+#include <pthread.h>
+
+/* ---- Closing and death ---- */
+
+static void s42_closing_twice_is_closing_once(void)
+{
+    msgport_port *a, *b;
+    msgport_message *message;
+    make_pair(&a, &b);
+    OK(msgport_port_close(a));
+    OK(msgport_port_close(a));
+    CODE(MSGPORT_CLOSED, msgport_port_recv(a, 0, &message));
+    msgport_port_free(a);
+    expect_end(b, MSGPORT_PEER_CLOSED);
+    expect_end(b, MSGPORT_PEER_CLOSED);
+    msgport_port_free(b);
+}
+
+static void s43_what_was_posted_before_the_close_arrives(void)
+{
+    msgport_port *a, *b;
+    make_pair(&a, &b);
+    for (uint32_t number = 0; number < 100; number++) post_number(a, number);
+    msgport_port_free(a);
+    expect_numbers(b, 0, 100);
+    expect_end(b, MSGPORT_PEER_CLOSED);
+    msgport_port_free(b);
+}
+
+static void s44_what_was_unread_in_a_closed_port_is_dropped(void)
+{
+    msgport_port *a, *b, *c, *d;
+    msgport_message *message;
+    make_pair(&a, &b);
+    make_pair(&c, &d);
+    post_text(a, "unread");
+    post_port(a, "unread too", c);
+    OK(msgport_port_close(b));
+    CODE(MSGPORT_CLOSED, msgport_port_recv(b, 0, &message));
+    expect_end(d, MSGPORT_PEER_CLOSED);
+    msgport_port_free(a);
+    msgport_port_free(b);
+    msgport_port_free(d);
+}
+
+static void s45_the_end_has_a_reason(void)
+{
+    msgport_port *a, *b;
+    pid_t child;
+    /* A child that closes. */
+    make_pair(&a, &b);
+    child = start_again("as a child that closes", b);
+    msgport_port_free(b);
+    EXPECT_TEXT(a, "last words");
+    expect_end(a, MSGPORT_PEER_CLOSED);
+    msgport_port_free(a);
+    wait_for(child);
+    /* One that is killed. */
+    make_pair(&a, &b);
+    child = start_again("as a child that sleeps", b);
+    msgport_port_free(b);
+    EXPECT_TEXT(a, "last words");
+    kill_and_wait(child);
+    expect_end(a, MSGPORT_PEER_DIED);
+    CODE(MSGPORT_PEER_DIED, msgport_port_post(a, "x", 1, NULL, 0));
+    msgport_port_free(a);
+}
+
+static void *kill_later(void *child)
+{
+    usleep(50000);
+    kill_and_wait(*(pid_t *)child);
+    return NULL;
+}
+
+static void s46_a_blocked_call_notices_a_death(void)
+{
+    msgport_port *a, *b;
+    msgport_message *message;
+    pthread_t thread;
+    pid_t child;
+    make_pair(&a, &b);
+    child = start_again("as a child that sleeps", b);
+    msgport_port_free(b);
+    EXPECT_TEXT(a, "last words");
+    CHECK(pthread_create(&thread, NULL, kill_later, &child) == 0);
+    CODE(MSGPORT_PEER_DIED, msgport_port_recv(a, MSGPORT_FOREVER, &message));
+    CHECK(pthread_join(thread, NULL) == 0);
+    msgport_port_free(a);
+}
+
+static void s46_a_port_dies_with_the_process_that_was_to_receive_it(void)
+{
+    msgport_port *a, *b, *c, *d;
+    pid_t child;
+    make_pair(&a, &b);
+    make_pair(&c, &d);
+    child = start_again("as a child that sleeps", b);
+    msgport_port_free(b);
+    EXPECT_TEXT(a, "last words");
+    post_port(a, "never received", c);
+    kill_and_wait(child);
+    expect_end(d, MSGPORT_PEER_DIED);
+    msgport_port_free(a);
+    msgport_port_free(d);
+}
+
+static void s47_freeing_the_handle_closes_the_port(void)
+{
+    msgport_port *a, *b;
+    make_pair(&a, &b);
+    msgport_port_free(a);
+    expect_end(b, MSGPORT_PEER_CLOSED);
+    msgport_port_free(b);
+}
+
+/* ---- Processes ---- */
+
+static void a_child_that_answers(void)
+{
+    msgport_port *a, *b, *c, *d, *none = NULL;
+    pid_t child;
+    CODE(MSGPORT_NO_PARENT_PORT, msgport_parent_port(&none));
+    CHECK(none == NULL);
+    make_pair(&a, &b);
+    child = start_again("as a child that echoes", b);
+    CODE(MSGPORT_DETACHED, msgport_port_post(b, "x", 1, NULL, 0));
+    OK(msgport_port_close(b)); /* closes nothing */
+    msgport_port_free(b);
+    post_text(a, "echo this");
+    EXPECT_TEXT(a, "echo this");
+    make_pair(&c, &d);
+    post_port(a, "here is a port", d);
+    EXPECT_TEXT(c, "here is a port");
+    msgport_port_free(c);
+    msgport_port_free(a);
+    wait_for(child);
+}
+
+static void a_child_that_cannot_be_started(void)
+{
+    msgport_port *a, *b, *receiver;
+    const char *arguments[] = { "name", NULL }, *nothing[] = { NULL }, *bad[] = { "no equals sign", NULL };
+    int32_t pid = -7;
+    void *place;
+    make_pair(&a, &b);
+    CODE(MSGPORT_SYSTEM, msgport_spawn("/nonexistent/program", arguments, NULL, b, &pid));
+    CHECK(msgport_os_error() == 2 && pid == -7);
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_spawn("/bin/true", nothing, NULL, b, &pid));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_spawn("/bin/true", arguments, bad, b, &pid));
+    expect_entangled(a, b);
+    OK(msgport_port_reserve(b, 1, &place));
+    CODE(MSGPORT_BORROWED, msgport_spawn("/bin/true", arguments, NULL, b, &pid));
+    CODE(MSGPORT_BORROWED, msgport_port_split(b, &receiver));
+    OK(msgport_port_abandon(b));
+    OK(msgport_port_split(b, &receiver));
+    CODE(MSGPORT_WRONG_HALF, msgport_spawn("/bin/true", arguments, NULL, b, &pid));
+    OK(msgport_port_join(b, receiver));
+    OK(msgport_port_close(b));
+    CODE(MSGPORT_UNUSABLE, msgport_spawn("/bin/true", arguments, NULL, b, &pid));
+    msgport_port_free(receiver);
+    msgport_port_free(a);
+    msgport_port_free(b);
+}
+
+static void an_environment_of_its_own(void)
+{
+    msgport_port *a, *b;
+    const char *arguments[] = { "again", "as a child that tells its environment", NULL };
+    const char *environment[] = { "TOLD=by the parent", NULL };
+    int32_t pid;
+    make_pair(&a, &b);
+    CHECK(setenv("UNTOLD", "secret", 1) == 0);
+    OK(msgport_spawn(this_program, arguments, environment, b, &pid));
+    msgport_port_free(b);
+    EXPECT_TEXT(a, "by the parent");
+    wait_for(pid);
+    msgport_port_free(a);
+}
+
+static void a_forked_child_is_told(void)
+{
+    msgport_port *a, *b;
+    msgport_buffer *buffer;
+    msgport_listener *listener;
+    char name[64];
+    pid_t child;
+    make_pair(&a, &b);
+    OK(msgport_buffer_new(10, &buffer));
+    snprintf(name, sizeof name, "messageport-ffi-fork-%d", (int)getpid());
+    OK(msgport_listener_bind(name, NULL, &listener));
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        msgport_message *message;
+        msgport_port *port;
+        void *place;
+        size_t len;
+        alarm(20);
+        CODE(MSGPORT_FORKED, msgport_port_post(a, "x", 1, NULL, 0));
+        CODE(MSGPORT_FORKED, msgport_port_recv(a, 0, &message));
+        CODE(MSGPORT_FORKED, msgport_port_reserve(a, 1, &place));
+        CODE(MSGPORT_FORKED, msgport_buffer_data(buffer, &place, &len));
+        CODE(MSGPORT_FORKED, msgport_buffer_write(buffer, 0, "x", 1));
+        CODE(MSGPORT_FORKED, msgport_listener_accept(listener, 0, NULL, &port, NULL));
+        msgport_port_free(a);
+        msgport_port_free(b);
+        msgport_buffer_free(buffer);
+        msgport_listener_free(listener);
+        _exit(0);
+    }
+    wait_for(child);
+    expect_entangled(a, b);
+    OK(msgport_buffer_write(buffer, 0, "x", 1));
+    msgport_port_free(a);
+    msgport_port_free(b);
+    msgport_buffer_free(buffer);
+    msgport_listener_free(listener);
+}
+
+static void *connect_by_name(void *name)
+{
+    msgport_port *port;
+    msgport_connect_options options = MSGPORT_CONNECT_OPTIONS_INIT;
+    msgport_channel_options channel = MSGPORT_CHANNEL_OPTIONS_INIT;
+    channel.capacity = 8192;
+    options.channel = &channel;
+    options.timeout = PATIENCE;
+    OK(msgport_connect(name, "a greeting", 10, &options, &port));
+    EXPECT_TEXT(port, "welcome");
+    msgport_port_free(port);
+    return NULL;
+}
+
+static void meeting_by_name(void)
+{
+    msgport_listener *listener, *second = NULL;
+    msgport_listen_options options = MSGPORT_LISTEN_OPTIONS_INIT;
+    msgport_port *port = NULL;
+    msgport_message *greeting;
+    msgport_peer peer = { 0, 0 };
+    pthread_t thread;
+    const char *path;
+    const void *data;
+    char name[64];
+    size_t len;
+    uint64_t refused = 1;
+    struct pollfd poller = { 0, POLLIN, 0 };
+    snprintf(name, sizeof name, "messageport-ffi-meeting-%d", (int)getpid());
+    CODE(MSGPORT_NOBODY_LISTENS, msgport_connect(name, NULL, 0, NULL, &port));
+    options.greeting_timeout = PATIENCE;
+    OK(msgport_listener_bind(name, &options, &listener));
+    CODE(MSGPORT_IN_USE, msgport_listener_bind(name, NULL, &second));
+    OK(msgport_listener_path(listener, &path));
+    CHECK(strstr(path, name) != NULL && access(path, F_OK) == 0);
+    CODE(MSGPORT_TIMED_OUT, msgport_listener_accept(listener, 0, NULL, &port, NULL));
+    CODE(MSGPORT_TIMED_OUT, msgport_listener_accept(listener, 1000000, NULL, &port, NULL));
+    CHECK(pthread_create(&thread, NULL, connect_by_name, name) == 0);
+    OK(msgport_listener_descriptor(listener, &poller.fd));
+    CHECK(poll(&poller, 1, 20000) == 1);
+    OK(msgport_message_new(&greeting));
+    OK(msgport_listener_accept(listener, PATIENCE, greeting, &port, &peer));
+    OK(msgport_message_data(greeting, &data, &len));
+    CHECK(len == 10 && memcmp(data, "a greeting", 10) == 0);
+    CHECK(peer.uid == getuid() && peer.pid == getpid());
+    OK(msgport_port_max_inline_len(port, &len));
+    CHECK(len == 8192 / 16 * 7 - 8);
+    post_text(port, "welcome");
+    CHECK(pthread_join(thread, NULL) == 0);
+    expect_end(port, MSGPORT_PEER_CLOSED);
+    OK(msgport_listener_refused(listener, &refused));
+    CHECK(refused == 0);
+    msgport_port_free(port);
+    msgport_message_free(greeting);
+    msgport_listener_free(listener);
+    CODE(MSGPORT_NOBODY_LISTENS, msgport_connect(name, NULL, 0, NULL, &port));
+}
+
+/* What the second process does. */
+static int be_a_child(const char *role)
+{
+    msgport_port *parent, *second = NULL;
+    msgport_message *message;
+    const char *told;
+    const void *data;
+    size_t len, count;
+    alarm(60);
+    OK(msgport_parent_port(&parent));
+    CODE(MSGPORT_NO_PARENT_PORT, msgport_parent_port(&second));
+    if (strcmp(role, "as a child that closes") == 0) {
+        post_text(parent, "last words");
+    } else if (strcmp(role, "as a child that sleeps") == 0) {
+        post_text(parent, "last words");
+        pause();
+    } else if (strcmp(role, "as a child that tells its environment") == 0) {
+        told = getenv("TOLD");
+        CHECK(told != NULL && getenv("UNTOLD") == NULL && getenv("MESSAGEPORT_PARENT") == NULL);
+        post_text(parent, told);
+    } else {
+        OK(msgport_message_new(&message));
+        while (msgport_port_recv_into(parent, PATIENCE, message) == MSGPORT_OK) {
+            OK(msgport_message_data(message, &data, &len));
+            OK(msgport_message_count(message, MSGPORT_ITEM_PORT, &count));
+            if (count == 1) {
+                msgport_port *port;
+                OK(msgport_message_take_port(message, 0, &port));
+                OK(msgport_port_post(port, data, len, NULL, 0));
+                msgport_port_free(port);
+            } else {
+                OK(msgport_port_post(parent, data, len, NULL, 0));
+            }
+        }
+        msgport_message_free(message);
+    }
+    msgport_port_free(parent);
+    return 0;
+}
+
+static const test_case CASES[] = {
+    CASE(s42_closing_twice_is_closing_once),
+    CASE(s43_what_was_posted_before_the_close_arrives),
+    CASE(s44_what_was_unread_in_a_closed_port_is_dropped),
+    CASE(s45_the_end_has_a_reason),
+    CASE(s46_a_blocked_call_notices_a_death),
+    CASE(s46_a_port_dies_with_the_process_that_was_to_receive_it),
+    CASE(s47_freeing_the_handle_closes_the_port),
+    CASE(a_child_that_answers),
+    CASE(a_child_that_cannot_be_started),
+    CASE(an_environment_of_its_own),
+    CASE(a_forked_child_is_told),
+    CASE(meeting_by_name),
+    { NULL, NULL },
+};
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && strncmp(argv[1], "as a child", 10) == 0) return be_a_child(argv[1]);
+    return run_cases(CASES, argc, argv);
+}

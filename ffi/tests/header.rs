@@ -1,0 +1,165 @@
+//! The header: compiles alone in every language it is for, says what the library has, and its macros work.
+
+mod native;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::mem::{offset_of, size_of};
+use std::process::Command;
+
+use messageport_ffi as ffi;
+use native::*;
+
+/// Every function, one a line: what programs that were built with this library rely on.
+const GOLDEN: &str = include_str!("golden.txt");
+
+#[test]
+fn compiles_alone_and_twice() {
+    let c = [source("tests/c/alone1.c"), source("tests/c/alone2.c")];
+    for standard in ["-std=c99", "-std=c11", "-std=c17", "-std=gnu17"] {
+        succeed(compile(&c, &[&[standard], STRICT].concat()).args(["-c", "-fsyntax-only"]));
+    }
+    let mut kinds: Vec<Vec<&str>> = CPP_VERSIONS.iter().map(|standard| vec![*standard]).collect();
+    kinds.extend(CPP_VERSIONS.iter().map(|standard| vec![*standard, "-fno-exceptions", "-fno-rtti"]));
+    for kind in kinds {
+        // The functions in the headers do not collide where two units are linked.
+        program("alone", &["tests/cpp/alone1.cpp", "tests/cpp/alone2.cpp"], &kind);
+    }
+}
+
+#[test]
+fn declares_what_the_library_exports_and_nothing_else() {
+    let (declared, _) = declared();
+    let golden: Vec<String> = GOLDEN.lines().map(str::to_owned).collect();
+    assert_eq!(declared, golden, "the header (left) and tests/golden.txt (right) differ");
+
+    let nm = succeed(Command::new("nm").args(["-D", "--defined-only"]).arg(built().join("libmessageport_ffi.so")));
+    let mut exported: Vec<&str> = nm.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    exported.sort_unstable();
+    assert_eq!(exported, GOLDEN.lines().collect::<Vec<_>>(), "the library (left) and tests/golden.txt (right) differ");
+}
+
+#[test]
+fn the_library_has_its_name() {
+    let dynamic = succeed(Command::new("readelf").arg("-d").arg(built().join("libmessageport_ffi.so")));
+    assert!(dynamic.contains("[libmessageport.so.0]"), "{dynamic}");
+}
+
+#[test]
+fn every_macro_is_evaluated() {
+    let header = fs::read_to_string(source("include/messageport.h")).unwrap();
+    let code = without_comments(&header);
+    let defined: BTreeSet<&str> = code
+        .lines()
+        .filter_map(|line| line.strip_prefix("#define "))
+        .map(|rest| rest.split_whitespace().next().unwrap())
+        .filter(|name| *name != "MESSAGEPORT_H")
+        .collect();
+    let expected = "\
+        MSGPORT_VERSION_MAJOR 0\nMSGPORT_VERSION_MINOR 1\nMSGPORT_VERSION_PATCH 0\nMSGPORT_VERSION 1000\n\
+        MSGPORT_FOREVER -1\nMSGPORT_CHANNEL_DATA_ONLY 1\nMSGPORT_CHANNEL_NO_CACHE 2\n\
+        MSGPORT_ITEM_PORT 1\nMSGPORT_ITEM_BUFFER 2\nMSGPORT_ITEM_FROZEN 3\nMSGPORT_ITEM_SHARED 4\n\
+        MSGPORT_ITEM_DESCRIPTOR 5\nMSGPORT_QUEUED_INIT 1\nMSGPORT_SET 0\nMSGPORT_ADD 1\nMSGPORT_ADD_ONCE 2\nMSGPORT_ANY_USER 1\nMSGPORT_CHANNEL_OPTIONS_INIT 1\nMSGPORT_LISTEN_OPTIONS_INIT 1\n\
+        MSGPORT_CONNECT_OPTIONS_INIT 1\n";
+    let version = format!("{}.{}.{}", 0, 1, 0);
+    assert_eq!(version, env!("CARGO_PKG_VERSION"), "the version of the header is that of the package");
+    for (name, flags) in [("macros", C), ("macros-cpp", &["-x", "c++", "-std=c++17"][..])] {
+        let printed = succeed(&mut Command::new(program(name, &["tests/c/macros.c"], flags)));
+        assert_eq!(printed, expected);
+        let evaluated: BTreeSet<&str> = printed.lines().map(|line| line.split(' ').next().unwrap()).collect();
+        assert_eq!(evaluated, defined, "tests/c/macros.c does not evaluate every macro");
+    }
+}
+
+#[test]
+fn structs_lie_the_same_in_c_and_in_rust() {
+    macro_rules! layout {
+        ($($c:literal = $rust:ty { $($field:ident),* };)*) => {{
+            let mut text = String::new();
+            $(
+                text += &format!("{} {}\n", $c, size_of::<$rust>());
+                $(text += &format!("{}.{} {}\n", $c, stringify!($field), offset_of!($rust, $field));)*
+            )*
+            text
+        }};
+    }
+    let rust = layout! {
+        "msgport_code" = ffi::Code {};
+        "msgport_channel_options" = ffi::FfiChannelOptions {
+            size, capacity, max_capacity, max_message_len, cached_bytes, cached_buffers, max_handles, flags, reserved
+        };
+        "msgport_item" = ffi::Item { kind, reserved, of };
+        "msgport_bytes" = ffi::FfiBytes { data, len };
+        "msgport_queued" = ffi::FfiQueued { size, bytes, capacity, high_water };
+        "msgport_set_event" = ffi::FfiSetEvent { port, code, reserved };
+        "msgport_listen_options" = ffi::FfiListenOptions { size, greeting_timeout, flags, reserved };
+        "msgport_connect_options" = ffi::FfiConnectOptions { size, timeout, flags, reserved, channel };
+        "msgport_peer" = ffi::Peer { uid, pid };
+    };
+    let c = succeed(&mut Command::new(program("layout", &["tests/c/layout.c"], &[])));
+    assert_eq!(c, rust);
+    // And every struct of the header is among them.
+    let header = fs::read_to_string(source("include/messageport.h")).unwrap();
+    let structs = header.lines().filter(|line| line.starts_with("typedef struct") && line.ends_with('{'));
+    for line in structs {
+        let name = line.split_whitespace().nth(2).unwrap();
+        assert!(c.contains(&format!("{name} ")), "tests/c/layout.c does not look at {name}");
+    }
+}
+
+#[test]
+fn codes_have_the_same_numbers_everywhere_and_for_ever() {
+    let header = fs::read_to_string(source("include/messageport.h")).unwrap();
+    let code = without_comments(&header);
+    let in_header: Vec<String> = code
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("MSGPORT_"))
+        .filter_map(|rest| rest.trim_end_matches(',').split_once(" = "))
+        .map(|(name, number)| format!("MSGPORT_{name} {number}"))
+        .collect();
+    let golden: Vec<&str> = include_str!("codes.txt").lines().collect();
+    assert_eq!(in_header, golden, "the header (left) and tests/codes.txt (right) differ");
+    for line in golden {
+        let (name, number) = line.split_once(' ').unwrap();
+        let pointer = ffi::msgport_code_name(number.parse().unwrap());
+        // SAFETY: a static text.
+        #[allow(unsafe_code)]
+        let known = unsafe { std::ffi::CStr::from_ptr(pointer) };
+        assert_eq!(known.to_str().unwrap(), name);
+    }
+}
+
+#[test]
+fn every_function_says_what_may_run_at_the_same_time() {
+    let header = fs::read_to_string(source("include/messageport.h")).unwrap();
+    let (declared, _) = declared();
+    for name in declared {
+        let call = format!("{name}(");
+        let at = header.match_indices(&call).map(|(at, _)| at);
+        // The declaration is the mention that is not inside a comment.
+        let at = at.filter(|at| header[..*at].rfind("/*") <= header[..*at].rfind("*/")).last().unwrap();
+        let end = header[..at].rfind("*/").unwrap();
+        let comment = &header[header[..end].rfind("/*").unwrap()..end];
+        let said = ["Exclusive on", "Thread-safe", "May run at the same time"];
+        assert!(said.iter().any(|words| comment.contains(words)), "{name}: nothing about threads");
+        let returns_code = header[..at].ends_with("msgport_code ");
+        assert!(!returns_code || comment.contains("Codes "), "{name}: nothing about codes");
+    }
+}
+
+#[test]
+fn every_function_is_misused_by_a_test() {
+    let misuse = fs::read_to_string(source("tests/c/misuse.c")).unwrap();
+    for name in declared().0 {
+        assert!(misuse.contains(&format!("{name}(")), "tests/c/misuse.c does not call {name}");
+    }
+}
+
+#[test]
+fn lines_are_short() {
+    for path in ["include/messageport.h", "include/messageport.hpp"] {
+        for (number, line) in fs::read_to_string(source(path)).unwrap().lines().enumerate() {
+            assert!(line.chars().count() <= 120, "{path}:{}: too long", number + 1);
+        }
+    }
+}
