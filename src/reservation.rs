@@ -75,7 +75,7 @@ impl Reservation<'_> {
     /// or dropped; not to be touched in a child that inherited it by `fork`, where nothing is mapped there.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         match &self.room {
-            Room::Ring(slot) => self.producer.pointer(*slot),
+            Room::Ring(slot) => self.producer.direction().pointer(slot.payload(), self.len).as_ptr(),
             // There is one as long as the reservation is this process's.
             Room::Buffer(buffer) => buffer.pointer().map_or(std::ptr::dangling_mut(), NonNull::as_ptr),
         }

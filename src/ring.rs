@@ -59,6 +59,13 @@ pub(crate) struct Slot {
     zero_until: u64,
 }
 
+impl Slot {
+    /// The position of the payload.
+    pub(crate) fn payload(self) -> u64 {
+        self.start + HEADER as u64
+    }
+}
+
 /// Why there is no room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum NoRoom {
@@ -169,12 +176,7 @@ impl Producer {
     #[inline(always)]
     pub(crate) fn write(&self, slot: Slot, offset: usize, from: &[u8]) {
         debug_assert!(offset <= slot.room && from.len() <= slot.room - offset, "outside the reserved record");
-        self.direction.write(slot.start + (HEADER + offset) as u64, from);
-    }
-
-    /// The address of a reserved record's payload.
-    pub(crate) fn pointer(&self, slot: Slot) -> *mut u8 {
-        self.direction.pointer(slot.start + HEADER as u64, slot.room).as_ptr()
+        self.direction.write(slot.payload() + offset as u64, from);
     }
 
     /// Makes the record visible, with the first `len` bytes of its payload, and puts a full fence behind it. A slot
