@@ -11,7 +11,7 @@ use crate::end::{CLOSED, DISCARDING, End, OPEN, State};
 use crate::error::{BufferError, FullCause, PostError, PostErrorKind, exhausted};
 use crate::growth::{self, NotGrown};
 use crate::lane::NotSent;
-use crate::pool::PAGE;
+use crate::pool::{PAGE, Planned};
 use crate::port::{MessagePort, SendHalf};
 use crate::record::{FORGET_LEN, Kind};
 use crate::reservation::{Reservation, Room};
@@ -186,7 +186,7 @@ impl SendHalf {
         self.may_be_posted(len)?;
         self.find_peer()?;
         let room = if len > self.max_inline_len() {
-            let hold = self.hold(len).map_err(|errno| PostErrorKind::ResourceExhausted(exhausted(errno)))?;
+            let hold = self.hold(len, &[]).map_err(|errno| PostErrorKind::ResourceExhausted(exhausted(errno)))?;
             Room::Buffer(TransferBuffer::from_hold(hold))
         } else {
             Room::Ring(self.find_room(&mut producer, len, IfFull::Grow)?)
@@ -230,7 +230,9 @@ impl SendHalf {
         if !self.end.home().is_here() || self.end.state() != State::Open {
             return TransferBuffer::new(len);
         }
-        self.hold(len).map(TransferBuffer::from_hold).map_err(|errno| BufferError::ResourceExhausted(exhausted(errno)))
+        self.hold(len, &[])
+            .map(TransferBuffer::from_hold)
+            .map_err(|errno| BufferError::ResourceExhausted(exhausted(errno)))
     }
 
     /// See [`MessagePort::release_buffers`].
@@ -376,7 +378,7 @@ impl SendHalf {
         }
         let slot = self.find_room(&mut producer, len, if_full)?;
         match data {
-            Data::Copy(data) if has_body => baggage.set_body(self.filled(data)?, &self.end),
+            Data::Copy(data) if has_body => baggage.set_body(self.filled(data, baggage.planned())?, &self.end),
             Data::Copy(data) => producer.write(slot, 0, data),
             Data::InBuffer(hold) => baggage.set_body(hold, &self.end),
         }
@@ -396,19 +398,21 @@ impl SendHalf {
     }
 
     /// A buffer with a copy of `data`.
-    fn filled(&self, data: &[u8]) -> Result<Hold, PostErrorKind> {
-        let hold = self.hold(data.len()).map_err(|errno| PostErrorKind::ResourceExhausted(exhausted(errno)))?;
+    fn filled(&self, data: &[u8], planned: &[Planned]) -> Result<Hold, PostErrorKind> {
+        let hold =
+            self.hold(data.len(), planned).map_err(|errno| PostErrorKind::ResourceExhausted(exhausted(errno)))?;
         hold.memory.write(data);
         Ok(hold)
     }
 
     /// Memory for `len` bytes: some that came back, or new.
-    fn hold(&self, len: usize) -> Result<Hold, Errno> {
-        let recycled = self.end.buffers().pool().take(len);
-        match recycled {
-            Some(memory) => Ok(Hold::new(memory, len, Role::Owner)),
-            None => Ok(Hold::new(Arc::new(Memory::create(len.next_multiple_of(PAGE))?), len, Role::New)),
+    fn hold(&self, len: usize, planned: &[Planned]) -> Result<Hold, Errno> {
+        let recycled = self.end.buffers().pool().take(len, planned);
+        if let Some(memory) = recycled {
+            return Ok(Hold::new(memory, len, Role::Owner));
         }
+        let capacity = len.checked_next_multiple_of(PAGE).ok_or(Errno::EFBIG)?;
+        Ok(Hold::new(Arc::new(Memory::create(capacity)?), len, Role::New))
     }
 
     /// Has the peer forget recycled buffers that wait, if there is room to say so. Returns how many.

@@ -12,7 +12,7 @@ use crate::error::{PostErrorKind, RecvError, Violation, exhausted};
 use crate::frozen::FrozenBuffer;
 use crate::growth;
 use crate::lane::NotTaken;
-use crate::pool::Moving;
+use crate::pool::{Moving, Planned};
 use crate::port::{MessagePort, PortGuard};
 use crate::record::Kind;
 use crate::ring::{Consumer, Record};
@@ -131,8 +131,7 @@ pub(crate) struct Baggage<'a> {
     frozen: Vec<&'a FrozenBuffer>,
     shared: Vec<(BorrowedFd<'a>, usize)>,
     descriptors: Vec<BorrowedFd<'a>>,
-    /// Slots for buffers that are posted for the first time, and their bytes.
-    planned: Vec<(usize, u64)>,
+    planned: Vec<Planned>,
 }
 
 impl<'a> Baggage<'a> {
@@ -204,7 +203,7 @@ impl<'a> Baggage<'a> {
         match role {
             Role::New => {
                 let slot = buffers.and_then(|buffers| buffers.pool().slot_for(memory.capacity, &self.planned));
-                self.planned.extend(slot.map(|slot| (slot, memory.capacity as u64)));
+                self.planned.extend(slot.map(|slot| Planned { slot, bytes: memory.capacity as u64 }));
                 Ok(slot.map_or(Way::Alone, Way::New))
             }
             Role::Owner => match buffers.and_then(|buffers| buffers.pool().slot_of(memory)) {
@@ -224,6 +223,11 @@ impl<'a> Baggage<'a> {
     pub(crate) fn expect_body(&mut self) {
         self.counts.body = true;
         self.counts.buffers += 1;
+    }
+
+    /// Slots that the buffers on the list will have, and the data cannot have.
+    pub(crate) fn planned(&self) -> &[Planned] {
+        &self.planned
     }
 
     /// The data of the message, in a buffer.
