@@ -185,8 +185,14 @@ impl Counts {
     }
 }
 
-/// Appends a port's capsule, and those of its recycled buffers, to `table`.
-pub(crate) fn write_port(table: &mut Vec<u8>, end: &End, producer: &Producer, consumer: &Consumer, buffers: &[Moving]) {
+/// Hands a port's capsule, and those of its recycled buffers, to `put`.
+pub(crate) fn write_port(
+    put: &mut impl FnMut(&[u8]),
+    end: &End,
+    producer: &Producer,
+    consumer: &Consumer,
+    buffers: &[Moving],
+) {
     let mut capsule = PortCapsule::zeroed();
     capsule.side = end.side() as u32;
     let grew = |direction: &Direction, flag| if direction.grown().is_some() { flag } else { 0 };
@@ -194,14 +200,14 @@ pub(crate) fn write_port(table: &mut Vec<u8>, end: &End, producer: &Producer, co
     capsule.producer = producer.cursors().into();
     capsule.consumer = consumer.cursors().into();
     capsule.slots = buffers.len() as u32;
-    table.extend_from_slice(bytemuck::bytes_of(&capsule));
+    put(bytemuck::bytes_of(&capsule));
     for moving in buffers {
         let (what, slot, capacity) = match moving {
             Moving::Cached { slot, memory } => (CACHED, slot, memory.capacity as u64),
             Moving::Posted { slot, memory } => (POSTED, slot, memory.capacity as u64),
             Moving::Stale { slot, bytes } => (STALE, slot, *bytes),
         };
-        table.extend_from_slice(bytemuck::bytes_of(&SlotCapsule { capacity, slot: *slot as u32, what }));
+        put(bytemuck::bytes_of(&SlotCapsule { capacity, slot: *slot as u32, what }));
     }
 }
 
@@ -220,8 +226,8 @@ pub(crate) fn port_handles<'a>(
     [end.segment().as_fd(), end.lane().as_fd()].into_iter().chain(grown.map(|ring| ring.file.as_fd())).chain(recycled)
 }
 
-/// Appends a buffer's capsule to `table`.
-pub(crate) fn write_buffer(table: &mut Vec<u8>, memory: &Memory, len: usize, way: Way) {
+/// Hands a buffer's capsule to `put`.
+pub(crate) fn write_buffer(put: &mut impl FnMut(&[u8]), memory: &Memory, len: usize, way: Way) {
     let (way, slot) = match way {
         Way::Alone => (ALONE, 0),
         Way::New(slot) => (NEW, slot),
@@ -229,16 +235,16 @@ pub(crate) fn write_buffer(table: &mut Vec<u8>, memory: &Memory, len: usize, way
         Way::Back(slot) => (BACK, slot),
     };
     let capsule = BufferCapsule { len: len as u64, capacity: memory.capacity as u64, slot: slot as u32, way };
-    table.extend_from_slice(bytemuck::bytes_of(&capsule));
+    put(bytemuck::bytes_of(&capsule));
 }
 
-/// Appends the capsule of a frozen or shared buffer of `len` bytes to `table`.
-pub(crate) fn write_memory(table: &mut Vec<u8>, len: usize) {
-    table.extend_from_slice(bytemuck::bytes_of(&MemoryCapsule { len: len as u64 }));
+/// Hands the capsule of a frozen or shared buffer of `len` bytes to `put`.
+pub(crate) fn write_memory(put: &mut impl FnMut(&[u8]), len: usize) {
+    put(bytemuck::bytes_of(&MemoryCapsule { len: len as u64 }));
 }
 
-/// Completes `table`.
-pub(crate) fn write_end(table: &mut Vec<u8>, data_len: usize, counts: Counts) {
+/// Hands the end of the table to `put`.
+pub(crate) fn write_end(put: &mut impl FnMut(&[u8]), data_len: usize, counts: Counts) {
     let end = TableEnd {
         data_len: data_len as u32,
         ports: counts.ports as u16,
@@ -250,7 +256,7 @@ pub(crate) fn write_end(table: &mut Vec<u8>, data_len: usize, counts: Counts) {
         body: counts.body.into(),
         reserved: [0; 3],
     };
-    table.extend_from_slice(bytemuck::bytes_of(&end));
+    put(bytemuck::bytes_of(&end));
 }
 
 /// A table as it was found, checked against the length of its record.

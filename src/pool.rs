@@ -183,12 +183,14 @@ impl Pool {
         Some(Arc::clone(memory))
     }
 
-    /// The slots that have not been used for a while, looked for now and then; or at once all that wait.
-    pub(crate) fn idle(&mut self, at_once: bool) -> Vec<usize> {
+    /// Counts a post. True if it is time for another look at what is idle.
+    pub(crate) fn count_post(&mut self) -> bool {
         self.posts = self.posts.wrapping_add(1);
-        if !at_once && !self.posts.is_multiple_of(LOOKS) {
-            return Vec::new();
-        }
+        self.posts.is_multiple_of(LOOKS)
+    }
+
+    /// The slots that have not been used for a while; or at once all that wait.
+    pub(crate) fn idle(&mut self, at_once: bool) -> Vec<usize> {
         let now = Instant::now();
         if !at_once && now.duration_since(*self.looked.get_or_insert(now)) < IDLE {
             return Vec::new();

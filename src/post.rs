@@ -260,7 +260,10 @@ impl SendHalf {
             }
             return post(&[]).map_err(|kind| PostError { kind, transfer: Vec::new() });
         };
-        let transfer: Vec<Transferable> = std::iter::once(first).chain(transfer).collect();
+        let Some(second) = transfer.next() else {
+            return post(&[TransferRef::from(&first)]).map_err(|kind| PostError { kind, transfer: vec![first] });
+        };
+        let transfer: Vec<Transferable> = [first, second].into_iter().chain(transfer).collect();
         let list: Vec<TransferRef<'_>> = transfer.iter().map(TransferRef::from).collect();
         post(&list).map_err(|kind| PostError { kind, transfer })
     }
@@ -382,18 +385,24 @@ impl SendHalf {
             Data::Copy(data) => producer.write(slot, 0, data),
             Data::InBuffer(hold) => baggage.set_body(hold, &self.end),
         }
-        producer.write(slot, data_len.next_multiple_of(8), &baggage.table(data_len));
+        let mut at = data_len.next_multiple_of(8);
+        baggage.write_table(data_len, |part| {
+            producer.write(slot, at, part);
+            at += part.len();
+        });
         // The descriptors first: whoever sees the record finds them on the lane.
-        let handles = baggage.descriptors();
-        if !handles.is_empty() {
-            self.end.lane().send_handles(producer.sequence(), &handles).map_err(|why| self.not_sent(why))?;
+        let handles = baggage.handles();
+        if handles > 0 {
+            let descriptors: Vec<_> = baggage.descriptors().collect();
+            self.end.lane().send_handles(producer.sequence(), &descriptors).map_err(|why| self.not_sent(why))?;
         }
-        let handles = handles.len() as u8;
-        baggage.hand_over(&self.end);
-        producer.commit(slot, len, Kind::Carrier, handles);
+        let look_for_idle = baggage.hand_over(&self.end);
+        producer.commit(slot, len, Kind::Carrier, handles as u8);
         self.end.wake_peer_consumer();
         baggage.detach();
-        self.forget_idle(&mut producer, false);
+        if look_for_idle {
+            self.forget_idle(&mut producer, false);
+        }
         Ok(())
     }
 
