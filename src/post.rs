@@ -11,7 +11,7 @@ use crate::end::{CLOSED, DISCARDING, End, OPEN, State};
 use crate::error::{BufferError, FullCause, PostError, PostErrorKind, exhausted};
 use crate::growth::{self, NotGrown};
 use crate::lane::NotSent;
-use crate::pool::PAGE;
+use crate::pool::{PAGE, Planned};
 use crate::port::{MessagePort, SendHalf};
 use crate::record::{FORGET_LEN, Kind};
 use crate::reservation::{Reservation, Room};
@@ -206,7 +206,7 @@ impl SendHalf {
         self.may_be_posted(len)?;
         self.find_peer()?;
         let room = if len > self.max_inline_len() {
-            let hold = self.hold(len).map_err(|errno| PostErrorKind::ResourceExhausted(exhausted(errno)))?;
+            let hold = self.hold(len, &[]).map_err(|errno| PostErrorKind::ResourceExhausted(exhausted(errno)))?;
             Room::Buffer(TransferBuffer::from_hold(hold))
         } else {
             Room::Ring(self.find_room(&mut producer, len, IfFull::Grow)?)
@@ -250,7 +250,9 @@ impl SendHalf {
         if !self.end.home().is_here() || self.end.state() != State::Open {
             return TransferBuffer::new(len);
         }
-        self.hold(len).map(TransferBuffer::from_hold).map_err(|errno| BufferError::ResourceExhausted(exhausted(errno)))
+        self.hold(len, &[])
+            .map(TransferBuffer::from_hold)
+            .map_err(|errno| BufferError::ResourceExhausted(exhausted(errno)))
     }
 
     /// See [`MessagePort::release_buffers`].
@@ -278,7 +280,10 @@ impl SendHalf {
             }
             return post(&[]).map_err(|kind| PostError { kind, transfer: Vec::new() });
         };
-        let transfer: Vec<Transferable> = std::iter::once(first).chain(transfer).collect();
+        let Some(second) = transfer.next() else {
+            return post(&[TransferRef::from(&first)]).map_err(|kind| PostError { kind, transfer: vec![first] });
+        };
+        let transfer: Vec<Transferable> = [first, second].into_iter().chain(transfer).collect();
         let list: Vec<TransferRef<'_>> = transfer.iter().map(TransferRef::from).collect();
         post(&list).map_err(|kind| PostError { kind, transfer })
     }
@@ -408,42 +413,47 @@ impl SendHalf {
         }
         let slot = self.find_room(&mut producer, len, if_full)?;
         match data {
-            Data::Copy(data) if has_body => baggage.set_body(self.filled(data)?, &self.end),
+            Data::Copy(data) if has_body => baggage.set_body(self.filled(data, baggage.planned())?, &self.end),
             Data::Copy(data) => producer.write(slot, 0, data),
             Data::InBuffer(hold) => baggage.set_body(hold, &self.end),
         }
-        producer.write(slot, data_len.next_multiple_of(8), &baggage.table(data_len));
+        let mut at = data_len.next_multiple_of(8);
+        baggage.write_table(data_len, |part| {
+            producer.write(slot, at, part);
+            at += part.len();
+        });
         // The descriptors first: whoever sees the record finds them on the lane.
-        let handles = baggage.descriptors();
-        if !handles.is_empty() {
-            self.end.lane().send_handles(producer.sequence(), &handles).map_err(|why| self.not_sent(why))?;
+        let handles = baggage.handles();
+        if handles > 0 {
+            let descriptors: Vec<_> = baggage.descriptors().collect();
+            self.end.lane().send_handles(producer.sequence(), &descriptors).map_err(|why| self.not_sent(why))?;
         }
-        let handles = handles.len() as u8;
-        baggage.hand_over(&self.end);
-        producer.commit(slot, len, Kind::Carrier, handles);
+        let look_for_idle = baggage.hand_over(&self.end);
+        producer.commit(slot, len, Kind::Carrier, handles as u8);
         self.end.wake_peer_consumer();
         baggage.detach();
-        self.forget_idle(&mut producer, false);
+        if look_for_idle {
+            self.forget_idle(&mut producer, false);
+        }
         Ok(())
     }
 
     /// A buffer with a copy of `data`.
-    fn filled(&self, data: &[u8]) -> Result<Hold, PostErrorKind> {
-        let hold = self.hold(data.len()).map_err(|errno| PostErrorKind::ResourceExhausted(exhausted(errno)))?;
+    fn filled(&self, data: &[u8], planned: &[Planned]) -> Result<Hold, PostErrorKind> {
+        let hold =
+            self.hold(data.len(), planned).map_err(|errno| PostErrorKind::ResourceExhausted(exhausted(errno)))?;
         hold.memory.write(data);
         Ok(hold)
     }
 
     /// Memory for `len` bytes: some that came back, or new.
-    fn hold(&self, len: usize) -> Result<Hold, Errno> {
-        let recycled = self.end.buffers().pool().take(len);
-        match recycled {
-            Some(memory) => Ok(Hold::new(memory, len, Role::Owner)),
-            None => {
-                let pages = len.checked_next_multiple_of(PAGE).ok_or(Errno::EFBIG)?;
-                Ok(Hold::new(Arc::new(Memory::create(pages)?), len, Role::New))
-            }
+    fn hold(&self, len: usize, planned: &[Planned]) -> Result<Hold, Errno> {
+        let recycled = self.end.buffers().pool().take(len, planned);
+        if let Some(memory) = recycled {
+            return Ok(Hold::new(memory, len, Role::Owner));
         }
+        let capacity = len.checked_next_multiple_of(PAGE).ok_or(Errno::EFBIG)?;
+        Ok(Hold::new(Arc::new(Memory::create(capacity)?), len, Role::New))
     }
 
     /// Has the peer forget recycled buffers that wait, if there is room to say so. Returns how many.
