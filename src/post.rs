@@ -186,6 +186,9 @@ impl SendHalf {
         self.may_be_posted(len)?;
         self.find_peer()?;
         let room = if len > self.max_inline_len() {
+            // Found again by the commit: while the reservation is open nobody else takes it.
+            let counts = Counts { buffers: 1, body: true, ..Counts::default() };
+            self.find_room(&mut producer, counts.payload_len(0), IfFull::Grow)?;
             let hold = self.hold(len).map_err(|errno| PostErrorKind::ResourceExhausted(exhausted(errno)))?;
             Room::Buffer(TransferBuffer::from_hold(hold))
         } else {
@@ -299,7 +302,8 @@ impl SendHalf {
         let Ok(mut producer) = self.producer.try_borrow_mut() else { return false };
         // 2. Is there a receiver, and room?
         let peer = self.end.outgoing().consumer_state().load(Ordering::Acquire);
-        if peer != OPEN || data.len() > self.max_inline_len() || producer.direction().grown().is_some() {
+        let longest = self.max_inline_len().min(self.end.segment().limits().max_message_len);
+        if peer != OPEN || data.len() > longest || producer.direction().grown().is_some() {
             return false;
         }
         let Ok(slot) = producer.reserve(data.len()) else { return false };
@@ -407,7 +411,10 @@ impl SendHalf {
         let recycled = self.end.buffers().pool().take(len);
         match recycled {
             Some(memory) => Ok(Hold::new(memory, len, Role::Owner)),
-            None => Ok(Hold::new(Arc::new(Memory::create(len.next_multiple_of(PAGE))?), len, Role::New)),
+            None => {
+                let capacity = len.checked_next_multiple_of(PAGE).ok_or(Errno::EFBIG)?;
+                Ok(Hold::new(Arc::new(Memory::create(capacity)?), len, Role::New))
+            }
         }
     }
 
@@ -534,7 +541,13 @@ impl SendHalf {
             self.end.lane().sleep_for_room(left.unwrap_or(LANE_RETRY).min(LANE_RETRY));
             return Ok(());
         }
-        let len = self.inline_len(data_len, count(list));
+        let mut counts = count(list);
+        for thing in list {
+            if let TransferRef::Port(port) = thing {
+                counts.slots += port.end().buffers().moving().len();
+            }
+        }
+        let len = self.inline_len(data_len, counts);
         let waiter =
             Waiter { doorbell: self.end.outgoing().space(), lane: self.end.lane(), spin: &self.spin, deadline };
         let ready = || {
