@@ -286,6 +286,11 @@ impl<'a> Table<'a> {
         self.counts.ports * size_of::<PortCapsule>() + self.counts.slots * size_of::<SlotCapsule>()
     }
 
+    /// Bytes of the capsules of the buffers, which come next.
+    fn buffers_len(&self) -> usize {
+        self.counts.buffers * size_of::<BufferCapsule>()
+    }
+
     /// The capsules of the ports, which stand between those of their slots.
     fn ports(&self) -> impl Iterator<Item = PortCapsule> {
         let mut rest = &self.capsules[..self.ports_len()];
@@ -308,7 +313,7 @@ impl<'a> Table<'a> {
 
     /// The capsules of the buffers.
     fn buffers(&self) -> impl Iterator<Item = BufferCapsule> {
-        let buffers = &self.capsules[self.ports_len()..][..self.counts.buffers * size_of::<BufferCapsule>()];
+        let buffers = &self.capsules[self.ports_len()..][..self.buffers_len()];
         buffers.chunks_exact(size_of::<BufferCapsule>()).map(pod_read_unaligned)
     }
 
@@ -319,11 +324,16 @@ impl<'a> Table<'a> {
 
     /// Descriptors that belong to the table.
     pub(crate) fn handles(&self) -> usize {
-        let grown: usize = self.ports().map(|port| port.grown_rings()).sum();
-        let slots = self.slots().filter(|slot| slot.what != STALE).count();
         let buffers = self.buffers().filter(|buffer| buffer.way().is_none_or(Way::has_handle)).count();
         let others = self.counts.frozen + self.counts.shared + self.counts.descriptors;
-        self.counts.ports * PORT_HANDLES + grown + slots + buffers + others
+        self.port_handles() + buffers + others
+    }
+
+    /// Those of the ports, which come first.
+    fn port_handles(&self) -> usize {
+        let grown: usize = self.ports().map(|port| port.grown_rings()).sum();
+        let slots = self.slots().filter(|slot| slot.what != STALE).count();
+        self.counts.ports * PORT_HANDLES + grown + slots
     }
 
     /// Makes things of capsules and descriptors, for a receiver at `end`. After an error `things` holds what had been made,
@@ -337,7 +347,6 @@ impl<'a> Table<'a> {
             return made;
         }
         let mut known = Ok(());
-        memories.resize_with(self.counts.buffers, || None);
         for (capsule, memory) in self.buffers().zip(memories) {
             match adopt_buffer(&capsule, memory, end) {
                 Some(hold) => things.buffers.push(TransferBuffer::from_hold(hold)),
@@ -357,21 +366,26 @@ impl<'a> Table<'a> {
         memories: &mut Vec<Option<Memory>>,
         things: &mut Things,
     ) -> Result<(), NotMade> {
-        let (mut handles, mut capsules) = (handles.into_iter(), self.capsules);
-        for _ in 0..self.counts.ports {
-            things.ports.push(adopt_port(&mut capsules, &mut handles)?);
-        }
-        for _ in 0..self.counts.buffers {
-            let capsule: BufferCapsule = next(&mut capsules);
-            let way = capsule.way().ok_or(NotMade::Bad(BadTransfer::Capsule))?;
-            let memory = match way.has_handle() {
-                true => {
-                    Some(Memory::adopt(handles.next().ok_or(NotMade::Bad(BadTransfer::Capsule))?, capsule.capacity)?)
+        let mut handles = handles.into_iter();
+        let of_ports: Vec<OwnedFd> = handles.by_ref().take(self.port_handles()).collect();
+        // The buffers first, all of them and whatever the others are: the sender waits for those that it recycles.
+        let mut made = Ok(());
+        for capsule in self.buffers() {
+            match adopt_memory(&capsule, &mut handles) {
+                Ok(memory) => memories.push(memory),
+                Err(NotMade::Exhausted(errno)) => return Err(NotMade::Exhausted(errno)),
+                Err(bad) => {
+                    memories.push(None);
+                    made = made.and(Err(bad));
                 }
-                false => None,
-            };
-            memories.push(memory);
+            }
         }
+        made?;
+        let (mut of_ports, mut capsules) = (of_ports.into_iter(), self.capsules);
+        for _ in 0..self.counts.ports {
+            things.ports.push(adopt_port(&mut capsules, &mut of_ports)?);
+        }
+        capsules = &capsules[self.buffers_len()..];
         for _ in 0..self.counts.frozen {
             let Some(file) = handles.next() else { break };
             let MemoryCapsule { len } = next(&mut capsules);
@@ -466,24 +480,37 @@ fn adopt_port(capsules: &mut &[u8], handles: &mut impl Iterator<Item = OwnedFd>)
     Ok(Parts { producer: Producer::new(outgoing, producer), consumer: Consumer::new(incoming, consumer), end })
 }
 
+/// The memory of a buffer that comes by its descriptor; `None` for one that is here already.
+fn adopt_memory(
+    capsule: &BufferCapsule,
+    handles: &mut impl Iterator<Item = OwnedFd>,
+) -> Result<Option<Memory>, NotMade> {
+    let way = capsule.way();
+    if way.is_some_and(|way| !way.has_handle()) {
+        return Ok(None);
+    }
+    let file = handles.next().filter(|_| way.is_some()).ok_or(NotMade::Bad(BadTransfer::Capsule))?;
+    Ok(Some(Memory::adopt(file, capsule.capacity)?))
+}
+
 /// The hold of a receiver at `end` on a buffer. `None` if it is none that this side can have.
 fn adopt_buffer(capsule: &BufferCapsule, memory: Option<Memory>, end: Option<&End>) -> Option<Hold> {
-    let hold = |memory: Arc<Memory>, role| {
-        let len = usize::try_from(capsule.len).ok().filter(|len| *len <= memory.capacity)?;
-        Some(Hold::new(memory, len, role))
-    };
-    match capsule.way()? {
-        Way::Alone => hold(Arc::new(memory?), Role::Traveller),
-        Way::New(slot) => {
-            let memory = Arc::new(memory?);
-            if !end?.buffers().cache().insert(slot, Arc::clone(&memory)) {
-                return None;
-            }
-            hold(memory, Role::Guest)
-        }
-        Way::Known(slot) => hold(end?.buffers().cache().take(slot, capsule.len)?, Role::Guest),
-        Way::Back(slot) => hold(end?.buffers().pool().returned(slot)?, Role::Owner),
+    let len = usize::try_from(capsule.len).ok()?;
+    let memory = memory.map(Arc::new);
+    if memory.as_ref().is_some_and(|memory| len > memory.capacity) {
+        return None;
     }
+    let (memory, role) = match capsule.way()? {
+        Way::Alone => (memory?, Role::Traveller),
+        Way::New(slot) => {
+            let memory = memory?;
+            let kept = end?.buffers().cache().insert(slot, Arc::clone(&memory));
+            (kept.then_some(memory)?, Role::Guest)
+        }
+        Way::Known(slot) => (end?.buffers().cache().take(slot, len)?, Role::Guest),
+        Way::Back(slot) => (end?.buffers().pool().returned(slot, len)?, Role::Owner),
+    };
+    Some(Hold::new(memory, len, role))
 }
 
 impl From<Cursors> for CursorsCapsule {

@@ -42,7 +42,7 @@ impl Buffers {
     /// Lets go of all of them: the end is closed, or lives on elsewhere.
     pub(crate) fn give_up(&self) {
         self.pool().give_up();
-        self.cache().slots.fill(None);
+        self.cache().give_up();
     }
 }
 
@@ -165,10 +165,10 @@ impl Pool {
         }
     }
 
-    /// A buffer that the peer has posted back.
-    pub(crate) fn returned(&mut self, slot: usize) -> Option<Arc<Memory>> {
+    /// A buffer that the peer has posted back, with `len` bytes.
+    pub(crate) fn returned(&mut self, slot: usize, len: usize) -> Option<Arc<Memory>> {
         let Some(Slot::Live { memory, .. }) = self.slots.get(slot) else { return None };
-        if memory.place() != Place::Away {
+        if memory.place() != Place::Away || len > memory.capacity {
             return None;
         }
         memory.set_place(Place::Held);
@@ -246,6 +246,11 @@ impl Cache {
         Self { limits: *limits, slots: Vec::new() }
     }
 
+    /// Lets go of all: nothing is received any more.
+    pub(crate) fn give_up(&mut self) {
+        self.slots.clear();
+    }
+
     /// Keeps a buffer that came for the first time, in place of what was there. False if there is no such slot, or no room.
     pub(crate) fn insert(&mut self, slot: usize, memory: Arc<Memory>) -> bool {
         let others = self.slots.iter().enumerate().filter(|(index, _)| *index != slot);
@@ -261,9 +266,9 @@ impl Cache {
     }
 
     /// A buffer that comes again, for `len` bytes. `None` if there is none, or it has not been given back.
-    pub(crate) fn take(&mut self, slot: usize, len: u64) -> Option<Arc<Memory>> {
+    pub(crate) fn take(&mut self, slot: usize, len: usize) -> Option<Arc<Memory>> {
         let memory = self.slots.get(slot)?.as_ref()?;
-        if memory.place() != Place::Away || len > memory.capacity as u64 {
+        if memory.place() != Place::Away || len > memory.capacity {
             return None;
         }
         memory.set_place(Place::Held);
@@ -329,11 +334,16 @@ impl Buffers {
 
 impl Pool {
     fn adopt(&mut self, slot: usize, found: Slot) -> bool {
-        if slot >= self.limits.cached_buffers || found.bytes() > self.limits.cached_bytes {
+        if slot >= self.limits.cached_buffers {
             return false;
         }
         if slot >= self.slots.len() {
             self.slots.resize(slot + 1, Slot::Empty);
+        }
+        let others = self.slots.iter().enumerate().filter(|(index, _)| *index != slot);
+        let kept = others.fold(found.bytes(), |kept, (_, other)| kept.saturating_add(other.bytes()));
+        if kept > self.limits.cached_bytes {
+            return false;
         }
         self.slots[slot] = found;
         true
