@@ -297,6 +297,11 @@ impl<'a> Table<'a> {
         self.counts.ports * size_of::<PortCapsule>() + self.counts.slots * size_of::<SlotCapsule>()
     }
 
+    /// Bytes of the capsules of the buffers, which come next.
+    fn buffers_len(&self) -> usize {
+        self.counts.buffers * size_of::<BufferCapsule>()
+    }
+
     /// The capsules of the ports, which stand between those of their slots.
     fn ports(&self) -> impl Iterator<Item = PortCapsule> {
         let mut rest = &self.capsules[..self.ports_len()];
@@ -319,7 +324,7 @@ impl<'a> Table<'a> {
 
     /// The capsules of the buffers.
     fn buffers(&self) -> impl Iterator<Item = BufferCapsule> {
-        let buffers = &self.capsules[self.ports_len()..][..self.counts.buffers * size_of::<BufferCapsule>()];
+        let buffers = &self.capsules[self.ports_len()..][..self.buffers_len()];
         buffers.chunks_exact(size_of::<BufferCapsule>()).map(pod_read_unaligned)
     }
 

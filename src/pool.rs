@@ -42,7 +42,7 @@ impl Buffers {
     /// Lets go of all of them: the end is closed, or lives on elsewhere.
     pub(crate) fn give_up(&self) {
         self.pool().give_up();
-        self.cache().slots.fill(None);
+        self.cache().give_up();
     }
 }
 
@@ -256,6 +256,11 @@ impl Cache {
         Self { limits: *limits, slots: Vec::new() }
     }
 
+    /// Lets go of all: nothing is received any more.
+    pub(crate) fn give_up(&mut self) {
+        self.slots.clear();
+    }
+
     /// Keeps a buffer that came for the first time, in place of what was there. False if there is no such slot, or no room.
     pub(crate) fn insert(&mut self, slot: usize, memory: Arc<Memory>) -> bool {
         let others = self.slots.iter().enumerate().filter(|(index, _)| *index != slot);
@@ -347,6 +352,11 @@ impl Pool {
         }
         if slot >= self.slots.len() {
             self.slots.resize(slot + 1, Slot::Empty);
+        }
+        let others = self.slots.iter().enumerate().filter(|(index, _)| *index != slot);
+        let kept = others.fold(found.bytes(), |kept, (_, other)| kept.saturating_add(other.bytes()));
+        if kept > self.limits.cached_bytes {
+            return false;
         }
         self.slots[slot] = found;
         true

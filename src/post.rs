@@ -206,6 +206,9 @@ impl SendHalf {
         self.may_be_posted(len)?;
         self.find_peer()?;
         let room = if len > self.max_inline_len() {
+            // Found again by the commit: while the reservation is open nobody else takes it.
+            let counts = Counts { buffers: 1, body: true, ..Counts::default() };
+            self.find_room(&mut producer, counts.payload_len(0), IfFull::Grow)?;
             let hold = self.hold(len, &[]).map_err(|errno| PostErrorKind::ResourceExhausted(exhausted(errno)))?;
             Room::Buffer(TransferBuffer::from_hold(hold))
         } else {
@@ -320,7 +323,7 @@ impl SendHalf {
         let _posting = self.end.posting();
         let Some(mut producer) = self.straight() else { return false };
         // 2. Is there room?
-        if data.len() > self.max_inline_len() {
+        if data.len() > self.longest_straight() {
             return false;
         }
         let Ok(slot) = producer.reserve(data.len()) else { return false };
@@ -333,6 +336,12 @@ impl SendHalf {
         // 6. Prepare the memory of the next one.
         producer.clear_ahead(data.len());
         true
+    }
+
+    /// The longest message that goes straight.
+    #[inline]
+    pub(crate) fn longest_straight(&self) -> usize {
+        self.max_inline_len().min(self.end.segment().limits().max_message_len)
     }
 
     /// The producer, if this half is in order, its peer receives, and the queue has not grown.
@@ -579,7 +588,13 @@ impl SendHalf {
             self.end.lane().sleep_for_room(left.unwrap_or(LANE_RETRY).min(LANE_RETRY));
             return Ok(());
         }
-        let len = self.inline_len(data_len, count(list));
+        let mut counts = count(list);
+        for thing in list {
+            if let TransferRef::Port(port) = thing {
+                counts.slots += port.end().buffers().moving().len();
+            }
+        }
+        let len = self.inline_len(data_len, counts);
         let waiter =
             Waiter { doorbell: self.end.outgoing().space(), lane: self.end.lane(), spin: &self.spin, deadline };
         let ready = || {

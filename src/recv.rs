@@ -265,6 +265,7 @@ impl RecvHalf {
             if body <= self.end.segment().limits().max_message_len as u64
                 && message.data.try_reserve(body as usize).is_err()
             {
+                message.data.clear();
                 return Err(RecvError::ResourceExhausted(exhausted(Errno::ENOMEM)).into());
             }
             let things = self.unpack(&mut receiving, record, &mut message.data)?;

@@ -84,7 +84,10 @@ impl Reservation<'_> {
     /// Posts the message.
     ///
     /// # Errors
-    /// The port was closed, or its peer is gone, since the reservation was made; or this is a forked child.
+    /// The port was closed, or its peer is gone, since the reservation was made; or this is a forked child. More than
+    /// [`max_inline_len`](crate::MessagePort::max_inline_len) may need a descriptor to be sent: then also
+    /// [`Full`](PostErrorKind::Full) because of too many of them, and
+    /// [`ResourceExhausted`](PostErrorKind::ResourceExhausted).
     pub fn commit(self) -> Result<(), PostErrorKind> {
         let len = self.len;
         self.commit_len(len)

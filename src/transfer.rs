@@ -447,6 +447,12 @@ const MAX_CLOSED: usize = 4096;
 /// in turn, those of one message before the next message is looked at: so few descriptors are needed at a time. By a
 /// list of work and not by recursion, since a peer decides how deep they are nested.
 pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
+    discard_queue(end, consumer);
+    // What was dropped may have come to stay.
+    end.buffers().cache().give_up();
+}
+
+fn discard_queue(end: &Arc<End>, consumer: &mut Consumer) {
     let mut left = end.segment().limits().max_capacity;
     let mut nested: Vec<(Parts, usize)> = Vec::new();
     let mut total = 0;
