@@ -87,7 +87,7 @@ pub(crate) fn adopt(file: BorrowedFd<'_>, kind: Kind, len: u64) -> Result<usize,
         Ok(checked) => checked,
         Err(file) => return bad(file.into()),
     };
-    if !(file_len..=file_len.next_multiple_of(PAGE)).contains(&checked.len) {
+    if ![file_len, file_len.next_multiple_of(PAGE)].contains(&checked.len) {
         return bad(BadSegment::WrongSize);
     }
     if kind == Kind::Frozen && !checked.frozen {
