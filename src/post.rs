@@ -18,7 +18,7 @@ use crate::reservation::{Reservation, Room};
 use crate::ring::{NoRoom, Producer, Slot};
 use crate::sync::Ordering;
 use crate::sys::Errno;
-use crate::transfer::{Baggage, TransferRef, Transferable, count};
+use crate::transfer::{Baggage, Known, TransferRef, Transferable, count};
 use crate::wait::{Outcome, Waiter};
 
 /// Longest sleep while the lane is full; then the post is tried again.
@@ -304,7 +304,8 @@ impl SendHalf {
         let Ok(mut producer) = self.producer.try_borrow_mut() else { return false };
         // 2. Is there a receiver, and room?
         let peer = self.end.outgoing().consumer_state().load(Ordering::Acquire);
-        if peer != OPEN || data.len() > self.max_inline_len() || producer.direction().grown().is_some() {
+        let fits = data.len() <= self.max_inline_len() && data.len() <= self.end.segment().limits().max_message_len;
+        if peer != OPEN || !fits || producer.direction().grown().is_some() {
             return false;
         }
         let Ok(slot) = producer.reserve(data.len()) else { return false };
@@ -319,9 +320,41 @@ impl SendHalf {
         true
     }
 
+    /// The same for a list of one buffer that the peer knows.
+    fn post_known_straight(&self, data: &[u8], buffer: &TransferBuffer) -> bool {
+        let _posting = self.end.posting();
+        if !self.end.home().is_here() || self.end.state() != State::Open {
+            return false;
+        }
+        let Ok(mut producer) = self.producer.try_borrow_mut() else { return false };
+        let Some(known) = Known::find(buffer, &self.end) else { return false };
+        let peer = self.end.outgoing().consumer_state().load(Ordering::Acquire);
+        let len = Known::payload_len(data.len());
+        let fits = len <= self.max_inline_len() && data.len() <= self.end.segment().limits().max_message_len;
+        if peer != OPEN || !fits || producer.direction().grown().is_some() {
+            return false;
+        }
+        let Ok(slot) = producer.reserve(len) else { return false };
+        producer.write(slot, 0, data);
+        known.write_table(data.len(), table_writer(&producer, slot, data.len()));
+        let look_for_idle = known.hand_over(&self.end);
+        producer.commit(slot, len, Kind::Carrier, 0);
+        self.end.wake_peer_consumer();
+        known.detach();
+        if look_for_idle {
+            self.forget_idle(&mut producer, false);
+        }
+        true
+    }
+
     /// The same in general.
     #[cold]
     fn post_anything(&self, data: &[u8], list: &[TransferRef<'_>], if_full: IfFull) -> Result<(), PostErrorKind> {
+        if let [TransferRef::Buffer(buffer)] = list
+            && self.post_known_straight(data, buffer)
+        {
+            return Ok(());
+        }
         // 1. May this half post at all?
         let _posting = self.end.posting();
         let mut producer = self.open()?;
@@ -385,11 +418,7 @@ impl SendHalf {
             Data::Copy(data) => producer.write(slot, 0, data),
             Data::InBuffer(hold) => baggage.set_body(hold, &self.end),
         }
-        let mut at = data_len.next_multiple_of(8);
-        baggage.write_table(data_len, |part| {
-            producer.write(slot, at, part);
-            at += part.len();
-        });
+        baggage.write_table(data_len, table_writer(&producer, slot, data_len));
         // The descriptors first: whoever sees the record finds them on the lane.
         let handles = baggage.handles();
         if handles > 0 {
@@ -560,6 +589,15 @@ impl SendHalf {
             Ok(Outcome::HungUp) => Err(self.nobody()),
             Err(violation) => Err(PostErrorKind::PeerGone(self.end.violated(violation))),
         }
+    }
+}
+
+/// Writes the parts of a table behind `data_len` bytes of data.
+fn table_writer(producer: &Producer, slot: Slot, data_len: usize) -> impl FnMut(&[u8]) {
+    let mut at = data_len.next_multiple_of(8);
+    move |part| {
+        producer.write(slot, at, part);
+        at += part.len();
     }
 }
 
