@@ -5,10 +5,11 @@
 use std::hint::black_box;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use memmap2::MmapOptions;
+use memmap2::{MmapOptions, MmapRaw};
 use messageport::{ChannelOptions, Message, MessageChannel, MessagePort, TransferBuffer};
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -127,7 +128,7 @@ fn bare(lane: &(OwnedFd, OwnedFd), len: usize) {
     fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)).unwrap();
     fallocate(&file, FallocateFlags::empty(), 0, len as i64).unwrap();
     let mapping = MmapOptions::new().len(len).map_raw(&file).unwrap();
-    touch(&mapping, |page| page.store(1, std::sync::atomic::Ordering::Relaxed));
+    touch(&mapping, |page| page.store(1, Ordering::Relaxed));
     let raw = [file.as_raw_fd()];
     let flags = MsgFlags::MSG_DONTWAIT;
     let control = [ControlMessage::ScmRights(&raw)];
@@ -144,15 +145,16 @@ fn bare(lane: &(OwnedFd, OwnedFd), len: usize) {
     assert_eq!(fstat(&file).unwrap().st_size, len as i64);
     let mapping = MmapOptions::new().len(len).map_raw(&file).unwrap();
     touch(&mapping, |page| {
-        black_box(page.load(std::sync::atomic::Ordering::Relaxed));
+        black_box(page.load(Ordering::Relaxed));
     });
 }
 
-fn touch(mapping: &memmap2::MmapRaw, mut touch: impl FnMut(&std::sync::atomic::AtomicU8)) {
+fn touch(mapping: &MmapRaw, mut touch: impl FnMut(&AtomicU8)) {
     for page in (0..mapping.len()).step_by(PAGE) {
+        let byte = mapping.as_mut_ptr().wrapping_add(page);
         #[allow(unsafe_code)]
         // SAFETY: inside the mapping, which lives as long as the reference.
-        touch(unsafe { std::sync::atomic::AtomicU8::from_ptr(mapping.as_mut_ptr().add(page)) });
+        touch(unsafe { AtomicU8::from_ptr(byte) });
     }
 }
 

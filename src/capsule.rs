@@ -333,6 +333,15 @@ impl<'a> Table<'a> {
         self.buffers().last().filter(|_| self.counts.body).map(|capsule| capsule.len)
     }
 
+    /// The buffer, if the list is one that is here already.
+    pub(crate) fn only_known_buffer(&self, end: &End) -> Option<TransferBuffer> {
+        if self.counts != (Counts { buffers: 1, ..Counts::default() }) {
+            return None;
+        }
+        let capsule = self.buffers().next().filter(|capsule| !capsule.has_handle())?;
+        adopt_buffer(&capsule, None, Some(end)).ok().map(TransferBuffer::from_hold)
+    }
+
     /// Descriptors that belong to the table.
     pub(crate) fn handles(&self) -> usize {
         let buffers = self.buffers().filter(BufferCapsule::has_handle).count();

@@ -18,7 +18,7 @@ use crate::reservation::{Reservation, Room};
 use crate::ring::{NoRoom, Producer, Slot};
 use crate::sync::Ordering;
 use crate::sys::Errno;
-use crate::transfer::{Baggage, TransferRef, Transferable, count};
+use crate::transfer::{Baggage, Known, TransferRef, Transferable, count};
 use crate::wait::{Outcome, Waiter};
 
 /// Longest sleep while the lane is full; then the post is tried again.
@@ -338,6 +338,28 @@ impl SendHalf {
         true
     }
 
+    /// The same for a list of one buffer that the peer knows.
+    fn post_known_straight(&self, data: &[u8], buffer: &TransferBuffer) -> bool {
+        let _posting = self.end.posting();
+        let Some(mut producer) = self.straight() else { return false };
+        let Some(known) = Known::find(buffer, &self.end) else { return false };
+        let len = Known::payload_len(data.len());
+        if len > self.max_inline_len() || data.len() > self.longest_straight() {
+            return false;
+        }
+        let Ok(slot) = producer.reserve(len) else { return false };
+        producer.write(slot, 0, data);
+        known.write_table(data.len(), table_writer(&producer, slot, data.len()));
+        let look_for_idle = known.hand_over(&self.end);
+        producer.commit(slot, len, Kind::Carrier, 0);
+        self.end.wake_peer_consumer();
+        known.detach();
+        if look_for_idle {
+            self.forget_idle(&mut producer, false);
+        }
+        true
+    }
+
     /// The longest message that goes straight.
     #[inline]
     pub(crate) fn longest_straight(&self) -> usize {
@@ -363,6 +385,11 @@ impl SendHalf {
         list: &[TransferRef<'_>],
         if_full: IfFull,
     ) -> Result<(), PostErrorKind> {
+        if let [TransferRef::Buffer(buffer)] = list
+            && self.post_known_straight(data, buffer)
+        {
+            return Ok(());
+        }
         // 1. May this half post at all?
         let _posting = self.end.posting();
         let mut producer = self.open()?;
@@ -426,11 +453,7 @@ impl SendHalf {
             Data::Copy(data) => producer.write(slot, 0, data),
             Data::InBuffer(hold) => baggage.set_body(hold, &self.end),
         }
-        let mut at = data_len.next_multiple_of(8);
-        baggage.write_table(data_len, |part| {
-            producer.write(slot, at, part);
-            at += part.len();
-        });
+        baggage.write_table(data_len, table_writer(&producer, slot, data_len));
         // The descriptors first: whoever sees the record finds them on the lane.
         let handles = baggage.handles();
         if handles > 0 {
@@ -607,6 +630,15 @@ impl SendHalf {
             Ok(Outcome::HungUp) => Err(self.nobody()),
             Err(violation) => Err(PostErrorKind::PeerGone(self.end.violated(violation))),
         }
+    }
+}
+
+/// Writes the parts of a table behind `data_len` bytes of data.
+fn table_writer(producer: &Producer, slot: Slot, data_len: usize) -> impl FnMut(&[u8]) {
+    let mut at = data_len.next_multiple_of(8);
+    move |part| {
+        producer.write(slot, at, part);
+        at += part.len();
     }
 }
 

@@ -12,7 +12,7 @@ use crate::error::{PostErrorKind, RecvError, Violation, exhausted};
 use crate::frozen::FrozenBuffer;
 use crate::growth;
 use crate::lane::{Doorbell, NotTaken};
-use crate::pool::{Moving, Planned};
+use crate::pool::{Moving, Planned, Pool};
 use crate::port::{MessagePort, PortGuard};
 use crate::record::Kind;
 use crate::ring::{Consumer, Record};
@@ -295,21 +295,7 @@ impl<'a> Baggage<'a> {
     /// True if it is time to look for buffers that have not been used for long.
     pub(crate) fn hand_over(&self, carrier: &End) -> bool {
         let mut pool = carrier.buffers().pool();
-        for (Hold { memory, .. }, way) in self.holds() {
-            match way {
-                Way::Alone => continue,
-                Way::New(slot) => {
-                    memory.clear_note();
-                    pool.insert(slot, Arc::clone(memory));
-                }
-                Way::Known(slot) => {
-                    memory.clear_note();
-                    pool.used(slot);
-                }
-                Way::Back(_) => {}
-            }
-            memory.set_place(Place::Away);
-        }
+        self.holds().for_each(|(hold, way)| hand_over(hold, way, &mut pool));
         pool.count_post()
     }
 
@@ -342,6 +328,70 @@ impl<'a> Baggage<'a> {
     }
 }
 
+/// A list of one buffer that the peer of the carrier knows: as a [`Baggage`] of one, and half its cost.
+pub(crate) struct Known<'a> {
+    hold: RefMut<'a, Option<Arc<Hold>>>,
+    way: Way,
+}
+
+impl<'a> Known<'a> {
+    const COUNTS: Counts = Counts { ports: 0, buffers: 1, frozen: 0, shared: 0, descriptors: 0, slots: 0, body: false };
+
+    /// `None` for a buffer that is not like this, or cannot be posted.
+    pub(crate) fn find(buffer: &'a TransferBuffer, carrier: &End) -> Option<Self> {
+        let hold = buffer.hold().try_borrow_mut().ok()?;
+        let Hold { memory, role, .. } = &**hold.as_ref().filter(|hold| hold.is_usable())?;
+        let way = match role {
+            Role::Owner => Way::Known(carrier.buffers().pool().slot_of(memory)?),
+            Role::Guest => Way::Back(carrier.buffers().cache().slot_of(memory)?),
+            Role::New | Role::Traveller => return None,
+        };
+        Some(Self { hold, way })
+    }
+
+    pub(crate) fn payload_len(data_len: usize) -> usize {
+        Self::COUNTS.payload_len(data_len)
+    }
+
+    pub(crate) fn write_table(&self, data_len: usize, mut put: impl FnMut(&[u8])) {
+        if let Some(hold) = self.hold.as_deref() {
+            capsule::write_buffer(&mut put, &hold.memory, hold.len, self.way);
+        }
+        capsule::write_end(&mut put, data_len, Self::COUNTS);
+    }
+
+    pub(crate) fn hand_over(&self, carrier: &End) -> bool {
+        let mut pool = carrier.buffers().pool();
+        if let Some(hold) = self.hold.as_deref() {
+            hand_over(hold, self.way, &mut pool);
+        }
+        pool.count_post()
+    }
+
+    pub(crate) fn detach(mut self) {
+        if let Some(hold) = self.hold.take() {
+            hold.set_gone();
+        }
+    }
+}
+
+/// Notes that a buffer is with the peer from now on.
+fn hand_over(Hold { memory, .. }: &Hold, way: Way, pool: &mut Pool) {
+    match way {
+        Way::Alone => return,
+        Way::New(slot) => {
+            memory.clear_note();
+            pool.insert(slot, Arc::clone(memory));
+        }
+        Way::Known(slot) => {
+            memory.clear_note();
+            pool.used(slot);
+        }
+        Way::Back(_) => {}
+    }
+    memory.set_place(Place::Away);
+}
+
 fn has_duplicates(list: &[TransferRef<'_>]) -> bool {
     if list.len() < 2 {
         return false;
@@ -368,6 +418,11 @@ pub(crate) fn take(
     payload: &[u8],
 ) -> Result<(usize, Things), NotArrived> {
     let table = Table::parse(payload)?;
+    if record.handles == 0
+        && let Some(buffer) = table.only_known_buffer(end)
+    {
+        return Ok((table.data_len, Things { buffers: vec![buffer], ..Things::default() }));
+    }
     if record.handles != table.handles() || record.handles > end.segment().limits().max_handles {
         return Err(NotArrived::Violation(Violation::BadHandles));
     }

@@ -154,7 +154,7 @@ fn a_message_that_was_not_received_for_want_of_something_leaves_the_callers_empt
     let _alone = alone();
     let before = Ledger::now();
     {
-        let (port, peer) = pair();
+        let (port, peer) = pair_with(ChannelOptions::new());
         port.post_message(&[1; 100_000], []).expect("posted");
         let mut message = Message { data: b"old".to_vec(), ..Message::new() };
         let (limit, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");

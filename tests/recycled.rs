@@ -311,7 +311,6 @@ fn a_buffer_longer_than_any_memory_is_an_error() {
 #[test]
 fn a_port_that_a_third_party_spoils_leaves_the_buffers_beside_it_known() {
     let _alone = alone();
-    let _alone = alone();
     let ((_third_party, passenger), memory) = newest_memory(pair);
     let (a, b) = pair();
     // The third party has the memory of its own channel, and can make it look like anything.

@@ -132,6 +132,15 @@ fn s37_large_data_and_a_new_buffer_do_not_want_the_same_place(peer: &mut Peer) {
         let options = ChannelOptions::new().cached_buffers(kept);
         let MessageChannel { port1: port, port2 } = MessageChannel::with_options(&options).unwrap();
         peer.give(port2);
+        for _ in 0..kept {
+            port.post_message(&[9; 100_000], []).unwrap();
+        }
+        peer.run(|there| {
+            let port = there.ports.last().unwrap();
+            while let Ok(message) = port.try_recv() {
+                assert!(message.data == [9; 100_000]);
+            }
+        });
         for round in 0..4_u8 {
             // All places are taken by buffers that came back; a new one takes the place of one of them.
             let list = (0..2).map(|_| buffer_of(&[round; 5]).into());
