@@ -908,8 +908,15 @@ private:
 using port_owner = owner<msgport_port, msgport_port_free>;
 
 // The loop that runs on this thread, and what a handler of it threw.
-inline thread_local msgport_loop *running_loop = nullptr;
-inline thread_local std::exception_ptr thrown;
+struct running_here {
+    msgport_loop *loop = nullptr;
+    std::exception_ptr thrown;
+};
+inline running_here &here() noexcept
+{
+    static thread_local running_here state;
+    return state;
+}
 
 // Calls a handler for C, which no exception may reach: the loop stops, and throws it when it returns.
 template <class F>
@@ -919,9 +926,9 @@ void call_for_c(F &&call) noexcept
     try {
         call();
     } catch (...) {
-        if (running_loop == nullptr) std::terminate();
-        if (!thrown) thrown = std::current_exception();
-        msgport_loop_stop(running_loop);
+        if (here().loop == nullptr) std::terminate();
+        if (!here().thrown) here().thrown = std::current_exception();
+        msgport_loop_stop(here().loop);
     }
 #else
     call();
@@ -1258,20 +1265,13 @@ public:
 
 private:
     template <class F>
-    static msgport_code rethrow_after(F &&call)
-    {
-        const msgport_code code = call();
-        if (detail::thrown) std::rethrow_exception(std::exchange(detail::thrown, nullptr));
-        return code;
-    }
-    template <class F>
     msgport_code running(F &&call)
     {
-        struct restore {
-            msgport_loop *before;
-            ~restore() { detail::running_loop = before; }
-        } at_end{std::exchange(detail::running_loop, get())};
-        return rethrow_after(call);
+        msgport_loop *before = std::exchange(detail::here().loop, get());
+        const msgport_code code = call(); // which throws nothing
+        detail::here().loop = before;
+        if (detail::here().thrown) std::rethrow_exception(std::exchange(detail::here().thrown, nullptr));
+        return code;
     }
     result<void> run_in(std::int64_t timeout)
     {

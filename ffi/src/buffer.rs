@@ -22,7 +22,7 @@ impl Kind for Buffer {
     const TAG: u64 = u64::from_le_bytes(*b"buffer\0\0");
 }
 
-const DETACHED: Failure = Failure::Plain(code::DETACHED);
+const DETACHED: Failure = Failure::plain(code::DETACHED);
 
 impl Buffer {
     pub(crate) fn new(buffer: TransferBuffer) -> Self {

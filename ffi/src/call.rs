@@ -8,15 +8,18 @@ use messageport::{
     Responder as RustResponder, Server as RustServer, TransferBuffer, Transferable,
 };
 
+use crate::buffer::Buffer;
 use crate::code::{self, Code};
 use crate::end::Missed;
 use crate::failure::Failure;
+use crate::frozen::Frozen;
 use crate::guard::guard;
 use crate::handle::{Handle, Kind, Out};
 use crate::input::{Timeout, bytes};
 use crate::message::MessageHandle;
 use crate::port::{Port, PortHandle};
 use crate::post::{ITEM_BUFFER, ITEM_DESCRIPTOR, ITEM_FROZEN, ITEM_PORT, ITEM_SHARED, Item, items_of, open_descriptor};
+use crate::shared::Shared;
 
 /// `msgport_client`.
 pub type ClientHandle = Handle<Client>;
@@ -82,10 +85,7 @@ impl<'a> Taken<'a> {
         let mut taken = Self { places: Vec::with_capacity(count) };
         let mut list = Vec::with_capacity(count);
         // The same handle twice must not be borrowed twice.
-        let address = |item: &Item| {
-            // SAFETY: both members are pointers.
-            matches!(item.kind, ITEM_PORT | ITEM_BUFFER).then(|| unsafe { item.of.port }.addr())
-        };
+        let address = |item: &Item| matches!(item.kind, ITEM_PORT | ITEM_BUFFER).then(|| item.handle::<Port>().addr());
         let mut addresses: Vec<usize> = items.iter().filter_map(address).collect();
         addresses.sort_unstable();
         if addresses.windows(2).any(|two| two[0] == two[1]) {
@@ -127,39 +127,37 @@ impl<'a> Taken<'a> {
 /// The handle in the item lives for `'a`, and nobody else uses it.
 unsafe fn take_one<'a>(index: usize, item: &Item) -> Result<(Place<'a>, Transferable), Failure> {
     let not_a_handle = |_| Failure::bad_item(index, "not a handle of that kind");
-    let of = item.of;
     if item.reserved != 0 {
         return Err(Failure::bad_item(index, "its reserved field is not 0"));
     }
     Ok(match item.kind {
         ITEM_PORT => {
-            // SAFETY: `kind` says that it is this one, and nobody else uses it, says the caller.
-            let port = unsafe { Handle::get_mut(of.port) }.map_err(not_a_handle)?;
-            let whole = port.take_whole().map_err(|failure| match failure {
-                Failure::Plain(code::DETACHED | code::BORROWED) => PostErrorKind::Unusable { index }.into(),
+            // SAFETY: a handle that lives, and nobody else uses it, says the caller.
+            let port = unsafe { Handle::<Port>::get_mut(item.handle()) }.map_err(not_a_handle)?;
+            let whole = port.take_whole().map_err(|failure| match failure.code() {
+                code::DETACHED | code::BORROWED => PostErrorKind::Unusable { index }.into(),
                 _ => Failure::bad_item(index, "a half of a port, or a port in an event loop or a set"),
             })?;
             (Place::Port(port), whole.into())
         }
         ITEM_BUFFER => {
             // SAFETY: as above.
-            let place = unsafe { Handle::get_mut(of.buffer) }.map_err(not_a_handle)?.place();
+            let place = unsafe { Handle::<Buffer>::get_mut(item.handle()) }.map_err(not_a_handle)?.place();
             let buffer = place.take().ok_or(PostErrorKind::Unusable { index })?;
             (Place::Buffer(place), buffer.into())
         }
         ITEM_FROZEN => {
             // SAFETY: as above.
-            let frozen = unsafe { Handle::get(of.frozen) }.map_err(not_a_handle)?.0.clone();
+            let frozen = unsafe { Handle::<Frozen>::get(item.handle()) }.map_err(not_a_handle)?.0.clone();
             (Place::Duplicate, frozen.into())
         }
         ITEM_SHARED => {
             // SAFETY: as above.
-            let shared = unsafe { Handle::get(of.shared) }.map_err(not_a_handle)?.0.clone();
+            let shared = unsafe { Handle::<Shared>::get(item.handle()) }.map_err(not_a_handle)?.0.clone();
             (Place::Duplicate, shared.into())
         }
         ITEM_DESCRIPTOR => {
-            // SAFETY: `kind` says that it is this one.
-            let number = unsafe { of.descriptor };
+            let number = item.descriptor();
             let copy =
                 open_descriptor(index, number)?.try_clone_to_owned().map_err(|error| Failure::exhausted(&error))?;
             (Place::Duplicate, copy.into())
@@ -177,9 +175,9 @@ unsafe fn take_port(port: *mut PortHandle) -> Result<MessagePort, Failure> {
 
 fn no_answer(error: AnswerError) -> Failure {
     match error {
-        AnswerError::Dropped => Failure::Plain(code::REQUEST_DROPPED),
-        AnswerError::TimedOut => Failure::Plain(code::TIMED_OUT),
-        AnswerError::Taken => Failure::Plain(code::CALL_OVER),
+        AnswerError::Dropped => Failure::plain(code::REQUEST_DROPPED),
+        AnswerError::TimedOut => Failure::plain(code::TIMED_OUT),
+        AnswerError::Taken => Failure::plain(code::CALL_OVER),
         AnswerError::Failed(error) => error.into(),
         error => Failure::internal(&error),
     }
@@ -289,7 +287,7 @@ pub unsafe extern "C" fn msgport_pending_wait(
         let answer = unsafe { Handle::get_mut(answer) }?;
         answer.emptied().clear();
         let message = match Timeout::of_nanoseconds(timeout) {
-            Timeout::None => pending.try_take().map_err(no_answer)?.ok_or(Failure::Plain(code::EMPTY))?,
+            Timeout::None => pending.try_take().map_err(no_answer)?.ok_or(Failure::plain(code::EMPTY))?,
             Timeout::For(time) => pending.wait_timeout(time).map_err(no_answer)?,
             Timeout::Forever => pending.wait_timeout(Duration::MAX).map_err(no_answer)?,
         };
@@ -381,7 +379,7 @@ pub unsafe extern "C" fn msgport_responder_answer(
         // SAFETY: readable, says the header.
         let data = unsafe { bytes(data, len, "data") }?;
         if responder.is_none() {
-            return Err(Failure::Plain(code::CALL_OVER));
+            return Err(Failure::plain(code::CALL_OVER));
         }
         // SAFETY: so many items, says the header.
         let (taken, list) = unsafe { Taken::take(items, count) }?;

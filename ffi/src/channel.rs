@@ -46,7 +46,7 @@ impl Options for FfiChannelOptions {
 impl FfiChannelOptions {
     pub(crate) fn to_rust(self) -> Result<ChannelOptions, Failure> {
         if self.flags & !(CHANNEL_DATA_ONLY | CHANNEL_NO_CACHE) != 0 || self.reserved != 0 {
-            return Err(Failure::Plain(code::BAD_OPTIONS));
+            return Err(Failure::plain(code::BAD_OPTIONS));
         }
         let mut options = ChannelOptions::new();
         if self.capacity != 0 {

@@ -27,13 +27,13 @@ pub(crate) enum End {
     Gone,
 }
 
-const WRONG_HALF: Failure = Failure::Plain(code::WRONG_HALF);
-const WATCHED: Failure = Failure::Plain(code::WATCHED);
-const GONE: Failure = Failure::Plain(code::DETACHED);
+const WRONG_HALF: Failure = Failure::plain(code::WRONG_HALF);
+const WATCHED: Failure = Failure::plain(code::WATCHED);
+const GONE: Failure = Failure::plain(code::DETACHED);
 
 impl End {
-    /// A message without a transfer list: the way that must be short.
-    #[inline]
+    /// A message without a transfer list.
+    #[inline(always)] // the way that must be short
     pub(crate) fn post_plain(&self, data: &[u8]) -> Result<(), Failure> {
         if let Self::Whole(port) = self {
             port.post_message(data, []).map_err(|error| error.kind)?;
@@ -42,6 +42,7 @@ impl End {
         self.post(data, &[])
     }
 
+    #[inline(never)]
     pub(crate) fn post(&self, data: &[u8], list: &[TransferRef<'_>]) -> Result<(), Failure> {
         self.sending(|port| port.post_message_detaching(data, list), |half| half.post_message_detaching(data, list))??;
         Ok(())
@@ -126,17 +127,20 @@ impl End {
     }
 
     /// If the message that came cannot be received, its data is still in `message`.
-    #[inline]
-    pub(crate) fn recv_into(&self, message: &mut Message, timeout: Timeout) -> Result<(), Failure> {
-        if let (Self::Whole(port), Timeout::Forever) = (self, &timeout) {
+    #[inline(always)] // the way that must be short
+    pub(crate) fn recv_into(&self, message: &mut Message, timeout: i64) -> Result<(), Failure> {
+        if let Self::Whole(port) = self
+            && timeout < 0
+        {
             return match port.recv_into(message) {
                 Ok(()) => Ok(()),
                 Err(error) => Err(Missed::Failed(error).into_failure(message)),
             };
         }
-        self.recv_into_otherwise(message, timeout)
+        self.recv_into_otherwise(message, Timeout::of_nanoseconds(timeout))
     }
 
+    #[inline(never)]
     fn recv_into_otherwise(&self, message: &mut Message, timeout: Timeout) -> Result<(), Failure> {
         let result = match self {
             Self::Whole(port) => recv_into(port.as_ref(), message, timeout),
@@ -271,7 +275,7 @@ impl Missed {
     #[cold]
     pub(crate) fn into_failure(self, message: &mut Message) -> Failure {
         match self {
-            Self::Nothing(code) => Failure::Plain(code),
+            Self::Nothing(code) => Failure::plain(code),
             Self::Failed(mut error) => {
                 if let RecvError::MessageError { data, .. } = &mut error {
                     message.data = std::mem::take(data);

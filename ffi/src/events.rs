@@ -62,8 +62,8 @@ pub type ErrorHandler = Option<unsafe extern "C" fn(event_loop: *mut LoopHandle,
 /// What goes wrong with descriptors to watch.
 pub(crate) fn watching(error: &io::Error) -> Failure {
     match error.kind() {
-        io::ErrorKind::ResourceBusy if error.raw_os_error().is_none() => Failure::Plain(code::RUNNING),
-        io::ErrorKind::Unsupported if error.raw_os_error().is_none() => Failure::Plain(code::FORKED),
+        io::ErrorKind::ResourceBusy if error.raw_os_error().is_none() => Failure::plain(code::RUNNING),
+        io::ErrorKind::Unsupported if error.raw_os_error().is_none() => Failure::plain(code::FORKED),
         _ => Failure::exhausted(error),
     }
 }
@@ -129,13 +129,13 @@ pub unsafe extern "C" fn msgport_loop_remove(event_loop: *mut LoopHandle, port: 
         port.replace_end(|end| match end {
             End::InLoop { port, half: false } => match events.remove(&port) {
                 Some(whole) => (End::Whole(whole), Ok(())),
-                None => (End::InLoop { port, half: false }, Err(Failure::Plain(code::NOT_IN_LOOP))),
+                None => (End::InLoop { port, half: false }, Err(Failure::plain(code::NOT_IN_LOOP))),
             },
             End::InLoop { port, half: true } => match events.remove_half(&port) {
                 Some(half) => (End::Receiver(half), Ok(())),
-                None => (End::InLoop { port, half: true }, Err(Failure::Plain(code::NOT_IN_LOOP))),
+                None => (End::InLoop { port, half: true }, Err(Failure::plain(code::NOT_IN_LOOP))),
             },
-            other => (other, Err(Failure::Plain(code::NOT_IN_LOOP))),
+            other => (other, Err(Failure::plain(code::NOT_IN_LOOP))),
         })
     })
 }
@@ -240,7 +240,7 @@ pub unsafe extern "C" fn msgport_loop_on_error(
                 ErrorEvent::ResourceExhausted(error) => Failure::exhausted(error),
                 event => Failure::internal(event),
             };
-            let (code, me) = (failure.into_code(), me.load(Ordering::Relaxed));
+            let (code, me) = (failure.code(), me.load(Ordering::Relaxed));
             if !me.is_null() {
                 // SAFETY: the function and its data are what the caller gave us, and the loop has not been freed.
                 unsafe { handler(me, code, user.data()) };
@@ -291,7 +291,7 @@ pub unsafe extern "C" fn msgport_loop_clear_timeout(event_loop: *mut LoopHandle,
         let timer = event_loop.timers.borrow_mut().remove(&id);
         match timer {
             Some(timer) if event_loop.events.clear_timeout(timer) => Ok(()),
-            _ => Err(Failure::Plain(code::NOT_FOUND)),
+            _ => Err(Failure::plain(code::NOT_FOUND)),
         }
     })
 }
@@ -352,7 +352,7 @@ pub unsafe extern "C" fn msgport_remote_post_task(
         remote.remote.post_task(task).map_err(|LoopGone(task)| {
             owner.give_back();
             drop(task);
-            Failure::Plain(code::LOOP_GONE)
+            Failure::plain(code::LOOP_GONE)
         })
     })
 }

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::io;
+use std::num::NonZeroI32;
 
 use messageport::{
     AcceptError, BufferError, ChannelError, CloseReason, ConnectError, FreezeErrorKind, FullCause, ListenError,
@@ -13,14 +14,10 @@ use messageport::{
 
 use crate::code::{self, Code};
 
-/// Why a function failed.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The code says it all. For what happens in every loop: nothing is allocated.
-    Plain(Code),
-    /// There is more to say.
-    Described { code: Code, os_error: i32, text: String },
-}
+/// Why a function failed: its code. What more there is to say is kept for the thread when the failure is made; for what
+/// happens in every loop there is nothing more, and so nothing is allocated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Failure(NonZeroI32);
 
 /// The last failure of a thread that had more to say than its code.
 struct Last {
@@ -34,14 +31,28 @@ thread_local! {
 }
 
 impl Failure {
+    /// The code says it all.
+    pub(crate) const fn plain(code: Code) -> Self {
+        match NonZeroI32::new(code) {
+            Some(code) => Self(code),
+            None => panic!("success is no failure"),
+        }
+    }
+
     #[cold]
     fn new(code: Code, error: &dyn Display) -> Self {
-        Self::Described { code, os_error: 0, text: error.to_string() }
+        Self::note(code, 0, error.to_string())
     }
 
     #[cold]
     fn system(code: Code, os: &io::Error, error: &dyn Display) -> Self {
-        Self::Described { code, os_error: os.raw_os_error().unwrap_or(0), text: error.to_string() }
+        Self::note(code, os.raw_os_error().unwrap_or(0), error.to_string())
+    }
+
+    fn note(code: Code, os_error: i32, text: String) -> Self {
+        // A thread that is ending keeps nothing.
+        let _ = LAST.try_with(|last| *last.borrow_mut() = Last { code, text, os_error });
+        Self::plain(code)
     }
 
     /// An argument is NULL.
@@ -84,20 +95,12 @@ impl Failure {
         };
         // Dropping it could panic again.
         std::mem::forget(panic);
-        Self::Described { code: code::INTERNAL, os_error: 0, text }
+        Self::note(code::INTERNAL, 0, text)
     }
 
-    /// The code; the rest is kept for this thread.
-    #[cold]
-    pub(crate) fn into_code(self) -> Code {
-        match self {
-            Self::Plain(code) => code,
-            Self::Described { code, text, os_error } => {
-                // A thread that is ending keeps nothing.
-                let _ = LAST.try_with(|last| *last.borrow_mut() = Last { code, text, os_error });
-                code
-            }
-        }
+    #[inline]
+    pub(crate) fn code(self) -> Code {
+        self.0.get()
     }
 
     /// Calls `tell` with all that is known of `code`.
@@ -129,9 +132,9 @@ impl From<PostErrorKind> for Failure {
     fn from(error: PostErrorKind) -> Self {
         let code = match &error {
             // Told in every loop, and there is nothing to add.
-            PostErrorKind::Full(FullCause::Ring) => return Self::Plain(code::FULL),
-            PostErrorKind::Full(_) => return Self::Plain(code::LANE_FULL),
-            PostErrorKind::TimedOut => return Self::Plain(code::TIMED_OUT),
+            PostErrorKind::Full(FullCause::Ring) => return Self::plain(code::FULL),
+            PostErrorKind::Full(_) => return Self::plain(code::LANE_FULL),
+            PostErrorKind::TimedOut => return Self::plain(code::TIMED_OUT),
             PostErrorKind::ResourceExhausted(os) => return Self::system(code::RESOURCE_EXHAUSTED, os, &error),
             PostErrorKind::Forked => code::FORKED,
             PostErrorKind::PortClosed => code::CLOSED,
@@ -172,7 +175,7 @@ impl From<RecvError> for Failure {
 impl From<TryRecvError> for Failure {
     fn from(error: TryRecvError) -> Self {
         match error {
-            TryRecvError::Empty => Self::Plain(code::EMPTY),
+            TryRecvError::Empty => Self::plain(code::EMPTY),
             TryRecvError::Failed(error) => error.into(),
         }
     }
@@ -181,7 +184,7 @@ impl From<TryRecvError> for Failure {
 impl From<RecvTimeoutError> for Failure {
     fn from(error: RecvTimeoutError) -> Self {
         match error {
-            RecvTimeoutError::TimedOut => Self::Plain(code::TIMED_OUT),
+            RecvTimeoutError::TimedOut => Self::plain(code::TIMED_OUT),
             RecvTimeoutError::Failed(error) => error.into(),
         }
     }
@@ -295,7 +298,7 @@ impl From<ListenError> for Failure {
 impl From<AcceptError> for Failure {
     fn from(error: AcceptError) -> Self {
         match &error {
-            AcceptError::TimedOut => Self::Plain(code::TIMED_OUT),
+            AcceptError::TimedOut => Self::plain(code::TIMED_OUT),
             AcceptError::Forked => Self::new(code::FORKED, &error),
             AcceptError::System(os) => Self::system(code::RESOURCE_EXHAUSTED, os, &error),
             _ => Self::new(code::INTERNAL, &error),
@@ -310,7 +313,7 @@ impl From<ConnectError> for Failure {
             ConnectError::Channel(error) => return error.into(),
             ConnectError::Greeting(error) => return error.into(),
             ConnectError::System(ref os) => return Self::system(code::SYSTEM, os, &error),
-            ConnectError::TimedOut => return Self::Plain(code::TIMED_OUT),
+            ConnectError::TimedOut => return Self::plain(code::TIMED_OUT),
             ConnectError::NobodyListens(_) => code::NOBODY_LISTENS,
             ConnectError::WrongUser(_) => code::WRONG_USER,
             ConnectError::Refused => code::REFUSED,

@@ -11,8 +11,8 @@ pub(crate) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> Code {
     // What a panic may have left half done is a handle of the caller's, which `MSGPORT_INTERNAL` tells it to free.
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => OK,
-        Ok(Err(failure)) => failure.into_code(),
-        Err(panic) => Failure::of_panic(panic).into_code(),
+        Ok(Err(failure)) => failure.code(),
+        Err(panic) => Failure::of_panic(panic).code(),
     }
 }
 

@@ -37,7 +37,7 @@ impl<T: Kind> Handle<T> {
     pub(crate) unsafe fn get<'a>(pointer: *const Self) -> Result<&'a T, Failure> {
         // SAFETY: NULL, or alive for 'a, says the caller.
         let handle = unsafe { pointer.as_ref() }.ok_or_else(|| Failure::null(T::NAME))?;
-        if handle.tag.get() == T::TAG { Ok(&handle.value) } else { Err(Failure::Plain(code::BAD_HANDLE)) }
+        if handle.tag.get() == T::TAG { Ok(&handle.value) } else { Err(Failure::plain(code::BAD_HANDLE)) }
     }
 
     /// The value behind a pointer of C, to be changed.

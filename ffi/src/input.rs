@@ -7,6 +7,7 @@ use crate::code;
 use crate::failure::Failure;
 
 /// `MSGPORT_FOREVER` is any negative time.
+#[derive(Clone, Copy)]
 pub(crate) enum Timeout {
     /// Only look.
     None,
@@ -124,7 +125,7 @@ impl<T: Copy> Answer<T> {
         // SAFETY: there is a `size_t`, says the caller.
         let size = unsafe { pointer.cast::<usize>().read() };
         if !(size_of::<usize>()..=4096).contains(&size) {
-            return Err(Failure::Plain(code::BAD_OPTIONS));
+            return Err(Failure::plain(code::BAD_OPTIONS));
         }
         Ok(Self { to: pointer, size })
     }
@@ -164,13 +165,13 @@ pub(crate) unsafe fn options<T: Options>(pointer: *const T) -> Result<T, Failure
     // SAFETY: there is a `size_t`, says the caller.
     let size = unsafe { pointer.cast::<usize>().read() };
     if size < size_of::<usize>() || size > 4096 {
-        return Err(Failure::Plain(code::BAD_OPTIONS));
+        return Err(Failure::plain(code::BAD_OPTIONS));
     }
     // SAFETY: as many bytes as `size` says, says the caller.
     let given = unsafe { bytes(pointer.cast(), size, "options") }?;
     let (known, unknown) = given.split_at(size.min(size_of::<T>()));
     if unknown.iter().any(|byte| *byte != 0) {
-        return Err(Failure::Plain(code::BAD_OPTIONS));
+        return Err(Failure::plain(code::BAD_OPTIONS));
     }
     // SAFETY: `known` is not longer than `T`, which is plain data of C for which all bytes are valid.
     unsafe { (&raw mut options).cast::<u8>().copy_from_nonoverlapping(known.as_ptr(), known.len()) };

@@ -103,7 +103,7 @@ pub unsafe extern "C" fn msgport_port_on_message_error(
         let user = User::new(user, destroy);
         let call = move |_: &LoopPort, event: &mut MessageErrorEvent| {
             // For msgport_describe().
-            Failure::from(RecvError::MessageError { reason: event.reason, data: Vec::new() }).into_code();
+            Failure::from(RecvError::MessageError { reason: event.reason, data: Vec::new() }).code();
             let data = if event.data.is_empty() { c"".as_ptr().cast() } else { event.data.as_ptr().cast() };
             // SAFETY: as for a message.
             unsafe { handler(port, data, event.data.len(), user.data()) };
@@ -134,7 +134,7 @@ pub unsafe extern "C" fn msgport_port_on_close(
         let user = User::new(user, destroy);
         let call = move |_: &LoopPort, event: &mut CloseEvent| {
             // For msgport_describe().
-            Failure::from(RecvError::Ended(event.reason)).into_code();
+            Failure::from(RecvError::Ended(event.reason)).code();
             // SAFETY: as for a message.
             unsafe { handler(port, code_of(event.reason), user.data()) };
         };
@@ -157,7 +157,7 @@ pub unsafe extern "C" fn msgport_port_remove_listener(port: *mut PortHandle, id:
         let listener = usize::try_from(id).ok().and_then(|id| port.listeners().borrow_mut().get_mut(id)?.take());
         match listener {
             Some(listener) if handle.remove_listener(listener) => Ok(()),
-            _ => Err(Failure::Plain(code::NOT_FOUND)),
+            _ => Err(Failure::plain(code::NOT_FOUND)),
         }
     })
 }
@@ -190,7 +190,7 @@ pub unsafe extern "C" fn msgport_port_dispatch(port: *mut PortHandle, message: *
 fn in_loop(port: &Port) -> Result<&LoopPort, Failure> {
     match port.end() {
         End::InLoop { port, .. } => Ok(port),
-        _ => Err(Failure::Plain(code::NOT_IN_LOOP)),
+        _ => Err(Failure::plain(code::NOT_IN_LOOP)),
     }
 }
 

@@ -47,8 +47,15 @@ impl Message {
     #[inline]
     pub(crate) fn emptied(&mut self) -> &mut RustMessage {
         // `received` is emptied by whoever receives.
-        self.things = None;
+        if self.things.is_some() {
+            self.drop_things();
+        }
         &mut self.received
+    }
+
+    #[cold]
+    fn drop_things(&mut self) {
+        self.things = None;
     }
 
     /// Drops what is in it and keeps its memory.
@@ -140,7 +147,7 @@ impl Message {
         let list = self.things.as_deref_mut().map(list).ok_or_else(|| Failure::out_of_range(index, 0))?;
         let count = list.len();
         let thing = list.get_mut(index).ok_or_else(|| Failure::out_of_range(index, count))?;
-        thing.take().ok_or(Failure::Plain(code::TAKEN))
+        thing.take().ok_or(Failure::plain(code::TAKEN))
     }
 }
 

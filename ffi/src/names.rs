@@ -82,7 +82,7 @@ fn time(nanoseconds: i64) -> Option<Duration> {
 /// `MSGPORT_ANY_USER` or not.
 fn any_user(flags: u32, reserved: u32) -> Result<bool, Failure> {
     if flags & !ANY_USER != 0 || reserved != 0 {
-        return Err(Failure::Plain(code::BAD_OPTIONS));
+        return Err(Failure::plain(code::BAD_OPTIONS));
     }
     Ok(flags & ANY_USER != 0)
 }
@@ -92,7 +92,7 @@ fn any_user(flags: u32, reserved: u32) -> Result<bool, Failure> {
 unsafe fn name_of<'a>(name: *const c_char) -> Result<&'a str, Failure> {
     // SAFETY: as above.
     let name = unsafe { text(name, "name") }?;
-    name.to_str().map_err(|_| Failure::Plain(code::BAD_NAME))
+    name.to_str().map_err(|_| Failure::plain(code::BAD_NAME))
 }
 
 #[unsafe(no_mangle)]
@@ -112,7 +112,7 @@ pub unsafe extern "C" fn msgport_listener_bind(
             listen = listen.greeting_timeout(timeout);
         }
         let listener = listen.bind(name)?;
-        let path = CString::new(listener.path().as_os_str().as_bytes()).map_err(|_| Failure::Plain(code::BAD_NAME))?;
+        let path = CString::new(listener.path().as_os_str().as_bytes()).map_err(|_| Failure::plain(code::BAD_NAME))?;
         // SAFETY: writable, says the header.
         unsafe { out.set(Handle::give(Listener { listener, path })) };
         Ok(())

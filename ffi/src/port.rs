@@ -73,7 +73,7 @@ impl Port {
     fn end_mut(&mut self) -> Result<&mut End, Failure> {
         let (reservation, in_place) = (self.reservation.get_mut(), self.in_place.get_mut());
         if reservation.is_some() || in_place.is_some() {
-            return Err(Failure::Plain(code::BORROWED));
+            return Err(Failure::plain(code::BORROWED));
         }
         Ok(&mut self.end)
     }
@@ -166,7 +166,7 @@ pub unsafe extern "C" fn msgport_port_split(port: *mut PortHandle, receiver: *mu
 pub unsafe extern "C" fn msgport_port_join(port: *mut PortHandle, receiver: *mut PortHandle) -> Code {
     guard(|| {
         if !port.is_null() && port == receiver {
-            return Err(Failure::Plain(code::DIFFERENT_PORTS));
+            return Err(Failure::plain(code::DIFFERENT_PORTS));
         }
         // SAFETY: nobody else uses it, says the header, and it is not the other one.
         let port = unsafe { Handle::get_mut(port) }?;
@@ -182,7 +182,7 @@ pub unsafe extern "C" fn msgport_port_join(port: *mut PortHandle, receiver: *mut
                 }
                 Err(JoinError(sender, half)) => {
                     port.end = End::Sender(sender);
-                    (Err(Failure::Plain(code::DIFFERENT_PORTS)), half)
+                    (Err(Failure::plain(code::DIFFERENT_PORTS)), half)
                 }
             },
             other => {

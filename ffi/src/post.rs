@@ -6,16 +6,16 @@ use std::os::fd::BorrowedFd;
 use messageport::{PostErrorKind, Queued, TransferRef};
 use nix::libc;
 
-use crate::buffer::BufferHandle;
+use crate::buffer::Buffer;
 use crate::code::Code;
 use crate::end::{End, NotMovable, PortItem};
 use crate::failure::Failure;
-use crate::frozen::FrozenHandle;
+use crate::frozen::Frozen;
 use crate::guard::guard;
 use crate::handle::{Handle, Out};
 use crate::input::{Answer, Deadline, Timeout, bytes};
-use crate::port::PortHandle;
-use crate::shared::SharedHandle;
+use crate::port::{Port, PortHandle};
+use crate::shared::Shared;
 
 /// `MSGPORT_ITEM_PORT`.
 pub const ITEM_PORT: u32 = 1;
@@ -42,11 +42,22 @@ pub struct Item {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub union ItemOf {
-    pub port: *mut PortHandle,
-    pub buffer: *mut BufferHandle,
-    pub frozen: *const FrozenHandle,
-    pub shared: *const SharedHandle,
+    /// A handle of whatever kind.
+    pub handle: *mut c_void,
     pub descriptor: c_int,
+}
+
+impl Item {
+    /// The handle, of whatever kind `kind` says.
+    pub(crate) fn handle<T>(&self) -> *mut Handle<T> {
+        // SAFETY: C has written the whole union or its first bytes; any value is a pointer's, which is checked by its user.
+        unsafe { self.of.handle }.cast()
+    }
+
+    pub(crate) fn descriptor(&self) -> c_int {
+        // SAFETY: any value is a number's.
+        unsafe { self.of.descriptor }
+    }
 }
 
 /// The items behind a pointer of C.
@@ -90,11 +101,10 @@ unsafe fn thing<'a>(index: usize, item: &Item) -> Result<Thing<'a>, Failure> {
         return Err(Failure::bad_item(index, "its reserved field is not 0"));
     }
     let not_a_handle = |_| Failure::bad_item(index, "not a handle of that kind");
-    let of = item.of;
     Ok(Thing::Other(match item.kind {
         ITEM_PORT => {
-            // SAFETY: `kind` says that it is this one, and its handle lives, says the caller.
-            let port = unsafe { Handle::get(of.port) }.map_err(not_a_handle)?;
+            // SAFETY: a handle that lives, says the caller.
+            let port = unsafe { Handle::<Port>::get(item.handle()) }.map_err(not_a_handle)?;
             return port.end().as_item().map(Thing::Port).map_err(|not| match not {
                 NotMovable::Half => Failure::bad_item(index, "a half of a port"),
                 NotMovable::InSet => Failure::bad_item(index, "a port in a set"),
@@ -103,19 +113,18 @@ unsafe fn thing<'a>(index: usize, item: &Item) -> Result<Thing<'a>, Failure> {
         }
         ITEM_BUFFER => {
             // SAFETY: as above.
-            let buffer = unsafe { Handle::get(of.buffer) }.map_err(not_a_handle)?;
+            let buffer = unsafe { Handle::<Buffer>::get(item.handle()) }.map_err(not_a_handle)?;
             TransferRef::Buffer(buffer.get().map_err(|_| PostErrorKind::Unusable { index })?)
         }
         ITEM_FROZEN => {
             // SAFETY: as above.
-            TransferRef::Frozen(&unsafe { Handle::get(of.frozen) }.map_err(not_a_handle)?.0)
+            TransferRef::Frozen(&unsafe { Handle::<Frozen>::get(item.handle()) }.map_err(not_a_handle)?.0)
         }
         ITEM_SHARED => {
             // SAFETY: as above.
-            TransferRef::Shared(&unsafe { Handle::get(of.shared) }.map_err(not_a_handle)?.0)
+            TransferRef::Shared(&unsafe { Handle::<Shared>::get(item.handle()) }.map_err(not_a_handle)?.0)
         }
-        // SAFETY: `kind` says that it is this one.
-        ITEM_DESCRIPTOR => TransferRef::Descriptor(open_descriptor(index, unsafe { of.descriptor })?),
+        ITEM_DESCRIPTOR => TransferRef::Descriptor(open_descriptor(index, item.descriptor())?),
         _ => return Err(Failure::bad_item(index, "unknown kind")),
     }))
 }
@@ -134,10 +143,11 @@ pub(crate) fn open_descriptor<'a>(index: usize, number: c_int) -> Result<Borrowe
 ///
 /// # Safety
 /// As for [`items_of`], and the handles in the items live, and nobody else uses them.
+#[inline(never)] // keeps the way of a plain message short
 unsafe fn with_list(
     items: *const Item,
     count: usize,
-    post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), Failure>,
+    post: &mut dyn FnMut(&[TransferRef<'_>]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     // SAFETY: what the caller promises.
     let items = unsafe { items_of(items, count) }?;
@@ -165,7 +175,7 @@ pub unsafe extern "C" fn msgport_port_post(
             return port.end().post_plain(data);
         }
         // SAFETY: so many items, says the header.
-        unsafe { with_list(items, count, |list| port.end().post(data, list)) }
+        unsafe { with_list(items, count, &mut |list| port.end().post(data, list)) }
     })
 }
 
@@ -185,7 +195,7 @@ pub unsafe extern "C" fn msgport_port_post_wait(
         let data = unsafe { bytes(data, len, "data") }?;
         let timeout = Timeout::of_nanoseconds(timeout);
         // SAFETY: so many items, says the header.
-        unsafe { with_list(items, count, |list| port.end().post_wait(data, list, timeout)) }
+        unsafe { with_list(items, count, &mut |list| port.end().post_wait(data, list, timeout)) }
     })
 }
 

@@ -24,7 +24,7 @@ pub unsafe extern "C" fn msgport_port_recv(
         let port = unsafe { Handle::get(port) }?;
         let out = Out::new(message, "message")?;
         let mut message = Message::default();
-        port.end().recv_into(&mut message.received, Timeout::of_nanoseconds(timeout))?;
+        port.end().recv_into(&mut message.received, timeout)?;
         message.sort();
         // SAFETY: writable, says the header.
         unsafe { out.set(Handle::give(message)) };
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn msgport_port_recv_into(
         let port = unsafe { Handle::get(port) }?;
         // SAFETY: a handle or NULL, and nobody else uses it, says the header.
         let message = unsafe { Handle::get_mut(message) }?;
-        port.end().recv_into(message.emptied(), Timeout::of_nanoseconds(timeout))?;
+        port.end().recv_into(message.emptied(), timeout)?;
         message.sort();
         Ok(())
     })
@@ -90,6 +90,6 @@ pub unsafe extern "C" fn msgport_port_release(port: *mut PortHandle) -> Code {
     guard(|| {
         // SAFETY: a handle or NULL, says the header.
         let port = unsafe { Handle::get(port) }?;
-        port.in_place.take().map(drop).ok_or(Failure::Plain(code::NOTHING_OPEN))
+        port.in_place.take().map(drop).ok_or(Failure::plain(code::NOTHING_OPEN))
     })
 }

@@ -35,7 +35,7 @@ pub unsafe extern "C" fn msgport_port_commit(port: *mut PortHandle, len: usize) 
         // SAFETY: a handle or NULL, says the header.
         let port = unsafe { Handle::get(port) }?;
         let Some(reservation) = port.reservation.take() else {
-            return Err(Failure::Plain(code::NOTHING_OPEN));
+            return Err(Failure::plain(code::NOTHING_OPEN));
         };
         if len > reservation.len() {
             let reserved = reservation.len();
@@ -51,6 +51,6 @@ pub unsafe extern "C" fn msgport_port_abandon(port: *mut PortHandle) -> Code {
     guard(|| {
         // SAFETY: a handle or NULL, says the header.
         let port = unsafe { Handle::get(port) }?;
-        port.reservation.take().map(drop).ok_or(Failure::Plain(code::NOTHING_OPEN))
+        port.reservation.take().map(drop).ok_or(Failure::plain(code::NOTHING_OPEN))
     })
 }

@@ -68,14 +68,14 @@ impl Member {
     pub(crate) fn with_whole<R>(&self, call: impl FnOnce(&MessagePort) -> R) -> Result<R, Failure> {
         match self.inner.borrow_mut().set.get(self.id) {
             Some(Watched::Whole(port)) => Ok(call(port)),
-            Some(Watched::Half(_)) => Err(Failure::Plain(code::WRONG_HALF)),
-            None => Err(Failure::Plain(code::DETACHED)),
+            Some(Watched::Half(_)) => Err(Failure::plain(code::WRONG_HALF)),
+            None => Err(Failure::plain(code::DETACHED)),
         }
     }
 
     pub(crate) fn with_receiver<R>(&self, call: impl FnOnce(&RecvHalf) -> R) -> Result<R, Failure> {
         let mut inner = self.inner.borrow_mut();
-        let watched = inner.set.get(self.id).ok_or(Failure::Plain(code::DETACHED))?;
+        let watched = inner.set.get(self.id).ok_or(Failure::plain(code::DETACHED))?;
         Ok(call(watched.as_ref()))
     }
 
@@ -166,9 +166,9 @@ pub unsafe extern "C" fn msgport_set_remove(set: *mut SetHandle, port: *mut Port
         port.replace_end(|end| match end {
             End::InSet(member) if Rc::ptr_eq(&member.inner, &set.inner) => match member.take() {
                 Some(watched) => (watched.into(), Ok(())),
-                None => (End::Gone, Err(Failure::Plain(code::DETACHED))),
+                None => (End::Gone, Err(Failure::plain(code::DETACHED))),
             },
-            other => (other, Err(Failure::Plain(code::NOT_FOUND))),
+            other => (other, Err(Failure::plain(code::NOT_FOUND))),
         })
     })
 }
@@ -195,7 +195,7 @@ pub unsafe extern "C" fn msgport_set_next(
         };
         let Some((id, event)) = next.map_err(|error| watching(&error))? else {
             let empty = inner.set.is_empty();
-            return Err(Failure::Plain(if empty { code::NO_PORTS } else { otherwise }));
+            return Err(Failure::plain(if empty { code::NO_PORTS } else { otherwise }));
         };
         let port = inner.handles.get(&id).copied().ok_or_else(|| Failure::internal(&"a port without a handle"))?;
         let code = match event {
@@ -205,7 +205,7 @@ pub unsafe extern "C" fn msgport_set_next(
                 code::OK
             }
             SetEvent::MessageError { reason, data } => {
-                let code = Failure::from(RecvError::MessageError { reason, data: Vec::new() }).into_code();
+                let code = Failure::from(RecvError::MessageError { reason, data: Vec::new() }).code();
                 message.emptied().data = data;
                 code
             }
@@ -215,7 +215,7 @@ pub unsafe extern "C" fn msgport_set_next(
                 // SAFETY: a handle in the set has not been freed, or it would have left.
                 let handle = unsafe { Handle::get_mut(port) }?;
                 handle.replace_end(|_| (watched.into(), Ok(())))?;
-                Failure::from(RecvError::Ended(reason)).into_code()
+                Failure::from(RecvError::Ended(reason)).code()
             }
             _ => return Err(Failure::internal(&"an unknown event of a set")),
         };

@@ -40,7 +40,7 @@ unsafe fn give(
 unsafe fn name_of<'a>(name: *const c_char) -> Result<&'a str, Failure> {
     // SAFETY: as above.
     let name = unsafe { text(name, "name") }?;
-    name.to_str().map_err(|_| Failure::Plain(code::BAD_NAME))
+    name.to_str().map_err(|_| Failure::plain(code::BAD_NAME))
 }
 
 #[unsafe(no_mangle)]

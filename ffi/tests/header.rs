@@ -5,6 +5,7 @@ mod native;
 use std::collections::BTreeSet;
 use std::fs;
 use std::mem::{offset_of, size_of};
+use std::path::Path;
 use std::process::Command;
 
 use messageport_ffi as ffi;
@@ -152,6 +153,38 @@ fn every_function_is_misused_by_a_test() {
     let misuse = fs::read_to_string(source("tests/c/misuse.c")).unwrap();
     for name in declared().0 {
         assert!(misuse.contains(&format!("{name}(")), "tests/c/misuse.c does not call {name}");
+    }
+}
+
+/// What an object calls, and how many instructions its function `once` has.
+fn look_into(object: &Path) -> (BTreeSet<String>, usize) {
+    let undefined = succeed(Command::new("nm").arg("-u").arg(object));
+    // The personality routine is named in tables for exceptions, and not called.
+    let not_calls = ["U", "_GLOBAL_OFFSET_TABLE_", "__gxx_personality_v0"];
+    let calls = undefined.split_whitespace().filter(|word| !not_calls.contains(word));
+    let code = succeed(Command::new("objdump").args(["-d", "--no-show-raw-insn"]).arg(object));
+    let from = code.lines().skip_while(|line| !(line.contains("once") && line.ends_with(">:"))).skip(1);
+    let body = from.take_while(|line| !line.is_empty());
+    let len = body.filter(|line| line.contains(":\t") && !line.contains("nop")).count();
+    (calls.map(str::to_owned).collect(), len)
+}
+
+#[test]
+fn cpp_costs_nothing_over_c() {
+    let object = |name: &str, path: &str, flags: &[&str]| {
+        let object = scratch("programs").join(format!("{name}-{}.o", std::process::id()));
+        succeed(compile(&[source(path)], &[flags, STRICT, &["-O2", "-c"]].concat()).arg("-o").arg(&object));
+        look_into(&object)
+    };
+    let (c_calls, c_len) = object("overhead-c", "tests/c/overhead.c", C);
+    assert_eq!(c_calls.len(), 4, "{c_calls:?}");
+    for version in CPP_VERSIONS {
+        let (calls, len) = object("overhead-cpp", "tests/cpp/overhead.cpp", &[version]);
+        // No allocation, no exceptions, nothing of the standard library; and `free`, for a handle that there was.
+        let more: Vec<_> = calls.difference(&c_calls).collect();
+        assert!(more.iter().all(|call| *call == "msgport_message_free"), "{version}: also calls {more:?}");
+        assert!(len <= c_len + 8, "{version}: {len} instructions instead of {c_len}");
+        println!("{version}: {len} instructions, C: {c_len}");
     }
 }
 

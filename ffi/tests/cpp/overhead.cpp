@@ -1,0 +1,13 @@
+// The same as overhead.c, in C++. An object of this is compared with one of that.
+#include <messageport.hpp>
+
+namespace mp = messageport;
+
+bool once(mp::port_ref port, mp::message &message, const void *data, std::size_t size);
+
+bool once(mp::port_ref port, mp::message &message, const void *data, std::size_t size)
+{
+    if (!port.post({data, size})) return false;
+    if (!port.recv_into(message)) return false;
+    return message.data().size() == size;
+}
