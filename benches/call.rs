@@ -1,5 +1,5 @@
 //! What request and answer cost over the bare round trip of the same bytes: two pinned threads, the contestants by turns,
-//! medians. `cargo bench --bench call`; with `--test`, a look whether it works.
+//! medians, and the first deciles for a machine that others use too. `cargo bench --bench call`; with `--test`, a look whether it works.
 
 use std::hint::black_box;
 use std::sync::mpsc;
@@ -53,7 +53,7 @@ fn main() {
         }
     });
     pin(client_cpu);
-    println!("  bytes   bare ns   + encoding   call ns   call / (bare + encoding)");
+    println!("  bytes   bare ns   + encoding   call ns   call / (bare + encoding)   of the deciles");
     for text in [0, 50, 1000] {
         let bytes = postcard::to_allocvec(&Job::new(text)).unwrap().len() + 8;
         let mut times: [Vec<f64>; 3] = Default::default();
@@ -68,9 +68,10 @@ fn main() {
                 times[contestant as usize].push(ask(contestant, text, bytes, port1, trips));
             }
         }
-        let ratio = median(times[2].iter().zip(&times[1]).map(|(call, encoded)| call / encoded));
-        let [bare, encoded, call] = times.map(|times| median(times.into_iter()));
-        println!("{bytes:7} {bare:9.1} {encoded:12.1} {call:9.1}   {ratio:.2}");
+        let ratio = quantile(0.5, times[2].iter().zip(&times[1]).map(|(call, encoded)| call / encoded));
+        let deciles = quantile(0.1, times[2].iter().copied()) / quantile(0.1, times[1].iter().copied());
+        let [bare, encoded, call] = times.map(|times| quantile(0.5, times.into_iter()));
+        println!("{bytes:7} {bare:9.1} {encoded:12.1} {call:9.1}   {ratio:23.2} {deciles:16.2}");
     }
     drop(work);
     server.join().unwrap();
@@ -149,10 +150,10 @@ fn time(trips: u32, mut trip: impl FnMut()) -> f64 {
     start.elapsed().as_nanos() as f64 / f64::from(trips)
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+fn quantile(quantile: f64, values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
+    values[(values.len() as f64 * quantile) as usize]
 }
 
 fn allowed_cpus() -> Vec<usize> {

@@ -92,7 +92,7 @@ impl SendHalf {
     fn post_run(&self, messages: &[&[u8]]) -> usize {
         let _posting = self.end.posting();
         let Some(mut producer) = self.straight() else { return 0 };
-        let max = self.max_inline_len();
+        let max = self.longest_straight();
         let mut posted = 0;
         for data in messages {
             if data.len() > max {

@@ -208,7 +208,7 @@ impl TransferBuffer {
         let (memory, len) = (Arc::clone(&hold.memory), hold.len);
         drop(hold);
         let back = |memory| Self::from_hold(Hold::new(Arc::new(memory), len, Role::New));
-        match Arc::try_unwrap(memory).map(Memory::freeze) {
+        match Arc::try_unwrap(memory).map(|memory| memory.freeze(len)) {
             Ok(Ok(frozen)) => Ok(frozen),
             Ok(Err((kind, memory))) => fail(kind, memory.map_or(Self { hold: RefCell::new(None) }, back)),
             Err(memory) => fail(FreezeErrorKind::InUse, Self::from_hold(Hold::new(memory, len, Role::New))),
@@ -404,8 +404,9 @@ impl Memory {
         Self { file, mapping, capacity, place: AtomicU8::new(Place::Held as u8), orphan: AtomicBool::new(false) }
     }
 
-    /// Freezes the memory, or gives it back; `None` if it could not even be mapped again as it was.
-    fn freeze(self) -> Result<FrozenBuffer, (FreezeErrorKind, Option<Self>)> {
+    /// Freezes the memory with its first `len` bytes, or gives it back; `None` if it could not even be mapped again as it
+    /// was.
+    fn freeze(self, len: usize) -> Result<FrozenBuffer, (FreezeErrorKind, Option<Self>)> {
         if !self.is_here() {
             return Err((FreezeErrorKind::Forked, Some(self)));
         }
@@ -420,9 +421,9 @@ impl Memory {
             Err(errno) => return Err((kind(errno), Some(self))),
         }
         let Self { file, mapping, capacity, .. } = self;
-        mapping.write(0, bytemuck::bytes_of(&Kind::Frozen.header(capacity)));
+        mapping.write(0, bytemuck::bytes_of(&Kind::Frozen.header(len)));
         let mut mapping = Some(mapping);
-        let (errno, file) = match FrozenBuffer::freeze(file, capacity, || drop(mapping.take())) {
+        let (errno, file) = match FrozenBuffer::freeze(file, len, capacity, || drop(mapping.take())) {
             Ok(frozen) => return Ok(frozen),
             Err(failed) => failed,
         };

@@ -13,6 +13,7 @@ use crate::sys::{Errno, memfd};
 
 /// Longest buffer, 1 TiB: what no address space holds is refused for good.
 const MAX_LEN: u64 = 1 << 40;
+const PAGE: u64 = 4096;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -80,10 +81,15 @@ pub(crate) fn adopt(file: BorrowedFd<'_>, kind: Kind, len: u64) -> Result<usize,
         let _ = memfd::seal(file); // what cannot be sealed does not pass the check
     }
     let file_len = len + HEADER_LEN as u64;
-    let checked = match memfd::check(file, Some(file_len)).map_err(NotAdopted::Exhausted)? {
+    // One that was made to be recycled, and was frozen instead, has room to the end of its last page.
+    let expected = (kind != Kind::Frozen).then_some(file_len);
+    let checked = match memfd::check(file, expected).map_err(NotAdopted::Exhausted)? {
         Ok(checked) => checked,
         Err(file) => return bad(file.into()),
     };
+    if ![file_len, file_len.next_multiple_of(PAGE)].contains(&checked.len) {
+        return bad(BadSegment::WrongSize);
+    }
     if kind == Kind::Frozen && !checked.frozen {
         return bad(BadSegment::Writable);
     }
@@ -97,7 +103,7 @@ pub(crate) fn adopt(file: BorrowedFd<'_>, kind: Kind, len: u64) -> Result<usize,
     if !checked.allocated {
         return bad(BadSegment::Sparse);
     }
-    Ok(file_len as usize)
+    Ok(checked.len as usize)
 }
 
 /// Checks the header of a buffer that is said to have `len` bytes.

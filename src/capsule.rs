@@ -114,6 +114,11 @@ impl Way {
 }
 
 impl BufferCapsule {
+    /// Whether a descriptor comes along; with a capsule that means nothing too.
+    fn has_handle(&self) -> bool {
+        self.way().is_none_or(Way::has_handle)
+    }
+
     fn way(&self) -> Option<Way> {
         let slot = self.slot as usize;
         match self.way {
@@ -180,8 +185,14 @@ impl Counts {
     }
 }
 
-/// Appends a port's capsule, and those of its recycled buffers, to `table`.
-pub(crate) fn write_port(table: &mut Vec<u8>, end: &End, producer: &Producer, consumer: &Consumer, buffers: &[Moving]) {
+/// Hands a port's capsule, and those of its recycled buffers, to `put`.
+pub(crate) fn write_port(
+    put: &mut impl FnMut(&[u8]),
+    end: &End,
+    producer: &Producer,
+    consumer: &Consumer,
+    buffers: &[Moving],
+) {
     let mut capsule = PortCapsule::zeroed();
     capsule.side = end.side() as u32;
     let grew = |direction: &Direction, flag| if direction.grown().is_some() { flag } else { 0 };
@@ -189,14 +200,14 @@ pub(crate) fn write_port(table: &mut Vec<u8>, end: &End, producer: &Producer, co
     capsule.producer = producer.cursors().into();
     capsule.consumer = consumer.cursors().into();
     capsule.slots = buffers.len() as u32;
-    table.extend_from_slice(bytemuck::bytes_of(&capsule));
+    put(bytemuck::bytes_of(&capsule));
     for moving in buffers {
         let (what, slot, capacity) = match moving {
             Moving::Cached { slot, memory } => (CACHED, slot, memory.capacity as u64),
             Moving::Posted { slot, memory } => (POSTED, slot, memory.capacity as u64),
             Moving::Stale { slot, bytes } => (STALE, slot, *bytes),
         };
-        table.extend_from_slice(bytemuck::bytes_of(&SlotCapsule { capacity, slot: *slot as u32, what }));
+        put(bytemuck::bytes_of(&SlotCapsule { capacity, slot: *slot as u32, what }));
     }
 }
 
@@ -215,8 +226,8 @@ pub(crate) fn port_handles<'a>(
     [end.segment().as_fd(), end.lane().as_fd()].into_iter().chain(grown.map(|ring| ring.file.as_fd())).chain(recycled)
 }
 
-/// Appends a buffer's capsule to `table`.
-pub(crate) fn write_buffer(table: &mut Vec<u8>, memory: &Memory, len: usize, way: Way) {
+/// Hands a buffer's capsule to `put`.
+pub(crate) fn write_buffer(put: &mut impl FnMut(&[u8]), memory: &Memory, len: usize, way: Way) {
     let (way, slot) = match way {
         Way::Alone => (ALONE, 0),
         Way::New(slot) => (NEW, slot),
@@ -224,16 +235,16 @@ pub(crate) fn write_buffer(table: &mut Vec<u8>, memory: &Memory, len: usize, way
         Way::Back(slot) => (BACK, slot),
     };
     let capsule = BufferCapsule { len: len as u64, capacity: memory.capacity as u64, slot: slot as u32, way };
-    table.extend_from_slice(bytemuck::bytes_of(&capsule));
+    put(bytemuck::bytes_of(&capsule));
 }
 
-/// Appends the capsule of a frozen or shared buffer of `len` bytes to `table`.
-pub(crate) fn write_memory(table: &mut Vec<u8>, len: usize) {
-    table.extend_from_slice(bytemuck::bytes_of(&MemoryCapsule { len: len as u64 }));
+/// Hands the capsule of a frozen or shared buffer of `len` bytes to `put`.
+pub(crate) fn write_memory(put: &mut impl FnMut(&[u8]), len: usize) {
+    put(bytemuck::bytes_of(&MemoryCapsule { len: len as u64 }));
 }
 
-/// Completes `table`.
-pub(crate) fn write_end(table: &mut Vec<u8>, data_len: usize, counts: Counts) {
+/// Hands the end of the table to `put`.
+pub(crate) fn write_end(put: &mut impl FnMut(&[u8]), data_len: usize, counts: Counts) {
     let end = TableEnd {
         data_len: data_len as u32,
         ports: counts.ports as u16,
@@ -245,7 +256,7 @@ pub(crate) fn write_end(table: &mut Vec<u8>, data_len: usize, counts: Counts) {
         body: counts.body.into(),
         reserved: [0; 3],
     };
-    table.extend_from_slice(bytemuck::bytes_of(&end));
+    put(bytemuck::bytes_of(&end));
 }
 
 /// A table as it was found, checked against the length of its record.
@@ -286,6 +297,11 @@ impl<'a> Table<'a> {
         self.counts.ports * size_of::<PortCapsule>() + self.counts.slots * size_of::<SlotCapsule>()
     }
 
+    /// Bytes of the capsules of the buffers, which come next.
+    fn buffers_len(&self) -> usize {
+        self.counts.buffers * size_of::<BufferCapsule>()
+    }
+
     /// The capsules of the ports, which stand between those of their slots.
     fn ports(&self) -> impl Iterator<Item = PortCapsule> {
         let mut rest = &self.capsules[..self.ports_len()];
@@ -308,7 +324,7 @@ impl<'a> Table<'a> {
 
     /// The capsules of the buffers.
     fn buffers(&self) -> impl Iterator<Item = BufferCapsule> {
-        let buffers = &self.capsules[self.ports_len()..][..self.counts.buffers * size_of::<BufferCapsule>()];
+        let buffers = &self.capsules[self.ports_len()..][..self.buffers_len()];
         buffers.chunks_exact(size_of::<BufferCapsule>()).map(pod_read_unaligned)
     }
 
@@ -317,72 +333,84 @@ impl<'a> Table<'a> {
         self.buffers().last().filter(|_| self.counts.body).map(|capsule| capsule.len)
     }
 
+    /// The buffer, if the list is one that is here already.
+    pub(crate) fn only_known_buffer(&self, end: &End) -> Option<TransferBuffer> {
+        if self.counts != (Counts { buffers: 1, ..Counts::default() }) {
+            return None;
+        }
+        let capsule = self.buffers().next().filter(|capsule| !capsule.has_handle())?;
+        adopt_buffer(&capsule, None, Some(end)).ok().map(TransferBuffer::from_hold)
+    }
+
     /// Descriptors that belong to the table.
     pub(crate) fn handles(&self) -> usize {
+        let buffers = self.buffers().filter(BufferCapsule::has_handle).count();
+        self.handles_of_ports() + buffers + self.counts.frozen + self.counts.shared + self.counts.descriptors
+    }
+
+    /// Those of the ports, which come first.
+    fn handles_of_ports(&self) -> usize {
         let grown: usize = self.ports().map(|port| port.grown_rings()).sum();
         let slots = self.slots().filter(|slot| slot.what != STALE).count();
-        let buffers = self.buffers().filter(|buffer| buffer.way().is_none_or(Way::has_handle)).count();
-        let others = self.counts.frozen + self.counts.shared + self.counts.descriptors;
-        self.counts.ports * PORT_HANDLES + grown + slots + buffers + others
+        self.counts.ports * PORT_HANDLES + grown + slots
     }
 
     /// Makes things of capsules and descriptors, for a receiver at `end`. After an error `things` holds what had been made,
-    /// and if something was bad, every buffer has been noted as free that the owner would wait for.
+    /// and if something was bad, pool and cache are as the sender takes them to be.
     pub(crate) fn adopt(&self, handles: Vec<OwnedFd>, end: Option<&End>, things: &mut Things) -> Result<(), NotMade> {
         debug_assert_eq!(handles.len(), self.handles());
-        let mut memories = Vec::new();
+        let mut of_ports = handles;
+        let mut others = of_ports.split_off(self.handles_of_ports()).into_iter();
         // First what may fail for want of something, and would be tried again; then what changes pool and cache.
-        let made = self.adopt_handles(handles, &mut memories, things);
+        let mut memories = Vec::new();
+        for (capsule, file) in self.buffers().filter(BufferCapsule::has_handle).zip(&mut others) {
+            memories.push(match Memory::adopt(file, capsule.capacity) {
+                Ok(memory) => Ok(memory),
+                Err(NotAdopted::Bad(bad)) => Err(BadTransfer::Segment(bad)),
+                Err(NotAdopted::Exhausted(errno)) => return Err(NotMade::Exhausted(errno)),
+            });
+        }
+        let mut made = self.adopt_others(of_ports, others, things);
         if let Err(NotMade::Exhausted(_)) = made {
             return made;
         }
-        let mut known = Ok(());
-        memories.resize_with(self.counts.buffers, || None);
-        for (capsule, memory) in self.buffers().zip(memories) {
-            match adopt_buffer(&capsule, memory, end) {
-                Some(hold) => things.buffers.push(TransferBuffer::from_hold(hold)),
-                None => known = Err(NotMade::Bad(BadTransfer::NoSuchBuffer)),
+        // Each buffer, although something else may be bad, which the sender may have from a third party: what he posts from
+        // now on counts on this one.
+        let mut memories = memories.into_iter();
+        for capsule in self.buffers() {
+            let memory = if capsule.has_handle() { memories.next().transpose() } else { Ok(None) };
+            match memory.and_then(|memory| adopt_buffer(&capsule, memory, end)) {
+                Ok(hold) => things.buffers.push(TransferBuffer::from_hold(hold)),
+                Err(reason) => made = made.and(Err(NotMade::Bad(reason))),
             }
         }
         if self.counts.body {
             things.body = things.buffers.pop();
         }
-        made.and(known)
+        made
     }
 
-    /// Everything that comes by a descriptor. `memories` are those of the buffers, `None` for one that is here already.
-    fn adopt_handles(
+    /// Everything but the buffers.
+    fn adopt_others(
         &self,
-        handles: Vec<OwnedFd>,
-        memories: &mut Vec<Option<Memory>>,
+        of_ports: Vec<OwnedFd>,
+        mut others: impl Iterator<Item = OwnedFd>,
         things: &mut Things,
     ) -> Result<(), NotMade> {
-        let (mut handles, mut capsules) = (handles.into_iter(), self.capsules);
+        let (mut of_ports, mut capsules) = (of_ports.into_iter(), self.capsules);
         for _ in 0..self.counts.ports {
-            things.ports.push(adopt_port(&mut capsules, &mut handles)?);
+            things.ports.push(adopt_port(&mut capsules, &mut of_ports)?);
         }
-        for _ in 0..self.counts.buffers {
-            let capsule: BufferCapsule = next(&mut capsules);
-            let way = capsule.way().ok_or(NotMade::Bad(BadTransfer::Capsule))?;
-            let memory = match way.has_handle() {
-                true => {
-                    Some(Memory::adopt(handles.next().ok_or(NotMade::Bad(BadTransfer::Capsule))?, capsule.capacity)?)
-                }
-                false => None,
-            };
-            memories.push(memory);
-        }
-        for _ in 0..self.counts.frozen {
-            let Some(file) = handles.next() else { break };
+        capsules = &capsules[self.counts.buffers * size_of::<BufferCapsule>()..];
+        for file in others.by_ref().take(self.counts.frozen) {
             let MemoryCapsule { len } = next(&mut capsules);
             things.frozen.push(FrozenBuffer::adopt(file, len)?);
         }
-        for _ in 0..self.counts.shared {
-            let Some(file) = handles.next() else { break };
+        for file in others.by_ref().take(self.counts.shared) {
             let MemoryCapsule { len } = next(&mut capsules);
             things.shared.push(SharedBuffer::adopt(file, len)?);
         }
-        things.descriptors.extend(handles);
+        things.descriptors.extend(others);
         Ok(())
     }
 }
@@ -466,24 +494,27 @@ fn adopt_port(capsules: &mut &[u8], handles: &mut impl Iterator<Item = OwnedFd>)
     Ok(Parts { producer: Producer::new(outgoing, producer), consumer: Consumer::new(incoming, consumer), end })
 }
 
-/// The hold of a receiver at `end` on a buffer. `None` if it is none that this side can have.
-fn adopt_buffer(capsule: &BufferCapsule, memory: Option<Memory>, end: Option<&End>) -> Option<Hold> {
-    let hold = |memory: Arc<Memory>, role| {
-        let len = usize::try_from(capsule.len).ok().filter(|len| *len <= memory.capacity)?;
-        Some(Hold::new(memory, len, role))
-    };
-    match capsule.way()? {
-        Way::Alone => hold(Arc::new(memory?), Role::Traveller),
-        Way::New(slot) => {
-            let memory = Arc::new(memory?);
-            if !end?.buffers().cache().insert(slot, Arc::clone(&memory)) {
-                return None;
-            }
-            hold(memory, Role::Guest)
+/// The hold of a receiver at `end` on a buffer, whose `memory` is that of the descriptor that came along.
+fn adopt_buffer(capsule: &BufferCapsule, memory: Option<Memory>, end: Option<&End>) -> Result<Hold, BadTransfer> {
+    let way = capsule.way().ok_or(BadTransfer::Capsule)?;
+    let none = BadTransfer::NoSuchBuffer;
+    let found = match (way, memory, end.map(End::buffers)) {
+        (Way::Alone, Some(memory), _) => Some((Arc::new(memory), Role::Traveller)),
+        (Way::New(slot), Some(memory), Some(buffers)) => {
+            let memory = Arc::new(memory);
+            buffers.cache().insert(slot, Arc::clone(&memory)).then_some((memory, Role::Guest))
         }
-        Way::Known(slot) => hold(end?.buffers().cache().take(slot, capsule.len)?, Role::Guest),
-        Way::Back(slot) => hold(end?.buffers().pool().returned(slot)?, Role::Owner),
-    }
+        (Way::Known(slot), _, Some(buffers)) => {
+            buffers.cache().take(slot, capsule.len).map(|memory| (memory, Role::Guest))
+        }
+        (Way::Back(slot), _, Some(buffers)) => {
+            buffers.pool().returned(slot, capsule.len).map(|memory| (memory, Role::Owner))
+        }
+        _ => None,
+    };
+    let (memory, role) = found.ok_or(none)?;
+    let len = usize::try_from(capsule.len).ok().filter(|len| *len <= memory.capacity).ok_or(none)?;
+    Ok(Hold::new(memory, len, role))
 }
 
 impl From<Cursors> for CursorsCapsule {

@@ -1,6 +1,7 @@
 //! `MessageChannel`: makes two entangled ports.
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::sync::Arc;
 
 use crate::end::{End, Parts, Side};
@@ -12,8 +13,8 @@ use crate::layout::{
 use crate::port::MessagePort;
 use crate::ring::{Consumer, Cursors, Producer};
 use crate::segment::{Excess, Limits, Segment};
-use crate::sys::Errno;
 use crate::sys::socket::MAX_DESCRIPTORS;
+use crate::sys::{Errno, process};
 
 /// Two entangled ports: what is posted on one is received on the other.
 ///
@@ -40,7 +41,7 @@ impl MessageChannel {
     /// Makes a channel with the default options.
     ///
     /// It takes three descriptors of the process (the two ports share the memory file) and about 12 KiB of memory
-    /// until more is queued.
+    /// until more is queued. For very many of them there is [`raise_descriptor_limit`].
     ///
     /// # Errors
     /// [`ChannelError::ResourceExhausted`]: no memory or no descriptors.
@@ -78,6 +79,27 @@ fn entangle(limits: Limits) -> Result<MessageChannel, Errno> {
         })
     };
     Ok(MessageChannel { port1: port(segment.clone(), lane1, Side::A), port2: port(segment, lane2, Side::B) })
+}
+
+/// Lets this process have `wanted` descriptors open, or as many as its hard limit allows; most systems start a program
+/// with 1024. Returns how many it may have now. It never lowers the limit.
+///
+/// A port takes two descriptors, or three a pair if both are in one process; one more for each buffer that is kept to be
+/// used again (eight a direction by default), each buffer that is held, and each queue that has grown. As many again may
+/// be in messages that nobody has received yet, of all processes of the user together. Programs that are started from
+/// here on inherit the limit; one that uses `select(2)` cannot use descriptors from 1024 on.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let limit = messageport::raise_descriptor_limit(4096)?;
+/// println!("room for some {} pairs", limit / 3);
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// The system refuses (`setrlimit(2)`).
+pub fn raise_descriptor_limit(wanted: u64) -> io::Result<u64> {
+    process::raise_descriptor_limit(wanted).map_err(process::io_error)
 }
 
 /// How to make a [`MessageChannel`].

@@ -22,6 +22,10 @@ pub(crate) struct Direction {
     ring: NonNull<u8>,
     /// Capacity - 1; the capacity is a power of two.
     mask: u64,
+    /// Capacity of the first ring, of which a record is a part in whatever ring it lies.
+    first_capacity: usize,
+    /// Most bytes of data in one message.
+    max_message_len: usize,
     /// Keeps the lines mapped, and the first ring.
     mapping_of_lines: Arc<Mapping>,
     /// Keeps the ring mapped if it is another one.
@@ -42,12 +46,14 @@ unsafe impl Sync for Direction {}
 
 impl Direction {
     /// Direction `index` of a mapped segment with rings of `capacity` bytes.
-    pub(crate) fn new(mapping: Arc<Mapping>, index: usize, capacity: usize) -> Self {
+    pub(crate) fn new(mapping: Arc<Mapping>, index: usize, capacity: usize, max_message_len: usize) -> Self {
         assert!(capacity.is_power_of_two() && capacity >= layout::MIN_CAPACITY);
         Self {
             lines: mapping.at(layout::direction_lines(index), size_of::<DirectionLines>()),
             ring: mapping.at(layout::ring(index, capacity), capacity),
             mask: capacity as u64 - 1,
+            first_capacity: capacity,
+            max_message_len,
             mapping_of_lines: mapping,
             grown: None,
         }
@@ -60,6 +66,8 @@ impl Direction {
             lines: self.lines,
             ring: grown.mapping.at(layout::HEADER_LEN, grown.capacity),
             mask: grown.capacity as u64 - 1,
+            first_capacity: self.first_capacity,
+            max_message_len: self.max_message_len,
             mapping_of_lines: Arc::clone(&self.mapping_of_lines),
             grown: Some(Arc::new(grown)),
         }
@@ -74,6 +82,18 @@ impl Direction {
     #[inline]
     pub(crate) fn capacity(&self) -> u64 {
         self.mask + 1
+    }
+
+    /// Capacity of the first ring.
+    #[inline]
+    pub(crate) fn first_capacity(&self) -> usize {
+        self.first_capacity
+    }
+
+    /// Most bytes of data in one message.
+    #[inline]
+    pub(crate) fn max_message_len(&self) -> usize {
+        self.max_message_len
     }
 
     /// Bytes from `position` to the end of the ring.

@@ -54,6 +54,7 @@ pub struct FrozenBuffer {
 struct Memory {
     file: OwnedFd,
     mapping: FrozenMapping,
+    len: usize,
 }
 
 impl FrozenBuffer {
@@ -64,7 +65,7 @@ impl FrozenBuffer {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BufferError> {
         let file = buffer_file::create(Kind::Frozen, bytes.len()).map_err(out_of)?;
         memfd::write(file.as_fd(), HEADER_LEN, bytes).map_err(out_of)?;
-        Self::freeze(file, bytes.len(), || {}).map_err(|(errno, _)| out_of(errno))
+        Self::freeze(file, bytes.len(), bytes.len(), || {}).map_err(|(errno, _)| out_of(errno))
     }
 
     /// A copy of a regular file's contents, from its beginning to its end, frozen. The file's cursor stays where it
@@ -86,14 +87,19 @@ impl FrozenBuffer {
             file.read_exact_at(part, start as u64).map_err(BufferError::Unreadable)?;
             memfd::write(memory.as_fd(), HEADER_LEN + start, part).map_err(out_of)?;
         }
-        Self::freeze(memory, len, || {}).map_err(|(errno, _)| out_of(errno))
+        Self::freeze(memory, len, len, || {}).map_err(|(errno, _)| out_of(errno))
     }
 
-    /// Seals a buffer's file. `unmap` lets go of the caller's mapping of it, just before. The file comes back if it
-    /// fails.
-    pub(crate) fn freeze(file: OwnedFd, len: usize, unmap: impl FnOnce()) -> Result<Self, (Errno, OwnedFd)> {
-        match FrozenMapping::freeze(file.as_fd(), HEADER_LEN + len, unmap) {
-            Ok(mapping) => Ok(Self { memory: Arc::new(Memory { file, mapping }) }),
+    /// Seals the file of a buffer of `len` bytes, with room for `capacity`. `unmap` lets go of the caller's mapping of it,
+    /// just before. The file comes back if it fails.
+    pub(crate) fn freeze(
+        file: OwnedFd,
+        len: usize,
+        capacity: usize,
+        unmap: impl FnOnce(),
+    ) -> Result<Self, (Errno, OwnedFd)> {
+        match FrozenMapping::freeze(file.as_fd(), HEADER_LEN + capacity, unmap) {
+            Ok(mapping) => Ok(Self { memory: Arc::new(Memory { file, mapping, len }) }),
             Err(errno) => Err((errno, file)),
         }
     }
@@ -102,7 +108,7 @@ impl FrozenBuffer {
     pub(crate) fn adopt(file: OwnedFd, len: u64) -> Result<Self, NotAdopted> {
         let mapped_len = buffer_file::adopt(file.as_fd(), Kind::Frozen, len)?;
         let mapping = FrozenMapping::new(file.as_fd(), mapped_len).map_err(not_mapped)?;
-        Ok(Self { memory: Arc::new(Memory { file, mapping }) })
+        Ok(Self { memory: Arc::new(Memory { file, mapping, len: len as usize }) })
     }
 
     /// The file, for a post.
@@ -119,7 +125,7 @@ impl Deref for FrozenBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.memory.mapping[HEADER_LEN..]
+        &self.memory.mapping[HEADER_LEN..][..self.memory.len]
     }
 }
 

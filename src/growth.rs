@@ -13,10 +13,14 @@ use crate::direction::Direction;
 use crate::end::End;
 use crate::error::Violation;
 use crate::lane::{Doorbell, NotSent, NotTaken};
+use crate::layout::MAX_CACHED_BUFFERS;
 use crate::record::{FORGET_LEN, Kind};
-use crate::ring::{Consumer, Producer, Record};
+use crate::ring::{Consumer, MOST_PASSED, Producer, Record};
 use crate::segment::NotAdopted;
 use crate::sys::Errno;
+
+// Twice: besides the buffers there are the links, a few dozen at most.
+const _: () = assert!(MOST_PASSED as usize >= 2 * MAX_CACHED_BUFFERS);
 
 /// Why a direction did not grow.
 pub(crate) enum NotGrown {
@@ -73,6 +77,7 @@ pub(crate) fn peek(end: &End, consumer: &mut Consumer) -> Result<Option<Record>,
             }
             Kind::Back | Kind::Pad => return Err(Violation::BadLink.into()),
         };
+        consumer.pass()?;
         if consumer.go_on_in(ring, record) {
             end.wake_peer_producer();
         }
@@ -90,6 +95,7 @@ fn forget(end: &End, consumer: &mut Consumer, record: Record) -> Result<(), Viol
     if !end.buffers().cache().forget(slot) {
         return Err(Violation::BadLink);
     }
+    consumer.pass()?;
     if consumer.release(record) {
         end.wake_peer_producer();
     }

@@ -281,7 +281,7 @@ mod wait;
 
 pub use buffer::TransferBuffer;
 pub use call::{AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server};
-pub use channel::{ChannelOptions, MessageChannel};
+pub use channel::{ChannelOptions, MessageChannel, raise_descriptor_limit};
 pub use connect::{
     AcceptError, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, NameError,
     ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,

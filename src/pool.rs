@@ -42,7 +42,7 @@ impl Buffers {
     /// Lets go of all of them: the end is closed, or lives on elsewhere.
     pub(crate) fn give_up(&self) {
         self.pool().give_up();
-        self.cache().slots.fill(None);
+        self.cache().give_up();
     }
 }
 
@@ -52,6 +52,12 @@ pub(crate) struct Pool {
     slots: Vec<Slot>,
     posts: u32,
     looked: Option<Instant>,
+}
+
+/// A slot for a buffer that is about to be posted for the first time.
+pub(crate) struct Planned {
+    pub(crate) slot: usize,
+    pub(crate) bytes: u64,
 }
 
 /// What the owner knows of a slot.
@@ -94,14 +100,16 @@ impl Pool {
         self.live().find(|(_, found)| Arc::ptr_eq(found, memory)).map(|(slot, _)| slot)
     }
 
-    /// A buffer for `len` bytes that came back, the smallest; not one of very many times the size.
-    pub(crate) fn take(&mut self, len: usize) -> Option<Arc<Memory>> {
+    /// A buffer for `len` bytes that came back, the smallest; not one of very many times the size, nor one whose slot is
+    /// `planned` for another.
+    pub(crate) fn take(&mut self, len: usize, planned: &[Planned]) -> Option<Arc<Memory>> {
         let fits = |memory: &Memory| memory.capacity >= len && memory.capacity / 4 <= len.max(4 << 10);
         let mut best: Option<Arc<Memory>> = None;
         for slot in 0..self.slots.len() {
             self.note_what_came_back(slot);
             if let Slot::Live { memory, .. } = &self.slots[slot]
                 && memory.place() == Place::Idle
+                && planned.iter().all(|planned| planned.slot != slot)
                 && fits(memory)
                 && best.as_ref().is_none_or(|best| memory.capacity < best.capacity)
             {
@@ -127,9 +135,9 @@ impl Pool {
         }
     }
 
-    /// A slot for a buffer of `capacity` bytes that is posted for the first time, beside those in `planned`: slots and
-    /// bytes. What is in the slot then is forgotten by both sides, so an empty one is best.
-    pub(crate) fn slot_for(&mut self, capacity: usize, planned: &[(usize, u64)]) -> Option<usize> {
+    /// A slot for a buffer of `capacity` bytes that is posted for the first time, beside those `planned`.
+    /// What is in the slot then is forgotten by both sides, so an empty one is best.
+    pub(crate) fn slot_for(&mut self, capacity: usize, planned: &[Planned]) -> Option<usize> {
         (0..self.slots.len()).for_each(|slot| self.note_what_came_back(slot));
         let rank = |slot: usize| match self.slots.get(slot) {
             None | Some(Slot::Empty) => Some(0),
@@ -137,13 +145,13 @@ impl Pool {
             Some(Slot::Live { memory, .. }) if memory.place() == Place::Idle => Some(2),
             Some(Slot::Live { .. }) => None,
         };
-        let bytes = |slot: usize| match planned.iter().find(|(planned, _)| *planned == slot) {
-            Some((_, bytes)) => *bytes,
+        let bytes = |slot: usize| match planned.iter().find(|planned| planned.slot == slot) {
+            Some(planned) => planned.bytes,
             None => self.slots.get(slot).map_or(0, Slot::bytes),
         };
         let kept: u64 = (0..self.limits.cached_buffers).map(bytes).sum();
         (0..self.limits.cached_buffers)
-            .filter(|slot| planned.iter().all(|(planned, _)| planned != slot))
+            .filter(|slot| planned.iter().all(|planned| planned.slot != *slot))
             .filter(|slot| kept - bytes(*slot) + capacity as u64 <= self.limits.cached_bytes)
             .filter_map(|slot| Some((rank(slot)?, slot)))
             .min()
@@ -165,22 +173,24 @@ impl Pool {
         }
     }
 
-    /// A buffer that the peer has posted back.
-    pub(crate) fn returned(&mut self, slot: usize) -> Option<Arc<Memory>> {
+    /// A buffer that the peer has posted back, of `len` bytes. `None` if there is none, or the peer has not got it.
+    pub(crate) fn returned(&mut self, slot: usize, len: u64) -> Option<Arc<Memory>> {
         let Some(Slot::Live { memory, .. }) = self.slots.get(slot) else { return None };
-        if memory.place() != Place::Away {
+        if memory.place() != Place::Away || len > memory.capacity as u64 {
             return None;
         }
         memory.set_place(Place::Held);
         Some(Arc::clone(memory))
     }
 
-    /// The slots that have not been used for a while, looked for now and then; or at once all that wait.
-    pub(crate) fn idle(&mut self, at_once: bool) -> Vec<usize> {
+    /// Counts a post. True if it is time for another look at what is idle.
+    pub(crate) fn count_post(&mut self) -> bool {
         self.posts = self.posts.wrapping_add(1);
-        if !at_once && !self.posts.is_multiple_of(LOOKS) {
-            return Vec::new();
-        }
+        self.posts.is_multiple_of(LOOKS)
+    }
+
+    /// The slots that have not been used for a while; or at once all that wait.
+    pub(crate) fn idle(&mut self, at_once: bool) -> Vec<usize> {
         let now = Instant::now();
         if !at_once && now.duration_since(*self.looked.get_or_insert(now)) < IDLE {
             return Vec::new();
@@ -244,6 +254,11 @@ pub(crate) struct Cache {
 impl Cache {
     fn new(limits: &Limits) -> Self {
         Self { limits: *limits, slots: Vec::new() }
+    }
+
+    /// Lets go of all: nothing is received any more.
+    pub(crate) fn give_up(&mut self) {
+        self.slots.clear();
     }
 
     /// Keeps a buffer that came for the first time, in place of what was there. False if there is no such slot, or no room.
@@ -329,11 +344,19 @@ impl Buffers {
 
 impl Pool {
     fn adopt(&mut self, slot: usize, found: Slot) -> bool {
-        if slot >= self.limits.cached_buffers || found.bytes() > self.limits.cached_bytes {
+        let others = self.slots.iter().enumerate().filter(|(index, _)| *index != slot);
+        let kept: u64 = others.map(|(_, found)| found.bytes()).sum();
+        // Each was checked, so that the sum does not overflow.
+        if slot >= self.limits.cached_buffers || found.bytes() > self.limits.cached_bytes.saturating_sub(kept) {
             return false;
         }
         if slot >= self.slots.len() {
             self.slots.resize(slot + 1, Slot::Empty);
+        }
+        let others = self.slots.iter().enumerate().filter(|(index, _)| *index != slot);
+        let kept = others.fold(found.bytes(), |kept, (_, other)| kept.saturating_add(other.bytes()));
+        if kept > self.limits.cached_bytes {
+            return false;
         }
         self.slots[slot] = found;
         true

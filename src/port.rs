@@ -57,6 +57,8 @@ pub struct RecvHalf {
 /// The receiving half's private state.
 pub(crate) struct Receiving {
     pub(crate) consumer: Consumer,
+    /// Messages in a row that were there at once.
+    pub(crate) run: u32,
     /// Looks in a row that found nothing.
     pub(crate) empty_looks: u32,
     /// When one of those last looked at the lane too.
@@ -67,7 +69,7 @@ pub(crate) struct Receiving {
 
 impl Receiving {
     pub(crate) fn new(consumer: Consumer) -> Self {
-        Self { consumer, empty_looks: 0, lane_seen: None, finished: false }
+        Self { consumer, run: 0, empty_looks: 0, lane_seen: None, finished: false }
     }
 }
 

@@ -11,14 +11,14 @@ use crate::end::{CLOSED, DISCARDING, End, OPEN, State};
 use crate::error::{BufferError, FullCause, PostError, PostErrorKind, exhausted};
 use crate::growth::{self, NotGrown};
 use crate::lane::NotSent;
-use crate::pool::PAGE;
+use crate::pool::{PAGE, Planned};
 use crate::port::{MessagePort, SendHalf};
 use crate::record::{FORGET_LEN, Kind};
 use crate::reservation::{Reservation, Room};
 use crate::ring::{NoRoom, Producer, Slot};
 use crate::sync::Ordering;
 use crate::sys::Errno;
-use crate::transfer::{Baggage, TransferRef, Transferable, count};
+use crate::transfer::{Baggage, Known, TransferRef, Transferable, count};
 use crate::wait::{Outcome, Waiter};
 
 /// Longest sleep while the lane is full; then the post is tried again.
@@ -206,7 +206,10 @@ impl SendHalf {
         self.may_be_posted(len)?;
         self.find_peer()?;
         let room = if len > self.max_inline_len() {
-            let hold = self.hold(len).map_err(|errno| PostErrorKind::ResourceExhausted(exhausted(errno)))?;
+            // Found again by the commit: while the reservation is open nobody else takes it.
+            let counts = Counts { buffers: 1, body: true, ..Counts::default() };
+            self.find_room(&mut producer, counts.payload_len(0), IfFull::Grow)?;
+            let hold = self.hold(len, &[]).map_err(|errno| PostErrorKind::ResourceExhausted(exhausted(errno)))?;
             Room::Buffer(TransferBuffer::from_hold(hold))
         } else {
             Room::Ring(self.find_room(&mut producer, len, IfFull::Grow)?)
@@ -250,7 +253,9 @@ impl SendHalf {
         if !self.end.home().is_here() || self.end.state() != State::Open {
             return TransferBuffer::new(len);
         }
-        self.hold(len).map(TransferBuffer::from_hold).map_err(|errno| BufferError::ResourceExhausted(exhausted(errno)))
+        self.hold(len, &[])
+            .map(TransferBuffer::from_hold)
+            .map_err(|errno| BufferError::ResourceExhausted(exhausted(errno)))
     }
 
     /// See [`MessagePort::release_buffers`].
@@ -278,7 +283,10 @@ impl SendHalf {
             }
             return post(&[]).map_err(|kind| PostError { kind, transfer: Vec::new() });
         };
-        let transfer: Vec<Transferable> = std::iter::once(first).chain(transfer).collect();
+        let Some(second) = transfer.next() else {
+            return post(&[TransferRef::from(&first)]).map_err(|kind| PostError { kind, transfer: vec![first] });
+        };
+        let transfer: Vec<Transferable> = [first, second].into_iter().chain(transfer).collect();
         let list: Vec<TransferRef<'_>> = transfer.iter().map(TransferRef::from).collect();
         post(&list).map_err(|kind| PostError { kind, transfer })
     }
@@ -315,7 +323,7 @@ impl SendHalf {
         let _posting = self.end.posting();
         let Some(mut producer) = self.straight() else { return false };
         // 2. Is there room?
-        if data.len() > self.max_inline_len() {
+        if data.len() > self.longest_straight() {
             return false;
         }
         let Ok(slot) = producer.reserve(data.len()) else { return false };
@@ -328,6 +336,34 @@ impl SendHalf {
         // 6. Prepare the memory of the next one.
         producer.clear_ahead(data.len());
         true
+    }
+
+    /// The same for a list of one buffer that the peer knows.
+    fn post_known_straight(&self, data: &[u8], buffer: &TransferBuffer) -> bool {
+        let _posting = self.end.posting();
+        let Some(mut producer) = self.straight() else { return false };
+        let Some(known) = Known::find(buffer, &self.end) else { return false };
+        let len = Known::payload_len(data.len());
+        if len > self.max_inline_len() || data.len() > self.longest_straight() {
+            return false;
+        }
+        let Ok(slot) = producer.reserve(len) else { return false };
+        producer.write(slot, 0, data);
+        known.write_table(data.len(), table_writer(&producer, slot, data.len()));
+        let look_for_idle = known.hand_over(&self.end);
+        producer.commit(slot, len, Kind::Carrier, 0);
+        self.end.wake_peer_consumer();
+        known.detach();
+        if look_for_idle {
+            self.forget_idle(&mut producer, false);
+        }
+        true
+    }
+
+    /// The longest message that goes straight.
+    #[inline]
+    pub(crate) fn longest_straight(&self) -> usize {
+        self.max_inline_len().min(self.end.segment().limits().max_message_len)
     }
 
     /// The producer, if this half is in order, its peer receives, and the queue has not grown.
@@ -349,6 +385,11 @@ impl SendHalf {
         list: &[TransferRef<'_>],
         if_full: IfFull,
     ) -> Result<(), PostErrorKind> {
+        if let [TransferRef::Buffer(buffer)] = list
+            && self.post_known_straight(data, buffer)
+        {
+            return Ok(());
+        }
         // 1. May this half post at all?
         let _posting = self.end.posting();
         let mut producer = self.open()?;
@@ -408,42 +449,43 @@ impl SendHalf {
         }
         let slot = self.find_room(&mut producer, len, if_full)?;
         match data {
-            Data::Copy(data) if has_body => baggage.set_body(self.filled(data)?, &self.end),
+            Data::Copy(data) if has_body => baggage.set_body(self.filled(data, baggage.planned())?, &self.end),
             Data::Copy(data) => producer.write(slot, 0, data),
             Data::InBuffer(hold) => baggage.set_body(hold, &self.end),
         }
-        producer.write(slot, data_len.next_multiple_of(8), &baggage.table(data_len));
+        baggage.write_table(data_len, table_writer(&producer, slot, data_len));
         // The descriptors first: whoever sees the record finds them on the lane.
-        let handles = baggage.descriptors();
-        if !handles.is_empty() {
-            self.end.lane().send_handles(producer.sequence(), &handles).map_err(|why| self.not_sent(why))?;
+        let handles = baggage.handles();
+        if handles > 0 {
+            let descriptors: Vec<_> = baggage.descriptors().collect();
+            self.end.lane().send_handles(producer.sequence(), &descriptors).map_err(|why| self.not_sent(why))?;
         }
-        let handles = handles.len() as u8;
-        baggage.hand_over(&self.end);
-        producer.commit(slot, len, Kind::Carrier, handles);
+        let look_for_idle = baggage.hand_over(&self.end);
+        producer.commit(slot, len, Kind::Carrier, handles as u8);
         self.end.wake_peer_consumer();
         baggage.detach();
-        self.forget_idle(&mut producer, false);
+        if look_for_idle {
+            self.forget_idle(&mut producer, false);
+        }
         Ok(())
     }
 
     /// A buffer with a copy of `data`.
-    fn filled(&self, data: &[u8]) -> Result<Hold, PostErrorKind> {
-        let hold = self.hold(data.len()).map_err(|errno| PostErrorKind::ResourceExhausted(exhausted(errno)))?;
+    fn filled(&self, data: &[u8], planned: &[Planned]) -> Result<Hold, PostErrorKind> {
+        let hold =
+            self.hold(data.len(), planned).map_err(|errno| PostErrorKind::ResourceExhausted(exhausted(errno)))?;
         hold.memory.write(data);
         Ok(hold)
     }
 
     /// Memory for `len` bytes: some that came back, or new.
-    fn hold(&self, len: usize) -> Result<Hold, Errno> {
-        let recycled = self.end.buffers().pool().take(len);
-        match recycled {
-            Some(memory) => Ok(Hold::new(memory, len, Role::Owner)),
-            None => {
-                let pages = len.checked_next_multiple_of(PAGE).ok_or(Errno::EFBIG)?;
-                Ok(Hold::new(Arc::new(Memory::create(pages)?), len, Role::New))
-            }
+    fn hold(&self, len: usize, planned: &[Planned]) -> Result<Hold, Errno> {
+        let recycled = self.end.buffers().pool().take(len, planned);
+        if let Some(memory) = recycled {
+            return Ok(Hold::new(memory, len, Role::Owner));
         }
+        let capacity = len.checked_next_multiple_of(PAGE).ok_or(Errno::EFBIG)?;
+        Ok(Hold::new(Arc::new(Memory::create(capacity)?), len, Role::New))
     }
 
     /// Has the peer forget recycled buffers that wait, if there is room to say so. Returns how many.
@@ -569,7 +611,13 @@ impl SendHalf {
             self.end.lane().sleep_for_room(left.unwrap_or(LANE_RETRY).min(LANE_RETRY));
             return Ok(());
         }
-        let len = self.inline_len(data_len, count(list));
+        let mut counts = count(list);
+        for thing in list {
+            if let TransferRef::Port(port) = thing {
+                counts.slots += port.end().buffers().moving().len();
+            }
+        }
+        let len = self.inline_len(data_len, counts);
         let waiter =
             Waiter { doorbell: self.end.outgoing().space(), lane: self.end.lane(), spin: &self.spin, deadline };
         let ready = || {
@@ -582,6 +630,15 @@ impl SendHalf {
             Ok(Outcome::HungUp) => Err(self.nobody()),
             Err(violation) => Err(PostErrorKind::PeerGone(self.end.violated(violation))),
         }
+    }
+}
+
+/// Writes the parts of a table behind `data_len` bytes of data.
+fn table_writer(producer: &Producer, slot: Slot, data_len: usize) -> impl FnMut(&[u8]) {
+    let mut at = data_len.next_multiple_of(8);
+    move |part| {
+        producer.write(slot, at, part);
+        at += part.len();
     }
 }
 

@@ -24,6 +24,12 @@ const LOOKS: u32 = 16;
 /// Time between two looks at the lane, for the same.
 const LANE_INTERVAL: Duration = Duration::from_micros(500);
 
+/// So many messages in a row that were there at once make a stream: see [`Consumer::take_lines`](crate::ring::Consumer).
+const STREAM: u32 = 2;
+/// After so many a receiver that has caught up lets some gather before it looks again: to chase the sender line by line
+/// is what costs.
+const GATHER_AFTER: u32 = 16;
+
 /// How long to wait for a message.
 #[derive(Clone, Copy)]
 enum Patience {
@@ -259,6 +265,7 @@ impl RecvHalf {
             if body <= self.end.segment().limits().max_message_len as u64
                 && message.data.try_reserve(body as usize).is_err()
             {
+                message.data.clear();
                 return Err(RecvError::ResourceExhausted(exhausted(Errno::ENOMEM)).into());
             }
             let things = self.unpack(&mut receiving, record, &mut message.data)?;
@@ -304,8 +311,9 @@ impl RecvHalf {
         if !self.end.home().is_here() || self.end.state() != State::Open {
             return None;
         }
-        let receiving = self.receiving.try_borrow_mut().ok()?;
+        let mut receiving = self.receiving.try_borrow_mut().ok()?;
         let record = receiving.consumer.peek_data()?;
+        receiving.run = receiving.run.saturating_add(1);
         Some((receiving, record))
     }
 
@@ -344,7 +352,13 @@ impl RecvHalf {
             }
             // It was there and is gone again, more than once: only a hostile peer takes back what it committed.
             Ok(None) if looks > 2 && patience.is_over() => Err(Missed::Nothing),
-            Ok(None) => self.wait(receiving, patience).map(|()| None),
+            Ok(None) => {
+                let run = std::mem::take(&mut receiving.run);
+                if run >= GATHER_AFTER && matches!(patience, Patience::Until(_)) {
+                    self.spin.gather();
+                }
+                self.wait(receiving, patience).map(|()| None)
+            }
             Err(NotFollowed::Violation(violation)) => Err(RecvError::Ended(self.end.violated(violation)).into()),
             Err(NotFollowed::Exhausted(errno)) => Err(RecvError::ResourceExhausted(exhausted(errno)).into()),
         }
@@ -450,6 +464,9 @@ impl RecvHalf {
     /// Gives the space of a record back, and wakes the sender if it waits for that.
     #[inline]
     pub(crate) fn release(&self, receiving: &mut Receiving, record: Record) {
+        if receiving.run >= STREAM {
+            receiving.consumer.take_lines(record);
+        }
         if receiving.consumer.release(record) {
             self.end.wake_peer_producer();
         }

@@ -75,7 +75,7 @@ impl Reservation<'_> {
     /// or dropped; not to be touched in a child that inherited it by `fork`, where nothing is mapped there.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         match &self.room {
-            Room::Ring(slot) => self.producer.pointer(*slot),
+            Room::Ring(slot) => self.producer.direction().pointer(slot.payload(), self.len).as_ptr(),
             // There is one as long as the reservation is this process's.
             Room::Buffer(buffer) => buffer.pointer().map_or(std::ptr::dangling_mut(), NonNull::as_ptr),
         }
@@ -84,7 +84,10 @@ impl Reservation<'_> {
     /// Posts the message.
     ///
     /// # Errors
-    /// The port was closed, or its peer is gone, since the reservation was made; or this is a forked child.
+    /// The port was closed, or its peer is gone, since the reservation was made; or this is a forked child. More than
+    /// [`max_inline_len`](crate::MessagePort::max_inline_len) may need a descriptor to be sent: then also
+    /// [`Full`](PostErrorKind::Full) because of too many of them, and
+    /// [`ResourceExhausted`](PostErrorKind::ResourceExhausted).
     pub fn commit(self) -> Result<(), PostErrorKind> {
         let len = self.len;
         self.commit_len(len)

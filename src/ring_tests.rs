@@ -15,7 +15,7 @@ fn ring() -> (Direction, Producer, Consumer) {
         capacity: MIN_CAPACITY,
         max_capacity: MIN_CAPACITY,
         max_handles: 0,
-        max_message_len: 0,
+        max_message_len: MIN_CAPACITY,
         cached_buffers: 0,
         cached_bytes: 0,
     };

@@ -96,7 +96,7 @@ impl Segment {
 
     /// The ring pair's first (0) or second (1) direction.
     pub(crate) fn direction(&self, index: usize) -> Direction {
-        Direction::new(Arc::clone(&self.mapping), index, self.limits.capacity)
+        Direction::new(Arc::clone(&self.mapping), index, self.limits.capacity, self.limits.max_message_len)
     }
 
     /// A new ring for a direction whose present one has `capacity` bytes; `None` if it is at its limit.

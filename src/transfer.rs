@@ -12,7 +12,7 @@ use crate::error::{PostErrorKind, RecvError, Violation, exhausted};
 use crate::frozen::FrozenBuffer;
 use crate::growth;
 use crate::lane::{Doorbell, NotTaken};
-use crate::pool::Moving;
+use crate::pool::{Moving, Planned, Pool};
 use crate::port::{MessagePort, PortGuard};
 use crate::record::Kind;
 use crate::ring::{Consumer, Record};
@@ -125,6 +125,8 @@ pub(crate) fn count(list: &[TransferRef<'_>]) -> Counts {
 /// is dropped.
 pub(crate) struct Baggage<'a> {
     counts: Counts,
+    /// Descriptors.
+    handles: usize,
     ports: Vec<(PortGuard<'a>, Vec<Moving>)>,
     buffers: Vec<(RefMut<'a, Option<Arc<Hold>>>, Way)>,
     /// The data of the message, if it does not fit the ring.
@@ -132,8 +134,7 @@ pub(crate) struct Baggage<'a> {
     frozen: Vec<&'a FrozenBuffer>,
     shared: Vec<(BorrowedFd<'a>, usize)>,
     descriptors: Vec<BorrowedFd<'a>>,
-    /// Slots for buffers that are posted for the first time, and their bytes.
-    planned: Vec<(usize, u64)>,
+    planned: Vec<Planned>,
 }
 
 impl<'a> Baggage<'a> {
@@ -151,13 +152,12 @@ impl<'a> Baggage<'a> {
                 return Err(PostErrorKind::ContainsPeer);
             }
         }
-        let mut identities: Vec<usize> = list.iter().map(|thing| thing.identity()).collect();
-        identities.sort_unstable();
-        if identities.windows(2).any(|two| two[0] == two[1]) {
+        if has_duplicates(list) {
             return Err(PostErrorKind::Duplicate);
         }
         let mut baggage = Self {
             counts: count(list),
+            handles: 0,
             ports: Vec::new(),
             buffers: Vec::new(),
             body: None,
@@ -183,18 +183,24 @@ impl<'a> Baggage<'a> {
                 let guard = port.guard().filter(|_| usable).ok_or(Refused::Unusable)?;
                 let moving = guard.end.buffers().moving();
                 self.counts.slots += moving.len();
+                self.handles +=
+                    capsule::port_handles(guard.end, &guard.producer, &guard.receiving.consumer, &moving).count();
                 self.ports.push((guard, moving));
+                return Ok(());
             }
             TransferRef::Buffer(buffer) => {
                 let hold = buffer.hold().try_borrow_mut().map_err(|_| Refused::Unusable)?;
                 let found = hold.as_ref().filter(|hold| hold.is_usable()).ok_or(Refused::Unusable)?;
                 let way = self.way(found, carrier)?;
+                self.handles += usize::from(way.has_handle());
                 self.buffers.push((hold, way));
+                return Ok(());
             }
             TransferRef::Frozen(buffer) => self.frozen.push(buffer),
             TransferRef::Shared(buffer) => self.shared.push((buffer.file().ok_or(Refused::Unusable)?, buffer.len())),
             TransferRef::Descriptor(descriptor) => self.descriptors.push(descriptor),
         }
+        self.handles += 1;
         Ok(())
     }
 
@@ -205,7 +211,7 @@ impl<'a> Baggage<'a> {
         match role {
             Role::New => {
                 let slot = buffers.and_then(|buffers| buffers.pool().slot_for(memory.capacity, &self.planned));
-                self.planned.extend(slot.map(|slot| (slot, memory.capacity as u64)));
+                self.planned.extend(slot.map(|slot| Planned { slot, bytes: memory.capacity as u64 }));
                 Ok(slot.map_or(Way::Alone, Way::New))
             }
             Role::Owner => match buffers.and_then(|buffers| buffers.pool().slot_of(memory)) {
@@ -227,10 +233,16 @@ impl<'a> Baggage<'a> {
         self.counts.buffers += 1;
     }
 
+    /// Slots that the buffers on the list will have, and the data cannot have.
+    pub(crate) fn planned(&self) -> &[Planned] {
+        &self.planned
+    }
+
     /// The data of the message, in a buffer.
     pub(crate) fn set_body(&mut self, body: Hold, carrier: &End) {
         // One of the carrier's own, or a new one: there is always a way.
         let way = self.way(&body, Some(carrier)).unwrap_or(Way::Alone);
+        self.handles += usize::from(way.has_handle());
         self.body = Some((body, way));
     }
 
@@ -241,7 +253,7 @@ impl<'a> Baggage<'a> {
     }
 
     pub(crate) fn handles(&self) -> usize {
-        self.descriptors().len()
+        self.handles
     }
 
     /// Bytes of a message with this list and `data_len` bytes of data.
@@ -249,54 +261,42 @@ impl<'a> Baggage<'a> {
         self.counts.payload_len(data_len)
     }
 
-    /// Puts everything in order for the next holder and writes the table. Nothing changes for the present one: an
-    /// announced cursor makes no difference to it.
-    pub(crate) fn table(&mut self, data_len: usize) -> Vec<u8> {
-        let mut table = Vec::with_capacity(self.counts.table_len());
+    /// Puts everything in order for the next holder and hands the table to `put`, part by part. Nothing changes for the
+    /// present holder: an announced cursor makes no difference to it.
+    pub(crate) fn write_table(&mut self, data_len: usize, mut put: impl FnMut(&[u8])) {
         for (port, moving) in &mut self.ports {
             if port.receiving.consumer.announce() {
                 port.end.wake_peer_producer();
             }
             // Doorbells are AWAKE: nobody waits on a port that is borrowed here. One left armed for a `poll` of the
             // old holder would only cost a wake-up packet.
-            capsule::write_port(&mut table, port.end, &port.producer, &port.receiving.consumer, moving);
+            capsule::write_port(&mut put, port.end, &port.producer, &port.receiving.consumer, moving);
         }
-        self.holds().for_each(|(hold, way)| capsule::write_buffer(&mut table, &hold.memory, hold.len, way));
-        self.frozen.iter().for_each(|buffer| capsule::write_memory(&mut table, buffer.len()));
-        self.shared.iter().for_each(|(_, len)| capsule::write_memory(&mut table, *len));
-        capsule::write_end(&mut table, data_len, self.counts);
-        table
+        self.holds().for_each(|(hold, way)| capsule::write_buffer(&mut put, &hold.memory, hold.len, way));
+        self.frozen.iter().for_each(|buffer| capsule::write_memory(&mut put, buffer.len()));
+        self.shared.iter().for_each(|(_, len)| capsule::write_memory(&mut put, *len));
+        capsule::write_end(&mut put, data_len, self.counts);
     }
 
     /// The descriptors that go with the table.
-    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let ports = self.ports.iter().flat_map(|(port, moving)| {
             capsule::port_handles(port.end, &port.producer, &port.receiving.consumer, moving)
         });
         let buffers = self.holds().filter(|(_, way)| way.has_handle()).map(|(hold, _)| hold.memory.file.as_fd());
         let frozen = self.frozen.iter().map(|buffer| buffer.file());
         let shared = self.shared.iter().map(|(file, _)| *file);
-        ports.chain(buffers).chain(frozen).chain(shared).chain(self.descriptors.iter().copied()).collect()
+        ports.chain(buffers).chain(frozen).chain(shared).chain(self.descriptors.iter().copied())
     }
 
     /// Just before the commit, which cannot fail any more: from then on the buffers may come back at any time, to whatever
     /// thread receives, so that pool and cache must know where they are.
-    pub(crate) fn hand_over(&self, carrier: &End) {
-        for (Hold { memory, .. }, way) in self.holds() {
-            match way {
-                Way::Alone => continue,
-                Way::New(slot) => {
-                    memory.clear_note();
-                    carrier.buffers().pool().insert(slot, Arc::clone(memory));
-                }
-                Way::Known(slot) => {
-                    memory.clear_note();
-                    carrier.buffers().pool().used(slot);
-                }
-                Way::Back(_) => {}
-            }
-            memory.set_place(Place::Away);
-        }
+    ///
+    /// True if it is time to look for buffers that have not been used for long.
+    pub(crate) fn hand_over(&self, carrier: &End) -> bool {
+        let mut pool = carrier.buffers().pool();
+        self.holds().for_each(|(hold, way)| hand_over(hold, way, &mut pool));
+        pool.count_post()
     }
 
     /// The message is on its way: what was on the list is no longer ours.
@@ -328,6 +328,79 @@ impl<'a> Baggage<'a> {
     }
 }
 
+/// A list of one buffer that the peer of the carrier knows: as a [`Baggage`] of one, and half its cost.
+pub(crate) struct Known<'a> {
+    hold: RefMut<'a, Option<Arc<Hold>>>,
+    way: Way,
+}
+
+impl<'a> Known<'a> {
+    const COUNTS: Counts = Counts { ports: 0, buffers: 1, frozen: 0, shared: 0, descriptors: 0, slots: 0, body: false };
+
+    /// `None` for a buffer that is not like this, or cannot be posted.
+    pub(crate) fn find(buffer: &'a TransferBuffer, carrier: &End) -> Option<Self> {
+        let hold = buffer.hold().try_borrow_mut().ok()?;
+        let Hold { memory, role, .. } = &**hold.as_ref().filter(|hold| hold.is_usable())?;
+        let way = match role {
+            Role::Owner => Way::Known(carrier.buffers().pool().slot_of(memory)?),
+            Role::Guest => Way::Back(carrier.buffers().cache().slot_of(memory)?),
+            Role::New | Role::Traveller => return None,
+        };
+        Some(Self { hold, way })
+    }
+
+    pub(crate) fn payload_len(data_len: usize) -> usize {
+        Self::COUNTS.payload_len(data_len)
+    }
+
+    pub(crate) fn write_table(&self, data_len: usize, mut put: impl FnMut(&[u8])) {
+        if let Some(hold) = self.hold.as_deref() {
+            capsule::write_buffer(&mut put, &hold.memory, hold.len, self.way);
+        }
+        capsule::write_end(&mut put, data_len, Self::COUNTS);
+    }
+
+    pub(crate) fn hand_over(&self, carrier: &End) -> bool {
+        let mut pool = carrier.buffers().pool();
+        if let Some(hold) = self.hold.as_deref() {
+            hand_over(hold, self.way, &mut pool);
+        }
+        pool.count_post()
+    }
+
+    pub(crate) fn detach(mut self) {
+        if let Some(hold) = self.hold.take() {
+            hold.set_gone();
+        }
+    }
+}
+
+/// Notes that a buffer is with the peer from now on.
+fn hand_over(Hold { memory, .. }: &Hold, way: Way, pool: &mut Pool) {
+    match way {
+        Way::Alone => return,
+        Way::New(slot) => {
+            memory.clear_note();
+            pool.insert(slot, Arc::clone(memory));
+        }
+        Way::Known(slot) => {
+            memory.clear_note();
+            pool.used(slot);
+        }
+        Way::Back(_) => {}
+    }
+    memory.set_place(Place::Away);
+}
+
+fn has_duplicates(list: &[TransferRef<'_>]) -> bool {
+    if list.len() < 2 {
+        return false;
+    }
+    let mut identities: Vec<usize> = list.iter().map(|thing| thing.identity()).collect();
+    identities.sort_unstable();
+    identities.windows(2).any(|two| two[0] == two[1])
+}
+
 /// Why something on a list cannot be transferred.
 pub(crate) enum Refused {
     Unusable,
@@ -345,6 +418,11 @@ pub(crate) fn take(
     payload: &[u8],
 ) -> Result<(usize, Things), NotArrived> {
     let table = Table::parse(payload)?;
+    if record.handles == 0
+        && let Some(buffer) = table.only_known_buffer(end)
+    {
+        return Ok((table.data_len, Things { buffers: vec![buffer], ..Things::default() }));
+    }
     if record.handles != table.handles() || record.handles > end.segment().limits().max_handles {
         return Err(NotArrived::Violation(Violation::BadHandles));
     }
@@ -424,6 +502,12 @@ const MAX_CLOSED: usize = 4096;
 /// in turn, those of one message before the next message is looked at: so few descriptors are needed at a time. By a
 /// list of work and not by recursion, since a peer decides how deep they are nested.
 pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
+    discard_queue(end, consumer);
+    // What was dropped may have come to stay.
+    end.buffers().cache().give_up();
+}
+
+fn discard_queue(end: &Arc<End>, consumer: &mut Consumer) {
     let mut left = end.segment().limits().max_capacity;
     let mut nested: Vec<(Parts, usize)> = Vec::new();
     let mut total = 0;

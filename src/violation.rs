@@ -24,7 +24,8 @@ pub enum Violation {
     BadCursor,
     /// A packet on the lane of unknown kind or size.
     BadPacket,
-    /// The queue goes on in a ring that is none, goes back from the first ring, or forgets a buffer that cannot be.
+    /// The queue goes on in a ring that is none, goes back from the first ring, forgets a buffer that cannot be, or goes
+    /// on and on so without a message.
     BadLink,
 }
 

@@ -116,9 +116,29 @@ impl Spin {
     const LANE_INTERVAL: Duration = Duration::from_millis(1);
     /// Looks between two readings of the clock.
     const LOOKS: u32 = 32;
+    /// Pauses while messages gather.
+    const GATHER: u32 = 128;
 
     pub(crate) fn new() -> Self {
         Self { budget: Cell::new(None), now: Cell::new(Self::DEFAULT) }
+    }
+
+    /// Lets a stream of messages gather, for a microsecond or two, where spinning is allowed at all.
+    pub(crate) fn gather(&self) {
+        if self.budget().is_zero() {
+            return;
+        }
+        for _ in 0..Self::GATHER {
+            std::hint::spin_loop();
+        }
+    }
+
+    fn budget(&self) -> Duration {
+        match self.budget.get() {
+            Some(budget) => budget,
+            None if cpu::may_spin() => Self::DEFAULT,
+            None => Duration::ZERO,
+        }
     }
 
     pub(crate) fn set_budget(&self, budget: Duration) {
@@ -135,11 +155,7 @@ impl Spin {
         interval: Duration,
         mut ended: impl FnMut() -> bool,
     ) -> bool {
-        let budget = match self.budget.get() {
-            Some(budget) => budget,
-            None if cpu::may_spin() => Self::DEFAULT,
-            None => Duration::ZERO,
-        };
+        let budget = self.budget();
         if budget.is_zero() {
             return false;
         }

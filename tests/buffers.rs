@@ -1,37 +1,24 @@
-//! Buffers of all kinds: filling, reading and freezing them, what they cost in memory, and what happens where the
-//! system has nothing to give.
+//! Buffers of all kinds: filling, reading and freezing them, and what they cost in memory.
 
 mod tools;
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Cursor, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
 use messageport::{
-    BufferCursor, BufferError, ChannelOptions, FreezeErrorKind, FrozenBuffer, FullCause, Message, MessageChannel,
-    MessagePort, PostErrorKind, RecvError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError,
-    parent_port,
+    BufferCursor, BufferError, FreezeErrorKind, FrozenBuffer, FullCause, MessagePort, PostErrorKind, SharedBuffer,
+    TransferBuffer, TransferRef, Transferable, parent_port,
 };
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{Uid, geteuid, seteuid};
 
 use tools::attacker::{Pages, newest_memory};
 use tools::child::{Process, Role};
 use tools::ledger::Ledger;
 use tools::random::Random;
-use tools::{PATIENCE, assert_entangled, pair, pair_of, text};
+use tools::{pair, pair_of, text};
 
-const ROLES: &[Role] = &[
-    ("not to be frozen", not_to_be_frozen),
-    ("reader", reader),
-    ("few descriptors", few_descriptors),
-    ("few in flight", few_in_flight),
-    ("no address space", no_address_space),
-    ("small files", small_files),
-];
+const ROLES: &[Role] = &[("not to be frozen", not_to_be_frozen), ("reader", reader)];
 
 #[track_caller]
 fn play(role: &str) {
@@ -41,12 +28,6 @@ fn play(role: &str) {
 
 fn buffer_of(bytes: &[u8]) -> TransferBuffer {
     let buffer = TransferBuffer::new(bytes.len()).expect("memory");
-    buffer.copy_from_slice(bytes).expect("as long as the buffer");
-    buffer
-}
-
-fn shared_of(bytes: &[u8]) -> SharedBuffer {
-    let buffer = SharedBuffer::new(bytes.len()).expect("memory");
     buffer.copy_from_slice(bytes).expect("as long as the buffer");
     buffer
 }
@@ -412,255 +393,4 @@ fn reader() {
     let model = port.recv().expect("a message").frozen.remove(0);
     port.post_message(sum_of(&model).to_string().as_bytes(), []).expect("a peer");
     port.recv().expect("a message");
-}
-
-// Shortages.
-
-#[test]
-fn too_few_descriptors_leave_everything_where_it_is() {
-    play("few descriptors");
-}
-
-#[test]
-fn too_many_descriptors_in_flight_give_everything_back() {
-    play("few in flight");
-}
-
-#[test]
-fn too_little_address_space_leaves_everything_where_it_is() {
-    play("no address space");
-}
-
-#[test]
-fn a_file_size_limit_is_an_error_and_no_signal() {
-    play("small files");
-}
-
-/// All sets of kinds, without the empty one.
-fn sets() -> impl Iterator<Item = usize> {
-    1..1 << 5
-}
-
-/// One thing of each kind of a set, and the peer of the port.
-fn things(set: usize) -> (Vec<Transferable>, MessagePort) {
-    let (witness, port) = pair();
-    witness.post_message(b"queued", []).expect("room");
-    let file =
-        File::from(nix::sys::memfd::memfd_create(c"a file", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).expect("a file"));
-    file.write_all_at(b"a file", 0).expect("room");
-    let all: [Transferable; 5] = [
-        port.into(),
-        buffer_of(b"pixels").into(),
-        FrozenBuffer::from_bytes(b"weights").expect("memory").into(),
-        shared_of(b"counters").into(),
-        OwnedFd::from(file).into(),
-    ];
-    let chosen = all.into_iter().enumerate().filter(|(kind, _)| set >> kind & 1 == 1).map(|(_, thing)| thing);
-    (chosen.collect(), witness)
-}
-
-/// Each thing of a set is there, and works.
-#[track_caller]
-fn assert_whole(set: usize, list: &[Transferable], witness: &MessagePort) {
-    assert_eq!(list.len(), set.count_ones() as usize);
-    for thing in list {
-        match thing {
-            Transferable::Port(port) => {
-                assert_eq!(text(port), "queued");
-                assert_entangled(port, witness);
-                witness.post_message(b"queued", []).expect("room");
-            }
-            Transferable::Buffer(buffer) => assert_eq!(buffer.to_vec().expect("ours"), b"pixels"),
-            Transferable::Frozen(buffer) => assert_eq!(buffer[..], *b"weights"),
-            Transferable::Shared(buffer) => assert_eq!(buffer.to_vec().expect("ours"), b"counters"),
-            Transferable::Descriptor(file) => {
-                let mut bytes = [0; 6];
-                let file = File::from(file.try_clone().expect("a descriptor"));
-                file.read_exact_at(&mut bytes, 0).expect("a file");
-                assert_eq!(&bytes, b"a file");
-            }
-        }
-    }
-}
-
-fn unpacked(message: Message) -> Vec<Transferable> {
-    let Message { data: _, ports, buffers, frozen, shared, descriptors } = message;
-    let mut list: Vec<Transferable> = ports.into_iter().map(Transferable::from).collect();
-    list.extend(buffers.into_iter().map(Transferable::from));
-    list.extend(frozen.into_iter().map(Transferable::from));
-    list.extend(shared.into_iter().map(Transferable::from));
-    list.extend(descriptors.into_iter().map(Transferable::from));
-    list
-}
-
-/// Does `work` with room for exactly `count` more descriptors.
-fn with_room_for<T>(count: usize, work: impl FnOnce() -> T) -> T {
-    let entries = fs::read_dir("/proc/self/fd").expect("/proc/self/fd").flatten();
-    let names = entries.map(|entry| entry.file_name().to_str().expect("a number").parse::<u64>().expect("a number"));
-    let mut used: BTreeSet<u64> = names.collect();
-    // The one that listed the directory is closed again.
-    used.retain(|number| fs::read_link(format!("/proc/self/fd/{number}")).is_ok());
-    let limit = (0..).filter(|number| !used.contains(number)).nth(count).expect("a number");
-    with_limit(Resource::RLIMIT_NOFILE, limit, work)
-}
-
-fn with_limit<T>(resource: Resource, limit: u64, work: impl FnOnce() -> T) -> T {
-    let (soft, hard) = getrlimit(resource).expect("a limit");
-    setrlimit(resource, limit, hard).expect("it can be lowered");
-    let result = work();
-    setrlimit(resource, soft, hard).expect("it can be raised");
-    result
-}
-
-fn is_exhausted(result: &Result<Message, TryRecvError>) -> bool {
-    matches!(result, Err(TryRecvError::Failed(RecvError::ResourceExhausted(_))))
-}
-
-/// A pair that keeps no buffers to use them again, so that descriptors can be counted.
-fn forgetful_pair() -> (MessagePort, MessagePort) {
-    let options = ChannelOptions::new().cached_buffers(0);
-    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
-    (port1, port2)
-}
-
-fn few_descriptors() {
-    let (a, b) = forgetful_pair();
-    let before = Ledger::now();
-    for set in sets() {
-        let (list, witness) = things(set);
-        let needed = list.len() + (set & 1);
-        // Posting needs none.
-        with_room_for(0, || a.post_message(b"things", list).expect("no descriptor is needed"));
-        // Receiving needs one for each handle, and takes nothing without.
-        for room in 0..needed {
-            let held = Ledger::now();
-            let result = with_room_for(room, || b.try_recv());
-            assert!(is_exhausted(&result), "room for {room} of {needed}: {result:?}");
-            let in_place = with_room_for(room, || b.try_recv_ref().map(|message| message.len()));
-            assert!(matches!(in_place, Err(TryRecvError::Failed(RecvError::ResourceExhausted(_)))));
-            held.assert_restored("after a receive that failed");
-        }
-        let message = with_room_for(needed, || b.try_recv()).expect("room for all");
-        assert_eq!(message.data, b"things");
-        assert_whole(set, &unpacked(message), &witness);
-    }
-    before.assert_restored("after all of it");
-    // Making things.
-    with_room_for(0, || {
-        assert!(matches!(TransferBuffer::new(10), Err(BufferError::ResourceExhausted(_))));
-        assert!(matches!(SharedBuffer::new(10), Err(BufferError::ResourceExhausted(_))));
-        assert!(matches!(FrozenBuffer::from_bytes(b"x"), Err(BufferError::ResourceExhausted(_))));
-        assert!(MessageChannel::new().is_err());
-    });
-    // Freezing needs none.
-    let buffer = buffer_of(b"pixels");
-    assert_eq!(with_room_for(0, || buffer.freeze()).expect("no descriptor is needed")[..], *b"pixels");
-    before.assert_restored("after making things");
-}
-
-fn few_in_flight() {
-    let user = geteuid();
-    let (a, b) = forgetful_pair();
-    // More than the limit are in flight: of one file, in a queue that nobody reads.
-    let (filler, _unread) = pair();
-    for _ in 0..20 {
-        filler.post_message_detaching(b"", &[TransferRef::Descriptor(a.as_fd())]).expect("room");
-    }
-    let before = Ledger::now();
-    for set in sets() {
-        let (list, witness) = things(set);
-        if user.is_root() {
-            seteuid(Uid::from_raw(65534)).expect("root can"); // root may have any number in flight
-        }
-        let error =
-            with_limit(Resource::RLIMIT_NOFILE, 8, || a.post_message(b"", list)).expect_err("too many in flight");
-        seteuid(user).expect("the user it was");
-        assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
-        assert_whole(set, &error.transfer, &witness);
-        assert!(matches!(b.try_recv(), Err(TryRecvError::Empty)));
-        a.post_message(b"things", error.transfer).expect("no limit");
-        assert_whole(set, &unpacked(b.recv_timeout(PATIENCE).expect("a message")), &witness);
-    }
-    before.assert_restored("after all of it");
-}
-
-/// A buffer of this length needs more address space than there is.
-const LARGE: usize = 64 << 20;
-
-/// Does `work` with a few more megabytes of address space than are used, and not with `LARGE`.
-fn without_address_space<T>(work: impl FnOnce() -> T) -> T {
-    let statm = fs::read_to_string("/proc/self/statm").expect("/proc/self/statm");
-    let pages: u64 = statm.split(' ').next().expect("a size").parse().expect("a number");
-    with_limit(Resource::RLIMIT_AS, pages * 4096 + (8 << 20), work)
-}
-
-fn no_address_space() {
-    let (a, b) = forgetful_pair();
-    let before = Ledger::now();
-    let large = || TransferBuffer::new(LARGE).expect("memory");
-    let things: [Transferable; 3] = [
-        large().into(),
-        large().freeze().expect("a new buffer").into(),
-        SharedBuffer::new(LARGE).expect("memory").into(),
-    ];
-    // Good ones of each other kind come before and behind.
-    for thing in things {
-        let (witness, port) = pair();
-        let list = [port.into(), FrozenBuffer::from_bytes(b"x").expect("memory").into(), thing];
-        a.post_message(b"large", list).expect("room");
-        for _ in 0..3 {
-            let held = Ledger::now();
-            let result = without_address_space(|| b.try_recv());
-            assert!(is_exhausted(&result), "{result:?}");
-            held.assert_restored("after a receive that failed");
-        }
-        let message = b.try_recv().expect("address space");
-        let buffers = [&message.buffers.len(), &message.shared.len(), &message.frozen.len()];
-        assert!(buffers.into_iter().sum::<usize>() == 2);
-        assert_entangled(&message.ports[0], &witness);
-    }
-    without_address_space(|| {
-        assert!(matches!(TransferBuffer::new(LARGE), Err(BufferError::ResourceExhausted(_))));
-        assert!(matches!(SharedBuffer::new(LARGE), Err(BufferError::ResourceExhausted(_))));
-    });
-    // Freezing maps the memory once more before it gives the first mapping up.
-    let buffer = large();
-    buffer.write_at(LARGE - 6, b"pixels").expect("inside");
-    let error = without_address_space(|| buffer.freeze()).expect_err("no address space");
-    assert!(matches!(error.kind, FreezeErrorKind::ResourceExhausted(_)), "{error:?}");
-    let frozen = error.buffer.freeze().expect("as it was");
-    assert_eq!(frozen[LARGE - 6..], *b"pixels");
-    let bytes = vec![1; LARGE];
-    let result = without_address_space(|| FrozenBuffer::from_bytes(&bytes));
-    assert!(matches!(result, Err(BufferError::ResourceExhausted(_))), "{result:?}");
-    drop(frozen);
-    before.assert_restored("after all of it");
-}
-
-fn small_files() {
-    const LIMIT: usize = 1 << 20;
-    let before = Ledger::now();
-    let path = std::env::temp_dir().join(format!("messageport-small-{}", std::process::id()));
-    fs::write(&path, vec![1; LIMIT]).expect("room on the disk");
-    let file = File::open(&path).expect("it is there");
-    fs::remove_file(&path).expect("it is there");
-    with_limit(Resource::RLIMIT_FSIZE, LIMIT as u64, || {
-        let exhausted = |result: Result<(), BufferError>| matches!(result, Err(BufferError::ResourceExhausted(_)));
-        // The header page does not fit any more.
-        let bytes = vec![1; LIMIT - 4095];
-        assert!(exhausted(TransferBuffer::new(bytes.len()).map(drop)));
-        assert!(exhausted(SharedBuffer::new(bytes.len()).map(drop)));
-        assert!(exhausted(FrozenBuffer::from_bytes(&bytes).map(drop)));
-        assert!(exhausted(FrozenBuffer::from_file(&file).map(drop)));
-        let bytes = &bytes[1..];
-        assert_eq!(buffer_of(bytes).freeze().expect("a new buffer")[..], *bytes);
-        assert_eq!(FrozenBuffer::from_bytes(bytes).expect("it fits")[..], *bytes);
-        assert_eq!(shared_of(bytes).to_vec().expect("it fits"), bytes);
-    });
-    for len in [usize::MAX, 1 << 62, (1 << 40) + 1] {
-        assert!(matches!(TransferBuffer::new(len), Err(BufferError::ResourceExhausted(_))));
-        assert!(matches!(SharedBuffer::new(len), Err(BufferError::ResourceExhausted(_))));
-    }
-    drop(file);
-    before.assert_restored("after all of it");
 }

@@ -101,3 +101,16 @@ fn tokio_echo() {
         std::fs::remove_file(left).unwrap();
     }
 }
+
+#[test]
+fn frames() {
+    let output = Command::new(example("frames")).arg("7").output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("7 frames of 8100 KiB: ") && lines[0].ends_with(" a second"), "{said}");
+    for (line, who) in lines[1..].iter().zip(["drawing: ", "playing: "]) {
+        assert!(line.starts_with(who) && line.ends_with(" us a frame"), "{said}");
+    }
+    assert_eq!(lines.len(), 3, "{said}");
+}

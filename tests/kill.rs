@@ -11,8 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use messageport::{
-    CloseReason, FrozenBuffer, Message, MessageChannel, MessagePort, NamedBufferError, RecvError, RecvTimeoutError,
-    SharedBuffer, TransferBuffer, parent_port, spawn_with_port,
+    ChannelOptions, CloseReason, FrozenBuffer, Message, MessageChannel, MessagePort, NamedBufferError, RecvError,
+    RecvTimeoutError, SharedBuffer, TransferBuffer, Transferable, parent_port, spawn_with_port,
 };
 use nix::errno::Errno;
 use nix::libc;
@@ -73,6 +73,19 @@ impl Survivor {
         self.pipe = Some(reader);
     }
 
+    /// Posts a port with buffers in its queue, and behind them more than fits its first ring.
+    fn post_laden_port(&mut self) {
+        let options = ChannelOptions::new().capacity(4096).max_capacity(64 << 10);
+        let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).unwrap();
+        let list: Vec<_> = (0..2).map(|_| port1.buffer(10_000).unwrap().into()).collect();
+        port1.post_message(b"", list).unwrap();
+        for number in 0..100_u8 {
+            port1.post_message(&[number; 100], []).unwrap();
+        }
+        self.port.post_message(b"", [port2.into()]).unwrap();
+        self.other = Some(port1);
+    }
+
     /// Everything that is there.
     fn read_all(&mut self) {
         while let Ok(message) = self.port.try_recv() {
@@ -102,6 +115,19 @@ impl Survivor {
     fn texts(&self) -> Vec<&[u8]> {
         self.received.iter().map(|message| &message.data[..]).collect()
     }
+}
+
+/// The port in a message of [`Survivor::post_laden_port`], after its buffers went into its cache, its sending queue has
+/// grown as well, and a buffer of its own is with the peer.
+fn laden(mut message: Message) -> MessagePort {
+    let port = message.ports.remove(0);
+    assert_eq!(port.recv().unwrap().buffers.len(), 2);
+    for number in 0..100_u8 {
+        port.post_message(&[number; 100], []).unwrap();
+    }
+    port.post_message(b"", [port.buffer(10_000).unwrap().into()]).unwrap();
+    assert!(port.queued().capacity > 4096);
+    port
 }
 
 /// Fills the queue with numbered messages up to where it would grow: 65 of them, 64 in one that is not empty.
@@ -311,6 +337,165 @@ const ROLES: &[Role] = &[
         },
         wake: |_| {},
         check: |mut survivor, _| assert_eq!(survivor.rest(), CloseReason::PeerDied),
+    },
+    Role {
+        name: "post a recycled buffer",
+        victim: |port| {
+            port.set_spin(Duration::ZERO);
+            Box::new(move || {
+                for _ in 0..2 {
+                    let buffer = port.buffer(10_000).unwrap();
+                    buffer.write_at(9_995, b"whole").unwrap();
+                    port.post_message(b"a buffer", [buffer.into()]).unwrap();
+                    assert_eq!(port.recv().unwrap().data, b"it is free again");
+                }
+                let buffer = port.buffer(10_000).unwrap();
+                port.post_message(b"the last", [buffer.into()]).unwrap();
+                std::mem::forget(port);
+            })
+        },
+        prepare: |survivor| survivor.port.post_message(b"it is free again", []).unwrap(), // before it is there
+        wake: |survivor| {
+            while let Ok(message) = survivor.port.try_recv() {
+                assert_eq!(&message.buffers[0].to_vec().unwrap()[9_995..], b"whole");
+            }
+            survivor.port.post_message(b"it is free again", []).unwrap();
+        },
+        check: |mut survivor, completed| {
+            assert_eq!(survivor.rest(), CloseReason::PeerDied);
+            assert!(survivor.received.len() <= 2);
+            for message in &survivor.received {
+                assert_eq!(&message.buffers[0].to_vec().unwrap()[9_995..], b"whole");
+            }
+            let last = survivor.received.last().is_some_and(|message| message.data == b"the last");
+            assert!(last || !completed);
+        },
+    },
+    Role {
+        name: "give a buffer back",
+        victim: |port| {
+            let buffer = port.recv().unwrap().buffers.remove(0);
+            let dropped = port.recv().unwrap();
+            Box::new(move || {
+                buffer.write_at(9_995, b"whole").unwrap();
+                port.post_message(b"back", [buffer.into()]).unwrap();
+                drop(dropped);
+                std::mem::forget(port);
+            })
+        },
+        prepare: |survivor| {
+            for _ in 0..2 {
+                let buffer = survivor.port.buffer(10_000).unwrap();
+                survivor.port.post_message(b"", [buffer.into()]).unwrap();
+            }
+        },
+        wake: |_| {},
+        check: |mut survivor, completed| {
+            assert_eq!(survivor.rest(), CloseReason::PeerDied);
+            match survivor.received.pop() {
+                Some(mut message) => {
+                    let buffer = message.buffers.remove(0);
+                    assert_eq!(&buffer.to_vec().unwrap()[9_995..], b"whole");
+                    // Nobody else has it any more: it may go anywhere.
+                    let MessageChannel { port1, port2 } = MessageChannel::new().unwrap();
+                    port1.post_message(b"", [buffer.into()]).unwrap();
+                    assert_eq!(port2.recv().unwrap().buffers[0].len(), 10_000);
+                }
+                None => assert!(!completed, "posted, and not received"),
+            }
+        },
+    },
+    Role {
+        name: "post more than the ring holds",
+        victim: |port| {
+            Box::new(move || {
+                port.post_message(&[7; 100_000], []).unwrap();
+                let mut reservation = port.reserve(100_000).unwrap();
+                reservation.write_at(0, &[7; 100_000]).unwrap();
+                reservation.commit().unwrap();
+                std::mem::forget(port);
+            })
+        },
+        prepare: |_| {},
+        wake: |_| {},
+        check: |mut survivor, completed| {
+            assert_eq!(survivor.rest(), CloseReason::PeerDied);
+            assert!(survivor.received.iter().all(|message| message.data == [7; 100_000]));
+            assert!(survivor.received.len() <= 2 && (!completed || survivor.received.len() == 2));
+        },
+    },
+    Role {
+        name: "receive more than the ring holds",
+        victim: |port| {
+            Box::new(move || {
+                assert_eq!(port.recv().unwrap().data, [7; 100_000]);
+                assert_eq!(port.recv_ref().unwrap().len(), 100_000);
+                std::mem::forget(port);
+            })
+        },
+        prepare: |survivor| (0..2).for_each(|_| survivor.port.post_message(&[7; 100_000], []).unwrap()),
+        wake: |_| {},
+        check: |mut survivor, _| {
+            assert_eq!(survivor.rest(), CloseReason::PeerDied);
+            assert!(survivor.received.is_empty());
+        },
+    },
+    Role {
+        name: "transfer a laden port",
+        victim: |port| {
+            let travelling = laden(port.recv().unwrap());
+            Box::new(move || {
+                port.post_message(b"now", [travelling.into()]).unwrap();
+                std::mem::forget(port);
+            })
+        },
+        prepare: Survivor::post_laden_port,
+        wake: |_| {},
+        check: |mut survivor, completed| {
+            assert_eq!(survivor.rest(), CloseReason::PeerDied);
+            let other = survivor.other.as_ref().unwrap();
+            for number in 0..100_u8 {
+                assert_eq!(other.recv_timeout(PATIENCE).unwrap().data, [number; 100]);
+            }
+            let buffers = other.recv_timeout(PATIENCE).unwrap().buffers;
+            assert_eq!(buffers[0].len(), 10_000);
+            match survivor.received.pop() {
+                Some(mut message) => {
+                    let port = message.ports.remove(0);
+                    for number in 0..100_u8 {
+                        assert_eq!(port.recv_timeout(PATIENCE).unwrap().data, [number; 100]);
+                    }
+                    // Its buffers work in both directions.
+                    other.post_message(b"", buffers.into_iter().map(Transferable::from)).unwrap();
+                    assert_eq!(port.recv_timeout(PATIENCE).unwrap().buffers[0].len(), 10_000);
+                    other.post_message(b"", [other.buffer(10_000).unwrap().into()]).unwrap();
+                    assert_eq!(port.recv_timeout(PATIENCE).unwrap().buffers[0].len(), 10_000);
+                }
+                None => {
+                    assert!(!completed, "posted, and not received");
+                    let result = other.recv_timeout(PATIENCE);
+                    let ended = matches!(result, Err(RecvTimeoutError::Failed(RecvError::Ended(_))));
+                    assert!(ended, "{result:?}");
+                }
+            }
+        },
+    },
+    Role {
+        name: "receive a laden port",
+        victim: |port| Box::new(move || std::mem::forget((laden(port.recv().unwrap()), port))),
+        prepare: Survivor::post_laden_port,
+        wake: |_| {},
+        check: |mut survivor, _| {
+            assert_eq!(survivor.rest(), CloseReason::PeerDied);
+            let other = survivor.other.as_ref().unwrap();
+            loop {
+                match other.recv_timeout(PATIENCE) {
+                    Ok(message) => assert!(message.data.len() == 100 || message.buffers.len() == 1),
+                    Err(RecvTimeoutError::Failed(RecvError::Ended(CloseReason::PeerDied))) => break,
+                    Err(error) => panic!("neither a message nor the end: {error:?}"),
+                }
+            }
+        },
     },
     Role {
         name: "freeze a buffer",
@@ -524,4 +709,10 @@ kills! {
     killed_in_grow: "grow",
     killed_in_go_back_after_growing: "go back after growing",
     killed_in_follow_into_a_larger_ring: "follow into a larger ring",
+    killed_in_post_a_recycled_buffer: "post a recycled buffer",
+    killed_in_give_a_buffer_back: "give a buffer back",
+    killed_in_post_more_than_the_ring_holds: "post more than the ring holds",
+    killed_in_receive_more_than_the_ring_holds: "receive more than the ring holds",
+    killed_in_transfer_a_laden_port: "transfer a laden port",
+    killed_in_receive_a_laden_port: "receive a laden port",
 }

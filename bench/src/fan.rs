@@ -1,6 +1,6 @@
 //! Many ways into one receiver: waited for in `epoll` by hand, or in an event loop.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ pub(crate) struct FanIn<F> {
     sent: Sent,
     /// The messages that have arrived so far, of each way and of all.
     counts: Vec<u64>,
-    taken: u64,
+    taken: Rc<Taken>,
 }
 
 /// What the second side has sent so far, over one way after the other. The stamps count the messages of each way.
@@ -54,18 +54,35 @@ impl Sent {
     }
 }
 
-/// Receives what a turn sends, and times it. Emptying a way may take messages that were meant to be timed with those that
-/// were not: all of them count, from the first on.
-fn receive_all(turn: &Turn, taken: impl Fn() -> u64, mut receive: impl FnMut() -> Result<()>) -> Result<Outcome> {
-    let all = turn.warm_up + turn.count;
-    let end = taken() + all;
-    let mut begin = None;
-    while taken() < end {
-        receive()?;
-        begin.get_or_insert_with(Instant::now);
+/// What the first side has received so far.
+#[derive(Default)]
+struct Taken {
+    count: Cell<u64>,
+    /// When the first message of this turn came.
+    begin: Cell<Option<Instant>>,
+}
+
+impl Taken {
+    #[inline]
+    fn one_more(&self) {
+        self.count.set(self.count.get() + 1);
+        if self.begin.get().is_none() {
+            self.begin.set(Some(Instant::now()));
+        }
     }
-    let nanos = begin.map_or(0, |begin| begin.elapsed().as_nanos()) as f64;
-    Ok(Outcome { nanos: nanos / all as f64 * turn.count as f64, cpu: None })
+
+    /// Receives what a turn sends, and times it. Emptying a way may take messages that were meant to be timed with those
+    /// that were not: all of them count, from the first on.
+    fn all(&self, turn: &Turn, mut receive: impl FnMut() -> Result<()>) -> Result<Outcome> {
+        let all = turn.warm_up + turn.count;
+        let end = self.count.get() + all;
+        self.begin.set(None);
+        while self.count.get() < end {
+            receive()?;
+        }
+        let nanos = self.begin.get().map_or(0, |begin| begin.elapsed().as_nanos()) as f64;
+        Ok(Outcome { nanos: nanos / all as f64 * turn.count as f64, cpu: None })
+    }
 }
 
 impl<F: Fan> FanIn<F> {
@@ -79,7 +96,7 @@ impl<F: Fan> FanIn<F> {
         }
         let counts = vec![0; fan.ways().len()];
         let (payload, message) = (Payload::new(size), Message::new());
-        Ok(Self { fan, epoll, payload, message, sent: Sent::default(), counts, taken: 0 })
+        Ok(Self { fan, epoll, payload, message, sent: Sent::default(), counts, taken: Rc::default() })
     }
 
     /// Empties one way.
@@ -87,7 +104,7 @@ impl<F: Fan> FanIn<F> {
         while F::receive(&self.fan.ways()[way], &mut self.message)? {
             self.counts[way] += 1;
             expect(self.payload.stamp_of(&self.message.data)?, self.counts[way])?;
-            self.taken += 1;
+            self.taken.one_more();
         }
         Ok(())
     }
@@ -112,8 +129,8 @@ impl<F: Fan> Player for FanIn<F> {
     fn play(&mut self, turn: &Turn, _: Option<&mut Histogram<u64>>) -> Result<Outcome> {
         match turn.side {
             Side::First => {
-                let this = RefCell::new(self);
-                receive_all(turn, || this.borrow().taken, || this.borrow_mut().receive())
+                let taken = Rc::clone(&self.taken);
+                taken.all(turn, || self.receive())
             }
             Side::Second => {
                 let Self { sent, fan, payload, .. } = self;
@@ -133,7 +150,7 @@ pub(crate) struct Looped {
     sent: Sent,
     /// On the first side.
     events: EventLoop,
-    taken: Rc<Cell<u64>>,
+    taken: Rc<Taken>,
     wrong: Rc<Cell<Option<Error>>>,
 }
 
@@ -142,7 +159,7 @@ impl Looped {
         let refuse = Error::of("cannot make an event loop");
         let events = EventLoop::new().map_err(&refuse)?;
         events.set_spin(spin);
-        let (taken, wrong) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
+        let (taken, wrong) = (Rc::<Taken>::default(), Rc::new(Cell::new(None)));
         let mut looped = Self { side, payload: Payload::new(size), ports, sent: Sent::default(), events, taken, wrong };
         if side == Side::First {
             for port in std::mem::take(&mut looped.ports) {
@@ -151,7 +168,7 @@ impl Looped {
                 let mut count = 0;
                 port.set_onmessage(move |_, event| {
                     count += 1;
-                    taken.set(taken.get() + 1);
+                    taken.one_more();
                     if let Err(error) = payload.stamp_of(&event.data).and_then(|stamp| expect(stamp, count)) {
                         wrong.set(Some(error));
                     }
@@ -166,18 +183,14 @@ impl Player for Looped {
     fn play(&mut self, turn: &Turn, _: Option<&mut Histogram<u64>>) -> Result<Outcome> {
         let Self { side, payload, ports, sent, events, taken, wrong } = self;
         match side {
-            Side::First => receive_all(
-                turn,
-                || taken.get(),
-                || {
-                    let happened = events.poll_once(Some(PATIENCE)).map_err(Error::of("the event loop failed"))?;
-                    match wrong.take() {
-                        Some(error) => Err(error),
-                        None if happened == 0 => Err(alone()),
-                        None => Ok(()),
-                    }
-                },
-            ),
+            Side::First => taken.all(turn, || {
+                let happened = events.poll_once(Some(PATIENCE)).map_err(Error::of("the event loop failed"))?;
+                match wrong.take() {
+                    Some(error) => Err(error),
+                    None if happened == 0 => Err(Error::failed("the other process is gone, or has not sent for long")),
+                    None => Ok(()),
+                }
+            }),
             Side::Second => {
                 let mut send = || sent.next(ports, |port, stamp| stream(port, payload.stamped(stamp)));
                 (0..turn.warm_up + turn.count).try_for_each(|_| send()).map(|()| Outcome::default())

@@ -54,10 +54,10 @@ pub fn available_memory() -> Option<u64> {
     meminfo.lines().find_map(|line| kib(line.strip_prefix("MemAvailable:")?.to_owned()))
 }
 
-/// Bytes of this process that are in memory now.
+/// Bytes of this process that are in memory now. (`VmRSS` of the status may be off by some hundred KiB.)
 pub(crate) fn resident_memory() -> Result<u64> {
-    let status = read_to_string("/proc/self/status").map_err(Error::of("cannot see the resident memory"))?;
-    let resident = status.lines().find_map(|line| kib(line.strip_prefix("VmRSS:")?.to_owned()));
+    let maps = read_to_string("/proc/self/smaps_rollup").map_err(Error::of("cannot see the resident memory"))?;
+    let resident = maps.lines().find_map(|line| kib(line.strip_prefix("Rss:")?.to_owned()));
     resident.ok_or_else(|| Error::failed("the system does not tell the resident memory"))
 }
 

@@ -169,6 +169,7 @@ impl<'a> Rounds<'a> {
         let block = if self.quick { QUICK_BLOCK } else { BLOCK }.as_nanos() as f64;
         // Between messages that are far apart there is nothing to be timed, but time passes.
         let gap = entry.subject.at.filter(|(name, _)| *name == "gap_us").map_or(0.0, |(_, gap)| gap as f64 * 1000.0);
+        let least = if self.quick { entry.subject.fewest / 10 } else { entry.subject.fewest }.max(1);
         let mut count = 1;
         loop {
             let turn = self.turn(1, count);
@@ -176,7 +177,7 @@ impl<'a> Rounds<'a> {
             let one = (time / count as f64).max(0.1);
             if time >= block / 8.0 || count >= MOST {
                 // What takes long needs no thousand of it.
-                let fewest = bench.fewest.min((4.0 * block / one) as u64).max(entry.subject.fewest);
+                let fewest = bench.fewest.min((4.0 * block / one) as u64).max(least);
                 return Ok(((block.max(2.0 * gap) / one) as u64).clamp(fewest, MOST));
             }
             count = (count * 8).min(MOST);

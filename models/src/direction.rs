@@ -34,6 +34,14 @@ impl Direction {
         self.0.words.len() as u64 * 8
     }
 
+    pub(crate) fn first_capacity(&self) -> usize {
+        self.0.words.len() * 8
+    }
+
+    pub(crate) fn max_message_len(&self) -> usize {
+        usize::MAX
+    }
+
     pub(crate) fn until_end(&self, position: u64) -> u64 {
         self.capacity() - position % self.capacity()
     }

@@ -67,7 +67,8 @@ pub(crate) fn send<'a>(
         return Err(PostErrorKind::TooManyHandles { handles: baggage.handles(), max: MAX_DESCRIPTORS });
     }
     let out_of = |errno| PostErrorKind::ResourceExhausted(exhausted(errno));
-    let table = baggage.table(data.len());
+    let mut table = Vec::new();
+    baggage.write_table(data.len(), |part| table.extend_from_slice(part));
     let header = Header { magic: MAGIC, version: VERSION, reserved: 0 };
     let padding = [0; 8];
     let parts = [
@@ -76,7 +77,7 @@ pub(crate) fn send<'a>(
         IoSlice::new(&padding[..data.len().next_multiple_of(8) - data.len()]),
         IoSlice::new(&table),
     ];
-    socket::send(socket, &parts, &baggage.descriptors()).map_err(|errno| match errno {
+    socket::send(socket, &parts, &baggage.descriptors().collect::<Vec<_>>()).map_err(|errno| match errno {
         Errno::EPIPE | Errno::ECONNRESET => PostErrorKind::PeerGone(CloseReason::Closed),
         errno => out_of(errno),
     })?;

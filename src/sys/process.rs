@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::Errno;
 use super::socket::is_seqpacket;
@@ -69,6 +70,18 @@ pub(crate) fn take_inherited(variable: &str) -> Option<OwnedFd> {
 
 fn only_thread() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
+}
+
+/// Raises the soft limit of open descriptors (setrlimit(2)) to `wanted`, or as far as the hard limit lets it. Returns what
+/// it is then.
+pub(crate) fn raise_descriptor_limit(wanted: u64) -> Result<u64, Errno> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let raised = wanted.min(hard);
+    if raised <= soft {
+        return Ok(soft);
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, raised, hard)?;
+    Ok(raised)
 }
 
 /// Makes an errno into the standard library's error.

@@ -10,13 +10,14 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::task::{spawn_blocking, yield_now};
 
 use crate::tools::{PATIENCE, pair, pair_of};
-use crate::{async_pair, fill, on_runtimes, small_pair, soon};
+use crate::{async_pair, cancelled_after, fill, on_runtimes, small_pair, soon};
 
 on_runtimes! {
     space_wakes_a_sender,
     space_wakes_a_sender_while_the_receiving_half_waits,
     space_wakes_a_sender_whose_receiving_half_is_gone,
     both_halves_wait_and_both_directions_flow,
+    a_wake_up_that_the_other_half_reads_is_passed_on,
     traffic_the_other_way_does_not_hide_a_wake_up,
     wake_ups_for_a_sender_do_not_fill_the_lane,
     a_full_lane_is_waited_for,
@@ -126,6 +127,31 @@ async fn both_halves_wait_and_both_directions_flow() {
     for task in tasks {
         halves.push(soon(task).await.expect("no panic"));
     }
+}
+
+async fn a_wake_up_that_the_other_half_reads_is_passed_on() {
+    let (mut a, b) = small_pair();
+    let count = fill(&mut a);
+    let (mut sender, mut receiver) = a.split();
+    let receiving = tokio::spawn(async move { (receiver.recv().await, receiver) });
+    yield_now().await;
+    // The runtime has not seen the packet yet when the sender reads it.
+    b.post_message(b"for the receiver", []).expect("room");
+    assert!(cancelled_after(1, sender.post_message_wait(&[0; 500], &mut Vec::new())).await.is_none());
+    let (result, mut receiver) = soon(receiving).await.expect("no panic");
+    assert_eq!(result.expect("a message").data, b"for the receiver");
+
+    let sending = tokio::spawn(async move {
+        sender.post_message_wait(&[4; 500], &mut Vec::new()).await.expect("room");
+        sender
+    });
+    yield_now().await;
+    for _ in 0..count {
+        b.recv().expect("a message");
+    }
+    assert!(cancelled_after(1, receiver.recv()).await.is_none());
+    let _sender = soon(sending).await.expect("no panic");
+    assert_eq!(b.recv().expect("a message").data, [4; 500]);
 }
 
 async fn traffic_the_other_way_does_not_hide_a_wake_up() {

@@ -32,8 +32,11 @@ pub(crate) struct There {
     /// For numbers that are posted and received in several steps.
     pub(crate) sent: u32,
     pub(crate) seen: u32,
+    /// For an amount that is to be the same later.
+    pub(crate) kept: u64,
     given_back: Vec<Transferable>,
     is_process: bool,
+    is_concurrent: bool,
 }
 
 impl There {
@@ -45,6 +48,11 @@ impl There {
     /// Returns something to the test, at the end of the step.
     pub(crate) fn give_back(&mut self, thing: impl Into<Transferable>) {
         self.given_back.push(thing.into());
+    }
+
+    /// As [`Peer::is_concurrent`].
+    pub(crate) fn is_concurrent(&self) -> bool {
+        self.is_concurrent
     }
 
     /// Ends the process by SIGKILL. Where the peer has none of its own it goes on and loses all it has after the step.
@@ -245,7 +253,7 @@ impl Peer {
 }
 
 fn peer_thread(orders: &Receiver<(Step, Vec<Transferable>)>, answers: &Sender<Vec<Transferable>>) {
-    let mut there = There::default();
+    let mut there = There { is_concurrent: true, ..There::default() };
     while let Ok((step, things)) = orders.recv() {
         let answer = there.obey(step, things);
         // Nobody waits for the last answer of a peer that is told to die.
@@ -260,7 +268,7 @@ fn peer_process() {
     let Ok(control) = parent_port() else { return };
     alarm::set(SECONDS);
     let before = Ledger::now();
-    let mut there = There { is_process: true, ..There::default() };
+    let mut there = There { is_process: true, is_concurrent: true, ..There::default() };
     loop {
         match control.recv() {
             Ok(order) if order.data.is_empty() => break,

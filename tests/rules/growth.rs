@@ -6,6 +6,7 @@ use crate::harness::*;
 
 rules! {
     s08_a_burst_loses_nothing_and_its_memory_is_given_back,
+    s08_a_slow_reader_loses_nothing_and_keeps_nothing,
     s08_a_queue_is_full_at_its_limit,
     s08_a_grown_queue_survives_its_senders_death,
     s25_a_grown_queue_moves_in_both_directions,
@@ -43,6 +44,51 @@ fn s08_a_burst_loses_nothing_and_its_memory_is_given_back(peer: &mut Peer) {
         assert_eq!(open_memory(), before.1, "bytes of memory files");
     }
     assert!(port.queued().high_water >= BURST as usize * 16);
+}
+
+fn s08_a_slow_reader_loses_nothing_and_keeps_nothing(peer: &mut Peer) {
+    const MESSAGES: u32 = 200_000;
+    let port = peer.channel();
+    // What both sides have of memory files when nothing is queued.
+    let round_trip = |peer: &mut Peer| {
+        port.post_message(b"", []).unwrap();
+        peer.run(|there| {
+            recv(there.port());
+            assert_empty(there.port());
+        });
+    };
+    round_trip(peer);
+    let before = open_memory();
+    peer.run(|there| there.kept = open_memory());
+    for _ in 0..2 {
+        peer.begin(|there| {
+            if !there.is_concurrent() {
+                return; // nobody posts meanwhile
+            }
+            for number in 0..MESSAGES / 2 {
+                assert_eq!(recv(there.port()).data, number.to_ne_bytes());
+                for _ in 0..200 {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        post_numbers(&port, 0..MESSAGES);
+        assert!(port.queued().capacity > 64 << 10, "half of them at least are unread");
+        peer.finish();
+        port.post_message(b"x", []).unwrap();
+        peer.run(|there| {
+            let mut number = if there.is_concurrent() { MESSAGES / 2 } else { 0 };
+            while number < MESSAGES {
+                assert_eq!(recv(there.port()).data, number.to_ne_bytes());
+                number += 1;
+            }
+            assert_eq!(recv(there.port()).data.len(), 1);
+            assert_empty(there.port());
+        });
+        round_trip(peer);
+        assert_eq!(open_memory(), before, "bytes of memory files here");
+        peer.run(|there| assert_eq!(open_memory(), there.kept, "bytes of memory files there"));
+    }
 }
 
 fn s08_a_queue_is_full_at_its_limit(peer: &mut Peer) {

@@ -19,6 +19,7 @@ rules! {
     s08_a_full_queue_takes_nothing_and_can_be_waited_for,
     s09_a_transfer_list_is_all_or_nothing,
     s10_errors_come_in_a_fixed_order,
+    s10_a_limit_of_data_below_the_rings_holds_too,
     s11_posting_to_nobody_gives_everything_back,
     s12_what_is_on_the_list_leaves_the_sender,
     s13_things_arrive_in_list_order,
@@ -268,6 +269,31 @@ fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
     carrier.post_message_detaching(b"", &[port_ref]).unwrap();
     peer.run(|there| recv_port(there.port()).post_message(b"here I am", []).unwrap());
     assert_eq!(text(&witness), "here I am");
+}
+
+fn s10_a_limit_of_data_below_the_rings_holds_too(peer: &mut Peer) {
+    let options = ChannelOptions::new().max_message_len(100);
+    let MessageChannel { port1: port, port2 } = MessageChannel::with_options(&options).unwrap();
+    peer.give(port2);
+    assert_eq!(port.max_message_len(), 100);
+    port.post_message(b"", [port.buffer(10).unwrap().into()]).unwrap();
+    peer.run(|there| drop(recv(there.port())));
+    let too_large = |kind| matches!(kind, PostErrorKind::TooLarge { len: 101, max: 100 });
+    assert!(too_large(port.post_message(&[1; 101], []).unwrap_err().kind));
+    assert!(too_large(port.post_message_wait(&[1; 101], [], None).unwrap_err().kind));
+    assert!(too_large(port.reserve(101).map(drop).unwrap_err()));
+    // With a new buffer, and with one that the peer knows.
+    for buffer in [buffer_of(b"pixels"), port.buffer(10).unwrap()] {
+        assert!(too_large(port.post_message_detaching(&[1; 101], &[TransferRef::Buffer(&buffer)]).unwrap_err()));
+        port.post_message(&[1; 100], [buffer.into()]).unwrap();
+    }
+    port.post_message(&[1; 100], []).unwrap();
+    peer.run(|there| {
+        for count in [1, 1, 0] {
+            let message = recv(there.port());
+            assert_eq!((message.data, message.buffers.len()), (vec![1; 100], count));
+        }
+    });
 }
 
 fn s11_posting_to_nobody_gives_everything_back(peer: &mut Peer) {

@@ -8,6 +8,7 @@ rules! {
     s37_a_buffer_that_came_back_is_posted_by_its_number,
     s37_a_buffer_may_go_back_and_forth,
     s37_data_larger_than_the_ring_is_one_ordinary_message,
+    s37_large_data_and_a_new_buffer_do_not_want_the_same_place,
     s38_a_buffer_that_travels_on_is_not_used_again,
     s38_recycled_buffers_move_with_their_port,
     s39_recycled_buffers_are_given_back_when_asked,
@@ -124,6 +125,35 @@ fn s37_data_larger_than_the_ring_is_one_ordinary_message(peer: &mut Peer) {
         assert_eq!((message.data.as_slice(), message.buffers.len()), (&b"small"[..], 0));
     });
     assert_eq!(text(&witness), "it came along");
+}
+
+fn s37_large_data_and_a_new_buffer_do_not_want_the_same_place(peer: &mut Peer) {
+    for kept in 0..4 {
+        let options = ChannelOptions::new().cached_buffers(kept);
+        let MessageChannel { port1: port, port2 } = MessageChannel::with_options(&options).unwrap();
+        peer.give(port2);
+        for _ in 0..kept {
+            port.post_message(&[9; 100_000], []).unwrap();
+        }
+        peer.run(|there| {
+            let port = there.ports.last().unwrap();
+            while let Ok(message) = port.try_recv() {
+                assert!(message.data == [9; 100_000]);
+            }
+        });
+        for round in 0..4_u8 {
+            // All places are taken by buffers that came back; a new one takes the place of one of them.
+            let list = (0..2).map(|_| buffer_of(&[round; 5]).into());
+            port.post_message(&[round; 100_000], list).unwrap();
+            peer.run(|there| {
+                let Message { data, buffers, .. } = recv(there.ports.last().unwrap());
+                let round = there.seen as u8;
+                assert!(data == [round; 100_000] && buffers.len() == 2, "round {round}");
+                buffers.iter().for_each(|buffer| assert_eq!(bytes_of(buffer), [round; 5]));
+                there.seen = (there.seen + 1) % 4;
+            });
+        }
+    }
 }
 
 fn s38_a_buffer_that_travels_on_is_not_used_again(peer: &mut Peer) {

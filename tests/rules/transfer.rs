@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 
 use messageport::{
-    CloseReason, Message, MessagePort, PostErrorKind, RecvError, RecvTimeoutError, TransferRef, Transferable,
-    TryRecvError,
+    ChannelOptions, CloseReason, Message, MessageChannel, MessagePort, PostErrorKind, RecvError, RecvTimeoutError,
+    TransferRef, Transferable, TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit};
 
@@ -23,6 +23,7 @@ rules! {
     s34_a_peer_that_closes_is_seen_after_the_queue,
     s35_a_port_that_is_never_received_is_closed,
     s36_ports_in_each_others_queues_are_reclaimed,
+    s36_ports_with_much_memory_in_each_others_queues_are_reclaimed,
 }
 
 fn s25_queue_moves_with_a_transferred_port(peer: &mut Peer) {
@@ -419,6 +420,46 @@ fn s36_ports_in_each_others_queues_are_reclaimed(peer: &mut Peer) {
         assert_ended(&witness, CloseReason::PeerDied);
         watches.into_iter().for_each(Watch::assert_freed);
     }
+}
+
+fn s36_ports_with_much_memory_in_each_others_queues_are_reclaimed(peer: &mut Peer) {
+    let (witness, passenger) = pair();
+    let mut watches = Vec::new();
+    let mut laden_pair = || {
+        let options = ChannelOptions::new().capacity(4096).max_capacity(1 << 20);
+        let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).unwrap();
+        // A buffer in the cache of each, and one that is with it.
+        for (from, to) in [(&port1, &port2), (&port2, &port1)] {
+            for _ in 0..2 {
+                let (buffer, memory) = newest_memory(|| from.buffer(10_000).unwrap());
+                watches.push(Watch::new(&memory));
+                from.post_message(b"", [buffer.into()]).unwrap();
+            }
+            drop(recv(to));
+        }
+        // Both queues go on in a larger ring, of which one side knows already.
+        let ((), memory) = newest_memory(|| post_numbers(&port1, 0..300));
+        watches.push(Watch::new(&memory));
+        let ((), memory) = newest_memory(|| post_numbers(&port2, 0..300));
+        watches.push(Watch::new(&memory));
+        drop(recv(&port2));
+        expect_numbers(&port2, 0..300);
+        assert!([&port1, &port2].iter().all(|port| port.queued().capacity > 4096));
+        (port1, port2)
+    };
+    let ((a1, a2), (b1, b2)) = (laden_pair(), laden_pair());
+    peer.give_all([passenger, a1, a2, b1, b2].map(Transferable::from));
+    assert!(watches.iter().all(|watch| !watch.is_freed()));
+    assert_empty(&witness);
+    peer.run(|there| {
+        let [passenger, a1, a2, b1, b2] = five(there);
+        a1.post_message(b"", [passenger.into(), b2.into()]).unwrap();
+        b1.post_message(b"", [a2.into()]).unwrap();
+        there.ports.extend([a1, b1]);
+    });
+    peer.run(|there| there.ports.clear());
+    assert_ended(&witness, CloseReason::PeerDied);
+    watches.into_iter().for_each(Watch::assert_freed);
 }
 
 /// The five ports that the peer was given.

@@ -81,18 +81,23 @@ impl Process {
     /// Waits until the process has ended by itself, without an error.
     #[track_caller]
     pub(crate) fn succeeded(&mut self) {
-        let status = self.ended();
+        self.succeeded_within(2 * PATIENCE);
+    }
+
+    #[track_caller]
+    pub(crate) fn succeeded_within(&mut self, limit: Duration) {
+        let status = self.ended(limit);
         assert!(status.success(), "the second process: {status}");
     }
 
     #[track_caller]
-    fn ended(&mut self) -> ExitStatus {
+    fn ended(&mut self, limit: Duration) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
                 return status;
             }
-            assert!(start.elapsed() < 2 * PATIENCE, "the second process hangs");
+            assert!(start.elapsed() < limit, "the second process hangs");
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -1,0 +1,170 @@
+//! Corners of recycling, of growth and of long messages that an honest program can get into.
+#![allow(missing_docs)]
+
+mod tools;
+
+use std::time::Duration;
+
+use messageport::{
+    BufferError, ChannelOptions, FullCause, Message, MessageChannel, MessagePort, PostErrorKind, TransferBuffer,
+    TryRecvError,
+};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use tools::attacker::{Pages, newest_memory};
+use tools::child::Role;
+use tools::ledger::{Ledger, alone, descriptors};
+use tools::{PATIENCE, cost_of, pair, within};
+
+const ROLES: &[Role] = &[];
+
+fn pair_with(options: ChannelOptions) -> (MessagePort, MessagePort) {
+    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    (port1, port2)
+}
+
+#[test]
+fn long_data_and_a_new_buffer_in_one_message_do_not_share_a_slot() {
+    let _alone = alone();
+    let (port, peer) = pair_with(ChannelOptions::new().cached_buffers(1));
+    for round in 0..3_u8 {
+        // What comes back is the only recycled buffer there can be: the data goes in it, and the buffer takes its slot.
+        port.post_message(&[round; 100_000], []).expect("posted");
+        assert_eq!(peer.recv().expect("a message").data, [round; 100_000]);
+        let buffer = TransferBuffer::new(5000).expect("a buffer");
+        buffer.write_value(0, &round).expect("written");
+        port.post_message(&[round; 90_000], [buffer.into()]).expect("posted");
+        let message = peer.recv().expect("a message");
+        assert_eq!(message.data, [round; 90_000]);
+        assert_eq!(message.buffers[0].read_value::<u8>(0).expect("a byte"), round);
+    }
+}
+
+#[test]
+fn no_message_is_longer_than_the_channel_allows() {
+    let _alone = alone();
+    let (port, peer) = pair_with(ChannelOptions::new().max_message_len(100));
+    let refused = |result: Result<(), PostErrorKind>| {
+        assert!(matches!(result, Err(PostErrorKind::TooLarge { len: 101, max: 100 })), "{result:?}");
+    };
+    assert_eq!(port.max_message_len(), 100);
+    refused(port.post_message(&[0; 101], []).map_err(|error| error.kind));
+    refused(port.post_message_wait(&[0; 101], [], Some(PATIENCE)).map_err(|error| error.kind));
+    refused(port.post_message_detaching(&[0; 101], &[]));
+    refused(port.reserve(101).map(drop));
+    port.post_message(&[0; 100], []).expect("posted");
+    assert_eq!(peer.recv().expect("a message").data.len(), 100);
+}
+
+#[test]
+fn a_buffer_of_any_length_is_an_error_at_worst() {
+    let _alone = alone();
+    let (port, peer) = pair();
+    for len in [usize::MAX, usize::MAX - 4095, usize::MAX / 2, 1 << 62] {
+        assert!(matches!(port.buffer(len), Err(BufferError::ResourceExhausted(_))), "{len}");
+    }
+    port.post_message(b"it works", []).expect("posted");
+    assert_eq!(tools::text(&peer), "it works");
+}
+
+#[test]
+fn a_buffer_of_a_port_is_frozen_with_its_own_length() {
+    let _alone = alone();
+    let (port, peer) = pair();
+    for len in [0, 1, 100, 4096, 5000] {
+        let buffer = port.buffer(len).expect("a buffer");
+        buffer.copy_from_slice(&vec![7; len]).expect("written");
+        let frozen = buffer.freeze().expect("nobody else has it");
+        assert_eq!(&frozen[..], vec![7; len]);
+        port.post_message(b"", [frozen.clone().into()]).expect("posted");
+        assert_eq!(&peer.recv().expect("a message").frozen[0][..], vec![7; len]);
+    }
+}
+
+#[test]
+fn one_that_waits_to_post_a_port_with_recycled_buffers_sleeps() {
+    let _alone = alone();
+    within(3 * PATIENCE, || {
+        let (port, peer) = pair_with(ChannelOptions::new().capacity(4096).max_capacity(4096));
+        port.set_spin(Duration::ZERO);
+        // A port whose capsule is 80 bytes and 16 for each of 40 buffers.
+        let (passenger, other) = pair_with(ChannelOptions::new().cached_buffers(40));
+        for _ in 0..40 {
+            let buffer = TransferBuffer::new(10).expect("a buffer");
+            passenger.post_message(b"", [buffer.into()]).expect("posted");
+        }
+        for _ in 0..40 {
+            other.recv().expect("a message");
+        }
+        // Room for the port, and not for its buffers.
+        while port.post_message(&[0; 92], []).is_ok() {}
+        for _ in 0..4 {
+            peer.recv().expect("a message");
+        }
+        assert!(matches!(peer.try_recv_ref().map(drop), Ok(())));
+        let wait = Duration::from_millis(300);
+        let (result, cost) = cost_of(|| port.post_message_wait(b"", [passenger.into()], Some(wait)));
+        assert!(matches!(result.expect_err("no room").kind, PostErrorKind::TimedOut));
+        assert!(cost.cpu < wait / 3, "{:?} of the CPU", cost.cpu);
+    });
+}
+
+#[test]
+fn a_buffer_whose_message_is_spoilt_comes_back() {
+    let _alone = alone();
+    let (port, peer) = pair();
+    let ((passenger, _other), file) = newest_memory(pair);
+    let pages = Pages::of(&file);
+    port.post_message(b"", [TransferBuffer::new(10_000).expect("a buffer").into(), passenger.into()]).expect("posted");
+    // Whoever made the passenger's segment spoils it on the way.
+    pages.word(0).store(1, std::sync::atomic::Ordering::Relaxed);
+    assert!(matches!(peer.recv(), Err(messageport::RecvError::MessageError { .. })));
+    assert_eq!(port.release_buffers().expect("a peer"), 1);
+}
+
+#[test]
+fn a_closed_port_keeps_no_buffers_of_its_queue() {
+    let _alone = alone();
+    let (port, peer) = pair();
+    let before = descriptors();
+    for _ in 0..3 {
+        port.post_message(b"", [TransferBuffer::new(10_000).expect("a buffer").into()]).expect("posted");
+    }
+    peer.close();
+    assert_eq!(descriptors(), before + 3, "of the sender");
+    assert!(port.recv().is_err());
+    assert_eq!(descriptors(), before, "of the closed port");
+}
+
+#[test]
+fn what_was_written_in_place_finds_room_when_it_is_posted() {
+    let _alone = alone();
+    let (port, peer) = pair_with(ChannelOptions::new().capacity(4096).max_capacity(4096));
+    while port.post_message(&[0; 24], []).is_ok() {}
+    assert!(matches!(port.reserve(10_000), Err(PostErrorKind::Full(FullCause::Ring))));
+    while peer.try_recv().is_ok() {}
+    let mut reservation = port.reserve(10_000).expect("room");
+    reservation.write_at(0, b"in place").expect("written");
+    reservation.commit().expect("posted");
+    assert_eq!(peer.recv().expect("a message").data[..8], *b"in place");
+}
+
+#[test]
+fn a_message_that_was_not_received_for_want_of_something_leaves_the_callers_empty() {
+    let _alone = alone();
+    let before = Ledger::now();
+    {
+        let (port, peer) = pair_with(ChannelOptions::new());
+        port.post_message(&[1; 100_000], []).expect("posted");
+        let mut message = Message { data: b"old".to_vec(), ..Message::new() };
+        let (limit, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+        setrlimit(Resource::RLIMIT_NOFILE, 3, hard).expect("lower");
+        let failed = peer.try_recv_into(&mut message);
+        setrlimit(Resource::RLIMIT_NOFILE, limit, hard).expect("as before");
+        assert!(matches!(failed, Err(TryRecvError::Failed(_))), "{failed:?}");
+        assert!(message.data.is_empty());
+        peer.try_recv_into(&mut message).expect("it is still there");
+        assert_eq!(message.data, [1; 100_000]);
+    }
+    before.assert_restored("after a shortage");
+}

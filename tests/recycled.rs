@@ -1,0 +1,331 @@
+//! Recycled buffers: a peer that lies about them, and what is given back when nobody uses it.
+//!
+//! `MESSAGEPORT_HOSTILE_SECONDS` sets how long the random test runs, `MESSAGEPORT_HOSTILE_SEED` repeats it.
+
+mod tools;
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use messageport::{
+    BadTransfer, BufferError, ChannelOptions, CloseReason, Message, MessageChannel, MessagePort, RecvError,
+    RecvTimeoutError, TransferBuffer, TryRecvError, Violation,
+};
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use tools::attacker::{Attacker, CARRIER, DATA, Pages, Table, newest_memory};
+use tools::child::Role;
+use tools::ledger::{Ledger, alone, descriptors};
+use tools::random::Random;
+use tools::{PATIENCE, assert_entangled, end_of, pair, text};
+
+const ROLES: &[Role] = &[];
+
+const LEN: usize = 10_000;
+/// Buffers have room to the end of their last page.
+const CAPACITY: u64 = 12_288;
+/// Buffers that a direction keeps in these tests.
+const KEPT: usize = 3;
+
+/// A record that says: forget a slot.
+const FORGET: u8 = 6;
+/// How a buffer travels.
+const NEW: u64 = 1;
+const KNOWN: u64 = 2;
+const BACK: u64 = 3;
+/// What a receiver may leave in a buffer's header, and where.
+const NOTE: usize = 24;
+const FREE: u32 = 1;
+
+/// A pair with room for many records of an attacker, who does not wrap.
+fn keeping_pair() -> (MessagePort, MessagePort) {
+    let capacity = 1 << 20;
+    let options = ChannelOptions::new().capacity(capacity).max_capacity(capacity);
+    let options = options.cached_buffers(KEPT).cached_bytes(KEPT as u64 * CAPACITY);
+    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    (port1, port2)
+}
+
+/// The third word of a buffer's capsule.
+fn way(way: u64, slot: u64) -> u64 {
+    way << 32 | slot & 0xffff_ffff
+}
+
+/// A file that is a good buffer.
+fn buffer_file() -> OwnedFd {
+    let file = memfd_create(c"messageport-forged", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING);
+    let file = File::from(file.expect("a memory file"));
+    let len = 4096 + CAPACITY;
+    file.set_len(len).expect("a size");
+    fallocate(&file, FallocateFlags::empty(), 0, len as i64).expect("memory");
+    let mut header = b"msgpbuf\0".to_vec();
+    header.extend(1_u32.to_ne_bytes());
+    header.extend(4096_u32.to_ne_bytes());
+    header.extend(CAPACITY.to_ne_bytes());
+    file.write_all_at(&header, 0).expect("a header");
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).expect("seals");
+    file.into()
+}
+
+#[track_caller]
+fn assert_no_such_buffer(victim: &MessagePort, name: &str) {
+    match victim.recv_timeout(PATIENCE) {
+        Err(RecvTimeoutError::Failed(RecvError::MessageError { reason, data })) => {
+            assert_eq!((reason, &data[..]), (BadTransfer::NoSuchBuffer, b"lie".as_slice()), "{name}");
+        }
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn recv_buffer(port: &MessagePort) -> TransferBuffer {
+    port.recv_timeout(PATIENCE).expect("a message").buffers.remove(0)
+}
+
+/// Posts a buffer by its number, which `lie` is about.
+fn post_known(attacker: &mut Attacker, len: u64, lie: u64) {
+    let table = Table::default().known_buffer(len, lie);
+    attacker.record(CARRIER, &table.payload(b"lie"), 0);
+}
+
+#[test]
+fn buffers_that_nobody_knows_are_named() {
+    let _alone = alone();
+    let (mut attacker, victim) = Attacker::new(keeping_pair);
+    let before = Ledger::now();
+    for slot in [0, 1, KEPT as u64, 63, 64, 0xffff_ffff] {
+        for how in [KNOWN, BACK] {
+            post_known(&mut attacker, 10, way(how, slot));
+            assert_no_such_buffer(&victim, &format!("way {how}, slot {slot}"));
+        }
+    }
+    // A new one in a place that is not there, or is too small for it.
+    for slot in [KEPT as u64, 0xffff_ffff] {
+        let file = buffer_file();
+        attacker.post(b"lie", &Table::default().buffer(CAPACITY, way(NEW, slot), &file));
+        assert_no_such_buffer(&victim, &format!("new in slot {slot}"));
+    }
+    attacker.record(DATA, b"the next message", 0);
+    assert_eq!(text(&victim), "the next message");
+    before.assert_restored("after lies");
+}
+
+#[test]
+fn a_buffer_that_is_held_does_not_come_a_second_time() {
+    let _alone = alone();
+    let (mut attacker, victim) = Attacker::new(keeping_pair);
+    let file = buffer_file();
+    attacker.post(b"", &Table::default().buffer(CAPACITY, way(NEW, 0), &file));
+    let held = recv_buffer(&victim);
+    for len in [0, 10, CAPACITY] {
+        post_known(&mut attacker, len, way(KNOWN, 0));
+        assert_no_such_buffer(&victim, "held");
+    }
+    drop(held);
+    // Longer than it is: it is not taken, and still there.
+    post_known(&mut attacker, CAPACITY + 1, way(KNOWN, 0));
+    assert_no_such_buffer(&victim, "too long");
+    post_known(&mut attacker, 17, way(KNOWN, 0));
+    assert_eq!(recv_buffer(&victim).len(), 17);
+    // Forgotten, by the owner's word.
+    attacker.record(FORGET, &0_u64.to_ne_bytes(), 0);
+    post_known(&mut attacker, 10, way(KNOWN, 0));
+    assert_no_such_buffer(&victim, "forgotten");
+    // Forgotten while it is held: what is held stays.
+    attacker.post(b"", &Table::default().buffer(CAPACITY, way(NEW, 0), &file));
+    let held = recv_buffer(&victim);
+    attacker.record(FORGET, &0_u64.to_ne_bytes(), 0);
+    attacker.record(DATA, b"more", 0);
+    assert_eq!(text(&victim), "more");
+    held.write_at(LEN - 1, b"x").expect("ours");
+}
+
+#[test]
+fn a_slot_that_cannot_be_ends_the_port() {
+    let _alone = alone();
+    for slot in [KEPT as u64, 64, u64::MAX, 1 << 32] {
+        let (mut attacker, victim) = Attacker::new(keeping_pair);
+        attacker.record(FORGET, &slot.to_ne_bytes(), 0);
+        assert_eq!(end_of(&victim), CloseReason::ProtocolViolation(Violation::BadLink), "slot {slot}");
+    }
+    for len in [0, 7, 16] {
+        let (mut attacker, victim) = Attacker::new(keeping_pair);
+        attacker.record(FORGET, &vec![0; len], 0);
+        assert_eq!(end_of(&victim), CloseReason::ProtocolViolation(Violation::BadLength), "{len} bytes");
+    }
+}
+
+#[test]
+fn a_buffer_that_came_back_does_not_come_back_again() {
+    let _alone = alone();
+    let (mut attacker, victim) = Attacker::new(keeping_pair);
+    let (buffer, memory) = newest_memory(|| victim.buffer(LEN).expect("memory"));
+    let pages = Pages::of(&memory);
+    victim.post_message(b"", [buffer.into()]).expect("room");
+    let kept_by_attacker = recv_buffer(&attacker.port);
+    // Longer than it is, and then as it should be.
+    post_known(&mut attacker, CAPACITY + 1, way(BACK, 0));
+    assert_no_such_buffer(&victim, "too long");
+    post_known(&mut attacker, LEN as u64, way(BACK, 0));
+    let first = recv_buffer(&victim);
+    // Again, and with a note that says that it is free: it is not the attacker's any more.
+    post_known(&mut attacker, LEN as u64, way(BACK, 0));
+    assert_no_such_buffer(&victim, "twice");
+    pages.half_word(NOTE).store(FREE, Ordering::SeqCst);
+    let second = victim.buffer(LEN).expect("memory");
+    first.write_at(0, b"first").expect("ours");
+    second.write_at(0, b"other").expect("ours");
+    assert_eq!(&first.to_vec().expect("ours")[..5], b"first", "one buffer was handed out twice");
+    // In the pool, and not with the attacker, who says that it comes.
+    drop((first, second));
+    post_known(&mut attacker, LEN as u64, way(BACK, 0));
+    assert_no_such_buffer(&victim, "from nowhere");
+    let first = victim.buffer(LEN).expect("memory");
+    assert_eq!(&first.to_vec().expect("ours")[..5], b"first", "it was in the pool");
+    drop(kept_by_attacker);
+}
+
+#[test]
+fn a_lying_peer_gets_nothing_handed_out_twice_and_nothing_kept() {
+    let _alone = alone();
+    let given = std::env::var("MESSAGEPORT_HOSTILE_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    let time = Duration::from_secs_f64(given.unwrap_or(4.0));
+    let random = Random::new("liar");
+    let before = Ledger::now();
+    let (start, mut rounds) = (Instant::now(), 0);
+    while start.elapsed() < time {
+        lie(&random);
+        before.assert_restored("after a round of lies");
+        rounds += 1;
+    }
+    println!("{rounds} rounds");
+}
+
+/// A buffer of the victim, and what it wrote there; nothing in one that is the attacker's own.
+type Held = (TransferBuffer, Option<u64>);
+
+/// An attacker that receives as it should and posts what it likes, and a victim that uses buffers.
+fn lie(random: &Random) {
+    let (mut attacker, victim) = Attacker::new(keeping_pair);
+    let own = [buffer_file(), buffer_file()];
+    let open = descriptors();
+    let (mut pages, mut held): (Vec<Pages>, Vec<Held>) = (Vec::new(), Vec::new());
+    for _ in 0..KEPT + 2 {
+        let (buffer, memory) = newest_memory(|| victim.buffer(LEN).expect("memory"));
+        pages.push(Pages::of(&memory));
+        held.push((buffer, None));
+    }
+    let mut hoard: Vec<TransferBuffer> = Vec::new();
+    let mut stamps = 1..;
+    for _ in 0..300 {
+        match random.below(12) {
+            // The victim.
+            0 | 1 => held.push((victim.buffer(8 + random.below(LEN)).expect("memory"), stamps.next())),
+            2 | 3 if !held.is_empty() => {
+                let (buffer, _) = held.swap_remove(random.below(held.len()));
+                victim.post_message(b"", [buffer.into()]).expect("room");
+            }
+            4 if !held.is_empty() => drop(held.swap_remove(random.below(held.len()))),
+            5 => victim.post_message(&vec![1; 500_000], []).expect("room"),
+            // The attacker.
+            6 | 7 => hoard.extend(attacker.port.try_recv().map(|message| message.buffers).unwrap_or_default()),
+            8 if !hoard.is_empty() => drop(hoard.swap_remove(random.below(hoard.len()))),
+            9 => {
+                let slot = random.below(KEPT + 1) as u64;
+                match random.pick(&[NEW, KNOWN, BACK, BACK, BACK]) {
+                    NEW => {
+                        let table = Table::default().buffer(CAPACITY, way(NEW, slot), &own[random.below(2)]);
+                        attacker.post(b"mine", &table);
+                    }
+                    how => {
+                        let table = Table::default().known_buffer(8 + random.below(LEN + 5000) as u64, way(how, slot));
+                        attacker.record(CARRIER, &table.payload(if how == BACK { b"back" } else { b"mine" }), 0);
+                    }
+                }
+            }
+            10 => attacker.record(FORGET, &(random.below(KEPT) as u64).to_ne_bytes(), 0),
+            _ => pages[random.below(pages.len())].half_word(NOTE).store(random.below(4) as u32, Ordering::SeqCst),
+        }
+        match victim.try_recv() {
+            Ok(Message { data, mut buffers, .. }) => {
+                held.push((buffers.remove(0), (data == b"back").then(|| stamps.next()).flatten()));
+            }
+            Err(TryRecvError::Failed(RecvError::MessageError { reason: BadTransfer::NoSuchBuffer, .. })) => {}
+            Err(error) => assert!(matches!(error, TryRecvError::Empty), "{error:?}"),
+        }
+        // The attacker writes nothing but notes: so whoever holds a buffer alone finds in it what he wrote.
+        for write in [true, false] {
+            for (buffer, stamp) in held.iter().filter_map(|(buffer, stamp)| Some((buffer, stamp.as_ref()?))) {
+                match write {
+                    true => buffer.write_value(0, stamp).expect("ours"),
+                    false => assert_eq!(buffer.read_value::<u64>(0).expect("ours"), *stamp, "two handles, one buffer"),
+                }
+            }
+        }
+        // Held, or kept by either side for either direction; what waits in a queue is open nowhere.
+        let most = held.len() + hoard.len() + 4 * KEPT;
+        assert!(descriptors() - open <= most, "{} descriptors for {most} buffers", descriptors() - open);
+    }
+}
+
+// What nobody uses.
+
+#[test]
+fn buffers_that_are_not_used_for_a_while_are_given_back() {
+    let _alone = alone();
+    let (a, b) = pair();
+    let before = descriptors();
+    let five: Vec<_> = (0..5).map(|_| a.buffer(LEN).expect("memory").into()).collect();
+    a.post_message(b"", five).expect("room");
+    drop(b.recv().expect("a message"));
+    assert_eq!(descriptors() - before, 2 * 5, "both sides keep five");
+    // One is in use all the time; the others go after a second or two, without being asked for.
+    let start = Instant::now();
+    while descriptors() - before > 2 {
+        assert!(start.elapsed() < PATIENCE, "{} descriptors are still kept", descriptors() - before);
+        for _ in 0..100 {
+            a.post_message(b"", [a.buffer(LEN).expect("memory").into()]).expect("room");
+            drop(b.recv().expect("a message"));
+        }
+    }
+    assert!(start.elapsed() > Duration::from_millis(900), "given back after {:?}", start.elapsed());
+    assert_eq!(descriptors() - before, 2, "the one in use stays");
+}
+
+#[test]
+fn a_buffer_longer_than_any_memory_is_an_error() {
+    let _alone = alone();
+    let (a, _b) = pair();
+    for len in [usize::MAX, usize::MAX - 4095, 1 << 62, (1 << 40) + 1] {
+        assert!(matches!(a.buffer(len), Err(BufferError::ResourceExhausted(_))), "{len}");
+    }
+}
+
+// What others spoil.
+
+#[test]
+fn a_port_that_a_third_party_spoils_leaves_the_buffers_beside_it_known() {
+    let _alone = alone();
+    let ((_third_party, passenger), memory) = newest_memory(pair);
+    let (a, b) = pair();
+    // The third party has the memory of its own channel, and can make it look like anything.
+    Pages::of(&memory).word(0).store(0, Ordering::SeqCst);
+    a.post_message(b"spoilt", [passenger.into(), a.buffer(LEN).expect("memory").into()]).expect("room");
+    let result = b.recv_timeout(PATIENCE);
+    assert!(matches!(result, Err(RecvTimeoutError::Failed(RecvError::MessageError { .. }))), "{result:?}");
+    // The buffer was new to the receiver, and is used again.
+    for round in 0..3_u64 {
+        let held = descriptors();
+        let buffer = a.buffer(LEN).expect("memory");
+        assert_eq!(descriptors(), held, "it has come back");
+        buffer.write_value(0, &round).expect("inside");
+        a.post_message(b"", [buffer.into()]).expect("room");
+        assert_eq!(recv_buffer(&b).read_value::<u64>(0).expect("ours"), round);
+    }
+    assert_entangled(&a, &b);
+}

@@ -1,0 +1,588 @@
+//! What happens where the system has nothing to give: descriptors, room for descriptors in flight, address space, file
+//! size. An error, everything is still the caller's or still queued, and all of it works afterwards.
+
+mod tools;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use messageport::{
+    BufferError, ChannelOptions, FreezeErrorKind, FrozenBuffer, Message, MessageChannel, MessagePort, PostErrorKind,
+    RecvError, RecvTimeoutError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError,
+};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{Uid, geteuid, seteuid};
+
+use tools::child::{Process, Role};
+use tools::ledger::Ledger;
+use tools::{PATIENCE, assert_entangled, pair, text};
+
+const ROLES: &[Role] = &[
+    ("few descriptors", few_descriptors),
+    ("few descriptors to grow", few_descriptors_to_grow),
+    ("few descriptors to recycle", few_descriptors_to_recycle),
+    ("few descriptors for a laden port", few_descriptors_for_a_laden_port),
+    ("few in flight", few_in_flight),
+    ("no address space", no_address_space),
+    ("no address space to grow", no_address_space_to_grow),
+    ("small files", small_files),
+];
+
+#[track_caller]
+fn play(role: &str) {
+    let (mut process, _port) = Process::start(role);
+    process.succeeded();
+}
+
+fn buffer_of(bytes: &[u8]) -> TransferBuffer {
+    let buffer = TransferBuffer::new(bytes.len()).expect("memory");
+    buffer.copy_from_slice(bytes).expect("as long as the buffer");
+    buffer
+}
+
+fn shared_of(bytes: &[u8]) -> SharedBuffer {
+    let buffer = SharedBuffer::new(bytes.len()).expect("memory");
+    buffer.copy_from_slice(bytes).expect("as long as the buffer");
+    buffer
+}
+
+#[test]
+fn too_few_descriptors_leave_everything_where_it_is() {
+    play("few descriptors");
+}
+
+#[test]
+fn too_few_descriptors_to_grow_leave_everything_where_it_is() {
+    play("few descriptors to grow");
+}
+
+#[test]
+fn a_recycled_buffer_needs_no_descriptor() {
+    play("few descriptors to recycle");
+}
+
+#[test]
+fn a_port_with_grown_queues_and_cached_buffers_arrives_whole_or_not_at_all() {
+    play("few descriptors for a laden port");
+}
+
+#[test]
+fn too_many_descriptors_in_flight_give_everything_back() {
+    play("few in flight");
+}
+
+#[test]
+fn too_little_address_space_leaves_everything_where_it_is() {
+    play("no address space");
+}
+
+#[test]
+fn too_little_address_space_to_grow_leaves_everything_where_it_is() {
+    play("no address space to grow");
+}
+
+#[test]
+fn a_file_size_limit_is_an_error_and_no_signal() {
+    play("small files");
+}
+
+/// All sets of kinds, without the empty one.
+fn sets() -> impl Iterator<Item = usize> {
+    1..1 << 5
+}
+
+/// One thing of each kind of a set, and the peer of the port.
+fn things(set: usize) -> (Vec<Transferable>, MessagePort) {
+    let (witness, port) = pair();
+    witness.post_message(b"queued", []).expect("room");
+    let file =
+        File::from(nix::sys::memfd::memfd_create(c"a file", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).expect("a file"));
+    file.write_all_at(b"a file", 0).expect("room");
+    let all: [Transferable; 5] = [
+        port.into(),
+        buffer_of(b"pixels").into(),
+        FrozenBuffer::from_bytes(b"weights").expect("memory").into(),
+        shared_of(b"counters").into(),
+        OwnedFd::from(file).into(),
+    ];
+    let chosen = all.into_iter().enumerate().filter(|(kind, _)| set >> kind & 1 == 1).map(|(_, thing)| thing);
+    (chosen.collect(), witness)
+}
+
+/// Each thing of a set is there, and works.
+#[track_caller]
+fn assert_whole(set: usize, list: &[Transferable], witness: &MessagePort) {
+    assert_eq!(list.len(), set.count_ones() as usize);
+    for thing in list {
+        match thing {
+            Transferable::Port(port) => {
+                assert_eq!(text(port), "queued");
+                assert_entangled(port, witness);
+                witness.post_message(b"queued", []).expect("room");
+            }
+            Transferable::Buffer(buffer) => assert_eq!(buffer.to_vec().expect("ours"), b"pixels"),
+            Transferable::Frozen(buffer) => assert_eq!(buffer[..], *b"weights"),
+            Transferable::Shared(buffer) => assert_eq!(buffer.to_vec().expect("ours"), b"counters"),
+            Transferable::Descriptor(file) => {
+                let mut bytes = [0; 6];
+                let file = File::from(file.try_clone().expect("a descriptor"));
+                file.read_exact_at(&mut bytes, 0).expect("a file");
+                assert_eq!(&bytes, b"a file");
+            }
+        }
+    }
+}
+
+fn unpacked(message: Message) -> Vec<Transferable> {
+    let Message { data: _, ports, buffers, frozen, shared, descriptors } = message;
+    let mut list: Vec<Transferable> = ports.into_iter().map(Transferable::from).collect();
+    list.extend(buffers.into_iter().map(Transferable::from));
+    list.extend(frozen.into_iter().map(Transferable::from));
+    list.extend(shared.into_iter().map(Transferable::from));
+    list.extend(descriptors.into_iter().map(Transferable::from));
+    list
+}
+
+/// Does `work` with room for exactly `count` more descriptors.
+fn with_room_for<T>(count: usize, work: impl FnOnce() -> T) -> T {
+    let entries = fs::read_dir("/proc/self/fd").expect("/proc/self/fd").flatten();
+    let names = entries.map(|entry| entry.file_name().to_str().expect("a number").parse::<u64>().expect("a number"));
+    let mut used: BTreeSet<u64> = names.collect();
+    // The one that listed the directory is closed again.
+    used.retain(|number| fs::read_link(format!("/proc/self/fd/{number}")).is_ok());
+    let limit = (0..).filter(|number| !used.contains(number)).nth(count).expect("a number");
+    with_limit(Resource::RLIMIT_NOFILE, limit, work)
+}
+
+fn with_limit<T>(resource: Resource, limit: u64, work: impl FnOnce() -> T) -> T {
+    let (soft, hard) = getrlimit(resource).expect("a limit");
+    setrlimit(resource, limit, hard).expect("it can be lowered");
+    let result = work();
+    setrlimit(resource, soft, hard).expect("it can be raised");
+    result
+}
+
+fn is_exhausted(result: &Result<Message, TryRecvError>) -> bool {
+    matches!(result, Err(TryRecvError::Failed(RecvError::ResourceExhausted(_))))
+}
+
+/// A pair that keeps no buffers to use them again, so that descriptors can be counted.
+fn forgetful_pair() -> (MessagePort, MessagePort) {
+    let options = ChannelOptions::new().cached_buffers(0);
+    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    (port1, port2)
+}
+
+fn few_descriptors() {
+    let (a, b) = forgetful_pair();
+    let before = Ledger::now();
+    for set in sets() {
+        let (list, witness) = things(set);
+        let needed = list.len() + (set & 1);
+        // Posting needs none.
+        with_room_for(0, || a.post_message(b"things", list).expect("no descriptor is needed"));
+        // Receiving needs one for each handle, and takes nothing without.
+        for room in 0..needed {
+            let held = Ledger::now();
+            let result = with_room_for(room, || b.try_recv());
+            assert!(is_exhausted(&result), "room for {room} of {needed}: {result:?}");
+            let in_place = with_room_for(room, || b.try_recv_ref().map(|message| message.len()));
+            assert!(matches!(in_place, Err(TryRecvError::Failed(RecvError::ResourceExhausted(_)))));
+            held.assert_restored("after a receive that failed");
+        }
+        let message = with_room_for(needed, || b.try_recv()).expect("room for all");
+        assert_eq!(message.data, b"things");
+        assert_whole(set, &unpacked(message), &witness);
+    }
+    before.assert_restored("after all of it");
+    // Making things.
+    with_room_for(0, || {
+        assert!(matches!(TransferBuffer::new(10), Err(BufferError::ResourceExhausted(_))));
+        assert!(matches!(SharedBuffer::new(10), Err(BufferError::ResourceExhausted(_))));
+        assert!(matches!(FrozenBuffer::from_bytes(b"x"), Err(BufferError::ResourceExhausted(_))));
+        assert!(MessageChannel::new().is_err());
+    });
+    // Freezing needs none.
+    let buffer = buffer_of(b"pixels");
+    assert_eq!(with_room_for(0, || buffer.freeze()).expect("no descriptor is needed")[..], *b"pixels");
+    before.assert_restored("after making things");
+}
+
+fn few_in_flight() {
+    let user = geteuid();
+    let (a, b) = forgetful_pair();
+    // More than the limit are in flight: of one file, in a queue that nobody reads.
+    let (filler, _unread) = pair();
+    for _ in 0..20 {
+        filler.post_message_detaching(b"", &[TransferRef::Descriptor(a.as_fd())]).expect("room");
+    }
+    let before = Ledger::now();
+    for set in sets() {
+        let (list, witness) = things(set);
+        if user.is_root() {
+            seteuid(Uid::from_raw(65534)).expect("root can"); // root may have any number in flight
+        }
+        let error =
+            with_limit(Resource::RLIMIT_NOFILE, 8, || a.post_message(b"", list)).expect_err("too many in flight");
+        seteuid(user).expect("the user it was");
+        assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
+        assert_whole(set, &error.transfer, &witness);
+        assert!(matches!(b.try_recv(), Err(TryRecvError::Empty)));
+        a.post_message(b"things", error.transfer).expect("no limit");
+        assert_whole(set, &unpacked(b.recv_timeout(PATIENCE).expect("a message")), &witness);
+    }
+    before.assert_restored("after all of it");
+    // A larger ring is in flight too, and large data that is not known to the peer.
+    let (a, b) = growing_pair(4096, 1 << 20);
+    let mut count = fill(&a);
+    let limited = |post: &dyn Fn() -> Result<(), PostErrorKind>| {
+        if user.is_root() {
+            seteuid(Uid::from_raw(65534)).expect("root can");
+        }
+        let result = with_limit(Resource::RLIMIT_NOFILE, 8, post);
+        seteuid(user).expect("the user it was");
+        result
+    };
+    let held = Ledger::now();
+    let result = limited(&|| a.post_message_detaching(&[1; 500], &[]));
+    assert!(matches!(result, Err(PostErrorKind::ResourceExhausted(_))), "{result:?}");
+    held.assert_restored("after a queue did not grow");
+    a.post_message(&count.to_ne_bytes(), []).expect("no limit");
+    count += 1;
+    expect(&b, 0..count);
+    let large = vec![7; 100_000];
+    // The memory is made before it cannot be sent, with as many descriptors as are open.
+    let result = limited(&|| a.post_message_detaching(&large, &[]));
+    assert!(matches!(result, Err(PostErrorKind::ResourceExhausted(_))), "{result:?}");
+    a.post_message(&large, []).expect("no limit");
+    assert!(b.recv().expect("a message").data == large);
+    limited(&|| a.post_message_detaching(&large, &[])).expect("the peer knows the buffer");
+    assert!(b.recv().expect("a message").data == large);
+}
+
+/// A buffer of this length needs more address space than there is.
+const LARGE: usize = 64 << 20;
+
+/// Does `work` with a few more megabytes of address space than are used, and not with `LARGE`.
+fn without_address_space<T>(work: impl FnOnce() -> T) -> T {
+    let statm = fs::read_to_string("/proc/self/statm").expect("/proc/self/statm");
+    let pages: u64 = statm.split(' ').next().expect("a size").parse().expect("a number");
+    with_limit(Resource::RLIMIT_AS, pages * 4096 + (8 << 20), work)
+}
+
+fn no_address_space() {
+    let (a, b) = forgetful_pair();
+    let before = Ledger::now();
+    let large = || TransferBuffer::new(LARGE).expect("memory");
+    let things: [Transferable; 3] = [
+        large().into(),
+        large().freeze().expect("a new buffer").into(),
+        SharedBuffer::new(LARGE).expect("memory").into(),
+    ];
+    // Good ones of each other kind come before and behind.
+    for thing in things {
+        let (witness, port) = pair();
+        let list = [port.into(), FrozenBuffer::from_bytes(b"x").expect("memory").into(), thing];
+        a.post_message(b"large", list).expect("room");
+        for _ in 0..3 {
+            let held = Ledger::now();
+            let result = without_address_space(|| b.try_recv());
+            assert!(is_exhausted(&result), "{result:?}");
+            held.assert_restored("after a receive that failed");
+        }
+        let message = b.try_recv().expect("address space");
+        let buffers = [&message.buffers.len(), &message.shared.len(), &message.frozen.len()];
+        assert!(buffers.into_iter().sum::<usize>() == 2);
+        assert_entangled(&message.ports[0], &witness);
+    }
+    without_address_space(|| {
+        assert!(matches!(TransferBuffer::new(LARGE), Err(BufferError::ResourceExhausted(_))));
+        assert!(matches!(SharedBuffer::new(LARGE), Err(BufferError::ResourceExhausted(_))));
+    });
+    // Freezing maps the memory once more before it gives the first mapping up.
+    let buffer = large();
+    buffer.write_at(LARGE - 6, b"pixels").expect("inside");
+    let error = without_address_space(|| buffer.freeze()).expect_err("no address space");
+    assert!(matches!(error.kind, FreezeErrorKind::ResourceExhausted(_)), "{error:?}");
+    let frozen = error.buffer.freeze().expect("as it was");
+    assert_eq!(frozen[LARGE - 6..], *b"pixels");
+    let bytes = vec![1; LARGE];
+    let result = without_address_space(|| FrozenBuffer::from_bytes(&bytes));
+    assert!(matches!(result, Err(BufferError::ResourceExhausted(_))), "{result:?}");
+    drop(frozen);
+    before.assert_restored("after all of it");
+}
+
+fn small_files() {
+    const LIMIT: usize = 1 << 20;
+    let before = Ledger::now();
+    let path = std::env::temp_dir().join(format!("messageport-small-{}", std::process::id()));
+    fs::write(&path, vec![1; LIMIT]).expect("room on the disk");
+    let file = File::open(&path).expect("it is there");
+    fs::remove_file(&path).expect("it is there");
+    with_limit(Resource::RLIMIT_FSIZE, LIMIT as u64, || {
+        let exhausted = |result: Result<(), BufferError>| matches!(result, Err(BufferError::ResourceExhausted(_)));
+        // The header page does not fit any more.
+        let bytes = vec![1; LIMIT - 4095];
+        assert!(exhausted(TransferBuffer::new(bytes.len()).map(drop)));
+        assert!(exhausted(SharedBuffer::new(bytes.len()).map(drop)));
+        assert!(exhausted(FrozenBuffer::from_bytes(&bytes).map(drop)));
+        assert!(exhausted(FrozenBuffer::from_file(&file).map(drop)));
+        let bytes = &bytes[1..];
+        assert_eq!(buffer_of(bytes).freeze().expect("a new buffer")[..], *bytes);
+        assert_eq!(FrozenBuffer::from_bytes(bytes).expect("it fits")[..], *bytes);
+        assert_eq!(shared_of(bytes).to_vec().expect("it fits"), bytes);
+    });
+    // Growing, and data larger than the ring.
+    let (a, b) = growing_pair(4096, 1 << 20);
+    with_limit(Resource::RLIMIT_FSIZE, 32 << 10, || {
+        let mut count = 0;
+        let kind = loop {
+            match a.post_message(&u32::to_ne_bytes(count), []) {
+                Ok(()) => count += 1,
+                Err(error) => break error.kind,
+            }
+        };
+        assert!(matches!(kind, PostErrorKind::ResourceExhausted(_)), "{kind:?}");
+        assert_eq!(a.queued().capacity, 16 << 10, "behind a page there is no room for more");
+        let error = a.post_message(&[1; 40_000], [buffer_of(b"pixels").into()]).expect_err("a file too large");
+        assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
+        assert_eq!(error.transfer.len(), 1);
+        assert!(matches!(a.buffer(40_000), Err(BufferError::ResourceExhausted(_))));
+        assert!(matches!(a.reserve(40_000), Err(PostErrorKind::ResourceExhausted(_))));
+        expect(&b, 0..count);
+    });
+    a.post_message(&[1; 40_000], []).expect("no limit");
+    assert_eq!(b.recv().expect("a message").data, [1; 40_000]);
+    drop((a, b));
+    for len in [usize::MAX, 1 << 62, (1 << 40) + 1] {
+        assert!(matches!(TransferBuffer::new(len), Err(BufferError::ResourceExhausted(_))));
+        assert!(matches!(SharedBuffer::new(len), Err(BufferError::ResourceExhausted(_))));
+    }
+    drop(file);
+    before.assert_restored("after all of it");
+}
+
+// Growth, recycled buffers, and ports that have much of both.
+
+/// A pair whose queues start with `capacity` bytes and may grow.
+fn growing_pair(capacity: usize, max_capacity: usize) -> (MessagePort, MessagePort) {
+    let options = ChannelOptions::new().capacity(capacity).max_capacity(max_capacity);
+    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    (port1, port2)
+}
+
+/// Fills the queue with numbers, up to where it would grow. Returns how many.
+fn fill(port: &MessagePort) -> u32 {
+    let mut count = 0;
+    while port.post_message_wait(&u32::to_ne_bytes(count), [], Some(Duration::ZERO)).is_ok() {
+        count += 1;
+    }
+    count
+}
+
+#[track_caller]
+fn expect(port: &MessagePort, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        assert_eq!(port.try_recv().expect("a number").data, number.to_ne_bytes());
+    }
+}
+
+fn few_descriptors_to_grow() {
+    let before = Ledger::now();
+    for set in sets() {
+        let (a, b) = growing_pair(4096, 64 << 10);
+        let (list, witness) = things(set);
+        let count = fill(&a);
+        // Whoever posts has none for a larger ring.
+        let held = Ledger::now();
+        let error = with_room_for(0, || a.post_message(&[1; 500], list)).expect_err("no descriptor");
+        assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
+        assert_whole(set, &error.transfer, &witness);
+        let result = with_room_for(0, || a.reserve(500).map(drop));
+        assert!(matches!(result, Err(PostErrorKind::ResourceExhausted(_))), "{result:?}");
+        held.assert_restored("after a queue did not grow");
+        assert_eq!(a.queued().capacity, 4096);
+        with_room_for(1, || a.post_message(b"things", error.transfer).expect("room for a ring"));
+        a.post_message(b"behind them", []).expect("room");
+        // Whoever reads has none for it either: everything before it comes, and then nothing is lost.
+        with_room_for(0, || expect(&b, 0..count));
+        let held = Ledger::now();
+        for _ in 0..3 {
+            let result = with_room_for(0, || b.try_recv());
+            assert!(is_exhausted(&result), "{result:?}");
+            let result = with_room_for(0, || b.try_recv_ref().map(drop));
+            assert!(matches!(result, Err(TryRecvError::Failed(RecvError::ResourceExhausted(_)))), "{result:?}");
+            let result = with_room_for(0, || b.recv_timeout(PATIENCE));
+            assert!(matches!(result, Err(RecvTimeoutError::Failed(RecvError::ResourceExhausted(_)))), "{result:?}");
+        }
+        held.assert_restored("after a ring that was not taken");
+        let message = b.try_recv().expect("descriptors");
+        assert_whole(set, &unpacked(message), &witness);
+        assert_eq!(text(&b), "behind them");
+        assert!(matches!(b.try_recv(), Err(TryRecvError::Empty)));
+        assert_entangled(&a, &b);
+        assert_eq!(a.queued().capacity, 4096);
+    }
+    before.assert_restored("after growing");
+}
+
+fn few_descriptors_to_recycle() {
+    let before = Ledger::now();
+    let large = vec![7; 100_000];
+    for set in sets() {
+        let (a, b) = pair();
+        let (list, witness) = things(set);
+        // Data larger than the ring takes a descriptor here, and one there, the first time.
+        let held = Ledger::now();
+        let error = with_room_for(0, || a.post_message(&large, list)).expect_err("no descriptor");
+        assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
+        assert_whole(set, &error.transfer, &witness);
+        assert!(matches!(with_room_for(0, || a.reserve(100_000).map(drop)), Err(PostErrorKind::ResourceExhausted(_))));
+        assert!(matches!(with_room_for(0, || a.buffer(100_000)), Err(BufferError::ResourceExhausted(_))));
+        held.assert_restored("after a post that failed");
+        with_room_for(1, || a.post_message(&large, error.transfer).expect("room for one"));
+        let needed = 1 + set.count_ones() as usize + (set & 1);
+        for room in 0..needed {
+            let held = Ledger::now();
+            let result = with_room_for(room, || b.try_recv());
+            assert!(is_exhausted(&result), "room for {room} of {needed}: {result:?}");
+            held.assert_restored("after a receive that failed");
+        }
+        let message = with_room_for(needed, || b.try_recv()).expect("room for all");
+        assert!(message.data == large);
+        assert_whole(set, &unpacked(message), &witness);
+        // From then on none, in any of the ways that it goes.
+        with_room_for(0, || {
+            for _ in 0..3 {
+                a.post_message(&large, []).expect("it is known");
+                assert!(b.try_recv().expect("it is here").data == large);
+                let mut reservation = a.reserve(large.len()).expect("it came back");
+                reservation.write_at(0, &large).expect("inside");
+                reservation.commit().expect("it is known");
+                assert_eq!(b.try_recv_ref().expect("it is here").len(), large.len());
+                a.post_message(b"there", [a.buffer(90_000).expect("it came back").into()]).expect("it is known");
+                let buffers = b.try_recv().expect("it is here").buffers;
+                b.post_message(b"back", buffers.into_iter().map(Transferable::from)).expect("it is known");
+                assert_eq!(a.try_recv().expect("it is here").buffers[0].len(), 90_000);
+            }
+        });
+        // Those that wait can be given back without any, too.
+        assert!(with_room_for(0, || a.release_buffers()).expect("room") >= 1);
+    }
+    before.assert_restored("after recycling");
+}
+
+fn few_descriptors_for_a_laden_port() {
+    let before = Ledger::now();
+    for set in sets().filter(|set| set & 1 == 0).chain([0]) {
+        let (carrier, arrivals) = forgetful_pair();
+        let (stays, port) = growing_pair(4096, 64 << 10);
+        // Three buffers wait in its cache, two of its own are with the peer, and both queues have grown.
+        let buffers = |port: &MessagePort, count| -> Vec<_> {
+            (0..count).map(|_| port.buffer(5000).expect("memory").into()).collect()
+        };
+        stays.post_message(b"", buffers(&stays, 3)).expect("room");
+        drop(port.try_recv().expect("buffers"));
+        port.post_message(b"", buffers(&port, 2)).expect("room");
+        let mut kept = stays.try_recv().expect("buffers").buffers;
+        let counts = [fill(&stays), fill(&port)];
+        for (port, count) in [(&stays, counts[0]), (&port, counts[1])] {
+            port.post_message(&count.to_ne_bytes(), []).expect("room in a larger ring");
+        }
+        expect(&port, 0..counts[0]); // into the larger ring, with the last one
+        expect(&port, counts[0]..counts[0] + 1);
+        let (mut list, witness) = things(set);
+        list.insert(0, port.into());
+        with_room_for(0, || carrier.post_message(b"laden", list).expect("no descriptor is needed"));
+        let needed = 2 + 2 + 3 + 2 + set.count_ones() as usize;
+        for room in 0..needed {
+            let held = Ledger::now();
+            let result = with_room_for(room, || arrivals.try_recv());
+            assert!(is_exhausted(&result), "room for {room} of {needed}: {result:?}");
+            held.assert_restored("after a receive that failed");
+        }
+        stays.post_message(b"meanwhile", []).expect("room");
+        let mut message = with_room_for(needed, || arrivals.try_recv()).expect("room for all");
+        let port = message.ports.remove(0);
+        assert_whole(set, &unpacked(message), &witness);
+        assert_eq!(text(&port), "meanwhile");
+        expect(&stays, 0..counts[1] + 1);
+        // All its buffers are as they were.
+        stays.post_message(b"back", [kept.pop().expect("two").into()]).expect("room");
+        assert_eq!(port.try_recv().expect("a buffer").buffers[0].len(), 5000);
+        with_room_for(0, || {
+            stays.post_message(b"", buffers(&stays, 3)).expect("they came back");
+            drop(port.try_recv().expect("they are here"));
+            drop(kept);
+            port.post_message(b"", buffers(&port, 2)).expect("they came back");
+            drop(stays.try_recv().expect("they are here"));
+        });
+    }
+    before.assert_restored("after laden ports");
+}
+
+fn no_address_space_to_grow() {
+    const CAPACITY: usize = 16 << 20;
+    let before = Ledger::now();
+    let (a, b) = growing_pair(CAPACITY, 8 * CAPACITY);
+    let megabyte = vec![7; 1 << 20];
+    let mut count = 0;
+    while a.post_message_wait(&megabyte, [], Some(Duration::ZERO)).is_ok() {
+        count += 1;
+    }
+    // Whoever posts cannot map a larger ring.
+    let error = without_address_space(|| a.post_message(&megabyte, [])).expect_err("no address space");
+    assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
+    a.post_message(&megabyte, []).expect("address space");
+    let mut message = Message::new();
+    for _ in 0..count {
+        b.recv_into(&mut message).expect("a message");
+    }
+    // Nor whoever reads.
+    for _ in 0..3 {
+        let held = Ledger::now();
+        let result = without_address_space(|| b.try_recv_into(&mut message));
+        assert!(matches!(result, Err(TryRecvError::Failed(RecvError::ResourceExhausted(_)))), "{result:?}");
+        held.assert_restored("after a ring that was not taken");
+    }
+    b.recv_into(&mut message).expect("address space");
+    assert!(message.data == megabyte);
+    // Data that is larger than there is address space for.
+    let large = vec![7; LARGE];
+    let error = without_address_space(|| a.post_message(&large, [])).expect_err("no address space");
+    assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
+    assert!(matches!(without_address_space(|| a.reserve(LARGE).map(drop)), Err(PostErrorKind::ResourceExhausted(_))));
+    assert!(matches!(without_address_space(|| a.buffer(LARGE)), Err(BufferError::ResourceExhausted(_))));
+    a.post_message(&large, []).expect("address space");
+    for _ in 0..3 {
+        let held = Ledger::now();
+        assert!(is_exhausted(&without_address_space(|| b.try_recv())));
+        held.assert_restored("after a receive that failed");
+    }
+    assert!(b.recv().expect("address space").data == large);
+    // What both sides have mapped is posted and read in place without any more.
+    without_address_space(|| {
+        let buffer = a.buffer(LARGE).expect("it came back");
+        buffer.write_at(LARGE - 6, b"pixels").expect("inside");
+        a.post_message(b"", [buffer.into()]).expect("it is known");
+        let message = b.try_recv().expect("it is here");
+        assert_eq!(message.buffers[0].read_value::<[u8; 6]>(LARGE - 6).expect("inside"), *b"pixels");
+    });
+    // A port with such a buffer in its cache.
+    let (carrier, arrivals) = forgetful_pair();
+    carrier.post_message(b"", [b.into()]).expect("room");
+    for _ in 0..3 {
+        let held = Ledger::now();
+        let result = without_address_space(|| arrivals.try_recv());
+        assert!(is_exhausted(&result), "{result:?}");
+        held.assert_restored("after a port that was not taken");
+    }
+    let b = arrivals.try_recv().expect("address space").ports.remove(0);
+    assert_entangled(&a, &b);
+    drop((a, b, carrier, arrivals));
+    before.assert_restored("after all of it");
+}
