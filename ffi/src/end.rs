@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use messageport::{
-    Message, MessagePort, MessageRef, PortHandle as LoopPort, PortRef, Queued, RecvError, RecvHalf, RecvTimeoutError,
-    Reservation, SendHalf, TransferBuffer, TransferRef, TryRecvError,
+    Message, MessagePort, MessageRef, PortHandle as LoopPort, PortRef, PostError, Queued, RecvError, RecvHalf,
+    RecvTimeoutError, Reservation, SendHalf, TransferBuffer, TransferRef, TryRecvError,
 };
 
 use crate::code::{self, Code};
@@ -36,8 +36,7 @@ impl End {
     #[inline(always)] // the way that must be short
     pub(crate) fn post_plain(&self, data: &[u8]) -> Result<(), Failure> {
         if let Self::Whole(port) = self {
-            port.post_message(data, []).map_err(|error| error.kind)?;
-            return Ok(());
+            return port.post_message(data, []).map_err(not_posted);
         }
         self.post(data, &[])
     }
@@ -127,21 +126,8 @@ impl End {
     }
 
     /// If the message that came cannot be received, its data is still in `message`.
-    #[inline(always)] // the way that must be short
-    pub(crate) fn recv_into(&self, message: &mut Message, timeout: i64) -> Result<(), Failure> {
-        if let Self::Whole(port) = self
-            && timeout < 0
-        {
-            return match port.recv_into(message) {
-                Ok(()) => Ok(()),
-                Err(error) => Err(Missed::Failed(error).into_failure(message)),
-            };
-        }
-        self.recv_into_otherwise(message, Timeout::of_nanoseconds(timeout))
-    }
-
     #[inline(never)]
-    fn recv_into_otherwise(&self, message: &mut Message, timeout: Timeout) -> Result<(), Failure> {
+    pub(crate) fn recv_into(&self, message: &mut Message, timeout: Timeout) -> Result<(), Failure> {
         let result = match self {
             Self::Whole(port) => recv_into(port.as_ref(), message, timeout),
             Self::Receiver(half) => recv_into(half, message, timeout),
@@ -227,6 +213,12 @@ impl End {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn not_posted(error: PostError) -> Failure {
+    error.kind.into()
+}
+
 /// A port on a transfer list.
 pub(crate) enum PortItem<'a> {
     Plain(&'a MessagePort),
@@ -273,6 +265,7 @@ pub(crate) enum Missed {
 
 impl Missed {
     #[cold]
+    #[inline(never)]
     pub(crate) fn into_failure(self, message: &mut Message) -> Failure {
         match self {
             Self::Nothing(code) => Failure::plain(code),

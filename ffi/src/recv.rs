@@ -6,6 +6,7 @@ use std::mem::transmute;
 use messageport::MessageRef;
 
 use crate::code::{self, Code};
+use crate::end::{End, Missed};
 use crate::failure::Failure;
 use crate::guard::guard;
 use crate::handle::{Handle, Out};
@@ -24,7 +25,7 @@ pub unsafe extern "C" fn msgport_port_recv(
         let port = unsafe { Handle::get(port) }?;
         let out = Out::new(message, "message")?;
         let mut message = Message::default();
-        port.end().recv_into(&mut message.received, timeout)?;
+        port.end().recv_into(&mut message.received, Timeout::of_nanoseconds(timeout))?;
         message.sort();
         // SAFETY: writable, says the header.
         unsafe { out.set(Handle::give(message)) };
@@ -43,10 +44,27 @@ pub unsafe extern "C" fn msgport_port_recv_into(
         let port = unsafe { Handle::get(port) }?;
         // SAFETY: a handle or NULL, and nobody else uses it, says the header.
         let message = unsafe { Handle::get_mut(message) }?;
-        port.end().recv_into(message.emptied(), timeout)?;
-        message.sort();
-        Ok(())
+        // The way that must be short.
+        if let End::Whole(port) = port.end()
+            && timeout < 0
+        {
+            return match port.recv_into(message.emptied()) {
+                Ok(()) => {
+                    message.sort();
+                    Ok(())
+                }
+                Err(error) => Err(Missed::Failed(error).into_failure(&mut message.received)),
+            };
+        }
+        recv_into_otherwise(port.end(), timeout, message)
     })
+}
+
+#[inline(never)]
+fn recv_into_otherwise(end: &End, timeout: i64, message: &mut Message) -> Result<(), Failure> {
+    end.recv_into(message.emptied(), Timeout::of_nanoseconds(timeout))?;
+    message.sort();
+    Ok(())
 }
 
 #[unsafe(no_mangle)]
