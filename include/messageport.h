@@ -542,11 +542,13 @@ msgport_code msgport_port_recv(msgport_port *port, int64_t timeout, msgport_mess
  * In      port, timeout  As for msgport_port_recv().
  *         message        A message of msgport_message_new() or of an earlier call. What is in it is dropped first:
  *                        ports that were not taken out are closed, buffers freed.
+ * Out     data, len      As for msgport_message_data(). Each may be NULL.
  * Owner   The message stays the caller's. On failure it is empty; on MSGPORT_MESSAGE_ERROR it holds the data.
  * Codes   As for msgport_port_recv().
  * Exclusive on port and message.
  */
-msgport_code msgport_port_recv_into(msgport_port *port, int64_t timeout, msgport_message *message);
+msgport_code msgport_port_recv_into(msgport_port *port, int64_t timeout, msgport_message *message, const void **data,
+                                    size_t *len);
 
 /*
  * Reads the next message in place. One message of a port can be read in place at a time; until msgport_port_release()

@@ -722,7 +722,7 @@ public:
     failure reason() const noexcept { return failure(code_); }
 
 private:
-    void next() noexcept { code_ = msgport_port_recv_into(port_, MSGPORT_FOREVER, current_.get()); }
+    void next() noexcept { code_ = msgport_port_recv_into(port_, MSGPORT_FOREVER, current_.get(), nullptr, nullptr); }
 
     msgport_port *port_;
     message current_;
@@ -847,11 +847,11 @@ public:
         return recv_in(nanoseconds_until(deadline));
     }
 
-    // The same into memory that is used again.
-    result<void> recv_into(message &into) noexcept { return recv_into_in(MSGPORT_FOREVER, into); }
-    result<void> try_recv_into(message &into) noexcept { return recv_into_in(0, into); }
+    // The same into memory that is used again. Returns the data, which is valid as long as that of the message.
+    result<span<const std::byte>> recv_into(message &into) noexcept { return recv_into_in(MSGPORT_FOREVER, into); }
+    result<span<const std::byte>> try_recv_into(message &into) noexcept { return recv_into_in(0, into); }
     template <class Rep, class Period>
-    result<void> recv_into_for(std::chrono::duration<Rep, Period> time, message &into) noexcept
+    result<span<const std::byte>> recv_into_for(std::chrono::duration<Rep, Period> time, message &into) noexcept
     {
         return recv_into_in(nanoseconds(time), into);
     }
@@ -887,11 +887,14 @@ private:
         if (code != MSGPORT_OK) return fail(code);
         return message(received);
     }
-    result<void> recv_into_in(std::int64_t timeout, message &into) noexcept
+    result<span<const std::byte>> recv_into_in(std::int64_t timeout, message &into) noexcept
     {
+        const void *data;
+        std::size_t size;
         msgport_code code = into.prepare();
-        if (code == MSGPORT_OK) code = msgport_port_recv_into(self(), timeout, into.get());
-        return as_result(code);
+        if (code == MSGPORT_OK) code = msgport_port_recv_into(self(), timeout, into.get(), &data, &size);
+        if (code != MSGPORT_OK) return fail(code);
+        return span<const std::byte>(static_cast<const std::byte *>(data), size);
     }
     result<in_place> recv_ref_in(std::int64_t timeout) noexcept
     {

@@ -19,16 +19,13 @@ int main(void)
     int32_t child = 0;
     check(msgport_message_new(&message));
     if (msgport_parent_port(&port) == MSGPORT_OK) { /* the child: until the parent closes its port */
-        while (msgport_port_recv_into(port, MSGPORT_FOREVER, message) == MSGPORT_OK) {
-            check(msgport_message_data(message, &data, &len));
+        while (msgport_port_recv_into(port, MSGPORT_FOREVER, message, &data, &len) == MSGPORT_OK)
             check(msgport_port_post(port, data, len, NULL, 0));
-        }
     } else {
         check(msgport_channel_new(NULL, &port, &theirs));
         check(msgport_spawn("/proc/self/exe", arguments, NULL, theirs, &child));
         check(msgport_port_post(port, "hello", 5, NULL, 0));
-        check(msgport_port_recv_into(port, MSGPORT_FOREVER, message));
-        check(msgport_message_data(message, &data, &len));
+        check(msgport_port_recv_into(port, MSGPORT_FOREVER, message, &data, &len));
         printf("%.*s\n", (int)len, (const char *)data);
         msgport_port_free(theirs);
     }

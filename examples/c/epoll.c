@@ -1,7 +1,8 @@
 /*
  * A port in a program's own epoll loop, beside a timer of the program's own.
  *
- * The rule that makes it work: before each epoll_wait, receive until the port says MSGPORT_EMPTY. That arms the wake-up.
+ * The rule that makes it work: before each epoll_wait, receive until the port says MSGPORT_EMPTY. That arms the
+ * wake-up.
  */
 #include <messageport.h>
 
@@ -26,7 +27,7 @@ static void check(msgport_code code)
 static int drain(msgport_port *port, msgport_message *message, int *received)
 {
     msgport_code code;
-    while ((code = msgport_port_recv_into(port, 0, message)) == MSGPORT_OK) ++*received;
+    while ((code = msgport_port_recv_into(port, 0, message, NULL, NULL)) == MSGPORT_OK) ++*received;
     if (code == MSGPORT_EMPTY) return 1;
     if (code == MSGPORT_PEER_CLOSED || code == MSGPORT_PEER_DIED) return 0;
     check(code);

@@ -32,7 +32,7 @@ static void check(msgport_code code)
 static void drain(port_in_loop *self)
 {
     msgport_code code;
-    while ((code = msgport_port_recv_into(self->port, 0, self->message)) == MSGPORT_OK) self->received++;
+    while ((code = msgport_port_recv_into(self->port, 0, self->message, NULL, NULL)) == MSGPORT_OK) self->received++;
     if (code == MSGPORT_EMPTY) return;
     if (code != MSGPORT_PEER_CLOSED && code != MSGPORT_PEER_DIED) check(code);
     uv_poll_stop(&self->poll);

@@ -25,7 +25,7 @@ static uint64_t now(void)
 static void ping(msgport_port *control, msgport_port *port, msgport_message *message)
 {
     unsigned char data[SIZE] = { 0 };
-    while (msgport_port_recv_into(control, MSGPORT_FOREVER, message) == MSGPORT_OK) {
+    while (msgport_port_recv_into(control, MSGPORT_FOREVER, message, NULL, NULL) == MSGPORT_OK) {
         const void *order;
         size_t len;
         uint64_t trips, start, took;
@@ -36,8 +36,7 @@ static void ping(msgport_port *control, msgport_port *port, msgport_message *mes
             const void *echo;
             data[0] = (unsigned char)trip;
             check(msgport_port_post(port, data, SIZE, NULL, 0));
-            check(msgport_port_recv_into(port, MSGPORT_FOREVER, message));
-            check(msgport_message_data(message, &echo, &len));
+            check(msgport_port_recv_into(port, MSGPORT_FOREVER, message, &echo, &len));
             if (len != SIZE || *(const unsigned char *)echo != (unsigned char)trip) exit(1);
         }
         took = now() - start;
@@ -47,12 +46,10 @@ static void ping(msgport_port *control, msgport_port *port, msgport_message *mes
 
 static void pong(msgport_port *port, msgport_message *message)
 {
-    while (msgport_port_recv_into(port, MSGPORT_FOREVER, message) == MSGPORT_OK) {
-        const void *data;
-        size_t len;
-        check(msgport_message_data(message, &data, &len));
+    const void *data;
+    size_t len;
+    while (msgport_port_recv_into(port, MSGPORT_FOREVER, message, &data, &len) == MSGPORT_OK)
         check(msgport_port_post(port, data, len, NULL, 0));
-    }
 }
 
 int main(int argc, char **argv)
@@ -66,7 +63,7 @@ int main(int argc, char **argv)
     sched_setaffinity(0, sizeof cpus, &cpus);
     check(msgport_parent_port(&control));
     check(msgport_message_new(&message));
-    check(msgport_port_recv_into(control, MSGPORT_FOREVER, message));
+    check(msgport_port_recv_into(control, MSGPORT_FOREVER, message, NULL, NULL));
     check(msgport_message_take_port(message, 0, &port));
     check(msgport_port_set_spin(port, 200000));
     if (strcmp(argv[1], "ping") == 0) ping(control, port, message);

@@ -17,8 +17,7 @@ static void ping(mp::port_ref control, mp::port_ref port)
         for (std::uint64_t trip = 0; trip < trips; trip++) {
             data[0] = static_cast<unsigned char>(trip);
             port.post(data).value();
-            port.recv_into(echo).value();
-            const auto seen = echo.data();
+            const auto seen = port.recv_into(echo).value();
             if (seen.size() != data.size() || seen[0] != std::byte{data[0]}) std::exit(1);
         }
         const std::uint64_t took = static_cast<std::uint64_t>((clock_type::now() - start) / std::chrono::nanoseconds(1));
@@ -28,7 +27,8 @@ static void ping(mp::port_ref control, mp::port_ref port)
 
 static void pong(mp::port_ref port)
 {
-    for (auto &message : port.messages()) port.post(message.data()).value();
+    mp::message message;
+    while (auto data = port.recv_into(message)) port.post(*data).value();
 }
 
 int main(int argc, char **argv)

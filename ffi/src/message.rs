@@ -58,6 +58,13 @@ impl Message {
         self.things = None;
     }
 
+    /// The data, as C sees it: never NULL.
+    #[inline]
+    pub(crate) fn data(&self) -> (*const c_void, usize) {
+        let bytes = &self.received.data;
+        (if bytes.is_empty() { c"".as_ptr().cast() } else { bytes.as_ptr().cast() }, bytes.len())
+    }
+
     /// Drops what is in it and keeps its memory.
     fn clear(&mut self) {
         self.emptied().clear();
@@ -191,12 +198,12 @@ pub unsafe extern "C" fn msgport_message_data(
 ) -> Code {
     guard(|| {
         // SAFETY: a handle or NULL, says the header.
-        let bytes = &unsafe { Handle::get(message) }?.received.data;
+        let (address, count) = unsafe { Handle::get(message) }?.data();
         let (out_data, out_len) = (Out::new(data, "data")?, Out::new(len, "len")?);
         // SAFETY: writable, says the header.
-        unsafe { out_data.set(if bytes.is_empty() { c"".as_ptr().cast() } else { bytes.as_ptr().cast() }) };
+        unsafe { out_data.set(address) };
         // SAFETY: writable, says the header.
-        unsafe { out_len.set(bytes.len()) };
+        unsafe { out_len.set(count) };
         Ok(())
     })
 }

@@ -38,6 +38,8 @@ pub unsafe extern "C" fn msgport_port_recv_into(
     port: *mut PortHandle,
     timeout: i64,
     message: *mut MessageHandle,
+    data: *mut *const c_void,
+    len: *mut usize,
 ) -> Code {
     guard(|| {
         // SAFETY: a handle or NULL, says the header.
@@ -48,15 +50,23 @@ pub unsafe extern "C" fn msgport_port_recv_into(
         if let End::Whole(port) = port.end()
             && timeout < 0
         {
-            return match port.recv_into(message.emptied()) {
-                Ok(()) => {
-                    message.sort();
-                    Ok(())
-                }
-                Err(error) => Err(Missed::Failed(error).into_failure(&mut message.received)),
-            };
+            if let Err(error) = port.recv_into(message.emptied()) {
+                return Err(Missed::Failed(error).into_failure(&mut message.received));
+            }
+            message.sort();
+        } else {
+            recv_into_otherwise(port.end(), timeout, message)?;
         }
-        recv_into_otherwise(port.end(), timeout, message)
+        let (address, count) = message.data();
+        if !data.is_null() {
+            // SAFETY: writable, says the header.
+            unsafe { data.write(address) };
+        }
+        if !len.is_null() {
+            // SAFETY: writable, says the header.
+            unsafe { len.write(count) };
+        }
+        Ok(())
     })
 }
 

@@ -54,13 +54,13 @@ fn none_for_a_message() {
         assert!(count(|| assert_eq!(msgport_channel_new(null(), &mut a, &mut b), OK)) > 0, "the counter counts");
         assert_eq!(msgport_message_new(&mut message), OK);
         let post = || assert_eq!(msgport_port_post(a, data.as_ptr().cast(), 64, null(), 0), OK);
-        let recv_into = || assert_eq!(msgport_port_recv_into(b, -1, message), OK);
+        let recv_into = || assert_eq!(msgport_port_recv_into(b, -1, message, null_mut(), null_mut()), OK);
         post();
         recv_into(); // the message's memory grows once
         for _ in 0..10_000 {
             assert_eq!(count(post), 0);
             assert_eq!(count(recv_into), 0);
-            assert_eq!(count(|| assert_eq!(msgport_port_recv_into(b, 0, message), EMPTY)), 0);
+            assert_eq!(count(|| assert_eq!(msgport_port_recv_into(b, 0, message, null_mut(), null_mut()), EMPTY)), 0);
         }
         // In place, too.
         for _ in 0..10_000 {

@@ -63,8 +63,7 @@ static void reserving_at_every_offset(void)
         OK(msgport_port_reserve(a, reserved, &place));
         memset(place, (int)i, reserved);
         OK(msgport_port_commit(a, len));
-        OK(msgport_port_recv_into(b, PATIENCE, message));
-        OK(msgport_message_data(message, &data, &got));
+        OK(msgport_port_recv_into(b, PATIENCE, message, &data, &got));
         CHECK(got == len);
         for (size_t at = 0; at < got; at++) CHECK(((const unsigned char *)data)[at] == (unsigned char)i);
     }
@@ -127,7 +126,7 @@ static void read_in_place_and_release(void)
     CHECK(len == 8 && memcmp(data, "in place", 8) == 0 && (uintptr_t)data % 8 == 0);
     CODE(MSGPORT_BORROWED, msgport_port_recv_ref(b, 0, NULL, &data, &len));
     CODE(MSGPORT_BORROWED, msgport_port_recv(b, 0, &message));
-    CODE(MSGPORT_BORROWED, msgport_port_recv_into(b, 0, rest));
+    CODE(MSGPORT_BORROWED, msgport_port_recv_into(b, 0, rest, NULL, NULL));
     post_text(b, "sending goes on");
     OK(msgport_port_release(b));
     CODE(MSGPORT_NOTHING_OPEN, msgport_port_release(b));
@@ -165,23 +164,24 @@ static void a_message_that_is_received_into_again(void)
     CHECK(len == 0);
     post_port(a, "with a port", c);
     post_text(a, "without");
-    OK(msgport_port_recv_into(b, PATIENCE, message));
+    OK(msgport_port_recv_into(b, PATIENCE, message, NULL, NULL));
     OK(msgport_message_count(message, MSGPORT_ITEM_PORT, &count));
     CHECK(count == 1);
     /* Drops the port that was not taken. */
-    OK(msgport_port_recv_into(b, PATIENCE, message));
+    OK(msgport_port_recv_into(b, PATIENCE, message, NULL, NULL));
     OK(msgport_message_count(message, MSGPORT_ITEM_PORT, &count));
     CHECK(count == 0);
     expect_end(d, MSGPORT_PEER_CLOSED);
     OK(msgport_message_data(message, &data, &len));
     CHECK(len == 7 && memcmp(data, "without", 7) == 0);
     /* Empty on failure. */
-    CODE(MSGPORT_EMPTY, msgport_port_recv_into(b, 0, message));
+    CODE(MSGPORT_EMPTY, msgport_port_recv_into(b, 0, message, &data, &len));
+    CHECK(len == 7); /* an output: untouched */
     OK(msgport_message_data(message, &data, &len));
     CHECK(len == 0);
-    CODE(MSGPORT_TIMED_OUT, msgport_port_recv_into(b, 1000, message));
+    CODE(MSGPORT_TIMED_OUT, msgport_port_recv_into(b, 1000, message, NULL, NULL));
     post_text(a, "cleared");
-    OK(msgport_port_recv_into(b, PATIENCE, message));
+    OK(msgport_port_recv_into(b, PATIENCE, message, NULL, NULL));
     OK(msgport_message_clear(message));
     OK(msgport_message_data(message, &data, &len));
     CHECK(len == 0);

@@ -165,8 +165,7 @@ static inline void expect_numbers(msgport_port *port, uint32_t first, uint32_t e
     size_t len;
     OK(msgport_message_new(&message));
     for (uint32_t number = first; number < end; number++) {
-        OK(msgport_port_recv_into(port, PATIENCE, message));
-        OK(msgport_message_data(message, &data, &len));
+        OK(msgport_port_recv_into(port, PATIENCE, message, &data, &len));
         CHECK(len == sizeof number && memcmp(data, &number, len) == 0);
     }
     msgport_message_free(message);

@@ -390,7 +390,7 @@ static void s24_a_message_that_cannot_be_received(void)
     /* By a call: what it said is there, and later messages flow. */
     post_spoiled(a);
     post_text(a, "good");
-    CODE(MSGPORT_MESSAGE_ERROR, msgport_port_recv_into(b, PATIENCE, message));
+    CODE(MSGPORT_MESSAGE_ERROR, msgport_port_recv_into(b, PATIENCE, message, NULL, NULL));
     OK(msgport_message_data(message, &data, &len));
     CHECK(len == 7 && memcmp(data, "spoiled", 7) == 0);
     EXPECT_TEXT(b, "good");
@@ -557,10 +557,10 @@ static void a_set_tells_which_port_has_something(void)
     OK(msgport_set_next(set, PATIENCE, message, &event));
     CHECK(event.port == far[3] && event.code == MSGPORT_PEER_CLOSED);
     CODE(MSGPORT_NOT_FOUND, msgport_set_remove(set, far[3]));
-    CODE(MSGPORT_PEER_CLOSED, msgport_port_recv_into(far[3], 0, message));
+    CODE(MSGPORT_PEER_CLOSED, msgport_port_recv_into(far[3], 0, message, NULL, NULL));
     /* Freed while it is in the set; a half; a set that is freed first. */
     msgport_port_free(far[4]);
-    CODE(MSGPORT_PEER_CLOSED, msgport_port_recv_into(near[4], PATIENCE, message));
+    CODE(MSGPORT_PEER_CLOSED, msgport_port_recv_into(near[4], PATIENCE, message, NULL, NULL));
     OK(msgport_set_remove(set, far[5]));
     OK(msgport_port_split(far[5], &receiver));
     CODE(MSGPORT_WRONG_HALF, msgport_set_add(set, far[5]));

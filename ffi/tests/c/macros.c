@@ -20,6 +20,8 @@ static int zero(const void *from, size_t offset, size_t size)
     return memcmp((const char *)from + offset, zeroes, size - offset) == 0;
 }
 
+#define IS_INIT(options) ((options).size == sizeof(options) && zero(&(options), sizeof(size_t), sizeof(options)))
+
 int main(void)
 {
     msgport_item port = msgport_item_port(NULL), buffer = msgport_item_buffer(NULL), frozen = msgport_item_frozen(NULL);
@@ -37,13 +39,13 @@ int main(void)
     printf("MSGPORT_ITEM_SHARED %u\n", shared.kind == MSGPORT_ITEM_SHARED ? MSGPORT_ITEM_SHARED : 0);
     printf("MSGPORT_ITEM_DESCRIPTOR %u\n",
            descriptor.kind == MSGPORT_ITEM_DESCRIPTOR && descriptor.of.descriptor == 7 ? MSGPORT_ITEM_DESCRIPTOR : 0);
-    printf("MSGPORT_QUEUED_INIT %d\n", QUEUED.size == sizeof QUEUED && zero(&QUEUED, sizeof(size_t), sizeof QUEUED));
+    printf("MSGPORT_QUEUED_INIT %d\n", IS_INIT(QUEUED));
     printf("MSGPORT_SET %u\n", MSGPORT_SET);
     printf("MSGPORT_ADD %u\n", MSGPORT_ADD);
     printf("MSGPORT_ADD_ONCE %u\n", MSGPORT_ADD_ONCE);
     printf("MSGPORT_ANY_USER %u\n", MSGPORT_ANY_USER);
-    printf("MSGPORT_CHANNEL_OPTIONS_INIT %d\n", CHANNEL.size == sizeof CHANNEL && zero(&CHANNEL, sizeof(size_t), sizeof CHANNEL));
-    printf("MSGPORT_LISTEN_OPTIONS_INIT %d\n", LISTEN.size == sizeof LISTEN && zero(&LISTEN, sizeof(size_t), sizeof LISTEN));
-    printf("MSGPORT_CONNECT_OPTIONS_INIT %d\n", CONNECT.size == sizeof CONNECT && zero(&CONNECT, sizeof(size_t), sizeof CONNECT));
+    printf("MSGPORT_CHANNEL_OPTIONS_INIT %d\n", IS_INIT(CHANNEL));
+    printf("MSGPORT_LISTEN_OPTIONS_INIT %d\n", IS_INIT(LISTEN));
+    printf("MSGPORT_CONNECT_OPTIONS_INIT %d\n", IS_INIT(CONNECT));
     return 0;
 }

@@ -153,8 +153,8 @@ static void null_for_every_pointer(void)
     NULL_(msgport_port_abandon(NULL));
     NULL_(msgport_port_recv(NULL, 0, &other_message));
     NULL_(msgport_port_recv(a, 0, NULL));
-    NULL_(msgport_port_recv_into(NULL, 0, message));
-    NULL_(msgport_port_recv_into(a, 0, NULL));
+    NULL_(msgport_port_recv_into(NULL, 0, message, NULL, NULL));
+    NULL_(msgport_port_recv_into(a, 0, NULL, NULL, NULL));
     NULL_(msgport_port_recv_ref(NULL, 0, NULL, &data, &len));
     NULL_(msgport_port_recv_ref(a, 0, NULL, NULL, &len));
     NULL_(msgport_port_recv_ref(a, 0, NULL, &data, NULL));
@@ -366,8 +366,8 @@ static void a_handle_of_another_kind(void)
     WRONG(msgport_port_commit(no_port, 0));
     WRONG(msgport_port_abandon(no_port));
     WRONG(msgport_port_recv(no_port, 0, &other_message));
-    WRONG(msgport_port_recv_into(no_port, 0, message));
-    WRONG(msgport_port_recv_into(b, 0, no_message));
+    WRONG(msgport_port_recv_into(no_port, 0, message, NULL, NULL));
+    WRONG(msgport_port_recv_into(b, 0, no_message, NULL, NULL));
     WRONG(msgport_port_recv_ref(no_port, 0, NULL, &data, &len));
     WRONG(msgport_port_recv_ref(b, 0, no_message, &data, &len));
     WRONG(msgport_port_release(no_port));

@@ -1,6 +1,6 @@
 /*
- * The parent of an interoperation test: `parent end|sleep PROGRAM ARGUMENTS...` starts the program and makes it echo, use
- * and hold ports and buffers; then it makes it die, or sleeps until it is killed itself.
+ * The parent of an interoperation test: `parent end|sleep PROGRAM ARGUMENTS...` starts the program and makes it echo,
+ * use and hold ports and buffers; then it makes it die, or sleeps until it is killed itself.
  */
 #include "check.h"
 
@@ -61,8 +61,7 @@ int main(int argc, char **argv)
     OK(msgport_message_new(&message));
     for (uint32_t sent = 0, seen = 0; seen < 5000; seen++) {
         for (; sent < 5000 && sent < seen + 500; sent++) post_number(port, 1000000000 + sent);
-        OK(msgport_port_recv_into(port, PATIENCE, message));
-        OK(msgport_message_data(message, &data, &len));
+        OK(msgport_port_recv_into(port, PATIENCE, message, &data, &len));
         CHECK(len == 4 && *(const uint32_t *)data == 1000000000 + seen);
     }
     msgport_message_free(message);

@@ -10,7 +10,7 @@ int main(void)
     alarm(100);
     OK(msgport_parent_port(&parent));
     OK(msgport_message_new(&message));
-    while ((code = msgport_port_recv_into(parent, PATIENCE, message)) == MSGPORT_OK) {
+    while ((code = msgport_port_recv_into(parent, PATIENCE, message, NULL, NULL)) == MSGPORT_OK) {
         msgport_port *ports[4];
         msgport_buffer *buffers[4];
         msgport_item items[8];

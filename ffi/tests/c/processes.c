@@ -302,7 +302,7 @@ static int be_a_child(const char *role)
         post_text(parent, told);
     } else {
         OK(msgport_message_new(&message));
-        while (msgport_port_recv_into(parent, PATIENCE, message) == MSGPORT_OK) {
+        while (msgport_port_recv_into(parent, PATIENCE, message, NULL, NULL) == MSGPORT_OK) {
             OK(msgport_message_data(message, &data, &len));
             OK(msgport_message_count(message, MSGPORT_ITEM_PORT, &count));
             if (count == 1) {

@@ -8,6 +8,6 @@ bool once(mp::port_ref port, mp::message &message, const void *data, std::size_t
 bool once(mp::port_ref port, mp::message &message, const void *data, std::size_t size)
 {
     if (!port.post({data, size})) return false;
-    if (!port.recv_into(message)) return false;
-    return message.data().size() == size;
+    auto received = port.recv_into(message);
+    return received && received->size() == size;
 }

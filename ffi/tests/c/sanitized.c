@@ -1,0 +1,5 @@
+/* Can be linked where the compiler has the runtimes of its sanitizers. */
+int main(void)
+{
+    return 0;
+}
