@@ -73,7 +73,9 @@ impl Reservation<'_> {
     /// Posts the message.
     ///
     /// # Errors
-    /// The port was closed, or its peer is gone, since the reservation was made; or this is a forked child.
+    /// The port was closed, or its peer is gone, since the reservation was made; or this is a forked child. A message that is
+    /// longer than [`max_inline_len`](crate::MessagePort::max_inline_len) takes its place in the queue only now, so it can
+    /// also be [`Full`](PostErrorKind::Full) or [`ResourceExhausted`](PostErrorKind::ResourceExhausted), and is gone then.
     pub fn commit(self) -> Result<(), PostErrorKind> {
         let len = self.len;
         self.commit_len(len)
