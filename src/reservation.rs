@@ -14,8 +14,7 @@ use crate::post::{Data, IfFull, Peer};
 use crate::record::Kind;
 use crate::ring::{Producer, Slot};
 
-/// Space for one message, to be written in place; see
-/// [`MessagePort::reserve`](crate::MessagePort::reserve).
+/// Space for one message, to be written in place; see [`MessagePort::reserve`](crate::MessagePort::reserve).
 ///
 /// What was never written is whatever was in the queue before: earlier data of this channel, or zero.
 #[must_use = "nothing is posted before `commit`"]

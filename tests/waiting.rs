@@ -19,7 +19,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use tools::attacker::{Pages, newest_memory};
 use tools::child::{Process, Role};
 use tools::ledger::alone;
-use tools::{PATIENCE, cost_of, end_of, pair, pair_of, readable, text, within};
+use tools::{PATIENCE, assert_entangled, cost_of, end_of, pair, pair_of, readable, text, within};
 
 const ROLES: &[Role] = &[("hold", hold), ("echo", echo)];
 
@@ -564,6 +564,23 @@ fn a_blocking_call_between_two_polls_breaks_nothing() {
     }
     drop(port);
     peer.succeeded();
+}
+
+#[test]
+fn what_waits_for_a_time_waits_no_longer() {
+    let (a, b) = pair_of(4096);
+    assert!(matches!(b.recv_ref_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::TimedOut)));
+    // A list of borrowed things: untouched where it fails, detached where it is posted.
+    let (travelling, witness) = pair();
+    let list = [TransferRef::Port(&travelling)];
+    while a.post_message_wait(&[0; 1000], [], Some(Duration::ZERO)).is_ok() {}
+    let full = a.post_message_wait_detaching(b"full", &list, Some(Duration::from_millis(1)));
+    assert!(matches!(full, Err(PostErrorKind::TimedOut)), "{full:?}");
+    assert_entangled(&travelling, &witness);
+    let reader = thread::spawn(move || while b.recv_ref_timeout(PATIENCE).expect("a message").ports.is_empty() {});
+    a.post_message_wait_detaching(b"room", &list, Some(PATIENCE)).expect("room in time");
+    assert!(matches!(travelling.try_recv(), Err(TryRecvError::Failed(RecvError::Detached))));
+    reader.join().expect("the port has arrived");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `messageport` for C: the functions of `include/messageport.h`, which documents them.
 //!
-//! Each is one closure under one [`guard`](guard::guard), over the public interface of the Rust library. The files
+//! Each is one closure under one guard, over the public interface of the Rust library. The files
 //! follow the sections of the header.
 //!
 //! | header | here |

@@ -347,6 +347,93 @@ static void s22_batches_are_fair(void)
     msgport_loop_free(loop);
 }
 
+/* Posts a message with a buffer whose memory is no buffer's: somebody has broken the rules. */
+static void post_spoiled(msgport_port *port)
+{
+    msgport_buffer *buffer;
+    msgport_item item;
+    int spoiled = 0;
+    OK(msgport_buffer_new(10, &buffer));
+    for (int number = 3; number < 1024; number++) {
+        char path[64], target[64] = { 0 };
+        snprintf(path, sizeof path, "/proc/self/fd/%d", number);
+        if (readlink(path, target, sizeof target - 1) > 0 && strstr(target, "memfd:messageport-buffer") != NULL)
+            spoiled += pwrite(number, "garbage!", 8, 0) == 8;
+    }
+    CHECK(spoiled > 0);
+    item = msgport_item_buffer(buffer);
+    OK(msgport_port_post(port, "spoiled", 7, &item, 1));
+    msgport_buffer_free(buffer);
+}
+
+static void note_error(msgport_port *port, const void *data, size_t len, void *user)
+{
+    char why[200];
+    (void)port;
+    msgport_describe(MSGPORT_MESSAGE_ERROR, why, sizeof why);
+    CHECK(strstr(why, "magic") != NULL);
+    note(user, data, len);
+}
+
+static void s24_a_message_that_cannot_be_received(void)
+{
+    msgport_port *a, *b;
+    msgport_loop *loop;
+    msgport_set *set;
+    msgport_set_event event;
+    msgport_message *message;
+    notes n = { { 0 }, 0, 0, NULL, NULL, 0 };
+    const void *data;
+    size_t len;
+    make_pair(&a, &b);
+    OK(msgport_message_new(&message));
+    /* By a call: what it said is there, and later messages flow. */
+    post_spoiled(a);
+    post_text(a, "good");
+    CODE(MSGPORT_MESSAGE_ERROR, msgport_port_recv_into(b, PATIENCE, message));
+    OK(msgport_message_data(message, &data, &len));
+    CHECK(len == 7 && memcmp(data, "spoiled", 7) == 0);
+    EXPECT_TEXT(b, "good");
+    post_spoiled(a);
+    CODE(MSGPORT_MESSAGE_ERROR, msgport_port_recv_ref(b, PATIENCE, message, &data, &len));
+    CODE(MSGPORT_NOTHING_OPEN, msgport_port_release(b));
+    /* In a set. */
+    OK(msgport_set_new(&set));
+    OK(msgport_set_add(set, b));
+    post_spoiled(a);
+    OK(msgport_set_next(set, PATIENCE, message, &event));
+    OK(msgport_message_data(message, &data, &len));
+    CHECK(event.code == MSGPORT_MESSAGE_ERROR && event.port == b && len == 7);
+    msgport_set_free(set);
+    /* By handlers. */
+    loop = loop_with(b);
+    OK(msgport_port_on_message(b, MSGPORT_SET, note_message, &n, destroyed, NULL));
+    OK(msgport_port_on_message_error(b, MSGPORT_SET, note_error, &n, destroyed, NULL));
+    post_spoiled(a);
+    post_text(a, "good");
+    OK(msgport_loop_run(loop, 0));
+    expect_notes(&n, "spoiled good ");
+    msgport_port_free(b);
+    CHECK(n.destroyed == 2);
+    msgport_loop_free(loop);
+    msgport_port_free(a);
+    /* What is no request. */
+    {
+        msgport_server *server;
+        msgport_responder *responder = NULL;
+        make_pair(&a, &b);
+        OK(msgport_server_new(b, &server));
+        post_text(a, "none");
+        CODE(MSGPORT_MESSAGE_ERROR, msgport_server_recv(server, PATIENCE, message, &responder));
+        OK(msgport_message_data(message, &data, &len));
+        CHECK(len == 4 && responder == NULL);
+        msgport_server_free(server);
+        msgport_port_free(a);
+        msgport_port_free(b);
+    }
+    msgport_message_free(message);
+}
+
 static void s45_the_close_handler_has_the_reason(void)
 {
     msgport_port *a, *b;
@@ -645,6 +732,7 @@ static const test_case CASES[] = {
     CASE(s20_calls_go_past_the_handlers),
     CASE(s21_a_handler_may_do_anything),
     CASE(s22_batches_are_fair),
+    CASE(s24_a_message_that_cannot_be_received),
     CASE(s45_the_close_handler_has_the_reason),
     CASE(timers_and_tasks),
     CASE(a_set_tells_which_port_has_something),
