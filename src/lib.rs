@@ -231,6 +231,7 @@ mod buffer;
 mod buffer_file;
 mod call;
 mod capsule;
+mod carrier;
 mod channel;
 mod connect;
 mod cursor;
