@@ -20,9 +20,11 @@
 //! # Ok(()) }
 //! ```
 //! Both ends are equal, and each may post before the other one looks. [`post_message`](MessagePort::post_message) never
-//! blocks: a full queue is an error that gives everything back, and
-//! [`post_message_wait`](MessagePort::post_message_wait) waits. [`recv`](MessagePort::recv) waits for a message,
-//! [`try_recv`](MessagePort::try_recv) does not, [`recv_timeout`](MessagePort::recv_timeout) waits for a while.
+//! blocks: a queue that is full [grows](ChannelOptions::max_capacity), and at its limit posting is an error that gives
+//! everything back. [`post_message_wait`](MessagePort::post_message_wait) waits for space instead.
+//! [`recv`](MessagePort::recv) waits for a message, [`try_recv`](MessagePort::try_recv) does not,
+//! [`recv_timeout`](MessagePort::recv_timeout) waits for a while. Data of any length is one message; what is too long
+//! for the queue itself travels in a buffer, which nobody notices.
 //!
 //! # Two processes
 //! A child process is given a port with [`spawn_with_port`] and takes it with [`parent_port`]:
@@ -167,9 +169,12 @@
 //!
 //! # Speed
 //! [`recv_into`](MessagePort::recv_into) uses a message's memory again and allocates nothing;
-//! [`recv_ref`](MessagePort::recv_ref) reads in place; [`reserve`](MessagePort::reserve) writes in place. A busy pair
-//! makes no system calls. [`split`](MessagePort::split) lets two threads send and receive at the same time. A port has
-//! a descriptor ([`AsFd`](std::os::fd::AsFd)) to wait on in a `poll` or `epoll` loop of your own.
+//! [`recv_ref`](MessagePort::recv_ref) reads in place; [`reserve`](MessagePort::reserve) writes in place;
+//! [`post_messages`](MessagePort::post_messages) and [`recv_messages`](MessagePort::recv_messages) do several at a time. A
+//! busy pair makes no system calls. [`buffer`](MessagePort::buffer) gives buffers that come back: posting one again costs
+//! the same for 4 KiB and for 4 GiB, and no system call. [`split`](MessagePort::split) lets two threads send and receive
+//! at the same time. A port has a descriptor ([`AsFd`](std::os::fd::AsFd)) to wait on in a `poll` or `epoll` loop of your
+//! own.
 //!
 //! # Tasks
 //! With the feature `tokio` the module `aio` has ports that wait in the tasks of a runtime, thousands of them on one
@@ -231,6 +236,7 @@ mod buffer;
 mod buffer_file;
 mod call;
 mod capsule;
+mod carrier;
 mod channel;
 mod connect;
 mod cursor;

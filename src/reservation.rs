@@ -7,10 +7,11 @@ use std::io;
 use std::ptr::NonNull;
 
 use crate::buffer::TransferBuffer;
+use crate::carrier::Data;
 use crate::end::State;
 use crate::error::PostErrorKind;
 use crate::port::SendHalf;
-use crate::post::{Data, IfFull, Peer};
+use crate::post::{IfFull, Peer};
 use crate::record::Kind;
 use crate::ring::{Producer, Slot};
 

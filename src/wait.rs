@@ -53,6 +53,7 @@ impl Waiter<'_> {
         if self.spin.run(&ready, self.deadline, Spin::LANE_INTERVAL, || self.lane.hung_up()) {
             return Ok(Outcome::Ready);
         }
+        let begun = Instant::now();
         let mut slices = 0;
         let mut early = 0;
         let believed = EARLY[usize::from(drain.is_none())];
@@ -82,6 +83,7 @@ impl Waiter<'_> {
             }
             cpu::forget_affinity();
             if ready() {
+                self.spin.note_sleep(begun.elapsed());
                 return Ok(Outcome::Ready);
             }
             if self.lane.hung_up() {
@@ -116,6 +118,8 @@ impl Spin {
     const LANE_INTERVAL: Duration = Duration::from_millis(1);
     /// Looks between two readings of the clock.
     const LOOKS: u32 = 32;
+    /// Budgets that a sleep and the wake-up from it take together if what was waited for came within one.
+    const SOON: u32 = 3;
     /// Pauses while messages gather.
     const GATHER: u32 = 128;
 
@@ -144,6 +148,15 @@ impl Spin {
     pub(crate) fn set_budget(&self, budget: Duration) {
         self.budget.set(Some(budget));
         self.now.set(budget);
+    }
+
+    /// A sleep ended well, this time after the spin before it. If that was soon, spinning longer is worth another try: what
+    /// comes every 10 us would otherwise be slept through for good after one that came late.
+    fn note_sleep(&self, slept: Duration) {
+        let budget = self.budget();
+        if slept < budget.saturating_mul(Self::SOON) {
+            self.now.set(budget);
+        }
     }
 
     /// True if `ready` came true in time. `ended`, which is looked at every `interval`, ends the spin too: a peer that

@@ -14,7 +14,7 @@ const ORDER: &[&[&str]] = &[
     &["poller"],
     &["channel"],
     &["plain", "batch"],
-    &["post", "reservation", "recv", "message_ref"],
+    &["post", "carrier", "reservation", "recv", "message_ref"],
     &["loan"],
     &["port", "transfer", "message"],
     &["capsule"],

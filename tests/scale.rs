@@ -73,12 +73,13 @@ fn limit() {
 // A port moves round a ring of four processes while both ends stream.
 
 /// Every so many messages one has a buffer, of this length,
-const BUFFER_EVERY: u64 = 5;
+const BUFFER_EVERY: u64 = 11;
 const BUFFER: usize = 20_000;
 /// and every so many one is too large for the ring.
 const LARGE_EVERY: u64 = 61;
-/// So many messages are posted before whoever posts does something else: more than the first ring holds.
-const STINT: u64 = 300;
+/// So many messages are posted or taken before whoever does so does something else; and now and then as many as there is
+/// room for, or as there are: then queues grow, and are drained.
+const STINT: u64 = 30;
 const STATIONS: usize = 4;
 
 #[test]
@@ -106,9 +107,9 @@ struct Streams {
 }
 
 impl Streams {
-    /// Posts the next numbers, until the queue is at its limit.
-    fn post(&mut self, port: &MessagePort) {
-        for _ in 0..STINT {
+    /// Posts the next numbers, at most so many, until the queue is at its limit.
+    fn post(&mut self, port: &MessagePort, most: u64) {
+        for _ in 0..most {
             let number = self.sent;
             let bytes = number.to_ne_bytes();
             let result = if number.is_multiple_of(BUFFER_EVERY) {
@@ -185,7 +186,7 @@ fn ring() {
 
     let mut streams = Streams::default();
     let (traveller, sent_there, received_there) = loop {
-        streams.post(&home);
+        streams.post(&home, STINT);
         streams.receive(&home, u64::MAX);
         let back = stations.iter().find_map(|(_, control)| match control.try_recv() {
             Ok(message) => Some(message),
@@ -248,11 +249,8 @@ fn station() {
             },
         };
         let mut streams = Streams { sent, received, spare: None };
-        // A slow reader now and then, so that the queue towards it grows.
-        streams.receive(&port, if hops % 7 == 0 { 10 } else { 2 * STINT });
-        if hops % 3 != 0 {
-            streams.post(&port);
-        }
+        streams.receive(&port, if hops % 16 == 0 { u64::MAX } else { STINT });
+        streams.post(&port, if hops % 50 == 0 { 10 * STINT } else { STINT });
         if hops == 0 {
             control.post_message(&streams.numbers(), [port.into()]).expect("the start of it all");
             break;

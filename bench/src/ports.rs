@@ -81,6 +81,50 @@ impl Link for Port {
     }
 }
 
+/// Messages in one call.
+const BATCH: usize = 16;
+
+/// `post_messages`, sixteen at a time, and `recv_into`.
+pub(crate) struct Batches {
+    port: Port,
+    payloads: Vec<Payload>,
+}
+
+impl Batches {
+    pub(crate) fn new(session: &Session, size: usize) -> Result<Self> {
+        let payloads = (0..BATCH).map(|_| Payload::new(size)).collect();
+        Ok(Self { port: Port::new(session, size, Wait::Spin)?, payloads })
+    }
+}
+
+impl Link for Batches {
+    #[inline]
+    fn send(&mut self, stamp: u64) -> Result<()> {
+        self.port.send(stamp)
+    }
+
+    #[inline]
+    fn receive(&mut self) -> Result<u64> {
+        self.port.receive()
+    }
+
+    #[inline]
+    fn send_all(&mut self, stamps: Range<u64>) -> Result<()> {
+        let mut next = stamps.start;
+        while next < stamps.end {
+            let count = BATCH.min((stamps.end - next) as usize);
+            let mut messages: [&[u8]; BATCH] = [&[]; BATCH];
+            for (place, (payload, stamp)) in messages.iter_mut().zip(self.payloads.iter_mut().zip(next..)) {
+                *place = payload.stamped(stamp);
+            }
+            let posted = self.port.port.post_messages_wait(&messages[..count], None);
+            posted.map_err(Error::of("cannot post"))?;
+            next += count as u64;
+        }
+        Ok(())
+    }
+}
+
 /// `recv`: every message is new memory.
 pub(crate) struct Owned(pub(crate) Port);
 

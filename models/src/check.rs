@@ -28,12 +28,15 @@ pub(crate) struct Seen {
     pub(crate) full: usize,
     /// Wake-ups that could not be sent.
     pub(crate) unsent: usize,
+    /// Links that were followed, to the next ring and back to the first.
+    pub(crate) next: usize,
+    pub(crate) back: usize,
 }
 
 thread_local! {
     // loom runs all threads of a model on the thread that started it.
     static SEEN: Cell<Seen> = const { Cell::new(Seen {
-        executions: 0, futex_sleeps: 0, lane_sleeps: 0, empty_looks: 0, full: 0, unsent: 0,
+        executions: 0, futex_sleeps: 0, lane_sleeps: 0, empty_looks: 0, full: 0, unsent: 0, next: 0, back: 0,
     }) };
 }
 

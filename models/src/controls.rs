@@ -4,6 +4,7 @@ use crate::check::check_with;
 use crate::closing::{own_receiver_closed, own_sender_closed, receiver_closes, sender_closes};
 use crate::ends::Receiver;
 use crate::faults::Fault;
+use crate::growing::{goes_back, grows, receiver_sleeps_at_link, sender_sleeps_ahead};
 use crate::queue::{full, given_back_by_an_empty_look, in_order, laps};
 use crate::waiting::{
     both_doorbells, event_loop, from_futex_to_lane, pad_wakes, receiver_sleeps, sender_sleeps, small_messages,
@@ -18,6 +19,8 @@ const RACE: &str = "Causality violation";
 const WRONG_DATA: &str = "assertion `left == right` failed";
 /// What the consumer took for a header was none.
 const WRONG_HEADER: &str = "called `Result::unwrap()` on an `Err` value";
+/// A link leads to a ring that has not come.
+const NO_RING: &str = "the ring was sent before the link";
 
 #[track_caller]
 fn caught(fault: Fault, symptom: &str, model: impl Fn() + Send + Sync + 'static) {
@@ -99,4 +102,26 @@ fn no_fence_in_close() {
 fn own_halves_that_are_not_rung_by_a_close() {
     caught(Fault::OwnHalvesNotRung, LOST_WAKE_UP, own_receiver_closed);
     caught(Fault::OwnHalvesNotRung, LOST_WAKE_UP, own_sender_closed);
+}
+
+#[test]
+fn a_link_before_its_ring() {
+    caught(Fault::LinkBeforeRing, NO_RING, || grows(0));
+}
+
+#[test]
+fn a_queue_that_goes_back_too_early() {
+    caught(Fault::BackTooEarly, WRONG_DATA, || grows(0));
+}
+
+#[test]
+fn a_queue_that_goes_back_to_an_old_header() {
+    caught(Fault::BackHeaderNotZeroed, WRONG_HEADER, || goes_back(0));
+}
+
+#[test]
+fn no_fence_after_a_link_or_before_the_last_look_at_one() {
+    caught(Fault::NoFenceAfterCommit, LOST_WAKE_UP, receiver_sleeps_at_link);
+    caught(Fault::NoFenceAfterAnnouncement, LOST_WAKE_UP, sender_sleeps_ahead);
+    caught(Fault::NoFenceInSleeper, LOST_WAKE_UP, sender_sleeps_ahead);
 }

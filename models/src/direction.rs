@@ -7,10 +7,15 @@ use crate::word::Role;
 
 /// Clones are views on the same memory.
 #[derive(Clone)]
-pub(crate) struct Direction(Arc<Memory>);
+pub(crate) struct Direction {
+    lines: Arc<Lines>,
+    ring: Arc<Vec<AtomicU64>>,
+    /// Bytes of the first ring.
+    first_capacity: usize,
+    grown: bool,
+}
 
-struct Memory {
-    words: Vec<AtomicU64>,
+struct Lines {
     read_cursor: AtomicU64,
     data: AtomicU32,
     consumer_state: AtomicU32,
@@ -18,24 +23,38 @@ struct Memory {
     producer_state: AtomicU32,
 }
 
+fn ring(capacity: usize) -> Arc<Vec<AtomicU64>> {
+    Arc::new((0..capacity / 8).map(|_| AtomicU64::new(Role::Ring)).collect())
+}
+
 impl Direction {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self(Arc::new(Memory {
-            words: (0..capacity / 8).map(|_| AtomicU64::new(Role::Ring)).collect(),
+        let lines = Arc::new(Lines {
             read_cursor: AtomicU64::new(Role::ReadCursor),
             data: AtomicU32::new(0),
             consumer_state: AtomicU32::new(0),
             space: AtomicU32::new(0),
             producer_state: AtomicU32::new(0),
-        }))
+        });
+        Self { lines, ring: ring(capacity), first_capacity: capacity, grown: false }
+    }
+
+    /// The same direction in a new ring, of twice the size.
+    pub(crate) fn in_next_ring(&self) -> Self {
+        let capacity = 2 * self.ring.len() * 8;
+        Self { lines: Arc::clone(&self.lines), ring: ring(capacity), first_capacity: self.first_capacity, grown: true }
+    }
+
+    pub(crate) fn is_grown(&self) -> bool {
+        self.grown
     }
 
     pub(crate) fn capacity(&self) -> u64 {
-        self.0.words.len() as u64 * 8
+        self.ring.len() as u64 * 8
     }
 
     pub(crate) fn first_capacity(&self) -> usize {
-        self.0.words.len() * 8
+        self.first_capacity
     }
 
     pub(crate) fn max_message_len(&self) -> usize {
@@ -47,7 +66,7 @@ impl Direction {
     }
 
     pub(crate) fn header(&self, position: u64) -> &AtomicU64 {
-        &self.0.words[(position % self.capacity() / 8) as usize]
+        &self.ring[(position % self.capacity() / 8) as usize]
     }
 
     /// Whole words only: the models need no others.
@@ -73,22 +92,22 @@ impl Direction {
     }
 
     pub(crate) fn read_cursor(&self) -> &AtomicU64 {
-        &self.0.read_cursor
+        &self.lines.read_cursor
     }
 
     pub(crate) fn data(&self) -> &AtomicU32 {
-        &self.0.data
+        &self.lines.data
     }
 
     pub(crate) fn space(&self) -> &AtomicU32 {
-        &self.0.space
+        &self.lines.space
     }
 
     pub(crate) fn consumer_state(&self) -> &AtomicU32 {
-        &self.0.consumer_state
+        &self.lines.consumer_state
     }
 
     pub(crate) fn producer_state(&self) -> &AtomicU32 {
-        &self.0.producer_state
+        &self.lines.producer_state
     }
 }

@@ -9,10 +9,10 @@ use loom::sync::atomic::fence;
 use crate::check::note;
 use crate::direction::Direction;
 use crate::doorbell::{self, FD};
-use crate::faults::{Fault, has};
+use crate::faults::{Fault, has, note_going_back};
 use crate::lane::Lane;
 use crate::record::Kind;
-use crate::ring::{Consumer, Cursors, NoRoom, Producer};
+use crate::ring::{Consumer, Cursors, NoRoom, Producer, Record, Slot};
 use crate::sync::{AtomicU32, Ordering};
 use crate::wait::{Outcome, Spin, Waiter};
 
@@ -154,15 +154,60 @@ impl Sender {
         if !self.finds_receiver()? {
             return Ok(());
         }
-        let slot = match self.producer.reserve(data.len()) {
-            Ok(slot) => slot,
-            Err(NoRoom::Full) if self.end.lane.hung_up() => return Err(self.peer_gone()),
+        let slot = self.find_room(data.len())?;
+        self.commit(slot, data);
+        Ok(())
+    }
+
+    /// `SendHalf::post_message`, with rings of up to `largest` bytes.
+    pub(crate) fn post_growing(&mut self, data: &[u8], largest: u64) -> Result<(), NotPosted> {
+        match self.try_post(data) {
+            Err(NotPosted::Full) if 2 * self.producer.direction().capacity() <= largest => self.grow(),
+            result => return result,
+        }
+        let slot = self.find_room(data.len())?;
+        self.commit(slot, data);
+        Ok(())
+    }
+
+    /// `SendHalf::find_room`, without growth.
+    fn find_room(&mut self, len: usize) -> Result<Slot, NotPosted> {
+        if self.producer.direction().is_grown() {
+            self.shrink();
+        }
+        match self.producer.reserve(len) {
+            Ok(slot) => Ok(slot),
+            Err(NoRoom::Full) if self.end.lane.hung_up() => Err(self.peer_gone()),
             Err(NoRoom::Full) => {
                 note(|seen| seen.full += 1);
-                return Err(NotPosted::Full);
+                Err(NotPosted::Full)
             }
             Err(NoRoom::Violation(violation)) => panic!("{violation}"),
-        };
+        }
+    }
+
+    /// `growth::grow`.
+    fn grow(&mut self) {
+        let (ring, sequence) = (self.producer.direction().in_next_ring(), self.producer.sequence());
+        if has(Fault::LinkBeforeRing) {
+            self.producer.go_on_in(ring.clone(), Kind::Next);
+            self.end.lane.send_ring(sequence, &ring);
+        } else {
+            self.end.lane.send_ring(sequence, &ring);
+            self.producer.go_on_in(ring, Kind::Next);
+        }
+    }
+
+    /// `growth::shrink`.
+    fn shrink(&mut self) {
+        if self.producer.unread().unwrap() == 0 || has(Fault::BackTooEarly) {
+            note_going_back(true);
+            self.producer.go_on_in(self.end.outgoing.clone(), Kind::Back);
+            note_going_back(false);
+        }
+    }
+
+    fn commit(&mut self, slot: Slot, data: &[u8]) {
         if has(Fault::CommitBeforeCopy) {
             self.producer.commit(slot, data.len(), Kind::Data, 0);
             self.producer.write(slot, 0, data);
@@ -172,7 +217,6 @@ impl Sender {
         }
         self.end.wake_peer_consumer();
         self.producer.clear_ahead(data.len());
-        Ok(())
     }
 
     /// `SendHalf::post_message_wait`, without a deadline.
@@ -219,9 +263,32 @@ impl Sender {
 }
 
 impl Receiver {
+    /// `growth::peek`.
+    fn peek(&mut self) -> Option<Record> {
+        loop {
+            let record = self.consumer.peek().unwrap()?;
+            let ring = match record.kind {
+                Kind::Next => {
+                    note(|seen| seen.next += 1);
+                    self.end.lane.take_ring(self.consumer.sequence()).expect("the ring was sent before the link")
+                }
+                Kind::Back => {
+                    note(|seen| seen.back += 1);
+                    assert!(self.consumer.direction().is_grown(), "back from the first ring");
+                    self.end.incoming.clone()
+                }
+                _ => return Some(record),
+            };
+            self.consumer.pass().unwrap();
+            if self.consumer.go_on_in(ring, record) {
+                self.end.wake_peer_producer();
+            }
+        }
+    }
+
     /// A look at the ring, and the copy: `RecvHalf::copy_out`.
     pub(crate) fn try_recv(&mut self) -> Option<Vec<u8>> {
-        let Some(record) = self.consumer.peek().unwrap() else {
+        let Some(record) = self.peek() else {
             note(|seen| seen.empty_looks += 1);
             return None;
         };
@@ -312,7 +379,7 @@ impl Receiver {
 
     /// `transfer::discard_queue`: drops what is unread.
     pub(crate) fn discard(&mut self) {
-        while let Some(record) = self.consumer.peek().unwrap() {
+        while let Some(record) = self.peek() {
             if self.consumer.release(record) {
                 self.end.wake_peer_producer();
             }

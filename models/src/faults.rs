@@ -31,11 +31,18 @@ pub(crate) enum Fault {
     DrainAfterArm,
     /// One that closes does not ring its own doorbells.
     OwnHalvesNotRung,
+    /// A link is committed before the ring that it leads to is sent.
+    LinkBeforeRing,
+    /// The queue goes back to its first ring before everything has been read.
+    BackTooEarly,
+    /// The first header in the ring that it goes back to is not zeroed.
+    BackHeaderNotZeroed,
 }
 
 thread_local! {
     // loom runs all threads of a model on the thread that started it, and every test has a thread of its own.
     static FAULT: Cell<Fault> = const { Cell::new(Fault::None) };
+    static GOES_BACK: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Breaks the models that this thread runs from now on.
@@ -45,4 +52,14 @@ pub(crate) fn inject(fault: Fault) {
 
 pub(crate) fn has(fault: Fault) -> bool {
     FAULT.get() == fault
+}
+
+/// Notes that a producer goes back to the first ring, and that it has.
+pub(crate) fn note_going_back(going: bool) {
+    GOES_BACK.set(going);
+}
+
+/// True if the store of a zero in a ring is to be left out.
+pub(crate) fn leaves_header() -> bool {
+    has(Fault::NextHeaderNotZeroed) || has(Fault::BackHeaderNotZeroed) && GOES_BACK.get()
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use loom::sync::{Condvar, Mutex};
 
 use crate::check::note;
+use crate::direction::Direction;
 use crate::violation::Violation;
 
 /// What is left on a lane after draining it.
@@ -22,6 +23,9 @@ pub(crate) struct Lane {
 }
 
 struct Inbox {
+    /// Rings that directions grew into, by the number of the link. They do not make the lane readable here, so that nobody
+    /// goes round in a loop while a link is still to be committed.
+    rings: Mutex<Vec<(u64, Direction)>>,
     state: Mutex<State>,
     readable: Condvar,
 }
@@ -36,7 +40,13 @@ struct State {
 
 impl Lane {
     pub(crate) fn pair() -> (Self, Self) {
-        let inbox = || Arc::new(Inbox { state: Mutex::new(State::default()), readable: Condvar::new() });
+        let inbox = || {
+            Arc::new(Inbox {
+                rings: Mutex::new(Vec::new()),
+                state: Mutex::new(State::default()),
+                readable: Condvar::new(),
+            })
+        };
         let (a, b) = (inbox(), inbox());
         (Self { ours: Arc::clone(&a), theirs: Arc::clone(&b) }, Self { ours: b, theirs: a })
     }
@@ -55,6 +65,18 @@ impl Lane {
             note(|seen| seen.unsent += 1);
         }
         sent
+    }
+
+    /// Sends the descriptor of a ring.
+    pub(crate) fn send_ring(&self, sequence: u64, ring: &Direction) {
+        self.theirs.rings.lock().unwrap().push((sequence, ring.clone()));
+    }
+
+    /// Takes it.
+    pub(crate) fn take_ring(&self, sequence: u64) -> Option<Direction> {
+        let mut rings = self.ours.rings.lock().unwrap();
+        let index = rings.iter().position(|(number, _)| *number == sequence)?;
+        Some(rings.swap_remove(index).1)
     }
 
     /// The next `packets` packets to this end cannot be sent.

@@ -19,6 +19,7 @@
 mod check;
 mod closing;
 mod controls;
+mod growing;
 mod queue;
 mod waiting;
 

@@ -141,7 +141,7 @@ pub(crate) fn fill(sender: &mut Sender, len: usize) -> Vec<Vec<u8>> {
 }
 
 /// A thread that tries twice to post each message, and gives back those that went out.
-fn try_to_post(mut sender: Sender, messages: Vec<Vec<u8>>) -> JoinHandle<Vec<Vec<u8>>> {
+pub(crate) fn try_to_post(mut sender: Sender, messages: Vec<Vec<u8>>) -> JoinHandle<Vec<Vec<u8>>> {
     thread::spawn(move || {
         let mut out = Vec::new();
         for data in messages {
@@ -154,7 +154,12 @@ fn try_to_post(mut sender: Sender, messages: Vec<Vec<u8>>) -> JoinHandle<Vec<Vec
 }
 
 /// Looks so many times while the sender runs, and then until nothing is left.
-fn assert_all_arrive(mut receiver: Receiver, looks: usize, sender: JoinHandle<Vec<Vec<u8>>>, mut posted: Vec<Vec<u8>>) {
+pub(crate) fn assert_all_arrive(
+    mut receiver: Receiver,
+    looks: usize,
+    sender: JoinHandle<Vec<Vec<u8>>>,
+    mut posted: Vec<Vec<u8>>,
+) {
     let mut received: Vec<_> = (0..looks).filter_map(|_| receiver.try_recv()).collect();
     posted.extend(sender.join().unwrap());
     received.extend(std::iter::from_fn(|| receiver.try_recv()));

@@ -3,7 +3,7 @@
 use loom::cell::UnsafeCell;
 use loom::sync::atomic as loom_atomic;
 
-use crate::faults::{Fault, has};
+use crate::faults::{Fault, has, leaves_header};
 use crate::sync::Ordering;
 
 /// What a word of 8 bytes is for.
@@ -44,7 +44,7 @@ impl AtomicU64 {
     pub(crate) fn store(&self, value: u64, order: Ordering) {
         self.owner.with_mut(|_| ());
         let fault = match self.role {
-            Role::Ring if value == 0 && has(Fault::NextHeaderNotZeroed) => return,
+            Role::Ring if value == 0 && leaves_header() => return,
             Role::Ring => Fault::CommitNotReleased,
             Role::ReadCursor => Fault::CursorNotReleased,
         };

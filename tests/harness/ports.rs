@@ -16,9 +16,11 @@ use nix::poll::{PollFd, PollFlags, poll};
 /// Long enough for anything that does happen; a call that takes longer hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A new pair.
+/// A new pair whose queues do not grow.
 pub(crate) fn pair() -> (MessagePort, MessagePort) {
-    pair_of(64 << 10)
+    let options = ChannelOptions::new().max_capacity(64 << 10);
+    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    (port1, port2)
 }
 
 /// A new pair whose queues hold `capacity` bytes, do not grow, and take what fits them.

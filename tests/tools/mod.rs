@@ -17,9 +17,11 @@ use nix::sys::time::TimeVal;
 /// Long enough for everything that does happen: a call that takes longer hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A new pair.
+/// A new pair whose queues do not grow.
 pub(crate) fn pair() -> (MessagePort, MessagePort) {
-    pair_of(64 << 10)
+    let options = ChannelOptions::new().max_capacity(64 << 10);
+    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    (port1, port2)
 }
 
 /// A new pair whose queues hold `capacity` bytes, do not grow, and take what fits them.

@@ -19,7 +19,7 @@ use crate::fan::{FanIn, Looped};
 use crate::link::{Alone, Gaps, Link, Player, RoundTrips, Stream};
 use crate::machine::descriptor_limit;
 use crate::payload::MIN_SIZE;
-use crate::ports::{Buffers, FOREVER, InPlace, Owned, Port, Ports, Reserved, Transfer, Travel, capacity};
+use crate::ports::{Batches, Buffers, FOREVER, InPlace, Owned, Port, Ports, Reserved, Transfer, Travel, capacity};
 use crate::session::Session;
 use crate::sockets::{Socket, Sockets};
 use crate::suite::{Bench, Kind, Subject, Wait};
@@ -86,6 +86,10 @@ fn throughput() -> Bench {
         ),
         Subject::new("messageport", "recv_into", Wait::Spin, move |session, size| stream(session, size).map(Stream))
             .against("bare-ring spin"),
+        Subject::new("messageport", "16 a call, recv_into", Wait::Spin, |session, size| {
+            Batches::new(session, size).map(Stream)
+        })
+        .against("bare-ring spin"),
         Subject::new("messageport", "recv", Wait::Spin, move |session, size| Ok(Stream(Owned(stream(session, size)?))))
             .against("bare-ring spin"),
         Subject::new("messageport", "recv_ref", Wait::Spin, move |session, size| {
