@@ -265,6 +265,13 @@ impl SendHalf {
             return false;
         }
         let Ok(slot) = producer.reserve(data.len()) else { return false };
+        self.send(&mut producer, slot, data);
+        true
+    }
+
+    /// The rest of the way, on which nothing can fail.
+    #[inline(always)]
+    fn send(&self, producer: &mut Producer, slot: Slot, data: &[u8]) {
         // 3. Copy the data in; nobody sees it yet.
         producer.write(slot, 0, data);
         // 4. Commit: from here on the receiver has it.
@@ -273,7 +280,6 @@ impl SendHalf {
         self.end.wake_peer_consumer();
         // 6. Prepare the memory of the next one.
         producer.clear_ahead(data.len());
-        true
     }
 
     /// The longest message that goes straight.
@@ -318,14 +324,7 @@ impl SendHalf {
             return Ok(());
         }
         let slot = self.find_room(&mut producer, data.len(), if_full)?;
-        // 3. Copy the data in; nobody sees it yet.
-        producer.write(slot, 0, data);
-        // 4. Commit: from here on the receiver has it.
-        producer.commit(slot, data.len(), Kind::Data, 0);
-        // 5. Wake the receiver if it sleeps.
-        self.end.wake_peer_consumer();
-        // 6. Prepare the memory of the next one.
-        producer.clear_ahead(data.len());
+        self.send(&mut producer, slot, data);
         Ok(())
     }
 

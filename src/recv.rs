@@ -53,6 +53,26 @@ enum Missed {
     Failed(RecvError),
 }
 
+impl From<Missed> for TryRecvError {
+    #[inline]
+    fn from(missed: Missed) -> Self {
+        match missed {
+            Missed::Nothing => Self::Empty,
+            Missed::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
+impl From<Missed> for RecvTimeoutError {
+    #[inline]
+    fn from(missed: Missed) -> Self {
+        match missed {
+            Missed::Nothing => Self::TimedOut,
+            Missed::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
 impl From<RecvError> for Missed {
     fn from(error: RecvError) -> Self {
         Self::Failed(error)
@@ -170,20 +190,14 @@ impl RecvHalf {
     /// See [`MessagePort::try_recv_into`].
     #[inline]
     pub fn try_recv_into(&self, message: &mut Message) -> Result<(), TryRecvError> {
-        self.copy_out(message, Patience::None).map_err(|missed| match missed {
-            Missed::Nothing => TryRecvError::Empty,
-            Missed::Failed(error) => TryRecvError::Failed(error),
-        })
+        self.copy_out(message, Patience::None).map_err(TryRecvError::from)
     }
 
     /// See [`MessagePort::recv_into_timeout`].
     pub fn recv_into_timeout(&self, message: &mut Message, timeout: Duration) -> Result<(), RecvTimeoutError> {
         // A time too far away to be told is no deadline.
         let patience = Patience::Until(Instant::now().checked_add(timeout));
-        self.copy_out(message, patience).map_err(|missed| match missed {
-            Missed::Nothing => RecvTimeoutError::TimedOut,
-            Missed::Failed(error) => RecvTimeoutError::Failed(error),
-        })
+        self.copy_out(message, patience).map_err(RecvTimeoutError::from)
     }
 
     /// See [`MessagePort::recv_ref`].
@@ -193,19 +207,13 @@ impl RecvHalf {
 
     /// See [`MessagePort::try_recv_ref`].
     pub fn try_recv_ref(&self) -> Result<MessageRef<'_>, TryRecvError> {
-        self.in_place(Patience::None).map_err(|missed| match missed {
-            Missed::Nothing => TryRecvError::Empty,
-            Missed::Failed(error) => TryRecvError::Failed(error),
-        })
+        self.in_place(Patience::None).map_err(TryRecvError::from)
     }
 
     /// See [`MessagePort::recv_ref_timeout`].
     pub fn recv_ref_timeout(&self, timeout: Duration) -> Result<MessageRef<'_>, RecvTimeoutError> {
         let patience = Patience::Until(Instant::now().checked_add(timeout));
-        self.in_place(patience).map_err(|missed| match missed {
-            Missed::Nothing => RecvTimeoutError::TimedOut,
-            Missed::Failed(error) => RecvTimeoutError::Failed(error),
-        })
+        self.in_place(patience).map_err(RecvTimeoutError::from)
     }
 
     /// For a loop that may not take a message yet: `Ok` if there is one. Otherwise as [`try_recv`](Self::try_recv).
