@@ -7,7 +7,6 @@ use crate::error::{PostErrorKind, PostMessagesError, RecvError, TryRecvError};
 use crate::message::Message;
 use crate::port::{MessagePort, RecvHalf, SendHalf};
 use crate::post::IfFull;
-use crate::record::Kind;
 use crate::sync::{Ordering, fence};
 
 impl MessagePort {
@@ -92,15 +91,11 @@ impl SendHalf {
     fn post_run(&self, messages: &[&[u8]]) -> usize {
         let _posting = self.end.posting();
         let Some(mut producer) = self.straight() else { return 0 };
-        let max = self.longest_straight();
         let mut posted = 0;
         for data in messages {
-            if data.len() > max {
+            if !producer.put_unfenced(data) {
                 break;
             }
-            let Ok(slot) = producer.reserve(data.len()) else { break };
-            producer.write(slot, 0, data);
-            producer.commit_unfenced(slot, data.len(), Kind::Data);
             posted += 1;
         }
         if posted > 0 {
@@ -132,7 +127,8 @@ impl RecvHalf {
     fn take_run(&self, messages: &mut [Message]) -> usize {
         let mut taken = 0;
         for message in messages {
-            if !self.copy_straight(message) {
+            message.clear();
+            if !self.copy_straight(message, false) {
                 break;
             }
             taken += 1;

@@ -85,7 +85,8 @@ impl SendHalf {
         let Some(mut producer) = self.straight() else { return false };
         let Some(known) = Known::find(buffer, &self.end) else { return false };
         let len = Known::payload_len(data.len());
-        if len > self.max_inline_len() || data.len() > self.longest_straight() {
+        let direction = producer.direction();
+        if direction.is_grown() || len > self.max_inline_len() || data.len() > direction.max_data_len() {
             return false;
         }
         let Ok(slot) = producer.reserve(len) else { return false };

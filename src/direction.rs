@@ -10,6 +10,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::layout::{self, DirectionLines};
+use crate::record::max_payload;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::sys::mapping::{Mapping, copy_in, copy_out};
 
@@ -24,8 +25,8 @@ pub(crate) struct Direction {
     mask: u64,
     /// Capacity of the first ring, of which a record is a part in whatever ring it lies.
     first_capacity: usize,
-    /// Most bytes of data in one message.
-    max_message_len: usize,
+    /// Most bytes of data in one record.
+    max_data_len: usize,
     /// Keeps the lines mapped, and the first ring.
     mapping_of_lines: Arc<Mapping>,
     /// Keeps the ring mapped if it is another one.
@@ -53,7 +54,7 @@ impl Direction {
             ring: mapping.at(layout::ring(index, capacity), capacity),
             mask: capacity as u64 - 1,
             first_capacity: capacity,
-            max_message_len,
+            max_data_len: max_message_len.min(max_payload(capacity)),
             mapping_of_lines: mapping,
             grown: None,
         }
@@ -67,7 +68,7 @@ impl Direction {
             ring: grown.mapping.at(layout::HEADER_LEN, grown.capacity),
             mask: grown.capacity as u64 - 1,
             first_capacity: self.first_capacity,
-            max_message_len: self.max_message_len,
+            max_data_len: self.max_data_len,
             mapping_of_lines: Arc::clone(&self.mapping_of_lines),
             grown: Some(Arc::new(grown)),
         }
@@ -90,10 +91,16 @@ impl Direction {
         self.first_capacity
     }
 
-    /// Most bytes of data in one message.
+    /// True if the ring is not the first one.
     #[inline]
-    pub(crate) fn max_message_len(&self) -> usize {
-        self.max_message_len
+    pub(crate) fn is_grown(&self) -> bool {
+        self.grown.is_some()
+    }
+
+    /// Most bytes of data in one record: what fits, and what the channel allows.
+    #[inline]
+    pub(crate) fn max_data_len(&self) -> usize {
+        self.max_data_len
     }
 
     /// Bytes from `position` to the end of the ring.

@@ -2,19 +2,17 @@
 
 use std::cell::RefMut;
 use std::fmt;
-use std::os::fd::OwnedFd;
 
 use crate::buffer::TransferBuffer;
 use crate::capsule::Things;
 use crate::end::State;
 use crate::error::BufferError;
-use crate::frozen::FrozenBuffer;
-use crate::port::{MessagePort, Receiving, RecvHalf};
+use crate::message::Message;
+use crate::port::{Receiving, RecvHalf};
 use crate::ring::{Record, payload};
-use crate::shared::SharedBuffer;
 use crate::transfer::discard;
 
-/// A message in place, in the shared memory of the queue; see [`MessagePort::recv_ref`].
+/// A message in place, in the shared memory of the queue; see [`MessagePort::recv_ref`](crate::MessagePort::recv_ref).
 ///
 /// The peer can still write to these bytes if it breaks the protocol. So the safe ways to them are copies.
 pub struct MessageRef<'a> {
@@ -22,41 +20,57 @@ pub struct MessageRef<'a> {
     receiving: RefMut<'a, Receiving>,
     record: Record,
     len: usize,
+    /// What plain data has not, out of its way.
+    more: Option<Box<More>>,
+}
+
+struct More {
     /// The data, if it did not fit the ring.
     body: Option<TransferBuffer>,
-    /// The ports on the transfer list, in its order.
-    pub ports: Vec<MessagePort>,
-    /// The buffers on the transfer list, in its order.
-    pub buffers: Vec<TransferBuffer>,
-    /// The frozen buffers on the transfer list, in its order.
-    pub frozen: Vec<FrozenBuffer>,
-    /// The shared buffers on the transfer list, in its order.
-    pub shared: Vec<SharedBuffer>,
-    /// The descriptors on the transfer list, in its order, closed on exec.
-    pub descriptors: Vec<OwnedFd>,
+    transferred: Message,
 }
 
 impl<'a> MessageRef<'a> {
+    /// A message of plain data.
+    #[inline]
+    pub(crate) fn plain(half: &'a RecvHalf, receiving: RefMut<'a, Receiving>, record: Record) -> Self {
+        Self { half, receiving, record, len: record.len, more: None }
+    }
+
     /// The first `len` bytes of the record, or the buffer that has the data instead, and what came with it.
     pub(crate) fn new(
         half: &'a RecvHalf,
         receiving: RefMut<'a, Receiving>,
         record: Record,
         len: usize,
-        things: Things,
+        mut things: Things,
     ) -> Self {
-        let Things { ports, buffers, body, frozen, shared, descriptors } = things;
+        let body = things.body.take();
         let len = body.as_ref().map_or(len, TransferBuffer::len);
-        let ports = ports.into_iter().map(MessagePort::from_parts).collect();
-        Self { half, receiving, record, len, body, ports, buffers, frozen, shared, descriptors }
+        let mut transferred = Message::new();
+        transferred.unpack(things);
+        Self { half, receiving, record, len, more: Some(Box::new(More { body, transferred })) }
+    }
+
+    /// Takes out what was on the transfer list: a message with no `data`, empty if there was no list, or if it was taken
+    /// before. What is not taken is closed or freed with the guard.
+    pub fn take_transferred(&mut self) -> Message {
+        self.more.as_mut().map_or_else(Message::new, |more| std::mem::take(&mut more.transferred))
+    }
+
+    /// The data, if it did not fit the ring.
+    fn body(&self) -> Option<&TransferBuffer> {
+        self.more.as_ref()?.body.as_ref()
     }
 
     /// Bytes of data.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// True if there is no data.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -66,6 +80,7 @@ impl<'a> MessageRef<'a> {
     /// # Errors
     /// [`OutOfRange`](BufferError::OutOfRange): nothing was copied. [`Forked`](BufferError::Forked): in a child that
     /// inherited the guard.
+    #[inline]
     pub fn read_at(&self, offset: usize, into: &mut [u8]) -> Result<(), BufferError> {
         if !self.half.end.home().is_here() {
             return Err(BufferError::Forked);
@@ -73,7 +88,7 @@ impl<'a> MessageRef<'a> {
         if offset > self.len || into.len() > self.len - offset {
             return Err(BufferError::OutOfRange { offset, len: into.len(), buffer_len: self.len });
         }
-        match &self.body {
+        match self.body() {
             Some(body) => body.read_at(offset, into),
             None => {
                 self.receiving.consumer.read(self.record, offset, into);
@@ -98,11 +113,12 @@ impl<'a> MessageRef<'a> {
     /// While the slice lives the peer does not write to a message that it has posted: it runs this library and keeps
     /// to the protocol.
     #[allow(unsafe_code)]
+    #[inline]
     pub unsafe fn as_slice(&self) -> &[u8] {
         if !self.half.end.home().is_here() {
             return &[];
         }
-        if let Some(body) = &self.body {
+        if let Some(body) = self.body() {
             // SAFETY: the peer does not write, says the caller, and nobody else has the buffer.
             return unsafe { body.as_slice() };
         }
@@ -112,6 +128,7 @@ impl<'a> MessageRef<'a> {
 }
 
 impl Drop for MessageRef<'_> {
+    #[inline]
     fn drop(&mut self) {
         if !self.half.end.home().is_here() {
             return;

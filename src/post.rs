@@ -260,35 +260,24 @@ impl SendHalf {
         // 1. May this half post at all, and is there a receiver?
         let _posting = self.end.posting();
         let Some(mut producer) = self.straight() else { return false };
-        // 2. Is there room?
-        if data.len() > self.longest_straight() {
-            return false;
+        // 2. Copy the data in, which nobody sees yet, and commit it: from there on the receiver has it.
+        let posted = producer.put(data);
+        if posted {
+            self.committed(&mut producer, data.len());
         }
-        let Ok(slot) = producer.reserve(data.len()) else { return false };
-        self.send(&mut producer, slot, data);
-        true
+        posted
     }
 
-    /// The rest of the way, on which nothing can fail.
+    /// What is left to do behind a message of `len` bytes, of which nothing can fail.
     #[inline(always)]
-    fn send(&self, producer: &mut Producer, slot: Slot, data: &[u8]) {
-        // 3. Copy the data in; nobody sees it yet.
-        producer.write(slot, 0, data);
-        // 4. Commit: from here on the receiver has it.
-        producer.commit(slot, data.len(), Kind::Data, 0);
-        // 5. Wake the receiver if it sleeps.
+    fn committed(&self, producer: &mut Producer, len: usize) {
+        // 3. Wake the receiver if it sleeps.
         self.end.wake_peer_consumer();
-        // 6. Prepare the memory of the next one.
-        producer.clear_ahead(data.len());
+        // 4. Prepare the memory of the next one.
+        producer.clear_ahead(len);
     }
 
-    /// The longest message that goes straight.
-    #[inline]
-    pub(crate) fn longest_straight(&self) -> usize {
-        self.max_inline_len().min(self.end.segment().limits().max_message_len)
-    }
-
-    /// The producer, if this half is in order, its peer receives, and the queue has not grown.
+    /// The producer, if this half is in order and its peer receives.
     #[inline]
     pub(crate) fn straight(&self) -> Option<RefMut<'_, Producer>> {
         if !self.end.home().is_here() || self.end.state() != State::Open {
@@ -296,7 +285,7 @@ impl SendHalf {
         }
         let producer = self.producer.try_borrow_mut().ok()?;
         let peer = self.end.outgoing().consumer_state().load(Ordering::Acquire);
-        (peer == OPEN && producer.direction().grown().is_none()).then_some(producer)
+        (peer == OPEN).then_some(producer)
     }
 
     /// The same in general.
@@ -324,7 +313,9 @@ impl SendHalf {
             return Ok(());
         }
         let slot = self.find_room(&mut producer, data.len(), if_full)?;
-        self.send(&mut producer, slot, data);
+        producer.write(slot, 0, data);
+        producer.commit(slot, data.len(), Kind::Data, 0);
+        self.committed(&mut producer, data.len());
         Ok(())
     }
 

@@ -55,8 +55,9 @@ impl Header {
     /// The payload's length, if this is the header of a message of plain data with this number.
     #[inline]
     pub(crate) fn len_of_data(word: u64, sequence: u16) -> Option<usize> {
-        let expected = Self { kind: Kind::Data, len: word as u32, handles: 0, sequence };
-        (word == expected.encode()).then_some(word as u32 as usize)
+        // What is left beside the length must be nothing.
+        let len = word ^ Self { kind: Kind::Data, len: 0, handles: 0, sequence }.encode();
+        (len >> 32 == 0).then_some(len as usize)
     }
 
     #[inline]

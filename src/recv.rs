@@ -38,6 +38,11 @@ enum Patience {
 }
 
 impl Patience {
+    #[inline]
+    fn waits(self) -> bool {
+        matches!(self, Self::Until(_))
+    }
+
     fn is_over(self) -> bool {
         match self {
             Self::None => true,
@@ -138,6 +143,7 @@ impl MessagePort {
     ///
     /// # Errors
     /// As for [`recv`](Self::recv).
+    #[inline]
     pub fn recv_ref(&self) -> Result<MessageRef<'_>, RecvError> {
         self.receiver.recv_ref()
     }
@@ -146,6 +152,7 @@ impl MessagePort {
     ///
     /// # Errors
     /// As for [`try_recv`](Self::try_recv).
+    #[inline]
     pub fn try_recv_ref(&self) -> Result<MessageRef<'_>, TryRecvError> {
         self.receiver.try_recv_ref()
     }
@@ -201,11 +208,13 @@ impl RecvHalf {
     }
 
     /// See [`MessagePort::recv_ref`].
+    #[inline]
     pub fn recv_ref(&self) -> Result<MessageRef<'_>, RecvError> {
         self.in_place(Patience::Until(None)).map_err(never_nothing)
     }
 
     /// See [`MessagePort::try_recv_ref`].
+    #[inline]
     pub fn try_recv_ref(&self) -> Result<MessageRef<'_>, TryRecvError> {
         self.in_place(Patience::None).map_err(TryRecvError::from)
     }
@@ -240,19 +249,20 @@ impl RecvHalf {
     /// The way of a message.
     #[inline]
     fn copy_out(&self, message: &mut Message, patience: Patience) -> Result<(), Missed> {
+        message.clear();
         for looks in 0.. {
-            if self.copy_straight(message) || self.copy_or_wait(message, patience, looks)? {
+            if self.copy_straight(message, patience.waits()) || self.copy_or_wait(message, patience, looks)? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// When nothing stands in the way: a message of plain data is there. False if not; then nothing has happened.
+    /// When nothing stands in the way: a message of plain data is there, or comes at once. False if not; then nothing has
+    /// happened. `message` is empty.
     #[inline]
-    pub(crate) fn copy_straight(&self, message: &mut Message) -> bool {
-        let Some((mut receiving, record)) = self.straight() else { return false };
-        message.clear();
+    pub(crate) fn copy_straight(&self, message: &mut Message, waits: bool) -> bool {
+        let Some((mut receiving, record)) = self.straight(waits) else { return false };
         receiving.consumer.read_to_vec(record, &mut message.data);
         self.release(&mut receiving, record);
         true
@@ -261,7 +271,6 @@ impl RecvHalf {
     /// Everything else: takes whatever message is there (true), waits for one (false), or says why there is none.
     #[cold]
     fn copy_or_wait(&self, message: &mut Message, patience: Patience, looks: u32) -> Result<bool, Missed> {
-        message.clear();
         // 1. Find the next committed record, or wait for it.
         let mut receiving = self.open()?;
         let Some(record) = self.find_record(&mut receiving, patience, looks)? else { return Ok(false) };
@@ -287,8 +296,8 @@ impl RecvHalf {
     #[inline]
     fn in_place(&self, patience: Patience) -> Result<MessageRef<'_>, Missed> {
         for looks in 0.. {
-            if let Some((receiving, record)) = self.straight() {
-                return Ok(MessageRef::new(self, receiving, record, record.len, Things::default()));
+            if let Some((receiving, record)) = self.straight(patience.waits()) {
+                return Ok(MessageRef::plain(self, receiving, record));
             }
             if let Some(message) = self.refer_or_wait(patience, looks)? {
                 return Ok(message);
@@ -302,24 +311,28 @@ impl RecvHalf {
     fn refer_or_wait(&self, patience: Patience, looks: u32) -> Result<Option<MessageRef<'_>>, Missed> {
         let mut receiving = self.open()?;
         let Some(record) = self.find_record(&mut receiving, patience, looks)? else { return Ok(None) };
-        let mut len = record.len;
-        let mut things = Things::default();
-        if record.kind == Kind::Carrier {
-            let mut payload = Vec::new();
-            receiving.consumer.read_to_vec(record, &mut payload);
-            things = self.unpack(&mut receiving, record, &mut payload)?;
-            len = payload.len();
+        if record.kind != Kind::Carrier {
+            return Ok(Some(MessageRef::plain(self, receiving, record)));
         }
-        Ok(Some(MessageRef::new(self, receiving, record, len, things)))
+        let mut payload = Vec::new();
+        receiving.consumer.read_to_vec(record, &mut payload);
+        let things = self.unpack(&mut receiving, record, &mut payload)?;
+        Ok(Some(MessageRef::new(self, receiving, record, payload.len(), things)))
     }
 
-    /// The next record, if this half is in order and the record is a message of plain data.
+    /// The next record, if this half is in order and the record is a message of plain data. One that waits gives it the
+    /// time of a round trip to come: what it then does with it starts from here, and not from deep inside a wait.
     #[inline]
-    fn straight(&self) -> Option<(RefMut<'_, Receiving>, Record)> {
+    fn straight(&self, waits: bool) -> Option<(RefMut<'_, Receiving>, Record)> {
         if !self.end.home().is_here() || self.end.state() != State::Open {
             return None;
         }
         let mut receiving = self.receiving.try_borrow_mut().ok()?;
+        if waits && !receiving.consumer.has_record() && receiving.run < GATHER_AFTER {
+            receiving.run = 0;
+            receiving.consumer.publish();
+            self.spin.briefly(|| receiving.consumer.has_record());
+        }
         let record = receiving.consumer.peek_data()?;
         receiving.run = receiving.run.saturating_add(1);
         Some((receiving, record))

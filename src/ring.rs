@@ -45,7 +45,7 @@ pub(crate) struct Producer {
     seen: u64,
     /// Everything before it may be overwritten: `seen`, or `ring_start` while the consumer is in an older ring.
     free_until: u64,
-    /// Every word from `write` to here is zero.
+    /// Every word from `write` to here is zero, may be written, and lies in one piece.
     zero_until: u64,
     /// Number of the next record.
     sequence: u64,
@@ -105,6 +105,50 @@ impl Producer {
     #[inline]
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// Copies a message of plain data in and commits it, with a full fence behind it. False if there is no room in the
+    /// first ring; then nothing has happened.
+    #[inline(always)]
+    pub(crate) fn put(&mut self, data: &[u8]) -> bool {
+        self.put_with(data, store_and_fence)
+    }
+
+    /// The same without the fence, for one of several messages: the caller puts one behind the last.
+    #[inline(always)]
+    pub(crate) fn put_unfenced(&mut self, data: &[u8]) -> bool {
+        self.put_with(data, store_release)
+    }
+
+    #[inline(always)]
+    fn put_with(&mut self, data: &[u8], store: impl Fn(&AtomicU64, u64)) -> bool {
+        if data.len() > self.direction.max_data_len() {
+            return false;
+        }
+        let next = self.write + record_len(data.len());
+        if next + HEADER as u64 <= self.zero_until {
+            // Nothing has to be done first. What follows does the same as the general way, without what it would ask.
+            self.direction.write(self.write + HEADER as u64, data);
+            let len = data.len() as u32;
+            let header = Header { kind: Kind::Data, len, handles: 0, sequence: self.sequence as u16 }.encode();
+            // Release, with the acquire in `Consumer::peek`.
+            store(self.direction.header(self.write), header);
+            self.write = next;
+            self.sequence += 1;
+            return true;
+        }
+        self.put_anywhere(data, store)
+    }
+
+    #[inline(never)] // so that the way of a small message stays a short one
+    fn put_anywhere(&mut self, data: &[u8], store: impl Fn(&AtomicU64, u64)) -> bool {
+        if self.direction.is_grown() {
+            return false;
+        }
+        let Ok(slot) = self.reserve(data.len()) else { return false };
+        self.write(slot, 0, data);
+        self.commit_with(slot, data.len(), Kind::Data, 0, store);
+        true
     }
 
     /// Finds room for a payload of `len`, at most [`max_payload`] of the direction's first ring, bytes.
@@ -189,12 +233,6 @@ impl Producer {
         self.commit_with(slot, len, kind, handles, store_and_fence);
     }
 
-    /// The same without the fence, for one of several records: the caller puts one behind the last.
-    #[inline(always)]
-    pub(crate) fn commit_unfenced(&mut self, slot: Slot, len: usize, kind: Kind) {
-        self.commit_with(slot, len, kind, 0, |word, value| word.store(value, Ordering::Release));
-    }
-
     #[inline(always)]
     fn commit_with(&mut self, slot: Slot, len: usize, kind: Kind, handles: u8, store: impl Fn(&AtomicU64, u64)) {
         debug_assert!(len <= slot.room);
@@ -223,12 +261,14 @@ impl Producer {
     /// Zeroes the memory of the next small record in advance, after the last one, of `len` bytes, has gone out: its
     /// headers are then ready, and its cache lines are ours, before there is a message to be sent. It takes 20 % off a
     /// round trip of 64 bytes; with large records, which pass over these lines at once, it would cost 20 % of a stream.
+    /// In a ring that the queue grew into, which it is to leave soon, nothing is prepared.
     #[inline]
     pub(crate) fn clear_ahead(&mut self, len: usize) {
-        if len as u64 > LINE {
+        if len as u64 > LINE || self.direction.is_grown() {
             return;
         }
-        let wanted = (self.write + AHEAD) & !(LINE - 1);
+        let end = self.write + self.direction.until_end(self.write);
+        let wanted = ((self.write + AHEAD) & !(LINE - 1)).min(end);
         if self.zero_until < wanted && wanted - self.free_until <= self.direction.capacity() {
             self.zero_until = self.zero_until.max(self.write);
             while self.zero_until < wanted {
@@ -297,7 +337,7 @@ impl Consumer {
         // Acquire, with the commit in `Producer::commit`: the payload is complete.
         let word = self.direction.header(self.read).load(Ordering::Acquire);
         let len = Header::len_of_data(word, self.sequence as u16)?;
-        let fits = len <= self.direction.max_message_len() && self.may_be_here(len);
+        let fits = len <= self.direction.max_data_len() && record_len(len) <= self.direction.until_end(self.read);
         fits.then_some(Record { start: self.read, len, kind: Kind::Data, handles: 0 })
     }
 
@@ -306,11 +346,7 @@ impl Consumer {
         // Acquire, with the commit in `Producer::commit`: the payload is complete.
         let word = self.direction.header(self.read).load(Ordering::Acquire);
         if word == 0 {
-            if self.published != self.read {
-                self.published = self.read;
-                // Release, with the acquire in `Producer::refresh`.
-                self.direction.read_cursor().store(self.read, Ordering::Release);
-            }
+            self.publish();
             return Ok(None);
         }
         let mut header = self.check(word)?;
@@ -327,13 +363,23 @@ impl Consumer {
             }
         }
         let (len, handles) = (header.len as usize, usize::from(header.handles));
-        if !self.may_be_here(len) || (header.kind == Kind::Data && len > self.direction.max_message_len()) {
+        if !self.may_be_here(len) || (header.kind == Kind::Data && len > self.direction.max_data_len()) {
             return Err(Violation::BadLength);
         }
         if handles > 0 && header.kind != Kind::Carrier && (header.kind, len, handles) != (Kind::Next, 0, 1) {
             return Err(Violation::BadHandles);
         }
         Ok(Some(Record { start: self.read, len, kind: header.kind, handles }))
+    }
+
+    /// After a look that found nothing: makes the queue empty for the producer too.
+    #[inline]
+    pub(crate) fn publish(&mut self) {
+        if self.published != self.read {
+            self.published = self.read;
+            // Release, with the acquire in `Producer::refresh`.
+            self.direction.read_cursor().store(self.read, Ordering::Release);
+        }
     }
 
     /// True if a payload of `len` may be at the cursor.
@@ -427,6 +473,11 @@ impl Consumer {
         store_and_fence(self.direction.read_cursor(), self.read);
         self.direction.space().load(Ordering::SeqCst) != AWAKE
     }
+}
+
+#[inline(always)]
+fn store_release(word: &AtomicU64, value: u64) {
+    word.store(value, Ordering::Release);
 }
 
 /// The position of a record's payload.

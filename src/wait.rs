@@ -137,6 +137,20 @@ impl Spin {
         }
     }
 
+    /// A few looks for what comes at once, where spinning is allowed at all.
+    #[inline]
+    pub(crate) fn briefly(&self, ready: impl Fn() -> bool) {
+        if self.budget().is_zero() {
+            return;
+        }
+        for _ in 0..Self::LOOKS {
+            if ready() {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
     fn budget(&self) -> Duration {
         match self.budget.get() {
             Some(budget) => budget,

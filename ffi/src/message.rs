@@ -94,11 +94,7 @@ impl Message {
     /// Takes what came with a message that is read in place.
     pub(crate) fn take_things_of(&mut self, message: &mut MessageRef<'_>) {
         self.clear();
-        self.received.ports.append(&mut message.ports);
-        self.received.buffers.append(&mut message.buffers);
-        self.received.frozen.append(&mut message.frozen);
-        self.received.shared.append(&mut message.shared);
-        self.received.descriptors.append(&mut message.descriptors);
+        self.received = message.take_transferred();
         self.sort();
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::record::max_payload;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::word::Role;
 
@@ -57,8 +58,8 @@ impl Direction {
         self.first_capacity
     }
 
-    pub(crate) fn max_message_len(&self) -> usize {
-        usize::MAX
+    pub(crate) fn max_data_len(&self) -> usize {
+        max_payload(self.first_capacity)
     }
 
     pub(crate) fn until_end(&self, position: u64) -> u64 {

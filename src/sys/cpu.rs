@@ -13,12 +13,16 @@ thread_local! {
 ///
 /// The answer is kept until [`forget_affinity`], which a thread calls after it slept: threads are rarely moved,
 /// and a sleep costs far more than asking again.
+#[inline]
 pub(crate) fn may_spin() -> bool {
-    MANY_CPUS.get().unwrap_or_else(|| {
-        let many = many_cpus();
-        MANY_CPUS.set(Some(many));
-        many
-    })
+    MANY_CPUS.get().unwrap_or_else(ask)
+}
+
+#[cold]
+fn ask() -> bool {
+    let many = many_cpus();
+    MANY_CPUS.set(Some(many));
+    many
 }
 
 /// Makes the next [`may_spin`] ask the system again.

@@ -132,18 +132,16 @@ impl Drop for Mapping {
 /// `from` is readable shared memory and `to` writable private memory, both for `len` bytes.
 #[inline]
 pub(crate) unsafe fn copy_out(from: *const u8, to: *mut u8, len: usize) {
-    let words = if len <= WORDWISE && from.cast::<u64>().is_aligned() { len / 8 } else { 0 };
-    for index in 0..words {
+    let done = each_word(from, len, |at| {
         // SAFETY: inside the `len` bytes.
-        let from = unsafe { from.cast::<u64>().add(index) };
-        // SAFETY: aligned, checked above, and mapped.
-        let word = unsafe { AtomicU64::from_ptr(from.cast_mut()) }.load(Ordering::Relaxed);
+        let from = unsafe { from.add(at) };
+        // SAFETY: aligned, says `each_word`, and mapped.
+        let word = unsafe { AtomicU64::from_ptr(from.cast_mut().cast()) }.load(Ordering::Relaxed);
         // SAFETY: inside the `len` bytes.
-        let to = unsafe { to.cast::<u64>().add(index) };
+        let to = unsafe { to.add(at) };
         // SAFETY: eight writable bytes of private memory.
-        unsafe { to.write_unaligned(word) };
-    }
-    let done = words * 8;
+        unsafe { to.cast::<u64>().write_unaligned(word) };
+    });
     if done < len {
         // SAFETY: inside the `len` bytes.
         let from = unsafe { from.add(done) };
@@ -161,18 +159,16 @@ pub(crate) unsafe fn copy_out(from: *const u8, to: *mut u8, len: usize) {
 /// `from` is readable private memory and `to` writable shared memory, both for `len` bytes.
 #[inline]
 pub(crate) unsafe fn copy_in(from: *const u8, to: *mut u8, len: usize) {
-    let words = if len <= WORDWISE && to.cast::<u64>().is_aligned() { len / 8 } else { 0 };
-    for index in 0..words {
+    let done = each_word(to, len, |at| {
         // SAFETY: inside the `len` bytes.
-        let from = unsafe { from.cast::<u64>().add(index) };
+        let from = unsafe { from.add(at) };
         // SAFETY: eight readable bytes of private memory.
-        let word = unsafe { from.read_unaligned() };
+        let word = unsafe { from.cast::<u64>().read_unaligned() };
         // SAFETY: inside the `len` bytes.
-        let to = unsafe { to.cast::<u64>().add(index) };
-        // SAFETY: aligned, checked above, and mapped.
-        unsafe { AtomicU64::from_ptr(to) }.store(word, Ordering::Relaxed);
-    }
-    let done = words * 8;
+        let to = unsafe { to.add(at) };
+        // SAFETY: aligned, says `each_word`, and mapped.
+        unsafe { AtomicU64::from_ptr(to.cast()) }.store(word, Ordering::Relaxed);
+    });
     if done < len {
         // SAFETY: inside the `len` bytes.
         let from = unsafe { from.add(done) };
@@ -181,4 +177,28 @@ pub(crate) unsafe fn copy_in(from: *const u8, to: *mut u8, len: usize) {
         // SAFETY: the rest of the `len` bytes; private and shared memory do not overlap.
         unsafe { std::ptr::copy_nonoverlapping(from, to, len - done) };
     }
+}
+
+/// Calls `word` for each whole word of a short run at `shared`, if that is aligned, and says where the rest begins. A
+/// loop over one word at a time is made into one over many, and costs a message of one word more than the rest of its way.
+#[inline(always)]
+fn each_word(shared: *const u8, len: usize, word: impl Fn(usize)) -> usize {
+    if len > WORDWISE || !shared.cast::<u64>().is_aligned() {
+        return 0;
+    }
+    let mut at = 0;
+    while len - at >= 32 {
+        [0, 8, 16, 24].map(|next| word(at + next));
+        at += 32;
+    }
+    if len & 16 != 0 {
+        word(at);
+        word(at + 8);
+        at += 16;
+    }
+    if len & 8 != 0 {
+        word(at);
+        at += 8;
+    }
+    at
 }

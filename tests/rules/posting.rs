@@ -385,8 +385,8 @@ fn s14_nothing_is_not_zero_bytes(peer: &mut Peer) {
         let message = recv(there.port());
         assert!(message.data.is_empty() && message.buffers.is_empty(), "{message:?}");
         {
-            let in_place = there.port().recv_ref().unwrap();
-            assert!(in_place.is_empty() && in_place.buffers.is_empty());
+            let mut in_place = there.port().recv_ref().unwrap();
+            assert!(in_place.is_empty() && in_place.take_transferred().buffers.is_empty());
         }
         let buffer = recv_buffer(there.port());
         assert_eq!(buffer.len(), 0);

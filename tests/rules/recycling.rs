@@ -110,8 +110,8 @@ fn s37_data_larger_than_the_ring_is_one_ordinary_message(peer: &mut Peer) {
             assert!(recv(port).data.into_iter().eq(expected(len)), "{len}");
         }
         {
-            let in_place = port.recv_ref().unwrap();
-            assert_eq!((in_place.len(), in_place.buffers.len()), (LEN, 0));
+            let mut in_place = port.recv_ref().unwrap();
+            assert_eq!((in_place.len(), in_place.take_transferred().buffers.len()), (LEN, 0));
             assert!(in_place.to_vec().unwrap().into_iter().eq(expected(LEN)));
         }
         let mut message = Message::new();
