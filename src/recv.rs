@@ -328,13 +328,15 @@ impl RecvHalf {
             return None;
         }
         let mut receiving = self.receiving.try_borrow_mut().ok()?;
-        if waits && !receiving.consumer.has_record() && receiving.run < GATHER_AFTER {
+        let mut word = receiving.consumer.look();
+        if word != 0 {
+            receiving.run = receiving.run.saturating_add(1);
+        } else if waits && receiving.run < GATHER_AFTER {
             receiving.run = 0;
             receiving.consumer.publish();
-            self.spin.briefly(|| receiving.consumer.has_record());
+            word = self.spin.briefly(|| receiving.consumer.look());
         }
-        let record = receiving.consumer.peek_data()?;
-        receiving.run = receiving.run.saturating_add(1);
+        let record = receiving.consumer.data(word)?;
         Some((receiving, record))
     }
 

@@ -137,18 +137,20 @@ impl Spin {
         }
     }
 
-    /// A few looks for what comes at once, where spinning is allowed at all.
+    /// A few looks for what comes at once, where spinning is allowed at all; the first that is not 0, or 0.
     #[inline]
-    pub(crate) fn briefly(&self, ready: impl Fn() -> bool) {
+    pub(crate) fn briefly(&self, look: impl Fn() -> u64) -> u64 {
         if self.budget().is_zero() {
-            return;
+            return 0;
         }
         for _ in 0..Self::LOOKS {
-            if ready() {
-                return;
-            }
             std::hint::spin_loop();
+            let word = look();
+            if word != 0 {
+                return word;
+            }
         }
+        0
     }
 
     fn budget(&self) -> Duration {
