@@ -577,7 +577,10 @@ fn what_waits_for_a_time_waits_no_longer() {
     let full = a.post_message_wait_detaching(b"full", &list, Some(Duration::from_millis(1)));
     assert!(matches!(full, Err(PostErrorKind::TimedOut)), "{full:?}");
     assert_entangled(&travelling, &witness);
-    let reader = thread::spawn(move || while b.recv_ref_timeout(PATIENCE).expect("a message").take_transferred().ports.is_empty() {});
+    let reader =
+        thread::spawn(
+            move || while b.recv_ref_timeout(PATIENCE).expect("a message").take_transferred().ports.is_empty() {},
+        );
     a.post_message_wait_detaching(b"room", &list, Some(PATIENCE)).expect("room in time");
     assert!(matches!(travelling.try_recv(), Err(TryRecvError::Failed(RecvError::Detached))));
     reader.join().expect("the port has arrived");

@@ -188,7 +188,9 @@ fn each_word(shared: *const u8, len: usize, word: impl Fn(usize)) -> usize {
     }
     let mut at = 0;
     while len - at >= 32 {
-        [0, 8, 16, 24].map(|next| word(at + next));
+        for next in [at, at + 8, at + 16, at + 24] {
+            word(next);
+        }
         at += 32;
     }
     if len & 16 != 0 {
