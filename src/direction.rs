@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::layout::{self, DirectionLines};
 use crate::record::max_payload;
-use crate::sync::{AtomicU32, AtomicU64};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::mapping::{Mapping, copy_in, copy_out};
 
 /// The shared memory of one direction: its lines, and one of its rings. Clones are views on the same memory.
@@ -117,6 +117,20 @@ impl Direction {
         let word = unsafe { self.ring.add(offset as usize) };
         // SAFETY: aligned, mapped as long as `self`, and only ever accessed atomically or by copies.
         unsafe { AtomicU64::from_ptr(word.as_ptr().cast()) }
+    }
+
+    /// Writes payload of eight bytes, at a multiple of 8.
+    #[inline]
+    pub(crate) fn write_word(&self, position: u64, word: u64) {
+        // Relaxed, like all payload: published by the commit.
+        self.header(position).store(word, Ordering::Relaxed);
+    }
+
+    /// Reads payload of eight bytes, at a multiple of 8.
+    #[inline]
+    pub(crate) fn read_word(&self, position: u64) -> u64 {
+        // Relaxed, like all payload: acquired with the header.
+        self.header(position).load(Ordering::Relaxed)
     }
 
     /// Copies payload in. A payload never wraps.

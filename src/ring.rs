@@ -134,8 +134,7 @@ impl Producer {
             // Nothing has to be done first. What follows does the same as the general way, without what it would ask.
             let payload = self.write + HEADER as u64;
             if let Ok(word) = data.try_into() {
-                // Relaxed, like all payload: published by the commit.
-                self.direction.header(payload).store(u64::from_ne_bytes(word), Ordering::Relaxed);
+                self.direction.write_word(payload, u64::from_ne_bytes(word));
             } else {
                 self.direction.write(payload, data);
             }
@@ -420,8 +419,7 @@ impl Consumer {
     #[inline]
     pub(crate) fn read_to_vec(&self, record: Record, into: &mut Vec<u8>) {
         if record.len == size_of::<u64>() {
-            // Relaxed: acquired with the header.
-            let word = self.direction.header(payload(record)).load(Ordering::Relaxed);
+            let word = self.direction.read_word(payload(record));
             return into.extend_from_slice(&word.to_ne_bytes());
         }
         self.direction.read_to_vec(payload(record), record.len, into);

@@ -70,6 +70,14 @@ impl Direction {
         &self.ring[(position % self.capacity() / 8) as usize]
     }
 
+    pub(crate) fn write_word(&self, position: u64, word: u64) {
+        self.header(position).set_payload(word);
+    }
+
+    pub(crate) fn read_word(&self, position: u64) -> u64 {
+        self.header(position).payload()
+    }
+
     /// Whole words only: the models need no others.
     pub(crate) fn write(&self, position: u64, from: &[u8]) {
         let (words, rest) = from.as_chunks::<8>();

@@ -154,6 +154,11 @@ impl Sender {
         if !self.finds_receiver()? {
             return Ok(());
         }
+        // `SendHalf::post_straight`.
+        if !has(Fault::CommitBeforeCopy) && self.producer.put(data) {
+            self.committed(data.len());
+            return Ok(());
+        }
         let slot = self.find_room(data.len())?;
         self.commit(slot, data);
         Ok(())
@@ -215,8 +220,12 @@ impl Sender {
             self.producer.write(slot, 0, data);
             self.producer.commit(slot, data.len(), Kind::Data, 0);
         }
+        self.committed(data.len());
+    }
+
+    fn committed(&mut self, len: usize) {
         self.end.wake_peer_consumer();
-        self.producer.clear_ahead(data.len());
+        self.producer.clear_ahead(len);
     }
 
     /// `SendHalf::post_message_wait`, without a deadline.
@@ -288,7 +297,9 @@ impl Receiver {
 
     /// A look at the ring, and the copy: `RecvHalf::copy_out`.
     pub(crate) fn try_recv(&mut self) -> Option<Vec<u8>> {
-        let Some(record) = self.peek() else {
+        // `RecvHalf::straight`, then everything else.
+        let straight = self.consumer.data(self.consumer.look());
+        let Some(record) = straight.or_else(|| self.peek()) else {
             note(|seen| seen.empty_looks += 1);
             return None;
         };
