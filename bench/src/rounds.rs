@@ -20,6 +20,8 @@ use crate::suite::{Bench, Kind, Subject};
 const ROUNDS: usize = 40;
 const QUICK_ROUNDS: usize = 7;
 const BLOCK: Duration = Duration::from_millis(6);
+/// Blocks that are played before they count.
+const WARM_BLOCKS: u32 = 3;
 const QUICK_BLOCK: Duration = Duration::from_millis(2);
 
 /// Most untimed operations at the start of a block.
@@ -170,17 +172,23 @@ impl<'a> Rounds<'a> {
         // Between messages that are far apart there is nothing to be timed, but time passes.
         let gap = entry.subject.at.filter(|(name, _)| *name == "gap_us").map_or(0.0, |(_, gap)| gap as f64 * 1000.0);
         let least = if self.quick { entry.subject.fewest / 10 } else { entry.subject.fewest }.max(1);
-        let mut count = 1;
+        let (mut count, mut blocks) = (1, 0);
         loop {
             let turn = self.turn(1, count);
             let time = self.play(entry.player.as_mut(), entry.opened, turn, None)?.nanos + gap * count as f64;
             let one = (time / count as f64).max(0.1);
-            if time >= block / 8.0 || count >= MOST {
-                // What takes long needs no thousand of it.
-                let fewest = bench.fewest.min((4.0 * block / one) as u64).max(least);
-                return Ok(((block.max(2.0 * gap) / one) as u64).clamp(fewest, MOST));
+            if time < block / 8.0 && count < MOST {
+                count = (count * 8).min(MOST);
+                continue;
             }
-            count = (count * 8).min(MOST);
+            // What takes long needs no thousand of it.
+            let fewest = bench.fewest.min((4.0 * block / one) as u64).max(least);
+            count = ((block.max(2.0 * gap) / one) as u64).clamp(fewest, MOST);
+            // Again: what is done for the first time touches memory for the first time.
+            if blocks == WARM_BLOCKS {
+                return Ok(count);
+            }
+            blocks += 1;
         }
     }
 
