@@ -6,6 +6,7 @@ use std::cell::RefMut;
 use std::sync::Arc;
 
 use crate::buffer::{Hold, Memory, Role, TransferBuffer};
+use crate::capsule::KnownCapsule;
 use crate::end::State;
 use crate::error::{BufferError, PostErrorKind, exhausted};
 use crate::pool::{PAGE, Planned};
@@ -79,21 +80,24 @@ impl SendHalf {
         }
     }
 
-    /// The same for a list of one buffer that the peer knows.
+    /// The way of a message with one buffer that the peer knows, when nothing stands in it; as
+    /// [`post_straight`](Self::post_straight).
     pub(crate) fn post_known_straight(&self, data: &[u8], buffer: &TransferBuffer) -> bool {
         let _posting = self.end.posting();
         let Some(mut producer) = self.straight() else { return false };
         let Some(known) = Known::find(buffer, &self.end) else { return false };
-        let len = Known::payload_len(data.len());
-        if len > self.max_inline_len() || data.len() > self.longest_straight() {
+        let Some(capsule) = known.capsule(data.len()) else { return false };
+        let len = KnownCapsule::payload_len(data.len());
+        if len > self.longest_straight() {
             return false;
         }
         let Ok(slot) = producer.reserve(len) else { return false };
         producer.write(slot, 0, data);
-        known.write_table(data.len(), table_writer(&producer, slot, data.len()));
+        producer.write(slot, len - size_of::<KnownCapsule>(), &capsule.to_bytes());
         let look_for_idle = known.hand_over(&self.end);
-        producer.commit(slot, len, Kind::Carrier, 0);
+        producer.commit(slot, len, Kind::Buffer, 0);
         self.end.wake_peer_consumer();
+        producer.clear_ahead(len);
         known.detach();
         if look_for_idle {
             self.forget_idle(&mut producer, false);

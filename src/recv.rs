@@ -4,7 +4,7 @@
 use std::cell::RefMut;
 use std::time::{Duration, Instant};
 
-use crate::capsule::{Table, Things};
+use crate::capsule::{KnownCapsule, Table, Things};
 use crate::doorbell::{self, FD};
 use crate::end::State;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError, exhausted};
@@ -251,9 +251,24 @@ impl RecvHalf {
     /// When nothing stands in the way: a message of plain data is there. False if not; then nothing has happened.
     #[inline]
     pub(crate) fn copy_straight(&self, message: &mut Message) -> bool {
-        let Some((mut receiving, record)) = self.straight() else { return false };
+        let Some((mut receiving, record)) = self.straight(Kind::Data) else { return false };
         message.clear();
         receiving.consumer.read_to_vec(record, &mut message.data);
+        self.release(&mut receiving, record);
+        true
+    }
+
+    /// When a message with one buffer is there, and nothing stands in its way; it has been emptied.
+    #[inline]
+    fn copy_known_straight(&self, message: &mut Message) -> bool {
+        let Some((mut receiving, record)) = self.straight(Kind::Buffer) else { return false };
+        let consumer = &receiving.consumer;
+        let mut last = [0; size_of::<KnownCapsule>()];
+        let Some(at) = record.len.checked_sub(last.len()) else { return false };
+        consumer.read(record, at, &mut last);
+        let Ok((data_len, Ok(buffer))) = KnownCapsule::take(last, record.len, &self.end) else { return false };
+        consumer.read_to_vec(record.shortened(data_len), &mut message.data);
+        message.buffers.push(buffer);
         self.release(&mut receiving, record);
         true
     }
@@ -262,14 +277,18 @@ impl RecvHalf {
     #[cold]
     fn copy_or_wait(&self, message: &mut Message, patience: Patience, looks: u32) -> Result<bool, Missed> {
         message.clear();
+        if self.copy_known_straight(message) {
+            return Ok(true);
+        }
         // 1. Find the next committed record, or wait for it.
         let mut receiving = self.open()?;
         let Some(record) = self.find_record(&mut receiving, patience, looks)? else { return Ok(false) };
         // 2. Copy it out.
         receiving.consumer.read_to_vec(record, &mut message.data);
         // 3. Make ports, buffers and the like of what came with it.
-        if record.kind == Kind::Carrier {
-            let body = Table::parse(&message.data).ok().and_then(|table| table.body_len()).unwrap_or(0);
+        if record.kind != Kind::Data {
+            let table = Some(&message.data).filter(|_| record.kind == Kind::Carrier);
+            let body = table.and_then(|data| Table::parse(data).ok()?.body_len()).unwrap_or(0);
             if body <= self.end.segment().limits().max_message_len as u64
                 && message.data.try_reserve(body as usize).is_err()
             {
@@ -287,7 +306,7 @@ impl RecvHalf {
     #[inline]
     fn in_place(&self, patience: Patience) -> Result<MessageRef<'_>, Missed> {
         for looks in 0.. {
-            if let Some((receiving, record)) = self.straight() {
+            if let Some((receiving, record)) = self.straight(Kind::Data) {
                 return Ok(MessageRef::new(self, receiving, record, record.len, Things::default()));
             }
             if let Some(message) = self.refer_or_wait(patience, looks)? {
@@ -304,7 +323,7 @@ impl RecvHalf {
         let Some(record) = self.find_record(&mut receiving, patience, looks)? else { return Ok(None) };
         let mut len = record.len;
         let mut things = Things::default();
-        if record.kind == Kind::Carrier {
+        if record.kind != Kind::Data {
             let mut payload = Vec::new();
             receiving.consumer.read_to_vec(record, &mut payload);
             things = self.unpack(&mut receiving, record, &mut payload)?;
@@ -313,14 +332,14 @@ impl RecvHalf {
         Ok(Some(MessageRef::new(self, receiving, record, len, things)))
     }
 
-    /// The next record, if this half is in order and the record is a message of plain data.
+    /// The next record, if this half is in order and the record is a message of this kind, `Data` or `Buffer`.
     #[inline]
-    fn straight(&self) -> Option<(RefMut<'_, Receiving>, Record)> {
+    fn straight(&self, kind: Kind) -> Option<(RefMut<'_, Receiving>, Record)> {
         if !self.end.home().is_here() || self.end.state() != State::Open {
             return None;
         }
         let mut receiving = self.receiving.try_borrow_mut().ok()?;
-        let record = receiving.consumer.peek_data()?;
+        let record = receiving.consumer.peek_straight(kind)?;
         receiving.run = receiving.run.saturating_add(1);
         Some((receiving, record))
     }

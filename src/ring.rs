@@ -265,6 +265,13 @@ pub(crate) struct Record {
     pub(crate) handles: usize,
 }
 
+impl Record {
+    /// The beginning of it, of `len` bytes at most.
+    pub(crate) fn shortened(self, len: usize) -> Self {
+        Self { len: len.min(self.len), ..self }
+    }
+}
+
 impl Consumer {
     pub(crate) fn new(direction: Direction, cursors: Cursors) -> Self {
         let Cursors { position, other, sequence, .. } = cursors;
@@ -291,14 +298,14 @@ impl Consumer {
         self.direction.header(self.read).load(Ordering::Acquire) != 0
     }
 
-    /// The next record, if one has been committed and is a message of plain data.
-    #[inline]
-    pub(crate) fn peek_data(&self) -> Option<Record> {
+    /// The next record, if one has been committed and is a message of this kind, `Data` or `Buffer`.
+    #[inline(always)]
+    pub(crate) fn peek_straight(&self, kind: Kind) -> Option<Record> {
         // Acquire, with the commit in `Producer::commit`: the payload is complete.
         let word = self.direction.header(self.read).load(Ordering::Acquire);
-        let len = Header::len_of_data(word, self.sequence as u16)?;
+        let len = Header::len_of(kind, word, self.sequence as u16)?;
         let fits = len <= self.direction.max_message_len() && self.may_be_here(len);
-        fits.then_some(Record { start: self.read, len, kind: Kind::Data, handles: 0 })
+        fits.then_some(Record { start: self.read, len, kind, handles: 0 })
     }
 
     /// The next record, if one has been committed.

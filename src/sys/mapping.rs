@@ -38,6 +38,7 @@ impl Mapping {
         self.home
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.map.len()
     }
@@ -96,6 +97,7 @@ impl Mapping {
     }
 
     /// The word at `offset`, a multiple of 4, which is only ever accessed atomically.
+    #[inline]
     pub(crate) fn word(&self, offset: usize) -> &AtomicU32 {
         let word = self.at(offset, size_of::<u32>()).cast();
         assert!(word.is_aligned(), "a word at {offset}");
