@@ -16,7 +16,7 @@ use crate::error::{BufferError, FreezeError, FreezeErrorKind, exhausted};
 use crate::frozen::FrozenBuffer;
 use crate::layout::{BufferConstants, HEADER_LEN};
 use crate::segment::{NotAdopted, not_mapped};
-use crate::sys::mapping::Mapping;
+use crate::sys::mapping::{Mapping, fetch_for_writing};
 use crate::sys::{Errno, memfd};
 
 /// A block of memory that can be posted: the native `ArrayBuffer` of a transfer list.
@@ -553,6 +553,11 @@ impl Memory {
     #[inline]
     pub(crate) fn clear_note(&self) {
         self.leave_note(BUSY);
+    }
+
+    #[inline]
+    pub(crate) fn fetch_note(&self) {
+        fetch_for_writing(self.note_word());
     }
 
     /// A receiver has posted it on.

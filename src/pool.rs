@@ -303,7 +303,7 @@ impl Cache {
         if memory.place() != Place::Away || len > memory.capacity as u64 {
             return None;
         }
-        memory.clear_note();
+        memory.fetch_note();
         memory.set_place(Place::Held);
         Some(Arc::clone(memory))
     }
