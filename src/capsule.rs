@@ -168,26 +168,34 @@ impl KnownCapsule {
         self.0.to_ne_bytes()
     }
 
-    /// The buffer, and the length of the data, from what a peer has put into a payload of `payload_len` bytes: its `last`
-    /// eight.
+    /// Checks what a peer has put into the `last` bytes of a payload of `payload_len`.
     #[inline]
-    pub(crate) fn take(
-        last: [u8; 8],
-        payload_len: usize,
-        end: &End,
-    ) -> Result<(usize, Result<TransferBuffer, BadTransfer>), Violation> {
-        let Self(word) = Self(u64::from_ne_bytes(last));
+    pub(crate) fn parse(last: [u8; 8], payload_len: usize) -> Option<Known> {
+        let word = u64::from_ne_bytes(last);
         let (len, slot, padding) = (word & ((1 << 48) - 1), (word >> 48) as usize & 0xff, (word >> 60) as usize);
-        let data_len = payload_len.checked_sub(size_of::<Self>() + padding).ok_or(Violation::BadTable)?;
-        if Self::payload_len(data_len) != payload_len {
-            return Err(Violation::BadTable);
-        }
-        let buffer = match (word >> 56) as u32 & 0xf {
-            KNOWN => known_buffer(Way::Known(slot), len, end),
-            BACK => known_buffer(Way::Back(slot), len, end),
-            _ => return Err(Violation::BadTable),
+        let data_len = payload_len.checked_sub(size_of::<Self>() + padding)?;
+        let way = match (word >> 56) as u32 & 0xf {
+            KNOWN => Way::Known(slot),
+            BACK => Way::Back(slot),
+            _ => return None,
         };
-        Ok((data_len, buffer.map(TransferBuffer::from_hold).ok_or(BadTransfer::NoSuchBuffer)))
+        (Self::payload_len(data_len) == payload_len).then_some(Known { data_len, len, way })
+    }
+}
+
+/// A [`KnownCapsule`] that has come.
+pub(crate) struct Known {
+    pub(crate) data_len: usize,
+    /// Of the buffer, as the peer says.
+    len: u64,
+    way: Way,
+}
+
+impl Known {
+    /// The buffer. `None` if there is no such.
+    #[inline]
+    pub(crate) fn take(&self, end: &End) -> Option<TransferBuffer> {
+        known_buffer(self.way, self.len, end).map(TransferBuffer::from_hold)
     }
 }
 
@@ -566,7 +574,7 @@ fn adopt_buffer(capsule: &BufferCapsule, memory: Option<Memory>, end: Option<&En
 }
 
 /// The same for one that is here already.
-#[inline]
+#[inline(always)] // a hold is not moved about then
 fn known_buffer(way: Way, len: u64, end: &End) -> Option<Hold> {
     let (memory, role) = match way {
         Way::Known(slot) => (end.buffers().cache().take(slot, len)?, Role::Guest),

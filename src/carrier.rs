@@ -44,6 +44,7 @@ impl MessagePort {
     ///
     /// # Errors
     /// [`BufferError::ResourceExhausted`], as for [`TransferBuffer::new`].
+    #[inline]
     pub fn buffer(&self, len: usize) -> Result<TransferBuffer, BufferError> {
         self.sender.buffer(len)
     }
@@ -61,11 +62,25 @@ impl MessagePort {
 
 impl SendHalf {
     /// See [`MessagePort::buffer`].
+    #[inline]
     pub fn buffer(&self, len: usize) -> Result<TransferBuffer, BufferError> {
+        match self.recycled(len) {
+            Some(memory) => Ok(TransferBuffer::from_hold(Hold::new(memory, len, Role::Owner))),
+            None => self.new_buffer(len),
+        }
+    }
+
+    fn recycled(&self, len: usize) -> Option<Arc<Memory>> {
+        let usable = self.end.home().is_here() && self.end.state() == State::Open;
+        if usable { self.end.buffers().pool().take(len, &[]) } else { None }
+    }
+
+    #[cold]
+    fn new_buffer(&self, len: usize) -> Result<TransferBuffer, BufferError> {
         if !self.end.home().is_here() || self.end.state() != State::Open {
             return TransferBuffer::new(len);
         }
-        self.hold(len, &[])
+        self.new_hold(len)
             .map(TransferBuffer::from_hold)
             .map_err(|errno| BufferError::ResourceExhausted(exhausted(errno)))
     }
@@ -176,6 +191,10 @@ impl SendHalf {
         if let Some(memory) = recycled {
             return Ok(Hold::new(memory, len, Role::Owner));
         }
+        self.new_hold(len)
+    }
+
+    fn new_hold(&self, len: usize) -> Result<Hold, Errno> {
         let capacity = len.checked_next_multiple_of(PAGE).ok_or(Errno::EFBIG)?;
         Ok(Hold::new(Arc::new(Memory::create(capacity)?), len, Role::New))
     }

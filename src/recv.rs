@@ -266,8 +266,9 @@ impl RecvHalf {
         let mut last = [0; size_of::<KnownCapsule>()];
         let Some(at) = record.len.checked_sub(last.len()) else { return false };
         consumer.read(record, at, &mut last);
-        let Ok((data_len, Ok(buffer))) = KnownCapsule::take(last, record.len, &self.end) else { return false };
-        consumer.read_to_vec(record.shortened(data_len), &mut message.data);
+        let Some(known) = KnownCapsule::parse(last, record.len) else { return false };
+        let Some(buffer) = known.take(&self.end) else { return false };
+        consumer.read_to_vec(record.shortened(known.data_len), &mut message.data);
         message.buffers.push(buffer);
         self.release(&mut receiving, record);
         true

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::buffer::{Hold, Place, Role, TransferBuffer};
 use crate::capsule::{self, Counts, KnownCapsule, NotMade, Table, Things, Way};
 use crate::end::{End, Parts, State};
-use crate::error::{PostErrorKind, RecvError, Violation, exhausted};
+use crate::error::{BadTransfer, PostErrorKind, RecvError, Violation, exhausted};
 use crate::frozen::FrozenBuffer;
 use crate::growth;
 use crate::lane::{Doorbell, NotTaken};
@@ -410,11 +410,11 @@ pub(crate) fn take(
 ) -> Result<(usize, Things), NotArrived> {
     if record.kind == Kind::Buffer {
         let last = payload.last_chunk().ok_or(Violation::BadTable)?;
-        let (data_len, buffer) = KnownCapsule::take(*last, payload.len(), end)?;
-        return match buffer {
-            Ok(buffer) => Ok((data_len, Things { buffers: vec![buffer], ..Things::default() })),
-            Err(reason) => Err(NotArrived::Bad { reason, data_len }),
+        let known = KnownCapsule::parse(*last, payload.len()).ok_or(Violation::BadTable)?;
+        let Some(buffer) = known.take(end) else {
+            return Err(NotArrived::Bad { reason: BadTransfer::NoSuchBuffer, data_len: known.data_len });
         };
+        return Ok((known.data_len, Things { buffers: vec![buffer], ..Things::default() }));
     }
     let table = Table::parse(payload)?;
     if record.handles != table.handles() || record.handles > end.segment().limits().max_handles {
@@ -464,7 +464,7 @@ pub(crate) enum NotArrived {
     /// Still queued, for a later attempt.
     Exhausted(Errno),
     Bad {
-        reason: crate::error::BadTransfer,
+        reason: BadTransfer,
         data_len: usize,
     },
 }
