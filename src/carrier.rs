@@ -77,9 +77,6 @@ impl SendHalf {
 
     #[cold]
     fn new_buffer(&self, len: usize) -> Result<TransferBuffer, BufferError> {
-        if !self.end.home().is_here() || self.end.state() != State::Open {
-            return TransferBuffer::new(len);
-        }
         self.new_hold(len)
             .map(TransferBuffer::from_hold)
             .map_err(|errno| BufferError::ResourceExhausted(exhausted(errno)))

@@ -51,7 +51,11 @@ impl Message {
     #[cold]
     fn drop_things(&mut self) {
         let Self { data: _, ports, buffers, frozen, shared, descriptors } = self;
-        (ports.clear(), buffers.clear(), frozen.clear(), shared.clear(), descriptors.clear());
+        ports.clear();
+        buffers.clear();
+        frozen.clear();
+        shared.clear();
+        descriptors.clear();
     }
 
     /// Puts in what came with the data.
