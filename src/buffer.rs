@@ -381,7 +381,8 @@ pub(crate) struct Memory {
     pub(crate) capacity: usize,
     /// `Place`: where a buffer of a pool or a cache is, as this side knows it.
     place: AtomicU8,
-    /// The number of the end that keeps it, and the slot there, one of 64 at most; 0 if none does.
+    /// The number of the end whose pool or cache keeps it, and in the lowest eight bits its slot there; 0 if none does. So
+    /// a post finds the slot without their locks.
     kept: AtomicU64,
     /// Posted since its pool last looked for idle ones.
     used: AtomicBool,
@@ -548,13 +549,14 @@ impl Memory {
         self.mapping.write(HEADER_LEN, from);
     }
 
-    /// Before the owner posts it for the first time. And when a receiver has it: it says BUSY already, but whoever writes
-    /// to its line now has the line by the time of the drop, when the answer to the message may wait for that.
-    #[inline]
+    /// Before the owner posts it for the first time.
     pub(crate) fn clear_note(&self) {
         self.leave_note(BUSY);
     }
 
+    /// When a receiver has got it. If the line of the note is here by the time of the drop, the answer to the message need
+    /// not wait for it: a tenth of a round trip. To write to it now would be worse than nothing, since the next locked
+    /// instruction waits for a write, and not for this.
     #[inline]
     pub(crate) fn fetch_note(&self) {
         fetch_for_writing(self.note_word());
@@ -571,8 +573,8 @@ impl Memory {
         self.note_word().store(note, Ordering::Release);
     }
 
-    /// What the receiver has left, which is read once: the note is cleared for the next post. By one swap, so that its line
-    /// comes over once.
+    /// What the receiver has left. It is read once and then cleared for the next post, by one swap: so its line comes over
+    /// once, and not to be read and again to be written.
     pub(crate) fn take_note(&self) -> Note {
         match self.note_word().swap(BUSY, Ordering::Acquire) {
             FREE => Note::Free,

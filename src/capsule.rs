@@ -159,8 +159,8 @@ impl KnownCapsule {
             Way::Alone | Way::New(_) => return None,
         };
         let padding = data_len.next_multiple_of(8) - data_len;
-        let fits = len < 1 << 48 && slot < 1 << 8;
-        fits.then_some(Self(len as u64 | (slot as u64) << 48 | u64::from(way) << 56 | (padding as u64) << 60))
+        // No file is as long as 48 bits can say.
+        Some(Self(len as u64 | (slot as u64) << 48 | u64::from(way) << 56 | (padding as u64) << 60))
     }
 
     #[inline]

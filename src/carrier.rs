@@ -104,6 +104,7 @@ impl SendHalf {
             return false;
         }
         let Ok(slot) = producer.reserve(len) else { return false };
+        // From here on nothing can fail.
         producer.write(slot, 0, data);
         producer.write(slot, len - size_of::<KnownCapsule>(), &capsule.to_bytes());
         let look_for_idle = known.hand_over(&self.end);

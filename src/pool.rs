@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::buffer::{Memory, Note, Place};
+use crate::layout::MAX_CACHED_BUFFERS;
 use crate::segment::Limits;
 
 /// A buffer that waits longer than this is forgotten,
@@ -28,6 +29,8 @@ pub(crate) struct Buffers {
     /// Of buffers; written by the sending half only.
     posts: AtomicU32,
 }
+
+const _: () = assert!(MAX_CACHED_BUFFERS <= 1 << 8, "a slot is a byte, in `Memory::kept` and in a `KnownCapsule`");
 
 /// The last number that was given to a `Buffers` of this process.
 static NUMBERS: AtomicU64 = AtomicU64::new(0);

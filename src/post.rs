@@ -115,7 +115,8 @@ impl MessagePort {
 
     /// The longest message that travels in the ring itself, 7/16 of the capacity less 8; what is longer goes in a recycled
     /// buffer, which the receiver does not notice. A transfer list takes 80 bytes of it for a port and 16 for each buffer
-    /// in the port's caches, 24 for a buffer, 8 for a frozen or shared buffer, none for a descriptor, and 24 besides.
+    /// in the port's caches, 24 for a buffer, 8 for a frozen or shared buffer, none for a descriptor, and 24 besides; or 8
+    /// for a lone buffer that the peer has had before.
     pub fn max_inline_len(&self) -> usize {
         self.sender.max_inline_len()
     }
