@@ -6,7 +6,7 @@ use std::mem::offset_of;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use bytemuck::Pod;
 
@@ -16,7 +16,7 @@ use crate::error::{BufferError, FreezeError, FreezeErrorKind, exhausted};
 use crate::frozen::FrozenBuffer;
 use crate::layout::{BufferConstants, HEADER_LEN};
 use crate::segment::{NotAdopted, not_mapped};
-use crate::sys::mapping::Mapping;
+use crate::sys::mapping::{Mapping, fetch_for_writing};
 use crate::sys::{Errno, memfd};
 
 /// A block of memory that can be posted: the native `ArrayBuffer` of a transfer list.
@@ -53,8 +53,8 @@ use crate::sys::{Errno, memfd};
 /// # Ok(()) }
 /// ```
 pub struct TransferBuffer {
-    /// `None` once detached. Shared only while it is lent to a post, which may detach it too.
-    hold: RefCell<Option<Arc<Hold>>>,
+    /// `None` once detached.
+    hold: RefCell<Option<Hold>>,
 }
 
 impl TransferBuffer {
@@ -68,8 +68,9 @@ impl TransferBuffer {
         Ok(Self::from_hold(Hold::new(Arc::new(memory), len, Role::New)))
     }
 
+    #[inline]
     pub(crate) fn from_hold(hold: Hold) -> Self {
-        Self { hold: RefCell::new(Some(Arc::new(hold))) }
+        Self { hold: RefCell::new(Some(hold)) }
     }
 
     /// Copies all bytes out, to the end of `into`.
@@ -81,20 +82,18 @@ impl TransferBuffer {
 
     /// The hold, if this is the only handle and it can be used.
     pub(crate) fn into_hold(self, len: usize) -> Option<Hold> {
-        let hold = self.hold.take().filter(|hold| hold.is_usable())?;
-        let hold = Arc::into_inner(hold)?;
-        let shorter = Hold::new(Arc::clone(&hold.memory), len.min(hold.len), hold.role);
-        hold.set_gone(); // the other one has it now
-        Some(shorter)
+        let mut hold = self.hold.take().filter(|hold| hold.is_usable() && hold.is_sole())?;
+        hold.len = len.min(hold.len);
+        Some(hold)
     }
 
-    /// Lends the buffer to a post: a second handle, to be transferred or dropped, and the hold on its memory, to be marked
-    /// as gone in the first case. `None` if the buffer cannot be transferred.
+    /// Lends the buffer to a post: a second handle, to be transferred or dropped, and another hold on its memory, to be
+    /// marked as gone in the first case. `None` if the buffer cannot be transferred.
     #[cfg(feature = "serde")]
-    pub(crate) fn lend(&self) -> Option<(Self, Arc<Hold>)> {
-        let hold = self.hold.try_borrow().ok()?;
-        let hold = hold.as_ref().filter(|hold| hold.is_usable())?;
-        Some((Self { hold: RefCell::new(Some(Arc::clone(hold))) }, Arc::clone(hold)))
+    pub(crate) fn lend(&self) -> Option<(Self, Hold)> {
+        let mut hold = self.hold.try_borrow_mut().ok()?;
+        let hold = hold.as_mut().filter(|hold| hold.is_usable())?;
+        Some((Self::from_hold(hold.share()), hold.share()))
     }
 
     /// Bytes in the buffer; 0 for one that was transferred away, as with `ArrayBuffer.byteLength`.
@@ -202,7 +201,7 @@ impl TransferBuffer {
         if hold.role != Role::New {
             return fail(FreezeErrorKind::Received, Self { hold: RefCell::new(Some(hold)) });
         }
-        if Arc::strong_count(&hold) > 1 {
+        if !hold.is_sole() {
             return fail(FreezeErrorKind::InUse, Self { hold: RefCell::new(Some(hold)) });
         }
         let (memory, len) = (Arc::clone(&hold.memory), hold.len);
@@ -239,7 +238,7 @@ impl TransferBuffer {
     pub unsafe fn as_mut_slice(&mut self) -> &mut [u8] {
         match self.hold.get_mut() {
             // A buffer that is lent is nobody's to write.
-            Some(hold) if hold.is_usable() && Arc::strong_count(hold) == 1 => {
+            Some(hold) if hold.is_usable() && hold.is_sole() => {
                 // SAFETY: nobody else reads or writes, says the caller.
                 unsafe { hold.memory.mapping.slice_mut(HEADER_LEN, hold.len) }
             }
@@ -248,7 +247,8 @@ impl TransferBuffer {
     }
 
     /// The hold on the memory, for the one operation that posts it.
-    pub(crate) fn hold(&self) -> &RefCell<Option<Arc<Hold>>> {
+    #[inline]
+    pub(crate) fn hold(&self) -> &RefCell<Option<Hold>> {
         &self.hold
     }
 
@@ -289,49 +289,84 @@ pub(crate) enum Role {
     Traveller,
 }
 
-/// A handle's hold on its memory.
+/// A handle's hold on its memory. A memory has one, or while it is lent to a post a few that are one.
 pub(crate) struct Hold {
     pub(crate) memory: Arc<Memory>,
     /// Bytes of the buffer, which a recycled one may have more of.
     pub(crate) len: usize,
     pub(crate) role: Role,
     /// Posted: what becomes of the memory is no longer this handle's affair.
-    gone: AtomicBool,
+    gone: bool,
+    /// Since it was first lent: the same for all that share it.
+    shared: Option<Arc<AtomicBool>>,
 }
 
 impl Hold {
+    #[inline]
     pub(crate) fn new(memory: Arc<Memory>, len: usize, role: Role) -> Self {
         debug_assert!(len <= memory.capacity);
-        Self { memory, len, role, gone: AtomicBool::new(false) }
+        Self { memory, len, role, gone: false, shared: None }
     }
 
     /// A post has transferred it.
-    pub(crate) fn set_gone(&self) {
-        // Release, with the acquire in `is_gone`: the buffer may have gone to another thread.
-        self.gone.store(true, Ordering::Release);
+    #[inline]
+    pub(crate) fn set_gone(&mut self) {
+        self.gone = true;
+        if let Some(gone) = &self.shared {
+            // Release, with the acquire in `is_gone`: the buffer may have gone to another thread.
+            gone.store(true, Ordering::Release);
+        }
     }
 
+    #[inline]
     fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Acquire)
+        self.gone || self.shared.as_ref().is_some_and(|gone| gone.load(Ordering::Acquire))
     }
 
     /// False once transferred, and in a child that inherited the buffer by `fork`.
+    #[inline]
     pub(crate) fn is_usable(&self) -> bool {
         !self.is_gone() && self.memory.is_here()
+    }
+
+    /// Another hold on the same memory, which is given up when the last of them is dropped.
+    #[cfg(feature = "serde")]
+    fn share(&mut self) -> Self {
+        let gone = Arc::clone(self.shared.get_or_insert_default());
+        let Self { ref memory, len, role, gone: was_gone, .. } = *self;
+        Self { memory: Arc::clone(memory), len, role, gone: was_gone, shared: Some(gone) }
+    }
+
+    /// How many there are.
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.shared.as_ref().map_or(1, Arc::strong_count)
+    }
+
+    #[inline]
+    fn is_sole(&self) -> bool {
+        self.count() == 1
     }
 }
 
 impl Drop for Hold {
+    #[inline]
     fn drop(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            match Arc::into_inner(shared) {
+                Some(gone) => self.gone |= gone.into_inner(),
+                None => return, // not the last
+            }
+        }
         if !self.is_usable() {
             return;
         }
         match self.role {
             Role::New | Role::Traveller => {}
-            Role::Owner => self.memory.change(Place::Held, Place::Idle),
+            Role::Owner => self.memory.set_place(Place::Idle),
             Role::Guest => {
                 // First for us: when the owner sees the note it may post the buffer again.
-                self.memory.change(Place::Held, Place::Away);
+                self.memory.set_place(Place::Away);
                 self.memory.leave_note(FREE);
             }
         }
@@ -346,6 +381,11 @@ pub(crate) struct Memory {
     pub(crate) capacity: usize,
     /// `Place`: where a buffer of a pool or a cache is, as this side knows it.
     place: AtomicU8,
+    /// The number of the end whose pool or cache keeps it, and in the lowest eight bits its slot there; 0 if none does. So
+    /// a post finds the slot without their locks.
+    kept: AtomicU64,
+    /// Posted since its pool last looked for idle ones.
+    used: AtomicBool,
     /// Its pool is gone, or its pool's peer.
     orphan: AtomicBool,
 }
@@ -401,7 +441,15 @@ impl Memory {
     }
 
     fn of(file: OwnedFd, mapping: Mapping, capacity: usize) -> Self {
-        Self { file, mapping, capacity, place: AtomicU8::new(Place::Held as u8), orphan: AtomicBool::new(false) }
+        Self {
+            file,
+            mapping,
+            capacity,
+            place: AtomicU8::new(Place::Held as u8),
+            kept: AtomicU64::new(0),
+            used: AtomicBool::new(false),
+            orphan: AtomicBool::new(false),
+        }
     }
 
     /// Freezes the memory with its first `len` bytes, or gives it back; `None` if it could not even be mapped again as it
@@ -438,12 +486,14 @@ impl Memory {
     }
 
     /// False in a child that inherited the buffer by `fork`.
+    #[inline]
     pub(crate) fn is_here(&self) -> bool {
         self.mapping.home().is_here()
     }
 
+    #[inline]
     pub(crate) fn place(&self) -> Place {
-        // Acquire, with the release in `set_place` and `change`: whoever changed it has left the bytes.
+        // Acquire, with the release in `set_place`: whoever changed it has left the bytes.
         match self.place.load(Ordering::Acquire) {
             0 => Place::Held,
             1 => Place::Idle,
@@ -451,13 +501,33 @@ impl Memory {
         }
     }
 
+    #[inline]
     pub(crate) fn set_place(&self, place: Place) {
         self.place.store(place as u8, Ordering::Release);
     }
 
-    /// Leaves one place for another, unless the memory is elsewhere by now.
-    fn change(&self, from: Place, to: Place) {
-        let _ = self.place.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Relaxed);
+    /// Put into a slot of the pool or the cache of the end with this number, or taken out of it.
+    pub(crate) fn set_kept(&self, kept: Option<(u64, usize)>) {
+        let kept = kept.map_or(0, |(keeper, slot)| keeper << 8 | slot as u64);
+        self.kept.store(kept, Ordering::Relaxed); // a number, no data
+    }
+
+    /// Its slot, if the end with this number keeps it.
+    #[inline]
+    pub(crate) fn slot_at(&self, keeper: u64) -> Option<usize> {
+        let kept = self.kept.load(Ordering::Relaxed);
+        (kept >> 8 == keeper).then_some(kept as usize & 0xff)
+    }
+
+    /// It is about to be posted.
+    #[inline]
+    pub(crate) fn note_used(&self) {
+        self.used.store(true, Ordering::Relaxed); // a hint, no data
+    }
+
+    /// Whether it has been posted since this was last asked.
+    pub(crate) fn was_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
     }
 
     /// Its pool is gone, or its pool's peer: nobody else has it now who keeps to the rules.
@@ -479,9 +549,17 @@ impl Memory {
         self.mapping.write(HEADER_LEN, from);
     }
 
-    /// Before the owner posts it.
+    /// Before the owner posts it for the first time.
     pub(crate) fn clear_note(&self) {
         self.leave_note(BUSY);
+    }
+
+    /// When a receiver has got it. If the line of the note is here by the time of the drop, the answer to the message need
+    /// not wait for it: a tenth of a round trip. To write to it now would be worse than nothing, since the next locked
+    /// instruction waits for a write, and not for this.
+    #[inline]
+    pub(crate) fn fetch_note(&self) {
+        fetch_for_writing(self.note_word());
     }
 
     /// A receiver has posted it on.
@@ -489,20 +567,23 @@ impl Memory {
         self.leave_note(GONE);
     }
 
+    #[inline]
     fn leave_note(&self, note: u32) {
-        // Release, with the acquire in `note`: what this side did to the bytes is over.
+        // Release, with the acquire in `take_note`: what this side did to the bytes is over.
         self.note_word().store(note, Ordering::Release);
     }
 
-    /// What the receiver has left.
-    pub(crate) fn note(&self) -> Note {
-        match self.note_word().load(Ordering::Acquire) {
+    /// What the receiver has left. It is read once and then cleared for the next post, by one swap: so its line comes over
+    /// once, and not to be read and again to be written.
+    pub(crate) fn take_note(&self) -> Note {
+        match self.note_word().swap(BUSY, Ordering::Acquire) {
             FREE => Note::Free,
             GONE => Note::Gone,
             _ => Note::Busy,
         }
     }
 
+    #[inline]
     fn note_word(&self) -> &AtomicU32 {
         self.mapping.word(offset_of!(BufferConstants, note))
     }

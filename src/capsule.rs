@@ -131,6 +131,74 @@ impl BufferCapsule {
     }
 }
 
+/// The last word of the payload of a `Kind::Buffer` record, behind the data, which is padded to 8 bytes.
+///
+/// ```text
+/// bits 0..48   bytes of the buffer
+/// bits 48..56  its slot
+/// bits 56..60  how it travels: `KNOWN` or `BACK`
+/// bits 60..64  bytes of padding
+/// ```
+/// What other lists take 48 bytes for: with little data the message stays on one cache line.
+#[derive(Clone, Copy)]
+pub(crate) struct KnownCapsule(u64);
+
+impl KnownCapsule {
+    /// Bytes of the payload.
+    #[inline]
+    pub(crate) fn payload_len(data_len: usize) -> usize {
+        data_len.next_multiple_of(8) + size_of::<Self>()
+    }
+
+    /// `None` if the buffer does not travel by a number.
+    #[inline]
+    pub(crate) fn of(len: usize, way: Way, data_len: usize) -> Option<Self> {
+        let (way, slot) = match way {
+            Way::Known(slot) => (KNOWN, slot),
+            Way::Back(slot) => (BACK, slot),
+            Way::Alone | Way::New(_) => return None,
+        };
+        let padding = data_len.next_multiple_of(8) - data_len;
+        // No file is as long as 48 bits can say.
+        Some(Self(len as u64 | (slot as u64) << 48 | u64::from(way) << 56 | (padding as u64) << 60))
+    }
+
+    #[inline]
+    pub(crate) fn to_bytes(self) -> [u8; 8] {
+        self.0.to_ne_bytes()
+    }
+
+    /// Checks what a peer has put into the `last` bytes of a payload of `payload_len`.
+    #[inline]
+    pub(crate) fn parse(last: [u8; 8], payload_len: usize) -> Option<Known> {
+        let word = u64::from_ne_bytes(last);
+        let (len, slot, padding) = (word & ((1 << 48) - 1), (word >> 48) as usize & 0xff, (word >> 60) as usize);
+        let data_len = payload_len.checked_sub(size_of::<Self>() + padding)?;
+        let way = match (word >> 56) as u32 & 0xf {
+            KNOWN => Way::Known(slot),
+            BACK => Way::Back(slot),
+            _ => return None,
+        };
+        (Self::payload_len(data_len) == payload_len).then_some(Known { data_len, len, way })
+    }
+}
+
+/// A [`KnownCapsule`] that has come.
+pub(crate) struct Known {
+    pub(crate) data_len: usize,
+    /// Of the buffer, as the peer says.
+    len: u64,
+    way: Way,
+}
+
+impl Known {
+    /// The buffer. `None` if there is no such.
+    #[inline]
+    pub(crate) fn take(&self, end: &End) -> Option<TransferBuffer> {
+        known_buffer(self.way, self.len, end).map(TransferBuffer::from_hold)
+    }
+}
+
 /// A frozen or a shared buffer in transit.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -333,15 +401,6 @@ impl<'a> Table<'a> {
         self.buffers().last().filter(|_| self.counts.body).map(|capsule| capsule.len)
     }
 
-    /// The buffer, if the list is one that is here already.
-    pub(crate) fn only_known_buffer(&self, end: &End) -> Option<TransferBuffer> {
-        if self.counts != (Counts { buffers: 1, ..Counts::default() }) {
-            return None;
-        }
-        let capsule = self.buffers().next().filter(|capsule| !capsule.has_handle())?;
-        adopt_buffer(&capsule, None, Some(end)).ok().map(TransferBuffer::from_hold)
-    }
-
     /// Descriptors that belong to the table.
     pub(crate) fn handles(&self) -> usize {
         let buffers = self.buffers().filter(BufferCapsule::has_handle).count();
@@ -498,23 +557,32 @@ fn adopt_port(capsules: &mut &[u8], handles: &mut impl Iterator<Item = OwnedFd>)
 fn adopt_buffer(capsule: &BufferCapsule, memory: Option<Memory>, end: Option<&End>) -> Result<Hold, BadTransfer> {
     let way = capsule.way().ok_or(BadTransfer::Capsule)?;
     let none = BadTransfer::NoSuchBuffer;
-    let found = match (way, memory, end.map(End::buffers)) {
-        (Way::Alone, Some(memory), _) => Some((Arc::new(memory), Role::Traveller)),
-        (Way::New(slot), Some(memory), Some(buffers)) => {
+    let (memory, role) = match (way, memory, end) {
+        (Way::Alone, Some(memory), _) => (Arc::new(memory), Role::Traveller),
+        (Way::New(slot), Some(memory), Some(end)) => {
             let memory = Arc::new(memory);
-            buffers.cache().insert(slot, Arc::clone(&memory)).then_some((memory, Role::Guest))
+            if !end.buffers().cache().insert(slot, Arc::clone(&memory)) {
+                return Err(none);
+            }
+            (memory, Role::Guest)
         }
-        (Way::Known(slot), _, Some(buffers)) => {
-            buffers.cache().take(slot, capsule.len).map(|memory| (memory, Role::Guest))
-        }
-        (Way::Back(slot), _, Some(buffers)) => {
-            buffers.pool().returned(slot, capsule.len).map(|memory| (memory, Role::Owner))
-        }
-        _ => None,
+        (way, _, Some(end)) => return known_buffer(way, capsule.len, end).ok_or(none),
+        _ => return Err(none),
     };
-    let (memory, role) = found.ok_or(none)?;
     let len = usize::try_from(capsule.len).ok().filter(|len| *len <= memory.capacity).ok_or(none)?;
     Ok(Hold::new(memory, len, role))
+}
+
+/// The same for one that is here already.
+#[inline(always)] // a hold is not moved about then
+fn known_buffer(way: Way, len: u64, end: &End) -> Option<Hold> {
+    let (memory, role) = match way {
+        Way::Known(slot) => (end.buffers().cache().take(slot, len)?, Role::Guest),
+        Way::Back(slot) => (end.buffers().pool().returned(slot, len)?, Role::Owner),
+        Way::Alone | Way::New(_) => return None,
+    };
+    // The length is below the capacity, says the slot.
+    Some(Hold::new(memory, len as usize, role))
 }
 
 impl From<Cursors> for CursorsCapsule {

@@ -6,6 +6,7 @@ use std::cell::RefMut;
 use std::sync::Arc;
 
 use crate::buffer::{Hold, Memory, Role, TransferBuffer};
+use crate::capsule::KnownCapsule;
 use crate::end::State;
 use crate::error::{BufferError, PostErrorKind, exhausted};
 use crate::pool::{PAGE, Planned};
@@ -43,6 +44,7 @@ impl MessagePort {
     ///
     /// # Errors
     /// [`BufferError::ResourceExhausted`], as for [`TransferBuffer::new`].
+    #[inline]
     pub fn buffer(&self, len: usize) -> Result<TransferBuffer, BufferError> {
         self.sender.buffer(len)
     }
@@ -60,11 +62,22 @@ impl MessagePort {
 
 impl SendHalf {
     /// See [`MessagePort::buffer`].
+    #[inline]
     pub fn buffer(&self, len: usize) -> Result<TransferBuffer, BufferError> {
-        if !self.end.home().is_here() || self.end.state() != State::Open {
-            return TransferBuffer::new(len);
+        match self.recycled(len) {
+            Some(memory) => Ok(TransferBuffer::from_hold(Hold::new(memory, len, Role::Owner))),
+            None => self.new_buffer(len),
         }
-        self.hold(len, &[])
+    }
+
+    fn recycled(&self, len: usize) -> Option<Arc<Memory>> {
+        let usable = self.end.home().is_here() && self.end.state() == State::Open;
+        if usable { self.end.buffers().pool().take(len, &[]) } else { None }
+    }
+
+    #[cold]
+    fn new_buffer(&self, len: usize) -> Result<TransferBuffer, BufferError> {
+        self.new_hold(len)
             .map(TransferBuffer::from_hold)
             .map_err(|errno| BufferError::ResourceExhausted(exhausted(errno)))
     }
@@ -79,22 +92,26 @@ impl SendHalf {
         }
     }
 
-    /// The same for a list of one buffer that the peer knows.
+    /// The way of a message with one buffer that the peer knows, when nothing stands in it; as
+    /// [`post_straight`](Self::post_straight).
     pub(crate) fn post_known_straight(&self, data: &[u8], buffer: &TransferBuffer) -> bool {
         let _posting = self.end.posting();
         let Some(mut producer) = self.straight() else { return false };
         let Some(known) = Known::find(buffer, &self.end) else { return false };
-        let len = Known::payload_len(data.len());
+        let Some(capsule) = known.capsule(data.len()) else { return false };
+        let len = KnownCapsule::payload_len(data.len());
         let direction = producer.direction();
-        if direction.is_grown() || len > self.max_inline_len() || data.len() > direction.max_data_len() {
+        if direction.is_grown() || len > direction.max_data_len() {
             return false;
         }
         let Ok(slot) = producer.reserve(len) else { return false };
+        // From here on nothing can fail.
         producer.write(slot, 0, data);
-        known.write_table(data.len(), table_writer(&producer, slot, data.len()));
+        producer.write(slot, len - size_of::<KnownCapsule>(), &capsule.to_bytes());
         let look_for_idle = known.hand_over(&self.end);
-        producer.commit(slot, len, Kind::Carrier, 0);
+        producer.commit(slot, len, Kind::Buffer, 0);
         self.end.wake_peer_consumer();
+        producer.clear_ahead(len);
         known.detach();
         if look_for_idle {
             self.forget_idle(&mut producer, false);
@@ -173,6 +190,10 @@ impl SendHalf {
         if let Some(memory) = recycled {
             return Ok(Hold::new(memory, len, Role::Owner));
         }
+        self.new_hold(len)
+    }
+
+    fn new_hold(&self, len: usize) -> Result<Hold, Errno> {
         let capacity = len.checked_next_multiple_of(PAGE).ok_or(Errno::EFBIG)?;
         Ok(Hold::new(Arc::new(Memory::create(capacity)?), len, Role::New))
     }

@@ -68,7 +68,7 @@ pub(crate) fn peek(end: &End, consumer: &mut Consumer) -> Result<Option<Record>,
         let Some(record) = consumer.peek()? else { return Ok(None) };
         let grown = consumer.direction().grown().is_some();
         let ring = match record.kind {
-            Kind::Data | Kind::Carrier => return Ok(Some(record)),
+            Kind::Data | Kind::Carrier | Kind::Buffer => return Ok(Some(record)),
             Kind::Next => next_ring(end, consumer)?,
             Kind::Back if grown => end.incoming().clone(),
             Kind::Forget => {

@@ -23,7 +23,7 @@ pub(crate) enum Loan {
     },
     Buffer {
         buffer: TransferBuffer,
-        lender: Arc<Hold>,
+        lender: Hold,
     },
     /// The post will fail, but not before all of the value has been seen.
     Refused(Refused),
@@ -57,7 +57,7 @@ pub(crate) fn buffer(list: &mut Vec<Loan>, from: usize, buffer: &TransferBuffer)
     let of_value = &list[from..];
     let place = of_value.iter().filter(|loan| matches!(loan, Loan::Buffer { .. })).count();
     let loan = match buffer.lend() {
-        Some((_, memory)) if of_value.iter().any(|loan| loan.is_of_buffer(&memory)) => {
+        Some((_, lender)) if of_value.iter().any(|loan| loan.is_of_buffer(&lender)) => {
             Loan::Refused(Refused::Duplicate)
         }
         Some((buffer, lender)) => Loan::Buffer { buffer, lender },
@@ -70,7 +70,7 @@ pub(crate) fn buffer(list: &mut Vec<Loan>, from: usize, buffer: &TransferBuffer)
 /// Has `post` transfer what is on the list, over `carrier`. Afterwards everything is detached, or back where it was.
 #[inline]
 pub(crate) fn post<T>(
-    list: Vec<Loan>,
+    mut list: Vec<Loan>,
     carrier: &Arc<End>,
     post: impl FnOnce(&[TransferRef<'_>]) -> Result<T, PostErrorKind>,
 ) -> Result<T, PostErrorKind> {
@@ -80,7 +80,7 @@ pub(crate) fn post<T>(
     check(&list, carrier)?;
     let handles: Vec<TransferRef<'_>> = list.iter().filter_map(Loan::handle).collect();
     let posted = post(&handles)?;
-    list.iter().for_each(Loan::complete);
+    list.iter_mut().for_each(Loan::complete);
     Ok(posted)
 }
 
@@ -115,8 +115,8 @@ impl Loan {
         self.end().is_some_and(|own| Arc::ptr_eq(own, end))
     }
 
-    fn is_of_buffer(&self, memory: &Arc<Hold>) -> bool {
-        matches!(self, Self::Buffer { lender, .. } if Arc::ptr_eq(lender, memory))
+    fn is_of_buffer(&self, hold: &Hold) -> bool {
+        matches!(self, Self::Buffer { lender, .. } if Arc::ptr_eq(&lender.memory, &hold.memory))
     }
 
     /// Not lent, or its first handle was closed or dropped while the value was encoded: a value must keep what it lends,
@@ -125,7 +125,7 @@ impl Loan {
         match self {
             Self::Port { lender, .. } => lender.is_recalled(),
             // Besides the two here there is the one in the value.
-            Self::Buffer { lender, .. } => Arc::strong_count(lender) < 3,
+            Self::Buffer { lender, .. } => lender.count() < 3,
             Self::Refused(_) => true,
         }
     }
@@ -139,7 +139,7 @@ impl Loan {
     }
 
     /// The post has succeeded.
-    fn complete(&self) {
+    fn complete(&mut self) {
         match self {
             Self::Port { port, lender } => {
                 lender.detach();

@@ -37,12 +37,12 @@ impl Message {
         Self::default()
     }
 
-    /// Empties it and keeps the memory of `data`. Ports and descriptors in it are closed, buffers freed.
+    /// Empties it and keeps its memory. Ports and descriptors in it are closed, buffers freed.
     #[inline]
     pub fn clear(&mut self) {
         self.data.clear();
-        // Mostly empty: a look each instead of loops that drop.
         let Self { data: _, ports, buffers, frozen, shared, descriptors } = self;
+        // Mostly empty: a look each instead of loops that drop.
         if ports.len() + buffers.len() + frozen.len() + shared.len() + descriptors.len() > 0 {
             self.drop_things();
         }
@@ -50,8 +50,12 @@ impl Message {
 
     #[cold]
     fn drop_things(&mut self) {
-        let data = std::mem::take(&mut self.data);
-        *self = Self { data, ..Self::default() };
+        let Self { data: _, ports, buffers, frozen, shared, descriptors } = self;
+        ports.clear();
+        buffers.clear();
+        frozen.clear();
+        shared.clear();
+        descriptors.clear();
     }
 
     /// Puts in what came with the data.

@@ -7,10 +7,12 @@
 //! a buffer is (`Place`), so a peer that lies can spoil its own data and nothing else.
 #![forbid(unsafe_code)]
 
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::buffer::{Memory, Note, Place};
+use crate::layout::MAX_CACHED_BUFFERS;
 use crate::segment::Limits;
 
 /// A buffer that waits longer than this is forgotten,
@@ -20,13 +22,39 @@ const LOOKS: u32 = 64;
 
 /// The recycled buffers of an end.
 pub(crate) struct Buffers {
+    /// By which a memory says that it is kept here.
+    number: u64,
     pool: Mutex<Pool>,
     cache: Mutex<Cache>,
+    /// Of buffers; written by the sending half only.
+    posts: AtomicU32,
 }
+
+const _: () = assert!(MAX_CACHED_BUFFERS <= 1 << 8, "a slot is a byte, in `Memory::kept` and in a `KnownCapsule`");
+
+/// The last number that was given to a `Buffers` of this process.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 impl Buffers {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self { pool: Mutex::new(Pool::new(limits)), cache: Mutex::new(Cache::new(limits)) }
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed) + 1; // a number, no data
+        let pool = Pool { number, limits: *limits, slots: Vec::new(), looked: None };
+        let cache = Cache { number, limits: *limits, slots: Vec::new() };
+        Self { number, pool: Mutex::new(pool), cache: Mutex::new(cache), posts: AtomicU32::new(0) }
+    }
+
+    /// The slot of a buffer in the pool, if it is ours, or in the cache, if it is the peer's.
+    #[inline]
+    pub(crate) fn slot_of(&self, memory: &Memory) -> Option<usize> {
+        memory.slot_at(self.number)
+    }
+
+    /// Counts a post. True if it is time for another look at what is idle.
+    #[inline]
+    pub(crate) fn count_post(&self) -> bool {
+        let posts = self.posts.load(Ordering::Relaxed).wrapping_add(1);
+        self.posts.store(posts, Ordering::Relaxed);
+        posts.is_multiple_of(LOOKS)
     }
 
     /// Those of the outgoing direction.
@@ -48,9 +76,9 @@ impl Buffers {
 
 /// What an end that posts keeps.
 pub(crate) struct Pool {
+    number: u64,
     limits: Limits,
     slots: Vec<Slot>,
-    posts: u32,
     looked: Option<Instant>,
 }
 
@@ -66,11 +94,7 @@ pub(crate) enum Slot {
     Empty,
     /// The peer keeps so many bytes, and we do not any more.
     Stale(u64),
-    Live {
-        memory: Arc<Memory>,
-        /// Since the last look for idle ones.
-        used: bool,
-    },
+    Live(Arc<Memory>),
 }
 
 impl Slot {
@@ -78,26 +102,31 @@ impl Slot {
         match self {
             Self::Empty => 0,
             Self::Stale(bytes) => *bytes,
-            Self::Live { memory, .. } => memory.capacity as u64,
+            Self::Live(memory) => memory.capacity as u64,
         }
     }
 }
 
 impl Pool {
-    fn new(limits: &Limits) -> Self {
-        Self { limits: *limits, slots: Vec::new(), posts: 0, looked: None }
-    }
-
     fn live(&self) -> impl Iterator<Item = (usize, &Arc<Memory>)> {
         self.slots.iter().enumerate().filter_map(|(slot, found)| match found {
-            Slot::Live { memory, .. } => Some((slot, memory)),
+            Slot::Live(memory) => Some((slot, memory)),
             _ => None,
         })
     }
 
-    /// The slot of a buffer of this pool.
-    pub(crate) fn slot_of(&self, memory: &Arc<Memory>) -> Option<usize> {
-        self.live().find(|(_, found)| Arc::ptr_eq(found, memory)).map(|(slot, _)| slot)
+    /// Changes what is in a slot.
+    fn put(&mut self, slot: usize, new: Slot) {
+        if slot >= self.slots.len() {
+            self.slots.resize(slot + 1, Slot::Empty);
+        }
+        if let Slot::Live(memory) = &self.slots[slot] {
+            memory.set_kept(None);
+        }
+        if let Slot::Live(memory) = &new {
+            memory.set_kept(Some((self.number, slot)));
+        }
+        self.slots[slot] = new;
     }
 
     /// A buffer for `len` bytes that came back, the smallest; not one of very many times the size, nor one whose slot is
@@ -107,7 +136,7 @@ impl Pool {
         let mut best: Option<Arc<Memory>> = None;
         for slot in 0..self.slots.len() {
             self.note_what_came_back(slot);
-            if let Slot::Live { memory, .. } = &self.slots[slot]
+            if let Slot::Live(memory) = &self.slots[slot]
                 && memory.place() == Place::Idle
                 && planned.iter().all(|planned| planned.slot != slot)
                 && fits(memory)
@@ -124,13 +153,13 @@ impl Pool {
 
     /// Reads the note of the peer in a buffer that was posted to it.
     fn note_what_came_back(&mut self, slot: usize) {
-        if let Slot::Live { memory, .. } = &self.slots[slot]
+        if let Slot::Live(memory) = &self.slots[slot]
             && memory.place() == Place::Away
         {
-            match memory.note() {
+            match memory.take_note() {
                 Note::Busy => {}
                 Note::Free => memory.set_place(Place::Idle),
-                Note::Gone => self.slots[slot] = Slot::Stale(memory.capacity as u64),
+                Note::Gone => self.put(slot, Slot::Stale(memory.capacity as u64)),
             }
         }
     }
@@ -142,8 +171,8 @@ impl Pool {
         let rank = |slot: usize| match self.slots.get(slot) {
             None | Some(Slot::Empty) => Some(0),
             Some(Slot::Stale(_)) => Some(1),
-            Some(Slot::Live { memory, .. }) if memory.place() == Place::Idle => Some(2),
-            Some(Slot::Live { .. }) => None,
+            Some(Slot::Live(memory)) if memory.place() == Place::Idle => Some(2),
+            Some(Slot::Live(_)) => None,
         };
         let bytes = |slot: usize| match planned.iter().find(|planned| planned.slot == slot) {
             Some(planned) => planned.bytes,
@@ -160,33 +189,17 @@ impl Pool {
 
     /// Keeps a buffer that is about to be posted for the first time.
     pub(crate) fn insert(&mut self, slot: usize, memory: Arc<Memory>) {
-        if slot >= self.slots.len() {
-            self.slots.resize(slot + 1, Slot::Empty);
-        }
-        self.slots[slot] = Slot::Live { memory, used: true };
-    }
-
-    /// Notes that a buffer of the pool is about to be posted.
-    pub(crate) fn used(&mut self, slot: usize) {
-        if let Some(Slot::Live { used, .. }) = self.slots.get_mut(slot) {
-            *used = true;
-        }
+        self.put(slot, Slot::Live(memory));
     }
 
     /// A buffer that the peer has posted back, of `len` bytes. `None` if there is none, or the peer has not got it.
     pub(crate) fn returned(&mut self, slot: usize, len: u64) -> Option<Arc<Memory>> {
-        let Some(Slot::Live { memory, .. }) = self.slots.get(slot) else { return None };
+        let Some(Slot::Live(memory)) = self.slots.get(slot) else { return None };
         if memory.place() != Place::Away || len > memory.capacity as u64 {
             return None;
         }
         memory.set_place(Place::Held);
         Some(Arc::clone(memory))
-    }
-
-    /// Counts a post. True if it is time for another look at what is idle.
-    pub(crate) fn count_post(&mut self) -> bool {
-        self.posts = self.posts.wrapping_add(1);
-        self.posts.is_multiple_of(LOOKS)
     }
 
     /// The slots that have not been used for a while; or at once all that wait.
@@ -199,14 +212,14 @@ impl Pool {
         let mut idle = Vec::new();
         for slot in 0..self.slots.len() {
             self.note_what_came_back(slot);
-            match &mut self.slots[slot] {
+            match &self.slots[slot] {
                 Slot::Empty => {}
                 Slot::Stale(_) => idle.push(slot),
-                Slot::Live { memory, used } => {
-                    if memory.place() == Place::Idle && (at_once || !*used) {
+                Slot::Live(memory) => {
+                    let was_used = memory.was_used();
+                    if memory.place() == Place::Idle && (at_once || !was_used) {
                         idle.push(slot);
                     }
-                    *used = false;
                 }
             }
         }
@@ -215,8 +228,8 @@ impl Pool {
 
     /// The peer is told to forget it.
     pub(crate) fn forget(&mut self, slot: usize) {
-        if let Some(slot) = self.slots.get_mut(slot) {
-            *slot = Slot::Empty;
+        if slot < self.slots.len() {
+            self.put(slot, Slot::Empty);
         }
     }
 
@@ -226,15 +239,18 @@ impl Pool {
         for slot in 0..self.slots.len() {
             self.note_what_came_back(slot);
             match &self.slots[slot] {
-                Slot::Live { memory, .. } if memory.place() == Place::Idle => self.slots[slot] = Slot::Empty,
-                Slot::Live { memory, .. } => memory.set_orphan(),
+                Slot::Live(memory) if memory.place() == Place::Idle => self.put(slot, Slot::Empty),
+                Slot::Live(memory) => memory.set_orphan(),
                 Slot::Empty | Slot::Stale(_) => {}
             }
         }
     }
 
     fn give_up(&mut self) {
-        self.live().for_each(|(_, memory)| memory.set_orphan());
+        self.live().for_each(|(_, memory)| {
+            memory.set_orphan();
+            memory.set_kept(None);
+        });
         self.slots.clear();
     }
 }
@@ -247,18 +263,30 @@ impl Drop for Pool {
 
 /// What an end that receives keeps.
 pub(crate) struct Cache {
+    number: u64,
     limits: Limits,
     slots: Vec<Option<Arc<Memory>>>,
 }
 
 impl Cache {
-    fn new(limits: &Limits) -> Self {
-        Self { limits: *limits, slots: Vec::new() }
-    }
-
     /// Lets go of all: nothing is received any more.
     pub(crate) fn give_up(&mut self) {
+        self.slots.iter().flatten().for_each(|memory| memory.set_kept(None));
         self.slots.clear();
+    }
+
+    /// Changes what is in a slot.
+    fn put(&mut self, slot: usize, new: Option<Arc<Memory>>) {
+        if slot >= self.slots.len() {
+            self.slots.resize(slot + 1, None);
+        }
+        if let Some(memory) = &self.slots[slot] {
+            memory.set_kept(None);
+        }
+        if let Some(memory) = &new {
+            memory.set_kept(Some((self.number, slot)));
+        }
+        self.slots[slot] = new;
     }
 
     /// Keeps a buffer that came for the first time, in place of what was there. False if there is no such slot, or no room.
@@ -268,10 +296,7 @@ impl Cache {
         if slot >= self.limits.cached_buffers || kept + memory.capacity as u64 > self.limits.cached_bytes {
             return false;
         }
-        if slot >= self.slots.len() {
-            self.slots.resize(slot + 1, None);
-        }
-        self.slots[slot] = Some(memory);
+        self.put(slot, Some(memory));
         true
     }
 
@@ -281,18 +306,17 @@ impl Cache {
         if memory.place() != Place::Away || len > memory.capacity as u64 {
             return None;
         }
+        memory.fetch_note();
         memory.set_place(Place::Held);
         Some(Arc::clone(memory))
     }
 
-    /// The slot of a buffer of this cache.
-    pub(crate) fn slot_of(&self, memory: &Arc<Memory>) -> Option<usize> {
-        self.slots.iter().position(|found| found.as_ref().is_some_and(|found| Arc::ptr_eq(found, memory)))
-    }
-
     /// The owner wants it back. False if there is no such slot.
     pub(crate) fn forget(&mut self, slot: usize) -> bool {
-        self.slots.get_mut(slot).map(|slot| *slot = None).is_some() || slot < self.limits.cached_buffers
+        if slot < self.slots.len() {
+            self.put(slot, None);
+        }
+        slot < self.limits.cached_buffers
     }
 }
 
@@ -317,10 +341,10 @@ impl Buffers {
         let pooled = pool.slots.iter().enumerate().filter_map(|(slot, found)| match found {
             Slot::Empty => None,
             Slot::Stale(bytes) => Some(Moving::Stale { slot, bytes: *bytes }),
-            Slot::Live { memory, .. } if memory.place() == Place::Away => {
+            Slot::Live(memory) if memory.place() == Place::Away => {
                 Some(Moving::Posted { slot, memory: Arc::clone(memory) })
             }
-            Slot::Live { memory, .. } => Some(Moving::Stale { slot, bytes: memory.capacity as u64 }),
+            Slot::Live(memory) => Some(Moving::Stale { slot, bytes: memory.capacity as u64 }),
         });
         cached.chain(pooled).collect()
     }
@@ -335,7 +359,7 @@ impl Buffers {
             }
             Moving::Posted { slot, memory } => {
                 memory.set_place(Place::Away);
-                self.pool().adopt(slot, Slot::Live { memory, used: true })
+                self.pool().adopt(slot, Slot::Live(memory))
             }
             Moving::Stale { slot, bytes } => self.pool().adopt(slot, Slot::Stale(bytes)),
         }
@@ -350,15 +374,12 @@ impl Pool {
         if slot >= self.limits.cached_buffers || found.bytes() > self.limits.cached_bytes.saturating_sub(kept) {
             return false;
         }
-        if slot >= self.slots.len() {
-            self.slots.resize(slot + 1, Slot::Empty);
-        }
         let others = self.slots.iter().enumerate().filter(|(index, _)| *index != slot);
         let kept = others.fold(found.bytes(), |kept, (_, other)| kept.saturating_add(other.bytes()));
         if kept > self.limits.cached_bytes {
             return false;
         }
-        self.slots[slot] = found;
+        self.put(slot, found);
         true
     }
 }

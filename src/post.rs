@@ -115,7 +115,8 @@ impl MessagePort {
 
     /// The longest message that travels in the ring itself, 7/16 of the capacity less 8; what is longer goes in a recycled
     /// buffer, which the receiver does not notice. A transfer list takes 80 bytes of it for a port and 16 for each buffer
-    /// in the port's caches, 24 for a buffer, 8 for a frozen or shared buffer, none for a descriptor, and 24 besides.
+    /// in the port's caches, 24 for a buffer, 8 for a frozen or shared buffer, none for a descriptor, and 24 besides; or 8
+    /// for a lone buffer that the peer has had before.
     pub fn max_inline_len(&self) -> usize {
         self.sender.max_inline_len()
     }
@@ -207,7 +208,7 @@ impl SendHalf {
     }
 
     /// Lends `post` the things that `transfer` owns; gives them back if it fails.
-    #[inline]
+    #[inline(always)] // a list is large, and what is inlined need not be moved about
     fn with_list(
         &self,
         data: &[u8],
@@ -221,12 +222,10 @@ impl SendHalf {
             }
             return post(&[]).map_err(|kind| PostError { kind, transfer: Vec::new() });
         };
-        let Some(second) = transfer.next() else {
-            return post(&[TransferRef::from(&first)]).map_err(|kind| PostError { kind, transfer: vec![first] });
-        };
-        let transfer: Vec<Transferable> = [first, second].into_iter().chain(transfer).collect();
-        let list: Vec<TransferRef<'_>> = transfer.iter().map(TransferRef::from).collect();
-        post(&list).map_err(|kind| PostError { kind, transfer })
+        match transfer.next() {
+            None => lend_one(first, post),
+            Some(second) => lend_all([first, second].into_iter().chain(transfer).collect(), post),
+        }
     }
 
     /// Posts now, and lets the queue grow if it is full.
@@ -467,6 +466,26 @@ pub(crate) fn check(end: &End) -> Result<(), PostErrorKind> {
         // That the peer is gone is told after the list has been checked.
         State::Open | State::PeerClosed | State::PeerDied | State::Violated => Ok(()),
     }
+}
+
+#[inline(always)] // as `with_list`
+fn lend_one(
+    thing: Transferable,
+    post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), PostErrorKind>,
+) -> Result<(), PostError> {
+    match post(&[TransferRef::from(&thing)]) {
+        Ok(()) => Ok(()),
+        Err(kind) => Err(PostError { kind, transfer: vec![thing] }),
+    }
+}
+
+#[cold]
+fn lend_all(
+    transfer: Vec<Transferable>,
+    post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), PostErrorKind>,
+) -> Result<(), PostError> {
+    let list: Vec<TransferRef<'_>> = transfer.iter().map(TransferRef::from).collect();
+    post(&list).map_err(|kind| PostError { kind, transfer })
 }
 
 /// After a post with borrowed things: the handles stay, but must not keep the lanes of their ports alive, since the end of

@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Back = 5,
     /// The owner of a recycled buffer does not keep it any more; the payload is its slot.
     Forget = 6,
+    /// A message with one buffer, which the receiver has: data, then a word that says which.
+    Buffer = 7,
 }
 
 /// A decoded header. Encoded it is never zero: zero means that nothing has been committed here yet.
@@ -52,11 +54,11 @@ impl Header {
             | u64::from(self.sequence) << 48
     }
 
-    /// The payload's length, if this is the header of a message of plain data with this number.
+    /// The payload's length, if this is the header of a record of this kind, without descriptors, with this number.
     #[inline]
-    pub(crate) fn len_of_data(word: u64, sequence: u16) -> Option<usize> {
+    pub(crate) fn len_of(kind: Kind, word: u64, sequence: u16) -> Option<usize> {
         // What is left beside the length must be nothing.
-        let len = word ^ Self { kind: Kind::Data, len: 0, handles: 0, sequence }.encode();
+        let len = word ^ Self { kind, len: 0, handles: 0, sequence }.encode();
         (len >> 32 == 0).then_some(len as usize)
     }
 
@@ -69,6 +71,7 @@ impl Header {
             4 => Kind::Next,
             5 => Kind::Back,
             6 => Kind::Forget,
+            7 => Kind::Buffer,
             _ => return Err(Violation::UnknownKind),
         };
         Ok(Self { kind, len: word as u32, handles: (word >> 40) as u8, sequence: (word >> 48) as u16 })

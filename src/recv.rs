@@ -4,7 +4,7 @@
 use std::cell::RefMut;
 use std::time::{Duration, Instant};
 
-use crate::capsule::{Table, Things};
+use crate::capsule::{KnownCapsule, Table, Things};
 use crate::doorbell::{self, FD};
 use crate::end::State;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError, exhausted};
@@ -262,8 +262,24 @@ impl RecvHalf {
     /// happened. `message` is empty.
     #[inline]
     pub(crate) fn copy_straight(&self, message: &mut Message, waits: bool) -> bool {
-        let Some((mut receiving, record)) = self.straight(waits) else { return false };
+        let Some((mut receiving, record)) = self.straight(Kind::Data, waits) else { return false };
         receiving.consumer.read_to_vec(record, &mut message.data);
+        self.release(&mut receiving, record);
+        true
+    }
+
+    /// When a message with one buffer is there, and nothing stands in its way; it has been emptied.
+    #[inline]
+    fn copy_known_straight(&self, message: &mut Message) -> bool {
+        let Some((mut receiving, record)) = self.straight(Kind::Buffer, false) else { return false };
+        let consumer = &receiving.consumer;
+        let mut last = [0; size_of::<KnownCapsule>()];
+        let Some(at) = record.len.checked_sub(last.len()) else { return false };
+        consumer.read(record, at, &mut last);
+        let Some(known) = KnownCapsule::parse(last, record.len) else { return false };
+        let Some(buffer) = known.take(&self.end) else { return false };
+        consumer.read_to_vec(record.shortened(known.data_len), &mut message.data);
+        message.buffers.push(buffer);
         self.release(&mut receiving, record);
         true
     }
@@ -271,14 +287,18 @@ impl RecvHalf {
     /// Everything else: takes whatever message is there (true), waits for one (false), or says why there is none.
     #[cold]
     fn copy_or_wait(&self, message: &mut Message, patience: Patience, looks: u32) -> Result<bool, Missed> {
+        if self.copy_known_straight(message) {
+            return Ok(true);
+        }
         // 1. Find the next committed record, or wait for it.
         let mut receiving = self.open()?;
         let Some(record) = self.find_record(&mut receiving, patience, looks)? else { return Ok(false) };
         // 2. Copy it out.
         receiving.consumer.read_to_vec(record, &mut message.data);
         // 3. Make ports, buffers and the like of what came with it.
-        if record.kind == Kind::Carrier {
-            let body = Table::parse(&message.data).ok().and_then(|table| table.body_len()).unwrap_or(0);
+        if record.kind != Kind::Data {
+            let table = Some(&message.data).filter(|_| record.kind == Kind::Carrier);
+            let body = table.and_then(|data| Table::parse(data).ok()?.body_len()).unwrap_or(0);
             if body <= self.end.segment().limits().max_message_len as u64
                 && message.data.try_reserve(body as usize).is_err()
             {
@@ -296,7 +316,7 @@ impl RecvHalf {
     #[inline]
     fn in_place(&self, patience: Patience) -> Result<MessageRef<'_>, Missed> {
         for looks in 0.. {
-            if let Some((receiving, record)) = self.straight(patience.waits()) {
+            if let Some((receiving, record)) = self.straight(Kind::Data, patience.waits()) {
                 return Ok(MessageRef::plain(self, receiving, record));
             }
             if let Some(message) = self.refer_or_wait(patience, looks)? {
@@ -311,7 +331,7 @@ impl RecvHalf {
     fn refer_or_wait(&self, patience: Patience, looks: u32) -> Result<Option<MessageRef<'_>>, Missed> {
         let mut receiving = self.open()?;
         let Some(record) = self.find_record(&mut receiving, patience, looks)? else { return Ok(None) };
-        if record.kind != Kind::Carrier {
+        if record.kind == Kind::Data {
             return Ok(Some(MessageRef::plain(self, receiving, record)));
         }
         let mut payload = Vec::new();
@@ -320,23 +340,24 @@ impl RecvHalf {
         Ok(Some(MessageRef::new(self, receiving, record, payload.len(), things)))
     }
 
-    /// The next record, if this half is in order and the record is a message of plain data. One that waits gives it the
-    /// time of a round trip to come: what it then does with it starts from here, and not from deep inside a wait.
+    /// The next record, if this half is in order and the record is a message of this kind, `Data` or `Buffer`. One that
+    /// waits gives it the time of a round trip to come: what it then does with it starts from here, and not from deep
+    /// inside a wait.
     #[inline]
-    fn straight(&self, waits: bool) -> Option<(RefMut<'_, Receiving>, Record)> {
+    fn straight(&self, kind: Kind, waits: bool) -> Option<(RefMut<'_, Receiving>, Record)> {
         if !self.end.home().is_here() || self.end.state() != State::Open {
             return None;
         }
         let mut receiving = self.receiving.try_borrow_mut().ok()?;
+        let mut run = receiving.run.saturating_add(1);
         let mut word = receiving.consumer.look();
-        if word != 0 {
-            receiving.run = receiving.run.saturating_add(1);
-        } else if waits && receiving.run < GATHER_AFTER {
-            receiving.run = 0;
+        if word == 0 && waits && receiving.run < GATHER_AFTER {
+            run = 0;
             receiving.consumer.publish();
             word = self.spin.briefly(|| receiving.consumer.look());
         }
-        let record = receiving.consumer.data(word)?;
+        let record = receiving.consumer.straight(word, kind)?;
+        receiving.run = run;
         Some((receiving, record))
     }
 

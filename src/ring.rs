@@ -314,6 +314,13 @@ pub(crate) struct Record {
     pub(crate) handles: usize,
 }
 
+impl Record {
+    /// The beginning of it, of `len` bytes at most.
+    pub(crate) fn shortened(self, len: usize) -> Self {
+        Self { len: len.min(self.len), ..self }
+    }
+}
+
 impl Consumer {
     pub(crate) fn new(direction: Direction, cursors: Cursors) -> Self {
         let Cursors { position, other, sequence, .. } = cursors;
@@ -347,12 +354,12 @@ impl Consumer {
         self.direction.header(self.read).load(Ordering::Acquire)
     }
 
-    /// The next record, if `word`, which a look has found, says that it is a message of plain data.
-    #[inline]
-    pub(crate) fn data(&self, word: u64) -> Option<Record> {
-        let len = Header::len_of_data(word, self.sequence as u16)?;
+    /// The next record, if `word`, which a look has found, says that it is a message of this kind, `Data` or `Buffer`.
+    #[inline(always)]
+    pub(crate) fn straight(&self, word: u64, kind: Kind) -> Option<Record> {
+        let len = Header::len_of(kind, word, self.sequence as u16)?;
         let fits = len <= self.direction.max_data_len() && record_len(len) <= self.direction.until_end(self.read);
-        fits.then_some(Record { start: self.read, len, kind: Kind::Data, handles: 0 })
+        fits.then_some(Record { start: self.read, len, kind, handles: 0 })
     }
 
     /// The next record, if one has been committed.

@@ -6,13 +6,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::buffer::{Hold, Place, Role, TransferBuffer};
-use crate::capsule::{self, Counts, NotMade, Table, Things, Way};
+use crate::capsule::{self, Counts, KnownCapsule, NotMade, Table, Things, Way};
 use crate::end::{End, Parts, State};
-use crate::error::{PostErrorKind, RecvError, Violation, exhausted};
+use crate::error::{BadTransfer, PostErrorKind, RecvError, Violation, exhausted};
 use crate::frozen::FrozenBuffer;
 use crate::growth;
 use crate::lane::{Doorbell, NotTaken};
-use crate::pool::{Moving, Planned, Pool};
+use crate::pool::{Moving, Planned};
 use crate::port::{MessagePort, PortGuard};
 use crate::record::Kind;
 use crate::ring::{Consumer, Record};
@@ -128,7 +128,7 @@ pub(crate) struct Baggage<'a> {
     /// Descriptors.
     handles: usize,
     ports: Vec<(PortGuard<'a>, Vec<Moving>)>,
-    buffers: Vec<(RefMut<'a, Option<Arc<Hold>>>, Way)>,
+    buffers: Vec<(RefMut<'a, Option<Hold>>, Way)>,
     /// The data of the message, if it does not fit the ring.
     body: Option<(Hold, Way)>,
     frozen: Vec<&'a FrozenBuffer>,
@@ -214,13 +214,13 @@ impl<'a> Baggage<'a> {
                 self.planned.extend(slot.map(|slot| Planned { slot, bytes: memory.capacity as u64 }));
                 Ok(slot.map_or(Way::Alone, Way::New))
             }
-            Role::Owner => match buffers.and_then(|buffers| buffers.pool().slot_of(memory)) {
+            Role::Owner => match buffers.and_then(|buffers| buffers.slot_of(memory)) {
                 Some(slot) => Ok(Way::Known(slot)),
                 None if memory.is_orphan() => Ok(Way::Alone),
                 None => Err(Refused::PooledElsewhere),
             },
             Role::Guest => {
-                let slot = buffers.and_then(|buffers| buffers.cache().slot_of(memory));
+                let slot = buffers.and_then(|buffers| buffers.slot_of(memory));
                 Ok(slot.map_or(Way::Alone, Way::Back))
             }
             Role::Traveller => Ok(Way::Alone),
@@ -248,7 +248,7 @@ impl<'a> Baggage<'a> {
 
     /// The holds on buffers, and how they travel.
     fn holds(&self) -> impl Iterator<Item = (&Hold, Way)> {
-        let listed = self.buffers.iter().filter_map(|(hold, way)| Some((hold.as_deref()?, *way)));
+        let listed = self.buffers.iter().filter_map(|(hold, way)| Some(((**hold).as_ref()?, *way)));
         listed.chain(self.body.iter().map(|(hold, way)| (hold, *way)))
     }
 
@@ -294,9 +294,8 @@ impl<'a> Baggage<'a> {
     ///
     /// True if it is time to look for buffers that have not been used for long.
     pub(crate) fn hand_over(&self, carrier: &End) -> bool {
-        let mut pool = carrier.buffers().pool();
-        self.holds().for_each(|(hold, way)| hand_over(hold, way, &mut pool));
-        pool.count_post()
+        self.holds().for_each(|(hold, way)| hand_over(hold, way, carrier));
+        carrier.buffers().count_post()
     }
 
     /// The message is on its way: what was on the list is no longer ours.
@@ -304,15 +303,13 @@ impl<'a> Baggage<'a> {
         for (port, _) in &self.ports {
             port.end.detach();
         }
-        for (hold, way) in self.holds() {
+        let listed = self.buffers.into_iter().filter_map(|(mut hold, way)| Some((hold.take()?, way)));
+        for (mut hold, way) in listed.chain(self.body) {
             hold.set_gone();
             if (hold.role, way) == (Role::Guest, Way::Alone) {
                 hold.memory.set_place(Place::Away);
                 hold.memory.note_gone();
             }
-        }
-        for (mut hold, _) in self.buffers {
-            hold.take();
         }
     }
 
@@ -328,67 +325,61 @@ impl<'a> Baggage<'a> {
     }
 }
 
-/// A list of one buffer that the peer of the carrier knows: as a [`Baggage`] of one, and half its cost.
+/// A list of one buffer that the peer of the carrier knows: as a [`Baggage`] of one, and a fraction of its cost.
 pub(crate) struct Known<'a> {
-    hold: RefMut<'a, Option<Arc<Hold>>>,
+    hold: RefMut<'a, Option<Hold>>,
     way: Way,
 }
 
 impl<'a> Known<'a> {
-    const COUNTS: Counts = Counts { ports: 0, buffers: 1, frozen: 0, shared: 0, descriptors: 0, slots: 0, body: false };
-
     /// `None` for a buffer that is not like this, or cannot be posted.
+    #[inline]
     pub(crate) fn find(buffer: &'a TransferBuffer, carrier: &End) -> Option<Self> {
         let hold = buffer.hold().try_borrow_mut().ok()?;
-        let Hold { memory, role, .. } = &**hold.as_ref().filter(|hold| hold.is_usable())?;
+        let Hold { memory, role, .. } = hold.as_ref().filter(|hold| hold.is_usable())?;
+        let slot = carrier.buffers().slot_of(memory)?;
         let way = match role {
-            Role::Owner => Way::Known(carrier.buffers().pool().slot_of(memory)?),
-            Role::Guest => Way::Back(carrier.buffers().cache().slot_of(memory)?),
+            Role::Owner => Way::Known(slot),
+            Role::Guest => Way::Back(slot),
             Role::New | Role::Traveller => return None,
         };
         Some(Self { hold, way })
     }
 
-    pub(crate) fn payload_len(data_len: usize) -> usize {
-        Self::COUNTS.payload_len(data_len)
+    #[inline]
+    pub(crate) fn capsule(&self, data_len: usize) -> Option<KnownCapsule> {
+        KnownCapsule::of(self.hold.as_ref()?.len, self.way, data_len)
     }
 
-    pub(crate) fn write_table(&self, data_len: usize, mut put: impl FnMut(&[u8])) {
-        if let Some(hold) = self.hold.as_deref() {
-            capsule::write_buffer(&mut put, &hold.memory, hold.len, self.way);
-        }
-        capsule::write_end(&mut put, data_len, Self::COUNTS);
-    }
-
+    /// As [`Baggage::hand_over`].
+    #[inline]
     pub(crate) fn hand_over(&self, carrier: &End) -> bool {
-        let mut pool = carrier.buffers().pool();
-        if let Some(hold) = self.hold.as_deref() {
-            hand_over(hold, self.way, &mut pool);
+        if let Some(hold) = self.hold.as_ref() {
+            hand_over(hold, self.way, carrier);
         }
-        pool.count_post()
+        carrier.buffers().count_post()
     }
 
+    #[inline]
     pub(crate) fn detach(mut self) {
-        if let Some(hold) = self.hold.take() {
+        if let Some(mut hold) = self.hold.take() {
             hold.set_gone();
         }
     }
 }
 
 /// Notes that a buffer is with the peer from now on.
-fn hand_over(Hold { memory, .. }: &Hold, way: Way, pool: &mut Pool) {
+#[inline]
+fn hand_over(Hold { memory, .. }: &Hold, way: Way, carrier: &End) {
     match way {
         Way::Alone => return,
         Way::New(slot) => {
             memory.clear_note();
-            pool.insert(slot, Arc::clone(memory));
+            carrier.buffers().pool().insert(slot, Arc::clone(memory));
         }
-        Way::Known(slot) => {
-            memory.clear_note();
-            pool.used(slot);
-        }
-        Way::Back(_) => {}
+        Way::Known(_) | Way::Back(_) => {}
     }
+    memory.note_used();
     memory.set_place(Place::Away);
 }
 
@@ -407,7 +398,7 @@ pub(crate) enum Refused {
     PooledElsewhere,
 }
 
-/// Takes the things of a carrier record, whose payload has been copied out. Returns the length of the data as well.
+/// Takes the things of a record that has some, whose payload has been copied out. Returns the length of the data as well.
 ///
 /// On a shortage the record and its descriptors stay where they are. If the contents are bad the descriptors are gone
 /// and the record is the caller's to release.
@@ -417,12 +408,15 @@ pub(crate) fn take(
     record: Record,
     payload: &[u8],
 ) -> Result<(usize, Things), NotArrived> {
-    let table = Table::parse(payload)?;
-    if record.handles == 0
-        && let Some(buffer) = table.only_known_buffer(end)
-    {
-        return Ok((table.data_len, Things { buffers: vec![buffer], ..Things::default() }));
+    if record.kind == Kind::Buffer {
+        let last = payload.last_chunk().ok_or(Violation::BadTable)?;
+        let known = KnownCapsule::parse(*last, payload.len()).ok_or(Violation::BadTable)?;
+        let Some(buffer) = known.take(end) else {
+            return Err(NotArrived::Bad { reason: BadTransfer::NoSuchBuffer, data_len: known.data_len });
+        };
+        return Ok((known.data_len, Things { buffers: vec![buffer], ..Things::default() }));
     }
+    let table = Table::parse(payload)?;
     if record.handles != table.handles() || record.handles > end.segment().limits().max_handles {
         return Err(NotArrived::Violation(Violation::BadHandles));
     }
@@ -470,7 +464,7 @@ pub(crate) enum NotArrived {
     /// Still queued, for a later attempt.
     Exhausted(Errno),
     Bad {
-        reason: crate::error::BadTransfer,
+        reason: BadTransfer,
         data_len: usize,
     },
 }
@@ -542,7 +536,7 @@ fn discard_message_with_ports(end: &End, consumer: &mut Consumer, left: &mut usi
     {
         let Some(rest) = left.checked_sub(record.len + crate::record::HEADER) else { break };
         *left = rest;
-        if record.kind == Kind::Carrier {
+        if record.kind != Kind::Data {
             payload.clear();
             consumer.read_to_vec(record, &mut payload);
             match take(end, consumer, record, &payload) {

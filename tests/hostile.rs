@@ -23,7 +23,9 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, setrlimit};
 
-use tools::attacker::{Attacker, CARRIER, DATA, HANDLES, NEW_PORT, PAD, Pages, Table, WAKE, header, lane, packet};
+use tools::attacker::{
+    Attacker, BUFFER, CARRIER, DATA, HANDLES, NEW_PORT, PAD, Pages, Table, WAKE, header, lane, packet,
+};
 use tools::attacker::{newest_memory, send};
 use tools::child::{Process, Role};
 use tools::ledger::{Ledger, alone, descriptors};
@@ -140,7 +142,7 @@ fn scribble(pages: &Pages, random: &Random, over: impl Fn() -> bool) {
                 Some(0) => word.store(random.word(), Ordering::Relaxed),
                 Some(1) => drop(word.fetch_xor(1 << random.below(64), Ordering::Relaxed)),
                 Some(2) => {
-                    let kind = random.pick(&[PAD, DATA, CARRIER, 0, 4]);
+                    let kind = random.pick(&[PAD, DATA, CARRIER, BUFFER, 0, 4]);
                     let len = random.pick(&[0, 8, 96, 1784, 1785, pages.capacity() - 8 - offset as usize]);
                     let almost = header(kind, len, random.below(4), random.word() % 40);
                     pages.ring(direction, offset).store(almost, Ordering::Relaxed);
@@ -349,7 +351,7 @@ fn odd_packet(attacker: &Attacker, odd: &[OwnedFd], random: &Random) {
 fn odd_record(attacker: &mut Attacker, odd: &[OwnedFd], random: &Random) {
     if random.one_in(3) {
         let payload: Vec<u8> = (0..random.below(300)).map(|_| random.word() as u8).collect();
-        let kind = random.pick(&[PAD, DATA, CARRIER, CARRIER, 0, 9]);
+        let kind = random.pick(&[PAD, DATA, CARRIER, CARRIER, BUFFER, 0, 9]);
         return attacker.record(kind, &payload, random.pick(&[0, 0, 1, 2, 3, 255]));
     }
     let mut table = Table::default();

@@ -17,7 +17,7 @@ use messageport::{
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use tools::attacker::{Attacker, CARRIER, DATA, Pages, Table, newest_memory};
+use tools::attacker::{Attacker, BUFFER, CARRIER, DATA, Pages, Table, newest_memory};
 use tools::child::Role;
 use tools::ledger::{Ledger, alone, descriptors};
 use tools::random::Random;
@@ -93,6 +93,17 @@ fn post_known(attacker: &mut Attacker, len: u64, lie: u64) {
     attacker.record(CARRIER, &table.payload(b"lie"), 0);
 }
 
+/// The same in the record that is for one such buffer.
+fn post_lone(attacker: &mut Attacker, len: u64, lie: u64) {
+    attacker.record(BUFFER, &lone(b"lie", len, lie), 0);
+}
+
+fn lone(data: &[u8], len: u64, lie: u64) -> Vec<u8> {
+    let padding = data.len().next_multiple_of(8) - data.len();
+    let word = len | (lie & 0xff) << 48 | (lie >> 32) << 56 | (padding as u64) << 60;
+    [data, &vec![0; padding], &word.to_ne_bytes()].concat()
+}
+
 #[test]
 fn buffers_that_nobody_knows_are_named() {
     let _alone = alone();
@@ -102,6 +113,8 @@ fn buffers_that_nobody_knows_are_named() {
         for how in [KNOWN, BACK] {
             post_known(&mut attacker, 10, way(how, slot));
             assert_no_such_buffer(&victim, &format!("way {how}, slot {slot}"));
+            post_lone(&mut attacker, 10, way(how, slot));
+            assert_no_such_buffer(&victim, &format!("alone, way {how}, slot {slot}"));
         }
     }
     // A new one in a place that is not there, or is too small for it.
@@ -125,13 +138,19 @@ fn a_buffer_that_is_held_does_not_come_a_second_time() {
     for len in [0, 10, CAPACITY] {
         post_known(&mut attacker, len, way(KNOWN, 0));
         assert_no_such_buffer(&victim, "held");
+        post_lone(&mut attacker, len, way(KNOWN, 0));
+        assert_no_such_buffer(&victim, "held, alone");
     }
     drop(held);
     // Longer than it is: it is not taken, and still there.
     post_known(&mut attacker, CAPACITY + 1, way(KNOWN, 0));
     assert_no_such_buffer(&victim, "too long");
+    post_lone(&mut attacker, (1 << 48) - 1, way(KNOWN, 0));
+    assert_no_such_buffer(&victim, "too long, alone");
     post_known(&mut attacker, 17, way(KNOWN, 0));
     assert_eq!(recv_buffer(&victim).len(), 17);
+    post_lone(&mut attacker, 18, way(KNOWN, 0));
+    assert_eq!(recv_buffer(&victim).len(), 18);
     // Forgotten, by the owner's word.
     attacker.record(FORGET, &0_u64.to_ne_bytes(), 0);
     post_known(&mut attacker, 10, way(KNOWN, 0));
@@ -161,6 +180,66 @@ fn a_slot_that_cannot_be_ends_the_port() {
 }
 
 #[test]
+fn a_record_of_one_buffer_that_contradicts_itself_ends_the_port() {
+    let _alone = alone();
+    let good = lone(b"lie", 10, way(KNOWN, 0));
+    let with = |padding: u64, how: u64| [&[0; 8][..], &(how << 56 | padding << 60).to_ne_bytes()].concat();
+    let cases = [
+        ("empty", vec![], 0, Violation::BadTable),
+        ("too short", good[1..8].to_vec(), 0, Violation::BadTable),
+        ("not padded", good[1..].to_vec(), 0, Violation::BadTable),
+        ("more padding than a word has", with(8, KNOWN), 0, Violation::BadTable),
+        ("more padding than there is data", with(1, KNOWN)[8..].to_vec(), 0, Violation::BadTable),
+        ("no way", with(0, 0), 0, Violation::BadTable),
+        ("the way of a new buffer", with(0, NEW), 0, Violation::BadTable),
+        ("an unknown way", with(0, 15), 0, Violation::BadTable),
+        ("descriptors", good, 1, Violation::BadHandles),
+    ];
+    for in_place in [false, true] {
+        for (name, payload, handles, expected) in &cases {
+            let (mut attacker, victim) = Attacker::new(keeping_pair);
+            attacker.record(BUFFER, payload, *handles);
+            let result = match in_place {
+                true => victim.recv_ref_timeout(PATIENCE).map(drop),
+                false => victim.recv_timeout(PATIENCE).map(drop),
+            };
+            let reason = CloseReason::ProtocolViolation(*expected);
+            assert!(
+                matches!(&result, Err(RecvTimeoutError::Failed(RecvError::Ended(found))) if *found == reason),
+                "{name}: {result:?}"
+            );
+        }
+    }
+}
+
+/// Data of any length beside a buffer that is known, there and back, by each way to receive.
+#[test]
+fn data_beside_a_recycled_buffer_arrives_whole() {
+    let _alone = alone();
+    let (a, b) = keeping_pair();
+    let mut message = Message::new();
+    a.post_message(b"", [a.buffer(LEN).expect("memory").into()]).expect("room");
+    drop(b.recv().expect("a message"));
+    for len in (0..40).chain([63, 64, 65, 1000, 4099]) {
+        let data: Vec<u8> = (0..len).map(|byte| byte as u8 | 1).collect();
+        let buffer = a.buffer(len + 8).expect("memory");
+        buffer.write_value(len, &0x5eed_u64).expect("room");
+        a.post_message(&data, [buffer.into()]).expect("room");
+        let in_place = b.recv_ref_timeout(PATIENCE).expect("a message");
+        assert_eq!(in_place.to_vec().expect("data"), data);
+        drop(in_place);
+        a.post_message(&data, [a.buffer(len + 8).expect("memory").into()]).expect("room");
+        b.recv_into_timeout(&mut message, PATIENCE).expect("a message");
+        assert_eq!((&message.data, message.buffers.len()), (&data, 1));
+        let back = message.buffers.pop().expect("a buffer");
+        assert_eq!((back.len(), back.read_value(len).ok()), (len + 8, Some(0x5eed_u64)), "the same memory");
+        b.post_message(&data, [back.into()]).expect("room");
+        let answer = a.recv_timeout(PATIENCE).expect("a message");
+        assert_eq!((&answer.data, answer.buffers[0].read_value(len).ok()), (&data, Some(0x5eed_u64)));
+    }
+}
+
+#[test]
 fn a_buffer_that_came_back_does_not_come_back_again() {
     let _alone = alone();
     let (mut attacker, victim) = Attacker::new(keeping_pair);
@@ -171,8 +250,10 @@ fn a_buffer_that_came_back_does_not_come_back_again() {
     // Longer than it is, and then as it should be.
     post_known(&mut attacker, CAPACITY + 1, way(BACK, 0));
     assert_no_such_buffer(&victim, "too long");
-    post_known(&mut attacker, LEN as u64, way(BACK, 0));
+    post_lone(&mut attacker, LEN as u64, way(BACK, 0));
     let first = recv_buffer(&victim);
+    post_lone(&mut attacker, LEN as u64, way(BACK, 0));
+    assert_no_such_buffer(&victim, "twice, alone");
     // Again, and with a note that says that it is free: it is not the attacker's any more.
     post_known(&mut attacker, LEN as u64, way(BACK, 0));
     assert_no_such_buffer(&victim, "twice");
@@ -243,8 +324,15 @@ fn lie(random: &Random) {
                         attacker.post(b"mine", &table);
                     }
                     how => {
-                        let table = Table::default().known_buffer(8 + random.below(LEN + 5000) as u64, way(how, slot));
-                        attacker.record(CARRIER, &table.payload(if how == BACK { b"back" } else { b"mine" }), 0);
+                        let (len, data) =
+                            (8 + random.below(LEN + 5000) as u64, if how == BACK { b"back" } else { b"mine" });
+                        match random.one_in(2) {
+                            true => attacker.record(BUFFER, &lone(data, len, way(how, slot)), 0),
+                            false => {
+                                let table = Table::default().known_buffer(len, way(how, slot));
+                                attacker.record(CARRIER, &table.payload(data), 0);
+                            }
+                        }
                     }
                 }
             }

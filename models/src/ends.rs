@@ -298,7 +298,7 @@ impl Receiver {
     /// A look at the ring, and the copy: `RecvHalf::copy_out`.
     pub(crate) fn try_recv(&mut self) -> Option<Vec<u8>> {
         // `RecvHalf::straight`, then everything else.
-        let straight = self.consumer.data(self.consumer.look());
+        let straight = self.consumer.straight(self.consumer.look(), Kind::Data);
         let Some(record) = straight.or_else(|| self.peek()) else {
             note(|seen| seen.empty_looks += 1);
             return None;

@@ -16,6 +16,8 @@ pub(crate) const HEADER_LEN: usize = 4096;
 pub(crate) const PAD: u8 = 1;
 pub(crate) const DATA: u8 = 2;
 pub(crate) const CARRIER: u8 = 3;
+/// A record with one buffer that the receiver has.
+pub(crate) const BUFFER: u8 = 7;
 pub(crate) const WAKE: u32 = 1;
 pub(crate) const HANDLES: u32 = 2;
 const LINE: usize = 128;
