@@ -259,12 +259,11 @@ impl Drop for RecvHalf {
             return;
         }
         let consumer = &mut self.receiving.get_mut().consumer;
-        if Arc::strong_count(&self.end) == 1 {
-            self.end.close();
-            return discard_last(&self.end, consumer);
-        }
         if self.end.is_last_half() {
             self.end.close();
+            if Arc::strong_count(&self.end) == 1 {
+                return discard_last(&self.end, consumer);
+            }
         } else {
             self.end.discard_arrivals();
         }

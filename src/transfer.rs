@@ -15,7 +15,7 @@ use crate::lane::{Doorbell, NotTaken};
 use crate::pool::{Moving, Planned, Pool};
 use crate::port::{MessagePort, PortGuard};
 use crate::record::Kind;
-use crate::ring::{Consumer, Record};
+use crate::ring::{Consumer, Cursors, Record};
 use crate::shared::SharedBuffer;
 use crate::sys::Errno;
 
@@ -265,7 +265,8 @@ impl<'a> Baggage<'a> {
     /// present holder: an announced cursor makes no difference to it.
     pub(crate) fn write_table(&mut self, data_len: usize, mut put: impl FnMut(&[u8])) {
         for (port, moving) in &mut self.ports {
-            if port.receiving.consumer.announce() {
+            let Cursors { position, other: announced, .. } = port.receiving.consumer.cursors();
+            if position != announced && port.receiving.consumer.announce() {
                 port.end.wake_peer_producer();
             }
             // Doorbells are AWAKE: nobody waits on a port that is borrowed here. One left armed for a `poll` of the
@@ -510,7 +511,8 @@ pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
     end.buffers().cache().give_up();
 }
 
-/// The same for an end that nothing but its handle holds, which goes: what is left on the lane goes with the socket.
+/// The same for an end that nothing holds but the handle that is being dropped: what is left on the lane goes with the
+/// socket.
 pub(crate) fn discard_last(end: &End, consumer: &mut Consumer) {
     // A look at a ring that nobody has written to would cost a page of memory.
     if consumer.sequence() > 0 || !end.segment().is_untouched(end.side().incoming()) {

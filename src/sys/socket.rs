@@ -69,7 +69,14 @@ fn receive(socket: BorrowedFd<'_>, into: &mut [u8], room: usize, flags: libc::c_
     // SAFETY: pure arithmetic.
     let rights = unsafe { libc::CMSG_SPACE((room * DESCRIPTOR) as u32) } as usize;
     let space = if room == 0 { 0 } else { rights + SLACK };
-    let mut control = vec![0_u64; space.div_ceil(8)]; // u64: aligned for cmsghdr
+    let (mut few, mut many) = ([0_u64; 48], Vec::new()); // u64: aligned for cmsghdr
+    let control = match space.div_ceil(8) {
+        words if words <= few.len() => &mut few[..],
+        words => {
+            many.resize(words, 0);
+            &mut many
+        }
+    };
     let mut part = IoSliceMut::new(into);
     // SAFETY: msghdr is plain data for which all zeroes is a valid value.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
