@@ -8,7 +8,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, accept4, getsockname, getsockopt,
-    sendmsg, setsockopt, shutdown, socketpair, sockopt,
+    recv, sendmsg, setsockopt, shutdown, socketpair, sockopt,
 };
 
 use super::{Errno, retry};
@@ -60,6 +60,12 @@ pub(crate) fn peek(socket: BorrowedFd<'_>, into: &mut [u8], room: usize) -> Resu
 /// Takes the first packet. Descriptors beyond `room` are closed by the kernel. `EAGAIN`: there is none.
 pub(crate) fn take(socket: BorrowedFd<'_>, into: &mut [u8], room: usize) -> Result<Received, Errno> {
     receive(socket, into, room, 0)
+}
+
+/// Drops the first packet; its descriptors are closed by the kernel. Returns 0 at end-of-file, or if it had no bytes.
+/// `EAGAIN`: there is none.
+pub(crate) fn skip(socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+    retry(|| recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT))
 }
 
 fn receive(socket: BorrowedFd<'_>, into: &mut [u8], room: usize, flags: libc::c_int) -> Result<Received, Errno> {
