@@ -261,7 +261,7 @@ impl Drop for RecvHalf {
         let consumer = &mut self.receiving.get_mut().consumer;
         if self.end.is_last_half() {
             self.end.close();
-            if Arc::strong_count(&self.end) == 1 {
+            if Arc::strong_count(&self.end) == 1 && self.end.holds_lane_alone() {
                 return discard_last(&self.end, consumer);
             }
         } else {
