@@ -59,7 +59,7 @@ pub(crate) fn file_len(len: usize) -> Result<usize, Errno> {
 /// one that moves in [`adopt`], so that a post which failed leaves it to be frozen.
 pub(crate) fn create(kind: Kind, len: usize) -> Result<OwnedFd, Errno> {
     let file_len = file_len(len)?;
-    let file = memfd::create(c"messageport-buffer", file_len)?;
+    let file = memfd::create(c"messageport-buffer", file_len, memfd::SEALED_SIZE)?;
     memfd::allocate(file.as_fd(), file_len)?;
     memfd::write(file.as_fd(), 0, bytemuck::bytes_of(&kind.header(len)))?;
     if kind == Kind::Shared {

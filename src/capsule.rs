@@ -457,6 +457,7 @@ impl<'a> Table<'a> {
         things: &mut Things,
     ) -> Result<(), NotMade> {
         let (mut of_ports, mut capsules) = (of_ports.into_iter(), self.capsules);
+        things.ports.reserve_exact(self.counts.ports);
         for _ in 0..self.counts.ports {
             things.ports.push(adopt_port(&mut capsules, &mut of_ports)?);
         }

@@ -163,7 +163,8 @@ impl SendHalf {
         // The descriptors first: whoever sees the record finds them on the lane.
         let handles = baggage.handles();
         if handles > 0 {
-            let descriptors: Vec<_> = baggage.descriptors().collect();
+            let mut descriptors = Vec::with_capacity(handles);
+            baggage.descriptors().for_each(|descriptor| descriptors.push(descriptor));
             self.end.lane().send_handles(producer.sequence(), &descriptors).map_err(|why| self.not_sent(why))?;
         }
         let look_for_idle = baggage.hand_over(&self.end);

@@ -137,7 +137,7 @@ impl ChannelOptions {
     ///
     /// A direction grows when [`post_message`](MessagePort::post_message) or [`reserve`](MessagePort::reserve) finds
     /// it full: it goes on in a ring of twice the size, as often as all its rings together stay within this limit.
-    /// Each one costs the poster four system calls and the page faults of its memory, and both processes a descriptor
+    /// Each one costs the poster seven system calls and the page faults of its memory, and both processes a descriptor
     /// while it is in use. When everything has been read, the next post goes back to the first ring, and the
     /// memory is given back.
     /// [`post_message_wait`](MessagePort::post_message_wait) waits instead, so that a stream stays in the cache.

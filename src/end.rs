@@ -121,6 +121,11 @@ impl End {
         &self.lane
     }
 
+    /// True if the lane's socket goes with this end, which it does unless the end was lent or is.
+    pub(crate) fn holds_lane_alone(&self) -> bool {
+        Arc::strong_count(&self.lane) == 1
+    }
+
     /// The recycled buffers of both directions.
     pub(crate) fn buffers(&self) -> &Buffers {
         &self.buffers

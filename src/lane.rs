@@ -180,10 +180,9 @@ impl Lane {
     /// Drops what is queued, for a lane over which nothing that matters can come any more: a record that was never
     /// committed has left its descriptors here, and whoever is at their other end waits for news.
     pub(crate) fn discard_rest(&self) {
-        let mut nothing = [0; size_of::<Packet>()];
         for _ in 0..SKIP_LIMIT {
-            match socket::take(self.as_fd(), &mut nothing, 0) {
-                Ok(received) if received.len == 0 && self.hung_up() => return,
+            match socket::skip(self.as_fd()) {
+                Ok(0) if self.hung_up() => return,
                 Ok(_) | Err(Errno::ECONNRESET) => {}
                 Err(_) => return,
             }
@@ -210,9 +209,8 @@ impl Lane {
 
     /// Drops the first packet; its descriptors are closed by the kernel.
     fn skip(&self) {
-        let mut nothing = [0; size_of::<Packet>()];
         // ECONNRESET is told once, before what is queued.
-        while let Err(Errno::ECONNRESET) = socket::take(self.as_fd(), &mut nothing, 0) {}
+        while let Err(Errno::ECONNRESET) = socket::skip(self.as_fd()) {}
     }
 
     /// True once the other end is closed in every process that held it.

@@ -90,7 +90,7 @@ fn check(list: &[Loan], carrier: &Arc<End>) -> Result<(), PostErrorKind> {
     if any(&|loan| loan.is_of_port(carrier)) {
         return Err(PostErrorKind::ContainsSelf);
     }
-    if any(&|loan| loan.end().is_some_and(|end| end.segment().id() == carrier.segment().id())) {
+    if any(&|loan| loan.end().is_some_and(|end| end.segment().is(carrier.segment()))) {
         return Err(PostErrorKind::ContainsPeer);
     }
     if any(&|loan| matches!(loan, Loan::Refused(Refused::Duplicate))) {

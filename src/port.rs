@@ -13,7 +13,7 @@ use crate::error::JoinError;
 use crate::ring::{Consumer, Producer};
 use crate::sys::Errno;
 use crate::sys::epoll::Epoll;
-use crate::transfer::discard;
+use crate::transfer::{discard, discard_last};
 use crate::wait::Spin;
 
 /// One end of a channel: the native
@@ -258,12 +258,15 @@ impl Drop for RecvHalf {
         if !is_ours(&self.end) || self.end.recall() {
             return;
         }
+        let consumer = &mut self.receiving.get_mut().consumer;
         if self.end.is_last_half() {
             self.end.close();
+            if Arc::strong_count(&self.end) == 1 && self.end.holds_lane_alone() {
+                return discard_last(&self.end, consumer);
+            }
         } else {
             self.end.discard_arrivals();
         }
-        let consumer = &mut self.receiving.get_mut().consumer;
         discard(&self.end, consumer);
         self.end.park(consumer.clone());
         // The sending half may have been dropped in the meantime, and has left the rest to us.

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytemuck::Zeroable;
 
@@ -11,11 +11,12 @@ use crate::direction::{Direction, GrownRing};
 use crate::error::BadSegment;
 use crate::layout::{
     HEADER_LEN, LARGEST_MAX_CAPACITY, MAX_CACHED_BUFFERS, MAX_CACHED_BYTES, MAX_CAPACITY, MAX_MESSAGE_LEN,
-    MIN_CAPACITY, RING_MAGIC, RingConstants, SEGMENT_MAGIC, SegmentConstants, VERSION, next_capacity, segment_len,
+    MIN_CAPACITY, RING_MAGIC, RingConstants, SEGMENT_MAGIC, SegmentConstants, VERSION, next_capacity, ring,
+    segment_len,
 };
 use crate::sys::Errno;
 use crate::sys::mapping::Mapping;
-use crate::sys::memfd::{self, FileId};
+use crate::sys::memfd::{self, Checked, FileId, SEALED};
 use crate::sys::socket::MAX_DESCRIPTORS;
 
 /// A mapped segment. Clones share the mapping and the descriptor.
@@ -24,7 +25,8 @@ pub(crate) struct Segment {
     file: Arc<OwnedFd>,
     mapping: Arc<Mapping>,
     limits: Limits,
-    id: FileId,
+    /// Once it is known.
+    id: OnceLock<FileId>,
 }
 
 /// What a channel's maker decided.
@@ -54,7 +56,7 @@ impl Segment {
     /// A new segment with two empty rings, sealed before anybody else can see it.
     pub(crate) fn create(limits: Limits) -> Result<Self, Errno> {
         let len = segment_len(limits.capacity);
-        let file = memfd::create(c"messageport", len)?;
+        let file = memfd::create(c"messageport", len, SEALED)?;
         let mapping = Mapping::new(file.as_fd(), len)?;
         let mut constants = SegmentConstants::zeroed();
         constants.magic = SEGMENT_MAGIC;
@@ -67,9 +69,7 @@ impl Segment {
         constants.max_cached_buffers = limits.cached_buffers as u32;
         constants.max_cached_bytes = limits.cached_bytes;
         mapping.write(0, bytemuck::bytes_of(&constants));
-        memfd::seal(file.as_fd())?;
-        let id = memfd::id(file.as_fd())?;
-        Ok(Self { file: Arc::new(file), mapping: Arc::new(mapping), limits, id })
+        Ok(Self { file: Arc::new(file), mapping: Arc::new(mapping), limits, id: OnceLock::new() })
     }
 
     /// Takes over a segment that came from elsewhere. Nothing about it is trusted: first the file is shown to be one
@@ -77,7 +77,7 @@ impl Segment {
     pub(crate) fn adopt(file: OwnedFd) -> Result<Self, NotAdopted> {
         let bad = |bad: BadSegment| NotAdopted::Bad(bad);
         let checked = memfd::check(file.as_fd(), None).map_err(NotAdopted::Exhausted)?;
-        let len = checked.map_err(|file| bad(file.into()))?.len;
+        let Checked { id, len, .. } = checked.map_err(|file| bad(file.into()))?;
         let max_len = segment_len(MAX_CAPACITY) as u64;
         if len < segment_len(MIN_CAPACITY) as u64 || len > max_len {
             return Err(bad(BadSegment::WrongSize));
@@ -85,12 +85,11 @@ impl Segment {
         let mapping = Mapping::new(file.as_fd(), len as usize).map_err(not_mapped)?;
         let mut constants = SegmentConstants::zeroed();
         mapping.read(0, bytemuck::bytes_of_mut(&mut constants));
-        let id = memfd::id(file.as_fd()).map_err(NotAdopted::Exhausted)?;
         Ok(Self {
             file: Arc::new(file),
             mapping: Arc::new(mapping),
             limits: check_constants(&constants, len).map_err(bad)?,
-            id,
+            id: id.into(),
         })
     }
 
@@ -104,7 +103,7 @@ impl Segment {
         let Some(capacity) = next_capacity(capacity, self.limits.capacity, self.limits.max_capacity) else {
             return Ok(None);
         };
-        let file = memfd::create(c"messageport-ring", HEADER_LEN + capacity)?;
+        let file = memfd::create(c"messageport-ring", HEADER_LEN + capacity, SEALED)?;
         let mapping = Mapping::new(file.as_fd(), HEADER_LEN + capacity)?;
         let mut constants = RingConstants::zeroed();
         constants.magic = RING_MAGIC;
@@ -112,7 +111,6 @@ impl Segment {
         constants.header_len = HEADER_LEN as u32;
         constants.capacity = capacity as u64;
         mapping.write(0, bytemuck::bytes_of(&constants));
-        memfd::seal(file.as_fd())?;
         Ok(Some(GrownRing { file, mapping, capacity }))
     }
 
@@ -151,9 +149,23 @@ impl Segment {
         self.limits.capacity
     }
 
+    /// True for the two ends of a channel, wherever they come from.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let one = || self.id().is_ok_and(|id| other.id() == Ok(id)); // of an open file there is always one
+        Arc::ptr_eq(&self.file, &other.file) || one()
+    }
+
     /// The same for both ends of a channel, in every process, and for no other channel.
-    pub(crate) fn id(&self) -> FileId {
-        self.id
+    fn id(&self) -> Result<FileId, Errno> {
+        match self.id.get() {
+            Some(id) => Ok(*id),
+            None => memfd::id(self.file.as_fd()).inspect(|id| _ = self.id.set(*id)),
+        }
+    }
+
+    /// True if nobody has ever written to the beginning of the ring of direction `index`.
+    pub(crate) fn is_untouched(&self, index: usize) -> bool {
+        memfd::is_hole(self.file.as_fd(), ring(index, self.limits.capacity))
     }
 
     pub(crate) fn mapping(&self) -> &Mapping {

@@ -15,7 +15,7 @@ use crate::lane::{Doorbell, NotTaken};
 use crate::pool::{Moving, Planned};
 use crate::port::{MessagePort, PortGuard};
 use crate::record::Kind;
-use crate::ring::{Consumer, Record};
+use crate::ring::{Consumer, Cursors, Record};
 use crate::shared::SharedBuffer;
 use crate::sys::Errno;
 
@@ -148,7 +148,7 @@ impl<'a> Baggage<'a> {
             if ports().any(|port| Arc::ptr_eq(port.end(), carrier)) {
                 return Err(PostErrorKind::ContainsSelf);
             }
-            if ports().any(|port| port.end().segment().id() == carrier.segment().id()) {
+            if ports().any(|port| port.end().segment().is(carrier.segment())) {
                 return Err(PostErrorKind::ContainsPeer);
             }
         }
@@ -265,7 +265,8 @@ impl<'a> Baggage<'a> {
     /// present holder: an announced cursor makes no difference to it.
     pub(crate) fn write_table(&mut self, data_len: usize, mut put: impl FnMut(&[u8])) {
         for (port, moving) in &mut self.ports {
-            if port.receiving.consumer.announce() {
+            let Cursors { position, other: announced, .. } = port.receiving.consumer.cursors();
+            if position != announced && port.receiving.consumer.announce() {
                 port.end.wake_peer_producer();
             }
             // Doorbells are AWAKE: nobody waits on a port that is borrowed here. One left armed for a `poll` of the
@@ -497,11 +498,23 @@ const MAX_CLOSED: usize = 4096;
 /// list of work and not by recursion, since a peer decides how deep they are nested.
 pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
     discard_queue(end, consumer);
+    end.lane().discard_rest();
+    // A wake-up for our sending half may have been among it.
+    end.wake_own_producer();
     // What was dropped may have come to stay.
     end.buffers().cache().give_up();
 }
 
-fn discard_queue(end: &Arc<End>, consumer: &mut Consumer) {
+/// The same for an end that nothing holds but the handle that is being dropped: what is left on the lane goes with the
+/// socket.
+pub(crate) fn discard_last(end: &End, consumer: &mut Consumer) {
+    // A look at a ring that nobody has written to would cost a page of memory.
+    if consumer.sequence() > 0 || !end.segment().is_untouched(end.side().incoming()) {
+        discard_queue(end, consumer);
+    }
+}
+
+fn discard_queue(end: &End, consumer: &mut Consumer) {
     let mut left = end.segment().limits().max_capacity;
     let mut nested: Vec<(Parts, usize)> = Vec::new();
     let mut total = 0;
@@ -555,13 +568,8 @@ fn discard_message_with_ports(end: &End, consumer: &mut Consumer, left: &mut usi
             end.wake_peer_producer();
         }
     }
-    if ports.is_empty() {
-        if consumer.announce() {
-            end.wake_peer_producer();
-        }
-        end.lane().discard_rest();
-        // A wake-up for our sending half may have been among it.
-        end.wake_own_producer();
+    if ports.is_empty() && consumer.announce() {
+        end.wake_peer_producer();
     }
     ports
 }

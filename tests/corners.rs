@@ -3,11 +3,12 @@
 
 mod tools;
 
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use messageport::{
-    BufferError, ChannelOptions, FullCause, Message, MessageChannel, MessagePort, PostErrorKind, TransferBuffer,
-    TryRecvError,
+    BufferError, ChannelOptions, CloseReason, FullCause, Message, MessageChannel, MessagePort, PostErrorKind,
+    RecvError, RecvTimeoutError, TransferBuffer, TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -167,4 +168,38 @@ fn a_message_that_was_not_received_for_want_of_something_leaves_the_callers_empt
         assert_eq!(message.data, [1; 100_000]);
     }
     before.assert_restored("after a shortage");
+}
+
+#[test]
+fn a_pair_that_is_not_used_never_costs_more_than_a_page() {
+    let _alone = alone();
+    let ((port, peer), file) = newest_memory(|| pair_with(ChannelOptions::new()));
+    drop(port);
+    drop(peer);
+    let stat = file.metadata().expect("an open file");
+    if stat.blksize() == 4096 {
+        assert_eq!(stat.blocks() * 512, 4096);
+    }
+}
+
+#[test]
+fn what_waits_for_a_port_that_is_dropped_unread_is_closed() {
+    let _alone = alone();
+    for first in [false, true] {
+        let (port, peer) = pair();
+        let (mut kept, mut sent): (Vec<_>, Vec<_>) = (0..3).map(|_| pair()).unzip();
+        if first {
+            port.post_message(b"read", [sent.remove(0).into()]).expect("posted");
+            drop(peer.recv().expect("a message"));
+            kept.remove(0);
+        }
+        for sent in sent {
+            port.post_message(b"not read", [sent.into()]).expect("posted");
+        }
+        drop(peer);
+        for kept in kept {
+            let end = kept.recv_timeout(PATIENCE);
+            assert!(matches!(end, Err(RecvTimeoutError::Failed(RecvError::Ended(CloseReason::Closed)))), "{end:?}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::{FileStat, fstat};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::sys::uio::{pread, pwrite};
-use nix::unistd::ftruncate;
+use nix::unistd::{Whence, ftruncate, lseek};
 
 use super::{Errno, retry};
 
@@ -45,6 +45,7 @@ pub(crate) enum BadFile {
 /// What is known of a memory file that passed [`check`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Checked {
+    pub(crate) id: FileId,
     pub(crate) len: u64,
     /// All of its memory is there: reading it can meet no shortage.
     pub(crate) allocated: bool,
@@ -52,8 +53,8 @@ pub(crate) struct Checked {
     pub(crate) frozen: bool,
 }
 
-/// A new memory file of `len` bytes, all zero and sparse, whose size is sealed.
-pub(crate) fn create(name: &CStr, len: usize) -> Result<OwnedFd, Errno> {
+/// A new memory file of `len` bytes, all zero and sparse, with `seals`: [`SEALED_SIZE`] or [`SEALED`].
+pub(crate) fn create(name: &CStr, len: usize, seals: SealFlag) -> Result<OwnedFd, Errno> {
     let len = allowed_len(len)?;
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let file = match memfd_create(name, flags | MFD_NOEXEC_SEAL) {
@@ -61,7 +62,7 @@ pub(crate) fn create(name: &CStr, len: usize) -> Result<OwnedFd, Errno> {
         result => result?,
     };
     retry(|| ftruncate(&file, len))?;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(SEALED_SIZE))?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(file)
 }
 
@@ -70,6 +71,15 @@ pub(crate) fn seal(file: BorrowedFd<'_>) -> Result<(), Errno> {
     match fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SEAL)) {
         Err(Errno::EPERM) => Ok(()), // sealed already
         result => result.map(drop),
+    }
+}
+
+/// True if no memory has ever been allocated to the page at `offset` (lseek(2), which moves nothing that is used here: all
+/// reading and writing is by mapping or by offset). To read it by a mapping would allocate it.
+pub(crate) fn is_hole(file: BorrowedFd<'_>, offset: usize) -> bool {
+    match lseek(file, offset as i64, Whence::SeekData) {
+        Ok(data) => data >= offset as i64 + 4096,
+        Err(errno) => errno == Errno::ENXIO, // holes to the end
     }
 }
 
@@ -136,15 +146,22 @@ pub(crate) fn check(file: BorrowedFd<'_>, len: Option<u64>) -> Result<Result<Che
     if !seals.contains(SEALED) {
         return Ok(Err(BadFile::Unsealed));
     }
-    if fstatfs(file)?.filesystem_type() != TMPFS_MAGIC {
+    let stat = fstat(file)?;
+    // A file that has seals is on tmpfs or made of huge pages, and its blocks are as large as its pages. Where these are
+    // large on tmpfs too, the file system has to be asked.
+    if stat.st_blksize > 4096 && fstatfs(file)?.filesystem_type() != TMPFS_MAGIC {
         return Ok(Err(BadFile::NotTmpfs));
     }
-    let stat = fstat(file)?;
     let actual = u64::try_from(stat.st_size).unwrap_or(0);
     if len.is_some_and(|len| len != actual) {
         return Ok(Err(BadFile::WrongSize));
     }
-    Ok(Ok(Checked { len: actual, allocated: is_allocated(&stat), frozen: seals.contains(SealFlag::F_SEAL_WRITE) }))
+    Ok(Ok(Checked {
+        id: FileId::of(&stat),
+        len: actual,
+        allocated: is_allocated(&stat),
+        frozen: seals.contains(SealFlag::F_SEAL_WRITE),
+    }))
 }
 
 /// A file without holes. Blocks are units of 512 bytes (stat(3type)), and what has been swapped out counts.

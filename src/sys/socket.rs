@@ -8,7 +8,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, accept4, getsockname, getsockopt,
-    sendmsg, setsockopt, shutdown, socketpair, sockopt,
+    recv, sendmsg, setsockopt, shutdown, socketpair, sockopt,
 };
 
 use super::{Errno, retry};
@@ -62,6 +62,12 @@ pub(crate) fn take(socket: BorrowedFd<'_>, into: &mut [u8], room: usize) -> Resu
     receive(socket, into, room, 0)
 }
 
+/// Drops the first packet; its descriptors are closed by the kernel. Returns 0 at end-of-file, or if it had no bytes.
+/// `EAGAIN`: there is none.
+pub(crate) fn skip(socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+    retry(|| recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT))
+}
+
 fn receive(socket: BorrowedFd<'_>, into: &mut [u8], room: usize, flags: libc::c_int) -> Result<Received, Errno> {
     const DESCRIPTOR: usize = size_of::<RawFd>();
     /// For control messages that whoever made the socket may have asked for, such as credentials, which come first.
@@ -69,7 +75,14 @@ fn receive(socket: BorrowedFd<'_>, into: &mut [u8], room: usize, flags: libc::c_
     // SAFETY: pure arithmetic.
     let rights = unsafe { libc::CMSG_SPACE((room * DESCRIPTOR) as u32) } as usize;
     let space = if room == 0 { 0 } else { rights + SLACK };
-    let mut control = vec![0_u64; space.div_ceil(8)]; // u64: aligned for cmsghdr
+    let (mut few, mut many) = ([0_u64; 48], Vec::new()); // u64: aligned for cmsghdr
+    let control = match space.div_ceil(8) {
+        words if words <= few.len() => &mut few[..],
+        words => {
+            many.resize(words, 0);
+            &mut many
+        }
+    };
     let mut part = IoSliceMut::new(into);
     // SAFETY: msghdr is plain data for which all zeroes is a valid value.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
