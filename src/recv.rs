@@ -26,6 +26,8 @@ const LANE_INTERVAL: Duration = Duration::from_micros(500);
 
 /// So many messages in a row that were there at once make a stream: see [`Consumer::take_lines`](crate::ring::Consumer).
 const STREAM: u32 = 2;
+/// One of so many bytes is treated like a stream by itself.
+const LARGE: usize = 512;
 /// After so many a receiver that has caught up lets some gather before it looks again: to chase the sender line by line
 /// is what costs.
 const GATHER_AFTER: u32 = 16;
@@ -508,7 +510,7 @@ impl RecvHalf {
     /// Gives the space of a record back, and wakes the sender if it waits for that.
     #[inline]
     pub(crate) fn release(&self, receiving: &mut Receiving, record: Record) {
-        if receiving.run >= STREAM {
+        if receiving.run >= STREAM || record.len >= LARGE {
             receiving.consumer.take_lines(record);
         }
         if receiving.consumer.release(record) {
