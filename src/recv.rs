@@ -355,6 +355,7 @@ impl RecvHalf {
         let mut word = receiving.consumer.look();
         if word == 0 && waits && receiving.run < GATHER_AFTER {
             run = 0;
+            receiving.run = 0;
             receiving.consumer.publish();
             word = self.spin.briefly(|| receiving.consumer.look());
         }
