@@ -354,7 +354,7 @@ impl RecvHalf {
         let mut run = receiving.run.saturating_add(1);
         let mut word = receiving.consumer.look();
         if word == 0 && waits && receiving.run < GATHER_AFTER {
-            run = 0;
+            run = 1;
             receiving.run = 0;
             receiving.consumer.publish();
             word = self.spin.briefly(|| receiving.consumer.look());
