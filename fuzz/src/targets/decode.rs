@@ -34,7 +34,6 @@ enum Value {
     Pair((i8, char), [u32; 2]),
     Port(MessagePort),
     Buffer(TransferBuffer),
-    Units(Vec<()>),
 }
 
 pub(crate) fn run(bytes: &[u8]) {
