@@ -15,7 +15,8 @@ pub mod input;
 pub mod runs;
 mod targets;
 
-pub use targets::{TARGETS, Target};
+pub use runs::Target;
+pub use targets::TARGETS;
 
 #[path = "../../src/batch.rs"]
 mod batch;

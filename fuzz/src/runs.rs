@@ -6,6 +6,9 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+/// Panics if something is wrong.
+pub type Target = fn(&[u8]);
+
 /// Inputs at random, for each target; the environment variable says another number.
 pub const RUNS: usize = 20_000;
 pub const RUNS_VARIABLE: &str = "MESSAGEPORT_FUZZ_RUNS";
@@ -46,7 +49,7 @@ pub fn pack(target: &str, folder: &Path) {
 }
 
 /// The program of a target when it is not libFuzzer's.
-pub fn main(targets: &[(&str, fn(&[u8]))]) {
+pub fn main(targets: &[(&str, Target)]) {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let find = |name: &str| targets.iter().find(|(known, _)| *known == name).expect("a target").1;
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -61,7 +64,7 @@ pub fn main(targets: &[(&str, fn(&[u8]))]) {
 }
 
 /// The corpus, and some more.
-pub fn replay(target: &str, run: fn(&[u8])) {
+pub fn replay(target: &str, run: Target) {
     let corpus = corpus(target);
     corpus.iter().for_each(|input| run(input));
     let given = std::env::var(RUNS_VARIABLE).ok().and_then(|runs| runs.parse().ok());
@@ -80,7 +83,7 @@ pub fn replay(target: &str, run: fn(&[u8])) {
 
 /// A target with a fault built in fails, and says `symptom`.
 #[track_caller]
-pub fn caught(target: &str, symptom: &str, run: fn(&[u8])) {
+pub fn caught(target: &str, symptom: &str, run: Target) {
     let corpus = corpus(target);
     let mut random = Random::new(2);
     for count in 1..=100_000 {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::sync::{AtomicU32, AtomicU64, Role};
+use crate::sync::{AtomicU32, AtomicU64, Role, take_stored};
 
 /// Clones are views on the same memory.
 #[derive(Clone)]
@@ -21,7 +21,9 @@ struct Lines {
 }
 
 fn ring(capacity: usize) -> Arc<Vec<AtomicU64>> {
-    Arc::new((0..capacity / 8).map(|_| AtomicU64::new(Role::Ring)).collect())
+    let capacity = capacity as u64;
+    let places = (0..capacity).step_by(8);
+    Arc::new(places.map(|place| AtomicU64::new(Role::Ring { capacity, place })).collect())
 }
 
 impl Direction {
@@ -45,11 +47,9 @@ impl Direction {
     pub(crate) fn assert_stored_only_in(&self, positions: Range<u64>, whose: &str) {
         let capacity = self.capacity();
         let allowed = positions.end.saturating_sub(positions.start).min(capacity);
-        for (word, place) in self.ring.iter().zip((0..).step_by(8)) {
-            if word.take_stores() > 0 {
-                let behind = u64::wrapping_sub(place, positions.start) & (capacity - 1);
-                assert!(behind < allowed, "the word at {place} is not {whose}: {positions:?}");
-            }
+        for place in take_stored(capacity) {
+            let behind = place.wrapping_sub(positions.start) & (capacity - 1);
+            assert!(behind < allowed, "the word at {place} is not {whose}: {positions:?}");
         }
     }
 

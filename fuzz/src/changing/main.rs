@@ -21,7 +21,7 @@ mod ring;
 #[path = "../../../src/violation.rs"]
 mod violation;
 
-const TARGETS: &[(&str, fn(&[u8]))] = &[("changing", run)];
+const TARGETS: &[(&str, messageport_fuzz::Target)] = &[("changing", run)];
 
 fn run(bytes: &[u8]) {
     match bytes.split_first() {

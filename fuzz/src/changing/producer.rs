@@ -3,7 +3,7 @@
 use crate::direction::Direction;
 use crate::record::{Kind, max_payload};
 use crate::ring::{Cursors, NoRoom, Producer, Slot};
-use crate::sync::{Ordering, feed, operations};
+use crate::sync::{Ordering, feed, operations, take_stored};
 
 const CAPACITY: usize = 4096;
 
@@ -17,6 +17,7 @@ pub(crate) enum Fault {
 pub(crate) fn run(bytes: &[u8], fault: Fault) {
     let (mut input, loads) = operations(bytes);
     feed(loads);
+    take_stored(0);
     let first = Direction::new(CAPACITY);
     let start = 8 * u64::from(input.half());
     first.read_cursor().store(start, Ordering::Relaxed);
@@ -61,7 +62,7 @@ pub(crate) fn run(bytes: &[u8], fault: Fault) {
             }
             12 | 13 => {
                 slot = None;
-                if producer.direction().capacity() < 1 << 16 {
+                if producer.direction().capacity() < 1 << 14 {
                     producer.go_on_in(producer.direction().in_next_ring(), Kind::Next);
                 }
             }

@@ -9,6 +9,8 @@ thread_local! {
     static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     /// The number of the record that a reader would accept next.
     static SEQUENCE: Cell<u64> = const { Cell::new(0) };
+    /// The words that were stored to since the last look: the capacity of the ring, and the place there.
+    static STORED: RefCell<Vec<(u64, u64)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// From now on loads find what `bytes` say, from the last one on; without any more of them nothing changes.
@@ -23,6 +25,12 @@ pub(crate) fn expect_sequence(sequence: u64) {
     SEQUENCE.set(sequence);
 }
 
+/// The places that were stored to since the last call, in a ring of this capacity.
+pub(crate) fn take_stored(capacity: u64) -> Vec<u64> {
+    let stored = STORED.take();
+    stored.into_iter().filter(|(of, _)| *of == capacity).map(|(_, place)| place).collect()
+}
+
 fn byte() -> u8 {
     BYTES.with_borrow_mut(|bytes| bytes.pop().unwrap_or(0))
 }
@@ -30,26 +38,25 @@ fn byte() -> u8 {
 /// What a word is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
-    Ring,
+    Ring { capacity: u64, place: u64 },
     ReadCursor,
 }
 
 pub(crate) struct AtomicU64 {
     value: Cell<u64>,
     role: Role,
-    stores: Cell<u64>,
 }
 
 impl AtomicU64 {
     pub(crate) fn new(role: Role) -> Self {
-        Self { value: Cell::new(0), role, stores: Cell::new(0) }
+        Self { value: Cell::new(0), role }
     }
 
     pub(crate) fn load(&self, _: Ordering) -> u64 {
         let what = byte();
         if what >= 64 {
             self.value.set(match self.role {
-                Role::Ring => header(what),
+                Role::Ring { .. } => header(what),
                 Role::ReadCursor => cursor(what, self.value.get()),
             });
         }
@@ -57,18 +64,15 @@ impl AtomicU64 {
     }
 
     pub(crate) fn store(&self, value: u64, _: Ordering) {
-        self.stores.set(self.stores.get() + 1);
+        if let Role::Ring { capacity, place } = self.role {
+            STORED.with_borrow_mut(|stored| stored.push((capacity, place)));
+        }
         self.value.set(value);
     }
 
     /// As it is, without a change.
     pub(crate) fn value(&self) -> u64 {
         self.value.get()
-    }
-
-    /// Stores since the last call.
-    pub(crate) fn take_stores(&self) -> u64 {
-        self.stores.take()
     }
 }
 

@@ -6,8 +6,7 @@ mod odd;
 mod ports;
 mod ring;
 
-/// Panics if something is wrong.
-pub type Target = fn(&[u8]);
+use crate::runs::Target;
 
 pub const TARGETS: &[(&str, Target)] =
     &[("ring", ring::run), ("lane", lane::run), ("ports", ports::run), ("decode", decode::run)];

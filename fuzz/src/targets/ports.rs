@@ -20,8 +20,9 @@ use crate::transfer::Transferable;
 const MOST_CHANNELS: usize = 6;
 const MOST_OPERATIONS: usize = 200;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Fault {
+    #[default]
     None,
     /// The third message is received, and nobody is told.
     MessageLost,
@@ -93,12 +94,6 @@ struct World {
     count: u64,
     received: usize,
     fault: Fault,
-}
-
-impl Default for Fault {
-    fn default() -> Self {
-        Self::None
-    }
 }
 
 impl World {

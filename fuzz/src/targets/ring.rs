@@ -70,7 +70,7 @@ fn content(input: &mut Input<'_>, position: usize, sequence: u64) -> [u8; CAPACI
         let raw = input.bytes(usize::from(what == 0xFF) * 40);
         let room = (rest - 8).min(raw.len());
         content[place + 8..place + 8 + room].copy_from_slice(&raw[..room]);
-        place = (place + 8 + len.next_multiple_of(8)) % CAPACITY & !7;
+        place = (place + 8 + len.next_multiple_of(8)) % CAPACITY; // a multiple of 8
         number += u64::from(kind != Kind::Pad as u8);
     }
     content
