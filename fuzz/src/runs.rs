@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub type Target = fn(&[u8]);
 
 /// Inputs at random, for each target; the environment variable says another number.
-pub const RUNS: usize = 20_000;
+pub const RUNS: usize = 10_000;
 pub const RUNS_VARIABLE: &str = "MESSAGEPORT_FUZZ_RUNS";
 /// Bytes of an input at random, at most.
 const MOST: usize = 700;

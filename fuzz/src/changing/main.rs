@@ -50,14 +50,14 @@ mod tests {
 
     #[test]
     fn a_header_that_is_read_twice() {
-        caught("none", "outside the ring", |input| {
+        caught("changing", "outside the ring", |input| {
             super::consumer::run(input, super::consumer::Fault::HeaderReadTwice)
         });
     }
 
     #[test]
     fn a_cursor_that_is_read_twice() {
-        caught("none", "a cursor that was not checked", |input| {
+        caught("changing", "a cursor that was not checked", |input| {
             super::producer::run(input, super::producer::Fault::CursorReadTwice);
         });
     }
