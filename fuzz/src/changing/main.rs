@@ -1,0 +1,64 @@
+//! The ring over memory that changes between any two loads: both sides, each with a peer that writes whatever it likes
+//! whenever it likes.
+//!
+//! `ring.rs` and `record.rs` are compiled here over a memory of their own (`direction`), whose every load may find a new
+//! value, and which knows what each side may touch.
+#![cfg_attr(feature = "libfuzzer", no_main)]
+// A part of the files is used.
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::arc_with_non_send_sync)]
+
+mod consumer;
+mod direction;
+mod producer;
+mod sync;
+
+#[path = "../../../src/doorbell.rs"]
+mod doorbell;
+#[path = "../../../src/record.rs"]
+mod record;
+#[path = "../../../src/ring.rs"]
+mod ring;
+#[path = "../../../src/violation.rs"]
+mod violation;
+
+const TARGETS: &[(&str, messageport_fuzz::Target)] = &[("changing", run)];
+
+fn run(bytes: &[u8]) {
+    match bytes.split_first() {
+        Some((0..192, rest)) => consumer::run(rest, consumer::Fault::None),
+        Some((_, rest)) => producer::run(rest, producer::Fault::None),
+        None => {}
+    }
+}
+
+#[cfg(feature = "libfuzzer")]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| run(data));
+
+#[cfg(not(feature = "libfuzzer"))]
+fn main() {
+    messageport_fuzz::runs::main(TARGETS);
+}
+
+#[cfg(test)]
+mod tests {
+    use messageport_fuzz::runs::{caught, replay};
+
+    #[test]
+    fn changing() {
+        replay("changing", super::run);
+    }
+
+    #[test]
+    fn a_header_that_is_read_twice() {
+        caught("changing", "outside the ring", |input| {
+            super::consumer::run(input, super::consumer::Fault::HeaderReadTwice)
+        });
+    }
+
+    #[test]
+    fn a_cursor_that_is_read_twice() {
+        caught("changing", "a cursor that was not checked", |input| {
+            super::producer::run(input, super::producer::Fault::CursorReadTwice);
+        });
+    }
+}

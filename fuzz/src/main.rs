@@ -1,0 +1,16 @@
+//! The targets over the whole library. `MESSAGEPORT_FUZZ_TARGET` says which one libFuzzer runs.
+#![cfg_attr(feature = "libfuzzer", no_main)]
+
+#[cfg(feature = "libfuzzer")]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    static TARGET: std::sync::LazyLock<messageport_fuzz::Target> = std::sync::LazyLock::new(|| {
+        let name = std::env::var("MESSAGEPORT_FUZZ_TARGET").expect("MESSAGEPORT_FUZZ_TARGET says which target");
+        messageport_fuzz::TARGETS.iter().find(|(known, _)| *known == name).expect("a known target").1
+    });
+    TARGET(data);
+});
+
+#[cfg(not(feature = "libfuzzer"))]
+fn main() {
+    messageport_fuzz::runs::main(messageport_fuzz::TARGETS);
+}

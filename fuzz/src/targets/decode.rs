@@ -1,0 +1,144 @@
+//! What is decoded once it is private: tables and capsules, greetings, typed values, requests and answers.
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::os::fd::AsFd;
+
+use serde::{Deserialize, Serialize};
+
+use super::odd::{Held, good, odd};
+use crate::buffer::TransferBuffer;
+use crate::call::{Client, Server};
+use crate::capsule::{Table, Things};
+use crate::channel::MessageChannel;
+use crate::connect::greeting;
+use crate::input::Input;
+use crate::message::Message;
+use crate::port::MessagePort;
+use crate::record::Header;
+use crate::sys::socket;
+use crate::transfer::Transferable;
+use crate::typed::TypedPort;
+
+/// A value with everything that makes decoding hard: it nests, it has lengths that a peer names, ports and buffers.
+#[derive(Serialize, Deserialize, Debug)]
+enum Value {
+    Nothing,
+    Number(u64),
+    Text(String),
+    Bytes(Vec<u8>),
+    Many(Vec<Value>),
+    Deep(Box<Value>),
+    Maybe(Option<Box<Value>>),
+    Map(BTreeMap<u16, Value>),
+    Pair((i8, char), [u32; 2]),
+    Port(MessagePort),
+    Buffer(TransferBuffer),
+}
+
+pub(crate) fn run(bytes: &[u8]) {
+    good();
+    let held = Held::now();
+    let mut input = Input::new(bytes);
+    match input.byte() % 6 {
+        0 => table(&mut input),
+        1 => packet(&mut input),
+        2 | 3 => value(&mut input),
+        4 => call(&mut input),
+        _ => header(&mut input),
+    }
+    held.assert_restored();
+}
+
+fn table(input: &mut Input<'_>) {
+    let picks: Vec<u8> = input.bytes(8).to_vec();
+    let payload = input.bytes(4096);
+    let Ok(table) = Table::parse(payload) else { return };
+    assert!(table.data_len <= payload.len());
+    assert!(table.body_len().is_none() || table.data_len == 0);
+    let count = table.handles();
+    if count > 100 {
+        return; // more than a packet carries would never come
+    }
+    let files = good().iter().chain(odd());
+    let files: Vec<_> = files.collect();
+    let pick = |index: usize| picks.get(index % 8).map_or(0, |pick| usize::from(*pick)) % files.len();
+    let handles = (0..count).map(|index| files[pick(index)].try_clone().expect("a descriptor")).collect();
+    let mut things = Things::default();
+    if table.adopt(handles, None, &mut things).is_ok() {
+        let mut message = Message::new();
+        message.unpack(things);
+    } else {
+        things.close();
+    }
+}
+
+fn packet(input: &mut Input<'_>) {
+    let (ours, theirs) = socket::pair().expect("sockets");
+    let mut packet = Vec::new();
+    if input.byte() & 3 != 0 {
+        packet.extend_from_slice(b"msgphi!\0");
+        packet.extend_from_slice(&1_u64.to_ne_bytes());
+    }
+    let count = input.below(5);
+    let files: Vec<_> =
+        (0..count).map(|_| good().iter().chain(odd()).nth(input.below(13)).expect("13").as_fd()).collect();
+    packet.extend_from_slice(input.bytes(2000));
+    let _ = socket::send(ours.as_fd(), &[IoSlice::new(&packet)], &files);
+    drop(greeting::receive(theirs.as_fd()));
+}
+
+fn value(input: &mut Input<'_>) {
+    let MessageChannel { port1, port2 } = MessageChannel::new().expect("a channel");
+    let mut list: Vec<Transferable> = Vec::new();
+    for _ in 0..input.below(3) {
+        match input.flag() {
+            true => list.push(MessageChannel::new().expect("a channel").port1.into()),
+            false => list.push(TransferBuffer::new(10).expect("memory").into()),
+        }
+    }
+    port1.post_message(input.bytes(2000), list).expect("there is room");
+    let receiver = TypedPort::<Value, Value>::from(port2);
+    if let Ok(value) = receiver.recv() {
+        // What was understood can be said again, and means the same.
+        let text = format!("{value:?}");
+        receiver.post(value).expect("there is room");
+        let again = TypedPort::<Value, Value>::from(port1).recv().expect("what was posted is a value");
+        let strip = |text: &str| text.chars().filter(|letter| !letter.is_ascii_digit()).collect::<String>();
+        assert_eq!(strip(&format!("{again:?}")).len(), strip(&text).len(), "a value changed on its way");
+    }
+}
+
+fn call(input: &mut Input<'_>) {
+    let MessageChannel { port1, port2 } = MessageChannel::new().expect("a channel");
+    if input.flag() {
+        let server = Server::new(port2);
+        for _ in 0..8 {
+            let len = input.below(40);
+            port1.post_message(input.bytes(len), []).expect("there is room");
+            if let Ok((message, responder)) = server.try_recv() {
+                let _ = responder.answer(&message.data, []);
+            }
+            let _ = port1.try_recv();
+        }
+    } else {
+        let client = Client::new(port2);
+        let mut open: Vec<_> = (0..input.below(5)).filter_map(|_| client.start(b"request", []).ok()).collect();
+        for _ in 0..8 {
+            let len = input.below(24);
+            port1.post_message(input.bytes(len), []).expect("there is room");
+            if let Some(call) = open.last_mut()
+                && !matches!(call.try_take(), Ok(None))
+            {
+                open.pop();
+            }
+        }
+    }
+}
+
+fn header(input: &mut Input<'_>) {
+    let word = input.word();
+    if let Ok(header) = Header::decode(word) {
+        assert_eq!(header.encode(), word, "a header that says something else when it is written again");
+    }
+}

@@ -1,0 +1,453 @@
+//! Operations on a few channels in any order, by one thread, against a model made of queues: ports travel with what is
+//! in their queues, buffers are recycled, rings grow and go back, ends close in the middle.
+
+use std::collections::{HashSet, VecDeque};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use super::odd::{Held, odd};
+use crate::buffer::TransferBuffer;
+use crate::channel::{ChannelOptions, MessageChannel};
+use crate::error::{PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
+use crate::frozen::FrozenBuffer;
+use crate::input::Input;
+use crate::message::Message;
+use crate::port::MessagePort;
+use crate::shared::SharedBuffer;
+use crate::transfer::Transferable;
+
+const MOST_CHANNELS: usize = 6;
+const MOST_OPERATIONS: usize = 200;
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Fault {
+    #[default]
+    None,
+    /// The third message is received, and nobody is told.
+    MessageLost,
+    /// Two ports that came with a message are mixed up.
+    PortsSwapped,
+}
+
+pub(crate) fn run(bytes: &[u8]) {
+    run_with(bytes, Fault::None);
+}
+
+pub(crate) fn run_with(bytes: &[u8], fault: Fault) {
+    odd();
+    let held = Held::now();
+    let mut input = Input::new(bytes);
+    let mut world = World { fault, ..World::default() };
+    world.channel(&mut input);
+    for _ in 0..MOST_OPERATIONS {
+        if input.is_empty() {
+            break;
+        }
+        world.act(&mut input);
+    }
+    world.finish();
+    drop(world);
+    held.assert_restored();
+}
+
+/// An end of a channel: its number, and which of the two.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Name {
+    channel: usize,
+    side: usize,
+}
+
+impl Name {
+    fn peer(self) -> Self {
+        Self { side: 1 - self.side, ..self }
+    }
+}
+
+/// What is known of a message in a queue.
+#[derive(Debug, Default)]
+struct Posted {
+    data: Vec<u8>,
+    ports: Vec<Name>,
+    /// Their first and last byte, and their length.
+    buffers: Vec<(u8, usize)>,
+    frozen: Vec<u8>,
+    shared: Vec<u8>,
+    descriptors: usize,
+}
+
+/// What is known of a channel.
+#[derive(Default, Debug)]
+struct Channel {
+    /// What waits for each side.
+    queues: [VecDeque<Posted>; 2],
+    closed: [bool; 2],
+}
+
+#[derive(Default)]
+struct World {
+    channels: Vec<Channel>,
+    ports: Vec<(Name, MessagePort)>,
+    buffers: Vec<(TransferBuffer, u8)>,
+    frozen: Vec<(FrozenBuffer, u8)>,
+    shared: Vec<(SharedBuffer, u8)>,
+    count: u64,
+    received: usize,
+    fault: Fault,
+}
+
+impl World {
+    fn act(&mut self, input: &mut Input<'_>) {
+        if self.ports.is_empty() {
+            return self.channel(input);
+        }
+        match input.byte() & 31 {
+            0 => self.channel(input),
+            1..10 => self.post(input),
+            10..20 => self.receive(input),
+            20 => {
+                let at = input.below(self.ports.len());
+                let (name, port) = self.ports.swap_remove(at);
+                if input.flag() {
+                    port.close();
+                }
+                drop(port);
+                self.close(name);
+            }
+            21 => {
+                let at = input.below(self.ports.len());
+                let (name, port) = self.ports.swap_remove(at);
+                let (sender, receiver) = port.split();
+                self.ports.push((name, MessagePort::join(sender, receiver).expect("two halves of one port")));
+            }
+            22 | 23 => self.write_in_place(input),
+            24 | 25 => self.post_several(input),
+            26 => self.receive_several(input),
+            27 if !self.buffers.is_empty() => {
+                let at = input.below(self.buffers.len());
+                let (buffer, mark) = self.buffers.swap_remove(at);
+                check_buffer(&buffer, mark, buffer.len());
+                if input.flag()
+                    && let Ok(frozen) = buffer.freeze()
+                {
+                    self.frozen.push((frozen, mark));
+                }
+            }
+            28 => assert!(self.ports.iter().all(|(_, port)| port.queued().capacity >= 4096)),
+            _ => drop((self.frozen.pop(), self.shared.pop())),
+        }
+    }
+
+    fn channel(&mut self, input: &mut Input<'_>) {
+        if self.channels.len() == MOST_CHANNELS {
+            return;
+        }
+        let options = ChannelOptions::new().capacity(4096).max_capacity(input.pick(&[4096, 16384, 65536]));
+        let options = options.cached_buffers(input.pick(&[0, 1, 3])).max_handles(input.pick(&[2, 6, 253]));
+        let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+        let channel = self.channels.len();
+        self.channels.push(Channel::default());
+        self.ports.push((Name { channel, side: 0 }, port1));
+        self.ports.push((Name { channel, side: 1 }, port2));
+    }
+
+    /// The end is closed, and with it whatever waits for it.
+    fn close(&mut self, name: Name) {
+        if !std::mem::replace(&mut self.channels[name.channel].closed[name.side], true) {
+            for posted in std::mem::take(&mut self.channels[name.channel].queues[name.side]) {
+                posted.ports.into_iter().for_each(|port| self.close(port));
+            }
+        }
+    }
+
+    /// The ends that somebody can still get hold of. The rest is in queues of ports that are in each other's queues.
+    fn reachable(&self) -> HashSet<Name> {
+        let mut found: HashSet<Name> = self.ports.iter().map(|(name, _)| *name).collect();
+        let mut rest: Vec<Name> = found.iter().copied().collect();
+        while let Some(Name { channel, side }) = rest.pop() {
+            for port in self.channels[channel].queues[side].iter().flat_map(|posted| &posted.ports) {
+                if found.insert(*port) {
+                    rest.push(*port);
+                }
+            }
+        }
+        found
+    }
+
+    fn is_open(&self, name: Name) -> bool {
+        !self.channels[name.channel].closed[name.side] && self.reachable().contains(&name)
+    }
+
+    fn data(&mut self, len: usize) -> Vec<u8> {
+        self.count += 1;
+        (0..len as u64).map(|index| (self.count * 31 + index) as u8).collect()
+    }
+
+    fn post(&mut self, input: &mut Input<'_>) {
+        let at = input.below(self.ports.len());
+        let (name, port) = self.ports.swap_remove(at);
+        let len = input.pick(&[0, 8, 8, 60, 61, 300, 500, 1000, 1700, 1784, 1785, 5000, 9000]);
+        let mut posted = Posted { data: self.data(len), ..Posted::default() };
+        let mut list: Vec<Transferable> = Vec::new();
+        let mut pooled = false;
+        for _ in 0..input.pick(&[0, 0, 0, 0, 1, 1, 2, 4]) {
+            let mark = input.byte();
+            match input.below(8) {
+                0..3 if !self.ports.is_empty() => {
+                    let (name, port) = self.ports.swap_remove(usize::from(mark) % self.ports.len());
+                    posted.ports.push(name);
+                    list.push(port.into());
+                }
+                kind @ (3 | 4) => {
+                    let len = input.pick(&[1, 100, 5000]);
+                    let buffer = if kind == 3 { TransferBuffer::new(len) } else { port.buffer(len) };
+                    let Ok(buffer) = buffer else { continue };
+                    buffer.write_at(0, &[mark]).expect("the first byte");
+                    buffer.write_at(len - 1, &[mark]).expect("the last byte");
+                    posted.buffers.push((mark, len));
+                    list.push(buffer.into());
+                }
+                5 if !self.buffers.is_empty() => {
+                    let (buffer, mark) = self.buffers.swap_remove(usize::from(mark) % self.buffers.len());
+                    pooled = true;
+                    posted.buffers.push((mark, buffer.len()));
+                    list.push(buffer.into());
+                }
+                6 => {
+                    let frozen = self.frozen.pop();
+                    let (frozen, mark) =
+                        frozen.unwrap_or_else(|| (FrozenBuffer::from_bytes(&[mark, 0, mark]).expect("memory"), mark));
+                    posted.frozen.push(mark);
+                    list.push(frozen.into());
+                }
+                7 if mark & 1 == 0 => {
+                    let (shared, mark) = self.shared.pop().unwrap_or_else(|| {
+                        let shared = SharedBuffer::new(100).expect("memory");
+                        shared.write_at(99, &[mark]).expect("the last byte");
+                        (shared, mark)
+                    });
+                    posted.shared.push(mark);
+                    list.push(shared.into());
+                }
+                _ => {
+                    posted.descriptors += 1;
+                    list.push(OwnedFd::from(File::open("/dev/null").expect("it is there")).into());
+                }
+            }
+        }
+        let result = if input.byte() & 7 == 0 {
+            port.post_message_wait(&posted.data, list, Some(Duration::ZERO))
+        } else {
+            port.post_message(&posted.data, list)
+        };
+        self.ports.push((name, port));
+        match result {
+            Ok(()) => self.posted(name, posted),
+            Err(error) => {
+                self.check_not_posted(name, &error.kind, &posted, pooled);
+                self.take_back(error.transfer, posted);
+            }
+        }
+    }
+
+    fn posted(&mut self, name: Name, posted: Posted) {
+        let peer = name.peer();
+        if self.channels[peer.channel].closed[peer.side] {
+            panic!("the model: a post to a port that is closed succeeds");
+        }
+        self.channels[peer.channel].queues[peer.side].push_back(posted);
+    }
+
+    fn check_not_posted(&self, name: Name, kind: &PostErrorKind, posted: &Posted, pooled: bool) {
+        let peer = name.peer();
+        let things = posted.ports.len() + posted.buffers.len();
+        let allowed = match kind {
+            PostErrorKind::ContainsPeer => posted.ports.contains(&peer),
+            PostErrorKind::PeerGone(_) => !self.is_open(peer),
+            PostErrorKind::Full(_) | PostErrorKind::TimedOut => {
+                !self.channels[peer.channel].queues[peer.side].is_empty()
+            }
+            PostErrorKind::TooManyHandles { handles, max } => handles > max,
+            PostErrorKind::TooLarge { len, max } => len > max && things > 0,
+            PostErrorKind::PooledElsewhere { .. } => pooled,
+            _ => false,
+        };
+        assert!(allowed, "the model: {kind:?} from {name:?} with {posted:?}");
+    }
+
+    /// What was on the list of a post that failed.
+    fn take_back(&mut self, list: Vec<Transferable>, posted: Posted) {
+        let (mut ports, mut buffers) = (posted.ports.into_iter(), posted.buffers.into_iter());
+        let (mut frozen, mut shared) = (posted.frozen.into_iter(), posted.shared.into_iter());
+        let mut descriptors = posted.descriptors;
+        for thing in list {
+            match thing {
+                Transferable::Port(port) => self.ports.push((ports.next().expect("the model: a port"), port)),
+                Transferable::Buffer(buffer) => {
+                    let (mark, len) = buffers.next().expect("the model: a buffer");
+                    check_buffer(&buffer, mark, len);
+                    self.buffers.push((buffer, mark));
+                }
+                Transferable::Frozen(buffer) => {
+                    self.frozen.push((buffer, frozen.next().expect("the model: a buffer")));
+                }
+                Transferable::Shared(buffer) => {
+                    self.shared.push((buffer, shared.next().expect("the model: a buffer")));
+                }
+                Transferable::Descriptor(_) => descriptors -= 1,
+            }
+        }
+        let left = ports.len() + buffers.len() + frozen.len() + shared.len() + descriptors;
+        assert_eq!(left, 0, "the model: not all of the list comes back");
+    }
+
+    fn write_in_place(&mut self, input: &mut Input<'_>) {
+        let at = input.below(self.ports.len());
+        let room = input.pick(&[0, 8, 100, 1784, 4000]);
+        let data = self.data(input.below(room + 1));
+        let commit = input.byte() & 3 != 0;
+        let (name, port) = &self.ports[at];
+        let name = *name;
+        let written = port.reserve(room).and_then(|mut reservation| {
+            reservation.write_at(0, &data)?;
+            if commit { reservation.commit_len(data.len()).map(|()| true) } else { Ok(false) }
+        });
+        let posted = Posted { data, ..Posted::default() };
+        match written {
+            Ok(true) => self.posted(name, posted),
+            Ok(false) => {}
+            Err(kind) => self.check_not_posted(name, &kind, &posted, false),
+        }
+    }
+
+    fn post_several(&mut self, input: &mut Input<'_>) {
+        let at = input.below(self.ports.len());
+        let count = input.below(12);
+        let len = input.pick(&[0, 8, 64, 700, 2000]);
+        let batch: Vec<Vec<u8>> = (0..count).map(|_| self.data(len)).collect();
+        let (name, port) = &self.ports[at];
+        let name = *name;
+        let result = port.post_messages(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let count = result.as_ref().map_or_else(|error| error.posted, |()| batch.len());
+        for data in batch.into_iter().take(count) {
+            self.posted(name, Posted { data, ..Posted::default() });
+        }
+        if let Err(error) = result {
+            self.check_not_posted(name, &error.kind, &Posted::default(), false);
+        }
+    }
+
+    fn receive(&mut self, input: &mut Input<'_>) {
+        let at = input.below(self.ports.len());
+        let (name, port) = &self.ports[at];
+        let name = *name;
+        let mut message = Message { data: vec![9; 20], ..Message::new() };
+        let result = match input.byte() & 7 {
+            0 | 1 => port.try_recv_into(&mut message),
+            2 => port.recv_timeout(Duration::ZERO).map(|received| message = received).map_err(|error| match error {
+                RecvTimeoutError::TimedOut => TryRecvError::Empty,
+                RecvTimeoutError::Failed(error) => TryRecvError::Failed(error),
+            }),
+            3 | 4 => port.try_recv_ref().map(|mut read| {
+                message.data = read.to_vec().expect("all of it");
+                message.ports = std::mem::take(&mut read.ports);
+                message.buffers = std::mem::take(&mut read.buffers);
+                message.frozen = std::mem::take(&mut read.frozen);
+                message.shared = std::mem::take(&mut read.shared);
+                message.descriptors = std::mem::take(&mut read.descriptors);
+            }),
+            _ => port.try_recv().map(|received| message = received),
+        };
+        match result {
+            Ok(()) => self.arrived(name, message),
+            Err(error) => self.check_not_received(name, &error),
+        }
+    }
+
+    fn receive_several(&mut self, input: &mut Input<'_>) {
+        let at = input.below(self.ports.len());
+        let (name, port) = &self.ports[at];
+        let name = *name;
+        let mut messages: Vec<Message> = (0..1 + input.below(8)).map(|_| Message::new()).collect();
+        match port.try_recv_messages(&mut messages) {
+            Ok(count) => messages.into_iter().take(count).for_each(|message| self.arrived(name, message)),
+            Err(error) => self.check_not_received(name, &error),
+        }
+    }
+
+    fn check_not_received(&self, name: Name, error: &TryRecvError) {
+        let queue = &self.channels[name.channel].queues[name.side];
+        assert!(queue.is_empty(), "the model: {error:?} at {name:?}, where {queue:?} waits");
+        let allowed = match error {
+            TryRecvError::Empty => true,
+            TryRecvError::Failed(RecvError::Ended(_)) => !self.is_open(name.peer()),
+            TryRecvError::Failed(_) => false,
+        };
+        assert!(allowed, "the model: {error:?} at {name:?}");
+    }
+
+    fn arrived(&mut self, name: Name, mut message: Message) {
+        self.received += 1;
+        if self.fault == Fault::MessageLost && self.received == 3 {
+            return;
+        }
+        let posted = self.channels[name.channel].queues[name.side].pop_front().expect("the model: nothing was posted");
+        assert!(message.data == posted.data, "the model: wrong data at {name:?}");
+        if self.fault == Fault::PortsSwapped && message.ports.len() > 1 {
+            message.ports.swap(0, 1);
+        }
+        let counts = [message.ports.len(), message.buffers.len(), message.frozen.len(), message.shared.len()];
+        let expected = [posted.ports.len(), posted.buffers.len(), posted.frozen.len(), posted.shared.len()];
+        assert_eq!(counts, expected, "the model: what came with a message");
+        assert_eq!(message.descriptors.len(), posted.descriptors, "the model: descriptors");
+        self.ports.extend(posted.ports.into_iter().zip(message.ports));
+        for (buffer, (mark, len)) in message.buffers.into_iter().zip(posted.buffers) {
+            check_buffer(&buffer, mark, len);
+            self.buffers.push((buffer, mark));
+        }
+        for (buffer, mark) in message.frozen.into_iter().zip(posted.frozen) {
+            assert!(buffer[0] == mark && buffer[buffer.len() - 1] == mark, "the model: a frozen buffer");
+            self.frozen.push((buffer, mark));
+        }
+        for (buffer, mark) in message.shared.into_iter().zip(posted.shared) {
+            let mut last = [0];
+            buffer.read_at(99, &mut last).expect("the last byte");
+            assert_eq!(last, [mark], "the model: a shared buffer");
+            self.shared.push((buffer, mark));
+        }
+    }
+
+    /// Everything that waits for somebody arrives, and the ends that are gone are told.
+    fn finish(&mut self) {
+        for _ in 0..2 * MOST_OPERATIONS {
+            let Some(at) =
+                self.ports.iter().position(|(name, _)| !self.channels[name.channel].queues[name.side].is_empty())
+            else {
+                break;
+            };
+            let name = self.ports[at].0;
+            match self.ports[at].1.recv_timeout(Duration::from_secs(5)) {
+                Ok(message) => self.arrived(name, message),
+                Err(error) => panic!("the model: {error:?} at {name:?} where something waits"),
+            }
+        }
+        let ends: Vec<_> = self.ports.iter().map(|(name, _)| *name).collect();
+        for (at, name) in ends.into_iter().enumerate() {
+            let peer = name.peer();
+            if self.channels[peer.channel].closed[peer.side] && self.channels[name.channel].queues[name.side].is_empty()
+            {
+                let result = self.ports[at].1.recv_timeout(Duration::from_secs(5));
+                let ended = matches!(result, Err(RecvTimeoutError::Failed(RecvError::Ended(_))));
+                assert!(ended, "the model: {result:?} at {name:?}, whose peer is closed");
+            }
+        }
+    }
+}
+
+fn check_buffer(buffer: &TransferBuffer, mark: u8, len: usize) {
+    let mut ends = [[0]; 2];
+    assert_eq!(buffer.len(), len, "the model: length of a buffer");
+    buffer.read_at(0, &mut ends[0]).expect("the first byte");
+    buffer.read_at(len - 1, &mut ends[1]).expect("the last byte");
+    assert_eq!(ends, [[mark]; 2], "the model: contents of a buffer");
+}

@@ -1,0 +1,95 @@
+//! For ThreadSanitizer, which `tests/thread-sanitizer` runs: it sees that a message orders what one thread did before the
+//! post and another one does after it was received, and that nothing else does.
+//!
+//! Without ThreadSanitizer these tests show nothing.
+
+use std::cell::UnsafeCell;
+use std::sync::Arc;
+use std::thread;
+
+use messageport::{ChannelOptions, MessageChannel, MessagePort};
+
+/// Memory of two threads with no order of its own.
+struct Shared(UnsafeCell<u64>);
+
+// SAFETY: the tests are about who accesses it when.
+#[allow(unsafe_code)]
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    #[allow(unsafe_code)]
+    fn write(&self, value: u64) {
+        // SAFETY: valid memory; whether there is a race is what is asked.
+        unsafe { self.0.get().write_volatile(value) };
+    }
+
+    #[allow(unsafe_code)]
+    fn read(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { self.0.get().read_volatile() }
+    }
+}
+
+/// Both threads get the memory and one end.
+fn two_threads(
+    one: impl FnOnce(&Shared, MessagePort) + Send + 'static,
+    other: impl FnOnce(&Shared, MessagePort) + Send + 'static,
+) {
+    let options = ChannelOptions::new().capacity(4096).max_capacity(4096);
+    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    let memory = Arc::new(Shared(UnsafeCell::new(0)));
+    let there = Arc::clone(&memory);
+    let thread = thread::spawn(move || one(&there, port1));
+    other(&memory, port2);
+    thread.join().expect("the other thread");
+}
+
+#[test]
+fn a_message_orders_what_was_before_it() {
+    let write_and_post = |memory: &Shared, port: MessagePort| {
+        for number in 1..1000 {
+            memory.write(number);
+            port.post_message(&number.to_ne_bytes(), []).expect("room");
+            port.recv().expect("an answer");
+        }
+    };
+    two_threads(write_and_post, |memory, port| {
+        for number in 1..1000_u64 {
+            assert_eq!(port.recv().expect("a message").data, number.to_ne_bytes());
+            assert_eq!(memory.read(), number);
+            port.post_message(b"", []).expect("room");
+        }
+    });
+}
+
+#[test]
+fn space_that_is_given_back_orders_what_was_before_it() {
+    let write = |memory: &Shared, port: MessagePort| {
+        // A full queue, whose reader has written before it made room.
+        while port.post_message(&[0; 1000], []).is_ok() {}
+        port.post_message_wait(&[1; 1000], [], None).expect("room in the end");
+        assert_eq!(memory.read(), 7);
+        port.recv().expect("an answer");
+    };
+    two_threads(write, |memory, port| {
+        memory.write(7);
+        while port.recv().expect("a message").data[0] == 0 {}
+        port.post_message(b"", []).expect("room");
+    });
+}
+
+/// The control: it writes after the post.
+#[test]
+#[ignore = "a race, which ThreadSanitizer must report"]
+fn a_race() {
+    let post_and_write = |memory: &Shared, port: MessagePort| {
+        port.post_message(b"", []).expect("room");
+        memory.write(1);
+        port.recv().expect("an answer");
+    };
+    two_threads(post_and_write, |memory, port| {
+        port.recv().expect("a message");
+        memory.read();
+        port.post_message(b"", []).expect("room");
+    });
+}
