@@ -35,7 +35,10 @@ pub(crate) fn run(bytes: &[u8], fault: Fault) {
                 Ok(found) => record = found,
                 Err(_) => return,
             },
-            4 | 5 => record = consumer.peek_data().or(record.take_if(|_| false)),
+            4 | 5 => {
+                let kind = if input.flag() { Kind::Data } else { Kind::Buffer };
+                record = consumer.straight(consumer.look(), kind);
+            }
             6 => drop(consumer.has_record()),
             7 => drop(consumer.announce()),
             8 => {
@@ -68,7 +71,7 @@ pub(crate) fn run(bytes: &[u8], fault: Fault) {
                     match record.kind {
                         Kind::Next => drop(consumer.go_on_in(consumer.direction().in_next_ring(), record)),
                         Kind::Back if consumer.direction().is_grown() => drop(consumer.go_on_in(first.clone(), record)),
-                        Kind::Data | Kind::Carrier => drop(consumer.release(record)),
+                        Kind::Data | Kind::Carrier | Kind::Buffer => drop(consumer.release(record)),
                         Kind::Forget => {
                             if consumer.pass().is_err() {
                                 return;

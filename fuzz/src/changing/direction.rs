@@ -61,7 +61,7 @@ impl Direction {
         self.first_capacity
     }
 
-    pub(crate) fn max_message_len(&self) -> usize {
+    pub(crate) fn max_data_len(&self) -> usize {
         1000
     }
 
@@ -72,6 +72,14 @@ impl Direction {
     pub(crate) fn header(&self, position: u64) -> &AtomicU64 {
         assert!(position.is_multiple_of(8), "a header at {position}");
         &self.ring[(position % self.capacity() / 8) as usize]
+    }
+
+    pub(crate) fn write_word(&self, position: u64, word: u64) {
+        self.header(position).store(word, crate::sync::Ordering::Relaxed);
+    }
+
+    pub(crate) fn read_word(&self, position: u64) -> u64 {
+        self.header(position).value()
     }
 
     pub(crate) fn write(&self, position: u64, from: &[u8]) {

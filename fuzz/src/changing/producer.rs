@@ -45,14 +45,19 @@ pub(crate) fn run(bytes: &[u8], fault: Fault) {
                     producer.write(slot, 0, &vec![1; len]);
                 }
             }
-            5..11 => {
+            5..9 => {
                 if let Some((slot, room)) = slot.take() {
                     let len = if input.flag() { room } else { input.below(room + 1) };
-                    match input.flag() {
-                        true => producer.commit(slot, len, Kind::Data, 0),
-                        false => producer.commit_unfenced(slot, len, Kind::Data),
-                    }
+                    producer.commit(slot, len, Kind::Data, 0);
                     producer.clear_ahead(len);
+                }
+            }
+            9 | 10 => {
+                slot = None;
+                let data = vec![1; usize::from(input.byte())];
+                let posted = if input.flag() { producer.put(&data) } else { producer.put_unfenced(&data) };
+                if posted {
+                    producer.clear_ahead(data.len());
                 }
             }
             11 => {

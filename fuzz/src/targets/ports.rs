@@ -349,12 +349,8 @@ impl World {
                 RecvTimeoutError::Failed(error) => TryRecvError::Failed(error),
             }),
             3 | 4 => port.try_recv_ref().map(|mut read| {
+                message = read.take_transferred();
                 message.data = read.to_vec().expect("all of it");
-                message.ports = std::mem::take(&mut read.ports);
-                message.buffers = std::mem::take(&mut read.buffers);
-                message.frozen = std::mem::take(&mut read.frozen);
-                message.shared = std::mem::take(&mut read.shared);
-                message.descriptors = std::mem::take(&mut read.descriptors);
             }),
             _ => port.try_recv().map(|received| message = received),
         };

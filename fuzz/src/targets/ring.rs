@@ -101,7 +101,7 @@ fn read(content: &[u8; CAPACITY], position: u64, sequence: u64) -> Seen {
     let mut consumer = Consumer::new(direction.clone(), cursors);
     let mut seen = Seen { records: Vec::new(), violation: None };
     while seen.records.len() < RECORDS {
-        let quick = consumer.peek_data();
+        let quick = consumer.straight(consumer.look(), Kind::Data);
         let waiting = consumer.has_record();
         let record = match consumer.peek() {
             Ok(Some(record)) => record,
@@ -145,7 +145,7 @@ fn read_by_the_book(content: &[u8; CAPACITY], mut position: u64, mut sequence: u
         }
         let (len, kind, handles) = (header as u32 as usize, (header >> 32) as u8, (header >> 40) as u8);
         let end = place + 8 + len.next_multiple_of(8);
-        let violation = if !(1..=6).contains(&kind) {
+        let violation = if !(1..=7).contains(&kind) {
             Some(Violation::UnknownKind)
         } else if header >> 48 != sequence & 0xFFFF {
             Some(Violation::BadSequence)
