@@ -276,12 +276,13 @@ impl Producer {
         let end = self.write + self.direction.until_end(self.write);
         let wanted = ((self.write + AHEAD) & !(LINE - 1)).min(end);
         if self.zero_until < wanted && wanted - self.free_until <= self.direction.capacity() {
-            self.zero_until = self.zero_until.max(self.write);
-            while self.zero_until < wanted {
+            let mut place = self.zero_until.max(self.write);
+            while place < wanted {
                 // Relaxed: published by the commit of the record before.
-                self.direction.header(self.zero_until).store(0, Ordering::Relaxed);
-                self.zero_until += HEADER as u64;
+                self.direction.header(place).store(0, Ordering::Relaxed);
+                place += HEADER as u64;
             }
+            self.zero_until = wanted;
         }
     }
 }

@@ -202,9 +202,10 @@ fn each_word(shared: *const u8, len: usize, word: impl Fn(usize)) -> usize {
     }
     let mut at = 0;
     while len - at >= 32 {
-        for next in [at, at + 8, at + 16, at + 24] {
-            word(next);
-        }
+        word(at);
+        word(at + 8);
+        word(at + 16);
+        word(at + 24);
         at += 32;
     }
     if len & 16 != 0 {
