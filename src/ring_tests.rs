@@ -74,6 +74,8 @@ fn behaves_like_a_queue() {
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     let max = max_payload(MIN_CAPACITY);
     for round in 0..100_000_u32 {
+        // By turns a queue that is full most of the time, and one that is empty.
+        let filling = round / 500 % 2 == 0;
         let len = match random.below(8) {
             0 | 1 => random.below(max + 1),
             2 => size_of::<u64>(),
@@ -81,7 +83,7 @@ fn behaves_like_a_queue() {
             _ => random.below(80),
         };
         let data: Vec<u8> = (0..len).map(|index| (round as usize + index) as u8 | 1).collect();
-        match random.below(10) {
+        match random.below(if filling { 10 } else { 16 }) {
             0..2 => match post(&mut producer, &data) {
                 Ok(()) => {
                     expected.push_back(data);
@@ -158,6 +160,9 @@ fn what_is_not_for_the_short_way_is_left_to_the_general_one() {
         direction.header(0).store(header.encode(), Ordering::Relaxed);
         assert_eq!(consumer.straight(consumer.look(), Kind::Data).is_some(), straight, "{header:?}");
     }
+    let (_, mut producer, _) = ring();
+    assert!(!producer.put(&vec![0; max as usize + 1]));
+    assert!(producer.put(&vec![0; max as usize]));
     // One that would go on behind the end of the ring.
     let (direction, mut producer, mut consumer) = ring();
     for _ in 0..4 {
