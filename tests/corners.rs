@@ -225,7 +225,10 @@ fn what_a_batch_has_no_message_for_stays_as_it_was() {
     port.post_messages(&[b"two", b"three"]).expect("posted");
     assert_eq!(peer.recv_messages(&mut messages).expect("a message"), 2);
     assert_eq!((&messages[1].data[..], messages[1].ports.len()), (&b"three"[..], 0));
-    assert!(matches!(kept.recv_timeout(PATIENCE), Err(RecvTimeoutError::Failed(RecvError::Ended(CloseReason::Closed)))));
+    assert!(matches!(
+        kept.recv_timeout(PATIENCE),
+        Err(RecvTimeoutError::Failed(RecvError::Ended(CloseReason::Closed)))
+    ));
 }
 
 #[test]
