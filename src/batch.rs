@@ -7,6 +7,7 @@ use crate::error::{PostErrorKind, PostMessagesError, RecvError, TryRecvError};
 use crate::message::Message;
 use crate::port::{MessagePort, RecvHalf, SendHalf};
 use crate::post::IfFull;
+use crate::record::Kind;
 use crate::sync::{Ordering, fence};
 
 impl MessagePort {
@@ -127,10 +128,9 @@ impl RecvHalf {
     fn take_run(&self, messages: &mut [Message]) -> usize {
         let mut taken = 0;
         for message in messages {
-            message.clear();
-            if !self.copy_straight(message, false) {
-                break;
-            }
+            let Some(found) = self.straight(Kind::Data, false) else { break };
+            message.clear(); // not before: what there is no message for stays as it was
+            self.copy(found, message);
             taken += 1;
         }
         taken

@@ -263,11 +263,17 @@ impl RecvHalf {
     /// When nothing stands in the way: a message of plain data is there, or comes at once. False if not; then nothing has
     /// happened. `message` is empty.
     #[inline]
-    pub(crate) fn copy_straight(&self, message: &mut Message, waits: bool) -> bool {
-        let Some((mut receiving, record)) = self.straight(Kind::Data, waits) else { return false };
+    fn copy_straight(&self, message: &mut Message, waits: bool) -> bool {
+        let Some(found) = self.straight(Kind::Data, waits) else { return false };
+        self.copy(found, message);
+        true
+    }
+
+    /// Takes a message of plain data that [`straight`](Self::straight) found. `message` is empty.
+    #[inline]
+    pub(crate) fn copy(&self, (mut receiving, record): (RefMut<'_, Receiving>, Record), message: &mut Message) {
         receiving.consumer.read_to_vec(record, &mut message.data);
         self.release(&mut receiving, record);
-        true
     }
 
     /// When a message with one buffer is there, and nothing stands in its way; it has been emptied.
@@ -346,7 +352,7 @@ impl RecvHalf {
     /// waits gives it the time of a round trip to come: what it then does with it starts from here, and not from deep
     /// inside a wait.
     #[inline]
-    fn straight(&self, kind: Kind, waits: bool) -> Option<(RefMut<'_, Receiving>, Record)> {
+    pub(crate) fn straight(&self, kind: Kind, waits: bool) -> Option<(RefMut<'_, Receiving>, Record)> {
         if !self.end.home().is_here() || self.end.state() != State::Open {
             return None;
         }

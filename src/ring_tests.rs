@@ -52,17 +52,39 @@ impl Random {
     }
 }
 
+/// By the short way, of either kind.
+fn put(producer: &mut Producer, data: &[u8], fenced: bool) -> bool {
+    if fenced { producer.put(data) } else { producer.put_unfenced(data) }
+}
+
+/// By the short way, if the next record may go by it.
+fn recv_straight(consumer: &mut Consumer) -> Option<Vec<u8>> {
+    let record = consumer.straight(consumer.look(), Kind::Data)?;
+    let mut data = Vec::new();
+    consumer.read_to_vec(record, &mut data);
+    consumer.take_lines(record);
+    consumer.release(record);
+    Some(data)
+}
+
 #[test]
 fn behaves_like_a_queue() {
-    let (_, mut producer, mut consumer) = ring();
+    let (direction, mut producer, mut consumer) = ring();
     let mut expected = VecDeque::new();
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     let max = max_payload(MIN_CAPACITY);
-    for round in 0..300_000_u32 {
-        let len = if random.below(4) == 0 { random.below(max + 1) } else { random.below(80) };
-        let data: Vec<u8> = (0..len).map(|index| (round as usize + index) as u8).collect();
-        match random.below(8) {
-            0..3 => match post(&mut producer, &data) {
+    for round in 0..100_000_u32 {
+        // By turns a queue that is full most of the time, and one that is empty.
+        let filling = round / 500 % 2 == 0;
+        let len = match random.below(8) {
+            0 | 1 => random.below(max + 1),
+            2 => size_of::<u64>(),
+            3 => random.below(9), // records of one or two words, which end at every word
+            _ => random.below(80),
+        };
+        let data: Vec<u8> = (0..len).map(|index| (round as usize + index) as u8 | 1).collect();
+        match random.below(if filling { 10 } else { 16 }) {
+            0..2 => match post(&mut producer, &data) {
                 Ok(()) => {
                     expected.push_back(data);
                     producer.clear_ahead(len);
@@ -72,13 +94,23 @@ fn behaves_like_a_queue() {
                     assert!(!expected.is_empty(), "an empty queue took no message of {len} bytes");
                 }
             },
-            3 => {
+            2..4 => {
+                if put(&mut producer, &data, random.below(2) == 0) {
+                    expected.push_back(data);
+                    if random.below(2) == 0 {
+                        producer.clear_ahead(len);
+                    }
+                } else {
+                    assert!(!expected.is_empty(), "an empty queue took no message of {len} bytes");
+                }
+            }
+            4 => {
                 // Written, and not committed: leaves no trace.
                 if let Ok(slot) = producer.reserve(len) {
                     producer.write(slot, 0, &vec![0xFF; len]);
                 }
             }
-            4 => {
+            5 => {
                 // Reserved for more than is committed.
                 if let Ok(slot) = producer.reserve(len) {
                     producer.write(slot, 0, &vec![0xFF; len]);
@@ -88,8 +120,60 @@ fn behaves_like_a_queue() {
                     expected.push_back(data[..shorter].to_vec());
                 }
             }
+            6 => match random.below(8) {
+                // The ends go to other holders.
+                0 => producer = Producer::new(direction.clone(), producer.cursors()),
+                1 => {
+                    consumer.announce();
+                    consumer = Consumer::new(direction.clone(), consumer.cursors());
+                }
+                _ => {}
+            },
+            // The short way, or else the general one.
+            7 => {
+                if let Some(data) = recv_straight(&mut consumer) {
+                    assert_eq!(Some(data), expected.pop_front());
+                }
+            }
             _ => assert_eq!(recv(&mut consumer), expected.pop_front()),
         }
+    }
+}
+
+#[test]
+fn what_is_not_for_the_short_way_is_left_to_the_general_one() {
+    let good = Header { kind: Kind::Data, len: 8, handles: 0, sequence: 0 };
+    let max = max_payload(MIN_CAPACITY) as u32;
+    let cases = [
+        (good, true),
+        (Header { len: max, ..good }, true),
+        (Header { len: max + 1, ..good }, false),
+        (Header { len: u32::MAX, ..good }, false),
+        (Header { kind: Kind::Pad, ..good }, false),
+        (Header { kind: Kind::Buffer, ..good }, false),
+        (Header { handles: 1, ..good }, false),
+        (Header { sequence: 1, ..good }, false),
+    ];
+    for (header, straight) in cases {
+        let (direction, _, consumer) = ring();
+        assert!(consumer.straight(consumer.look(), Kind::Data).is_none(), "nothing is there");
+        direction.header(0).store(header.encode(), Ordering::Relaxed);
+        assert_eq!(consumer.straight(consumer.look(), Kind::Data).is_some(), straight, "{header:?}");
+    }
+    let (_, mut producer, _) = ring();
+    assert!(!producer.put(&vec![0; max as usize + 1]));
+    assert!(producer.put(&vec![0; max as usize]));
+    // One that would go on behind the end of the ring.
+    let (direction, mut producer, mut consumer) = ring();
+    for _ in 0..4 {
+        post(&mut producer, &[1; 992]).unwrap();
+        recv(&mut consumer).unwrap();
+    }
+    let rest = (MIN_CAPACITY - 4 * 1000 - 8) as u32;
+    for (len, straight) in [(rest, true), (rest + 1, false)] {
+        let header = Header { len, sequence: 4, ..good };
+        direction.header(4 * 1000).store(header.encode(), Ordering::Relaxed);
+        assert_eq!(consumer.straight(consumer.look(), Kind::Data).is_some(), straight, "{header:?}");
     }
 }
 

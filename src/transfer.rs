@@ -409,9 +409,13 @@ pub(crate) fn take(
     record: Record,
     payload: &[u8],
 ) -> Result<(usize, Things), NotArrived> {
+    let max = end.segment().limits().max_message_len;
     if record.kind == Kind::Buffer {
         let last = payload.last_chunk().ok_or(Violation::BadTable)?;
         let known = KnownCapsule::parse(*last, payload.len()).ok_or(Violation::BadTable)?;
+        if known.data_len > max {
+            return Err(NotArrived::Violation(Violation::BadLength));
+        }
         let Some(buffer) = known.take(end) else {
             return Err(NotArrived::Bad { reason: BadTransfer::NoSuchBuffer, data_len: known.data_len });
         };
@@ -421,7 +425,7 @@ pub(crate) fn take(
     if record.handles != table.handles() || record.handles > end.segment().limits().max_handles {
         return Err(NotArrived::Violation(Violation::BadHandles));
     }
-    if table.body_len().is_some_and(|len| len > end.segment().limits().max_message_len as u64) {
+    if table.data_len > max || table.body_len().is_some_and(|len| len > max as u64) {
         return Err(NotArrived::Violation(Violation::BadLength));
     }
     let _reading = (record.handles > 0).then(|| end.reading());

@@ -203,3 +203,52 @@ fn what_waits_for_a_port_that_is_dropped_unread_is_closed() {
         }
     }
 }
+
+#[test]
+fn what_a_batch_has_no_message_for_stays_as_it_was() {
+    let _alone = alone();
+    let (port, peer) = pair();
+    let mut messages: Vec<Message> = (0..3).map(|byte| Message { data: vec![byte], ..Message::new() }).collect();
+    let (kept, sent) = pair();
+    messages[1].ports.push(sent);
+    for wait in [false, true] {
+        port.post_message(b"one", []).expect("posted");
+        let taken = match wait {
+            true => peer.recv_messages(&mut messages).expect("a message"),
+            false => peer.try_recv_messages(&mut messages).expect("a message"),
+        };
+        assert_eq!((taken, &messages[0].data[..]), (1, &b"one"[..]));
+        assert_eq!((&messages[1].data, messages[1].ports.len(), &messages[2].data), (&vec![1], 1, &vec![2]));
+    }
+    assert!(matches!(kept.try_recv(), Err(TryRecvError::Empty)));
+    // What takes the place of it drops it.
+    port.post_messages(&[b"two", b"three"]).expect("posted");
+    assert_eq!(peer.recv_messages(&mut messages).expect("a message"), 2);
+    assert_eq!((&messages[1].data[..], messages[1].ports.len()), (&b"three"[..], 0));
+    assert!(matches!(
+        kept.recv_timeout(PATIENCE),
+        Err(RecvTimeoutError::Failed(RecvError::Ended(CloseReason::Closed)))
+    ));
+}
+
+#[test]
+fn a_queue_that_has_grown_is_left_by_one_that_posts_nothing_but_recycled_buffers() {
+    let _alone = alone();
+    let (port, peer) = pair_with(ChannelOptions::new().capacity(1 << 14).max_capacity(1 << 18));
+    port.post_message(b"", [port.buffer(100).expect("a buffer").into()]).expect("posted");
+    drop(peer.recv().expect("a message"));
+    let before = descriptors();
+    for _ in 0..5 {
+        port.post_message(&[1; 6000], []).expect("posted");
+    }
+    assert!(descriptors() > before, "the queue has grown");
+    for _ in 0..5 {
+        assert_eq!(peer.recv().expect("a message").data, [1; 6000]);
+    }
+    assert!(matches!(peer.try_recv(), Err(TryRecvError::Empty)));
+    for _ in 0..2 {
+        port.post_message(b"", [port.buffer(100).expect("a buffer").into()]).expect("posted");
+        assert_eq!(peer.recv().expect("a message").buffers[0].len(), 100);
+    }
+    assert_eq!(descriptors(), before, "the larger rings are gone");
+}

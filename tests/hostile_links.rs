@@ -15,7 +15,7 @@ use messageport::{
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use tools::attacker::{Attacker, DATA, HANDLES, HEADER_LEN, Pages, header, packet};
+use tools::attacker::{Attacker, BUFFER, CARRIER, DATA, HANDLES, HEADER_LEN, Pages, Table, header, packet};
 use tools::child::Role;
 use tools::ledger::{Ledger, alone};
 use tools::{PATIENCE, end_of, text, within};
@@ -237,6 +237,38 @@ fn a_message_longer_than_the_channel_allows_ends_the_port() {
             assert_eq!(victim.try_recv().expect("a message").data, vec![1; len]);
         } else {
             assert_violated(&victim, Violation::BadLength);
+        }
+    }
+}
+
+#[test]
+fn so_does_one_with_a_transfer_list() {
+    let _alone = alone();
+    for kind in [CARRIER, BUFFER] {
+        for (len, fits) in [(100, true), (101, false)] {
+            let (mut attacker, victim) =
+                Attacker::new(|| pair_with(ChannelOptions::new().capacity(CAPACITY).max_message_len(100)));
+            let data = vec![1; len];
+            let payload = match kind {
+                CARRIER => Table::default().payload(&data),
+                _ => {
+                    let padding = len.next_multiple_of(8) - len;
+                    // Known, in slot 0, where nothing is.
+                    let word = 2_u64 << 56 | (padding as u64) << 60;
+                    [&data, &vec![0; padding], &word.to_ne_bytes()[..]].concat()
+                }
+            };
+            attacker.record(kind, &payload, 0);
+            match (fits, kind) {
+                (false, _) => assert_violated(&victim, Violation::BadLength),
+                (true, CARRIER) => assert_eq!(victim.try_recv().expect("a message").data, data),
+                (true, _) => {
+                    let error = victim.try_recv().expect_err("no such buffer");
+                    assert!(
+                        matches!(&error, TryRecvError::Failed(RecvError::MessageError { data: found, .. }) if *found == data)
+                    );
+                }
+            }
         }
     }
 }

@@ -290,6 +290,34 @@ fn a_lent_buffer_is_detached_with_its_memory_released() {
     assert_eq!(bytes_of(&recv_buffer(&peer)), b"pixels");
 }
 
+/// Of the holds that share a recycled buffer while it is lent only the last gives it up.
+#[test]
+fn a_recycled_buffer_that_is_lent_has_one_holder_whatever_becomes_of_the_post() {
+    let (port, peer) = pair_of(4096);
+    port.post_message(b"", [port.buffer(4).unwrap().into()]).unwrap();
+    drop(recv(&peer));
+    let port: TypedPort<(Shared<TransferBuffer>, Vec<u8>), ()> = port.into();
+    let overwrite_another = || port.as_port().buffer(4).unwrap().write_at(0, b"else").unwrap();
+
+    let buffer = port.as_port().buffer(4).unwrap();
+    buffer.write_at(0, b"mine").unwrap();
+    let (mine, lent) = shared(buffer);
+    let TypedPostError { kind, value } = port.post((lent, vec![0; 4096])).unwrap_err();
+    assert!(matches!(kind, PostErrorKind::TooLarge { .. }));
+    overwrite_another();
+    assert_eq!(bytes_of(&mine), b"mine");
+
+    port.post((value.0, vec![])).unwrap();
+    drop(mine);
+    overwrite_another();
+    let received = recv(&peer).buffers.remove(0);
+    assert_eq!(bytes_of(&received), b"mine");
+    drop(received);
+    // And it came back.
+    let known: Vec<_> = (0..3).map(|_| bytes_of(&port.as_port().buffer(4).unwrap())).collect();
+    assert!(known.contains(&b"mine".to_vec()), "{known:?}");
+}
+
 /// A value that is not in the value.
 struct Made<T>(fn() -> T);
 
