@@ -3,26 +3,29 @@
 //! The victim is this program again. It stops before and after the operation under test, and the test steps it from
 //! system call to system call with ptrace(2) in between, each time one further, and kills it there.
 
+#[path = "tools/victim.rs"]
+mod victim;
+
 use std::fs::File;
 use std::io::{PipeReader, Read, Write};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command};
+use std::process::Child;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use messageport::{
     ChannelOptions, CloseReason, FrozenBuffer, Message, MessageChannel, MessagePort, NamedBufferError, RecvError,
-    RecvTimeoutError, SharedBuffer, TransferBuffer, Transferable, parent_port, spawn_with_port,
+    RecvTimeoutError, SharedBuffer, TransferBuffer, Transferable,
 };
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace;
-use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, gettid};
+use nix::unistd::Pid;
 
-/// Long enough for anything that does happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+use victim::{PATIENCE, serve, start};
+
 /// Tells the second process which operation to do.
 const ROLE: &str = "MESSAGEPORT_VICTIM";
 
@@ -565,21 +568,7 @@ const ROLES: &[Role] = &[
 #[test]
 #[ignore = "the second process of the other tests"]
 fn victim() {
-    let Ok(name) = std::env::var(ROLE) else { return };
-    let role = ROLES.iter().find(|role| role.name == name).unwrap();
-    let port = parent_port().unwrap();
-    let control = port.recv().unwrap().ports.remove(0);
-    let operation = (role.victim)(port);
-    // The thread to trace, or that it cannot be.
-    let answer = ptrace::traceme().map_or_else(|errno| -(errno as i32), |()| gettid().as_raw());
-    control.post_message(&answer.to_ne_bytes(), []).unwrap();
-    if answer < 0 {
-        return;
-    }
-    raise(Signal::SIGSTOP).unwrap();
-    operation();
-    raise(Signal::SIGSTOP).unwrap();
-    unreachable!("the test kills this process at the latest here");
+    serve(ROLE, |name, port| (ROLES.iter().find(|role| role.name == name).unwrap().victim)(port));
 }
 
 /// How a run ended.
@@ -595,22 +584,10 @@ enum Run {
 /// the victim there.
 fn run(role: &Role, stop: usize) -> Run {
     let MessageChannel { port1, port2 } = MessageChannel::new().unwrap();
-    let MessageChannel { port1: control, port2: theirs } = MessageChannel::new().unwrap();
-    port1.post_message(b"control", [theirs.into()]).unwrap();
+    let control = victim::control(&port1);
     let mut survivor = Survivor { port: port1, other: None, shared: None, pipe: None, received: Vec::new() };
     (role.prepare)(&mut survivor);
-    let mut command = Command::new("/proc/self/exe");
-    command.args(["--exact", "victim", "--include-ignored", "--nocapture"]).env(ROLE, role.name);
-    command.stdout(std::process::Stdio::null());
-    let mut child = spawn_with_port(&mut command, port2).unwrap();
-
-    let answer = i32::from_ne_bytes(control.recv_timeout(PATIENCE).unwrap().data.try_into().unwrap());
-    if answer < 0 {
-        assert_eq!(Errno::from_raw(-answer), Errno::EPERM);
-        child.wait().unwrap();
-        return Run::NotPermitted;
-    }
-    let thread = Pid::from_raw(answer);
+    let Some((mut child, thread)) = start(ROLE, role.name, port2, &control) else { return Run::NotPermitted };
     let run = step(&mut survivor, role, &mut child, thread, stop).unwrap();
     child.kill().unwrap();
     // A traced thread is there until its tracer has seen its end; only then the process can end.

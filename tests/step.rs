@@ -4,25 +4,28 @@
 //! others lets the victim go as far as one of them and kills it there. Points are spread over the operation for as long as
 //! there is time; `MESSAGEPORT_STEP_SECONDS` says how long for each operation, `all` means every instruction.
 
+#[path = "tools/victim.rs"]
+mod victim;
+
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use messageport::{
     ChannelOptions, CloseReason, Message, MessageChannel, MessagePort, PostErrorKind, RecvError, RecvTimeoutError,
-    TransferBuffer, parent_port, spawn_with_port,
+    TransferBuffer,
 };
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace;
-use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, gettid};
 
-/// Long enough for anything that does happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+use victim::{PATIENCE, serve, start};
+
 /// Tells the second process which operation to do.
 const ROLE: &str = "MESSAGEPORT_STEPPED";
 
@@ -273,21 +276,7 @@ const ROLES: &[Role] = &[
 #[test]
 #[ignore = "the second process of the other tests"]
 fn victim() {
-    let Ok(name) = std::env::var(ROLE) else { return };
-    let role = ROLES.iter().find(|role| role.name == name).unwrap();
-    let port = parent_port().unwrap();
-    let control = port.recv().unwrap().ports.remove(0);
-    let operation = (role.victim)(port);
-    // The thread to trace, or that it cannot be.
-    let answer = ptrace::traceme().map_or_else(|errno| -(errno as i32), |()| gettid().as_raw());
-    control.post_message(&answer.to_ne_bytes(), []).unwrap();
-    if answer < 0 {
-        return;
-    }
-    raise(Signal::SIGSTOP).unwrap();
-    operation();
-    raise(Signal::SIGSTOP).unwrap();
-    unreachable!("the test kills this process at the latest here");
+    serve(ROLE, |name, port| (ROLES.iter().find(|role| role.name == name).unwrap().victim)(port));
 }
 
 /// How far the victim may go.
@@ -369,27 +358,17 @@ enum Run {
 fn run(role: &Role, until: Until) -> Run {
     let options = ChannelOptions::new().capacity(4096);
     let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).unwrap();
-    let MessageChannel { port1: control, port2: theirs } = MessageChannel::new().unwrap();
-    port1.post_message(b"control", [theirs.into()]).unwrap();
+    let control = victim::control(&port1);
     let mut survivor = Survivor { port: Some(port1), other: None, asleep: None, received: Vec::new() };
     // What sleeps must not be in the way of what is brought into place, and has to be there before it.
     let early = role.name.starts_with("receive") || role.name == "transfer";
     if early {
         (role.prepare)(&mut survivor);
     }
-    let mut command = Command::new("/proc/self/exe");
-    command.args(["--exact", "victim", "--include-ignored", "--nocapture"]).env(ROLE, role.name);
-    let mut child = spawn_with_port(command.stdout(Stdio::null()), port2).unwrap();
-    let answer = i32::from_ne_bytes(control.recv_timeout(PATIENCE).unwrap().data.try_into().unwrap());
-    if answer < 0 {
-        assert_eq!(Errno::from_raw(-answer), Errno::EPERM);
-        child.wait().unwrap();
-        return Run::NotPermitted;
-    }
+    let Some((mut child, thread)) = start(ROLE, role.name, port2, &control) else { return Run::NotPermitted };
     if !early {
         (role.prepare)(&mut survivor);
     }
-    let thread = Pid::from_raw(answer);
     let run = drive(&survivor, role, &mut child, thread, until).unwrap();
     // A traced thread is there until its tracer has seen its end; only then the process can end.
     waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
