@@ -137,7 +137,7 @@ impl Producer {
             }
             let len = data.len() as u32;
             let header = Header { kind: Kind::Data, len, handles: 0, sequence: self.sequence as u16 }.encode();
-            // Release, with the acquire in `Consumer::peek`.
+            // Release, with the acquire in `Consumer::look`.
             store(self.direction.header(self.write), header);
             self.write = next;
             self.sequence += 1;
@@ -215,7 +215,7 @@ impl Producer {
         let next = self.write + HEADER as u64;
         // Relaxed: published by the link. A header of long ago may be left here.
         ring.header(next).store(0, Ordering::Relaxed);
-        // Release, with the acquire in `Consumer::peek`.
+        // Release, with the acquire in `Consumer::look`.
         store_and_fence(self.direction.header(self.write), header);
         self.direction = ring;
         self.write = next;
@@ -249,7 +249,7 @@ impl Producer {
             // The record ends earlier than was reserved. Relaxed: published, like the payload, by the commit below.
             self.direction.header(next).store(0, Ordering::Relaxed);
         }
-        // The release in both commits pairs with the acquire in `Consumer::peek`.
+        // The release in both commits pairs with the acquire in `Consumer::look`.
         if slot.start == self.write {
             store(self.direction.header(self.write), header);
         } else {
@@ -348,7 +348,7 @@ impl Consumer {
     /// The word at the cursor: 0 if nothing has been committed there.
     #[inline]
     pub(crate) fn look(&self) -> u64 {
-        // Acquire, with the commit in `Producer::commit`: the payload is complete.
+        // Acquire, with the commits in `Producer`: the payload is complete.
         self.direction.header(self.read).load(Ordering::Acquire)
     }
 
@@ -362,8 +362,7 @@ impl Consumer {
 
     /// The next record, if one has been committed.
     pub(crate) fn peek(&mut self) -> Result<Option<Record>, Violation> {
-        // Acquire, with the commit in `Producer::commit`: the payload is complete.
-        let word = self.direction.header(self.read).load(Ordering::Acquire);
+        let word = self.look();
         if word == 0 {
             self.publish();
             return Ok(None);
