@@ -263,7 +263,7 @@ pub(crate) fn write_port(
 ) {
     let mut capsule = PortCapsule::zeroed();
     capsule.side = end.side() as u32;
-    let grew = |direction: &Direction, flag| if direction.grown().is_some() { flag } else { 0 };
+    let grew = |direction: &Direction, flag| if direction.is_grown() { flag } else { 0 };
     capsule.grown = grew(producer.direction(), PRODUCER_GREW) | grew(consumer.direction(), CONSUMER_GREW);
     capsule.producer = producer.cursors().into();
     capsule.consumer = consumer.cursors().into();

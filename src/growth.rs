@@ -66,7 +66,7 @@ impl From<Violation> for NotFollowed {
 pub(crate) fn peek(end: &End, consumer: &mut Consumer) -> Result<Option<Record>, NotFollowed> {
     loop {
         let Some(record) = consumer.peek()? else { return Ok(None) };
-        let grown = consumer.direction().grown().is_some();
+        let grown = consumer.direction().is_grown();
         let ring = match record.kind {
             Kind::Data | Kind::Carrier | Kind::Buffer => return Ok(Some(record)),
             Kind::Next => next_ring(end, consumer)?,

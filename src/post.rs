@@ -370,7 +370,7 @@ impl SendHalf {
         if_full: IfFull,
     ) -> Result<Slot, PostErrorKind> {
         let violated = |violation| PostErrorKind::PeerGone(self.end.violated(violation));
-        if producer.direction().grown().is_some() {
+        if producer.direction().is_grown() {
             growth::shrink(&self.end, producer).map_err(violated)?;
         }
         match producer.reserve(len) {
