@@ -10,10 +10,11 @@ use bytemuck::{Pod, Zeroable, pod_read_unaligned};
 use crate::capsule::{NotMade, Table, Things};
 use crate::error::{BadTransfer, CloseReason, PostErrorKind, exhausted};
 use crate::layout::VERSION;
-use crate::message::Message;
-use crate::sys::Errno;
-use crate::sys::socket::{self, MAX_DESCRIPTORS};
-use crate::transfer::{Baggage, TransferRef};
+use crate::port::baggage::Baggage;
+use crate::port::message::Message;
+use crate::port::transfer::TransferRef;
+use crate::sys::socket::MAX_DESCRIPTORS;
+use crate::sys::{Errno, socket};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"msgphi!\0");
 /// Most bytes of data in a greeting.
