@@ -431,19 +431,42 @@ impl fmt::Display for BufferError {
 
 impl std::error::Error for BufferError {}
 
-/// Why a descriptor was not adopted as a segment.
-#[derive(Debug)]
-pub(crate) enum NotAdopted {
-    Bad(BadSegment),
-    Exhausted(Errno),
+/// Why something that came from a peer was not taken in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Rejection<Reason> {
+    /// It is invalid, and every later attempt fails too.
+    Invalid(Reason),
+    /// This process lacks memory, descriptors or the like: a later attempt may succeed.
+    Shortage(Errno),
+}
+
+impl<Reason> Rejection<Reason> {
+    pub(crate) fn map<Other>(self, reason: impl FnOnce(Reason) -> Other) -> Rejection<Other> {
+        match self {
+            Self::Invalid(invalid) => Rejection::Invalid(reason(invalid)),
+            Self::Shortage(errno) => Rejection::Shortage(errno),
+        }
+    }
+}
+
+impl<Reason> From<Reason> for Rejection<Reason> {
+    fn from(reason: Reason) -> Self {
+        Self::Invalid(reason)
+    }
+}
+
+impl From<Rejection<BadSegment>> for Rejection<BadTransfer> {
+    fn from(rejection: Rejection<BadSegment>) -> Self {
+        rejection.map(BadTransfer::Segment)
+    }
 }
 
 /// Why a file that came from elsewhere and passed the checks could not be mapped.
-pub(crate) fn not_mapped(errno: Errno) -> NotAdopted {
+pub(crate) fn not_mapped(errno: Errno) -> Rejection<BadSegment> {
     match errno {
         // Sealed against writing, now or in the future, or not open for it.
-        Errno::EPERM | Errno::EACCES => NotAdopted::Bad(BadSegment::ReadOnly),
-        errno => NotAdopted::Exhausted(errno),
+        Errno::EPERM | Errno::EACCES => Rejection::Invalid(BadSegment::ReadOnly),
+        errno => Rejection::Shortage(errno),
     }
 }
 

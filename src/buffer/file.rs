@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytemuck::Zeroable;
 
-use crate::error::{BadSegment, BufferError, NotAdopted};
+use crate::error::{BadSegment, BufferError, Rejection};
 use crate::layout::{BUFFER_MAGIC, BufferConstants, FROZEN_MAGIC, HEADER_LEN, SHARED_MAGIC, VERSION};
 use crate::sys::{Errno, memfd};
 
@@ -71,8 +71,8 @@ pub(crate) fn create(kind: Kind, len: usize) -> Result<OwnedFd, Errno> {
 ///
 /// Nothing about it is trusted: it can neither shrink under us nor raise a signal where memory is missing, nobody can
 /// add a seal to it from here on, and it says that it is what it is taken for.
-pub(crate) fn adopt(file: BorrowedFd<'_>, kind: Kind, len: u64) -> Result<usize, NotAdopted> {
-    let bad = |bad: BadSegment| Err(NotAdopted::Bad(bad));
+pub(crate) fn adopt(file: BorrowedFd<'_>, kind: Kind, len: u64) -> Result<usize, Rejection<BadSegment>> {
+    let bad = |bad: BadSegment| Err(Rejection::Invalid(bad));
     if len > MAX_LEN {
         return bad(BadSegment::WrongSize);
     }
@@ -82,7 +82,7 @@ pub(crate) fn adopt(file: BorrowedFd<'_>, kind: Kind, len: u64) -> Result<usize,
     let file_len = len + HEADER_LEN as u64;
     // One that was made to be recycled, and was frozen instead, has room to the end of its last page.
     let expected = (kind != Kind::Frozen).then_some(file_len);
-    let checked = match memfd::check(file, expected).map_err(NotAdopted::Exhausted)? {
+    let checked = match memfd::check(file, expected).map_err(Rejection::Shortage)? {
         Ok(checked) => checked,
         Err(file) => return bad(file.into()),
     };
@@ -96,9 +96,9 @@ pub(crate) fn adopt(file: BorrowedFd<'_>, kind: Kind, len: u64) -> Result<usize,
     match memfd::read(file, 0, bytemuck::bytes_of_mut(&mut found)) {
         Ok(()) => {}
         Err(Errno::EBADF) => return bad(BadSegment::NotMemory), // open for writing only
-        Err(errno) => return Err(NotAdopted::Exhausted(errno)),
+        Err(errno) => return Err(Rejection::Shortage(errno)),
     }
-    check_header(&found, kind.magic(), len).map_err(NotAdopted::Bad)?;
+    check_header(&found, kind.magic(), len).map_err(Rejection::Invalid)?;
     if !checked.allocated {
         return bad(BadSegment::Sparse);
     }

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::file::{self, Kind};
-use crate::error::{BufferError, NotAdopted, exhausted, not_mapped};
+use crate::error::{BadSegment, BufferError, Rejection, exhausted, not_mapped};
 use crate::layout::HEADER_LEN;
 use crate::sys::frozen::FrozenMapping;
 use crate::sys::{Errno, memfd};
@@ -104,7 +104,7 @@ impl FrozenBuffer {
     }
 
     /// Takes over a buffer of `len` bytes that came from elsewhere.
-    pub(crate) fn adopt(file: OwnedFd, len: u64) -> Result<Self, NotAdopted> {
+    pub(crate) fn adopt(file: OwnedFd, len: u64) -> Result<Self, Rejection<BadSegment>> {
         let mapped_len = file::adopt(file.as_fd(), Kind::Frozen, len)?;
         let mapping = FrozenMapping::new(file.as_fd(), mapped_len).map_err(not_mapped)?;
         Ok(Self { memory: Arc::new(Memory { file, mapping, len: len as usize }) })

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use super::file::Kind;
 use super::frozen::FrozenBuffer;
 use super::{FreezeErrorKind, file};
-use crate::error::{NotAdopted, exhausted, not_mapped};
+use crate::error::{BadSegment, Rejection, exhausted, not_mapped};
 use crate::layout::{BufferConstants, HEADER_LEN};
 use crate::sys::mapping::{Mapping, fetch_for_writing};
 use crate::sys::{Errno, memfd};
@@ -163,7 +163,7 @@ impl Memory {
     }
 
     /// Takes over memory of `capacity` bytes that came from elsewhere.
-    pub(crate) fn adopt(file: OwnedFd, capacity: u64) -> Result<Self, NotAdopted> {
+    pub(crate) fn adopt(file: OwnedFd, capacity: u64) -> Result<Self, Rejection<BadSegment>> {
         let mapped_len = file::adopt(file.as_fd(), Kind::Transfer, capacity)?;
         Self::map(file, mapped_len - HEADER_LEN).map_err(|(errno, _)| not_mapped(errno))
     }

@@ -10,7 +10,7 @@ use bytemuck::Pod;
 
 use super::cursor::{Buffer, BufferCursor, whole};
 use super::file::{self, Kind, place};
-use crate::error::{BufferError, NotAdopted, exhausted, not_mapped};
+use crate::error::{BadSegment, BufferError, Rejection, exhausted, not_mapped};
 use crate::layout::HEADER_LEN;
 use crate::sys::Errno;
 use crate::sys::shared::SharedMapping;
@@ -74,7 +74,7 @@ impl SharedBuffer {
     }
 
     /// Takes over a buffer of `len` bytes that came from elsewhere.
-    pub(crate) fn adopt(file: OwnedFd, len: u64) -> Result<Self, NotAdopted> {
+    pub(crate) fn adopt(file: OwnedFd, len: u64) -> Result<Self, Rejection<BadSegment>> {
         let mapped_len = file::adopt(file.as_fd(), Kind::Shared, len)?;
         let mapping = SharedMapping::new(file.as_fd(), mapped_len).map_err(not_mapped)?;
         Ok(Self { memory: Arc::new(Memory { file: Some(file), mapping, len: len as usize }) })

@@ -3,13 +3,12 @@
 
 use super::buffer::KnownCapsule;
 use super::discard::discard;
-use super::{NotMade, Table, Things};
-use crate::end::lane::{Doorbell, NotTaken};
+use super::{Table, Things};
+use crate::end::lane::Doorbell;
 use crate::end::{End, Parts};
-use crate::error::{BadTransfer, RecvError, Violation, exhausted};
+use crate::error::{BadTransfer, RecvError, Rejection, Violation, exhausted};
 use crate::queue::record::Kind;
 use crate::queue::ring::{Consumer, Record};
-use crate::sys::Errno;
 
 /// Takes the things of a record that has some, whose payload has been copied out. Returns the length of the data as well.
 ///
@@ -20,47 +19,43 @@ pub(crate) fn take(
     consumer: &Consumer,
     record: Record,
     payload: &[u8],
-) -> Result<(usize, Things), NotArrived> {
+) -> Result<(usize, Things), Rejection<Undeliverable>> {
     let max = end.segment().limits().max_message_len;
     if record.kind == Kind::Buffer {
         let last = payload.last_chunk().ok_or(Violation::BadTable)?;
         let known = KnownCapsule::parse(*last, payload.len()).ok_or(Violation::BadTable)?;
         if known.data_len > max {
-            return Err(NotArrived::Violation(Violation::BadLength));
+            return Err(Undeliverable::Violation(Violation::BadLength).into());
         }
         let Some(buffer) = known.take(end) else {
-            return Err(NotArrived::Bad { reason: BadTransfer::NoSuchBuffer, data_len: known.data_len });
+            return Err(Undeliverable::Message { reason: BadTransfer::NoSuchBuffer, data_len: known.data_len }.into());
         };
         return Ok((known.data_len, Things { buffers: vec![buffer], ..Things::default() }));
     }
     let table = Table::parse(payload)?;
     if record.handles != table.handles() || record.handles > end.segment().limits().max_handles {
-        return Err(NotArrived::Violation(Violation::BadHandles));
+        return Err(Undeliverable::Violation(Violation::BadHandles).into());
     }
     if table.data_len > max || table.body_len().is_some_and(|len| len > max as u64) {
-        return Err(NotArrived::Violation(Violation::BadLength));
+        return Err(Undeliverable::Violation(Violation::BadLength).into());
     }
     let _reading = (record.handles > 0).then(|| end.reading());
     let handles = match record.handles {
         0 => Ok(Vec::new()),
         count => end.lane().peek_handles(consumer.sequence(), count, |bell| end.heard(bell, Doorbell::Data)),
     };
-    let handles = match handles {
-        Ok(handles) => handles,
-        Err(NotTaken::Violation(violation)) => return Err(NotArrived::Violation(violation)),
-        Err(NotTaken::Exhausted(errno)) => return Err(NotArrived::Exhausted(errno)),
-    };
+    let handles = handles.map_err(|not| not.map(Undeliverable::Violation))?;
     let mut things = Things::default();
     let made = table.adopt(handles, Some(end), &mut things);
-    if record.handles > 0 && !matches!(made, Err(NotMade::Exhausted(_))) {
+    if record.handles > 0 && !matches!(made, Err(Rejection::Shortage(_))) {
         end.lane().take_handles();
     }
     match made {
         Ok(()) => Ok((table.data_len, things)),
-        Err(NotMade::Exhausted(errno)) => Err(NotArrived::Exhausted(errno)),
-        Err(NotMade::Bad(reason)) => {
+        Err(Rejection::Shortage(errno)) => Err(Rejection::Shortage(errno)),
+        Err(Rejection::Invalid(reason)) => {
             things.close();
-            Err(NotArrived::Bad { reason, data_len: table.data_len })
+            Err(Undeliverable::Message { reason, data_len: table.data_len }.into())
         }
     }
 }
@@ -75,30 +70,27 @@ impl Things {
     }
 }
 
-/// Why the things of a message did not arrive.
-pub(crate) enum NotArrived {
+/// Why the things of a message can never arrive.
+pub(crate) enum Undeliverable {
+    /// The record breaks the format, which ends the channel.
     Violation(Violation),
-    /// Still queued, for a later attempt.
-    Exhausted(Errno),
-    Bad {
-        reason: BadTransfer,
-        data_len: usize,
-    },
+    /// The record is in order and what it carries is not, which ends this message alone.
+    Message { reason: BadTransfer, data_len: usize },
 }
 
-impl From<Violation> for NotArrived {
+impl From<Violation> for Rejection<Undeliverable> {
     fn from(violation: Violation) -> Self {
-        Self::Violation(violation)
+        Self::Invalid(Undeliverable::Violation(violation))
     }
 }
 
-impl NotArrived {
-    /// As the receiver of the message is told; `data` is the payload that was copied out.
+impl Rejection<Undeliverable> {
+    /// The receiver's error; `data` is the payload that was copied out.
     pub(crate) fn into_error(self, end: &End, mut data: Vec<u8>) -> RecvError {
         match self {
-            Self::Violation(violation) => RecvError::Ended(end.violated(violation)),
-            Self::Exhausted(errno) => RecvError::ResourceExhausted(exhausted(errno)),
-            Self::Bad { reason, data_len } => {
+            Self::Shortage(errno) => RecvError::ResourceExhausted(exhausted(errno)),
+            Self::Invalid(Undeliverable::Violation(violation)) => RecvError::Ended(end.violated(violation)),
+            Self::Invalid(Undeliverable::Message { reason, data_len }) => {
                 data.truncate(data_len);
                 RecvError::MessageError { reason, data }
             }

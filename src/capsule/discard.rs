@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use super::arrive::{NotArrived, take};
+use super::arrive::{Undeliverable, take};
 use crate::end::{End, Parts, growth};
+use crate::error::Rejection;
 use crate::queue::record::{HEADER, Kind};
 use crate::queue::ring::Consumer;
 
@@ -72,14 +73,13 @@ fn discard_message_with_ports(end: &End, consumer: &mut Consumer, left: &mut usi
             consumer.read_to_vec(record, &mut payload);
             match take(end, consumer, record, &payload) {
                 Ok((_, things)) => ports = things.ports,
-                Err(NotArrived::Violation(_)) => break,
+                Err(Rejection::Invalid(Undeliverable::Violation(_))) => break,
                 // Without descriptors to spare they cannot be closed in our name: the kernel closes them.
-                Err(NotArrived::Exhausted(_)) if record.handles > 0 => {
+                Err(Rejection::Shortage(_)) if record.handles > 0 => {
                     let _reading = end.reading();
                     end.lane().take_handles();
                 }
-                Err(NotArrived::Exhausted(_)) => {}
-                Err(NotArrived::Bad { .. }) => {}
+                Err(Rejection::Shortage(_) | Rejection::Invalid(Undeliverable::Message { .. })) => {}
             }
         }
         if consumer.release(record) {

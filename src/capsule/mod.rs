@@ -23,8 +23,7 @@ use crate::buffer::frozen::FrozenBuffer;
 use crate::buffer::memory::Memory;
 use crate::buffer::shared::SharedBuffer;
 use crate::end::{End, Parts};
-use crate::error::{BadTransfer, NotAdopted, Violation};
-use crate::sys::Errno;
+use crate::error::{BadTransfer, Rejection, Violation};
 
 /// The last 24 bytes of a carrier record's payload.
 #[repr(C)]
@@ -178,7 +177,12 @@ impl<'a> Table<'a> {
 
     /// Makes things of capsules and descriptors, for a receiver at `end`. After an error `things` holds what had been made,
     /// and if something was bad, pool and cache are as the sender takes them to be.
-    pub(crate) fn adopt(&self, handles: Vec<OwnedFd>, end: Option<&End>, things: &mut Things) -> Result<(), NotMade> {
+    pub(crate) fn adopt(
+        &self,
+        handles: Vec<OwnedFd>,
+        end: Option<&End>,
+        things: &mut Things,
+    ) -> Result<(), Rejection<BadTransfer>> {
         debug_assert_eq!(handles.len(), self.handles());
         let mut of_ports = handles;
         let mut others = of_ports.split_off(self.handles_of_ports()).into_iter();
@@ -187,12 +191,12 @@ impl<'a> Table<'a> {
         for (capsule, file) in self.buffers().filter(BufferCapsule::has_handle).zip(&mut others) {
             memories.push(match Memory::adopt(file, capsule.capacity) {
                 Ok(memory) => Ok(memory),
-                Err(NotAdopted::Bad(bad)) => Err(BadTransfer::Segment(bad)),
-                Err(NotAdopted::Exhausted(errno)) => return Err(NotMade::Exhausted(errno)),
+                Err(Rejection::Invalid(bad)) => Err(BadTransfer::Segment(bad)),
+                Err(Rejection::Shortage(errno)) => return Err(Rejection::Shortage(errno)),
             });
         }
         let mut made = self.adopt_others(of_ports, others, things);
-        if let Err(NotMade::Exhausted(_)) = made {
+        if let Err(Rejection::Shortage(_)) = made {
             return made;
         }
         // Each buffer, although something else may be bad, which the sender may have from a third party: what he posts from
@@ -202,7 +206,7 @@ impl<'a> Table<'a> {
             let memory = if capsule.has_handle() { memories.next().transpose() } else { Ok(None) };
             match memory.and_then(|memory| adopt_buffer(&capsule, memory, end)) {
                 Ok(hold) => things.buffers.push(TransferBuffer::from_hold(hold)),
-                Err(reason) => made = made.and(Err(NotMade::Bad(reason))),
+                Err(reason) => made = made.and(Err(Rejection::Invalid(reason))),
             }
         }
         if self.counts.body {
@@ -217,7 +221,7 @@ impl<'a> Table<'a> {
         of_ports: Vec<OwnedFd>,
         mut others: impl Iterator<Item = OwnedFd>,
         things: &mut Things,
-    ) -> Result<(), NotMade> {
+    ) -> Result<(), Rejection<BadTransfer>> {
         let (mut of_ports, mut capsules) = (of_ports.into_iter(), self.capsules);
         things.ports.reserve_exact(self.counts.ports);
         for _ in 0..self.counts.ports {
@@ -254,21 +258,4 @@ pub(crate) struct Things {
     pub(crate) frozen: Vec<FrozenBuffer>,
     pub(crate) shared: Vec<SharedBuffer>,
     pub(crate) descriptors: Vec<OwnedFd>,
-}
-
-/// Why it could not be made.
-pub(crate) enum NotMade {
-    /// Never will be.
-    Bad(BadTransfer),
-    /// Not now.
-    Exhausted(Errno),
-}
-
-impl From<NotAdopted> for NotMade {
-    fn from(not: NotAdopted) -> Self {
-        match not {
-            NotAdopted::Bad(bad) => Self::Bad(BadTransfer::Segment(bad)),
-            NotAdopted::Exhausted(errno) => Self::Exhausted(errno),
-        }
-    }
 }

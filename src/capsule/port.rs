@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{NotMade, next};
+use super::next;
 use crate::buffer::memory::Memory;
 use crate::buffer::pool::Moving;
 use crate::end::lane::Lane;
 use crate::end::{End, Parts, Side};
-use crate::error::BadTransfer;
+use crate::error::{BadTransfer, Rejection};
 use crate::queue::direction::Direction;
 use crate::queue::ring::{Consumer, Cursors, Producer};
 use crate::queue::segment::Segment;
@@ -109,8 +109,11 @@ pub(crate) fn port_handles<'a>(
 }
 
 /// Checks everything that came, and makes it an end of ours.
-pub(super) fn adopt_port(capsules: &mut &[u8], handles: &mut impl Iterator<Item = OwnedFd>) -> Result<Parts, NotMade> {
-    let bad = || NotMade::Bad(BadTransfer::Capsule);
+pub(super) fn adopt_port(
+    capsules: &mut &[u8],
+    handles: &mut impl Iterator<Item = OwnedFd>,
+) -> Result<Parts, Rejection<BadTransfer>> {
+    let bad = || Rejection::Invalid(BadTransfer::Capsule);
     let capsule: PortCapsule = next(capsules);
     let slots: Vec<SlotCapsule> = (0..capsule.slots).map(|_| next(capsules)).collect();
     let mut handle = || handles.next().ok_or(bad());
@@ -124,7 +127,7 @@ pub(super) fn adopt_port(capsules: &mut &[u8], handles: &mut impl Iterator<Item 
         return Err(bad());
     }
     let segment = Segment::adopt(handle()?)?;
-    let lane = Lane::adopt(handle()?).ok_or(NotMade::Bad(BadTransfer::Lane))?;
+    let lane = Lane::adopt(handle()?).ok_or(Rejection::Invalid(BadTransfer::Lane))?;
     let end = Arc::new(End::new(segment, lane, side));
     let mut place = |direction: &Direction, cursors: CursorsCapsule, flag| {
         let direction = match capsule.grown & flag {

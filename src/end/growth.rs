@@ -10,33 +10,25 @@
 use std::os::fd::AsFd;
 
 use super::End;
-use super::lane::{Doorbell, NotSent, NotTaken};
-use crate::error::{NotAdopted, Violation};
+use super::lane::{Doorbell, NotSent};
+use crate::error::{Rejection, Violation};
 use crate::layout::MAX_CACHED_BUFFERS;
 use crate::queue::direction::Direction;
 use crate::queue::record::{FORGET_LEN, Kind};
 use crate::queue::ring::{Consumer, MOST_PASSED, Producer, Record};
-use crate::sys::Errno;
 
 // Twice: besides the buffers there are the links, a few dozen at most.
 const _: () = assert!(MOST_PASSED as usize >= 2 * MAX_CACHED_BUFFERS);
 
-/// Why a direction did not grow.
-pub(crate) enum NotGrown {
-    AtLimit,
-    NotSent(NotSent),
-}
-
-/// Lets the producer go on in a larger, empty ring.
+/// Lets the producer go on in a larger, empty ring. False if the direction is at its limit.
 #[cold]
-pub(crate) fn grow(end: &End, producer: &mut Producer) -> Result<(), NotGrown> {
-    let exhausted = |errno| NotGrown::NotSent(NotSent::Exhausted(errno));
+pub(crate) fn grow(end: &End, producer: &mut Producer) -> Result<bool, NotSent> {
     let capacity = producer.direction().capacity() as usize;
-    let ring = end.segment().next_ring(capacity).map_err(exhausted)?.ok_or(NotGrown::AtLimit)?;
+    let Some(ring) = end.segment().next_ring(capacity).map_err(NotSent::Shortage)? else { return Ok(false) };
     // The descriptor first: whoever sees the link finds it on the lane.
-    end.lane().send_handles(producer.sequence(), &[ring.file.as_fd()]).map_err(NotGrown::NotSent)?;
+    end.lane().send_handles(producer.sequence(), &[ring.file.as_fd()])?;
     producer.go_on_in(producer.direction().in_ring(ring), Kind::Next);
-    Ok(())
+    Ok(true)
 }
 
 /// Lets the producer go back to the first ring if the consumer has read everything.
@@ -48,21 +40,8 @@ pub(crate) fn shrink(end: &End, producer: &mut Producer) -> Result<(), Violation
     Ok(())
 }
 
-/// Why there is no next record to be had.
-pub(crate) enum NotFollowed {
-    Violation(Violation),
-    /// This process has no room for the ring that comes next; a later attempt may.
-    Exhausted(Errno),
-}
-
-impl From<Violation> for NotFollowed {
-    fn from(violation: Violation) -> Self {
-        Self::Violation(violation)
-    }
-}
-
 /// The next message, in whatever ring it is, if one has been committed. Records that are none are followed.
-pub(crate) fn peek(end: &End, consumer: &mut Consumer) -> Result<Option<Record>, NotFollowed> {
+pub(crate) fn peek(end: &End, consumer: &mut Consumer) -> Result<Option<Record>, Rejection<Violation>> {
     loop {
         let Some(record) = consumer.peek()? else { return Ok(None) };
         let grown = consumer.direction().is_grown();
@@ -102,19 +81,13 @@ fn forget(end: &End, consumer: &mut Consumer, record: Record) -> Result<(), Viol
 }
 
 /// Takes the ring that a `Next` link leads to off the lane.
-fn next_ring(end: &End, consumer: &Consumer) -> Result<Direction, NotFollowed> {
+fn next_ring(end: &End, consumer: &Consumer) -> Result<Direction, Rejection<Violation>> {
     let _reading = end.reading();
     let wake = |bell| end.heard(bell, Doorbell::Data);
-    let mut files = end.lane().peek_handles(consumer.sequence(), 1, wake).map_err(|not| match not {
-        NotTaken::Violation(violation) => NotFollowed::Violation(violation),
-        NotTaken::Exhausted(errno) => NotFollowed::Exhausted(errno),
-    })?;
+    let mut files = end.lane().peek_handles(consumer.sequence(), 1, wake)?;
     let file = files.pop().ok_or(Violation::NoHandles)?;
     let after = consumer.direction().capacity() as usize;
-    let ring = end.segment().adopt_ring(file, Some(after)).map_err(|not| match not {
-        NotAdopted::Bad(_) => NotFollowed::Violation(Violation::BadLink),
-        NotAdopted::Exhausted(errno) => NotFollowed::Exhausted(errno),
-    })?;
+    let ring = end.segment().adopt_ring(file, Some(after)).map_err(|not| not.map(|_| Violation::BadLink))?;
     end.lane().take_handles();
     Ok(consumer.direction().in_ring(ring))
 }

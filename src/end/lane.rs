@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::error::Violation;
+use crate::error::{Rejection, Violation};
 use crate::sys::{Errno, socket};
 
 /// Packet kinds; 3 is reserved for the segments of a grown queue.
@@ -66,15 +66,7 @@ pub(crate) enum NotSent {
     Full,
     /// The peer is gone.
     Gone,
-    Exhausted(Errno),
-}
-
-/// Why the descriptors of a record were not taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum NotTaken {
-    Violation(Violation),
-    /// This process has no room for them; they are still queued.
-    Exhausted(Errno),
+    Shortage(Errno),
 }
 
 /// One end of a lane.
@@ -106,7 +98,7 @@ impl Lane {
         self.send(packet, descriptors).map_err(|errno| match errno {
             Errno::EAGAIN => NotSent::Full,
             Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => NotSent::Gone,
-            errno => NotSent::Exhausted(errno),
+            errno => NotSent::Shortage(errno),
         })
     }
 
@@ -126,32 +118,32 @@ impl Lane {
         sequence: u64,
         count: usize,
         wake: impl Fn(Doorbell),
-    ) -> Result<Vec<OwnedFd>, NotTaken> {
+    ) -> Result<Vec<OwnedFd>, Rejection<Violation>> {
         for _ in 0..SKIP_LIMIT {
-            let (packet, received) = self.look(count).map_err(NotTaken::Violation)?.ok_or(
+            let (packet, received) = self.look(count).map_err(Rejection::Invalid)?.ok_or(
                 // The packet was sent before the record was committed, so it is here.
-                NotTaken::Violation(Violation::NoHandles),
+                Rejection::Invalid(Violation::NoHandles),
             )?;
             if packet.kind == HANDLES && packet.sequence == sequence {
                 if packet.count as usize != count {
-                    return Err(NotTaken::Violation(Violation::BadHandles));
+                    return Err(Rejection::Invalid(Violation::BadHandles));
                 }
                 return match received.descriptors.len() {
                     len if len == count => Ok(received.descriptors),
                     // Not all of them could be installed.
-                    len if len < count && received.descriptors_cut => Err(NotTaken::Exhausted(Errno::EMFILE)),
-                    _ => Err(NotTaken::Violation(Violation::BadHandles)),
+                    len if len < count && received.descriptors_cut => Err(Rejection::Shortage(Errno::EMFILE)),
+                    _ => Err(Rejection::Invalid(Violation::BadHandles)),
                 };
             }
             match packet.kind {
                 WAKE => wake(packet.doorbell()),
                 HANDLES if packet.sequence < sequence => {} // older than its record could be: closed unread
-                _ => return Err(NotTaken::Violation(Violation::NoHandles)),
+                _ => return Err(Rejection::Invalid(Violation::NoHandles)),
             }
             drop(received);
             self.skip();
         }
-        Err(NotTaken::Violation(Violation::BadPacket))
+        Err(Rejection::Invalid(Violation::BadPacket))
     }
 
     /// Takes what [`peek_handles`](Self::peek_handles) looked at off the lane.

@@ -64,20 +64,18 @@ impl<'a> Baggage<'a> {
             descriptors: Vec::new(),
         };
         for (index, thing) in list.iter().enumerate() {
-            baggage.add(*thing, carrier.map(|end| &**end)).map_err(|why| match why {
-                Refused::Unusable => PostErrorKind::Unusable { index },
-                Refused::PooledElsewhere => PostErrorKind::PooledElsewhere { index },
-            })?;
+            baggage.add(index, *thing, carrier.map(|end| &**end))?;
         }
         Ok(baggage)
     }
 
-    fn add(&mut self, thing: TransferRef<'a>, carrier: Option<&End>) -> Result<(), Refused> {
+    fn add(&mut self, index: usize, thing: TransferRef<'a>, carrier: Option<&End>) -> Result<(), PostErrorKind> {
+        let unusable = PostErrorKind::Unusable { index };
         match thing {
             TransferRef::Port(port) => {
                 let usable = port.end().home().is_here()
                     && matches!(port.end().state(), State::Open | State::PeerClosed | State::PeerDied);
-                let guard = port.guard().filter(|_| usable).ok_or(Refused::Unusable)?;
+                let guard = port.guard().filter(|_| usable).ok_or(unusable)?;
                 let moving = guard.end.buffers().moving();
                 self.counts.slots += moving.len();
                 self.handles +=
@@ -86,41 +84,41 @@ impl<'a> Baggage<'a> {
                 return Ok(());
             }
             TransferRef::Buffer(buffer) => {
-                let hold = buffer.hold().try_borrow_mut().map_err(|_| Refused::Unusable)?;
-                let found = hold.as_ref().filter(|hold| hold.is_usable()).ok_or(Refused::Unusable)?;
-                let way = self.way(found, carrier)?;
+                let hold = buffer.hold().try_borrow_mut().map_err(|_| PostErrorKind::Unusable { index })?;
+                let found = hold.as_ref().filter(|hold| hold.is_usable()).ok_or(unusable)?;
+                let way = self.way(found, carrier).ok_or(PostErrorKind::PooledElsewhere { index })?;
                 self.handles += usize::from(way.has_handle());
                 self.buffers.push((hold, way));
                 return Ok(());
             }
             TransferRef::Frozen(buffer) => self.frozen.push(buffer),
-            TransferRef::Shared(buffer) => self.shared.push((buffer.file().ok_or(Refused::Unusable)?, buffer.len())),
+            TransferRef::Shared(buffer) => self.shared.push((buffer.file().ok_or(unusable)?, buffer.len())),
             TransferRef::Descriptor(descriptor) => self.descriptors.push(descriptor),
         }
         self.handles += 1;
         Ok(())
     }
 
-    /// How a buffer will travel over `carrier`.
-    fn way(&mut self, hold: &Hold, carrier: Option<&End>) -> Result<Way, Refused> {
+    /// How a buffer will travel over `carrier`. `None`: it is in the pool of another port, whose peer lives.
+    fn way(&mut self, hold: &Hold, carrier: Option<&End>) -> Option<Way> {
         let Hold { memory, role, .. } = hold;
         let buffers = carrier.map(End::buffers);
         match role {
             Role::New => {
                 let slot = buffers.and_then(|buffers| buffers.pool().slot_for(memory.capacity, &self.planned));
                 self.planned.extend(slot.map(|slot| Planned { slot, bytes: memory.capacity as u64 }));
-                Ok(slot.map_or(Way::Alone, Way::New))
+                Some(slot.map_or(Way::Alone, Way::New))
             }
             Role::Owner => match buffers.and_then(|buffers| buffers.slot_of(memory)) {
-                Some(slot) => Ok(Way::Known(slot)),
-                None if memory.is_orphan() => Ok(Way::Alone),
-                None => Err(Refused::PooledElsewhere),
+                Some(slot) => Some(Way::Known(slot)),
+                None if memory.is_orphan() => Some(Way::Alone),
+                None => None,
             },
             Role::Guest => {
                 let slot = buffers.and_then(|buffers| buffers.slot_of(memory));
-                Ok(slot.map_or(Way::Alone, Way::Back))
+                Some(slot.map_or(Way::Alone, Way::Back))
             }
-            Role::Traveller => Ok(Way::Alone),
+            Role::Traveller => Some(Way::Alone),
         }
     }
 
@@ -288,10 +286,4 @@ fn has_duplicates(list: &[TransferRef<'_>]) -> bool {
     let mut identities: Vec<usize> = list.iter().map(|thing| thing.identity()).collect();
     identities.sort_unstable();
     identities.windows(2).any(|two| two[0] == two[1])
-}
-
-/// Why something on a list cannot be transferred.
-pub(crate) enum Refused {
-    Unusable,
-    PooledElsewhere,
 }

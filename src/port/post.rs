@@ -5,7 +5,6 @@ use super::transfer::{PostError, TransferRef, Transferable, count};
 use super::{MessagePort, SendHalf};
 use crate::buffer::memory::Hold;
 use crate::capsule::Counts;
-use crate::end::growth::NotGrown;
 use crate::end::lane::NotSent;
 use crate::end::wait::{Outcome, Waiter};
 use crate::end::{CLOSED, DISCARDING, End, OPEN, State, growth};
@@ -354,9 +353,9 @@ impl SendHalf {
     #[cold]
     fn make_room(&self, producer: &mut Producer, len: usize) -> Result<Slot, PostErrorKind> {
         match growth::grow(&self.end, producer) {
-            Ok(()) => self.find_room(producer, len, IfFull::Fail),
-            Err(NotGrown::AtLimit) => Err(self.full(FullCause::Ring)),
-            Err(NotGrown::NotSent(not_sent)) => Err(self.not_sent(not_sent)),
+            Ok(true) => self.find_room(producer, len, IfFull::Fail),
+            Ok(false) => Err(self.full(FullCause::Ring)),
+            Err(not_sent) => Err(self.not_sent(not_sent)),
         }
     }
 
@@ -365,7 +364,7 @@ impl SendHalf {
         match why {
             NotSent::Full => self.full(FullCause::Lane),
             NotSent::Gone => self.nobody(),
-            NotSent::Exhausted(errno) => PostErrorKind::ResourceExhausted(exhausted(errno)),
+            NotSent::Shortage(errno) => PostErrorKind::ResourceExhausted(exhausted(errno)),
         }
     }
 

@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 use super::in_place::MessageRef;
 use super::message::Message;
 use super::{MessagePort, Receiving, RecvHalf};
-use crate::capsule::arrive::{NotArrived, take};
+use crate::capsule::arrive::{Undeliverable, take};
 use crate::capsule::buffer::KnownCapsule;
 use crate::capsule::discard::discard;
 use crate::capsule::{Table, Things};
-use crate::end::growth::NotFollowed;
 use crate::end::lane::Doorbell;
 use crate::end::wait::{Outcome, Waiter};
 use crate::end::{State, growth};
-use crate::error::{RecvError, RecvTimeoutError, TryRecvError, exhausted};
+use crate::error::{RecvError, RecvTimeoutError, Rejection, TryRecvError, exhausted};
 use crate::queue::doorbell::{self, FD};
 use crate::queue::record::Kind;
 use crate::queue::ring::Record;
@@ -414,8 +413,8 @@ impl RecvHalf {
                 }
                 self.wait(receiving, patience).map(|()| None)
             }
-            Err(NotFollowed::Violation(violation)) => Err(RecvError::Ended(self.end.violated(violation)).into()),
-            Err(NotFollowed::Exhausted(errno)) => Err(RecvError::ResourceExhausted(exhausted(errno)).into()),
+            Err(Rejection::Invalid(violation)) => Err(RecvError::Ended(self.end.violated(violation)).into()),
+            Err(Rejection::Shortage(errno)) => Err(RecvError::ResourceExhausted(exhausted(errno)).into()),
         }
     }
 
@@ -506,12 +505,12 @@ impl RecvHalf {
                 payload.truncate(data_len);
                 Ok(things)
             }
-            Err(not_arrived) => {
+            Err(rejection) => {
                 // A message that can never arrive is consumed; on a shortage it stays for the next attempt.
-                if matches!(not_arrived, NotArrived::Bad { .. }) {
+                if matches!(rejection, Rejection::Invalid(Undeliverable::Message { .. })) {
                     self.release(receiving, record);
                 }
-                Err(not_arrived.into_error(&self.end, std::mem::take(payload)))
+                Err(rejection.into_error(&self.end, std::mem::take(payload)))
             }
         }
     }

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::direction::{Direction, GrownRing};
-use crate::error::{BadSegment, NotAdopted, not_mapped};
+use crate::error::{BadSegment, Rejection, not_mapped};
 use crate::layout::{
     HEADER_LEN, Limits, MAX_CAPACITY, MIN_CAPACITY, RING_MAGIC, RingConstants, SEGMENT_MAGIC, SegmentConstants,
     VERSION, next_capacity, ring, segment_len,
@@ -48,9 +48,9 @@ impl Segment {
 
     /// Takes over a segment that came from elsewhere. Nothing about it is trusted: first the file is shown to be one
     /// that can neither shrink under us nor raise a signal, then its constants are copied once and checked.
-    pub(crate) fn adopt(file: OwnedFd) -> Result<Self, NotAdopted> {
-        let bad = |bad: BadSegment| NotAdopted::Bad(bad);
-        let checked = memfd::check(file.as_fd(), None).map_err(NotAdopted::Exhausted)?;
+    pub(crate) fn adopt(file: OwnedFd) -> Result<Self, Rejection<BadSegment>> {
+        let bad = |bad: BadSegment| Rejection::Invalid(bad);
+        let checked = memfd::check(file.as_fd(), None).map_err(Rejection::Shortage)?;
         let Checked { id, len, .. } = checked.map_err(|file| bad(file.into()))?;
         let max_len = segment_len(MAX_CAPACITY) as u64;
         if len < segment_len(MIN_CAPACITY) as u64 || len > max_len {
@@ -90,9 +90,9 @@ impl Segment {
 
     /// Takes over a ring that one of this segment's directions grew into, checked like a segment. It is one that
     /// follows a ring of `after` bytes, or any of those that can follow the first.
-    pub(crate) fn adopt_ring(&self, file: OwnedFd, after: Option<usize>) -> Result<GrownRing, NotAdopted> {
-        let bad = |bad: BadSegment| NotAdopted::Bad(bad);
-        let checked = memfd::check(file.as_fd(), None).map_err(NotAdopted::Exhausted)?;
+    pub(crate) fn adopt_ring(&self, file: OwnedFd, after: Option<usize>) -> Result<GrownRing, Rejection<BadSegment>> {
+        let bad = |bad: BadSegment| Rejection::Invalid(bad);
+        let checked = memfd::check(file.as_fd(), None).map_err(Rejection::Shortage)?;
         let len = checked.map_err(|file| bad(file.into()))?.len;
         let next = |&capacity: &usize| next_capacity(capacity, self.limits.capacity, self.limits.max_capacity);
         let found = std::iter::successors(next(&self.limits.capacity), next)
