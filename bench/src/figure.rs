@@ -2,7 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::suite::label;
+pub(crate) fn label(what: &str, call: &str, wait: &str, at: Option<(&str, u64)>) -> String {
+    let mut label = what.to_owned();
+    for word in [call, wait] {
+        if !word.is_empty() && word != "none" {
+            label += " ";
+            label += word;
+        }
+    }
+    if let Some((name, value)) = at {
+        label += &format!(" {name}={value}");
+    }
+    label
+}
 
 /// One result: who did what, and the figures that apply. Times are nanoseconds of one operation.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -8,48 +8,55 @@
 //! A program that runs benchmarks starts itself again, so its `main` begins with [`role`], and has [`Counting`] as its
 //! allocator.
 
-mod allocations;
-mod bare;
-mod benches;
-mod compare;
-mod descriptors;
-mod error;
-mod fan;
-mod figure;
-mod link;
-mod machine;
-mod options;
-mod payload;
-mod plots;
-mod ports;
-mod report;
-mod rounds;
+// From top to bottom: imports point down this list only.
 mod run;
-mod session;
-mod sockets;
-mod suite;
-mod trace;
 
-pub use allocations::Counting;
-pub use benches::suite;
+mod report;
+
+mod rounds;
+
+mod second;
+
+mod suite;
+
+mod transport;
+
+mod limits;
+
+mod bench;
+
+mod figure;
+
+mod session;
+
+mod link;
+
+mod payload;
+
+mod system;
+
+mod error;
+
+pub use bench::{Bench, Kind, Subject};
 pub use error::{Error, Result};
 pub use figure::Figure;
 pub use link::{
-    Alone, Gaps, Link, Outcome, PATIENCE, Player, RoundTrips, Side, Stream, Turn, expect, spin_until, streamed, timed,
+    Alone, Gaps, Link, Outcome, PATIENCE, Player, RoundTrips, Side, Stream, Turn, Wait, expect, spin_until, streamed,
+    timed,
 };
-pub use machine::{Machine, available_memory, now, pin, pin_thread};
-pub use options::Options;
 pub use payload::{MIN_SIZE, Payload};
-pub use run::run;
+pub use run::{Options, run};
 pub use session::Session;
-pub use sockets::{Pipe, Socket};
-pub use suite::{Bench, Kind, Subject, Wait};
+pub use suite::suite;
+pub use system::allocations::Counting;
+pub use system::machine::{available_memory, pin, pin_thread};
+pub use transport::sockets::{Pipe, Socket};
 
-/// Plays the part of a process that the benchmarks have started, if this is one. `suite` must be that of the process
+/// Plays the part of a process that the benchmarks have started, if this is one. `benches` must be those of the process
 /// that started it.
-pub fn role(suite: impl FnOnce() -> Vec<Bench>) -> Option<Result<()>> {
+pub fn role(benches: impl FnOnce() -> Vec<Bench>) -> Option<Result<()>> {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() != Some(session::ROLE) {
+    if arguments.next().as_deref() != Some(system::role::ROLE) {
         return None;
     }
     let name = arguments.next().unwrap_or_default();
@@ -58,10 +65,10 @@ pub fn role(suite: impl FnOnce() -> Vec<Bench>) -> Option<Result<()>> {
         return Some(Err(Error::failed("this process is of no use to people")));
     };
     Some(match &*name {
-        "second" => session::second(&suite(), &numbers),
-        "counted" => benches::counted(&numbers),
-        "steps" => benches::steps(&numbers),
-        "idle" => benches::idle(&numbers),
+        "second" => second::second(&benches(), &numbers),
+        "counted" => suite::counted(&numbers),
+        "steps" => suite::steps(&numbers),
+        "idle" => suite::idle(&numbers),
         _ => Err(Error::failed("this process is of no use to people")),
     })
 }

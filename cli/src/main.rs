@@ -2,11 +2,14 @@
 //! between two terminals, and the benchmarks. It uses the public interface of the library only.
 
 mod bench;
+
 mod demo;
-mod failure;
-mod frames;
+
 mod join;
+
 mod output;
+
+mod failure;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,8 +29,8 @@ fn main() -> ExitCode {
         Command::Listen { name } => join::listen(&name),
         Command::Connect { name } => join::connect(&name),
         Command::Bench(options) => bench::run(&options),
-        Command::DemoIframe => frames::iframe(),
-        Command::DemoWorker => frames::worker(),
+        Command::DemoIframe => demo::iframe(),
+        Command::DemoWorker => demo::worker(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use messageport_bench::{Bench, Error, Link, Payload, Result, RoundTrips, Session, Side, Stream, Subject, Wait};
 
-use crate::{Skipped, depth, push};
+use crate::compare::{Skipped, depth, push};
 
 /// The functions of a shim; `shims/shim.h` is their contract.
 #[derive(Clone, Copy)]

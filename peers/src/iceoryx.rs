@@ -11,7 +11,7 @@ use messageport_bench::{
     Bench, Error, Gaps, Link, PATIENCE, Payload, Result, RoundTrips, Session, Side, Stream, Subject, Wait, spin_until,
 };
 
-use crate::{depth, push};
+use crate::compare::{depth, push};
 
 type Bytes = publish_subscribe::PortFactory<ipc::Service, [u8], ()>;
 type Signal = event::PortFactory<ipc::Service>;

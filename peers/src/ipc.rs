@@ -10,7 +10,7 @@ use messageport_bench::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::push;
+use crate::compare::push;
 
 /// What the second side makes for the first, handed over as the documentation shows it.
 fn meet<T: Serialize + DeserializeOwned, O>(

@@ -1,18 +1,27 @@
 //! The benchmarks of messageport with its peers in the same turns: other ways between processes, and two between
 //! threads. Each is used in the way that its documentation recommends for speed; docs/BENCHMARKS.md says how.
 
-mod foreign;
+mod system;
+
 mod iceoryx;
+
 mod ipc;
-mod node;
-mod plain;
+
 mod threads;
+
+mod foreign;
+
+mod node;
+
+mod compare;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use messageport_bench::{Bench, Counting, Error, Options, Subject, Wait, suite};
+use messageport_bench::{Bench, Counting, Error, Options, suite};
+
+use compare::Skipped;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -65,41 +74,15 @@ fn ended(done: messageport_bench::Result<()>) -> ExitCode {
     }
 }
 
-/// A peer that is not here, and why.
-type Skipped = (&'static str, &'static str);
-
 /// The suite with the peers in it, and those peers that are not here.
 fn with_peers() -> (Vec<Bench>, Vec<Skipped>) {
     let mut suite = suite();
     let mut skipped = Vec::new();
-    plain::add(&mut suite);
+    system::add(&mut suite);
     iceoryx::add(&mut suite);
     ipc::add(&mut suite);
     threads::add(&mut suite);
     foreign::add(&mut suite, &mut skipped);
     node::add(&mut suite, &mut skipped);
     (suite, skipped)
-}
-
-/// Adds a subject to the bench with this name, compared with messageport where it waits in the same way.
-fn push(suite: &mut [Bench], bench: &str, subject: Subject) {
-    let beside = if bench == "wake" { None } else { Some(format!("messageport recv_into {}", beside(subject.wait))) };
-    let subject = match beside {
-        // Streams of messageport are measured spinning only.
-        Some(_) if bench == "throughput" => subject.against("messageport recv_into spin"),
-        Some(label) if bench == "rtt" => subject.against(label),
-        _ => subject,
-    };
-    if let Some(bench) = suite.iter_mut().find(|known| known.name == bench) {
-        bench.subjects.push(subject);
-    }
-}
-
-fn beside(wait: Wait) -> &'static str {
-    if wait == Wait::Block { "block" } else { "spin" }
-}
-
-/// How many messages of a stream may wait: as many as in the memory that a port has.
-fn depth(size: usize) -> usize {
-    ((64 << 10) / (size + 8)).clamp(16, 1024)
 }

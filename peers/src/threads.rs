@@ -8,7 +8,7 @@ use messageport_bench::{
     Bench, Error, Outcome, Player, Result, Session, Side, Subject, Turn, Wait, expect, pin, spin_until, streamed, timed,
 };
 
-use crate::push;
+use crate::compare::push;
 
 /// Messages that a queue holds.
 const DEPTH: usize = 1024;

@@ -10,12 +10,12 @@ use messageport_bench::{Bench, Error, Outcome, Player, Result, Session, Side, Su
 
 use nix::poll::{PollFd, PollFlags, poll};
 
-use crate::{Skipped, push};
+use crate::compare::{Skipped, push};
 
 /// A turn takes no longer.
 const PATIENCE_MS: u16 = 60_000;
 
-const SCRIPT: &str = include_str!("node.js");
+const SCRIPT: &str = include_str!("threads.js");
 
 /// The process, on the first side only.
 struct Node {

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::compare::Baseline;
+use super::baseline::Baseline;
+use crate::bench::Bench;
 use crate::error::{Error, Result};
 use crate::report::Report;
-use crate::suite::Bench;
 
 /// Which benchmarks are run, how, and what becomes of the figures.
 #[derive(Clone, Debug, Default, clap::Args)]

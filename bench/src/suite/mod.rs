@@ -8,21 +8,22 @@ use std::time::Duration;
 
 use nix::sys::socket::SockType;
 
-use crate::bare::calls::{Load, Passing, create_and_drop};
-use crate::bare::flow::Flow;
-use crate::bare::futex::Futex;
-use crate::bare::line::Line;
-use crate::bare::ring::Ring;
-use crate::bare::shared::with_size;
+use crate::bench::{Bench, Kind, Subject};
 use crate::error::{Error, Result};
-use crate::fan::{FanIn, Looped};
-use crate::link::{Alone, Gaps, Link, Player, RoundTrips, Stream};
-use crate::machine::descriptor_limit;
+use crate::limits::futex_word::Futex;
+use crate::limits::memcpy::Flow;
+use crate::limits::slot_ring::Ring;
+use crate::limits::spin_word::Line;
+use crate::limits::syscalls::{Load, Passing, create_and_drop};
+use crate::limits::with_size;
+use crate::link::{Alone, Gaps, Link, Player, RoundTrips, Stream, Wait};
 use crate::payload::MIN_SIZE;
-use crate::ports::{Batches, Buffers, FOREVER, InPlace, Owned, Port, Ports, Reserved, Transfer, Travel, capacity};
 use crate::session::Session;
-use crate::sockets::{Socket, Sockets};
-use crate::suite::{Bench, Kind, Subject, Wait};
+use crate::system::machine::descriptor_limit;
+use crate::transport::buffers::{Buffers, Travel};
+use crate::transport::fan::{FanIn, Looped, Ports, Sockets};
+use crate::transport::ports::{Batches, FOREVER, InPlace, Owned, Port, Reserved, Transfer, capacity};
+use crate::transport::sockets::Socket;
 
 pub(crate) use calls::counted;
 pub(crate) use memory::idle;

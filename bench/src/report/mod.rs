@@ -1,12 +1,15 @@
 //! The report: one page of HTML with everything in it.
 
+mod plots;
+
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::figure::{Figure, cells};
-use crate::plots::{Axis, Bar, Series, Unit, bars, distinct, escape, lines, text};
+
+use plots::{Axis, Bar, Series, Unit, bars, distinct, escape, lines, text};
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --page: #fff; --text: #1c1c1c; --faint: #6a6a6a; --line: #d8d8d8; --ours: #fdf0ea }

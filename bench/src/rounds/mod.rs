@@ -4,18 +4,24 @@
 //! the median of the ratios within each round, and only the rounds of the placement that was seen most often count. A
 //! block is timed as a whole for the mean; percentiles come from blocks of their own, where every operation is timed.
 
+mod placement;
+mod statistics;
+
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 
+use crate::bench::{Bench, Kind, Subject};
 use crate::error::Result;
 use crate::figure::Figure;
-use crate::link::{Outcome, Player, Side, Turn};
-use crate::machine;
-use crate::session::{Order, Second};
-use crate::suite::{Bench, Kind, Subject};
+use crate::link::{Outcome, Player, Side, Turn, Wait, histogram};
+use crate::second::{Order, Second};
+use crate::system::machine;
+
+use placement::{Placement, majority};
+use statistics::{curve, quartiles, rounded};
 
 const ROUNDS: usize = 40;
 const QUICK_ROUNDS: usize = 7;
@@ -30,42 +36,6 @@ const WARM_UP: u64 = 100;
 const MOST: u64 = 10_000_000;
 /// Operations of the look at the placement.
 const PROBE: u64 = 2000;
-
-/// A round trip of a bare word is below this on one physical core, ...
-const ONE_CORE_NS: f64 = 45.0;
-/// ... and below this where both CPUs share a cache.
-const NEAR_NS: f64 = 200.0;
-
-/// A histogram of nanoseconds.
-pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are in order")
-}
-
-/// Where the two CPUs are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Placement {
-    OneCore,
-    Near,
-    Far,
-    /// It changed during the round.
-    Mixed,
-    /// Both processes share a CPU.
-    Same,
-}
-
-impl Placement {
-    const ALL: [Self; 5] = [Self::OneCore, Self::Near, Self::Far, Self::Mixed, Self::Same];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::OneCore => "one core",
-            Self::Near => "near",
-            Self::Far => "far",
-            Self::Mixed => "mixed",
-            Self::Same => "same CPU",
-        }
-    }
-}
 
 /// A subject with one size, and what was measured of it in each round.
 struct Entry<'a> {
@@ -123,7 +93,7 @@ impl<'a> Rounds<'a> {
         let mut entries = Vec::new();
         for size in sizes {
             for (index, subject) in bench.subjects.iter().enumerate() {
-                let spins = subject.wait == crate::suite::Wait::Spin;
+                let spins = subject.wait == Wait::Spin;
                 if !subject.can(*size) || (shared_cpu && spins) {
                     continue;
                 }
@@ -220,11 +190,7 @@ impl<'a> Rounds<'a> {
         };
         let turn = self.turn(WARM_UP, PROBE);
         let mean = self.play(player.as_mut(), *opened, turn, None)?.nanos / PROBE as f64;
-        Ok(match mean {
-            mean if mean < ONE_CORE_NS => Placement::OneCore,
-            mean if mean < NEAR_NS => Placement::Near,
-            _ => Placement::Far,
-        })
+        Ok(Placement::of(mean))
     }
 
     fn turn(&mut self, warm_up: u64, count: u64) -> Turn {
@@ -242,17 +208,6 @@ impl<'a> Rounds<'a> {
     ) -> Result<Outcome> {
         let order = Order::Play { opened, turn, single: single.is_some() };
         self.second.together(order, || player.play(&turn, single))
-    }
-}
-
-/// The placement that most rounds had, and which rounds those were. A change is a placement only if there is no other.
-fn majority(placements: &[Placement]) -> (Placement, Vec<usize>) {
-    let rounds = |placement| (0..placements.len()).filter(|round| placements[*round] == placement).collect::<Vec<_>>();
-    let steady = Placement::ALL.into_iter().filter(|placement| *placement != Placement::Mixed);
-    let most = steady.max_by_key(|placement| rounds(*placement).len());
-    match most.map(|placement| (placement, rounds(placement))) {
-        Some((placement, rounds)) if !rounds.is_empty() => (placement, rounds),
-        _ => (Placement::Mixed, rounds(Placement::Mixed)),
     }
 }
 
@@ -306,28 +261,4 @@ fn figure(bench: &Bench, entry: &Entry<'_>, entries: &[Entry<'_>], placement: Pl
         }
     }
     figure
-}
-
-/// To a tenth.
-fn rounded(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
-}
-
-/// Points of the percentile curve, nines evenly apart.
-fn curve(single: &Histogram<u64>) -> Vec<(f64, u64)> {
-    let points = (single.len() as f64).log10() * 8.0;
-    let share = |point: u32| 1.0 - 10f64.powf(-f64::from(point) / 8.0);
-    (0..=points as u32).map(|point| (share(point), single.value_at_quantile(share(point)))).collect()
-}
-
-/// The value below which a quarter lies, the median, and the value above which a quarter lies.
-fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
-    let at = |share: f64| {
-        let place = share * (values.len() - 1) as f64;
-        let (low, high) = (values[place.floor() as usize], values[place.ceil() as usize]);
-        low + (high - low) * place.fract()
-    };
-    if values.is_empty() { [f64::NAN; 3] } else { [at(0.25), at(0.5), at(0.75)] }
 }

@@ -1,14 +1,19 @@
 //! A whole run: benchmark after benchmark, and what is said about it.
 
+mod baseline;
+mod options;
+
 use std::io::Write;
 
+use crate::bench::{Bench, Setting};
 use crate::error::{Error, Result};
 use crate::figure::{Figure, table};
-use crate::machine::Machine;
-use crate::options::{Options, Plan};
 use crate::rounds::Rounds;
-use crate::session::{Second, Setting};
-use crate::suite::Bench;
+use crate::second::Second;
+use crate::system::machine::Machine;
+
+pub use options::Options;
+use options::Plan;
 
 /// Runs what was asked for; `line` gets what belongs on standard output.
 pub fn run(suite: &[Bench], options: &Options, mut line: impl FnMut(&str) -> Result<()>) -> Result<()> {

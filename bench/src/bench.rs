@@ -3,34 +3,9 @@
 use std::ops::RangeInclusive;
 
 use crate::error::Result;
-use crate::figure::Figure;
-use crate::link::Player;
-use crate::session::{Session, Setting};
-
-/// How the receiver waits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Wait {
-    /// It never sleeps.
-    Spin,
-    /// It sleeps at once.
-    Block,
-    /// It spins for 20 us, then sleeps: the default of a port on a machine with several CPUs.
-    Default,
-    /// It does not wait.
-    None,
-}
-
-impl Wait {
-    /// As it is printed.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Spin => "spin",
-            Self::Block => "block",
-            Self::Default => "default",
-            Self::None => "none",
-        }
-    }
-}
+use crate::figure::{Figure, label};
+use crate::link::{Player, Wait};
+use crate::session::Session;
 
 /// Measures in its own way.
 type Once = fn(&Setting) -> Result<Vec<Figure>>;
@@ -113,20 +88,6 @@ impl Subject {
     }
 }
 
-pub(crate) fn label(what: &str, call: &str, wait: &str, at: Option<(&str, u64)>) -> String {
-    let mut label = what.to_owned();
-    for word in [call, wait] {
-        if !word.is_empty() && word != "none" {
-            label += " ";
-            label += word;
-        }
-    }
-    if let Some((name, value)) = at {
-        label += &format!(" {name}={value}");
-    }
-    label
-}
-
 /// What an operation is, and so which figures say something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -136,6 +97,15 @@ pub enum Kind {
     Rate,
     /// Is timed one by one from process to process; the CPU time used is of interest too.
     Delay,
+}
+
+/// What is the same for all benchmarks of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    /// The CPUs of the two processes.
+    pub(crate) cpus: [usize; 2],
+    /// A look is enough.
+    pub(crate) quick: bool,
 }
 
 /// A benchmark.

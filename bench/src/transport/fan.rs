@@ -1,18 +1,22 @@
 //! Many ways into one receiver: waited for in `epoll` by hand, or in an event loop.
 
 use std::cell::Cell;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use messageport::{EventLoop, Message, MessagePort};
+use messageport::{EventLoop, Message, MessagePort, TryRecvError};
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::socket::{MsgFlags, SockType, recv, send};
 
+use super::ports::{channel, stream};
+use super::sockets::{ready, socket};
 use crate::error::{Error, Result};
-use crate::link::{Outcome, PATIENCE, Player, Side, Turn, alone, expect};
+use crate::link::{Outcome, PATIENCE, Player, Side, Turn, Wait, alone, expect, spin_until};
 use crate::payload::Payload;
-use crate::ports::stream;
+use crate::session::Session;
 
 /// Most events that one look reports.
 const EVENTS: usize = 256;
@@ -115,7 +119,7 @@ impl<F: Fan> FanIn<F> {
         let patience = EpollTimeout::try_from(PATIENCE).map_err(Error::of("no such timeout"))?;
         let mut events = [EpollEvent::empty(); EVENTS];
         let ready = match self.epoll.wait(&mut events, patience) {
-            Err(nix::errno::Errno::EINTR) => return Ok(()),
+            Err(Errno::EINTR) => return Ok(()),
             result => result.map_err(Error::of("cannot wait"))?,
         };
         if ready == 0 {
@@ -195,6 +199,69 @@ impl Player for Looped {
                 let mut send = || sent.next(ports, |port, stamp| stream(port, payload.stamped(stamp)));
                 (0..turn.warm_up + turn.count).try_for_each(|_| send()).map(|()| Outcome::default())
             }
+        }
+    }
+}
+
+/// A stream over many ports into one receiver, which waits for them in `epoll`.
+pub(crate) struct Ports(pub(crate) Vec<MessagePort>);
+
+impl Ports {
+    pub(crate) fn new(session: &Session, count: u64, size: usize) -> Result<Self> {
+        (0..count).map(|_| channel(session, size, Wait::Block)).collect::<Result<_>>().map(Self)
+    }
+}
+
+impl Fan for Ports {
+    type Way = MessagePort;
+
+    fn ways(&self) -> &[MessagePort] {
+        &self.0
+    }
+
+    fn send(port: &MessagePort, data: &[u8]) -> Result<()> {
+        stream(port, data)
+    }
+
+    fn receive(port: &MessagePort, message: &mut Message) -> Result<bool> {
+        match port.try_recv_into(message) {
+            Ok(()) => Ok(true),
+            Err(TryRecvError::Empty) => Ok(false),
+            Err(error) => Err(Error::failed(format_args!("cannot receive: {error}"))),
+        }
+    }
+}
+
+/// Many socket pairs into one receiver.
+pub(crate) struct Sockets(Vec<OwnedFd>);
+
+impl Sockets {
+    pub(crate) fn new(session: &Session, count: u64) -> Result<Self> {
+        (0..count).map(|_| socket(session, SockType::SeqPacket)).collect::<Result<_>>().map(Self)
+    }
+}
+
+impl Fan for Sockets {
+    type Way = OwnedFd;
+
+    fn ways(&self) -> &[OwnedFd] {
+        &self.0
+    }
+
+    fn send(way: &OwnedFd, data: &[u8]) -> Result<()> {
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        spin_until(|| ready(send(way.as_raw_fd(), data, flags), flags)).map(drop)
+    }
+
+    fn receive(way: &OwnedFd, message: &mut Message) -> Result<bool> {
+        message.data.resize(message.data.capacity().max(64), 0);
+        match recv(way.as_raw_fd(), &mut message.data, MsgFlags::MSG_DONTWAIT) {
+            Ok(len) => {
+                message.data.truncate(len);
+                Ok(true)
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),
+            Err(error) => Err(Error::failed(format_args!("a socket does not work: {error}"))),
         }
     }
 }

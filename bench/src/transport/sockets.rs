@@ -1,19 +1,16 @@
 //! Unix sockets and pipes: a message is one packet, or so many bytes of a stream.
 
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use messageport::Message;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockType, recv, send, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
 use crate::error::{Error, Result};
-use crate::fan::Fan;
-use crate::link::{Link, PATIENCE, spin_until};
+use crate::link::{Link, PATIENCE, Wait, spin_until};
 use crate::payload::Payload;
 use crate::session::Session;
-use crate::suite::Wait;
 
 /// Room for what waits unread. The kernel cuts it to `net.core.wmem_max`.
 const BUFFER: usize = 4 << 20;
@@ -35,7 +32,7 @@ impl Socket {
     }
 }
 
-fn socket(session: &Session, kind: SockType) -> Result<OwnedFd> {
+pub(super) fn socket(session: &Session, kind: SockType) -> Result<OwnedFd> {
     let socket = session.sockets(kind)?;
     let refuse = Error::of("cannot set up a socket");
     setsockopt(&socket, sockopt::SndBuf, &BUFFER).map_err(&refuse)?;
@@ -71,7 +68,7 @@ impl Link for Socket {
 }
 
 /// What a call that may have to be repeated has done.
-fn ready(done: nix::Result<usize>, flags: MsgFlags) -> Result<Option<usize>> {
+pub(super) fn ready(done: nix::Result<usize>, flags: MsgFlags) -> Result<Option<usize>> {
     match done {
         Ok(len) => Ok(Some(len)),
         Err(Errno::EINTR) => Ok(None),
@@ -114,40 +111,5 @@ impl Link for Pipe {
     fn receive(&mut self) -> Result<u64> {
         self.incoming.read_exact(&mut self.received).map_err(Error::of("cannot read from the pipe"))?;
         self.payload.stamp_of(&self.received)
-    }
-}
-
-/// Many socket pairs into one receiver.
-pub(crate) struct Sockets(Vec<OwnedFd>);
-
-impl Sockets {
-    pub(crate) fn new(session: &Session, count: u64) -> Result<Self> {
-        (0..count).map(|_| socket(session, SockType::SeqPacket)).collect::<Result<_>>().map(Self)
-    }
-}
-
-impl Fan for Sockets {
-    type Way = OwnedFd;
-
-    fn ways(&self) -> &[OwnedFd] {
-        &self.0
-    }
-
-    fn send(way: &OwnedFd, data: &[u8]) -> Result<()> {
-        let flags = MsgFlags::MSG_NOSIGNAL;
-        spin_until(|| ready(send(way.as_raw_fd(), data, flags), flags)).map(drop)
-    }
-
-    fn receive(way: &OwnedFd, message: &mut Message) -> Result<bool> {
-        let way: BorrowedFd<'_> = way.as_fd();
-        message.data.resize(message.data.capacity().max(64), 0);
-        match recv(way.as_raw_fd(), &mut message.data, MsgFlags::MSG_DONTWAIT) {
-            Ok(len) => {
-                message.data.truncate(len);
-                Ok(true)
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),
-            Err(error) => Err(Error::failed(format_args!("a socket does not work: {error}"))),
-        }
     }
 }

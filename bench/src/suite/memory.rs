@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use messageport::{Message, MessageChannel};
 
+use crate::bench::{Bench, Kind, Setting};
 use crate::error::{Error, Result};
 use crate::figure::Figure;
-use crate::machine;
-use crate::session::{self, Setting};
-use crate::suite::{Bench, Kind};
+use crate::system::{machine, role};
 
 pub(super) fn bench() -> Bench {
     let mut bench = Bench::new("memory", "memory and CPU time of idle pairs", Kind::Rate, &[]);
@@ -19,7 +18,7 @@ pub(super) fn bench() -> Bench {
 
 fn measure(setting: &Setting) -> Result<Vec<Figure>> {
     let (pairs, milliseconds) = if setting.quick { (200, 300) } else { (1000, 3000) };
-    let mut command = session::role("idle")?;
+    let mut command = role::command("idle")?;
     command.args([pairs, milliseconds, 0].map(|number: u64| number.to_string()));
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.map_err(Error::of("cannot start a process with idle pairs"))?;

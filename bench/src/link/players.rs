@@ -1,39 +1,13 @@
-//! How two processes exchange messages, and what they play with that: round trips, streams, messages with gaps.
+//! What two processes play over a link: round trips, streams, messages with gaps.
 
 use std::hint::spin_loop;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hdrhistogram::Histogram;
 
-use crate::error::{Error, Result};
-use crate::machine;
-
-/// A side that waits longer than this is alone.
-pub const PATIENCE: Duration = Duration::from_secs(10);
-
-/// One of the two processes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Side {
-    /// Has the clock: it pings, or receives a stream.
-    First,
-    /// Answers, or sends a stream.
-    Second,
-}
-
-/// One side of a way to send messages both ways.
-pub trait Link {
-    /// Sends the message with this stamp; waits for room if there is none.
-    fn send(&mut self, stamp: u64) -> Result<()>;
-
-    /// Waits for the next message, checks it and returns its stamp.
-    fn receive(&mut self) -> Result<u64>;
-
-    /// Sends messages with these stamps, as fast as it goes.
-    #[inline]
-    fn send_all(&mut self, stamps: std::ops::Range<u64>) -> Result<()> {
-        stamps.into_iter().try_for_each(|stamp| self.send(stamp))
-    }
-}
+use super::{Link, Side, expect};
+use crate::error::Result;
+use crate::system::machine;
 
 /// What is played in one turn, on both sides alike.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +47,11 @@ impl Player for Box<dyn Player> {
     fn play(&mut self, turn: &Turn, single: Option<&mut Histogram<u64>>) -> Result<Outcome> {
         (**self).play(turn, single)
     }
+}
+
+/// A histogram of nanoseconds.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are in order")
 }
 
 /// Runs `operation` so often, and times all of it.
@@ -201,38 +180,4 @@ impl<F: FnMut() -> Result<()>> Player for Alone<F> {
             Side::Second => Ok(Outcome::default()),
         }
     }
-}
-
-/// Both stamps must be the same.
-#[inline]
-pub fn expect(stamp: u64, expected: u64) -> Result<()> {
-    if stamp == expected { Ok(()) } else { Err(out_of_order(stamp, expected)) }
-}
-
-#[cold]
-fn out_of_order(stamp: u64, expected: u64) -> Error {
-    Error::failed(format_args!("message {stamp} arrived in the place of message {expected}"))
-}
-
-/// Spins, with PAUSE, until there is something.
-#[inline]
-pub fn spin_until<T>(mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    const LOOKS: u32 = 1 << 16;
-    let mut since = None;
-    loop {
-        for _ in 0..LOOKS {
-            if let Some(found) = look()? {
-                return Ok(found);
-            }
-            spin_loop();
-        }
-        if since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
-            return Err(alone());
-        }
-    }
-}
-
-#[cold]
-pub(crate) fn alone() -> Error {
-    Error::failed(format_args!("the other process did not answer for {PATIENCE:?}"))
 }

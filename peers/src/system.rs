@@ -3,7 +3,7 @@
 use messageport_bench::{Bench, Pipe, RoundTrips, Socket, Stream, Subject, Wait};
 use nix::sys::socket::SockType;
 
-use crate::push;
+use crate::compare::push;
 
 pub(crate) fn add(suite: &mut [Bench]) {
     let kinds = [("unix stream", SockType::Stream), ("unix seqpacket", SockType::SeqPacket)];

@@ -8,11 +8,10 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::ftruncate;
 
-use crate::descriptors;
 use crate::error::{Error, Result};
-use crate::link::{Link, Side, spin_until};
+use crate::link::{Link, Side, Wait, spin_until};
 use crate::session::Session;
-use crate::suite::Wait;
+use crate::system::descriptors;
 
 /// Bytes of a channel's memory file: a page, and two rings of the default capacity.
 const SEGMENT: usize = 4096 + 2 * (64 << 10);

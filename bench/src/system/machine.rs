@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 
 /// What is known of the machine; it shows itself in one line.
 #[derive(Debug)]
-pub struct Machine {
+pub(crate) struct Machine {
     processor: String,
     cores: usize,
     kernel: String,
@@ -22,7 +22,7 @@ pub struct Machine {
 
 impl Machine {
     /// This machine.
-    pub fn here() -> Self {
+    pub(crate) fn here() -> Self {
         let line = |file: &str, name: &str| {
             let text = read_to_string(file).ok()?;
             let line = text.lines().find(|line| line.starts_with(name))?;
@@ -97,7 +97,7 @@ fn allow_thread(thread: i32, cpus: &[usize]) -> Result<()> {
 
 /// Nanoseconds of a clock that all processes share.
 #[inline]
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     nanos(ClockId::CLOCK_MONOTONIC)
 }
 

@@ -7,22 +7,16 @@ use std::time::{Duration, Instant};
 
 use messageport::{Message, MessageChannel, MessagePort, parent_port, spawn_with_port};
 
-use crate::allocations;
+use crate::bench::{Bench, Kind, Setting};
 use crate::error::{Error, Result};
 use crate::figure::Figure;
-use crate::machine;
-use crate::session::{self, Setting};
-use crate::suite::{Bench, Kind};
-use crate::trace;
+use crate::system::{allocations, machine, role, trace};
+use crate::transport::ports::{DEFAULT_SPIN, FOREVER};
 
 /// Bytes of a message.
 const SIZE: usize = 64;
 /// Messages to a sleeper.
 const BURST: u64 = 1000;
-/// Longer than any wait of one that spins.
-const FOREVER: Duration = Duration::from_secs(3600);
-/// What a port does by itself where its thread has several CPUs to run on; ours is pinned to one.
-const DEFAULT_SPIN: Duration = Duration::from_micros(20);
 
 /// What the counted process does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,7 +64,7 @@ fn measure(setting: &Setting) -> Result<Vec<Figure>> {
         return Err(Error::failed("a pair is busy only on two CPUs, and there is one"));
     }
     let count: u64 = if setting.quick { 10_000 } else { 200_000 };
-    let mut command = session::role("counted")?;
+    let mut command = role::command("counted")?;
     command.args([count, setting.cpus[0] as u64, setting.cpus[1] as u64].map(|number| number.to_string()));
     let (sections, text) = trace::count(&mut command)?;
     // Before each part there is a section for what it prepares.
@@ -106,7 +100,7 @@ pub(crate) fn counted(arguments: &[u64; 3]) -> Result<()> {
     }
     trace::await_tracer()?;
     let channel = MessageChannel::new().map_err(Error::of("cannot make a channel"))?;
-    let mut command = session::role("counted")?;
+    let mut command = role::command("counted")?;
     command.args(arguments.map(|argument| argument.to_string()));
     // What is counted is written to standard output, and not by the partner.
     command.stdout(std::process::Stdio::null()).stdin(std::process::Stdio::null());

@@ -1,5 +1,8 @@
 //! The page of the demo. The processes it talks to are in `frames`.
 
+mod frames;
+mod protocol;
+
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::unix::ffi::OsStrExt;
@@ -9,11 +12,14 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use messageport::{ChannelOptions, MessageChannel, MessagePort, TransferBuffer, spawn_with_port};
+use messageport_bench::available_memory;
 use sha2::{Digest, Sha256};
 
 use crate::failure::Failure;
-use crate::frames::{self, Received, hex};
 use crate::output::{Output, rate, size};
+
+pub(crate) use frames::{iframe, worker};
+use protocol::{Received, hex};
 
 const GREETING: &str = "Hello from the main page!";
 const QUESTION: &str = "Who is at the other end now?";
@@ -74,7 +80,7 @@ fn stream(port1: &MessagePort, source: &mut Source, out: &mut Output) -> Result<
     let options = ChannelOptions::new().capacity(STREAM_CAPACITY);
     let channel = MessageChannel::with_options(&options).map_err(Failure::of("cannot make the stream's channel"))?;
     port1
-        .post_message(frames::STREAM, [channel.port2.into()])
+        .post_message(protocol::STREAM, [channel.port2.into()])
         .map_err(Failure::of("cannot give the stream's port to the iframe"))?;
     let post = |data: &[u8]| {
         channel.port1.post_message_wait(data, [], None).map_err(Failure::of("cannot stream to the iframe"))
@@ -109,7 +115,7 @@ fn transfer(port1: &MessagePort, source: &mut Source, len: u64, out: &mut Output
     let filled = begin.elapsed();
 
     let begin = Instant::now();
-    port1.post_message(frames::BUFFER, [buffer.into()]).map_err(Failure::of("cannot transfer the buffer"))?;
+    port1.post_message(protocol::BUFFER, [buffer.into()]).map_err(Failure::of("cannot transfer the buffer"))?;
     let posted = begin.elapsed();
     let received = Received::parse(&answer(port1)?)?;
     check(&sent, &received)?;
@@ -124,7 +130,7 @@ fn transfer(port1: &MessagePort, source: &mut Source, len: u64, out: &mut Output
 /// The iframe passes its end on; a question that was posted before travels with the queue.
 fn hand_on(port1: &MessagePort, out: &mut Output) -> Result<(), Failure> {
     let begin = Instant::now();
-    for message in [frames::HAND_ON, QUESTION.as_bytes()] {
+    for message in [protocol::HAND_ON, QUESTION.as_bytes()] {
         port1.post_message(message, []).map_err(Failure::of("cannot post to the iframe"))?;
     }
     out.line(format!("page -> port2: \"{QUESTION}\", while the iframe hands port2 on to a third process"))?;
@@ -157,13 +163,6 @@ fn allocate(len: u64) -> Result<TransferBuffer, Failure> {
     }
     let len = usize::try_from(len).map_err(|error| refuse(&error))?;
     TransferBuffer::new(len).map_err(|error| refuse(&error))
-}
-
-fn available_memory() -> Option<u64> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
 }
 
 /// The file that is moved.

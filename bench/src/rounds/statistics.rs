@@ -1,0 +1,27 @@
+//! Medians, quartiles and percentiles.
+
+use hdrhistogram::Histogram;
+
+/// To a tenth.
+pub(super) fn rounded(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// Points of the percentile curve, nines evenly apart.
+pub(super) fn curve(single: &Histogram<u64>) -> Vec<(f64, u64)> {
+    let points = (single.len() as f64).log10() * 8.0;
+    let share = |point: u32| 1.0 - 10f64.powf(-f64::from(point) / 8.0);
+    (0..=points as u32).map(|point| (share(point), single.value_at_quantile(share(point)))).collect()
+}
+
+/// The value below which a quarter lies, the median, and the value above which a quarter lies.
+pub(super) fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    let at = |share: f64| {
+        let place = share * (values.len() - 1) as f64;
+        let (low, high) = (values[place.floor() as usize], values[place.ceil() as usize]);
+        low + (high - low) * place.fract()
+    };
+    if values.is_empty() { [f64::NAN; 3] } else { [at(0.25), at(0.5), at(0.75)] }
+}
