@@ -1,4 +1,4 @@
-//! What a benchmark is: subjects that are measured in turns, beside each other.
+//! A benchmark: subjects that are measured in turns, beside each other.
 
 use std::ops::RangeInclusive;
 
@@ -7,34 +7,34 @@ use crate::figure::{Figure, label};
 use crate::link::{Player, Wait};
 use crate::session::Session;
 
-/// Measures in its own way.
-type Once = fn(&Setting) -> Result<Vec<Figure>>;
+/// A measurement without turns, for benchmarks that count instead of timing.
+type Measure = fn(&Setting) -> Result<Vec<Figure>>;
 
 type Open = Box<dyn Fn(&Session, usize) -> Result<Box<dyn Player>>>;
 
-/// One thing that is measured.
+/// One implementation that a benchmark measures.
 pub struct Subject {
-    /// Who does it.
+    /// The implementation, for example `messageport` or `futex`.
     pub what: &'static str,
-    /// By which call or in which way, if there are several.
+    /// The call or mode that is measured; empty if the implementation has only one.
     pub call: &'static str,
-    /// How the receiver waits.
+    /// The way in which the receiver waits.
     pub wait: Wait,
-    /// Another number that distinguishes it: its name and value.
-    pub at: Option<(&'static str, u64)>,
-    /// With what it is compared: that one's label, and its size if it is another one.
+    /// The name and value of a further number that distinguishes subjects, for example the number of ports.
+    pub parameter: Option<(&'static str, u64)>,
+    /// The label of the subject to compare with, and the message size of that subject where it differs.
     pub against: Option<(String, Option<usize>)>,
-    /// Operations that a block has in any case.
-    pub(crate) fewest: u64,
-    /// Why it is not measured.
-    pub(crate) left_out: Option<String>,
-    /// True for the sizes that it can do.
+    /// The lowest number of operations in a block, even if the block then takes longer than the others.
+    pub(crate) min_operations: u64,
+    /// The reason not to measure this subject.
+    pub(crate) skipped: Option<String>,
+    /// Returns true for the message sizes that the subject supports.
     sizes: Box<dyn Fn(usize) -> bool>,
     open: Open,
 }
 
 impl Subject {
-    /// A subject; `open` is called on both sides.
+    /// Creates a subject. Both sides call `open` with their session and the message size.
     pub fn new<P: Player + 'static>(
         what: &'static str,
         call: &'static str,
@@ -42,45 +42,56 @@ impl Subject {
         open: impl Fn(&Session, usize) -> Result<P> + 'static,
     ) -> Self {
         let open: Open = Box::new(move |session, size| Ok(Box::new(open(session, size)?)));
-        Self { what, call, wait, at: None, against: None, fewest: 1, left_out: None, sizes: Box::new(|_| true), open }
+        Self {
+            what,
+            call,
+            wait,
+            parameter: None,
+            against: None,
+            min_operations: 1,
+            skipped: None,
+            sizes: Box::new(|_| true),
+            open,
+        }
     }
 
-    /// Compares it with the subject that has this label, at the same size.
+    /// Compares the subject with the one that has this label, at the same message size.
     pub fn against(mut self, label: impl Into<String>) -> Self {
         self.against = Some((label.into(), None));
         self
     }
 
-    /// Compares it with the subject that has this label, at one size.
+    /// Compares the subject with the one that has this label, always at `size`.
     pub fn against_size(mut self, label: impl Into<String>, size: usize) -> Self {
         self.against = Some((label.into(), Some(size)));
         self
     }
 
-    /// Another number that distinguishes it.
-    pub fn at(mut self, name: &'static str, value: u64) -> Self {
-        self.at = Some((name, value));
+    /// Sets the name and value of a number that distinguishes this subject from others with the same name.
+    pub fn parameter(mut self, name: &'static str, value: u64) -> Self {
+        self.parameter = Some((name, value));
         self
     }
 
-    /// Only the sizes for which this is true.
+    /// Restricts the subject to the message sizes for which `sizes` returns true.
     pub fn sizes(mut self, sizes: impl Fn(usize) -> bool + 'static) -> Self {
         self.sizes = Box::new(sizes);
         self
     }
 
-    /// Leaves it out, and says why. Both processes keep its place.
-    pub fn leave_out(&mut self, why: impl Into<String>) {
-        self.left_out = Some(why.into());
+    /// Excludes the subject from the run for the given reason. It keeps its index in the bench, by which the two
+    /// processes identify subjects.
+    pub fn skip(&mut self, why: impl Into<String>) {
+        self.skipped = Some(why.into());
     }
 
-    pub(crate) fn can(&self, size: usize) -> bool {
-        self.left_out.is_none() && (self.sizes)(size)
+    pub(crate) fn supports(&self, size: usize) -> bool {
+        self.skipped.is_none() && (self.sizes)(size)
     }
 
-    /// Its name in its bench, the same for all sizes.
+    /// Returns the name of the subject within its bench, the same for all sizes.
     pub fn label(&self) -> String {
-        label(self.what, self.call, self.wait.name(), self.at)
+        label(self.what, self.call, self.wait.name(), self.parameter)
     }
 
     pub(crate) fn open(&self, session: &Session, size: usize) -> Result<Box<dyn Player>> {
@@ -88,49 +99,49 @@ impl Subject {
     }
 }
 
-/// What an operation is, and so which figures say something.
+/// The quantity that a benchmark measures, which decides the figures that it reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// Has a duration: a mean, and percentiles from blocks in which each one is timed.
+pub enum Metric {
+    /// The duration of one operation: a mean, and percentiles from blocks in which each operation is timed.
     Latency,
-    /// Is one of many that overlap: a rate.
+    /// The number of overlapping operations per second.
     Rate,
-    /// Is timed one by one from process to process; the CPU time used is of interest too.
+    /// The time from sending a message in one process to its receipt in the other, and the receiver's CPU time.
     Delay,
 }
 
-/// What is the same for all benchmarks of a run.
+/// The settings that apply to all benchmarks of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting {
-    /// The CPUs of the two processes.
+    /// The CPUs of the first and of the second process.
     pub(crate) cpus: [usize; 2],
-    /// A look is enough.
+    /// True for a short run with less precise figures.
     pub(crate) quick: bool,
 }
 
 /// A benchmark.
 pub struct Bench {
-    /// What the user calls it.
+    /// The name on the command line.
     pub name: &'static str,
-    /// What it measures, in a few words.
+    /// A description of a few words.
     pub about: &'static str,
-    /// What its operations are.
-    pub kind: Kind,
-    /// Bytes of a message, unless the user says so.
+    /// The quantity that is measured.
+    pub metric: Metric,
+    /// The default message sizes in bytes.
     pub sizes: &'static [usize],
-    /// The sizes that the user may ask for; none if messages have one size.
+    /// The message sizes that the user may choose, in bytes; `None` if the sizes are fixed.
     pub allowed: Option<RangeInclusive<usize>>,
-    /// Operations that a block has, unless it would take much longer than others.
-    pub fewest: u64,
-    /// What is measured in turns.
+    /// The lowest number of operations in a block, unless the block would take more than four times as long as planned.
+    pub min_operations: u64,
+    /// The subjects, which are measured in turns.
     pub subjects: Vec<Subject>,
-    /// What is measured another way, once.
-    pub(crate) once: Option<Once>,
+    /// Replaces the turns, for a benchmark without subjects.
+    pub(crate) measure: Option<Measure>,
 }
 
 impl Bench {
-    /// A benchmark of the given kind.
-    pub fn new(name: &'static str, about: &'static str, kind: Kind, sizes: &'static [usize]) -> Self {
-        Self { name, about, kind, sizes, allowed: None, fewest: 1, subjects: Vec::new(), once: None }
+    /// Creates a benchmark without subjects.
+    pub fn new(name: &'static str, about: &'static str, metric: Metric, sizes: &'static [usize]) -> Self {
+        Self { name, about, metric, sizes, allowed: None, min_operations: 1, subjects: Vec::new(), measure: None }
     }
 }

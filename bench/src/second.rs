@@ -1,4 +1,4 @@
-//! The second process of a run: this executable, started again on the other CPU, and the orders that it obeys.
+//! The second process of a run: this executable, started again on the other CPU, and the requests that it serves.
 
 use std::os::fd::AsFd;
 use std::process::{Child, Stdio};
@@ -12,44 +12,50 @@ use nix::sys::time::TimeVal;
 use crate::bench::Bench;
 use crate::error::{Error, Result};
 use crate::link::{Player, Side, Turn, histogram};
-use crate::session::{Session, TURN};
+use crate::session::{Session, TURN_TIMEOUT};
 use crate::system::{descriptors, machine, role};
 
-/// What the first process tells the second.
+/// Size of an encoded request in bytes.
+const REQUEST_SIZE: usize = 48;
+
+/// Longest reply in bytes: a zero byte for success, or the text of an error.
+const MAX_REPLY: usize = 512;
+
+/// A request of the first process to the second.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Order {
-    /// Open the subject with this number, of the bench with this number, for messages of this size.
+pub(crate) enum Request {
+    /// Open a subject, given by its index in a bench and the index of the bench, for messages of `size` bytes.
     Open { bench: usize, subject: usize, size: usize },
-    /// Play a turn of what was opened.
-    Play { opened: usize, turn: Turn, single: bool },
-    /// Drop all that was opened.
+    /// Play a turn of the subject that was opened as number `opened`; time its operations `individually` or not.
+    Play { opened: usize, turn: Turn, individually: bool },
+    /// Drop all open subjects.
     Close,
 }
 
-impl Order {
-    fn encode(self) -> [u8; 48] {
+impl Request {
+    fn encode(self) -> [u8; REQUEST_SIZE] {
         let words = match self {
             Self::Open { bench, subject, size } => [0, bench as u64, subject as u64, size as u64, 0, 0],
-            Self::Play { opened, turn, single } => {
-                [1, opened as u64, turn.warm_up, turn.count, turn.stamp, u64::from(single)]
+            Self::Play { opened, turn, individually } => {
+                [1, opened as u64, turn.warm_up, turn.count, turn.stamp, u64::from(individually)]
             }
             Self::Close => [2, 0, 0, 0, 0, 0],
         };
-        let mut bytes = [0; 48];
+        let mut bytes = [0; REQUEST_SIZE];
         for (to, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
             *to = word.to_ne_bytes();
         }
         bytes
     }
 
-    fn decode(bytes: &[u8; 48]) -> Option<Self> {
+    fn decode(bytes: &[u8; REQUEST_SIZE]) -> Option<Self> {
         let word = |index: usize| Some(u64::from_ne_bytes(*bytes.as_chunks().0.get(index)?));
         let number = |index: usize| usize::try_from(word(index)?).ok();
         Some(match word(0)? {
             0 => Self::Open { bench: number(1)?, subject: number(2)?, size: number(3)? },
             1 => {
                 let turn = Turn { side: Side::Second, warm_up: word(2)?, count: word(3)?, stamp: word(4)? };
-                Self::Play { opened: number(1)?, turn, single: word(5)? != 0 }
+                Self::Play { opened: number(1)?, turn, individually: word(5)? != 0 }
             }
             2 => Self::Close,
             _ => return None,
@@ -57,76 +63,77 @@ impl Order {
     }
 }
 
-/// The second process, seen from the first.
-pub(crate) struct Second {
+/// The first process's handle to the second.
+pub(crate) struct SecondProcess {
     pub(crate) session: Session,
     child: Child,
 }
 
-impl Second {
-    /// Starts this executable again and pins both processes.
+impl SecondProcess {
+    /// Starts this executable again and pins both processes to their CPUs.
     pub(crate) fn start() -> Result<Self> {
         let cpus = machine::allowed_cpus()?;
         machine::raise_descriptor_limit()?;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-            .map_err(Error::of("cannot make a socket pair"))?;
-        let patience = TimeVal::new(TURN.as_secs() as i64, 0);
-        setsockopt(&ours, sockopt::ReceiveTimeout, &patience).map_err(Error::of("cannot set a timeout"))?;
-        let window = MessageChannel::new().map_err(Error::of("cannot make a channel"))?;
+            .map_err(Error::of("cannot create a socket pair"))?;
+        let timeout = TimeVal::new(TURN_TIMEOUT.as_secs() as i64, 0);
+        setsockopt(&ours, sockopt::ReceiveTimeout, &timeout).map_err(Error::of("cannot set a timeout"))?;
+        let window = MessageChannel::new().map_err(Error::of("cannot create a channel"))?;
         let number = std::process::id();
         let mut command = role::command("second")?;
         command.args([number.to_string(), cpus[0].to_string(), cpus[1].to_string()]).stdin(Stdio::from(theirs));
         let child =
             spawn_with_port(&mut command, window.port2).map_err(Error::of("cannot start the second process"))?;
-        drop(command); // and with it our copy of the other socket
+        drop(command); // closes this process's copy of the other socket
         let session = Session::new(Side::First, cpus, window.port1, ours, number);
         let second = Self { session, child };
         machine::pin(cpus[0])?;
         Ok(second)
     }
 
-    /// True if there is only one CPU for both.
+    /// Returns true if both processes share one CPU because only one is allowed.
     pub(crate) fn shares_cpu(&self) -> bool {
         self.session.cpus()[0] == self.session.cpus()[1]
     }
 
-    /// Gives an order; [`done`](Self::done) is to be called when this side has done its part.
-    pub(crate) fn order(&self, order: Order) -> Result<()> {
-        descriptors::send(self.session.socket(), &order.encode(), &[]).map_err(Error::of("the second process is gone"))
+    /// Sends a request; [`wait_for_reply`](Self::wait_for_reply) must follow when this side has finished its part.
+    pub(crate) fn send(&self, request: Request) -> Result<()> {
+        descriptors::send(self.session.socket(), &request.encode(), &[])
+            .map_err(Error::of("the second process is gone"))
     }
 
-    /// Waits until the second process has done its part too.
-    pub(crate) fn done(&self) -> Result<()> {
-        let mut answer = [0; 512];
-        let (len, _) = descriptors::receive(self.session.socket(), &mut answer, 0, true)
-            .map_err(Error::of("the second process does not answer"))?;
-        match &answer[..len] {
+    /// Waits until the second process has finished its part.
+    pub(crate) fn wait_for_reply(&self) -> Result<()> {
+        let mut reply = [0; MAX_REPLY];
+        let (len, _) = descriptors::receive(self.session.socket(), &mut reply, 0, true)
+            .map_err(Error::of("the second process does not reply"))?;
+        match &reply[..len] {
             [0] => Ok(()),
             [] => Err(Error::failed("the second process is gone")),
             text => Err(Error::failed(String::from_utf8_lossy(text))),
         }
     }
 
-    /// Does this side's part of an order.
-    pub(crate) fn together<T>(&self, order: Order, ours: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.order(order)?;
+    /// Sends a request, calls `ours` for the part of this side, and waits for the reply.
+    pub(crate) fn together<T>(&self, request: Request, ours: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.send(request)?;
         let result = ours()?;
-        self.done()?;
+        self.wait_for_reply()?;
         Ok(result)
     }
 }
 
-impl Drop for Second {
+impl Drop for SecondProcess {
     fn drop(&mut self) {
-        // It has nothing to lose; what it had open is the kernel's to close.
+        // The second process holds no state worth saving, and the kernel closes its descriptors.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The second process: does what it is told until the first is gone.
-pub(crate) fn second(suite: &[Bench], arguments: &[u64; 3]) -> Result<()> {
-    set_pdeathsig(Signal::SIGKILL).map_err(Error::of("cannot follow the first process"))?;
+/// Runs the second process: serves requests until the first process has gone.
+pub(crate) fn serve(suite: &[Bench], arguments: &[u64; 3]) -> Result<()> {
+    set_pdeathsig(Signal::SIGKILL).map_err(Error::of("cannot tie this process to the first one"))?;
     let window = parent_port().map_err(Error::of("the second process has no parent"))?;
     let [number, first, cpu] = arguments.map(|argument| argument as usize);
     machine::raise_descriptor_limit()?;
@@ -135,38 +142,38 @@ pub(crate) fn second(suite: &[Bench], arguments: &[u64; 3]) -> Result<()> {
     let session = Session::new(Side::Second, [first, cpu], window, socket, number as u32);
     let mut opened = Vec::new();
     loop {
-        let mut bytes = [0; 48];
+        let mut bytes = [0; REQUEST_SIZE];
         let (len, _) = descriptors::receive(session.socket(), &mut bytes, 0, true)
             .map_err(Error::of("the first process is gone"))?;
         if len == 0 {
             return Ok(());
         }
-        let malformed = || Error::failed("the first process sent a malformed order");
-        let order = Order::decode(&bytes).filter(|_| len == bytes.len()).ok_or_else(malformed)?;
-        let done = obey(&session, suite, &mut opened, order);
-        let answer = match &done {
+        let malformed = || Error::failed("the first process sent a malformed request");
+        let request = Request::decode(&bytes).filter(|_| len == bytes.len()).ok_or_else(malformed)?;
+        let done = handle(&session, suite, &mut opened, request);
+        let reply = match &done {
             Ok(()) => vec![0],
             Err(error) => format!("the second process: {error}").into_bytes(),
         };
-        descriptors::send(session.socket(), &answer[..answer.len().min(512)], &[])
+        descriptors::send(session.socket(), &reply[..reply.len().min(MAX_REPLY)], &[])
             .map_err(Error::of("the first process is gone"))?;
         done?;
     }
 }
 
-fn obey(session: &Session, suite: &[Bench], opened: &mut Vec<Box<dyn Player>>, order: Order) -> Result<()> {
-    let unknown = || Error::failed("the first process named something unknown");
-    match order {
-        Order::Open { bench, subject, size } => {
+fn handle(session: &Session, suite: &[Bench], opened: &mut Vec<Box<dyn Player>>, request: Request) -> Result<()> {
+    let unknown = || Error::failed("the first process named an unknown subject");
+    match request {
+        Request::Open { bench, subject, size } => {
             let subject = suite.get(bench).and_then(|bench| bench.subjects.get(subject)).ok_or_else(unknown)?;
             opened.push(subject.open(session, size)?);
         }
-        Order::Play { opened: index, turn, single } => {
+        Request::Play { opened: index, turn, individually } => {
             let player = opened.get_mut(index).ok_or_else(unknown)?;
-            let mut thrown_away = single.then(histogram);
-            player.play(&turn, thrown_away.as_mut())?;
+            let mut discarded = individually.then(histogram);
+            player.play(&turn, discarded.as_mut())?;
         }
-        Order::Close => opened.clear(),
+        Request::Close => opened.clear(),
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use messageport_bench::{Bench, Subject, Wait};
 pub(crate) type Skipped = (&'static str, &'static str);
 
 /// Adds a subject to the bench with this name, compared with messageport where it waits in the same way.
-pub(crate) fn push(suite: &mut [Bench], bench: &str, subject: Subject) {
+pub(crate) fn add_subject(suite: &mut [Bench], bench: &str, subject: Subject) {
     let beside = if bench == "wake" { None } else { Some(format!("messageport recv_into {}", beside(subject.wait))) };
     let subject = match beside {
         // Streams of messageport are measured spinning only.
@@ -24,6 +24,6 @@ fn beside(wait: Wait) -> &'static str {
 }
 
 /// How many messages of a stream may wait: as many as in the memory that a port has.
-pub(crate) fn depth(size: usize) -> usize {
+pub(crate) fn queue_depth(size: usize) -> usize {
     ((64 << 10) / (size + 8)).clamp(16, 1024)
 }

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use messageport_bench::{Bench, Error, Link, Payload, Result, RoundTrips, Session, Side, Stream, Subject, Wait};
 
-use crate::compare::{Skipped, depth, push};
+use crate::compare::{Skipped, add_subject, queue_depth};
 
 /// The functions of a shim; `shims/shim.h` is their contract.
 #[derive(Clone, Copy)]
@@ -45,7 +45,7 @@ impl Foreign {
         let (first, spin) = (session.side() == Side::First, wait == Wait::Spin);
         let end = session.on_both_cpus(|| {
             // SAFETY: both texts live beyond the call; the rest is numbers.
-            Ok(unsafe { (shim.open)(name.as_ptr(), dir.as_ptr(), first.into(), size, depth(size), spin.into()) })
+            Ok(unsafe { (shim.open)(name.as_ptr(), dir.as_ptr(), first.into(), size, queue_depth(size), spin.into()) })
         })?;
         let end = NonNull::new(end).ok_or_else(|| Error::failed("a peer cannot be set up"))?;
         Ok(Self { shim, end, payload: Payload::new(size), received: vec![0; size] })
@@ -79,11 +79,11 @@ fn add_shim(suite: &mut [Bench], what: &'static str, shim: Shim, waits: &[Wait],
     for wait in waits.iter().copied() {
         let trips =
             Subject::new(what, "", wait, move |session, size| Foreign::new(shim, session, size, wait).map(RoundTrips));
-        push(suite, "rtt", trips);
+        add_subject(suite, "rtt", trips);
     }
     let streams =
         Subject::new(what, "", stream, move |session, size| Foreign::new(shim, session, size, stream).map(Stream));
-    push(suite, "throughput", streams);
+    add_subject(suite, "throughput", streams);
 }
 
 pub(crate) fn add(suite: &mut [Bench], skipped: &mut Vec<Skipped>) {
@@ -113,5 +113,5 @@ pub(crate) fn add(suite: &mut [Bench], skipped: &mut Vec<Skipped>) {
         skipped.push(("nng", "libnng-dev was not installed when this was built"));
     }
     // All of it is used by some of the above.
-    let _ = (both, add_shim, depth);
+    let _ = (both, add_shim, queue_depth);
 }

@@ -8,10 +8,11 @@ use iceoryx2::port::{listener::Listener, notifier::Notifier, publisher::Publishe
 use iceoryx2::prelude::*;
 use iceoryx2::service::port_factory::{event, publish_subscribe};
 use messageport_bench::{
-    Bench, Error, Gaps, Link, PATIENCE, Payload, Result, RoundTrips, Session, Side, Stream, Subject, Wait, spin_until,
+    Bench, Error, Gaps, Link, PEER_TIMEOUT, Payload, Result, RoundTrips, Session, Side, Stream, Subject, Wait,
+    spin_until,
 };
 
-use crate::compare::{depth, push};
+use crate::compare::{add_subject, queue_depth};
 
 type Bytes = publish_subscribe::PortFactory<ipc::Service, [u8], ()>;
 type Signal = event::PortFactory<ipc::Service>;
@@ -39,7 +40,7 @@ impl Iceoryx {
             node.service_builder(&named(way)?)
                 .publish_subscribe::<[u8]>()
                 .enable_safe_overflow(false) // nothing is to be lost
-                .subscriber_max_buffer_size(depth(size))
+                .subscriber_max_buffer_size(queue_depth(size))
                 .max_publishers(1)
                 .max_subscribers(1)
                 .history_size(0)
@@ -98,7 +99,7 @@ impl Link for Iceoryx {
                 if let Some(sample) = receive()? {
                     break sample;
                 }
-                let waited = listener.timed_wait(|_| {}, PATIENCE);
+                let waited = listener.timed_wait(|_| {}, PEER_TIMEOUT);
                 waited.map_err(|error| Error::failed(format_args!("cannot wait with iceoryx2: {error:?}")))?;
             },
         };
@@ -137,15 +138,15 @@ pub(crate) fn add(suite: &mut [Bench]) {
         let trips = Subject::new("iceoryx2", call, wait, move |session, size| {
             Iceoryx::new(session, size, wait).map(RoundTrips)
         });
-        push(suite, "rtt", trips);
+        add_subject(suite, "rtt", trips);
     }
     let stream =
         Subject::new("iceoryx2", "", Wait::Spin, |session, size| Iceoryx::new(session, size, Wait::Spin).map(Stream));
-    push(suite, "throughput", stream);
+    add_subject(suite, "throughput", stream);
     for gap in [1, 3, 10, 30, 100, 1000, 10_000] {
         let delays = Subject::new("iceoryx2", "event", Wait::Block, move |session, size| {
             Ok(Gaps { link: Iceoryx::new(session, size, Wait::Block)?, gap: gap * 1000 })
         });
-        push(suite, "wake", delays.at("gap_us", gap));
+        add_subject(suite, "wake", delays.parameter("gap_us", gap));
     }
 }

@@ -10,7 +10,7 @@ use messageport_bench::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::compare::push;
+use crate::compare::add_subject;
 
 /// What the second side makes for the first, handed over as the documentation shows it.
 fn meet<T: Serialize + DeserializeOwned, O>(
@@ -18,18 +18,18 @@ fn meet<T: Serialize + DeserializeOwned, O>(
     make: impl FnOnce() -> std::io::Result<(O, T)>,
     of: impl FnOnce(T) -> O,
 ) -> Result<O> {
-    let refuse = Error::of("cannot set up ipc-channel");
+    let failed = Error::of("cannot set up ipc-channel");
     match session.side() {
         Side::First => {
-            let (server, name) = IpcOneShotServer::<T>::new().map_err(&refuse)?;
+            let (server, name) = IpcOneShotServer::<T>::new().map_err(&failed)?;
             session.text(|| Ok(name))?;
             let (_, theirs) = server.accept().map_err(Error::of("cannot set up ipc-channel"))?;
             Ok(of(theirs))
         }
         Side::Second => {
             let name = session.text(|| Err(Error::failed("the name is the first side's")))?;
-            let (ours, theirs) = make().map_err(&refuse)?;
-            let sender = IpcSender::<T>::connect(name).map_err(refuse)?;
+            let (ours, theirs) = make().map_err(&failed)?;
+            let sender = IpcSender::<T>::connect(name).map_err(failed)?;
             sender.send(theirs).map_err(Error::of("cannot set up ipc-channel"))?;
             Ok(ours)
         }
@@ -60,7 +60,7 @@ impl Link for BytesLink {
     }
 
     fn receive(&mut self) -> Result<u64> {
-        let refuse = Error::of("cannot receive with ipc-channel");
+        let failed = Error::of("cannot receive with ipc-channel");
         let data = if self.spins {
             spin_until(|| match self.receiver.try_recv() {
                 Ok(data) => Ok(Some(data)),
@@ -68,7 +68,7 @@ impl Link for BytesLink {
                 Err(error) => Err(Error::failed(format_args!("cannot receive with ipc-channel: {error}"))),
             })?
         } else {
-            self.receiver.recv().map_err(refuse)?
+            self.receiver.recv().map_err(failed)?
         };
         self.payload.stamp_of(&data)
     }
@@ -114,14 +114,14 @@ pub(crate) fn add(suite: &mut [Bench]) {
         let trips = Subject::new("ipc-channel", "bytes", wait, move |session, size| {
             BytesLink::new(session, size, wait).map(RoundTrips)
         });
-        push(suite, "rtt", trips);
+        add_subject(suite, "rtt", trips);
     }
     let stream = Subject::new("ipc-channel", "bytes", Wait::Block, |session, size| {
         BytesLink::new(session, size, Wait::Block).map(Stream)
     });
-    push(suite, "throughput", stream);
+    add_subject(suite, "throughput", stream);
     let memory = Subject::new("ipc-channel", "fresh, touched", Wait::Block, |session, size| {
         MemoryLink::new(session, size).map(RoundTrips)
     });
-    push(suite, "buffers", memory.sizes(|size| size <= 16 << 20).against("messageport fresh, touched spin"));
+    add_subject(suite, "buffers", memory.sizes(|size| size <= 16 << 20).against("messageport fresh, touched spin"));
 }

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     }
     for subject in suite.iter_mut().flat_map(|bench| &mut bench.subjects) {
         if without.iter().any(|name| subject.label().contains(name)) {
-            subject.leave_out("as asked");
+            subject.skip("as asked");
         }
     }
     let ran = messageport_bench::run(&suite, &options, |line| {

@@ -1,9 +1,9 @@
 //! What the system itself has: sockets and pipes. (Blocking SEQPACKET sockets are in the suite.)
 
-use messageport_bench::{Bench, Pipe, RoundTrips, Socket, Stream, Subject, Wait};
+use messageport_bench::{Bench, PipeLink, RoundTrips, SocketLink, Stream, Subject, Wait};
 use nix::sys::socket::SockType;
 
-use crate::compare::push;
+use crate::compare::add_subject;
 
 pub(crate) fn add(suite: &mut [Bench]) {
     let kinds = [("unix stream", SockType::Stream), ("unix seqpacket", SockType::SeqPacket)];
@@ -13,15 +13,20 @@ pub(crate) fn add(suite: &mut [Bench]) {
                 continue;
             }
             let trips = Subject::new(what, "", wait, move |session, size| {
-                Socket::new(session, size, kind, wait).map(RoundTrips)
+                SocketLink::new(session, size, kind, wait).map(RoundTrips)
             });
-            push(suite, "rtt", trips);
-            let stream =
-                Subject::new(what, "", wait, move |session, size| Socket::new(session, size, kind, wait).map(Stream));
-            push(suite, "throughput", stream);
+            add_subject(suite, "rtt", trips);
+            let stream = Subject::new(what, "", wait, move |session, size| {
+                SocketLink::new(session, size, kind, wait).map(Stream)
+            });
+            add_subject(suite, "throughput", stream);
         }
     }
-    push(suite, "rtt", Subject::new("pipe", "", Wait::Block, |session, size| Pipe::new(session, size).map(RoundTrips)));
-    let stream = Subject::new("pipe", "", Wait::Block, |session, size| Pipe::new(session, size).map(Stream));
-    push(suite, "throughput", stream);
+    add_subject(
+        suite,
+        "rtt",
+        Subject::new("pipe", "", Wait::Block, |session, size| PipeLink::new(session, size).map(RoundTrips)),
+    );
+    let stream = Subject::new("pipe", "", Wait::Block, |session, size| PipeLink::new(session, size).map(Stream));
+    add_subject(suite, "throughput", stream);
 }

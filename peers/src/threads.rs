@@ -8,7 +8,7 @@ use messageport_bench::{
     Bench, Error, Outcome, Player, Result, Session, Side, Subject, Turn, Wait, expect, pin, spin_until, streamed, timed,
 };
 
-use crate::compare::push;
+use crate::compare::add_subject;
 
 /// Messages that a queue holds.
 const DEPTH: usize = 1024;
@@ -107,7 +107,7 @@ impl<Q: Queue<N>, const N: usize> Threads<Q, N> {
 }
 
 impl<Q: Queue<N>, const N: usize> Player for Threads<Q, N> {
-    fn play(&mut self, turn: &Turn, single: Option<&mut Histogram<u64>>) -> Result<Outcome> {
+    fn play(&mut self, turn: &Turn, latencies: Option<&mut Histogram<u64>>) -> Result<Outcome> {
         if turn.side == Side::Second {
             return Ok(Outcome::default());
         }
@@ -130,7 +130,7 @@ impl<Q: Queue<N>, const N: usize> Player for Threads<Q, N> {
                 streamed(turn, |stamp| receive(ours, stamp))
             } else {
                 let mut stamp = turn.stamp;
-                timed(turn, single, || {
+                timed(turn, latencies, || {
                     send(ours, stamp)?;
                     receive(ours, stamp)?;
                     stamp += 1;
@@ -167,10 +167,10 @@ pub(crate) fn add(suite: &mut [Bench]) {
         let rtrb = Subject::new("rtrb", "threads", Wait::Spin, move |session, size| {
             open::<Rtrb<1>, Rtrb<8>, Rtrb<128>>(session, size, stream)
         });
-        push(suite, bench, rtrb.sizes(sizes));
+        add_subject(suite, bench, rtrb.sizes(sizes));
         let crossbeam = Subject::new("crossbeam-channel", "threads", Wait::Spin, move |session, size| {
             open::<Crossbeam<1>, Crossbeam<8>, Crossbeam<128>>(session, size, stream)
         });
-        push(suite, bench, crossbeam.sizes(sizes));
+        add_subject(suite, bench, crossbeam.sizes(sizes));
     }
 }

@@ -6,34 +6,34 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::errno::Errno;
 use nix::libc;
 
-use super::shared::{LINE, Shared};
+use super::shared::{SPACING, SharedMemory};
 use crate::error::Result;
-use crate::link::{Link, PATIENCE, Side, alone};
+use crate::link::{Link, PEER_TIMEOUT, Side, peer_silent};
 use crate::payload::Payload;
 use crate::session::Session;
 
-pub(crate) struct Futex {
-    shared: Shared,
+pub(crate) struct FutexWord {
+    shared: SharedMemory,
     outgoing: usize,
     incoming: usize,
     payload: Payload,
     received: Vec<u8>,
 }
 
-impl Futex {
+impl FutexWord {
     pub(crate) fn new(session: &Session, size: usize) -> Result<Self> {
-        let region = LINE + size.next_multiple_of(LINE);
-        let shared = Shared::new(session, 2 * region)?;
+        let region = SPACING + size.next_multiple_of(SPACING);
+        let shared = SharedMemory::new(session, 2 * region)?;
         let (outgoing, incoming) = if session.side() == Side::First { (0, region) } else { (region, 0) };
         Ok(Self { shared, outgoing, incoming, payload: Payload::new(size), received: vec![0; size] })
     }
 }
 
-impl Link for Futex {
+impl Link for FutexWord {
     /// For turns only: the other side has received the last message.
     fn send(&mut self, stamp: u64) -> Result<()> {
         // SAFETY: the other side has answered our last message, or this is the first: it reads no more until the store.
-        unsafe { self.shared.write(self.outgoing + LINE, self.payload.stamped(stamp)) };
+        unsafe { self.shared.write(self.outgoing + SPACING, self.payload.stamped(stamp)) };
         let word = self.shared.word32(self.outgoing);
         // Release, with the acquire in `receive` of the other process: it sees the message.
         word.store(1, Ordering::Release);
@@ -45,11 +45,11 @@ impl Link for Futex {
         let word = self.shared.word32(self.incoming);
         while word.load(Ordering::Acquire) == 0 {
             if !wait(word) {
-                return Err(alone());
+                return Err(peer_silent());
             }
         }
         // SAFETY: the other side wrote it before the store just seen, and waits for our message.
-        unsafe { self.shared.read(self.incoming + LINE, &mut self.received) };
+        unsafe { self.shared.read(self.incoming + SPACING, &mut self.received) };
         // Relaxed: the other side stores again only after it has received our next message.
         word.store(0, Ordering::Relaxed);
         self.payload.stamp_of(&self.received)
@@ -58,9 +58,9 @@ impl Link for Futex {
 
 /// Sleeps while the word is zero; false if nothing happened for too long.
 fn wait(word: &AtomicU32) -> bool {
-    let patience = libc::timespec { tv_sec: PATIENCE.as_secs() as libc::time_t, tv_nsec: 0 };
+    let timeout = libc::timespec { tv_sec: PEER_TIMEOUT.as_secs() as libc::time_t, tv_nsec: 0 };
     // SAFETY: the kernel only reads the word and the time, which both outlive the call.
-    let slept = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, 0, &raw const patience) };
+    let slept = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, 0, &raw const timeout) };
     slept == 0 || Errno::last() != Errno::ETIMEDOUT
 }
 

@@ -14,15 +14,15 @@ use crate::payload::sum;
 use crate::session::Session;
 
 /// Bytes that processors fetch together.
-pub(crate) const LINE: usize = 128;
+pub(crate) const SPACING: usize = 128;
 
 /// A mapping of memory that both processes have.
 #[derive(Clone)]
-pub(crate) struct Shared {
+pub(crate) struct SharedMemory {
     map: Rc<MmapRaw>,
 }
 
-impl Shared {
+impl SharedMemory {
     /// New memory, for both sides.
     pub(crate) fn new(session: &Session, len: usize) -> Result<Self> {
         let [file] = session.descriptors(|| {

@@ -4,19 +4,19 @@
 
 use std::sync::atomic::Ordering;
 
-use super::shared::{LINE, Shared};
+use super::shared::{SPACING, SharedMemory};
 use crate::error::Result;
 use crate::link::{Link, spin_until};
 use crate::payload::Payload;
 use crate::session::Session;
 
 const WRITE: usize = 0;
-const READ: usize = LINE;
-const SLOTS: usize = 2 * LINE;
+const READ: usize = SPACING;
+const SLOTS: usize = 2 * SPACING;
 
 /// `N` is the size, or 0 for a size that is not known to the compiler.
-pub(crate) struct Ring<const N: usize> {
-    shared: Shared,
+pub(crate) struct SlotRing<const N: usize> {
+    shared: SharedMemory,
     /// A power of two.
     slots: u64,
     /// Our own index, and the other's as last seen.
@@ -26,11 +26,11 @@ pub(crate) struct Ring<const N: usize> {
     received: Vec<u8>,
 }
 
-impl<const N: usize> Ring<N> {
+impl<const N: usize> SlotRing<N> {
     /// A ring whose slots take so many bytes together.
     pub(crate) fn new(session: &Session, size: usize, capacity: usize) -> Result<Self> {
         let slots = (capacity / size).max(2).next_power_of_two();
-        let shared = Shared::new(session, SLOTS + slots * size)?;
+        let shared = SharedMemory::new(session, SLOTS + slots * size)?;
         shared.touch();
         let (payload, received) = (Payload::new(size), vec![0; size]);
         Ok(Self { shared, slots: slots as u64, own: 0, other: 0, payload, received })
@@ -40,12 +40,12 @@ impl<const N: usize> Ring<N> {
         if N == 0 { self.payload.size() } else { N }
     }
 
-    fn place(&self, index: u64) -> usize {
+    fn slot_offset(&self, index: u64) -> usize {
         SLOTS + (index & (self.slots - 1)) as usize * self.size()
     }
 }
 
-impl<const N: usize> Link for Ring<N> {
+impl<const N: usize> Link for SlotRing<N> {
     #[inline]
     fn send(&mut self, stamp: u64) -> Result<()> {
         if self.own - self.other == self.slots {
@@ -56,9 +56,9 @@ impl<const N: usize> Link for Ring<N> {
                 Ok((own - seen < slots).then_some(seen))
             })?;
         }
-        let (place, size) = (self.place(self.own), self.size());
+        let (offset, size) = (self.slot_offset(self.own), self.size());
         // SAFETY: the receiver reads no slot at or behind our index.
-        unsafe { self.shared.write(place, &self.payload.stamped(stamp)[..size]) };
+        unsafe { self.shared.write(offset, &self.payload.stamped(stamp)[..size]) };
         self.own += 1;
         // Release, with the acquire in `receive`: the slot is written.
         self.shared.word(WRITE).store(self.own, Ordering::Release);
@@ -75,9 +75,9 @@ impl<const N: usize> Link for Ring<N> {
                 Ok((seen != own).then_some(seen))
             })?;
         }
-        let (place, size) = (self.place(self.own), self.size());
+        let (offset, size) = (self.slot_offset(self.own), self.size());
         // SAFETY: the sender writes no slot before it has seen our index behind it.
-        unsafe { self.shared.read(place, &mut self.received[..size]) };
+        unsafe { self.shared.read(offset, &mut self.received[..size]) };
         self.own += 1;
         // Release, with the acquire in `send`: the slot has been read.
         self.shared.word(READ).store(self.own, Ordering::Release);

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::shared::Shared;
+use super::shared::SharedMemory;
 use crate::error::Result;
 use crate::link::{Link, spin_until};
 use crate::payload::{MIN_SIZE, Payload};
@@ -16,17 +16,17 @@ use crate::session::Session;
 const BODY: usize = 64;
 
 /// `N` is the size, or 0 for a size that is not known to the compiler.
-pub(crate) struct Line<const N: usize> {
-    shared: Shared,
+pub(crate) struct SpinWord<const N: usize> {
+    shared: SharedMemory,
     /// As last stored or seen. A word never has the same value twice in a row.
     word: u64,
     payload: Payload,
     received: Vec<u8>,
 }
 
-impl<const N: usize> Line<N> {
+impl<const N: usize> SpinWord<N> {
     pub(crate) fn new(session: &Session, size: usize) -> Result<Self> {
-        let shared = Shared::new(session, BODY + size)?;
+        let shared = SharedMemory::new(session, BODY + size)?;
         Ok(Self { shared, word: 0, payload: Payload::new(size), received: vec![0; size] })
     }
 
@@ -35,7 +35,7 @@ impl<const N: usize> Line<N> {
     }
 }
 
-impl<const N: usize> Link for Line<N> {
+impl<const N: usize> Link for SpinWord<N> {
     #[inline]
     fn send(&mut self, stamp: u64) -> Result<()> {
         let size = self.size();

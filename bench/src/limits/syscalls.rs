@@ -28,10 +28,10 @@ fn map(file: &OwnedFd, len: usize) -> Result<MmapRaw> {
 
 /// `create`: a sealed memory file, mapped, its first page written, and a socket pair; all of it closed again.
 pub(crate) fn create_and_drop() -> Result<()> {
-    let refuse = Error::of("cannot make a memory file");
-    let file = memory(SEGMENT).map_err(&refuse)?;
+    let failed = Error::of("cannot make a memory file");
+    let file = memory(SEGMENT).map_err(&failed)?;
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(refuse)?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(failed)?;
     let map = map(&file, SEGMENT)?;
     write_word(&map, 1);
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
@@ -55,7 +55,7 @@ fn read_word(map: &MmapRaw) -> u64 {
 
 /// What is passed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Load {
+pub(crate) enum Parcel {
     /// What a port is made of: a memory file and a socket.
     Port,
     /// What a buffer is made of: a memory file. It goes there and back.
@@ -65,35 +65,35 @@ pub(crate) enum Load {
 }
 
 /// Descriptors that go over a socket and are mapped where they arrive, unmapped and closed where they leave.
-pub(crate) struct Passing {
+pub(crate) struct DescriptorLink {
     socket: OwnedFd,
     side: Side,
     spins: bool,
-    load: Load,
+    parcel: Parcel,
     len: usize,
     held: Option<(OwnedFd, Option<OwnedFd>, MmapRaw)>,
 }
 
-impl Passing {
-    pub(crate) fn new(session: &Session, size: usize, load: Load, wait: Wait) -> Result<Self> {
+impl DescriptorLink {
+    pub(crate) fn new(session: &Session, size: usize, parcel: Parcel, wait: Wait) -> Result<Self> {
         let socket = session.sockets(SockType::SeqPacket)?;
-        let len = if load == Load::Port { SEGMENT } else { size + 4096 };
+        let len = if parcel == Parcel::Port { SEGMENT } else { size + 4096 };
         let (side, spins) = (session.side(), wait == Wait::Spin);
-        let mut passing = Self { socket, side, spins, load, len, held: None };
-        if side == Side::First && load != Load::FreshBuffer {
+        let mut passing = Self { socket, side, spins, parcel, len, held: None };
+        if side == Side::First && parcel != Parcel::FreshBuffer {
             passing.held = Some(passing.make()?);
         }
         Ok(passing)
     }
 
     fn make(&self) -> Result<(OwnedFd, Option<OwnedFd>, MmapRaw)> {
-        let refuse = Error::of("cannot make what is passed");
-        let file = memory(self.len).map_err(&refuse)?;
-        let second = if self.load == Load::Port {
+        let failed = Error::of("cannot make what is passed");
+        let file = memory(self.len).map_err(&failed)?;
+        let second = if self.parcel == Parcel::Port {
             let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
-            Some(pair.map_err(refuse)?.0)
+            Some(pair.map_err(failed)?.0)
         } else {
-            fallocate(&file, FallocateFlags::empty(), 0, self.len as i64).map_err(refuse)?;
+            fallocate(&file, FallocateFlags::empty(), 0, self.len as i64).map_err(failed)?;
             None
         };
         let map = map(&file, self.len)?;
@@ -101,22 +101,22 @@ impl Passing {
     }
 }
 
-impl Link for Passing {
+impl Link for DescriptorLink {
     fn send(&mut self, stamp: u64) -> Result<()> {
-        let refuse = Error::of("cannot pass descriptors");
+        let failed = Error::of("cannot pass descriptors");
         let bytes = stamp.to_ne_bytes();
-        if self.load == Load::FreshBuffer && self.side == Side::Second {
+        if self.parcel == Parcel::FreshBuffer && self.side == Side::Second {
             self.held = None;
-            return descriptors::send(self.socket.as_fd(), &bytes, &[]).map_err(refuse);
+            return descriptors::send(self.socket.as_fd(), &bytes, &[]).map_err(failed);
         }
-        let held = if self.load == Load::FreshBuffer { Some(self.make()?) } else { self.held.take() };
+        let held = if self.parcel == Parcel::FreshBuffer { Some(self.make()?) } else { self.held.take() };
         let (file, second, map) = held.ok_or_else(|| Error::failed("what is passed is not here"))?;
         write_word(&map, stamp);
         match &second {
             Some(second) => descriptors::send(self.socket.as_fd(), &bytes, &[file.as_fd(), second.as_fd()]),
             None => descriptors::send(self.socket.as_fd(), &bytes, &[file.as_fd()]),
         }
-        .map_err(refuse)
+        .map_err(failed)
     }
 
     fn receive(&mut self) -> Result<u64> {

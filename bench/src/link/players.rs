@@ -1,4 +1,4 @@
-//! What two processes play over a link: round trips, streams, messages with gaps.
+//! The players: round trips, streams, messages with gaps, and operations of one side alone.
 
 use std::hint::spin_loop;
 use std::time::Instant;
@@ -9,16 +9,16 @@ use super::{Link, Side, expect};
 use crate::error::Result;
 use crate::system::machine;
 
-/// What is played in one turn, on both sides alike.
+/// One turn of a subject, which both sides play.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
-    /// The side that plays.
+    /// The side of the process that plays it.
     pub side: Side,
-    /// Untimed operations before the timed ones.
+    /// Number of untimed operations before the timed ones.
     pub warm_up: u64,
-    /// Timed operations.
+    /// Number of timed operations.
     pub count: u64,
-    /// Of the first message; every later one has one more.
+    /// Stamp of the first message. Stamps increase by one from message to message.
     pub stamp: u64,
 }
 
@@ -28,49 +28,49 @@ impl Turn {
     }
 }
 
-/// What one turn took, on the side that has the clock.
+/// The measurement of one turn, from the first side.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outcome {
-    /// Nanoseconds of all timed operations together.
+    /// Total duration of the timed operations in nanoseconds.
     pub nanos: f64,
-    /// Of these, what the process had of its CPU, if it was looked at.
+    /// CPU time of the process as a share of the elapsed time, where it was measured.
     pub cpu: Option<f64>,
 }
 
-/// What a process does in its turns.
+/// One side of a subject that is open for measurement.
 pub trait Player {
-    /// Plays a turn; with a histogram, every operation is timed on its own.
-    fn play(&mut self, turn: &Turn, single: Option<&mut Histogram<u64>>) -> Result<Outcome>;
+    /// Plays a turn. With a histogram, every operation is timed individually and recorded in nanoseconds.
+    fn play(&mut self, turn: &Turn, latencies: Option<&mut Histogram<u64>>) -> Result<Outcome>;
 }
 
 impl Player for Box<dyn Player> {
-    fn play(&mut self, turn: &Turn, single: Option<&mut Histogram<u64>>) -> Result<Outcome> {
-        (**self).play(turn, single)
+    fn play(&mut self, turn: &Turn, latencies: Option<&mut Histogram<u64>>) -> Result<Outcome> {
+        (**self).play(turn, latencies)
     }
 }
 
-/// A histogram of nanoseconds.
+/// Returns an empty histogram for durations from 1 ns to 60 s with three significant digits.
 pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are in order")
 }
 
-/// Runs `operation` so often, and times all of it.
+/// Runs `operation` as often as the turn requires and measures the duration of the timed part.
 #[inline]
 pub fn timed(
     turn: &Turn,
-    single: Option<&mut Histogram<u64>>,
+    latencies: Option<&mut Histogram<u64>>,
     mut operation: impl FnMut() -> Result<()>,
 ) -> Result<Outcome> {
     for _ in 0..turn.warm_up {
         operation()?;
     }
     let begin = Instant::now();
-    if let Some(single) = single {
+    if let Some(latencies) = latencies {
         let mut last = begin;
         for _ in 0..turn.count {
             operation()?;
             let now = Instant::now();
-            single.saturating_record((now - last).as_nanos() as u64);
+            latencies.saturating_record((now - last).as_nanos() as u64);
             last = now;
         }
     } else {
@@ -81,21 +81,21 @@ pub fn timed(
     Ok(Outcome { nanos: begin.elapsed().as_nanos() as f64, cpu: None })
 }
 
-/// The first side sends and waits for the answer.
+/// Plays round trips: the first side sends and waits for the answer.
 pub struct RoundTrips<L>(pub L);
 
 impl<L: Link> Player for RoundTrips<L> {
-    fn play(&mut self, turn: &Turn, single: Option<&mut Histogram<u64>>) -> Result<Outcome> {
+    fn play(&mut self, turn: &Turn, latencies: Option<&mut Histogram<u64>>) -> Result<Outcome> {
         let link = &mut self.0;
         let mut stamp = turn.stamp;
         match turn.side {
-            Side::First => timed(turn, single, || {
+            Side::First => timed(turn, latencies, || {
                 link.send(stamp)?;
                 expect(link.receive()?, stamp)?;
                 stamp += 1;
                 Ok(())
             }),
-            Side::Second => timed(turn, single, || {
+            Side::Second => timed(turn, latencies, || {
                 expect(link.receive()?, stamp)?;
                 link.send(stamp)?;
                 stamp += 1;
@@ -105,7 +105,7 @@ impl<L: Link> Player for RoundTrips<L> {
     }
 }
 
-/// The second side sends without a pause, the first receives.
+/// Plays a stream: the second side sends without pauses, the first receives.
 pub struct Stream<L>(pub L);
 
 impl<L: Link> Player for Stream<L> {
@@ -118,8 +118,8 @@ impl<L: Link> Player for Stream<L> {
     }
 }
 
-/// Receives all messages of a turn, and times it from the first on. So nothing is counted that was sent while nobody
-/// received, however much the way between holds.
+/// Receives all messages of a turn and measures the time from the first receipt to the last, so that messages which
+/// were queued before the receiver was ready do not make a stream look faster than it is.
 #[inline]
 pub fn streamed(turn: &Turn, mut receive: impl FnMut(u64) -> Result<()>) -> Result<Outcome> {
     receive(turn.stamp)?;
@@ -130,17 +130,17 @@ pub fn streamed(turn: &Turn, mut receive: impl FnMut(u64) -> Result<()>) -> Resu
     Ok(Outcome { nanos: nanos * turn.count as f64, cpu: None })
 }
 
-/// The second side sends a message, in which it writes the time, every so many nanoseconds; the first receives it and
-/// takes the time again. Its CPU time is looked at too.
+/// Plays messages with gaps: the second side sends a message with the current time as its stamp after each gap; the
+/// first side measures the delay to its receipt, and its own CPU time.
 pub struct Gaps<L> {
-    /// The way of the messages.
+    /// The link that carries the messages.
     pub link: L,
-    /// Nanoseconds from message to message.
+    /// Time between two messages in nanoseconds.
     pub gap: u64,
 }
 
 impl<L: Link> Player for Gaps<L> {
-    fn play(&mut self, turn: &Turn, mut single: Option<&mut Histogram<u64>>) -> Result<Outcome> {
+    fn play(&mut self, turn: &Turn, mut latencies: Option<&mut Histogram<u64>>) -> Result<Outcome> {
         if turn.side == Side::Second {
             let mut next = machine::now() + self.gap;
             for _ in 0..turn.all() {
@@ -148,7 +148,7 @@ impl<L: Link> Player for Gaps<L> {
                     spin_loop();
                 }
                 self.link.send(machine::now())?;
-                // Not to be caught up with: a late message delays the later ones.
+                // A late message delays all later ones; otherwise they would follow without a gap.
                 next = machine::now() + self.gap;
             }
             return Ok(Outcome::default());
@@ -161,8 +161,8 @@ impl<L: Link> Player for Gaps<L> {
             let sent = self.link.receive()?;
             let late = machine::now().saturating_sub(sent);
             sum += late;
-            if let Some(single) = &mut single {
-                single.saturating_record(late);
+            if let Some(latencies) = &mut latencies {
+                latencies.saturating_record(late);
             }
         }
         let (cpu, wall) = (machine::cpu_time() - cpu, machine::now() - begin);
@@ -170,13 +170,13 @@ impl<L: Link> Player for Gaps<L> {
     }
 }
 
-/// Something that the first side does alone.
+/// Plays an operation that the first side performs alone.
 pub struct Alone<F>(pub F);
 
 impl<F: FnMut() -> Result<()>> Player for Alone<F> {
-    fn play(&mut self, turn: &Turn, single: Option<&mut Histogram<u64>>) -> Result<Outcome> {
+    fn play(&mut self, turn: &Turn, latencies: Option<&mut Histogram<u64>>) -> Result<Outcome> {
         match turn.side {
-            Side::First => timed(turn, single, &mut self.0),
+            Side::First => timed(turn, latencies, &mut self.0),
             Side::Second => Ok(Outcome::default()),
         }
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::figure::{Figure, cells};
 
-use plots::{Axis, Bar, Series, Unit, bars, distinct, escape, lines, text};
+use plots::{Axis, Bar, Series, Unit, bar_chart, distinct, escape, format_value, line_chart};
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --page: #fff; --text: #1c1c1c; --faint: #6a6a6a; --line: #d8d8d8; --ours: #fdf0ea }
@@ -108,7 +108,7 @@ fn is_ours(figure: &Figure) -> bool {
 fn trips(figures: &[Figure]) -> Result<String> {
     let mut section = String::new();
     for size in distinct(figures.iter().map(|figure| figure.size)) {
-        let size_text = text(Unit::Bytes, size as f64);
+        let size_text = format_value(Unit::Bytes, size as f64);
         for (title, sleeps) in [("spinning", false), ("sleeping", true)] {
             let group: Vec<&Figure> =
                 figures.iter().filter(|figure| figure.size == size && (figure.wait == "block") == sleeps).collect();
@@ -126,7 +126,7 @@ fn trips(figures: &[Figure]) -> Result<String> {
                 .collect();
             let x = Axis { name: "share of the round trips", unit: Unit::Nines, logarithmic: false };
             let y = Axis { name: "done within", unit: Unit::Nanoseconds, logarithmic: true };
-            section += &format!("<h3>{size_text}, {title}: percentiles</h3>\n{}", lines(&series, &x, &y)?);
+            section += &format!("<h3>{size_text}, {title}: percentiles</h3>\n{}", line_chart(&series, &x, &y)?);
         }
     }
     Ok(section)
@@ -136,9 +136,9 @@ fn means(figures: &[&Figure]) -> Result<String> {
     let bar = |figure: &&Figure| {
         let value = figure.mean_ns?;
         let name = figure.label();
-        Some(Bar { name, value, text: text(Unit::Nanoseconds, value), ours: is_ours(figure) })
+        Some(Bar { name, value, text: format_value(Unit::Nanoseconds, value), highlighted: is_ours(figure) })
     };
-    bars(figures.iter().filter_map(bar).collect())
+    bar_chart(figures.iter().filter_map(bar).collect())
 }
 
 /// One line for each subject, over something.
@@ -165,7 +165,7 @@ fn streams(figures: &[Figure]) -> Result<String> {
         let (ours, others): (Vec<Series>, Vec<Series>) = series.into_iter().partition(|series| {
             ["messageport", "bare-ring", "memcpy"].iter().any(|name| series.name.starts_with(name))
         });
-        section += &lines(&ours, &x, &y)?;
+        section += &line_chart(&ours, &x, &y)?;
         let reference = ours.into_iter().filter(|series| series.name == "messageport recv_into spin");
         let others: Vec<Series> = reference.chain(others).collect();
         if others.len() > 2 {
@@ -174,13 +174,13 @@ fn streams(figures: &[Figure]) -> Result<String> {
                     .chain(part)
                     .map(|series| Series { name: series.name.clone(), points: series.points.clone() })
                     .collect();
-                section += &lines(&beside, &x, &y)?;
+                section += &line_chart(&beside, &x, &y)?;
             }
         }
     }
     for size in distinct(figures.iter().map(|figure| figure.size)) {
         let group: Vec<&Figure> = figures.iter().filter(|figure| figure.size == size).collect();
-        let title = text(Unit::Bytes, size as f64);
+        let title = format_value(Unit::Bytes, size as f64);
         section += &format!("<h3>{title}: time of a message in a stream</h3>\n{}", means(&group)?);
     }
     Ok(section)
@@ -190,7 +190,7 @@ fn buffers(figures: &[Figure]) -> Result<String> {
     let x = Axis { name: "bytes of the buffer", unit: Unit::Bytes, logarithmic: true };
     let y = Axis { name: "round trip", unit: Unit::Nanoseconds, logarithmic: true };
     let series = by(figures, Figure::label, |figure| Some((figure.size as f64, figure.mean_ns?)));
-    lines(&series, &x, &y)
+    line_chart(&series, &x, &y)
 }
 
 fn gaps(figures: &[Figure]) -> Result<String> {
@@ -200,7 +200,7 @@ fn gaps(figures: &[Figure]) -> Result<String> {
     let name = |figure: &Figure| Figure { gap_us: None, ..figure.clone() }.label();
     let delays = by(figures, name, |figure| Some((figure.gap_us? as f64, figure.p50_ns? as f64)));
     let shares = by(figures, name, |figure| Some((figure.gap_us? as f64, figure.cpu?)));
-    Ok(lines(&delays, &x, &delay)? + &lines(&shares, &x, &share)?)
+    Ok(line_chart(&delays, &x, &delay)? + &line_chart(&shares, &x, &share)?)
 }
 
 fn times(figures: &[Figure]) -> Result<String> {

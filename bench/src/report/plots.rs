@@ -47,7 +47,7 @@ pub(crate) struct Bar {
     pub(crate) value: f64,
     pub(crate) text: String,
     /// One of ours, which stands out.
-    pub(crate) ours: bool,
+    pub(crate) highlighted: bool,
 }
 
 /// How an axis is labelled.
@@ -97,12 +97,12 @@ impl Unit {
 }
 
 /// `value` in this unit.
-pub(crate) fn text(unit: Unit, value: f64) -> String {
+pub(crate) fn format_value(unit: Unit, value: f64) -> String {
     unit.text(value)
 }
 
 /// Horizontal bars on a logarithmic scale, the shortest first.
-pub(crate) fn bars(mut bars: Vec<Bar>) -> Result<String> {
+pub(crate) fn bar_chart(mut bars: Vec<Bar>) -> Result<String> {
     const ROW: i32 = 22;
     const NAMES: i32 = 270;
     const TEXTS: i32 = 110;
@@ -122,7 +122,7 @@ pub(crate) fn bars(mut bars: Vec<Bar>) -> Result<String> {
             // The shortest has a tenth of the room, so that it is seen.
             let share = if most > least { (bar.value / least).ln() / (most / least).ln() } else { 1.0 };
             let end = NAMES + (room * (0.1 + 0.9 * share)) as i32;
-            let colour = if bar.ours { COLOURS[0] } else { COLOURS[10] };
+            let colour = if bar.highlighted { COLOURS[0] } else { COLOURS[10] };
             let rectangle = Rectangle::new([(NAMES, top + 2), (end, top + ROW - 4)], colour.filled());
             area.draw(&rectangle).map_err(refuse)?;
             let name = Text::new(bar.name.clone(), (4, top + 3), FONT.into_font());
@@ -150,7 +150,7 @@ impl Axis {
 }
 
 /// Lines over a common axis, and below them their names.
-pub(crate) fn lines(series: &[Series], x: &Axis, y: &Axis) -> Result<String> {
+pub(crate) fn line_chart(series: &[Series], x: &Axis, y: &Axis) -> Result<String> {
     let points = || series.iter().flat_map(|series| &series.points);
     if points().next().is_none() {
         return Ok(String::new());

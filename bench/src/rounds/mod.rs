@@ -13,11 +13,11 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 
-use crate::bench::{Bench, Kind, Subject};
+use crate::bench::{Bench, Metric, Subject};
 use crate::error::Result;
 use crate::figure::Figure;
 use crate::link::{Outcome, Player, Side, Turn, Wait, histogram};
-use crate::second::{Order, Second};
+use crate::second::{Request, SecondProcess};
 use crate::system::machine;
 
 use placement::{Placement, majority};
@@ -27,18 +27,18 @@ const ROUNDS: usize = 40;
 const QUICK_ROUNDS: usize = 7;
 const BLOCK: Duration = Duration::from_millis(6);
 /// Blocks that are played before they count.
-const WARM_BLOCKS: u32 = 3;
+const WARM_UP_BLOCKS: u32 = 3;
 const QUICK_BLOCK: Duration = Duration::from_millis(2);
 
 /// Most untimed operations at the start of a block.
-const WARM_UP: u64 = 100;
+const WARM_UP_OPERATIONS: u64 = 100;
 /// Most operations of a block.
-const MOST: u64 = 10_000_000;
+const MAX_OPERATIONS: u64 = 10_000_000;
 /// Operations of the look at the placement.
-const PROBE: u64 = 2000;
+const PROBE_OPERATIONS: u64 = 2000;
 
 /// A subject with one size, and what was measured of it in each round.
-struct Entry<'a> {
+struct Case<'a> {
     subject: &'a Subject,
     size: usize,
     player: Box<dyn Player>,
@@ -46,7 +46,7 @@ struct Entry<'a> {
     count: u64,
     rounds: Vec<Round>,
     /// By placement.
-    single: [Option<Histogram<u64>>; Placement::ALL.len()],
+    latencies: [Option<Histogram<u64>>; Placement::ALL.len()],
 }
 
 /// One block of each kind.
@@ -55,18 +55,18 @@ struct Round {
     mean: f64,
     cpu: Option<f64>,
     sleeps: f64,
-    single: Option<Histogram<u64>>,
+    latencies: Option<Histogram<u64>>,
 }
 
 /// The first process's view of a run.
 pub(crate) struct Rounds<'a> {
-    second: &'a Second,
+    second: &'a SecondProcess,
     quick: bool,
     stamp: u64,
 }
 
 impl<'a> Rounds<'a> {
-    pub(crate) fn new(second: &'a Second, quick: bool) -> Self {
+    pub(crate) fn new(second: &'a SecondProcess, quick: bool) -> Self {
         Self { second, quick, stamp: 1 }
     }
 
@@ -84,26 +84,34 @@ impl<'a> Rounds<'a> {
         let mut open = |bench: usize, subject: usize, size: usize| {
             let index = opened;
             opened += 1;
-            let player = self.second.together(Order::Open { bench, subject, size }, || {
+            let player = self.second.together(Request::Open { bench, subject, size }, || {
                 suite[bench].subjects[subject].open(&self.second.session, size)
             })?;
             Ok((player, index))
         };
         let mut probe = if shared_cpu { None } else { Some(open(probe.0, probe.1, 8)?) };
-        let mut entries = Vec::new();
+        let mut cases = Vec::new();
         for size in sizes {
             for (index, subject) in bench.subjects.iter().enumerate() {
                 let spins = subject.wait == Wait::Spin;
-                if !subject.can(*size) || (shared_cpu && spins) {
+                if !subject.supports(*size) || (shared_cpu && spins) {
                     continue;
                 }
                 let (player, opened) = open(number, index, *size)?;
-                let (rounds, single) = (Vec::new(), Default::default());
-                entries.push(Entry { subject, size: *size, player, opened, count: bench.fewest, rounds, single });
+                let (rounds, latencies) = (Vec::new(), Default::default());
+                cases.push(Case {
+                    subject,
+                    size: *size,
+                    player,
+                    opened,
+                    count: bench.min_operations,
+                    rounds,
+                    latencies,
+                });
             }
         }
-        for entry in &mut entries {
-            entry.count = self.calibrate(bench, entry)?;
+        for case in &mut cases {
+            case.count = self.calibrate(bench, case)?;
         }
 
         let rounds = if self.quick { QUICK_ROUNDS } else { ROUNDS };
@@ -112,84 +120,85 @@ impl<'a> Rounds<'a> {
         for round in 0..rounds {
             let before = self.placement(&mut probe)?;
             // Every other round backwards, so that nobody always follows the same neighbour.
-            let order: &mut dyn Iterator<Item = &mut Entry<'_>> =
-                if round % 2 == 0 { &mut entries.iter_mut() } else { &mut entries.iter_mut().rev() };
-            for entry in order {
-                let measured = self.round(bench, entry)?;
-                entry.rounds.push(measured);
+            let order: &mut dyn Iterator<Item = &mut Case<'_>> =
+                if round % 2 == 0 { &mut cases.iter_mut() } else { &mut cases.iter_mut().rev() };
+            for case in order {
+                let measured = self.round(bench, case)?;
+                case.rounds.push(measured);
             }
             let after = self.placement(&mut probe)?;
             let placement = if before == after { before } else { Placement::Mixed };
-            for entry in &mut entries {
-                if let Some(single) = entry.rounds.last_mut().and_then(|round| round.single.take()) {
-                    let all = entry.single[placement as usize].get_or_insert_with(histogram);
-                    all.add(single).expect("all histograms have the same bounds");
+            for case in &mut cases {
+                if let Some(latencies) = case.rounds.last_mut().and_then(|round| round.latencies.take()) {
+                    let all = case.latencies[placement as usize].get_or_insert_with(histogram);
+                    all.add(latencies).expect("all histograms have the same bounds");
                 }
             }
             placements.push(placement);
             bar.inc(1);
         }
         bar.finish_and_clear();
-        let figures = report(bench, &entries, &placements);
-        drop(entries);
-        self.second.together(Order::Close, || Ok(()))?;
+        let figures = report(bench, &cases, &placements);
+        drop(cases);
+        self.second.together(Request::Close, || Ok(()))?;
         Ok(figures)
     }
 
     /// How many operations fill a block.
-    fn calibrate(&mut self, bench: &Bench, entry: &mut Entry<'_>) -> Result<u64> {
+    fn calibrate(&mut self, bench: &Bench, case: &mut Case<'_>) -> Result<u64> {
         let block = if self.quick { QUICK_BLOCK } else { BLOCK }.as_nanos() as f64;
         // Between messages that are far apart there is nothing to be timed, but time passes.
-        let gap = entry.subject.at.filter(|(name, _)| *name == "gap_us").map_or(0.0, |(_, gap)| gap as f64 * 1000.0);
-        let least = if self.quick { entry.subject.fewest / 10 } else { entry.subject.fewest }.max(1);
+        let gap =
+            case.subject.parameter.filter(|(name, _)| *name == "gap_us").map_or(0.0, |(_, gap)| gap as f64 * 1000.0);
+        let least = if self.quick { case.subject.min_operations / 10 } else { case.subject.min_operations }.max(1);
         let (mut count, mut blocks) = (1, 0);
         loop {
             let turn = self.turn(1, count);
-            let time = self.play(entry.player.as_mut(), entry.opened, turn, None)?.nanos + gap * count as f64;
+            let time = self.play(case.player.as_mut(), case.opened, turn, None)?.nanos + gap * count as f64;
             let one = (time / count as f64).max(0.1);
-            if time < block / 8.0 && count < MOST {
-                count = (count * 8).min(MOST);
+            if time < block / 8.0 && count < MAX_OPERATIONS {
+                count = (count * 8).min(MAX_OPERATIONS);
                 continue;
             }
             // What takes long needs no thousand of it.
-            let fewest = bench.fewest.min((4.0 * block / one) as u64).max(least);
-            count = ((block.max(2.0 * gap) / one) as u64).clamp(fewest, MOST);
+            let min_operations = bench.min_operations.min((4.0 * block / one) as u64).max(least);
+            count = ((block.max(2.0 * gap) / one) as u64).clamp(min_operations, MAX_OPERATIONS);
             // Again: what is done for the first time touches memory for the first time.
-            if blocks == WARM_BLOCKS {
+            if blocks == WARM_UP_BLOCKS {
                 return Ok(count);
             }
             blocks += 1;
         }
     }
 
-    fn round(&mut self, bench: &Bench, entry: &mut Entry<'_>) -> Result<Round> {
-        let warm_up = WARM_UP.min(entry.count.div_ceil(8));
-        let turn = self.turn(warm_up, entry.count);
-        if bench.kind == Kind::Delay {
-            let mut single = histogram();
-            let outcome = self.play(entry.player.as_mut(), entry.opened, turn, Some(&mut single))?;
+    fn round(&mut self, bench: &Bench, case: &mut Case<'_>) -> Result<Round> {
+        let warm_up = WARM_UP_OPERATIONS.min(case.count.div_ceil(8));
+        let turn = self.turn(warm_up, case.count);
+        if bench.metric == Metric::Delay {
+            let mut latencies = histogram();
+            let outcome = self.play(case.player.as_mut(), case.opened, turn, Some(&mut latencies))?;
             let mean = outcome.nanos / turn.count as f64;
-            return Ok(Round { mean, cpu: outcome.cpu, sleeps: 0.0, single: Some(single) });
+            return Ok(Round { mean, cpu: outcome.cpu, sleeps: 0.0, latencies: Some(latencies) });
         }
         let slept = machine::sleeps()?;
-        let outcome = self.play(entry.player.as_mut(), entry.opened, turn, None)?;
+        let outcome = self.play(case.player.as_mut(), case.opened, turn, None)?;
         let sleeps = (machine::sleeps()? - slept) as f64 / (warm_up + turn.count) as f64;
-        let mut single = None;
-        if bench.kind == Kind::Latency {
+        let mut latencies = None;
+        if bench.metric == Metric::Latency {
             let mut histogram = histogram();
-            let turn = self.turn(warm_up, (entry.count / 2).max(1));
-            self.play(entry.player.as_mut(), entry.opened, turn, Some(&mut histogram))?;
-            single = Some(histogram);
+            let turn = self.turn(warm_up, (case.count / 2).max(1));
+            self.play(case.player.as_mut(), case.opened, turn, Some(&mut histogram))?;
+            latencies = Some(histogram);
         }
-        Ok(Round { mean: outcome.nanos / turn.count as f64, cpu: outcome.cpu, sleeps, single })
+        Ok(Round { mean: outcome.nanos / turn.count as f64, cpu: outcome.cpu, sleeps, latencies })
     }
 
     fn placement(&mut self, probe: &mut Option<(Box<dyn Player>, usize)>) -> Result<Placement> {
         let Some((player, opened)) = probe else {
             return Ok(Placement::Same);
         };
-        let turn = self.turn(WARM_UP, PROBE);
-        let mean = self.play(player.as_mut(), *opened, turn, None)?.nanos / PROBE as f64;
+        let turn = self.turn(WARM_UP_OPERATIONS, PROBE_OPERATIONS);
+        let mean = self.play(player.as_mut(), *opened, turn, None)?.nanos / PROBE_OPERATIONS as f64;
         Ok(Placement::of(mean))
     }
 
@@ -204,29 +213,29 @@ impl<'a> Rounds<'a> {
         player: &mut dyn Player,
         opened: usize,
         turn: Turn,
-        single: Option<&mut Histogram<u64>>,
+        latencies: Option<&mut Histogram<u64>>,
     ) -> Result<Outcome> {
-        let order = Order::Play { opened, turn, single: single.is_some() };
-        self.second.together(order, || player.play(&turn, single))
+        let request = Request::Play { opened, turn, individually: latencies.is_some() };
+        self.second.together(request, || player.play(&turn, latencies))
     }
 }
 
-fn report(bench: &Bench, entries: &[Entry<'_>], placements: &[Placement]) -> Vec<Figure> {
+fn report(bench: &Bench, cases: &[Case<'_>], placements: &[Placement]) -> Vec<Figure> {
     let (placement, rounds) = majority(placements);
-    entries.iter().map(|entry| figure(bench, entry, entries, placement, &rounds)).collect()
+    cases.iter().map(|case| figure(bench, case, cases, placement, &rounds)).collect()
 }
 
-fn figure(bench: &Bench, entry: &Entry<'_>, entries: &[Entry<'_>], placement: Placement, rounds: &[usize]) -> Figure {
-    let subject = entry.subject;
-    let at = |wanted| subject.at.filter(|(name, _)| *name == wanted).map(|(_, value)| value);
-    let of = |value: fn(&Round) -> f64| quartiles(rounds.iter().map(|round| value(&entry.rounds[*round])));
+fn figure(bench: &Bench, case: &Case<'_>, cases: &[Case<'_>], placement: Placement, rounds: &[usize]) -> Figure {
+    let subject = case.subject;
+    let at = |wanted| subject.parameter.filter(|(name, _)| *name == wanted).map(|(_, value)| value);
+    let of = |value: fn(&Round) -> f64| quartiles(rounds.iter().map(|round| value(&case.rounds[*round])));
     let [low, mean, high] = of(|round| round.mean);
     let mut figure = Figure {
         bench: bench.name.to_owned(),
         what: subject.what.to_owned(),
         call: subject.call.to_owned(),
         wait: subject.wait.name().to_owned(),
-        size: entry.size,
+        size: case.size,
         ports: at("ports"),
         gap_us: at("gap_us"),
         mean_ns: Some(rounded(mean)),
@@ -235,27 +244,27 @@ fn figure(bench: &Bench, entry: &Entry<'_>, entries: &[Entry<'_>], placement: Pl
         blocks: Some(rounds.len()),
         ..Figure::default()
     };
-    if bench.kind == Kind::Rate {
+    if bench.metric == Metric::Rate {
         figure.msgs_per_s = Some((1e9 / mean).round());
-        figure.bytes_per_s = Some((1e9 / mean * entry.size as f64).round());
+        figure.bytes_per_s = Some((1e9 / mean * case.size as f64).round());
     }
-    if bench.kind == Kind::Delay {
+    if bench.metric == Metric::Delay {
         figure.cpu = Some(of(|round| round.cpu.unwrap_or(0.0))[1]);
     } else {
         figure.sleeps = Some(rounded(of(|round| round.sleeps)[1] * 10.0) / 10.0);
     }
-    if let Some(single) = entry.single[placement as usize].as_ref().filter(|single| !single.is_empty()) {
-        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| Some(single.value_at_quantile(share)));
-        (figure.p50_ns, figure.p99_ns, figure.p999_ns, figure.samples) = (p50, p99, p999, Some(single.len()));
-        figure.curve = curve(single);
+    if let Some(latencies) = case.latencies[placement as usize].as_ref().filter(|latencies| !latencies.is_empty()) {
+        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| Some(latencies.value_at_quantile(share)));
+        (figure.p50_ns, figure.p99_ns, figure.p999_ns, figure.samples) = (p50, p99, p999, Some(latencies.len()));
+        figure.curve = curve(latencies);
     }
     if let Some((label, size)) = &subject.against {
-        let wanted = |other: &&Entry<'_>| other.subject.label() == *label && other.size == size.unwrap_or(entry.size);
-        if let Some(other) = entries.iter().find(wanted) {
-            let ratios = rounds.iter().map(|round| entry.rounds[*round].mean / other.rounds[*round].mean);
+        let wanted = |other: &&Case<'_>| other.subject.label() == *label && other.size == size.unwrap_or(case.size);
+        if let Some(other) = cases.iter().find(wanted) {
+            let ratios = rounds.iter().map(|round| case.rounds[*round].mean / other.rounds[*round].mean);
             figure.ratio = Some((quartiles(ratios)[1] * 1000.0).round() / 1000.0);
             figure.against = match size {
-                Some(size) if *size != entry.size => format!("{label} {size} B"),
+                Some(size) if *size != case.size => format!("{label} {size} B"),
                 _ => label.clone(),
             };
         }

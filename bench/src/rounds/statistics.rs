@@ -8,10 +8,10 @@ pub(super) fn rounded(value: f64) -> f64 {
 }
 
 /// Points of the percentile curve, nines evenly apart.
-pub(super) fn curve(single: &Histogram<u64>) -> Vec<(f64, u64)> {
-    let points = (single.len() as f64).log10() * 8.0;
+pub(super) fn curve(latencies: &Histogram<u64>) -> Vec<(f64, u64)> {
+    let points = (latencies.len() as f64).log10() * 8.0;
     let share = |point: u32| 1.0 - 10f64.powf(-f64::from(point) / 8.0);
-    (0..=points as u32).map(|point| (share(point), single.value_at_quantile(share(point)))).collect()
+    (0..=points as u32).map(|point| (share(point), latencies.value_at_quantile(share(point)))).collect()
 }
 
 /// The value below which a quarter lies, the median, and the value above which a quarter lies.

@@ -9,7 +9,7 @@ use crate::bench::{Bench, Setting};
 use crate::error::{Error, Result};
 use crate::figure::{Figure, table};
 use crate::rounds::Rounds;
-use crate::second::Second;
+use crate::second::SecondProcess;
 use crate::system::machine::Machine;
 
 pub use options::Options;
@@ -22,7 +22,7 @@ pub fn run(suite: &[Bench], options: &Options, mut line: impl FnMut(&str) -> Res
     let probe = suite.iter().position(|bench| bench.name == "rtt").map(|bench| (bench, 0));
     let probe = probe.ok_or_else(|| Error::failed("there is no limit to tell the placement by"))?;
     let machine = Machine::here(); // before this process has only one CPU of it
-    let second = Second::start()?;
+    let second = SecondProcess::start()?;
     let setting = Setting { cpus: second.session.cpus(), quick: options.quick };
     let [first, other] = setting.cpus;
     let heading = [
@@ -39,12 +39,12 @@ pub fn run(suite: &[Bench], options: &Options, mut line: impl FnMut(&str) -> Res
     for (number, sizes) in &plan.benches {
         let bench = &suite[*number];
         for subject in &bench.subjects {
-            if let Some(why) = &subject.left_out {
+            if let Some(why) = &subject.skipped {
                 let _ = writeln!(std::io::stderr(), "{}: skipped: {}: {why}", bench.name, subject.label());
             }
         }
-        let measured = match bench.once {
-            Some(once) => match once(&setting) {
+        let measured = match bench.measure {
+            Some(measure) => match measure(&setting) {
                 Ok(measured) => measured,
                 Err(error) => {
                     let _ = writeln!(std::io::stderr(), "{}: skipped: {error}", bench.name);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use messageport::{Message, MessageChannel, MessagePort, parent_port, spawn_with_port};
 
-use crate::bench::{Bench, Kind, Setting};
+use crate::bench::{Bench, Metric, Setting};
 use crate::error::{Error, Result};
 use crate::figure::Figure;
 use crate::system::{allocations, machine, role, trace};
@@ -20,7 +20,7 @@ const BURST: u64 = 1000;
 
 /// What the counted process does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Part {
+enum Phase {
     Ping,
     PingInPlace,
     Post,
@@ -32,7 +32,7 @@ enum Part {
     LateBurst,
 }
 
-impl Part {
+impl Phase {
     const ALL: [Self; 7] =
         [Self::Ping, Self::PingInPlace, Self::Post, Self::Receive, Self::ReceiveInPlace, Self::Burst, Self::LateBurst];
 
@@ -54,8 +54,8 @@ impl Part {
 }
 
 pub(super) fn bench() -> Bench {
-    let mut bench = Bench::new("calls", "system calls and allocations of a message", Kind::Rate, &[]);
-    bench.once = Some(measure);
+    let mut bench = Bench::new("calls", "system calls and allocations of a message", Metric::Rate, &[]);
+    bench.measure = Some(measure);
     bench
 }
 
@@ -67,20 +67,20 @@ fn measure(setting: &Setting) -> Result<Vec<Figure>> {
     let mut command = role::command("counted")?;
     command.args([count, setting.cpus[0] as u64, setting.cpus[1] as u64].map(|number| number.to_string()));
     let (sections, text) = trace::count(&mut command)?;
-    // Before each part there is a section for what it prepares.
+    // Before each phase there is a section for what it prepares.
     let calls = sections.iter().skip(1).step_by(2);
     let mut allocations = text.split_whitespace().map(|word| word.parse::<u64>());
     let mut figures = Vec::new();
-    for (part, calls) in Part::ALL.into_iter().zip(calls) {
+    for (phase, calls) in Phase::ALL.into_iter().zip(calls) {
         let allocations = allocations.next().and_then(std::result::Result::ok);
         let allocations =
             allocations.ok_or_else(|| Error::failed("the counted process did not say its allocations"))?;
-        let operations = if part.is_burst() { 1 } else { count } as f64;
+        let operations = if phase.is_burst() { 1 } else { count } as f64;
         figures.push(Figure {
             bench: "calls".to_owned(),
             what: "messageport".to_owned(),
-            call: part.name().to_owned(),
-            wait: if part.is_burst() { "default" } else { "spin" }.to_owned(),
+            call: phase.name().to_owned(),
+            wait: if phase.is_burst() { "default" } else { "spin" }.to_owned(),
             size: SIZE,
             syscalls: Some(*calls as f64 / operations),
             allocations: Some(allocations as f64 / operations),
@@ -111,14 +111,14 @@ pub(crate) fn counted(arguments: &[u64; 3]) -> Result<()> {
     let (data, mut message) = ([7; SIZE], Message::new());
     message.data.reserve(SIZE);
     let mut counts = String::new();
-    for part in Part::ALL {
+    for phase in Phase::ALL {
         wait_for(&port, &mut message)?;
-        if part.is_burst() {
-            until_asleep(child.id(), if part == Part::LateBurst { "poll" } else { "futex" })?;
+        if phase.is_burst() {
+            until_asleep(child.id(), if phase == Phase::LateBurst { "poll" } else { "futex" })?;
         }
         let before = allocations::count();
         trace::mark();
-        play(part, &port, &data, &mut message, count)?;
+        play(phase, &port, &data, &mut message, count)?;
         trace::mark();
         counts += &format!("{} ", allocations::count() - before);
     }
@@ -128,38 +128,38 @@ pub(crate) fn counted(arguments: &[u64; 3]) -> Result<()> {
     Ok(())
 }
 
-fn play(part: Part, port: &MessagePort, data: &[u8], message: &mut Message, count: u64) -> Result<()> {
-    match part {
-        Part::Ping => (0..count).try_for_each(|_| {
+fn play(phase: Phase, port: &MessagePort, data: &[u8], message: &mut Message, count: u64) -> Result<()> {
+    match phase {
+        Phase::Ping => (0..count).try_for_each(|_| {
             post(port, data)?;
             wait_for(port, message)
         }),
-        Part::PingInPlace => (0..count).try_for_each(|_| {
+        Phase::PingInPlace => (0..count).try_for_each(|_| {
             post(port, data)?;
             in_place(port)
         }),
-        Part::Post => (0..count).try_for_each(|_| post(port, data)),
-        Part::Receive => (0..count).try_for_each(|_| wait_for(port, message)),
-        Part::ReceiveInPlace => (0..count).try_for_each(|_| in_place(port)),
+        Phase::Post => (0..count).try_for_each(|_| post(port, data)),
+        Phase::Receive => (0..count).try_for_each(|_| wait_for(port, message)),
+        Phase::ReceiveInPlace => (0..count).try_for_each(|_| in_place(port)),
         // Not more than the queue holds: nobody waits for space.
-        Part::Burst | Part::LateBurst => (0..BURST).try_for_each(|_| post(port, &data[..8])),
+        Phase::Burst | Phase::LateBurst => (0..BURST).try_for_each(|_| post(port, &data[..8])),
     }
 }
 
-/// Does the other half of every part, in the same order; before each it says that it is there.
+/// Does the other half of every phase, in the same order; before each it says that it is there.
 fn partner(port: &MessagePort, count: u64) -> Result<()> {
     let (data, mut message) = ([7; SIZE], Message::new());
-    for part in Part::ALL {
-        port.set_spin(if part.is_burst() { DEFAULT_SPIN } else { FOREVER });
+    for phase in Phase::ALL {
+        port.set_spin(if phase.is_burst() { DEFAULT_SPIN } else { FOREVER });
         post(port, &data)?;
-        match part {
-            Part::Ping | Part::PingInPlace => (0..count).try_for_each(|_| {
+        match phase {
+            Phase::Ping | Phase::PingInPlace => (0..count).try_for_each(|_| {
                 wait_for(port, &mut message)?;
                 post(port, &data)
             }),
-            Part::Post => (0..count).try_for_each(|_| wait_for(port, &mut message)),
-            Part::Receive | Part::ReceiveInPlace => (0..count).try_for_each(|_| post(port, &data)),
-            Part::Burst | Part::LateBurst => (0..BURST).try_for_each(|_| wait_for(port, &mut message)),
+            Phase::Post => (0..count).try_for_each(|_| wait_for(port, &mut message)),
+            Phase::Receive | Phase::ReceiveInPlace => (0..count).try_for_each(|_| post(port, &data)),
+            Phase::Burst | Phase::LateBurst => (0..BURST).try_for_each(|_| wait_for(port, &mut message)),
         }?;
     }
     Ok(())

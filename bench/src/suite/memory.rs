@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use messageport::{Message, MessageChannel};
 
-use crate::bench::{Bench, Kind, Setting};
+use crate::bench::{Bench, Metric, Setting};
 use crate::error::{Error, Result};
 use crate::figure::Figure;
 use crate::system::{machine, role};
 
 pub(super) fn bench() -> Bench {
-    let mut bench = Bench::new("memory", "memory and CPU time of idle pairs", Kind::Rate, &[]);
-    bench.once = Some(measure);
+    let mut bench = Bench::new("memory", "memory and CPU time of idle pairs", Metric::Rate, &[]);
+    bench.measure = Some(measure);
     bench
 }
 
@@ -46,9 +46,9 @@ fn measure(setting: &Setting) -> Result<Vec<Figure>> {
 /// share of a CPU it needs while a thread is blocked in `recv`.
 pub(crate) fn idle(arguments: &[u64; 3]) -> Result<()> {
     let [pairs, milliseconds, _] = *arguments;
-    let refuse = Error::of("cannot make a channel");
+    let failed = Error::of("cannot make a channel");
     machine::raise_descriptor_limit()?;
-    let make = || MessageChannel::new().map_err(&refuse);
+    let make = || MessageChannel::new().map_err(&failed);
     let mut channels = Vec::with_capacity(pairs as usize);
     // Whatever the first one brings with it is not a pair's.
     let first = make()?;

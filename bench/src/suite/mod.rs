@@ -8,22 +8,24 @@ use std::time::Duration;
 
 use nix::sys::socket::SockType;
 
-use crate::bench::{Bench, Kind, Subject};
+use crate::bench::{Bench, Metric, Subject};
 use crate::error::{Error, Result};
-use crate::limits::futex_word::Futex;
-use crate::limits::memcpy::Flow;
-use crate::limits::slot_ring::Ring;
-use crate::limits::spin_word::Line;
-use crate::limits::syscalls::{Load, Passing, create_and_drop};
+use crate::limits::futex_word::FutexWord;
+use crate::limits::memcpy::Memcpy;
+use crate::limits::slot_ring::SlotRing;
+use crate::limits::spin_word::SpinWord;
+use crate::limits::syscalls::{DescriptorLink, Parcel, create_and_drop};
 use crate::limits::with_size;
 use crate::link::{Alone, Gaps, Link, Player, RoundTrips, Stream, Wait};
 use crate::payload::MIN_SIZE;
 use crate::session::Session;
 use crate::system::machine::descriptor_limit;
-use crate::transport::buffers::{Buffers, Travel};
-use crate::transport::fan::{FanIn, Looped, Ports, Sockets};
-use crate::transport::ports::{Batches, FOREVER, InPlace, Owned, Port, Reserved, Transfer, capacity};
-use crate::transport::sockets::Socket;
+use crate::transport::buffers::{BufferLink, Handover};
+use crate::transport::fan::{FanIn, LoopFanIn, PortFan, SocketFan};
+use crate::transport::ports::{
+    BatchLink, FOREVER, InPlaceLink, OwnedLink, PortLink, ReservedLink, TransferLink, capacity,
+};
+use crate::transport::sockets::SocketLink;
 
 pub(crate) use calls::counted;
 pub(crate) use memory::idle;
@@ -38,32 +40,32 @@ pub fn suite() -> Vec<Bench> {
     vec![rtt(), throughput(), buffers(), wake(), create(), transfer(), fanin(), memory::bench(), calls::bench()]
 }
 
-fn port(wait: Wait) -> impl Fn(&Session, usize) -> Result<RoundTrips<Port>> {
-    move |session, size| Port::new(session, size, wait).map(RoundTrips)
+fn port(wait: Wait) -> impl Fn(&Session, usize) -> Result<RoundTrips<PortLink>> {
+    move |session, size| PortLink::new(session, size, wait).map(RoundTrips)
 }
 
 /// Round trips of messages.
 fn rtt() -> Bench {
-    let mut bench = Bench::new("rtt", "round trips of messages", Kind::Latency, &[8, 64, 1024]);
+    let mut bench = Bench::new("rtt", "round trips of messages", Metric::Latency, &[8, 64, 1024]);
     bench.allowed = Some(MIN_SIZE..=MAX_SIZE);
-    bench.fewest = 1000;
+    bench.min_operations = 1000;
     bench.subjects = vec![
         Subject::new(
             "limit",
             "",
             Wait::Spin,
-            |session, size| with_size!(size, N => boxed(RoundTrips(Line::<N>::new(session, size)?))),
+            |session, size| with_size!(size, N => boxed(RoundTrips(SpinWord::<N>::new(session, size)?))),
         ),
         Subject::new("messageport", "recv_into", Wait::Spin, port(Wait::Spin)).against("limit spin"),
         Subject::new("messageport", "recv_ref", Wait::Spin, |session, size| {
-            Ok(RoundTrips(InPlace(Port::new(session, size, Wait::Spin)?)))
+            Ok(RoundTrips(InPlaceLink(PortLink::new(session, size, Wait::Spin)?)))
         })
         .against("limit spin"),
-        Subject::new("futex", "", Wait::Block, |session, size| Futex::new(session, size).map(RoundTrips)),
+        Subject::new("futex", "", Wait::Block, |session, size| FutexWord::new(session, size).map(RoundTrips)),
         Subject::new("messageport", "recv_into", Wait::Block, port(Wait::Block)).against("futex block"),
         Subject::new("messageport", "recv_into", Wait::Default, port(Wait::Default)).against("limit spin"),
         Subject::new("unix seqpacket", "", Wait::Block, |session, size| {
-            Socket::new(session, size, SockType::SeqPacket, Wait::Block).map(RoundTrips)
+            SocketLink::new(session, size, SockType::SeqPacket, Wait::Block).map(RoundTrips)
         })
         .against("futex block"),
     ];
@@ -72,38 +74,40 @@ fn rtt() -> Bench {
 
 /// Streams of messages.
 fn throughput() -> Bench {
-    let mut bench = Bench::new("throughput", "streams of messages", Kind::Rate, &[8, 64, 1024, 65536]);
+    let mut bench = Bench::new("throughput", "streams of messages", Metric::Rate, &[8, 64, 1024, 65536]);
     bench.allowed = Some(MIN_SIZE..=MAX_SIZE);
-    bench.fewest = 16;
-    let stream = |session: &Session, size: usize| Port::new(session, size, Wait::Spin);
+    bench.min_operations = 16;
+    let stream = |session: &Session, size: usize| PortLink::new(session, size, Wait::Spin);
     bench.subjects = vec![
-        Subject::new("memcpy", "", Wait::Spin, |session, size| Flow::new(session, size, capacity(size)).map(Stream))
+        Subject::new("memcpy", "", Wait::Spin, |session, size| Memcpy::new(session, size, capacity(size)).map(Stream))
             .sizes(|size| size >= 1024),
         Subject::new(
             "bare-ring",
             "",
             Wait::Spin,
-            |session, size| with_size!(size, N => boxed(Stream(Ring::<N>::new(session, size, capacity(size))?))),
+            |session, size| with_size!(size, N => boxed(Stream(SlotRing::<N>::new(session, size, capacity(size))?))),
         ),
         Subject::new("messageport", "recv_into", Wait::Spin, move |session, size| stream(session, size).map(Stream))
             .against("bare-ring spin"),
         Subject::new("messageport", "16 a call, recv_into", Wait::Spin, |session, size| {
-            Batches::new(session, size).map(Stream)
+            BatchLink::new(session, size).map(Stream)
         })
         .against("bare-ring spin"),
-        Subject::new("messageport", "recv", Wait::Spin, move |session, size| Ok(Stream(Owned(stream(session, size)?))))
-            .against("bare-ring spin"),
+        Subject::new("messageport", "recv", Wait::Spin, move |session, size| {
+            Ok(Stream(OwnedLink(stream(session, size)?)))
+        })
+        .against("bare-ring spin"),
         Subject::new("messageport", "recv_ref", Wait::Spin, move |session, size| {
-            Ok(Stream(InPlace(stream(session, size)?)))
+            Ok(Stream(InPlaceLink(stream(session, size)?)))
         })
         .against("bare-ring spin"),
         Subject::new("messageport", "reserve recv_ref", Wait::Spin, |session, size| {
-            Reserved::new(session, size).map(Stream)
+            ReservedLink::new(session, size).map(Stream)
         })
         .sizes(|size| size >= 1024)
         .against("memcpy spin"),
         Subject::new("unix seqpacket", "", Wait::Block, |session, size| {
-            Socket::new(session, size, SockType::SeqPacket, Wait::Block).map(Stream)
+            SocketLink::new(session, size, SockType::SeqPacket, Wait::Block).map(Stream)
         })
         .against("bare-ring spin"),
     ];
@@ -113,23 +117,24 @@ fn throughput() -> Bench {
 /// Hand-over of buffers.
 fn buffers() -> Bench {
     const SIZES: &[usize] = &[4 << 10, 64 << 10, 1 << 20, 16 << 20, 1 << 30];
-    let mut bench = Bench::new("buffers", "round trips of buffers that are handed over", Kind::Latency, SIZES);
+    let mut bench = Bench::new("buffers", "round trips of buffers that are handed over", Metric::Latency, SIZES);
     bench.allowed = Some(4096..=MAX_BUFFER);
     let touched = |size: usize| size <= 16 << 20;
-    let passing = |load| move |session: &Session, size| Passing::new(session, size, load, Wait::Spin).map(RoundTrips);
-    let travel = |travel| move |session: &Session, size| Buffers::new(session, size, travel).map(RoundTrips);
+    let passing =
+        |parcel| move |session: &Session, size| DescriptorLink::new(session, size, parcel, Wait::Spin).map(RoundTrips);
+    let handover = |handover| move |session: &Session, size| BufferLink::new(session, size, handover).map(RoundTrips);
     bench.subjects = vec![
         Subject::new("message", "64 B", Wait::Spin, |session, _| port(Wait::Spin)(session, 64)),
-        Subject::new("bare", "pass", Wait::Spin, passing(Load::Buffer)),
-        Subject::new("messageport", "pass", Wait::Spin, travel(Travel::Pass)).against("message 64 B spin"),
-        Subject::new("messageport", "pass, touched", Wait::Spin, travel(Travel::Touch)).sizes(touched),
-        Subject::new("messageport", "recycled", Wait::Spin, travel(Travel::Recycled)).against("message 64 B spin"),
+        Subject::new("bare", "pass", Wait::Spin, passing(Parcel::Buffer)),
+        Subject::new("messageport", "pass", Wait::Spin, handover(Handover::Pass)).against("message 64 B spin"),
+        Subject::new("messageport", "pass, touched", Wait::Spin, handover(Handover::Touch)).sizes(touched),
+        Subject::new("messageport", "recycled", Wait::Spin, handover(Handover::Recycled)).against("message 64 B spin"),
         // Larger ones are nothing but page faults.
-        Subject::new("bare", "fresh", Wait::Spin, passing(Load::FreshBuffer)).sizes(touched),
-        Subject::new("messageport", "fresh", Wait::Spin, travel(Travel::Fresh))
+        Subject::new("bare", "fresh", Wait::Spin, passing(Parcel::FreshBuffer)).sizes(touched),
+        Subject::new("messageport", "fresh", Wait::Spin, handover(Handover::Fresh))
             .sizes(touched)
             .against("bare fresh spin"),
-        Subject::new("messageport", "fresh, touched", Wait::Spin, travel(Travel::FreshTouch)).sizes(touched),
+        Subject::new("messageport", "fresh, touched", Wait::Spin, handover(Handover::FreshTouch)).sizes(touched),
     ];
     bench
 }
@@ -137,8 +142,8 @@ fn buffers() -> Bench {
 /// Messages to a receiver that waits, with gaps between them.
 fn wake() -> Bench {
     const GAPS_US: [u64; 7] = [1, 3, 10, 30, 100, 1000, 10_000];
-    let mut bench = Bench::new("wake", "delay of messages that come after a gap", Kind::Delay, &[8]);
-    bench.fewest = 2;
+    let mut bench = Bench::new("wake", "delay of messages that come after a gap", Metric::Delay, &[8]);
+    bench.min_operations = 2;
     fn gaps<L: Link + 'static>(
         gap: u64,
         link: impl Fn(&Session, usize) -> Result<L> + 'static,
@@ -146,15 +151,15 @@ fn wake() -> Bench {
         move |session, size| Ok(Gaps { link: link(session, size)?, gap: gap * 1000 })
     }
     for gap in GAPS_US {
-        let ring = gaps(gap, |session, size| Ring::<8>::new(session, size, capacity(size)));
-        bench.subjects.push(Subject::new("bare-ring", "", Wait::Spin, ring).at("gap_us", gap));
+        let ring = gaps(gap, |session, size| SlotRing::<8>::new(session, size, capacity(size)));
+        bench.subjects.push(Subject::new("bare-ring", "", Wait::Spin, ring).parameter("gap_us", gap));
         for wait in [Wait::Spin, Wait::Default, Wait::Block] {
-            let port = gaps(gap, move |session, size| Port::new(session, size, wait));
-            let subject = Subject::new("messageport", "recv_into", wait, port).at("gap_us", gap);
+            let port = gaps(gap, move |session, size| PortLink::new(session, size, wait));
+            let subject = Subject::new("messageport", "recv_into", wait, port).parameter("gap_us", gap);
             bench.subjects.push(subject);
         }
-        let socket = gaps(gap, |session, size| Socket::new(session, size, SockType::SeqPacket, Wait::Block));
-        let subject = Subject::new("unix seqpacket", "", Wait::Block, socket).at("gap_us", gap);
+        let socket = gaps(gap, |session, size| SocketLink::new(session, size, SockType::SeqPacket, Wait::Block));
+        let subject = Subject::new("unix seqpacket", "", Wait::Block, socket).parameter("gap_us", gap);
         bench.subjects.push(subject);
     }
     bench
@@ -162,8 +167,8 @@ fn wake() -> Bench {
 
 /// Pairs that are made and dropped.
 fn create() -> Bench {
-    let mut bench = Bench::new("create", "a pair made and dropped", Kind::Latency, &[0]);
-    bench.fewest = 10;
+    let mut bench = Bench::new("create", "a pair made and dropped", Metric::Latency, &[0]);
+    bench.min_operations = 10;
     bench.subjects = vec![
         Subject::new("bare", "", Wait::None, |_, _| Ok(Alone(create_and_drop))),
         Subject::new("messageport", "", Wait::None, |_, _| {
@@ -174,14 +179,15 @@ fn create() -> Bench {
     bench
 }
 
-/// Ports that travel over another port.
+/// PortFan that handover over another port.
 fn transfer() -> Bench {
-    let mut bench = Bench::new("transfer", "round trips of a port that travels over another", Kind::Latency, &[8]);
-    bench.fewest = 10;
+    let mut bench = Bench::new("transfer", "round trips of a port that travels over another", Metric::Latency, &[8]);
+    bench.min_operations = 10;
     for wait in [Wait::Spin, Wait::Block] {
-        let bare = move |session: &Session, size| Passing::new(session, size, Load::Port, wait).map(RoundTrips);
+        let bare =
+            move |session: &Session, size| DescriptorLink::new(session, size, Parcel::Port, wait).map(RoundTrips);
         bench.subjects.push(Subject::new("bare", "", wait, bare));
-        let port = move |session: &Session, _| Transfer::new(session, wait).map(RoundTrips);
+        let port = move |session: &Session, _| TransferLink::new(session, wait).map(RoundTrips);
         bench.subjects.push(Subject::new("messageport", "", wait, port).against(format!("bare {}", wait.name())));
     }
     bench
@@ -189,32 +195,33 @@ fn transfer() -> Bench {
 
 /// Many ports into one receiver.
 fn fanin() -> Bench {
-    let mut bench = Bench::new("fanin", "streams over many ports into one receiver", Kind::Rate, &[64]);
-    bench.fewest = 1000;
+    let mut bench = Bench::new("fanin", "streams over many ports into one receiver", Metric::Rate, &[64]);
+    bench.min_operations = 1000;
     for count in [1, 10, 100, 1000] {
-        let sockets = move |session: &Session, size| FanIn::new(Sockets::new(session, count)?, size, session.side());
-        let subject = Subject::new("unix seqpacket", "epoll", Wait::Block, sockets).at("ports", count);
+        let sockets = move |session: &Session, size| FanIn::new(SocketFan::new(session, count)?, size, session.side());
+        let subject = Subject::new("unix seqpacket", "epoll", Wait::Block, sockets).parameter("ports", count);
         bench.subjects.push(subject.against("unix seqpacket epoll block ports=1"));
-        let ports = move |session: &Session, size| FanIn::new(Ports::new(session, count, size)?, size, session.side());
-        let subject = Subject::new("messageport", "epoll", Wait::Block, ports).at("ports", count);
+        let ports =
+            move |session: &Session, size| FanIn::new(PortFan::new(session, count, size)?, size, session.side());
+        let subject = Subject::new("messageport", "epoll", Wait::Block, ports).parameter("ports", count);
         bench.subjects.push(subject.against("messageport epoll block ports=1"));
         for (wait, spin) in [(Wait::Block, Duration::ZERO), (Wait::Spin, FOREVER)] {
             let looped = move |session: &Session, size| {
-                Looped::new(Ports::new(session, count, size)?.0, spin, size, session.side())
+                LoopFanIn::new(PortFan::new(session, count, size)?.0, spin, size, session.side())
             };
-            let subject = Subject::new("messageport", "event loop", wait, looped).at("ports", count);
+            let subject = Subject::new("messageport", "event loop", wait, looped).parameter("ports", count);
             bench.subjects.push(subject.against(format!("messageport event loop {} ports=1", wait.name())));
         }
     }
     // A stream is more than the first messages, each of which may find its port asleep.
     for subject in &mut bench.subjects {
-        subject.fewest = 300 * subject.at.map_or(1, |(_, count)| count);
+        subject.min_operations = 300 * subject.parameter.map_or(1, |(_, count)| count);
     }
     // Descriptors: three for each port in the process that makes it, and some for the rest.
     let limit = descriptor_limit();
     for subject in &mut bench.subjects {
-        if subject.at.is_some_and(|(_, count)| 3 * count + 200 > limit) {
-            subject.leave_out(format!("only {limit} descriptors are allowed"));
+        if subject.parameter.is_some_and(|(_, count)| 3 * count + 200 > limit) {
+            subject.skip(format!("only {limit} descriptors are allowed"));
         }
     }
     bench

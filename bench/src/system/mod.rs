@@ -1,4 +1,4 @@
-//! The operating system: the machine, pinned processes, descriptors over sockets, and what can be counted.
+//! The operating system: CPUs and clocks, child processes, descriptor passing, counts of system calls and allocations.
 
 pub(crate) mod allocations;
 pub(crate) mod descriptors;

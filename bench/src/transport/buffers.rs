@@ -1,4 +1,4 @@
-//! Buffers that are handed over by a port.
+//! BufferLink that are handed over by a port.
 #![allow(unsafe_code)]
 
 use messageport::{ChannelOptions, Message, MessagePort, TransferBuffer};
@@ -9,9 +9,9 @@ use crate::link::{Link, Side, Wait, expect};
 use crate::payload::{MIN_SIZE, Payload};
 use crate::session::Session;
 
-/// What happens to a buffer on its way.
+/// What happens to a buffer on its source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Travel {
+pub(crate) enum Handover {
     /// It goes there and back, and on the next trip again. A stamp at each end is written and read.
     Pass,
     /// The same, and all of it is written before each hand-over, and read after it.
@@ -24,7 +24,7 @@ pub(crate) enum Travel {
     FreshTouch,
 }
 
-impl Travel {
+impl Handover {
     fn is_one_way(self) -> bool {
         matches!(self, Self::Recycled | Self::Fresh | Self::FreshTouch)
     }
@@ -34,39 +34,39 @@ impl Travel {
     }
 }
 
-/// Buffers over a port.
-pub(crate) struct Buffers {
+/// BufferLink over a port.
+pub(crate) struct BufferLink {
     port: MessagePort,
     side: Side,
-    travel: Travel,
+    handover: Handover,
     size: usize,
     payload: Payload,
     buffer: Option<TransferBuffer>,
     message: Message,
 }
 
-impl Buffers {
-    pub(crate) fn new(session: &Session, size: usize, travel: Travel) -> Result<Self> {
+impl BufferLink {
+    pub(crate) fn new(session: &Session, size: usize, handover: Handover) -> Result<Self> {
         // Room for the buffer among those that are kept, whatever its size.
         let options = ChannelOptions::new().cached_bytes(4 * (size as u64 + (64 << 20)));
         let port = channel_with(session, &options, Wait::Spin)?;
         let side = session.side();
-        let new = side == Side::First && !travel.is_one_way();
+        let new = side == Side::First && !handover.is_one_way();
         let buffer = new.then(|| TransferBuffer::new(size)).transpose().map_err(Error::of("cannot make a buffer"))?;
-        let payload = Payload::new(if travel.touches() { size } else { MIN_SIZE });
-        Ok(Self { port, side, travel, size, payload, buffer, message: Message::new() })
+        let payload = Payload::new(if handover.touches() { size } else { MIN_SIZE });
+        Ok(Self { port, side, handover, size, payload, buffer, message: Message::new() })
     }
 
     fn write(&mut self, buffer: &TransferBuffer, stamp: u64) -> Result<()> {
-        let refuse = Error::of("cannot write the buffer");
-        if !self.travel.touches() {
-            buffer.write_at(self.size - MIN_SIZE, &stamp.to_ne_bytes()).map_err(&refuse)?;
+        let failed = Error::of("cannot write the buffer");
+        if !self.handover.touches() {
+            buffer.write_at(self.size - MIN_SIZE, &stamp.to_ne_bytes()).map_err(&failed)?;
         }
-        buffer.write_at(0, self.payload.stamped(stamp)).map_err(refuse)
+        buffer.write_at(0, self.payload.stamped(stamp)).map_err(failed)
     }
 
     fn read(&self, buffer: &TransferBuffer) -> Result<u64> {
-        if self.travel.touches() {
+        if self.handover.touches() {
             // SAFETY: the other process runs this library too, and we do not write.
             return self.payload.stamp_of(unsafe { buffer.as_slice() });
         }
@@ -81,17 +81,17 @@ impl Buffers {
     }
 }
 
-impl Link for Buffers {
+impl Link for BufferLink {
     fn send(&mut self, stamp: u64) -> Result<()> {
-        let buffer = match self.travel {
-            travel if travel.is_one_way() && self.side == Side::Second => {
+        let buffer = match self.handover {
+            handover if handover.is_one_way() && self.side == Side::Second => {
                 return post(&self.port, &stamp.to_ne_bytes());
             }
-            Travel::Recycled => self.port.buffer(self.size).map_err(Error::of("cannot take a buffer"))?,
-            Travel::Fresh | Travel::FreshTouch => {
+            Handover::Recycled => self.port.buffer(self.size).map_err(Error::of("cannot take a buffer"))?,
+            Handover::Fresh | Handover::FreshTouch => {
                 TransferBuffer::new(self.size).map_err(Error::of("cannot make a buffer"))?
             }
-            Travel::Pass | Travel::Touch => {
+            Handover::Pass | Handover::Touch => {
                 self.buffer.take().ok_or_else(|| Error::failed("the buffer is not here"))?
             }
         };
@@ -105,7 +105,7 @@ impl Link for Buffers {
             return Payload::new(MIN_SIZE).stamp_of(&self.message.data);
         };
         let stamp = self.read(&buffer)?;
-        if !self.travel.is_one_way() {
+        if !self.handover.is_one_way() {
             self.buffer = Some(buffer);
         }
         Ok(stamp)

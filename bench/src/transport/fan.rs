@@ -1,4 +1,4 @@
-//! Many ways into one receiver: waited for in `epoll` by hand, or in an event loop.
+//! Many sources into one receiver: waited for in `epoll` by hand, or in an event loop.
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -14,7 +14,7 @@ use nix::sys::socket::{MsgFlags, SockType, recv, send};
 use super::ports::{channel, stream};
 use super::sockets::{ready, socket};
 use crate::error::{Error, Result};
-use crate::link::{Outcome, PATIENCE, Player, Side, Turn, Wait, alone, expect, spin_until};
+use crate::link::{Outcome, PEER_TIMEOUT, Player, Side, Turn, Wait, expect, peer_silent, spin_until};
 use crate::payload::Payload;
 use crate::session::Session;
 
@@ -23,61 +23,61 @@ const EVENTS: usize = 256;
 
 /// Ways of messages that can be waited for in `epoll`.
 pub(crate) trait Fan {
-    type Way: AsFd;
+    type Source: AsFd;
 
-    fn ways(&self) -> &[Self::Way];
+    fn sources(&self) -> &[Self::Source];
 
     /// Sends; waits for room if there is none.
-    fn send(way: &Self::Way, data: &[u8]) -> Result<()>;
+    fn send(source: &Self::Source, data: &[u8]) -> Result<()>;
 
     /// Takes a message if there is one.
-    fn receive(way: &Self::Way, message: &mut Message) -> Result<bool>;
+    fn receive(source: &Self::Source, message: &mut Message) -> Result<bool>;
 }
 
-/// The second side sends over one way after the other, the first receives from all of them.
+/// The second side sends over one source after the other, the first receives from all of them.
 pub(crate) struct FanIn<F> {
     fan: F,
     epoll: Epoll,
     payload: Payload,
     message: Message,
     sent: Sent,
-    /// The messages that have arrived so far, of each way and of all.
+    /// The messages that have arrived so far, of each source and of all.
     counts: Vec<u64>,
-    taken: Rc<Taken>,
+    received: Rc<Received>,
 }
 
-/// What the second side has sent so far, over one way after the other. The stamps count the messages of each way.
+/// What the second side has sent so far, over one source after the other. The stamps count the messages of each source.
 #[derive(Default)]
 struct Sent(u64);
 
 impl Sent {
-    fn next<W>(&mut self, ways: &[W], mut send: impl FnMut(&W, u64) -> Result<()>) -> Result<()> {
-        let (way, earlier) = (self.0 as usize % ways.len(), self.0 / ways.len() as u64);
+    fn next<W>(&mut self, sources: &[W], mut send: impl FnMut(&W, u64) -> Result<()>) -> Result<()> {
+        let (source, earlier) = (self.0 as usize % sources.len(), self.0 / sources.len() as u64);
         self.0 += 1;
-        send(&ways[way], earlier + 1)
+        send(&sources[source], earlier + 1)
     }
 }
 
 /// What the first side has received so far.
 #[derive(Default)]
-struct Taken {
+struct Received {
     count: Cell<u64>,
     /// When the first message of this turn came.
     begin: Cell<Option<Instant>>,
 }
 
-impl Taken {
+impl Received {
     #[inline]
-    fn one_more(&self) {
+    fn count_message(&self) {
         self.count.set(self.count.get() + 1);
         if self.begin.get().is_none() {
             self.begin.set(Some(Instant::now()));
         }
     }
 
-    /// Receives what a turn sends, and times it. Emptying a way may take messages that were meant to be timed with those
+    /// Receives what a turn sends, and times it. Emptying a source may take messages that were meant to be timed with those
     /// that were not: all of them count, from the first on.
-    fn all(&self, turn: &Turn, mut receive: impl FnMut() -> Result<()>) -> Result<Outcome> {
+    fn turn(&self, turn: &Turn, mut receive: impl FnMut() -> Result<()>) -> Result<Outcome> {
         let all = turn.warm_up + turn.count;
         let end = self.count.get() + all;
         self.begin.set(None);
@@ -93,37 +93,37 @@ impl<F: Fan> FanIn<F> {
     pub(crate) fn new(fan: F, size: usize, side: Side) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::of("cannot make an epoll"))?;
         if side == Side::First {
-            for (index, way) in fan.ways().iter().enumerate() {
+            for (index, source) in fan.sources().iter().enumerate() {
                 let event = EpollEvent::new(EpollFlags::EPOLLIN, index as u64);
-                epoll.add(way, event).map_err(Error::of("cannot wait for a port"))?;
+                epoll.add(source, event).map_err(Error::of("cannot wait for a port"))?;
             }
         }
-        let counts = vec![0; fan.ways().len()];
+        let counts = vec![0; fan.sources().len()];
         let (payload, message) = (Payload::new(size), Message::new());
-        Ok(Self { fan, epoll, payload, message, sent: Sent::default(), counts, taken: Rc::default() })
+        Ok(Self { fan, epoll, payload, message, sent: Sent::default(), counts, received: Rc::default() })
     }
 
-    /// Empties one way.
-    fn drain(&mut self, way: usize) -> Result<()> {
-        while F::receive(&self.fan.ways()[way], &mut self.message)? {
-            self.counts[way] += 1;
-            expect(self.payload.stamp_of(&self.message.data)?, self.counts[way])?;
-            self.taken.one_more();
+    /// Empties one source.
+    fn drain(&mut self, source: usize) -> Result<()> {
+        while F::receive(&self.fan.sources()[source], &mut self.message)? {
+            self.counts[source] += 1;
+            expect(self.payload.stamp_of(&self.message.data)?, self.counts[source])?;
+            self.received.count_message();
         }
         Ok(())
     }
 
-    /// Waits until some ways are ready, and empties them. So before every wait each one that was ready has been found
+    /// Waits until some sources are ready, and empties them. So before every wait each one that was ready has been found
     /// empty.
     fn receive(&mut self) -> Result<()> {
-        let patience = EpollTimeout::try_from(PATIENCE).map_err(Error::of("no such timeout"))?;
+        let timeout = EpollTimeout::try_from(PEER_TIMEOUT).map_err(Error::of("no such timeout"))?;
         let mut events = [EpollEvent::empty(); EVENTS];
-        let ready = match self.epoll.wait(&mut events, patience) {
+        let ready = match self.epoll.wait(&mut events, timeout) {
             Err(Errno::EINTR) => return Ok(()),
             result => result.map_err(Error::of("cannot wait"))?,
         };
         if ready == 0 {
-            return Err(alone());
+            return Err(peer_silent());
         }
         events[..ready].iter().try_for_each(|event| self.drain(event.data() as usize))
     }
@@ -133,20 +133,20 @@ impl<F: Fan> Player for FanIn<F> {
     fn play(&mut self, turn: &Turn, _: Option<&mut Histogram<u64>>) -> Result<Outcome> {
         match turn.side {
             Side::First => {
-                let taken = Rc::clone(&self.taken);
-                taken.all(turn, || self.receive())
+                let received = Rc::clone(&self.received);
+                received.turn(turn, || self.receive())
             }
             Side::Second => {
                 let Self { sent, fan, payload, .. } = self;
-                let mut send = || sent.next(fan.ways(), |way, stamp| F::send(way, payload.stamped(stamp)));
+                let mut send = || sent.next(fan.sources(), |source, stamp| F::send(source, payload.stamped(stamp)));
                 (0..turn.warm_up + turn.count).try_for_each(|_| send()).map(|()| Outcome::default())
             }
         }
     }
 }
 
-/// Ports in an event loop, each with a handler. The second side sends as for [`FanIn`].
-pub(crate) struct Looped {
+/// PortFan in an event loop, each with a handler. The second side sends as for [`FanIn`].
+pub(crate) struct LoopFanIn {
     side: Side,
     payload: Payload,
     /// On the second side.
@@ -154,25 +154,27 @@ pub(crate) struct Looped {
     sent: Sent,
     /// On the first side.
     events: EventLoop,
-    taken: Rc<Taken>,
+    received: Rc<Received>,
     wrong: Rc<Cell<Option<Error>>>,
 }
 
-impl Looped {
+impl LoopFanIn {
     pub(crate) fn new(ports: Vec<MessagePort>, spin: Duration, size: usize, side: Side) -> Result<Self> {
-        let refuse = Error::of("cannot make an event loop");
-        let events = EventLoop::new().map_err(&refuse)?;
+        let failed = Error::of("cannot make an event loop");
+        let events = EventLoop::new().map_err(&failed)?;
         events.set_spin(spin);
-        let (taken, wrong) = (Rc::<Taken>::default(), Rc::new(Cell::new(None)));
-        let mut looped = Self { side, payload: Payload::new(size), ports, sent: Sent::default(), events, taken, wrong };
+        let (received, wrong) = (Rc::<Received>::default(), Rc::new(Cell::new(None)));
+        let mut looped =
+            Self { side, payload: Payload::new(size), ports, sent: Sent::default(), events, received, wrong };
         if side == Side::First {
             for port in std::mem::take(&mut looped.ports) {
                 let port = looped.events.add(port).map_err(Error::of("cannot add a port to the event loop"))?;
-                let (taken, wrong, payload) = (Rc::clone(&looped.taken), Rc::clone(&looped.wrong), Payload::new(size));
+                let (received, wrong, payload) =
+                    (Rc::clone(&looped.received), Rc::clone(&looped.wrong), Payload::new(size));
                 let mut count = 0;
                 port.set_onmessage(move |_, event| {
                     count += 1;
-                    taken.one_more();
+                    received.count_message();
                     if let Err(error) = payload.stamp_of(&event.data).and_then(|stamp| expect(stamp, count)) {
                         wrong.set(Some(error));
                     }
@@ -183,12 +185,12 @@ impl Looped {
     }
 }
 
-impl Player for Looped {
+impl Player for LoopFanIn {
     fn play(&mut self, turn: &Turn, _: Option<&mut Histogram<u64>>) -> Result<Outcome> {
-        let Self { side, payload, ports, sent, events, taken, wrong } = self;
+        let Self { side, payload, ports, sent, events, received, wrong } = self;
         match side {
-            Side::First => taken.all(turn, || {
-                let happened = events.poll_once(Some(PATIENCE)).map_err(Error::of("the event loop failed"))?;
+            Side::First => received.turn(turn, || {
+                let happened = events.poll_once(Some(PEER_TIMEOUT)).map_err(Error::of("the event loop failed"))?;
                 match wrong.take() {
                     Some(error) => Err(error),
                     None if happened == 0 => Err(Error::failed("the other process is gone, or has not sent for long")),
@@ -204,18 +206,18 @@ impl Player for Looped {
 }
 
 /// A stream over many ports into one receiver, which waits for them in `epoll`.
-pub(crate) struct Ports(pub(crate) Vec<MessagePort>);
+pub(crate) struct PortFan(pub(crate) Vec<MessagePort>);
 
-impl Ports {
+impl PortFan {
     pub(crate) fn new(session: &Session, count: u64, size: usize) -> Result<Self> {
         (0..count).map(|_| channel(session, size, Wait::Block)).collect::<Result<_>>().map(Self)
     }
 }
 
-impl Fan for Ports {
-    type Way = MessagePort;
+impl Fan for PortFan {
+    type Source = MessagePort;
 
-    fn ways(&self) -> &[MessagePort] {
+    fn sources(&self) -> &[MessagePort] {
         &self.0
     }
 
@@ -233,29 +235,29 @@ impl Fan for Ports {
 }
 
 /// Many socket pairs into one receiver.
-pub(crate) struct Sockets(Vec<OwnedFd>);
+pub(crate) struct SocketFan(Vec<OwnedFd>);
 
-impl Sockets {
+impl SocketFan {
     pub(crate) fn new(session: &Session, count: u64) -> Result<Self> {
         (0..count).map(|_| socket(session, SockType::SeqPacket)).collect::<Result<_>>().map(Self)
     }
 }
 
-impl Fan for Sockets {
-    type Way = OwnedFd;
+impl Fan for SocketFan {
+    type Source = OwnedFd;
 
-    fn ways(&self) -> &[OwnedFd] {
+    fn sources(&self) -> &[OwnedFd] {
         &self.0
     }
 
-    fn send(way: &OwnedFd, data: &[u8]) -> Result<()> {
+    fn send(source: &OwnedFd, data: &[u8]) -> Result<()> {
         let flags = MsgFlags::MSG_NOSIGNAL;
-        spin_until(|| ready(send(way.as_raw_fd(), data, flags), flags)).map(drop)
+        spin_until(|| ready(send(source.as_raw_fd(), data, flags), flags)).map(drop)
     }
 
-    fn receive(way: &OwnedFd, message: &mut Message) -> Result<bool> {
+    fn receive(source: &OwnedFd, message: &mut Message) -> Result<bool> {
         message.data.resize(message.data.capacity().max(64), 0);
-        match recv(way.as_raw_fd(), &mut message.data, MsgFlags::MSG_DONTWAIT) {
+        match recv(source.as_raw_fd(), &mut message.data, MsgFlags::MSG_DONTWAIT) {
             Ok(len) => {
                 message.data.truncate(len);
                 Ok(true)

@@ -1,4 +1,4 @@
-//! The ways of messages that are measured: ports by each of their calls, buffers, sockets, and many into one receiver.
+//! The sources of messages that are measured: ports by each of their calls, buffers, sockets, and many into one receiver.
 
 pub(crate) mod buffers;
 pub(crate) mod fan;

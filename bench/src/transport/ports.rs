@@ -1,4 +1,4 @@
-//! Ports, by each of the calls that there are to send and to receive.
+//! PortFan, by each of the calls that there are to send and to receive.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -49,20 +49,20 @@ pub(crate) fn stream(port: &MessagePort, data: &[u8]) -> Result<()> {
 }
 
 /// `recv_into`: one message after the other into the same memory.
-pub(crate) struct Port {
+pub(crate) struct PortLink {
     port: MessagePort,
     payload: Payload,
     message: Message,
 }
 
-impl Port {
+impl PortLink {
     pub(crate) fn new(session: &Session, size: usize, wait: Wait) -> Result<Self> {
         let port = channel(session, size, wait)?;
         Ok(Self { port, payload: Payload::new(size), message: Message::new() })
     }
 }
 
-impl Link for Port {
+impl Link for PortLink {
     #[inline]
     fn send(&mut self, stamp: u64) -> Result<()> {
         post(&self.port, self.payload.stamped(stamp))
@@ -84,19 +84,19 @@ impl Link for Port {
 const BATCH: usize = 16;
 
 /// `post_messages`, sixteen at a time, and `recv_into`.
-pub(crate) struct Batches {
-    port: Port,
+pub(crate) struct BatchLink {
+    port: PortLink,
     payloads: Vec<Payload>,
 }
 
-impl Batches {
+impl BatchLink {
     pub(crate) fn new(session: &Session, size: usize) -> Result<Self> {
         let payloads = (0..BATCH).map(|_| Payload::new(size)).collect();
-        Ok(Self { port: Port::new(session, size, Wait::Spin)?, payloads })
+        Ok(Self { port: PortLink::new(session, size, Wait::Spin)?, payloads })
     }
 }
 
-impl Link for Batches {
+impl Link for BatchLink {
     #[inline]
     fn send(&mut self, stamp: u64) -> Result<()> {
         self.port.send(stamp)
@@ -125,9 +125,9 @@ impl Link for Batches {
 }
 
 /// `recv`: every message is new memory.
-pub(crate) struct Owned(pub(crate) Port);
+pub(crate) struct OwnedLink(pub(crate) PortLink);
 
-impl Link for Owned {
+impl Link for OwnedLink {
     #[inline]
     fn send(&mut self, stamp: u64) -> Result<()> {
         self.0.send(stamp)
@@ -146,9 +146,9 @@ impl Link for Owned {
 }
 
 /// `recv_ref`: messages are read where they lie.
-pub(crate) struct InPlace(pub(crate) Port);
+pub(crate) struct InPlaceLink(pub(crate) PortLink);
 
-impl Link for InPlace {
+impl Link for InPlaceLink {
     #[inline]
     fn send(&mut self, stamp: u64) -> Result<()> {
         self.0.send(stamp)
@@ -168,21 +168,21 @@ impl Link for InPlace {
 }
 
 /// `reserve` and `recv_ref`: messages are written and read where they lie.
-pub(crate) struct Reserved(InPlace);
+pub(crate) struct ReservedLink(InPlaceLink);
 
-impl Reserved {
+impl ReservedLink {
     pub(crate) fn new(session: &Session, size: usize) -> Result<Self> {
         // There is no reservation that waits: one that finds no space is tried again, and the queue must not grow.
         let options = ChannelOptions::new().capacity(capacity(size)).max_capacity(capacity(size));
         let port = channel_with(session, &options, Wait::Spin)?;
-        Ok(Self(InPlace(Port { port, payload: Payload::new(size), message: Message::new() })))
+        Ok(Self(InPlaceLink(PortLink { port, payload: Payload::new(size), message: Message::new() })))
     }
 }
 
-impl Link for Reserved {
+impl Link for ReservedLink {
     #[inline]
     fn send(&mut self, stamp: u64) -> Result<()> {
-        let Port { port, payload, .. } = &mut self.0.0;
+        let PortLink { port, payload, .. } = &mut self.0.0;
         let mut reservation = spin_until(|| match port.reserve(payload.size()) {
             Ok(reservation) => Ok(Some(reservation)),
             Err(PostErrorKind::Full(_)) => Ok(None),
@@ -199,17 +199,17 @@ impl Link for Reserved {
 }
 
 /// A port that goes there and back over another one.
-pub(crate) struct Transfer {
-    carrier: Port,
+pub(crate) struct TransferLink {
+    carrier: PortLink,
     /// Who has it, has it here.
     traveller: Option<MessagePort>,
     /// Its peer, which stays with the first side.
     _peer: Option<MessagePort>,
 }
 
-impl Transfer {
+impl TransferLink {
     pub(crate) fn new(session: &Session, wait: Wait) -> Result<Self> {
-        let carrier = Port::new(session, MIN_SIZE, wait)?;
+        let carrier = PortLink::new(session, MIN_SIZE, wait)?;
         let pair = (session.side() == Side::First).then(messageport::MessageChannel::new).transpose();
         let (traveller, peer) = match pair.map_err(Error::of("cannot make a channel"))? {
             Some(channel) => (Some(channel.port1), Some(channel.port2)),
@@ -219,10 +219,10 @@ impl Transfer {
     }
 }
 
-impl Link for Transfer {
+impl Link for TransferLink {
     fn send(&mut self, stamp: u64) -> Result<()> {
         let traveller = self.traveller.take().ok_or_else(|| Error::failed("the port is not here"))?;
-        let Port { port, payload, .. } = &mut self.carrier;
+        let PortLink { port, payload, .. } = &mut self.carrier;
         port.post_message(payload.stamped(stamp), [traveller.into()]).map_err(Error::of("cannot post a port"))
     }
 

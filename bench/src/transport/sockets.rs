@@ -8,7 +8,7 @@ use nix::sys::socket::{MsgFlags, SockType, recv, send, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
 use crate::error::{Error, Result};
-use crate::link::{Link, PATIENCE, Wait, spin_until};
+use crate::link::{Link, PEER_TIMEOUT, Wait, spin_until};
 use crate::payload::Payload;
 use crate::session::Session;
 
@@ -16,14 +16,14 @@ use crate::session::Session;
 const BUFFER: usize = 4 << 20;
 
 /// An end of a socket pair, by `send` and `recv`.
-pub struct Socket {
+pub struct SocketLink {
     socket: OwnedFd,
     flags: MsgFlags,
     payload: Payload,
     received: Vec<u8>,
 }
 
-impl Socket {
+impl SocketLink {
     /// An end of a pair of this kind; one that spins calls with `MSG_DONTWAIT` until it succeeds.
     pub fn new(session: &Session, size: usize, kind: SockType, wait: Wait) -> Result<Self> {
         let flags = if wait == Wait::Spin { MsgFlags::MSG_DONTWAIT } else { MsgFlags::empty() };
@@ -34,15 +34,15 @@ impl Socket {
 
 pub(super) fn socket(session: &Session, kind: SockType) -> Result<OwnedFd> {
     let socket = session.sockets(kind)?;
-    let refuse = Error::of("cannot set up a socket");
-    setsockopt(&socket, sockopt::SndBuf, &BUFFER).map_err(&refuse)?;
-    let patience = TimeVal::new(PATIENCE.as_secs() as i64, 0);
-    setsockopt(&socket, sockopt::ReceiveTimeout, &patience).map_err(&refuse)?;
-    setsockopt(&socket, sockopt::SendTimeout, &patience).map_err(refuse)?;
+    let failed = Error::of("cannot set up a socket");
+    setsockopt(&socket, sockopt::SndBuf, &BUFFER).map_err(&failed)?;
+    let timeout = TimeVal::new(PEER_TIMEOUT.as_secs() as i64, 0);
+    setsockopt(&socket, sockopt::ReceiveTimeout, &timeout).map_err(&failed)?;
+    setsockopt(&socket, sockopt::SendTimeout, &timeout).map_err(failed)?;
     Ok(socket)
 }
 
-impl Link for Socket {
+impl Link for SocketLink {
     fn send(&mut self, stamp: u64) -> Result<()> {
         let (socket, flags) = (self.socket.as_raw_fd(), self.flags | MsgFlags::MSG_NOSIGNAL);
         let mut left = self.payload.stamped(stamp);
@@ -78,14 +78,14 @@ pub(super) fn ready(done: nix::Result<usize>, flags: MsgFlags) -> Result<Option<
 }
 
 /// Two pipes, by `write` and `read`, blocking.
-pub struct Pipe {
+pub struct PipeLink {
     incoming: std::io::PipeReader,
     outgoing: std::io::PipeWriter,
     payload: Payload,
     received: Vec<u8>,
 }
 
-impl Pipe {
+impl PipeLink {
     /// An end of two pipes.
     pub fn new(session: &Session, size: usize) -> Result<Self> {
         let pipe = || -> nix::Result<(OwnedFd, OwnedFd)> {
@@ -103,7 +103,7 @@ impl Pipe {
     }
 }
 
-impl Link for Pipe {
+impl Link for PipeLink {
     fn send(&mut self, stamp: u64) -> Result<()> {
         self.outgoing.write_all(self.payload.stamped(stamp)).map_err(Error::of("cannot write to the pipe"))
     }

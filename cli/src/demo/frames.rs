@@ -13,14 +13,14 @@ use crate::failure::Failure;
 pub(crate) fn iframe() -> Result<(), Failure> {
     let window = parent_port().map_err(Failure::of("the iframe has no parent"))?;
     let mut greeting = window.recv().map_err(Failure::of("the iframe got no greeting"))?;
-    let port2 = only(&mut greeting.ports)?;
+    let port2 = single(&mut greeting.ports)?;
     let text = String::from_utf8_lossy(&greeting.data);
-    answer(&port2, &format!("\"Message received by IFrame: {text}\""))?;
+    post_answer(&port2, &format!("\"Message received by IFrame: {text}\""))?;
 
     while let Some(mut message) = next(&port2)? {
         match &message.data[..] {
-            STREAM => answer(&port2, &receive_stream(&only(&mut message.ports)?)?.to_string())?,
-            BUFFER => answer(&port2, &hash_buffer(&only(&mut message.buffers)?)?.to_string())?,
+            STREAM => post_answer(&port2, &receive_stream(&single(&mut message.ports)?)?.to_string())?,
+            BUFFER => post_answer(&port2, &hash_buffer(&single(&mut message.buffers)?)?.to_string())?,
             HAND_ON => return hand_on(port2),
             other => {
                 return Err(Failure::failed(format_args!("the page sent an unknown message of {} bytes", other.len())));
@@ -34,10 +34,10 @@ pub(crate) fn iframe() -> Result<(), Failure> {
 pub(crate) fn worker() -> Result<(), Failure> {
     let parent = parent_port().map_err(Failure::of("the worker has no parent"))?;
     let mut message = parent.recv().map_err(Failure::of("the worker got no port"))?;
-    let port2 = only(&mut message.ports)?;
+    let port2 = single(&mut message.ports)?;
     while let Some(message) = next(&port2)? {
         let text = String::from_utf8_lossy(&message.data);
-        answer(&port2, &format!("\"The worker, process {}. You asked: {text}\"", std::process::id()))?;
+        post_answer(&port2, &format!("\"The worker, process {}. You asked: {text}\"", std::process::id()))?;
     }
     Ok(())
 }
@@ -78,7 +78,7 @@ fn hash_buffer(buffer: &TransferBuffer) -> Result<Received, Failure> {
     Ok(Received { hex: hex(sum), bytes: at as u64, messages: 1 })
 }
 
-fn answer(port: &MessagePort, text: &str) -> Result<(), Failure> {
+fn post_answer(port: &MessagePort, text: &str) -> Result<(), Failure> {
     port.post_message(text.as_bytes(), []).map_err(Failure::of("cannot answer the page"))
 }
 
@@ -92,7 +92,7 @@ fn next(port: &MessagePort) -> Result<Option<Message>, Failure> {
 }
 
 /// The one port or buffer that the message has to carry.
-fn only<T>(things: &mut Vec<T>) -> Result<T, Failure> {
+fn single<T>(things: &mut Vec<T>) -> Result<T, Failure> {
     let thing = things.pop().filter(|_| things.is_empty());
     thing.ok_or_else(|| Failure::failed("a message did not carry the one port or buffer that it announced"))
 }

@@ -34,7 +34,7 @@ const LARGE: u64 = 64 << 20;
 pub(crate) fn run(file: Option<PathBuf>) -> Result<(), Failure> {
     let this = std::env::current_exe().map_err(Failure::of("cannot find this executable"))?;
     let path = file.unwrap_or_else(|| this.clone());
-    let mut source = Source::open(&path)?;
+    let mut input = InputFile::open(&path)?;
     let mut out = Output::default();
 
     let begin = Instant::now();
@@ -49,8 +49,8 @@ pub(crate) fn run(file: Option<PathBuf>) -> Result<(), Failure> {
     ))?;
 
     let port1 = greet(&window.port1, &mut out)?;
-    let streamed = stream(&port1, &mut source, &mut out)?;
-    let transferred = transfer(&port1, &mut source, streamed.bytes, &mut out)?;
+    let streamed = stream(&port1, &mut input, &mut out)?;
+    let transferred = transfer(&port1, &mut input, streamed.bytes, &mut out)?;
     if transferred.hex != streamed.hex {
         return Err(Failure::failed(format_args!("{} changed while it was read", path.display())));
     }
@@ -69,14 +69,14 @@ fn greet(window: &MessagePort, out: &mut Output) -> Result<MessagePort, Failure>
         .post_message(GREETING.as_bytes(), [channel.port2.into()])
         .map_err(Failure::of("cannot post the greeting"))?;
     out.line(format!("page -> iframe: \"{GREETING}\", and port2"))?;
-    let answer = answer(&channel.port1)?;
+    let answer = recv_answer(&channel.port1)?;
     out.line(format!("iframe -> page: {answer} ({:.1?} with the start of the process)", begin.elapsed()))?;
     Ok(channel.port1)
 }
 
 /// The file as messages over a port of its own, an empty one at the end. Never more of it is in memory
 /// than the queue holds.
-fn stream(port1: &MessagePort, source: &mut Source, out: &mut Output) -> Result<Received, Failure> {
+fn stream(port1: &MessagePort, input: &mut InputFile, out: &mut Output) -> Result<Received, Failure> {
     let options = ChannelOptions::new().capacity(STREAM_CAPACITY);
     let channel = MessageChannel::with_options(&options).map_err(Failure::of("cannot make the stream's channel"))?;
     port1
@@ -87,9 +87,9 @@ fn stream(port1: &MessagePort, source: &mut Source, out: &mut Output) -> Result<
     };
 
     let begin = Instant::now();
-    let sent = source.pass("stream", u64::MAX, |_, chunk| post(chunk))?;
+    let sent = input.read_through("stream", u64::MAX, |_, chunk| post(chunk))?;
     post(&[])?;
-    let received = Received::parse(&answer(port1)?)?;
+    let received = Received::parse(&recv_answer(port1)?)?;
     let time = begin.elapsed();
     check(&sent, &received)?;
     out.line(format!(
@@ -103,21 +103,21 @@ fn stream(port1: &MessagePort, source: &mut Source, out: &mut Output) -> Result<
 }
 
 /// The same bytes as one buffer that is handed over.
-fn transfer(port1: &MessagePort, source: &mut Source, len: u64, out: &mut Output) -> Result<Received, Failure> {
+fn transfer(port1: &MessagePort, input: &mut InputFile, len: u64, out: &mut Output) -> Result<Received, Failure> {
     let begin = Instant::now();
     let buffer = allocate(len)?;
-    let sent = source.pass("buffer", len, |at, chunk| {
+    let sent = input.read_through("buffer", len, |at, chunk| {
         buffer.write_at(at as usize, chunk).map_err(Failure::of("cannot fill the buffer"))
     })?;
     if sent.bytes != len {
-        return Err(Failure::failed(format_args!("{} changed its size while it was read", source.path.display())));
+        return Err(Failure::failed(format_args!("{} changed its size while it was read", input.path.display())));
     }
     let filled = begin.elapsed();
 
     let begin = Instant::now();
     port1.post_message(protocol::BUFFER, [buffer.into()]).map_err(Failure::of("cannot transfer the buffer"))?;
     let posted = begin.elapsed();
-    let received = Received::parse(&answer(port1)?)?;
+    let received = Received::parse(&recv_answer(port1)?)?;
     check(&sent, &received)?;
     out.line(format!(
         "buffer: {} filled and hashed in {filled:.1?}, posted in {posted:.1?}, {:.1?} until the iframe had hashed it",
@@ -134,11 +134,11 @@ fn hand_on(port1: &MessagePort, out: &mut Output) -> Result<(), Failure> {
         port1.post_message(message, []).map_err(Failure::of("cannot post to the iframe"))?;
     }
     out.line(format!("page -> port2: \"{QUESTION}\", while the iframe hands port2 on to a third process"))?;
-    let answer = answer(port1)?;
+    let answer = recv_answer(port1)?;
     out.line(format!("worker -> page: {answer} ({:.1?} with the start of the process)", begin.elapsed()))
 }
 
-fn answer(port1: &MessagePort) -> Result<String, Failure> {
+fn recv_answer(port1: &MessagePort) -> Result<String, Failure> {
     let message = port1.recv().map_err(Failure::of("the iframe gave no answer"))?;
     String::from_utf8(message.data).map_err(Failure::of("the iframe's answer is not text"))
 }
@@ -166,7 +166,7 @@ fn allocate(len: u64) -> Result<TransferBuffer, Failure> {
 }
 
 /// The file that is moved.
-struct Source {
+struct InputFile {
     path: PathBuf,
     file: File,
     /// Its size when it was opened; 0 also where the system does not know it, as in `/proc`.
@@ -179,7 +179,7 @@ struct Sent {
     hex: String,
 }
 
-impl Source {
+impl InputFile {
     fn open(path: &Path) -> Result<Self, Failure> {
         let refuse =
             |why: &dyn std::fmt::Display| Failure::refused(format_args!("cannot read {}: {why}", path.display()));
@@ -197,7 +197,7 @@ impl Source {
 
     /// Reads the file from its start, at most `limit` bytes and not what was appended since it was
     /// opened, and gives it piece by piece, each with its offset.
-    fn pass(
+    fn read_through(
         &mut self,
         name: &'static str,
         limit: u64,

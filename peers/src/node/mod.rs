@@ -10,37 +10,37 @@ use messageport_bench::{Bench, Error, Outcome, Player, Result, Session, Side, Su
 
 use nix::poll::{PollFd, PollFlags, poll};
 
-use crate::compare::{Skipped, push};
+use crate::compare::{Skipped, add_subject};
 
 /// A turn takes no longer.
-const PATIENCE_MS: u16 = 60_000;
+const TURN_TIMEOUT_MS: u16 = 60_000;
 
 const SCRIPT: &str = include_str!("threads.js");
 
 /// The process, on the first side only.
 struct Node {
     process: Option<(Child, ChildStdin, BufReader<ChildStdout>)>,
-    kind: &'static str,
+    pattern: &'static str,
     wait: Wait,
     size: usize,
 }
 
 impl Node {
-    fn new(session: &Session, size: usize, kind: &'static str, wait: Wait) -> Result<Self> {
+    fn new(session: &Session, size: usize, pattern: &'static str, wait: Wait) -> Result<Self> {
         let mut process = None;
         if session.side() == Side::First {
-            let refuse = Error::of("cannot start node");
+            let failed = Error::of("cannot start node");
             // A worker loads the file that its main thread was started from.
             let path = std::env::temp_dir().join(session.name() + ".js");
-            std::fs::write(&path, SCRIPT).map_err(&refuse)?;
+            std::fs::write(&path, SCRIPT).map_err(&failed)?;
             let mut command = Command::new("node");
             command.arg(&path).stdin(Stdio::piped()).stdout(Stdio::piped());
-            let mut child = session.on_both_cpus(|| command.spawn().map_err(&refuse))?;
+            let mut child = session.on_both_cpus(|| command.spawn().map_err(&failed))?;
             let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
             let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
                 return Err(Error::failed("there are no pipes to node"));
             };
-            let mut node = Self { process: Some((child, stdin, BufReader::new(stdout))), kind, wait, size };
+            let mut node = Self { process: Some((child, stdin, BufReader::new(stdout))), pattern, wait, size };
             // Both threads have read the file when the first answer is there.
             let played = node.ask(0, 1).and_then(|_| node.part_threads(session.cpus()));
             let _ = std::fs::remove_file(path);
@@ -49,16 +49,16 @@ impl Node {
         } else {
             session.name(); // the names stay the same on both sides
         }
-        Ok(Self { process, kind, wait, size })
+        Ok(Self { process, pattern, wait, size })
     }
 
     /// Keeps the two threads that exchange messages, which are those that have worked most after some messages, on a
     /// CPU each.
     fn part_threads(&mut self, cpus: [usize; 2]) -> Result<()> {
-        let kind = std::mem::replace(&mut self.kind, "rtt");
+        let pattern = std::mem::replace(&mut self.pattern, "rtt");
         let wait = std::mem::replace(&mut self.wait, Wait::Block);
         self.ask(0, 3000)?;
-        (self.kind, self.wait) = (kind, wait);
+        (self.pattern, self.wait) = (pattern, wait);
         let Some((child, ..)) = &self.process else { return Ok(()) };
         let worked = |thread: &std::path::Path| {
             let text = std::fs::read_to_string(thread.join("schedstat")).ok()?;
@@ -79,16 +79,16 @@ impl Node {
     }
 
     fn ask(&mut self, warm_up: u64, count: u64) -> Result<f64> {
-        let refuse = Error::of("node does not answer");
+        let failed = Error::of("node does not answer");
         let (_, stdin, stdout) = self.process.as_mut().ok_or_else(|| Error::failed("node is not here"))?;
-        let (kind, wait, size) = (self.kind, self.wait.name(), self.size);
-        writeln!(stdin, "{kind} {wait} {size} {warm_up} {count}").map_err(&refuse)?;
+        let (pattern, wait, size) = (self.pattern, self.wait.name(), self.size);
+        writeln!(stdin, "{pattern} {wait} {size} {warm_up} {count}").map_err(&failed)?;
         let mut waits = [PollFd::new(stdout.get_ref().as_fd(), PollFlags::POLLIN)];
-        if poll(&mut waits, PATIENCE_MS).map_err(Error::of("cannot wait for node"))? == 0 {
+        if poll(&mut waits, TURN_TIMEOUT_MS).map_err(Error::of("cannot wait for node"))? == 0 {
             return Err(Error::failed("node does not answer"));
         }
         let mut answer = String::new();
-        stdout.read_line(&mut answer).map_err(refuse)?;
+        stdout.read_line(&mut answer).map_err(failed)?;
         answer.trim().parse().map_err(Error::of("node does not answer with a number"))
     }
 }
@@ -116,10 +116,11 @@ pub(crate) fn add(suite: &mut [Bench], skipped: &mut Vec<Skipped>) {
         skipped.push(("Node", "there is no `node`"));
         return;
     }
-    for (bench, kind) in [("rtt", "rtt"), ("throughput", "stream")] {
+    for (bench, pattern) in [("rtt", "rtt"), ("throughput", "stream")] {
         for wait in [Wait::Spin, Wait::Block] {
-            let node = Subject::new("Node", "threads", wait, move |session, size| Node::new(session, size, kind, wait));
-            push(suite, bench, node.sizes(|size| size % 4 == 0));
+            let node =
+                Subject::new("Node", "threads", wait, move |session, size| Node::new(session, size, pattern, wait));
+            add_subject(suite, bench, node.sizes(|size| size % 4 == 0));
         }
     }
 }

@@ -1,5 +1,5 @@
 // Node's MessagePort between the main thread and a worker: round trips and streams, with events or by polling.
-// Reads lines `kind wait size warm_up count` and answers each with the nanoseconds of the timed part.
+// Reads lines `pattern wait size warm_up count` and answers each with the nanoseconds of the timed part.
 'use strict';
 const { Worker, isMainThread, MessageChannel, receiveMessageOnPort, workerData } = require('node:worker_threads');
 
@@ -40,7 +40,7 @@ if (isMainThread) {
   const play = (turn) => new Promise((done) => {
     let begin;
     const tick = (at) => { if (at === turn.warm_up) begin = process.hrtime.bigint(); };
-    const trips = turn.kind === 'rtt';
+    const trips = turn.pattern === 'rtt';
     if (turn.wait === 'spin') {
       const end = new End(polled.port1, turn.size);
       control.port1.postMessage(turn);
@@ -65,9 +65,9 @@ if (isMainThread) {
   });
   (async () => {
     for await (const line of require('node:readline').createInterface({ input: process.stdin })) {
-      const [kind, wait, ...numbers] = line.split(' ');
+      const [pattern, wait, ...numbers] = line.split(' ');
       const [size, warm_up, count] = numbers.map(Number);
-      console.log(String(await play({ kind, wait, size, warm_up, all: warm_up + count })));
+      console.log(String(await play({ pattern, wait, size, warm_up, all: warm_up + count })));
     }
     await worker.terminate();
     process.exit(0);
@@ -75,9 +75,9 @@ if (isMainThread) {
 } else {
   const { control, heard, polled } = workerData;
   const stream = (end, all) => { for (let at = 0; at < all; at++) end.send(at); };
-  control.on('message', ({ kind, size, all }) => {
+  control.on('message', ({ pattern, size, all }) => {
     const end = new End(polled, size);
-    if (kind === 'stream') return stream(end, all);
+    if (pattern === 'stream') return stream(end, all);
     for (let at = 0; at < all; at++) {
       end.poll(at);
       end.send(at);
@@ -88,7 +88,7 @@ if (isMainThread) {
   heard.on('message', (message) => {
     if (!playing) {
       const end = new End(heard, message.size);
-      if (message.kind === 'stream') return stream(end, message.all);
+      if (message.pattern === 'stream') return stream(end, message.all);
       playing = { end, at: 0, all: message.all };
       return;
     }
