@@ -1,4 +1,4 @@
-//! `futex`: a word a direction, a wake-up after every store, a sleep before every message.
+//! `futex`: one word per direction, a wake-up after every store, a sleep before every message.
 #![allow(unsafe_code)]
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,12 +30,13 @@ impl FutexWord {
 }
 
 impl Link for FutexWord {
-    /// For turns only: the other side has received the last message.
+    /// Sends a message. Each direction holds one, so this works only for round trips.
     fn send(&mut self, stamp: u64) -> Result<()> {
-        // SAFETY: the other side has answered our last message, or this is the first: it reads no more until the store.
+        // SAFETY: the other side has answered the previous message or not received any yet, so it does not read the bytes
+        // before the store below.
         unsafe { self.shared.write(self.outgoing + SPACING, self.payload.stamped(stamp)) };
         let word = self.shared.word32(self.outgoing);
-        // Release, with the acquire in `receive` of the other process: it sees the message.
+        // Release: pairs with the acquire load in `receive` of the other process, which then sees the message.
         word.store(1, Ordering::Release);
         wake(word);
         Ok(())
@@ -43,28 +44,32 @@ impl Link for FutexWord {
 
     fn receive(&mut self) -> Result<u64> {
         let word = self.shared.word32(self.incoming);
+        // Acquire: pairs with the release store in `send` of the other process, so that the message is visible.
         while word.load(Ordering::Acquire) == 0 {
             if !wait(word) {
                 return Err(peer_silent());
             }
         }
-        // SAFETY: the other side wrote it before the store just seen, and waits for our message.
+        // SAFETY: the other side wrote the message before the store that the loop saw, and writes the next one only after
+        // it has received this side's next message.
         unsafe { self.shared.read(self.incoming + SPACING, &mut self.received) };
-        // Relaxed: the other side stores again only after it has received our next message.
+        // Relaxed: the other side stores to the word again only after it has received this side's next message, whose
+        // release store orders this one.
         word.store(0, Ordering::Relaxed);
         self.payload.stamp_of(&self.received)
     }
 }
 
-/// Sleeps while the word is zero; false if nothing happened for too long.
+/// Sleeps while the word is zero. Returns false after [`PEER_TIMEOUT`], true otherwise and after spurious wake-ups.
 fn wait(word: &AtomicU32) -> bool {
     let timeout = libc::timespec { tv_sec: PEER_TIMEOUT.as_secs() as libc::time_t, tv_nsec: 0 };
-    // SAFETY: the kernel only reads the word and the time, which both outlive the call.
+    // SAFETY: the kernel only reads the word and the timeout, which outlive the call.
     let slept = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, 0, &raw const timeout) };
     slept == 0 || Errno::last() != Errno::ETIMEDOUT
 }
 
+/// Wakes the process that sleeps on the word.
 fn wake(word: &AtomicU32) {
-    // SAFETY: the kernel uses the word's address only, to find who waits there.
+    // SAFETY: FUTEX_WAKE uses only the address of the word, to find its sleepers.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
 }

@@ -1,4 +1,4 @@
-//! The limits: what the machine itself takes for what a port does, with nothing around it.
+//! The limits of the machine: the least code that does what a port does, without its checks and guarantees.
 
 pub(crate) mod futex_word;
 pub(crate) mod memcpy;

@@ -1,4 +1,4 @@
-//! Memory that the two processes share: words at offsets, and bytes that a word hands from one side to the other.
+//! Shared memory of the two processes: atomic words at offsets, and bytes whose ownership the words pass between sides.
 #![allow(unsafe_code)]
 
 use std::os::fd::OwnedFd;
@@ -13,17 +13,17 @@ use crate::error::{Error, Result};
 use crate::payload::sum;
 use crate::session::Session;
 
-/// Bytes that processors fetch together.
+/// Distance in bytes between words that different sides write: two cache lines, which processors prefetch in pairs.
 pub(crate) const SPACING: usize = 128;
 
-/// A mapping of memory that both processes have.
+/// A mapping of memory that both processes share.
 #[derive(Clone)]
 pub(crate) struct SharedMemory {
     map: Rc<MmapRaw>,
 }
 
 impl SharedMemory {
-    /// New memory, for both sides.
+    /// Creates shared memory of `len` bytes. Both sides must call it.
     pub(crate) fn new(session: &Session, len: usize) -> Result<Self> {
         let [file] = session.descriptors(|| {
             let file = memfd_create(c"messageport-bench", MFdFlags::MFD_CLOEXEC)?;
@@ -41,65 +41,69 @@ impl SharedMemory {
         self.map.as_mut_ptr().wrapping_add(offset)
     }
 
+    /// Returns the 64-bit word at `offset`, which must be a multiple of 8.
     #[inline]
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
         let at = self.at(offset, size_of::<u64>());
         assert!(offset.is_multiple_of(size_of::<u64>()));
-        // SAFETY: inside the mapping, which is page aligned and lives as long as `self`; both sides use it as a word of
-        // this size, or as bytes while a word lets them.
+        // SAFETY: `at` checked that the word lies in the mapping, which is page aligned and lives as long as `self`. Both
+        // sides access it only as a word of this size, except for `touch`, which reads it before the first turn.
         unsafe { AtomicU64::from_ptr(at.cast()) }
     }
 
+    /// Returns the 32-bit word at `offset`, which must be a multiple of 4.
     #[inline]
     pub(crate) fn word32(&self, offset: usize) -> &AtomicU32 {
         let at = self.at(offset, size_of::<u32>());
         assert!(offset.is_multiple_of(size_of::<u32>()));
-        // SAFETY: as for `word`.
+        // SAFETY: `at` checked that the word lies in the mapping, which is page aligned and lives as long as `self`. Both
+        // sides access it only as a word of this size, except for `touch`, which reads it before the first turn.
         unsafe { AtomicU32::from_ptr(at.cast()) }
     }
 
-    /// Copies bytes in.
+    /// Copies `from` into the memory.
     ///
     /// # Safety
-    /// The other side accesses none of them before it has seen a word that is stored later.
+    /// The other side must access none of these bytes before it has loaded a word that this side stores later.
     #[inline]
     pub(crate) unsafe fn write(&self, offset: usize, from: &[u8]) {
         let to = self.at(offset, from.len());
-        // SAFETY: inside the mapping, and nobody else's, says the caller.
+        // SAFETY: `at` checked the bounds, and the caller guarantees that the other side does not access the bytes.
         unsafe { to.copy_from_nonoverlapping(from.as_ptr(), from.len()) }
     }
 
-    /// Copies bytes out.
+    /// Copies bytes of the memory into `into`.
     ///
     /// # Safety
-    /// The other side writes none of them before it has seen a word that is stored later.
+    /// The other side must write none of these bytes before it has loaded a word that this side stores later.
     #[inline]
     pub(crate) unsafe fn read(&self, offset: usize, into: &mut [u8]) {
         let from = self.at(offset, into.len());
-        // SAFETY: inside the mapping, and not written meanwhile, says the caller.
+        // SAFETY: `at` checked the bounds, and the caller guarantees that the other side does not write the bytes.
         unsafe { from.copy_to_nonoverlapping(into.as_mut_ptr(), into.len()) }
     }
 
-    /// The bytes in place.
+    /// Returns bytes of the memory in place.
     ///
     /// # Safety
-    /// As for [`read`](Self::read), while the slice lives.
+    /// The other side must write none of these bytes before it has loaded a word that this side stores after the last
+    /// use of the slice.
     #[inline]
     pub(crate) unsafe fn slice(&self, offset: usize, len: usize) -> &[u8] {
-        // SAFETY: inside the mapping, and not written meanwhile, says the caller.
+        // SAFETY: `at` checked the bounds, and the caller guarantees that the other side does not write the bytes.
         unsafe { std::slice::from_raw_parts(self.at(offset, len), len) }
     }
 
-    /// Adds all bytes up, so that every page is in memory.
+    /// Reads all bytes, so that every page is resident. Must be called before the first turn.
     pub(crate) fn touch(&self) {
-        // SAFETY: before the first turn nobody writes.
+        // SAFETY: neither side writes before the first turn.
         let bytes = unsafe { self.slice(0, self.map.len()) };
         std::hint::black_box(sum(bytes));
     }
 }
 
-/// Calls `$body` with the size as a constant where it is a usual one, so that copies are as cheap as they can be; 0 is
-/// any other size.
+/// Evaluates `$body` with the constant `$N`, which is the size if it is 8, 64 or 1024, so that the compiler can inline
+/// the copies, and 0 for any other size.
 macro_rules! with_size {
     ($size:expr, $N:ident => $body:expr) => {
         match $size {

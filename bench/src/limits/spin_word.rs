@@ -1,7 +1,7 @@
-//! `limit`: one word on a cache line that both sides spin on, with PAUSE, and store to in turn.
+//! `limit`: one word that both sides spin on, with a pause instruction, and store to in turns.
 //!
-//! A message of 8 bytes is the word. Of a larger one the whole is copied in behind the word before the store, and out
-//! after it was seen: 64 bytes lie on two lines.
+//! A message of 8 bytes is the word itself. A larger message is copied to the cache lines behind the word before the
+//! store and out of them after the load, so that 64 bytes take two lines.
 #![allow(unsafe_code)]
 
 use std::sync::atomic::Ordering;
@@ -12,13 +12,13 @@ use crate::link::{Link, spin_until};
 use crate::payload::{MIN_SIZE, Payload};
 use crate::session::Session;
 
-/// Where the message is.
+/// Offset of a message of more than 8 bytes.
 const BODY: usize = 64;
 
-/// `N` is the size, or 0 for a size that is not known to the compiler.
+/// One side of the link. `N` is the message size, or 0 for a size that is known only at run time.
 pub(crate) struct SpinWord<const N: usize> {
     shared: SharedMemory,
-    /// As last stored or seen. A word never has the same value twice in a row.
+    /// The word as this side last stored or loaded it. Every store changes its value.
     word: u64,
     payload: Payload,
     received: Vec<u8>,
@@ -40,14 +40,14 @@ impl<const N: usize> Link for SpinWord<N> {
     fn send(&mut self, stamp: u64) -> Result<()> {
         let size = self.size();
         self.word = if size == MIN_SIZE {
-            // A stamp goes there and back: one bit says which.
+            // The answer has the same stamp as the message, so the lowest bit tells them apart.
             stamp << 1 | (!self.word & 1)
         } else {
-            // SAFETY: the turn is ours since `receive` saw the word, until the store below.
+            // SAFETY: the other side waits for the store below and does not access the message before.
             unsafe { self.shared.write(BODY, &self.payload.stamped(stamp)[..size]) };
             self.word + 1
         };
-        // Release, with the acquire in `receive` of the other process: it sees the body.
+        // Release: pairs with the acquire load in `receive` of the other process, which then sees the message.
         self.shared.word(0).store(self.word, Ordering::Release);
         Ok(())
     }
@@ -56,6 +56,7 @@ impl<const N: usize> Link for SpinWord<N> {
     fn receive(&mut self) -> Result<u64> {
         let (word, last) = (self.shared.word(0), self.word);
         self.word = spin_until(|| {
+            // Acquire: pairs with the release store in `send` of the other process, so that the message is visible.
             let seen = word.load(Ordering::Acquire);
             Ok((seen != last).then_some(seen))
         })?;
@@ -63,7 +64,7 @@ impl<const N: usize> Link for SpinWord<N> {
         if size == MIN_SIZE {
             return Ok(self.word >> 1);
         }
-        // SAFETY: the other side wrote it before the store just seen, and waits for ours.
+        // SAFETY: the other side wrote the message before the store that the loop saw, and waits for this side's store.
         unsafe { self.shared.read(BODY, &mut self.received[..size]) };
         self.payload.stamp_of(&self.received[..size])
     }

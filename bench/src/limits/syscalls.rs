@@ -1,4 +1,4 @@
-//! The system calls alone: what a pair, or a port or buffer in a message, cannot do without.
+//! `bare`: only the system calls that creating a pair, or transferring a port or a buffer, cannot avoid.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -13,7 +13,7 @@ use crate::link::{Link, Side, Wait, spin_until};
 use crate::session::Session;
 use crate::system::descriptors;
 
-/// Bytes of a channel's memory file: a page, and two rings of the default capacity.
+/// Size of a channel's memory file in bytes: a page and two rings of the default capacity.
 const SEGMENT: usize = 4096 + 2 * (64 << 10);
 
 fn memory(len: usize) -> nix::Result<OwnedFd> {
@@ -26,9 +26,9 @@ fn map(file: &OwnedFd, len: usize) -> Result<MmapRaw> {
     MmapOptions::new().len(len).map_raw(file).map_err(Error::of("cannot map memory"))
 }
 
-/// `create`: a sealed memory file, mapped, its first page written, and a socket pair; all of it closed again.
+/// Creates, seals and maps a memory file, writes to its first page, creates a socket pair, and closes everything.
 pub(crate) fn create_and_drop() -> Result<()> {
-    let failed = Error::of("cannot make a memory file");
+    let failed = Error::of("cannot create a memory file");
     let file = memory(SEGMENT).map_err(&failed)?;
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(failed)?;
@@ -36,41 +36,42 @@ pub(crate) fn create_and_drop() -> Result<()> {
     write_word(&map, 1);
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map(drop)
-        .map_err(Error::of("cannot make a socket pair"))
+        .map_err(Error::of("cannot create a socket pair"))
 }
 
 #[allow(unsafe_code)]
 fn write_word(map: &MmapRaw, word: u64) {
     assert!(map.len() >= size_of::<u64>());
-    // SAFETY: inside the mapping, which is page aligned; nobody else has this memory at this time.
+    // SAFETY: the mapping is page aligned and long enough, and only the holder of the parcel accesses it.
     unsafe { map.as_mut_ptr().cast::<u64>().write(word) }
 }
 
 #[allow(unsafe_code)]
 fn read_word(map: &MmapRaw) -> u64 {
     assert!(map.len() >= size_of::<u64>());
-    // SAFETY: inside the mapping, which is page aligned; nobody else has this memory at this time.
+    // SAFETY: the mapping is page aligned and long enough, and only the holder of the parcel accesses it.
     unsafe { map.as_ptr().cast::<u64>().read() }
 }
 
-/// What is passed.
+/// The descriptors that a message carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Parcel {
-    /// What a port is made of: a memory file and a socket.
+    /// Those of a port: a memory file and a socket.
     Port,
-    /// What a buffer is made of: a memory file. It goes there and back.
+    /// That of a buffer: a memory file. The same file goes there and back.
     Buffer,
-    /// A new buffer each time.
+    /// That of a new buffer for each round trip. The answer carries none.
     FreshBuffer,
 }
 
-/// Descriptors that go over a socket and are mapped where they arrive, unmapped and closed where they leave.
+/// Passes descriptors over a socket: the receiver maps the memory file, the sender unmaps and closes it.
 pub(crate) struct DescriptorLink {
     socket: OwnedFd,
     side: Side,
     spins: bool,
     parcel: Parcel,
     len: usize,
+    /// The memory file, the socket of a port, and the mapping, on the side that holds them.
     held: Option<(OwnedFd, Option<OwnedFd>, MmapRaw)>,
 }
 
@@ -79,17 +80,17 @@ impl DescriptorLink {
         let socket = session.sockets(SockType::SeqPacket)?;
         let len = if parcel == Parcel::Port { SEGMENT } else { size + 4096 };
         let (side, spins) = (session.side(), wait == Wait::Spin);
-        let mut passing = Self { socket, side, spins, parcel, len, held: None };
+        let mut link = Self { socket, side, spins, parcel, len, held: None };
         if side == Side::First && parcel != Parcel::FreshBuffer {
-            passing.held = Some(passing.make()?);
+            link.held = Some(link.make()?);
         }
-        Ok(passing)
+        Ok(link)
     }
 
     fn make(&self) -> Result<(OwnedFd, Option<OwnedFd>, MmapRaw)> {
-        let failed = Error::of("cannot make what is passed");
+        let failed = Error::of("cannot create the descriptors to pass");
         let file = memory(self.len).map_err(&failed)?;
-        let second = if self.parcel == Parcel::Port {
+        let socket = if self.parcel == Parcel::Port {
             let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
             Some(pair.map_err(failed)?.0)
         } else {
@@ -97,7 +98,7 @@ impl DescriptorLink {
             None
         };
         let map = map(&file, self.len)?;
-        Ok((file, second, map))
+        Ok((file, socket, map))
     }
 }
 
@@ -110,10 +111,11 @@ impl Link for DescriptorLink {
             return descriptors::send(self.socket.as_fd(), &bytes, &[]).map_err(failed);
         }
         let held = if self.parcel == Parcel::FreshBuffer { Some(self.make()?) } else { self.held.take() };
-        let (file, second, map) = held.ok_or_else(|| Error::failed("what is passed is not here"))?;
+        let (file, socket, map) =
+            held.ok_or_else(|| Error::failed("this side does not hold the descriptors to pass"))?;
         write_word(&map, stamp);
-        match &second {
-            Some(second) => descriptors::send(self.socket.as_fd(), &bytes, &[file.as_fd(), second.as_fd()]),
+        match &socket {
+            Some(socket) => descriptors::send(self.socket.as_fd(), &bytes, &[file.as_fd(), socket.as_fd()]),
             None => descriptors::send(self.socket.as_fd(), &bytes, &[file.as_fd()]),
         }
         .map_err(failed)
@@ -121,19 +123,19 @@ impl Link for DescriptorLink {
 
     fn receive(&mut self) -> Result<u64> {
         let mut bytes = [0; 8];
-        let mut take = || match descriptors::receive(self.socket.as_fd(), &mut bytes, 2, !self.spins) {
-            Ok((0, _)) => Err(Error::failed("the other process is gone")),
+        let mut receive = || match descriptors::receive(self.socket.as_fd(), &mut bytes, 2, !self.spins) {
+            Ok((0, _)) => Err(Error::failed("the other process has gone")),
             Ok((_, found)) => Ok(Some(found)),
             Err(nix::errno::Errno::EAGAIN) => Ok(None),
-            Err(error) => Err(Error::failed(format_args!("cannot take descriptors: {error}"))),
+            Err(error) => Err(Error::failed(format_args!("cannot receive descriptors: {error}"))),
         };
-        let [file, second] = spin_until(&mut take)?;
+        let [file, socket] = spin_until(&mut receive)?;
         let Some(file) = file else {
             return Ok(u64::from_ne_bytes(bytes));
         };
         let map = map(&file, self.len)?;
         let stamp = read_word(&map);
-        self.held = Some((file, second, map));
+        self.held = Some((file, socket, map));
         Ok(stamp)
     }
 }

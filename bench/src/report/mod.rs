@@ -1,4 +1,4 @@
-//! The report: one page of HTML with everything in it.
+//! The report: a self-contained HTML page.
 
 mod plots;
 
@@ -29,7 +29,7 @@ th { color: var(--faint); font-weight: normal } td:first-child { text-align: lef
 tr.ours td { background: var(--ours) } p.faint { color: var(--faint) } summary { cursor: pointer }
 ";
 
-/// A file that the report will be written to; that it can be is seen before anything is measured.
+/// The file for the report, opened before the first measurement so that a bad path is refused early.
 pub(crate) struct Report {
     path: PathBuf,
     file: File,
@@ -37,7 +37,7 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        // What is there stays until there is something better.
+        // An existing report is kept until the new one is complete.
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
         match file {
             Ok(file) => Ok(Self { path: path.to_owned(), file }),
@@ -61,8 +61,8 @@ fn page(heading: &[String], about: &[(&str, &str)], figures: &[Figure]) -> Resul
     for line in heading {
         page += &format!("<p class=\"faint\">{}</p>\n", escape(line));
     }
-    page += "<p>Everything in a section was measured in turns, in short blocks. A mean is the median of the blocks' \
-             means; a ratio is the median of the ratios within each round. Bars have a logarithmic scale.</p>\n";
+    page += "<p>The subjects of a section were measured in turns, in short blocks. A mean is the median of the means of \
+             the blocks; a ratio is the median of the ratios within each round. Bars have a logarithmic scale.</p>\n";
     for (bench, about) in about {
         let figures: Vec<Figure> = figures.iter().filter(|figure| figure.bench == *bench).cloned().collect();
         if figures.is_empty() {
@@ -100,11 +100,12 @@ fn table(figures: &[Figure]) -> String {
     table + "</table></div>\n"
 }
 
+/// Returns true for figures of messageport, which are highlighted.
 fn is_ours(figure: &Figure) -> bool {
     figure.what == "messageport"
 }
 
-/// Bars for each size, one group a way of waiting, and the percentiles of each.
+/// Returns the charts of round trips: means and percentiles for each size, separately for receivers that spin and sleep.
 fn trips(figures: &[Figure]) -> Result<String> {
     let mut section = String::new();
     for size in distinct(figures.iter().map(|figure| figure.size)) {
@@ -124,14 +125,15 @@ fn trips(figures: &[Figure]) -> Result<String> {
                     points: figure.curve.iter().map(|(share, ns)| (-(1.0 - share).log10(), *ns as f64)).collect(),
                 })
                 .collect();
-            let x = Axis { name: "share of the round trips", unit: Unit::Nines, logarithmic: false };
-            let y = Axis { name: "done within", unit: Unit::Nanoseconds, logarithmic: true };
+            let x = Axis { name: "share of round trips", unit: Unit::Nines, logarithmic: false };
+            let y = Axis { name: "completed within", unit: Unit::Nanoseconds, logarithmic: true };
             section += &format!("<h3>{size_text}, {title}: percentiles</h3>\n{}", line_chart(&series, &x, &y)?);
         }
     }
     Ok(section)
 }
 
+/// Returns a bar chart of means.
 fn means(figures: &[&Figure]) -> Result<String> {
     let bar = |figure: &&Figure| {
         let value = figure.mean_ns?;
@@ -141,8 +143,8 @@ fn means(figures: &[&Figure]) -> Result<String> {
     bar_chart(figures.iter().filter_map(bar).collect())
 }
 
-/// One line for each subject, over something.
-fn by(figures: &[Figure], name: fn(&Figure) -> String, point: fn(&Figure) -> Option<(f64, f64)>) -> Vec<Series> {
+/// Collects the points of all figures into one series per name.
+fn series_by(figures: &[Figure], name: fn(&Figure) -> String, point: fn(&Figure) -> Option<(f64, f64)>) -> Vec<Series> {
     let mut series: Vec<Series> = Vec::new();
     for figure in figures {
         let Some(point) = point(figure) else { continue };
@@ -155,12 +157,13 @@ fn by(figures: &[Figure], name: fn(&Figure) -> String, point: fn(&Figure) -> Opt
     series
 }
 
+/// Returns the charts of streams: throughput over message size, and the time per message for each size.
 fn streams(figures: &[Figure]) -> Result<String> {
-    let x = Axis { name: "bytes of a message", unit: Unit::Bytes, logarithmic: true };
+    let x = Axis { name: "message size", unit: Unit::Bytes, logarithmic: true };
     let y = Axis { name: "throughput", unit: Unit::BytesPerSecond, logarithmic: true };
     let mut section = String::new();
-    // More lines than colours are drawn in groups.
-    let series = by(figures, Figure::label, |figure| Some((figure.size as f64, figure.bytes_per_s?)));
+    // A chart has at most twelve colours, so the other subjects are split into several charts.
+    let series = series_by(figures, Figure::label, |figure| Some((figure.size as f64, figure.bytes_per_s?)));
     if series.iter().any(|series| series.points.len() > 1) {
         let (ours, others): (Vec<Series>, Vec<Series>) = series.into_iter().partition(|series| {
             ["messageport", "bare-ring", "memcpy"].iter().any(|name| series.name.starts_with(name))
@@ -181,28 +184,31 @@ fn streams(figures: &[Figure]) -> Result<String> {
     for size in distinct(figures.iter().map(|figure| figure.size)) {
         let group: Vec<&Figure> = figures.iter().filter(|figure| figure.size == size).collect();
         let title = format_value(Unit::Bytes, size as f64);
-        section += &format!("<h3>{title}: time of a message in a stream</h3>\n{}", means(&group)?);
+        section += &format!("<h3>{title}: time per message in a stream</h3>\n{}", means(&group)?);
     }
     Ok(section)
 }
 
+/// Returns the chart of buffers: round trip over buffer size.
 fn buffers(figures: &[Figure]) -> Result<String> {
-    let x = Axis { name: "bytes of the buffer", unit: Unit::Bytes, logarithmic: true };
+    let x = Axis { name: "buffer size", unit: Unit::Bytes, logarithmic: true };
     let y = Axis { name: "round trip", unit: Unit::Nanoseconds, logarithmic: true };
-    let series = by(figures, Figure::label, |figure| Some((figure.size as f64, figure.mean_ns?)));
+    let series = series_by(figures, Figure::label, |figure| Some((figure.size as f64, figure.mean_ns?)));
     line_chart(&series, &x, &y)
 }
 
+/// Returns the charts of messages with gaps: median delay and CPU use over the gap.
 fn gaps(figures: &[Figure]) -> Result<String> {
     let x = Axis { name: "gap between messages", unit: Unit::Microseconds, logarithmic: true };
     let delay = Axis { name: "median delay", unit: Unit::Nanoseconds, logarithmic: true };
-    let share = Axis { name: "CPU time of the receiver", unit: Unit::Share, logarithmic: false };
+    let share = Axis { name: "CPU use of the receiver", unit: Unit::Share, logarithmic: false };
     let name = |figure: &Figure| Figure { gap_us: None, ..figure.clone() }.label();
-    let delays = by(figures, name, |figure| Some((figure.gap_us? as f64, figure.p50_ns? as f64)));
-    let shares = by(figures, name, |figure| Some((figure.gap_us? as f64, figure.cpu?)));
+    let delays = series_by(figures, name, |figure| Some((figure.gap_us? as f64, figure.p50_ns? as f64)));
+    let shares = series_by(figures, name, |figure| Some((figure.gap_us? as f64, figure.cpu?)));
     Ok(line_chart(&delays, &x, &delay)? + &line_chart(&shares, &x, &share)?)
 }
 
+/// Returns the chart of means for other benchmarks.
 fn times(figures: &[Figure]) -> Result<String> {
     means(&figures.iter().collect::<Vec<_>>())
 }

@@ -1,5 +1,5 @@
-//! The drawings of the report, as SVG without a background: text has the colour of the page, lines one that is seen on
-//! light and on dark.
+//! The charts of the report, as SVG without a background. Text has the colour of the page's text, and lines have colours
+//! that are visible on light and on dark pages.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +9,13 @@ use plotters::prelude::*;
 
 use crate::error::{Error, Result};
 
+/// Width of a chart in pixels.
 const WIDTH: u32 = 760;
 const FONT: (&str, i32) = ("sans-serif", 13);
-/// Of the grid and of axes.
+/// Colour of the grid and of the axes.
 const GREY: RGBColor = RGBColor(128, 128, 128);
 
+/// Colours of series, in order.
 const COLOURS: [RGBColor; 12] = [
     RGBColor(226, 88, 34),
     RGBColor(46, 134, 222),
@@ -32,25 +34,26 @@ const COLOURS: [RGBColor; 12] = [
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 fn refuse<E: std::fmt::Display>(error: E) -> Error {
-    Error::failed(format_args!("cannot draw: {error}"))
+    Error::failed(format_args!("cannot draw a chart: {error}"))
 }
 
-/// A line with its name.
+/// A line of a line chart.
 pub(crate) struct Series {
     pub(crate) name: String,
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// A bar with its name and what is written behind it.
+/// A bar of a bar chart.
 pub(crate) struct Bar {
     pub(crate) name: String,
     pub(crate) value: f64,
+    /// The text behind the bar.
     pub(crate) text: String,
-    /// One of ours, which stands out.
+    /// True for a bar in the first colour.
     pub(crate) highlighted: bool,
 }
 
-/// How an axis is labelled.
+/// The unit of an axis, which determines its labels.
 #[derive(Clone, Copy)]
 pub(crate) enum Unit {
     Nanoseconds,
@@ -70,7 +73,7 @@ impl Unit {
                 value /= step;
                 unit += 1;
             }
-            // Three digits, without zeroes that say nothing.
+            // Three significant digits, without trailing zeros.
             let digits = if value >= 99.95 {
                 0
             } else if value >= 9.995 {
@@ -96,13 +99,14 @@ impl Unit {
     }
 }
 
-/// `value` in this unit.
+/// Formats `value` with its unit.
 pub(crate) fn format_value(unit: Unit, value: f64) -> String {
     unit.text(value)
 }
 
-/// Horizontal bars on a logarithmic scale, the shortest first.
+/// Returns horizontal bars on a logarithmic scale, the shortest first.
 pub(crate) fn bar_chart(mut bars: Vec<Bar>) -> Result<String> {
+    // Height of a row, width of the names, and width of the texts behind the bars, in pixels.
     const ROW: i32 = 22;
     const NAMES: i32 = 270;
     const TEXTS: i32 = 110;
@@ -119,7 +123,7 @@ pub(crate) fn bar_chart(mut bars: Vec<Bar>) -> Result<String> {
         let room = f64::from(WIDTH as i32 - NAMES - TEXTS);
         for (row, bar) in bars.iter().enumerate() {
             let top = row as i32 * ROW + 4;
-            // The shortest has a tenth of the room, so that it is seen.
+            // The shortest bar has a tenth of the full length, so that it is visible.
             let share = if most > least { (bar.value / least).ln() / (most / least).ln() } else { 1.0 };
             let end = NAMES + (room * (0.1 + 0.9 * share)) as i32;
             let colour = if bar.highlighted { COLOURS[0] } else { COLOURS[10] };
@@ -135,7 +139,7 @@ pub(crate) fn bar_chart(mut bars: Vec<Bar>) -> Result<String> {
     Ok(svg)
 }
 
-/// An axis: its name, its unit, and whether it is logarithmic.
+/// An axis of a line chart.
 pub(crate) struct Axis {
     pub(crate) name: &'static str,
     pub(crate) unit: Unit,
@@ -143,13 +147,13 @@ pub(crate) struct Axis {
 }
 
 impl Axis {
-    /// What its round numbers are powers of.
+    /// Returns the base of the labels of a logarithmic axis.
     fn base(&self) -> f64 {
         if matches!(self.unit, Unit::Bytes) { 4.0 } else { 10.0 }
     }
 }
 
-/// Lines over a common axis, and below them their names.
+/// Returns a line chart with a legend, or an empty string if there are no points.
 pub(crate) fn line_chart(series: &[Series], x: &Axis, y: &Axis) -> Result<String> {
     let points = || series.iter().flat_map(|series| &series.points);
     if points().next().is_none() {
@@ -227,12 +231,12 @@ fn legend(series: &[Series]) -> String {
     format!("<p class=\"legend\">{}</p>", series.iter().enumerate().map(entry).collect::<String>())
 }
 
-/// Text for HTML.
+/// Escapes text for HTML.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// The values that occur, in order.
+/// Returns the distinct values in ascending order.
 pub(crate) fn distinct<T: Ord>(values: impl Iterator<Item = T>) -> BTreeSet<T> {
     values.collect()
 }

@@ -1,8 +1,9 @@
-//! Turns: everything in a bench is measured in short blocks, round after round.
+//! Rounds: all subjects of a bench are measured in turns, in short blocks.
 //!
-//! Machines move the two processes nearer together or farther apart while it runs, and others use it too. So a ratio is
-//! the median of the ratios within each round, and only the rounds of the placement that was seen most often count. A
-//! block is timed as a whole for the mean; percentiles come from blocks of their own, where every operation is timed.
+//! A virtual machine can move the two CPUs closer together or farther apart during a run, and other programs use the
+//! machine too. A ratio is therefore the median of the ratios within each round, and only the rounds of the most
+//! frequent placement count. For the mean a block is timed as a whole; percentiles come from separate blocks in which
+//! every operation is timed.
 
 mod placement;
 mod statistics;
@@ -23,45 +24,54 @@ use crate::system::machine;
 use placement::{Placement, majority};
 use statistics::{curve, quartiles, rounded};
 
+/// Number of rounds of a full run.
 const ROUNDS: usize = 40;
+/// Number of rounds of a quick run.
 const QUICK_ROUNDS: usize = 7;
+/// Intended duration of a block in a full run.
 const BLOCK: Duration = Duration::from_millis(6);
-/// Blocks that are played before they count.
-const WARM_UP_BLOCKS: u32 = 3;
+/// Intended duration of a block in a quick run.
 const QUICK_BLOCK: Duration = Duration::from_millis(2);
+/// Number of full blocks that calibration plays before it fixes the number of operations.
+const WARM_UP_BLOCKS: u32 = 3;
 
-/// Most untimed operations at the start of a block.
+/// Largest number of untimed operations at the start of a block.
 const WARM_UP_OPERATIONS: u64 = 100;
-/// Most operations of a block.
+/// Largest number of operations in a block.
 const MAX_OPERATIONS: u64 = 10_000_000;
-/// Operations of the look at the placement.
+/// Number of round trips that determine the placement.
 const PROBE_OPERATIONS: u64 = 2000;
 
-/// A subject with one size, and what was measured of it in each round.
+/// A subject with one message size, and its results.
 struct Case<'a> {
     subject: &'a Subject,
     size: usize,
     player: Box<dyn Player>,
+    /// The number under which the second process has opened the subject.
     opened: usize,
+    /// Number of timed operations in a block.
     count: u64,
     rounds: Vec<Round>,
-    /// By placement.
+    /// The individually timed operations, by placement.
     latencies: [Option<Histogram<u64>>; Placement::ALL.len()],
 }
 
-/// One block of each kind.
+/// The results of one case in one round.
 struct Round {
-    /// Nanoseconds of an operation.
+    /// Mean duration of an operation in nanoseconds.
     mean: f64,
+    /// CPU time of the receiver as a share of the elapsed time.
     cpu: Option<f64>,
+    /// Voluntary context switches per operation.
     sleeps: f64,
     latencies: Option<Histogram<u64>>,
 }
 
-/// The first process's view of a run.
+/// Measures benches, from the first process.
 pub(crate) struct Rounds<'a> {
     second: &'a SecondProcess,
     quick: bool,
+    /// The stamp of the next message.
     stamp: u64,
 }
 
@@ -70,7 +80,7 @@ impl<'a> Rounds<'a> {
         Self { second, quick, stamp: 1 }
     }
 
-    /// Measures the bench with this number, and the limit that tells the placement, `probe`.
+    /// Measures the bench with index `number` for `sizes`. `probe` is the bench and subject that determine the placement.
     pub(crate) fn measure(
         &mut self,
         suite: &[Bench],
@@ -119,7 +129,7 @@ impl<'a> Rounds<'a> {
         let mut placements = Vec::new();
         for round in 0..rounds {
             let before = self.placement(&mut probe)?;
-            // Every other round backwards, so that nobody always follows the same neighbour.
+            // The order alternates, so that no subject always follows the same neighbour.
             let order: &mut dyn Iterator<Item = &mut Case<'_>> =
                 if round % 2 == 0 { &mut cases.iter_mut() } else { &mut cases.iter_mut().rev() };
             for case in order {
@@ -138,16 +148,16 @@ impl<'a> Rounds<'a> {
             bar.inc(1);
         }
         bar.finish_and_clear();
-        let figures = report(bench, &cases, &placements);
+        let figures = summarize(bench, &cases, &placements);
         drop(cases);
         self.second.together(Request::Close, || Ok(()))?;
         Ok(figures)
     }
 
-    /// How many operations fill a block.
+    /// Returns the number of operations that fill a block.
     fn calibrate(&mut self, bench: &Bench, case: &mut Case<'_>) -> Result<u64> {
         let block = if self.quick { QUICK_BLOCK } else { BLOCK }.as_nanos() as f64;
-        // Between messages that are far apart there is nothing to be timed, but time passes.
+        // The gaps between messages are not timed but are part of the block.
         let gap =
             case.subject.parameter.filter(|(name, _)| *name == "gap_us").map_or(0.0, |(_, gap)| gap as f64 * 1000.0);
         let least = if self.quick { case.subject.min_operations / 10 } else { case.subject.min_operations }.max(1);
@@ -160,10 +170,10 @@ impl<'a> Rounds<'a> {
                 count = (count * 8).min(MAX_OPERATIONS);
                 continue;
             }
-            // What takes long needs no thousand of it.
+            // A slow operation must not extend the block to more than four times its intended duration.
             let min_operations = bench.min_operations.min((4.0 * block / one) as u64).max(least);
             count = ((block.max(2.0 * gap) / one) as u64).clamp(min_operations, MAX_OPERATIONS);
-            // Again: what is done for the first time touches memory for the first time.
+            // Calibrate again, because the first blocks include page faults and cold caches.
             if blocks == WARM_UP_BLOCKS {
                 return Ok(count);
             }
@@ -171,6 +181,7 @@ impl<'a> Rounds<'a> {
         }
     }
 
+    /// Plays the blocks of one case in one round.
     fn round(&mut self, bench: &Bench, case: &mut Case<'_>) -> Result<Round> {
         let warm_up = WARM_UP_OPERATIONS.min(case.count.div_ceil(8));
         let turn = self.turn(warm_up, case.count);
@@ -193,6 +204,7 @@ impl<'a> Rounds<'a> {
         Ok(Round { mean: outcome.nanos / turn.count as f64, cpu: outcome.cpu, sleeps, latencies })
     }
 
+    /// Determines the current placement.
     fn placement(&mut self, probe: &mut Option<(Box<dyn Player>, usize)>) -> Result<Placement> {
         let Some((player, opened)) = probe else {
             return Ok(Placement::Same);
@@ -202,12 +214,14 @@ impl<'a> Rounds<'a> {
         Ok(Placement::of(mean))
     }
 
+    /// Returns the next turn, with stamps that have not been used before.
     fn turn(&mut self, warm_up: u64, count: u64) -> Turn {
         let stamp = self.stamp;
         self.stamp += warm_up + count;
         Turn { side: Side::First, warm_up, count, stamp }
     }
 
+    /// Plays a turn on both sides.
     fn play(
         &self,
         player: &mut dyn Player,
@@ -220,14 +234,15 @@ impl<'a> Rounds<'a> {
     }
 }
 
-fn report(bench: &Bench, cases: &[Case<'_>], placements: &[Placement]) -> Vec<Figure> {
+/// Summarizes the rounds of the most frequent placement.
+fn summarize(bench: &Bench, cases: &[Case<'_>], placements: &[Placement]) -> Vec<Figure> {
     let (placement, rounds) = majority(placements);
     cases.iter().map(|case| figure(bench, case, cases, placement, &rounds)).collect()
 }
 
 fn figure(bench: &Bench, case: &Case<'_>, cases: &[Case<'_>], placement: Placement, rounds: &[usize]) -> Figure {
     let subject = case.subject;
-    let at = |wanted| subject.parameter.filter(|(name, _)| *name == wanted).map(|(_, value)| value);
+    let parameter = |wanted| subject.parameter.filter(|(name, _)| *name == wanted).map(|(_, value)| value);
     let of = |value: fn(&Round) -> f64| quartiles(rounds.iter().map(|round| value(&case.rounds[*round])));
     let [low, mean, high] = of(|round| round.mean);
     let mut figure = Figure {
@@ -236,8 +251,8 @@ fn figure(bench: &Bench, case: &Case<'_>, cases: &[Case<'_>], placement: Placeme
         call: subject.call.to_owned(),
         wait: subject.wait.name().to_owned(),
         size: case.size,
-        ports: at("ports"),
-        gap_us: at("gap_us"),
+        ports: parameter("ports"),
+        gap_us: parameter("gap_us"),
         mean_ns: Some(rounded(mean)),
         spread: Some(rounded((high - low) / mean * 100.0) / 100.0),
         placement: placement.name().to_owned(),

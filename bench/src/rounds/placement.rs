@@ -1,26 +1,26 @@
-//! Where the two CPUs are, as the round trip of a bare word tells it.
+//! The distance of the two CPUs, derived from the round trip of a word.
 
-/// A round trip of a bare word is below this on one physical core, ...
+/// Round trip of a word in nanoseconds below which the two CPUs are threads of one core.
 const ONE_CORE_NS: f64 = 45.0;
-/// ... and below this where both CPUs share a cache.
+/// Round trip of a word in nanoseconds below which the two CPUs share a cache.
 const NEAR_NS: f64 = 200.0;
 
-/// Where the two CPUs are.
+/// The distance of the two CPUs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Placement {
     OneCore,
     Near,
     Far,
-    /// It changed during the round.
+    /// The distance changed during the round.
     Mixed,
-    /// Both processes share a CPU.
+    /// Both processes share one CPU.
     Same,
 }
 
 impl Placement {
     pub(super) const ALL: [Self; 5] = [Self::OneCore, Self::Near, Self::Far, Self::Mixed, Self::Same];
 
-    /// That of a round trip of so many nanoseconds.
+    /// Returns the placement for a round trip of a word in nanoseconds.
     pub(super) fn of(round_trip_ns: f64) -> Self {
         match round_trip_ns {
             ns if ns < ONE_CORE_NS => Self::OneCore,
@@ -29,6 +29,7 @@ impl Placement {
         }
     }
 
+    /// Returns the name in tables and in JSON.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::OneCore => "one core",
@@ -40,7 +41,7 @@ impl Placement {
     }
 }
 
-/// The placement that most rounds had, and which rounds those were. A change is a placement only if there is no other.
+/// Returns the most frequent placement and the indices of its rounds. `Mixed` is returned only if every round is mixed.
 pub(super) fn majority(placements: &[Placement]) -> (Placement, Vec<usize>) {
     let rounds = |placement| (0..placements.len()).filter(|round| placements[*round] == placement).collect::<Vec<_>>();
     let steady = Placement::ALL.into_iter().filter(|placement| *placement != Placement::Mixed);

@@ -1,4 +1,4 @@
-//! A run beside an earlier one.
+//! The comparison of a run with an earlier one.
 
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use crate::figure::Figure;
 pub(crate) struct Baseline(Vec<Figure>);
 
 impl Baseline {
+    /// Reads the output of a run with `--json`.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let refuse = |why: &dyn std::fmt::Display| {
             Error::refused(format_args!("cannot read the baseline {}: {why}", path.display()))
@@ -18,13 +19,13 @@ impl Baseline {
         let figures: Vec<Figure> =
             lines.map(serde_json::from_str).collect::<std::result::Result<_, _>>().map_err(|error| refuse(&error))?;
         if figures.is_empty() {
-            return Err(refuse(&"it is empty"));
+            return Err(refuse(&"it contains no figures"));
         }
         Ok(Self(figures))
     }
 
-    /// One line for each figure that both runs have: what changed, as ratios of this run to that one. The ratio to the
-    /// limit was measured within each run, so that it says more than the time itself.
+    /// Returns one line for each figure that both runs contain, with the ratios of this run to the baseline. The ratio to
+    /// the limit was measured within each run, so it depends less on the state of the machine than the time does.
     pub(crate) fn lines(&self, figures: &[Figure]) -> Vec<String> {
         let line = |now: &Figure| {
             let then = self.0.iter().find(|then| then.is_same(now))?;
@@ -48,13 +49,13 @@ impl Baseline {
                 now.resident_bytes.map(|bytes| bytes as f64),
                 then.resident_bytes.map(|bytes| bytes as f64),
             );
-            let place = if now.placement == then.placement {
+            let placement = if now.placement == then.placement {
                 String::new()
             } else {
-                format!("  ({} then, {} now)", then.placement, now.placement)
+                format!("  (placement {} then, {} now)", then.placement, now.placement)
             };
             let name = format!("{} {} {} B", now.bench, now.label(), now.size);
-            (!parts.is_empty()).then(|| format!("{name:<58} x {}{place}", parts.join(", ")))
+            (!parts.is_empty()).then(|| format!("{name:<58} x {}{placement}", parts.join(", ")))
         };
         figures.iter().filter_map(line).collect()
     }

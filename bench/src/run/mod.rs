@@ -1,4 +1,4 @@
-//! A whole run: benchmark after benchmark, and what is said about it.
+//! A run: measures the chosen benchmarks one after the other and prints their figures.
 
 mod baseline;
 mod options;
@@ -15,20 +15,24 @@ use crate::system::machine::Machine;
 pub use options::Options;
 use options::Plan;
 
-/// Runs what was asked for; `line` gets what belongs on standard output.
+/// Runs the chosen benchmarks. `line` is called with each line for standard output.
+///
+/// # Errors
+/// Fails if an argument or a file cannot be used ([`Error::is_refused`]), or if a benchmark fails.
 pub fn run(suite: &[Bench], options: &Options, mut line: impl FnMut(&str) -> Result<()>) -> Result<()> {
     let plan = Plan::new(options, suite)?;
-    // The limit of round trips tells where the two CPUs are.
+    // The first subject of `rtt`, a bare word, determines the placement of the two CPUs.
     let probe = suite.iter().position(|bench| bench.name == "rtt").map(|bench| (bench, 0));
-    let probe = probe.ok_or_else(|| Error::failed("there is no limit to tell the placement by"))?;
-    let machine = Machine::here(); // before this process has only one CPU of it
+    let probe =
+        probe.ok_or_else(|| Error::failed("the suite has no `rtt` benchmark to determine the placement with"))?;
+    let machine = Machine::here(); // counts the CPUs, so it must precede the pinning of this process
     let second = SecondProcess::start()?;
     let setting = Setting { cpus: second.session.cpus(), quick: options.quick };
     let [first, other] = setting.cpus;
     let heading = [
         machine.to_string(),
         if second.shares_cpu() {
-            format!("only CPU {first} is allowed: both processes share it, and nothing that spins is measured")
+            format!("only CPU {first} is allowed: both processes share it, and subjects that spin are skipped")
         } else {
             format!("one process on CPU {first}, the other on CPU {other}")
         },
@@ -69,9 +73,9 @@ pub fn run(suite: &[Bench], options: &Options, mut line: impl FnMut(&str) -> Res
     if let Some(baseline) = &plan.baseline {
         let lines = baseline.lines(&figures);
         if lines.is_empty() {
-            return Err(Error::refused("the baseline has no figure of this run"));
+            return Err(Error::refused("the baseline and this run have no figures in common"));
         }
-        for text in ["", "this run to the baseline; `ratio` is the change of the ratio within each run"] {
+        for text in ["", "ratios of this run to the baseline; `ratio` compares the ratios within each run"] {
             remark(options, text, &mut line)?;
         }
         lines.iter().try_for_each(|text| remark(options, text, &mut line))?;
@@ -79,10 +83,10 @@ pub fn run(suite: &[Bench], options: &Options, mut line: impl FnMut(&str) -> Res
     Ok(())
 }
 
-/// What is no figure: beside standard output if that is for programs.
+/// Prints a line that is not a figure: on standard error if standard output is JSON.
 fn remark(options: &Options, text: &str, line: &mut impl FnMut(&str) -> Result<()>) -> Result<()> {
     if options.json {
-        // With standard error closed there is nobody left to tell.
+        // If standard error is closed, the remark is lost and the run goes on.
         let _ = writeln!(std::io::stderr(), "{text}");
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! What the user asks for.
+//! The command line options of a run, and the plan that they result in.
 
 use std::path::PathBuf;
 
@@ -7,35 +7,35 @@ use crate::bench::Bench;
 use crate::error::{Error, Result};
 use crate::report::Report;
 
-/// Which benchmarks are run, how, and what becomes of the figures.
+/// The command line options of a run.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Options {
-    /// The benchmarks to run, all of them if none is named
+    /// Benchmarks to run [default: all]
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
-    /// Bytes of a message or buffer, 8 or more; repeat it for several
-    #[arg(long = "size", value_name = "N")]
+    /// Size of messages or buffers in bytes, at least 8; may be repeated
+    #[arg(long = "size", value_name = "BYTES")]
     pub sizes: Vec<usize>,
-    /// Print one JSON object a line, and nothing else on standard output
+    /// Print figures as JSON, one object per line; everything else goes to standard error
     #[arg(long)]
     pub json: bool,
-    /// Few and short blocks: a look whether it works, or whether something became much slower
+    /// Measure fewer and shorter blocks, for a smoke test or to find large regressions
     #[arg(long)]
     pub quick: bool,
-    /// Write a page with plots of it
-    #[arg(long, value_name = "REPORT.html")]
+    /// Write an HTML report with plots to FILE
+    #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Compare with what a run with --json has printed: print ratios, this run's time to that one's
-    #[arg(long, value_name = "BASELINE.json")]
+    /// Compare with the output of an earlier run with --json and print the ratios of this run to it
+    #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
 }
 
-/// The largest that a quick run measures without being asked to.
+/// Largest message or buffer in bytes that a quick run measures by default.
 const QUICK_SIZE: usize = 1 << 20;
 
-/// The same, looked at before anything is measured.
+/// The validated options. Everything that can be refused is refused before the first measurement.
 pub(crate) struct Plan {
-    /// Numbers of the benchmarks, each with its sizes.
+    /// Indices of the benchmarks to run, each with its message sizes.
     pub(crate) benches: Vec<(usize, Vec<usize>)>,
     pub(crate) baseline: Option<Baseline>,
     pub(crate) report: Option<Report>,
@@ -46,7 +46,10 @@ impl Plan {
         let known = |name: &String| suite.iter().any(|bench| bench.name == name);
         if let Some(name) = options.names.iter().find(|name| !known(name)) {
             let names: Vec<_> = suite.iter().map(|bench| bench.name).collect();
-            return Err(Error::refused(format_args!("there is no benchmark `{name}`, only {}", names.join(", "))));
+            return Err(Error::refused(format_args!(
+                "unknown benchmark `{name}`; the benchmarks are {}",
+                names.join(", ")
+            )));
         }
         let mut sizes = options.sizes.clone();
         sizes.sort_unstable();
@@ -67,7 +70,10 @@ impl Plan {
             }
             if chosen.is_empty() {
                 let (low, high) = (allowed.start(), allowed.end());
-                return Err(Error::refused(format_args!("sizes for `{}` are {low} to {high}", bench.name)));
+                return Err(Error::refused(format_args!(
+                    "sizes of `{}` must be between {low} and {high} bytes",
+                    bench.name
+                )));
             }
             benches.push((number, chosen));
         }

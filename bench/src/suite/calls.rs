@@ -1,6 +1,7 @@
-//! `calls`: how many system calls and allocations a message costs, counted.
+//! `calls`: the number of system calls and allocations per message.
 //!
-//! One process is counted; its partner is another one. Both are pinned, and spin unless the partner is to sleep.
+//! A process is counted while it exchanges messages with a partner process. Both are pinned and spin, except in the
+//! phases in which the partner must sleep.
 
 use std::fs::read_to_string;
 use std::time::{Duration, Instant};
@@ -13,12 +14,12 @@ use crate::figure::Figure;
 use crate::system::{allocations, machine, role, trace};
 use crate::transport::ports::{DEFAULT_SPIN, FOREVER};
 
-/// Bytes of a message.
+/// Message size in bytes.
 const SIZE: usize = 64;
-/// Messages to a sleeper.
+/// Number of messages posted to a sleeping partner.
 const BURST: u64 = 1000;
 
-/// What the counted process does.
+/// What the counted process does between two marks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Ping,
@@ -26,9 +27,9 @@ enum Phase {
     Post,
     Receive,
     ReceiveInPlace,
-    /// Posts to a partner that has just fallen asleep, and so sleeps on a futex.
+    /// Posts to a partner that has just fallen asleep and therefore sleeps on a futex.
     Burst,
-    /// Posts to a partner that has slept for a while, and so sleeps in `poll`.
+    /// Posts to a partner that has slept for some time and therefore sleeps in poll(2).
     LateBurst,
 }
 
@@ -61,20 +62,20 @@ pub(super) fn bench() -> Bench {
 
 fn measure(setting: &Setting) -> Result<Vec<Figure>> {
     if setting.cpus[0] == setting.cpus[1] {
-        return Err(Error::failed("a pair is busy only on two CPUs, and there is one"));
+        return Err(Error::failed("it needs two CPUs, and only one is allowed"));
     }
     let count: u64 = if setting.quick { 10_000 } else { 200_000 };
     let mut command = role::command("counted")?;
     command.args([count, setting.cpus[0] as u64, setting.cpus[1] as u64].map(|number| number.to_string()));
     let (sections, text) = trace::count(&mut command)?;
-    // Before each phase there is a section for what it prepares.
+    // Every second section is the preparation of a phase.
     let calls = sections.iter().skip(1).step_by(2);
     let mut allocations = text.split_whitespace().map(|word| word.parse::<u64>());
     let mut figures = Vec::new();
     for (phase, calls) in Phase::ALL.into_iter().zip(calls) {
         let allocations = allocations.next().and_then(std::result::Result::ok);
         let allocations =
-            allocations.ok_or_else(|| Error::failed("the counted process did not say its allocations"))?;
+            allocations.ok_or_else(|| Error::failed("the counted process did not print its allocations"))?;
         let operations = if phase.is_burst() { 1 } else { count } as f64;
         figures.push(Figure {
             bench: "calls".to_owned(),
@@ -91,7 +92,7 @@ fn measure(setting: &Setting) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// The process that is counted, or with a parent port its partner.
+/// Runs the counted process, or its partner if the process has a parent port.
 pub(crate) fn counted(arguments: &[u64; 3]) -> Result<()> {
     let [count, cpu, partner_cpu] = *arguments;
     if let Ok(port) = parent_port() {
@@ -99,10 +100,10 @@ pub(crate) fn counted(arguments: &[u64; 3]) -> Result<()> {
         return partner(&port, count);
     }
     trace::await_tracer()?;
-    let channel = MessageChannel::new().map_err(Error::of("cannot make a channel"))?;
+    let channel = MessageChannel::new().map_err(Error::of("cannot create a channel"))?;
     let mut command = role::command("counted")?;
     command.args(arguments.map(|argument| argument.to_string()));
-    // What is counted is written to standard output, and not by the partner.
+    // Only the counted process may write to standard output.
     command.stdout(std::process::Stdio::null()).stdin(std::process::Stdio::null());
     let mut child = spawn_with_port(&mut command, channel.port2).map_err(Error::of("cannot start the partner"))?;
     machine::pin(cpu as usize)?;
@@ -141,12 +142,12 @@ fn play(phase: Phase, port: &MessagePort, data: &[u8], message: &mut Message, co
         Phase::Post => (0..count).try_for_each(|_| post(port, data)),
         Phase::Receive => (0..count).try_for_each(|_| wait_for(port, message)),
         Phase::ReceiveInPlace => (0..count).try_for_each(|_| in_place(port)),
-        // Not more than the queue holds: nobody waits for space.
+        // The queue has space for all of them, so no post waits.
         Phase::Burst | Phase::LateBurst => (0..BURST).try_for_each(|_| post(port, &data[..8])),
     }
 }
 
-/// Does the other half of every phase, in the same order; before each it says that it is there.
+/// Runs the partner: the other side of every phase, in the same order, after a message that it is ready.
 fn partner(port: &MessagePort, count: u64) -> Result<()> {
     let (data, mut message) = ([7; SIZE], Message::new());
     for phase in Phase::ALL {
@@ -177,7 +178,7 @@ fn in_place(port: &MessagePort) -> Result<()> {
     port.recv_ref().map(drop).map_err(Error::of("cannot receive"))
 }
 
-/// Waits until a process sleeps, in a system call of this name.
+/// Waits until a process sleeps in the system call `futex` or `poll`.
 fn until_asleep(process: u32, call: &str) -> Result<()> {
     let begin = Instant::now();
     let number = match call {
@@ -191,5 +192,5 @@ fn until_asleep(process: u32, call: &str) -> Result<()> {
         }
         std::thread::sleep(Duration::from_micros(100));
     }
-    Err(Error::failed(format_args!("the partner did not fall asleep in {call}")))
+    Err(Error::failed(format_args!("the partner did not go to sleep in {call}")))
 }

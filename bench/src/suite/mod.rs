@@ -1,4 +1,4 @@
-//! The benchmarks: which subjects stand beside each other, and how.
+//! The benchmarks and their subjects.
 
 mod calls;
 mod memory;
@@ -31,15 +31,19 @@ pub(crate) use calls::counted;
 pub(crate) use memory::idle;
 pub(crate) use steps::steps;
 
-/// The largest message, and the largest buffer.
+/// Size of the largest message in bytes.
 const MAX_SIZE: usize = 1 << 20;
+/// Size of the largest buffer in bytes.
 const MAX_BUFFER: usize = 1 << 30;
+/// Size in bytes of the largest buffer of which every byte is written and read.
+const MAX_TOUCHED: usize = 16 << 20;
 
-/// All benchmarks, in the order in which they are run.
+/// Returns all benchmarks in the order in which they run.
 pub fn suite() -> Vec<Bench> {
     vec![rtt(), throughput(), buffers(), wake(), create(), transfer(), fanin(), memory::bench(), calls::bench()]
 }
 
+/// Returns the constructor of round trips over ports that receive with `recv_into`.
 fn port(wait: Wait) -> impl Fn(&Session, usize) -> Result<RoundTrips<PortLink>> {
     move |session, size| PortLink::new(session, size, wait).map(RoundTrips)
 }
@@ -114,12 +118,12 @@ fn throughput() -> Bench {
     bench
 }
 
-/// Hand-over of buffers.
+/// Round trips of buffers.
 fn buffers() -> Bench {
     const SIZES: &[usize] = &[4 << 10, 64 << 10, 1 << 20, 16 << 20, 1 << 30];
-    let mut bench = Bench::new("buffers", "round trips of buffers that are handed over", Metric::Latency, SIZES);
+    let mut bench = Bench::new("buffers", "round trips of transferred buffers", Metric::Latency, SIZES);
     bench.allowed = Some(4096..=MAX_BUFFER);
-    let touched = |size: usize| size <= 16 << 20;
+    let touched = |size: usize| size <= MAX_TOUCHED;
     let passing =
         |parcel| move |session: &Session, size| DescriptorLink::new(session, size, parcel, Wait::Spin).map(RoundTrips);
     let handover = |handover| move |session: &Session, size| BufferLink::new(session, size, handover).map(RoundTrips);
@@ -129,7 +133,7 @@ fn buffers() -> Bench {
         Subject::new("messageport", "pass", Wait::Spin, handover(Handover::Pass)).against("message 64 B spin"),
         Subject::new("messageport", "pass, touched", Wait::Spin, handover(Handover::Touch)).sizes(touched),
         Subject::new("messageport", "recycled", Wait::Spin, handover(Handover::Recycled)).against("message 64 B spin"),
-        // Larger ones are nothing but page faults.
+        // The time of larger fresh buffers is that of their page faults.
         Subject::new("bare", "fresh", Wait::Spin, passing(Parcel::FreshBuffer)).sizes(touched),
         Subject::new("messageport", "fresh", Wait::Spin, handover(Handover::Fresh))
             .sizes(touched)
@@ -139,10 +143,10 @@ fn buffers() -> Bench {
     bench
 }
 
-/// Messages to a receiver that waits, with gaps between them.
+/// Messages to a waiting receiver, with gaps between them.
 fn wake() -> Bench {
     const GAPS_US: [u64; 7] = [1, 3, 10, 30, 100, 1000, 10_000];
-    let mut bench = Bench::new("wake", "delay of messages that come after a gap", Metric::Delay, &[8]);
+    let mut bench = Bench::new("wake", "delay of messages after a gap", Metric::Delay, &[8]);
     bench.min_operations = 2;
     fn gaps<L: Link + 'static>(
         gap: u64,
@@ -165,23 +169,24 @@ fn wake() -> Bench {
     bench
 }
 
-/// Pairs that are made and dropped.
+/// Creation of pairs.
 fn create() -> Bench {
-    let mut bench = Bench::new("create", "a pair made and dropped", Metric::Latency, &[0]);
+    let mut bench = Bench::new("create", "creating and dropping a pair", Metric::Latency, &[0]);
     bench.min_operations = 10;
     bench.subjects = vec![
         Subject::new("bare", "", Wait::None, |_, _| Ok(Alone(create_and_drop))),
         Subject::new("messageport", "", Wait::None, |_, _| {
-            Ok(Alone(|| messageport::MessageChannel::new().map(drop).map_err(Error::of("cannot make a channel"))))
+            Ok(Alone(|| messageport::MessageChannel::new().map(drop).map_err(Error::of("cannot create a channel"))))
         })
         .against("bare"),
     ];
     bench
 }
 
-/// PortFan that handover over another port.
+/// Round trips of ports.
 fn transfer() -> Bench {
-    let mut bench = Bench::new("transfer", "round trips of a port that travels over another", Metric::Latency, &[8]);
+    let mut bench =
+        Bench::new("transfer", "round trips of a port that is transferred over another", Metric::Latency, &[8]);
     bench.min_operations = 10;
     for wait in [Wait::Spin, Wait::Block] {
         let bare =
@@ -193,9 +198,9 @@ fn transfer() -> Bench {
     bench
 }
 
-/// Many ports into one receiver.
+/// Streams over many ports to one receiver.
 fn fanin() -> Bench {
-    let mut bench = Bench::new("fanin", "streams over many ports into one receiver", Metric::Rate, &[64]);
+    let mut bench = Bench::new("fanin", "streams over many ports to one receiver", Metric::Rate, &[64]);
     bench.min_operations = 1000;
     for count in [1, 10, 100, 1000] {
         let sockets = move |session: &Session, size| FanIn::new(SocketFan::new(session, count)?, size, session.side());
@@ -213,21 +218,21 @@ fn fanin() -> Bench {
             bench.subjects.push(subject.against(format!("messageport event loop {} ports=1", wait.name())));
         }
     }
-    // A stream is more than the first messages, each of which may find its port asleep.
+    // Each port may cost a wake-up for its first message, which must not dominate a block.
     for subject in &mut bench.subjects {
         subject.min_operations = 300 * subject.parameter.map_or(1, |(_, count)| count);
     }
-    // Descriptors: three for each port in the process that makes it, and some for the rest.
+    // The process that creates the channels needs three descriptors per port, and some others.
     let limit = descriptor_limit();
     for subject in &mut bench.subjects {
         if subject.parameter.is_some_and(|(_, count)| 3 * count + 200 > limit) {
-            subject.skip(format!("only {limit} descriptors are allowed"));
+            subject.skip(format!("it needs more descriptors than the limit of {limit}"));
         }
     }
     bench
 }
 
-/// For subjects whose type depends on the size.
+/// Erases the type of a player, for subjects whose type depends on the message size.
 fn boxed(player: impl Player + 'static) -> Result<Box<dyn Player>> {
     Ok(Box::new(player))
 }

@@ -1,20 +1,19 @@
-//! Not measured but counted, and not by us: posts and receives in functions of their own, for a tool that counts the
-//! instructions in them. `bench/instructions` does it.
+//! Posts and receives in functions of their own, whose instructions `bench/instructions` counts with callgrind.
 
 use messageport::{Message, MessageChannel, MessagePort};
 
 use crate::error::{Error, Result};
 
-/// Messages between two changes of the function: the queue holds them all.
+/// Number of messages per call of a counted function, few enough for the queue to hold all of them.
 const BURST: u64 = 32;
 
-/// Posts and receives so many messages of so many bytes; `0` for the third number receives them by `recv_into`, `1` by
-/// `recv_ref`.
+/// Posts and receives messages. The arguments are their size in bytes, their number, and 0 to receive them with
+/// `recv_into` or 1 with `recv_ref`.
 pub(crate) fn steps(arguments: &[u64; 3]) -> Result<()> {
     let [size, count, in_place] = *arguments;
-    let MessageChannel { port1, port2 } = MessageChannel::new().map_err(Error::of("cannot make a channel"))?;
+    let MessageChannel { port1, port2 } = MessageChannel::new().map_err(Error::of("cannot create a channel"))?;
     let (data, mut message) = (vec![7; size as usize], Message::new());
-    // Not counted: the ring once around, and the memory of the message.
+    // Not counted: these messages fill the ring several times, so that its pages and the message's memory are touched.
     for _ in 0..10_000 {
         port1.post_message(&data, []).map_err(Error::of("cannot post"))?;
         port2.recv_into(&mut message).map_err(Error::of("cannot receive"))?;

@@ -1,4 +1,4 @@
-//! BufferLink that are handed over by a port.
+//! Links that hand over buffers.
 #![allow(unsafe_code)]
 
 use messageport::{ChannelOptions, Message, MessagePort, TransferBuffer};
@@ -9,32 +9,38 @@ use crate::link::{Link, Side, Wait, expect};
 use crate::payload::{MIN_SIZE, Payload};
 use crate::session::Session;
 
-/// What happens to a buffer on its source.
+/// The way in which buffers are handed over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Handover {
-    /// It goes there and back, and on the next trip again. A stamp at each end is written and read.
+    /// One buffer goes there and back on every round trip. The sender writes a stamp at its start and at its end, the
+    /// receiver reads both.
     Pass,
-    /// The same, and all of it is written before each hand-over, and read after it.
+    /// One buffer goes there and back on every round trip. The sender writes all of it, the receiver reads all of it.
     Touch,
-    /// The first side takes one from the port each time; the second reads its stamps, drops it, and answers without one.
+    /// The first side takes a recycled buffer from the port and stamps it. The second side reads the stamps, drops the
+    /// buffer, and answers with a message.
     Recycled,
-    /// The first side makes a new one each time; the second reads its stamps, drops it, and answers without one.
+    /// The first side creates a buffer and stamps it. The second side reads the stamps, drops the buffer, and answers
+    /// with a message.
     Fresh,
-    /// The same, and all of it is written and read.
+    /// The first side creates a buffer and writes all of it. The second side reads all of it, drops the buffer, and
+    /// answers with a message.
     FreshTouch,
 }
 
 impl Handover {
+    /// Returns true if the answer carries no buffer.
     fn is_one_way(self) -> bool {
         matches!(self, Self::Recycled | Self::Fresh | Self::FreshTouch)
     }
 
+    /// Returns true if every byte is written and read.
     fn touches(self) -> bool {
         matches!(self, Self::Touch | Self::FreshTouch)
     }
 }
 
-/// BufferLink over a port.
+/// Hands over buffers of `size` bytes in messages of a port.
 pub(crate) struct BufferLink {
     port: MessagePort,
     side: Side,
@@ -47,12 +53,12 @@ pub(crate) struct BufferLink {
 
 impl BufferLink {
     pub(crate) fn new(session: &Session, size: usize, handover: Handover) -> Result<Self> {
-        // Room for the buffer among those that are kept, whatever its size.
+        // The cache must have space for the buffer, however large it is.
         let options = ChannelOptions::new().cached_bytes(4 * (size as u64 + (64 << 20)));
         let port = channel_with(session, &options, Wait::Spin)?;
         let side = session.side();
         let new = side == Side::First && !handover.is_one_way();
-        let buffer = new.then(|| TransferBuffer::new(size)).transpose().map_err(Error::of("cannot make a buffer"))?;
+        let buffer = new.then(|| TransferBuffer::new(size)).transpose().map_err(Error::of("cannot create a buffer"))?;
         let payload = Payload::new(if handover.touches() { size } else { MIN_SIZE });
         Ok(Self { port, side, handover, size, payload, buffer, message: Message::new() })
     }
@@ -67,7 +73,8 @@ impl BufferLink {
 
     fn read(&self, buffer: &TransferBuffer) -> Result<u64> {
         if self.handover.touches() {
-            // SAFETY: the other process runs this library too, and we do not write.
+            // SAFETY: the other process runs the same code, and a side writes only to a buffer that it holds and does not
+            // read at that time.
             return self.payload.stamp_of(unsafe { buffer.as_slice() });
         }
         let stamp = |at: usize| {
@@ -87,16 +94,16 @@ impl Link for BufferLink {
             handover if handover.is_one_way() && self.side == Side::Second => {
                 return post(&self.port, &stamp.to_ne_bytes());
             }
-            Handover::Recycled => self.port.buffer(self.size).map_err(Error::of("cannot take a buffer"))?,
+            Handover::Recycled => self.port.buffer(self.size).map_err(Error::of("cannot get a recycled buffer"))?,
             Handover::Fresh | Handover::FreshTouch => {
-                TransferBuffer::new(self.size).map_err(Error::of("cannot make a buffer"))?
+                TransferBuffer::new(self.size).map_err(Error::of("cannot create a buffer"))?
             }
             Handover::Pass | Handover::Touch => {
-                self.buffer.take().ok_or_else(|| Error::failed("the buffer is not here"))?
+                self.buffer.take().ok_or_else(|| Error::failed("this side does not hold the buffer"))?
             }
         };
         self.write(&buffer, stamp)?;
-        self.port.post_message(&[], [buffer.into()]).map_err(Error::of("cannot post a buffer"))
+        self.port.post_message(&[], [buffer.into()]).map_err(Error::of("cannot transfer a buffer"))
     }
 
     fn receive(&mut self) -> Result<u64> {

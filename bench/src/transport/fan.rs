@@ -1,4 +1,4 @@
-//! Many sources into one receiver: waited for in `epoll` by hand, or in an event loop.
+//! Many sources with one receiver, which waits with `epoll` or in an event loop.
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -18,35 +18,39 @@ use crate::link::{Outcome, PEER_TIMEOUT, Player, Side, Turn, Wait, expect, peer_
 use crate::payload::Payload;
 use crate::session::Session;
 
-/// Most events that one look reports.
+/// Largest number of events that one `epoll_wait` reports.
 const EVENTS: usize = 256;
 
-/// Ways of messages that can be waited for in `epoll`.
+/// Many sources of messages whose receiver can wait with `epoll`.
 pub(crate) trait Fan {
+    /// One end of a source. It is readable when it has a message.
     type Source: AsFd;
 
+    /// Returns the ends of this side.
     fn sources(&self) -> &[Self::Source];
 
-    /// Sends; waits for room if there is none.
+    /// Sends a message, after waiting for space if there is none.
     fn send(source: &Self::Source, data: &[u8]) -> Result<()>;
 
-    /// Takes a message if there is one.
+    /// Receives a message and returns true, or returns false if there is none.
     fn receive(source: &Self::Source, message: &mut Message) -> Result<bool>;
 }
 
-/// The second side sends over one source after the other, the first receives from all of them.
+/// Plays a stream over many sources: the second side sends over each source in turn, the first receives from all of
+/// them with `epoll`.
 pub(crate) struct FanIn<F> {
     fan: F,
     epoll: Epoll,
     payload: Payload,
     message: Message,
     sent: Sent,
-    /// The messages that have arrived so far, of each source and of all.
+    /// Number of messages received so far from each source.
     counts: Vec<u64>,
     received: Rc<Received>,
 }
 
-/// What the second side has sent so far, over one source after the other. The stamps count the messages of each source.
+/// Number of messages that the second side has sent so far, over each source in turn. Stamps count the messages of a
+/// source from 1.
 #[derive(Default)]
 struct Sent(u64);
 
@@ -58,11 +62,11 @@ impl Sent {
     }
 }
 
-/// What the first side has received so far.
+/// The messages that the first side has received so far.
 #[derive(Default)]
 struct Received {
     count: Cell<u64>,
-    /// When the first message of this turn came.
+    /// The time of the first receipt in this turn.
     begin: Cell<Option<Instant>>,
 }
 
@@ -75,8 +79,8 @@ impl Received {
         }
     }
 
-    /// Receives what a turn sends, and times it. Emptying a source may take messages that were meant to be timed with those
-    /// that were not: all of them count, from the first on.
+    /// Receives the messages of a turn and measures the time from the first receipt to the last. All messages count, even
+    /// those of the warm-up, because emptying a source can return untimed and timed messages together.
     fn turn(&self, turn: &Turn, mut receive: impl FnMut() -> Result<()>) -> Result<Outcome> {
         let all = turn.warm_up + turn.count;
         let end = self.count.get() + all;
@@ -91,11 +95,12 @@ impl Received {
 
 impl<F: Fan> FanIn<F> {
     pub(crate) fn new(fan: F, size: usize, side: Side) -> Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::of("cannot make an epoll"))?;
+        let epoll =
+            Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::of("cannot create an epoll instance"))?;
         if side == Side::First {
             for (index, source) in fan.sources().iter().enumerate() {
                 let event = EpollEvent::new(EpollFlags::EPOLLIN, index as u64);
-                epoll.add(source, event).map_err(Error::of("cannot wait for a port"))?;
+                epoll.add(source, event).map_err(Error::of("cannot add a source to epoll"))?;
             }
         }
         let counts = vec![0; fan.sources().len()];
@@ -103,7 +108,7 @@ impl<F: Fan> FanIn<F> {
         Ok(Self { fan, epoll, payload, message, sent: Sent::default(), counts, received: Rc::default() })
     }
 
-    /// Empties one source.
+    /// Receives from a source until it is empty.
     fn drain(&mut self, source: usize) -> Result<()> {
         while F::receive(&self.fan.sources()[source], &mut self.message)? {
             self.counts[source] += 1;
@@ -113,14 +118,14 @@ impl<F: Fan> FanIn<F> {
         Ok(())
     }
 
-    /// Waits until some sources are ready, and empties them. So before every wait each one that was ready has been found
-    /// empty.
+    /// Waits until some sources are readable and empties each of them, so that every source that was readable is empty
+    /// before the next wait.
     fn receive(&mut self) -> Result<()> {
         let timeout = EpollTimeout::try_from(PEER_TIMEOUT).map_err(Error::of("no such timeout"))?;
         let mut events = [EpollEvent::empty(); EVENTS];
         let ready = match self.epoll.wait(&mut events, timeout) {
             Err(Errno::EINTR) => return Ok(()),
-            result => result.map_err(Error::of("cannot wait"))?,
+            result => result.map_err(Error::of("cannot wait with epoll"))?,
         };
         if ready == 0 {
             return Err(peer_silent());
@@ -145,22 +150,24 @@ impl<F: Fan> Player for FanIn<F> {
     }
 }
 
-/// PortFan in an event loop, each with a handler. The second side sends as for [`FanIn`].
+/// Plays a stream over many ports: the second side sends over each port in turn, the first receives from all of them
+/// with handlers in an event loop.
 pub(crate) struct LoopFanIn {
     side: Side,
     payload: Payload,
-    /// On the second side.
+    /// The ports of the second side. Those of the first side are in its event loop.
     ports: Vec<MessagePort>,
     sent: Sent,
-    /// On the first side.
+    /// The event loop of the first side.
     events: EventLoop,
     received: Rc<Received>,
+    /// The error of a handler.
     wrong: Rc<Cell<Option<Error>>>,
 }
 
 impl LoopFanIn {
     pub(crate) fn new(ports: Vec<MessagePort>, spin: Duration, size: usize, side: Side) -> Result<Self> {
-        let failed = Error::of("cannot make an event loop");
+        let failed = Error::of("cannot create an event loop");
         let events = EventLoop::new().map_err(&failed)?;
         events.set_spin(spin);
         let (received, wrong) = (Rc::<Received>::default(), Rc::new(Cell::new(None)));
@@ -193,7 +200,9 @@ impl Player for LoopFanIn {
                 let happened = events.poll_once(Some(PEER_TIMEOUT)).map_err(Error::of("the event loop failed"))?;
                 match wrong.take() {
                     Some(error) => Err(error),
-                    None if happened == 0 => Err(Error::failed("the other process is gone, or has not sent for long")),
+                    None if happened == 0 => {
+                        Err(Error::failed("the other process has gone, or sent nothing for too long"))
+                    }
                     None => Ok(()),
                 }
             }),
@@ -205,7 +214,7 @@ impl Player for LoopFanIn {
     }
 }
 
-/// A stream over many ports into one receiver, which waits for them in `epoll`.
+/// Many ports.
 pub(crate) struct PortFan(pub(crate) Vec<MessagePort>);
 
 impl PortFan {
@@ -234,7 +243,7 @@ impl Fan for PortFan {
     }
 }
 
-/// Many socket pairs into one receiver.
+/// Many Unix sockets.
 pub(crate) struct SocketFan(Vec<OwnedFd>);
 
 impl SocketFan {
@@ -263,7 +272,7 @@ impl Fan for SocketFan {
                 Ok(true)
             }
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),
-            Err(error) => Err(Error::failed(format_args!("a socket does not work: {error}"))),
+            Err(error) => Err(Error::failed(format_args!("a socket failed: {error}"))),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The sources of messages that are measured: ports by each of their calls, buffers, sockets, and many into one receiver.
+//! The transports that are measured: ports with each of their calls, buffers, sockets, and many sources with one
+//! receiver.
 
 pub(crate) mod buffers;
 pub(crate) mod fan;

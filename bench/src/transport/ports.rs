@@ -1,4 +1,4 @@
-//! PortFan, by each of the calls that there are to send and to receive.
+//! Links over ports, one for each way to post and to receive.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -11,17 +11,19 @@ use crate::link::{Link, Side, Wait, spin_until};
 use crate::payload::{MIN_SIZE, Payload};
 use crate::session::Session;
 
-/// Longer than any wait of one that spins.
+/// Spin time of a port that must never sleep: one hour, longer than any wait in a benchmark.
 pub(crate) const FOREVER: Duration = Duration::from_secs(3600);
-/// What a port does by itself where its thread has several CPUs to run on; ours is pinned to one.
+/// The default spin time of a port whose thread may run on several CPUs. The benchmarks set it explicitly, because their
+/// threads are pinned to one CPU.
 pub(crate) const DEFAULT_SPIN: Duration = Duration::from_micros(20);
 
-/// Bytes of memory that a stream goes through: the default of a channel, and 16 messages at least.
+/// Returns the capacity in bytes of the queues that are compared in a stream: the default of a channel, or space for 16
+/// messages if that is more.
 pub(crate) fn capacity(size: usize) -> usize {
     (16 * (size + 8)).next_power_of_two().max(64 << 10)
 }
 
-/// An end of a new channel.
+/// Creates a channel and returns one of its ports on each side.
 pub(crate) fn channel(session: &Session, size: usize, wait: Wait) -> Result<MessagePort> {
     channel_with(session, &ChannelOptions::new().capacity(capacity(size)), wait)
 }
@@ -42,13 +44,13 @@ pub(super) fn post(port: &MessagePort, data: &[u8]) -> Result<()> {
     port.post_message(data, []).map_err(Error::of("cannot post"))
 }
 
-/// For streams: waits for space, so that the queue does not grow.
+/// Posts a message of a stream. Waits for space, so that the queue does not grow.
 #[inline]
 pub(crate) fn stream(port: &MessagePort, data: &[u8]) -> Result<()> {
     port.post_message_wait(data, [], None).map_err(Error::of("cannot post"))
 }
 
-/// `recv_into`: one message after the other into the same memory.
+/// Receives with `recv_into`: every message into the same memory.
 pub(crate) struct PortLink {
     port: MessagePort,
     payload: Payload,
@@ -80,10 +82,10 @@ impl Link for PortLink {
     }
 }
 
-/// Messages in one call.
+/// Number of messages that one call posts.
 const BATCH: usize = 16;
 
-/// `post_messages`, sixteen at a time, and `recv_into`.
+/// Posts streams with `post_messages_wait`, [`BATCH`] messages per call, and receives with `recv_into`.
 pub(crate) struct BatchLink {
     port: PortLink,
     payloads: Vec<Payload>,
@@ -124,7 +126,7 @@ impl Link for BatchLink {
     }
 }
 
-/// `recv`: every message is new memory.
+/// Receives with `recv`: every message into new memory.
 pub(crate) struct OwnedLink(pub(crate) PortLink);
 
 impl Link for OwnedLink {
@@ -145,7 +147,7 @@ impl Link for OwnedLink {
     }
 }
 
-/// `recv_ref`: messages are read where they lie.
+/// Receives with `recv_ref`: every message is read in place.
 pub(crate) struct InPlaceLink(pub(crate) PortLink);
 
 impl Link for InPlaceLink {
@@ -157,7 +159,7 @@ impl Link for InPlaceLink {
     #[inline]
     fn receive(&mut self) -> Result<u64> {
         let message = self.0.port.recv_ref().map_err(Error::of("cannot receive"))?;
-        // SAFETY: the other process runs this library too.
+        // SAFETY: the other process runs the same code, which does not write to a message after posting it.
         self.0.payload.stamp_of(unsafe { message.as_slice() })
     }
 
@@ -167,12 +169,12 @@ impl Link for InPlaceLink {
     }
 }
 
-/// `reserve` and `recv_ref`: messages are written and read where they lie.
+/// Posts with `reserve` and receives with `recv_ref`: every message is written and read in place.
 pub(crate) struct ReservedLink(InPlaceLink);
 
 impl ReservedLink {
     pub(crate) fn new(session: &Session, size: usize) -> Result<Self> {
-        // There is no reservation that waits: one that finds no space is tried again, and the queue must not grow.
+        // `reserve` does not wait for space, so `send` retries it. The queue must not grow in the meantime.
         let options = ChannelOptions::new().capacity(capacity(size)).max_capacity(capacity(size));
         let port = channel_with(session, &options, Wait::Spin)?;
         Ok(Self(InPlaceLink(PortLink { port, payload: Payload::new(size), message: Message::new() })))
@@ -198,12 +200,12 @@ impl Link for ReservedLink {
     }
 }
 
-/// A port that goes there and back over another one.
+/// Transfers a port there and back over another one.
 pub(crate) struct TransferLink {
     carrier: PortLink,
-    /// Who has it, has it here.
+    /// The port that is transferred, on the side that holds it.
     traveller: Option<MessagePort>,
-    /// Its peer, which stays with the first side.
+    /// The port entangled with it, which the first side keeps.
     _peer: Option<MessagePort>,
 }
 
@@ -211,7 +213,7 @@ impl TransferLink {
     pub(crate) fn new(session: &Session, wait: Wait) -> Result<Self> {
         let carrier = PortLink::new(session, MIN_SIZE, wait)?;
         let pair = (session.side() == Side::First).then(messageport::MessageChannel::new).transpose();
-        let (traveller, peer) = match pair.map_err(Error::of("cannot make a channel"))? {
+        let (traveller, peer) = match pair.map_err(Error::of("cannot create a channel"))? {
             Some(channel) => (Some(channel.port1), Some(channel.port2)),
             None => (None, None),
         };
@@ -221,9 +223,9 @@ impl TransferLink {
 
 impl Link for TransferLink {
     fn send(&mut self, stamp: u64) -> Result<()> {
-        let traveller = self.traveller.take().ok_or_else(|| Error::failed("the port is not here"))?;
+        let traveller = self.traveller.take().ok_or_else(|| Error::failed("this side does not hold the port"))?;
         let PortLink { port, payload, .. } = &mut self.carrier;
-        port.post_message(payload.stamped(stamp), [traveller.into()]).map_err(Error::of("cannot post a port"))
+        port.post_message(payload.stamped(stamp), [traveller.into()]).map_err(Error::of("cannot transfer a port"))
     }
 
     fn receive(&mut self) -> Result<u64> {

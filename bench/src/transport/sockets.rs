@@ -1,4 +1,4 @@
-//! Unix sockets and pipes: a message is one packet, or so many bytes of a stream.
+//! Links over Unix sockets and pipes. A message is one packet, or the next bytes of a stream.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,10 +12,10 @@ use crate::link::{Link, PEER_TIMEOUT, Wait, spin_until};
 use crate::payload::Payload;
 use crate::session::Session;
 
-/// Room for what waits unread. The kernel cuts it to `net.core.wmem_max`.
+/// Send buffer of a socket in bytes. The kernel limits it to `net.core.wmem_max`.
 const BUFFER: usize = 4 << 20;
 
-/// An end of a socket pair, by `send` and `recv`.
+/// One end of a socket pair, used with `send` and `recv`.
 pub struct SocketLink {
     socket: OwnedFd,
     flags: MsgFlags,
@@ -24,7 +24,8 @@ pub struct SocketLink {
 }
 
 impl SocketLink {
-    /// An end of a pair of this kind; one that spins calls with `MSG_DONTWAIT` until it succeeds.
+    /// Opens one end of a pair of this type. With [`Wait::Spin`], calls use `MSG_DONTWAIT` and are repeated until they
+    /// succeed.
     pub fn new(session: &Session, size: usize, kind: SockType, wait: Wait) -> Result<Self> {
         let flags = if wait == Wait::Spin { MsgFlags::MSG_DONTWAIT } else { MsgFlags::empty() };
         let socket = socket(session, kind)?;
@@ -59,7 +60,7 @@ impl Link for SocketLink {
             let into = &mut self.received[at..];
             let len = spin_until(|| ready(recv(self.socket.as_raw_fd(), into, self.flags), self.flags))?;
             if len == 0 {
-                return Err(Error::failed("the other process has closed its socket"));
+                return Err(Error::failed("the other process has gone"));
             }
             at += len;
         }
@@ -67,17 +68,17 @@ impl Link for SocketLink {
     }
 }
 
-/// What a call that may have to be repeated has done.
+/// Converts the result of a system call: `None` if the call must be repeated.
 pub(super) fn ready(done: nix::Result<usize>, flags: MsgFlags) -> Result<Option<usize>> {
     match done {
         Ok(len) => Ok(Some(len)),
         Err(Errno::EINTR) => Ok(None),
         Err(Errno::EAGAIN) if flags.contains(MsgFlags::MSG_DONTWAIT) => Ok(None),
-        Err(error) => Err(Error::failed(format_args!("a socket does not work: {error}"))),
+        Err(error) => Err(Error::failed(format_args!("a socket failed: {error}"))),
     }
 }
 
-/// Two pipes, by `write` and `read`, blocking.
+/// One end of two pipes, used with blocking `write` and `read`.
 pub struct PipeLink {
     incoming: std::io::PipeReader,
     outgoing: std::io::PipeWriter,
@@ -86,11 +87,11 @@ pub struct PipeLink {
 }
 
 impl PipeLink {
-    /// An end of two pipes.
+    /// Opens one end of two pipes.
     pub fn new(session: &Session, size: usize) -> Result<Self> {
         let pipe = || -> nix::Result<(OwnedFd, OwnedFd)> {
             let (reader, writer) = std::io::pipe().map_err(|_| Errno::EMFILE)?;
-            // Refused above a limit of the system: then it stays as it is.
+            // Above `fs.pipe-max-size` this fails, and the pipe keeps its default size.
             let _ = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20));
             Ok((reader.into(), writer.into()))
         };
