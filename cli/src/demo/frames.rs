@@ -1,4 +1,4 @@
-//! The processes that the page of the demo talks to: the iframe, and the worker that takes over its port.
+//! The other processes of the demo: the iframe, and the worker that takes over its port.
 
 use std::process::Command;
 
@@ -10,9 +10,10 @@ use sha2::{Digest, Sha256};
 use super::protocol::{BUFFER, HAND_ON, Received, STREAM, hex};
 use crate::failure::Failure;
 
+/// Runs the iframe, the second process: answers the page's greeting and requests.
 pub(crate) fn iframe() -> Result<(), Failure> {
     let window = parent_port().map_err(Failure::of("the iframe has no parent"))?;
-    let mut greeting = window.recv().map_err(Failure::of("the iframe got no greeting"))?;
+    let mut greeting = window.recv().map_err(Failure::of("the iframe received no greeting"))?;
     let port2 = single(&mut greeting.ports)?;
     let text = String::from_utf8_lossy(&greeting.data);
     post_answer(&port2, &format!("\"Message received by IFrame: {text}\""))?;
@@ -30,10 +31,11 @@ pub(crate) fn iframe() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The third process: gets the port with whatever waits in its queue, and answers to the end.
+/// Runs the worker, the third process: receives the iframe's port with the messages queued in it, and answers them and
+/// all later ones.
 pub(crate) fn worker() -> Result<(), Failure> {
     let parent = parent_port().map_err(Failure::of("the worker has no parent"))?;
-    let mut message = parent.recv().map_err(Failure::of("the worker got no port"))?;
+    let mut message = parent.recv().map_err(Failure::of("the worker received no port"))?;
     let port2 = single(&mut message.ports)?;
     while let Some(message) = next(&port2)? {
         let text = String::from_utf8_lossy(&message.data);
@@ -42,21 +44,23 @@ pub(crate) fn worker() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Starts the worker, transfers the port to it and waits for its end.
 fn hand_on(port2: MessagePort) -> Result<(), Failure> {
     let this = std::env::current_exe().map_err(Failure::of("cannot find this executable"))?;
-    let channel = MessageChannel::new().map_err(Failure::of("cannot make a channel"))?;
+    let channel = MessageChannel::new().map_err(Failure::of("cannot create a channel"))?;
     let child = spawn_with_port(Command::new(this).arg("demo-worker"), channel.port2);
     let mut worker = child.map_err(Failure::of("cannot start the worker process"))?;
-    channel.port1.post_message(b"carry on", [port2.into()]).map_err(Failure::of("cannot hand the port on"))?;
+    channel.port1.post_message(b"carry on", [port2.into()]).map_err(Failure::of("cannot transfer the port"))?;
     let status = worker.wait().map_err(Failure::of("cannot wait for the worker process"))?;
     if status.success() { Ok(()) } else { Err(Failure::failed(format_args!("the worker process failed: {status}"))) }
 }
 
+/// Receives and hashes messages up to the empty one that ends the stream.
 fn receive_stream(port: &MessagePort) -> Result<Received, Failure> {
     let mut message = Message::default();
     let (mut sum, mut bytes, mut messages) = (Sha256::new(), 0, 0);
     loop {
-        port.recv_into(&mut message).map_err(Failure::of("the stream broke off"))?;
+        port.recv_into(&mut message).map_err(Failure::of("the stream ended early"))?;
         if message.data.is_empty() {
             return Ok(Received { hex: hex(sum), bytes, messages });
         }
@@ -82,17 +86,17 @@ fn post_answer(port: &MessagePort, text: &str) -> Result<(), Failure> {
     port.post_message(text.as_bytes(), []).map_err(Failure::of("cannot answer the page"))
 }
 
-/// The next message, or none once the page has closed its end.
+/// Returns the next message, or `None` once the page has closed its port.
 fn next(port: &MessagePort) -> Result<Option<Message>, Failure> {
     match port.recv() {
         Ok(message) => Ok(Some(message)),
         Err(RecvError::Ended(CloseReason::Closed)) => Ok(None),
-        Err(error) => Err(Failure::failed(format_args!("the page is gone: {error}"))),
+        Err(error) => Err(Failure::failed(format_args!("the page has gone: {error}"))),
     }
 }
 
-/// The one port or buffer that the message has to carry.
+/// Returns the port or buffer of a message that must carry exactly one.
 fn single<T>(things: &mut Vec<T>) -> Result<T, Failure> {
     let thing = things.pop().filter(|_| things.is_empty());
-    thing.ok_or_else(|| Failure::failed("a message did not carry the one port or buffer that it announced"))
+    thing.ok_or_else(|| Failure::failed("a message did not carry exactly one port or buffer"))
 }

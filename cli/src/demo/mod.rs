@@ -1,4 +1,4 @@
-//! The page of the demo. The processes it talks to are in `frames`.
+//! `demo`: the page, which is the first process. The other two are in `frames`.
 
 mod frames;
 mod protocol;
@@ -21,16 +21,20 @@ use crate::output::{Output, rate, size};
 pub(crate) use frames::{iframe, worker};
 use protocol::{Received, hex};
 
+/// The page's first message to the iframe.
 const GREETING: &str = "Hello from the main page!";
+/// The page's message to the process that takes over the port.
 const QUESTION: &str = "Who is at the other end now?";
 
-/// Bytes of the file in one message of the stream, and the capacity of the stream's queue.
+/// Size in bytes of a message of the stream.
 const CHUNK: usize = 64 << 10;
+/// Capacity in bytes of the stream's queue.
 const STREAM_CAPACITY: usize = 1 << 20;
 
-/// From this size on, a terminal gets a progress bar.
+/// Size in bytes from which a file gets a progress bar on a terminal.
 const LARGE: u64 = 64 << 20;
 
+/// Runs the demo with `file`, or with this executable.
 pub(crate) fn run(file: Option<PathBuf>) -> Result<(), Failure> {
     let this = std::env::current_exe().map_err(Failure::of("cannot find this executable"))?;
     let path = file.unwrap_or_else(|| this.clone());
@@ -38,11 +42,11 @@ pub(crate) fn run(file: Option<PathBuf>) -> Result<(), Failure> {
     let mut out = Output::default();
 
     let begin = Instant::now();
-    let window = MessageChannel::new().map_err(Failure::of("cannot make a channel"))?;
+    let window = MessageChannel::new().map_err(Failure::of("cannot create a channel"))?;
     let child = spawn_with_port(Command::new(&this).arg("demo-iframe"), window.port2);
     let iframe = Iframe(child.map_err(Failure::of("cannot start the iframe process"))?);
     out.line(format!(
-        "page (process {}) made a channel and started the iframe (process {}): {:.1?}",
+        "page (process {}) created a channel and started the iframe (process {}) in {:.1?}",
         std::process::id(),
         iframe.0.id(),
         begin.elapsed()
@@ -60,28 +64,28 @@ pub(crate) fn run(file: Option<PathBuf>) -> Result<(), Failure> {
     out.line([b"sha256 ", transferred.hex.as_bytes(), b" ", path.as_os_str().as_bytes()].concat())
 }
 
-/// The standard's example: a new channel, one end of it given to the iframe with a greeting, and the
-/// iframe's answer over it.
+/// Runs the example of the standard: creates a channel, transfers one of its ports to the iframe with a greeting, and
+/// receives the answer on the other port, which it returns.
 fn greet(window: &MessagePort, out: &mut Output) -> Result<MessagePort, Failure> {
-    let channel = MessageChannel::new().map_err(Failure::of("cannot make a channel"))?;
+    let channel = MessageChannel::new().map_err(Failure::of("cannot create a channel"))?;
     let begin = Instant::now();
     window
         .post_message(GREETING.as_bytes(), [channel.port2.into()])
         .map_err(Failure::of("cannot post the greeting"))?;
-    out.line(format!("page -> iframe: \"{GREETING}\", and port2"))?;
+    out.line(format!("page -> iframe: \"{GREETING}\" and port2"))?;
     let answer = recv_answer(&channel.port1)?;
-    out.line(format!("iframe -> page: {answer} ({:.1?} with the start of the process)", begin.elapsed()))?;
+    out.line(format!("iframe -> page: {answer} ({:.1?}, including the start of the process)", begin.elapsed()))?;
     Ok(channel.port1)
 }
 
-/// The file as messages over a port of its own, an empty one at the end. Never more of it is in memory
-/// than the queue holds.
+/// Sends the file as messages over a port of its own, with an empty message at the end. The queue bounds the part of the
+/// file that is in memory.
 fn stream(port1: &MessagePort, input: &mut InputFile, out: &mut Output) -> Result<Received, Failure> {
     let options = ChannelOptions::new().capacity(STREAM_CAPACITY);
-    let channel = MessageChannel::with_options(&options).map_err(Failure::of("cannot make the stream's channel"))?;
+    let channel = MessageChannel::with_options(&options).map_err(Failure::of("cannot create the stream's channel"))?;
     port1
         .post_message(protocol::STREAM, [channel.port2.into()])
-        .map_err(Failure::of("cannot give the stream's port to the iframe"))?;
+        .map_err(Failure::of("cannot transfer the stream's port to the iframe"))?;
     let post = |data: &[u8]| {
         channel.port1.post_message_wait(data, [], None).map_err(Failure::of("cannot stream to the iframe"))
     };
@@ -93,7 +97,7 @@ fn stream(port1: &MessagePort, input: &mut InputFile, out: &mut Output) -> Resul
     let time = begin.elapsed();
     check(&sent, &received)?;
     out.line(format!(
-        "stream: {} in {} message{}, hashed by both: {time:.1?}, {}",
+        "stream: {} in {} message{}, hashed on both sides, in {time:.1?}, {}",
         size(received.bytes),
         received.messages,
         if received.messages == 1 { "" } else { "s" },
@@ -102,7 +106,7 @@ fn stream(port1: &MessagePort, input: &mut InputFile, out: &mut Output) -> Resul
     Ok(received)
 }
 
-/// The same bytes as one buffer that is handed over.
+/// Sends the file as one transferred buffer.
 fn transfer(port1: &MessagePort, input: &mut InputFile, len: u64, out: &mut Output) -> Result<Received, Failure> {
     let begin = Instant::now();
     let buffer = allocate(len)?;
@@ -110,7 +114,7 @@ fn transfer(port1: &MessagePort, input: &mut InputFile, len: u64, out: &mut Outp
         buffer.write_at(at as usize, chunk).map_err(Failure::of("cannot fill the buffer"))
     })?;
     if sent.bytes != len {
-        return Err(Failure::failed(format_args!("{} changed its size while it was read", input.path.display())));
+        return Err(Failure::failed(format_args!("the size of {} changed while it was read", input.path.display())));
     }
     let filled = begin.elapsed();
 
@@ -120,60 +124,63 @@ fn transfer(port1: &MessagePort, input: &mut InputFile, len: u64, out: &mut Outp
     let received = Received::parse(&recv_answer(port1)?)?;
     check(&sent, &received)?;
     out.line(format!(
-        "buffer: {} filled and hashed in {filled:.1?}, posted in {posted:.1?}, {:.1?} until the iframe had hashed it",
+        "buffer: {} filled and hashed in {filled:.1?}, posted in {posted:.1?}, hashed by the iframe {:.1?} after the post",
         size(received.bytes),
         begin.elapsed()
     ))?;
     Ok(received)
 }
 
-/// The iframe passes its end on; a question that was posted before travels with the queue.
+/// Asks the iframe to transfer its port to the worker. The question is posted before the transfer, so it travels in the
+/// port's queue.
 fn hand_on(port1: &MessagePort, out: &mut Output) -> Result<(), Failure> {
     let begin = Instant::now();
     for message in [protocol::HAND_ON, QUESTION.as_bytes()] {
         port1.post_message(message, []).map_err(Failure::of("cannot post to the iframe"))?;
     }
-    out.line(format!("page -> port2: \"{QUESTION}\", while the iframe hands port2 on to a third process"))?;
+    out.line(format!("page -> port2: \"{QUESTION}\", while the iframe transfers port2 to a third process"))?;
     let answer = recv_answer(port1)?;
-    out.line(format!("worker -> page: {answer} ({:.1?} with the start of the process)", begin.elapsed()))
+    out.line(format!("worker -> page: {answer} ({:.1?}, including the start of the process)", begin.elapsed()))
 }
 
+/// Receives the answer of the process at the other end.
 fn recv_answer(port1: &MessagePort) -> Result<String, Failure> {
-    let message = port1.recv().map_err(Failure::of("the iframe gave no answer"))?;
+    let message = port1.recv().map_err(Failure::of("the iframe sent no answer"))?;
     String::from_utf8(message.data).map_err(Failure::of("the iframe's answer is not text"))
 }
 
+/// Fails if the iframe received other bytes than were sent.
 fn check(sent: &Sent, received: &Received) -> Result<(), Failure> {
     if (sent.bytes, &sent.hex) == (received.bytes, &received.hex) {
         return Ok(());
     }
     Err(Failure::failed(format_args!(
-        "the iframe received other bytes than were sent: {} bytes with sha256 {}, not {} bytes with sha256 {}",
+        "the iframe received {} bytes with sha256 {}, but {} bytes with sha256 {} were sent",
         received.bytes, received.hex, sent.bytes, sent.hex
     )))
 }
 
-/// A buffer of the file's size. Memory that is not there is refused here: where the kernel overcommits,
-/// it would kill a process for it.
+/// Allocates a buffer of the file's size. Fails if less memory is available, because a kernel that overcommits would
+/// otherwise kill a process later.
 fn allocate(len: u64) -> Result<TransferBuffer, Failure> {
     let refuse =
         |why: &dyn std::fmt::Display| Failure::failed(format_args!("cannot allocate a buffer of {}: {why}", size(len)));
     if let Some(available) = available_memory().filter(|available| *available < len) {
-        return Err(refuse(&format_args!("{} of memory are available", size(available))));
+        return Err(refuse(&format_args!("only {} of memory is available", size(available))));
     }
     let len = usize::try_from(len).map_err(|error| refuse(&error))?;
     TransferBuffer::new(len).map_err(|error| refuse(&error))
 }
 
-/// The file that is moved.
+/// The file to send.
 struct InputFile {
     path: PathBuf,
     file: File,
-    /// Its size when it was opened; 0 also where the system does not know it, as in `/proc`.
+    /// The size of the file in bytes when it was opened; 0 also for files of unknown size, for example in `/proc`.
     len: u64,
 }
 
-/// What one pass over the file sent.
+/// The bytes that were sent, as the page counted and hashed them.
 struct Sent {
     bytes: u64,
     hex: String,
@@ -183,7 +190,7 @@ impl InputFile {
     fn open(path: &Path) -> Result<Self, Failure> {
         let refuse =
             |why: &dyn std::fmt::Display| Failure::refused(format_args!("cannot read {}: {why}", path.display()));
-        // Looked at before it is opened: opening a pipe would wait for its writer.
+        // The type is checked first, because opening a named pipe would block until it has a writer.
         let metadata = std::fs::metadata(path).map_err(|error| refuse(&error))?;
         if metadata.is_dir() {
             return Err(refuse(&"it is a directory"));
@@ -195,13 +202,13 @@ impl InputFile {
         Ok(Self { path: path.to_owned(), file, len: metadata.len() })
     }
 
-    /// Reads the file from its start, at most `limit` bytes and not what was appended since it was
-    /// opened, and gives it piece by piece, each with its offset.
+    /// Reads the file from its start in chunks and calls `send` with the offset and the contents of each. Stops after
+    /// `limit` bytes, and before bytes that were appended after the file was opened.
     fn read_through(
         &mut self,
         name: &'static str,
         limit: u64,
-        mut give: impl FnMut(u64, &[u8]) -> Result<(), Failure>,
+        mut send: impl FnMut(u64, &[u8]) -> Result<(), Failure>,
     ) -> Result<Sent, Failure> {
         let refuse = |error| Failure::refused(format_args!("cannot read {}: {error}", self.path.display()));
         let limit = if self.len == 0 { limit } else { limit.min(self.len) };
@@ -219,7 +226,7 @@ impl InputFile {
                 Err(error) => return Err(refuse(error)),
             };
             sum.update(&chunk[..len]);
-            give(bytes, &chunk[..len])?;
+            send(bytes, &chunk[..len])?;
             bytes += len as u64;
             bar.set_position(bytes);
         }
@@ -228,7 +235,7 @@ impl InputFile {
     }
 }
 
-/// Draws on standard error, and only if that is a terminal.
+/// Returns a progress bar on standard error for a large file, and a hidden one otherwise. It draws only on a terminal.
 fn progress_bar(name: &'static str, len: u64) -> ProgressBar {
     if len < LARGE || len == u64::MAX {
         return ProgressBar::hidden();
@@ -238,10 +245,11 @@ fn progress_bar(name: &'static str, len: u64) -> ProgressBar {
     ProgressBar::new(len).with_style(style).with_message(name)
 }
 
-/// The iframe's process; it does not outlive a page that fails.
+/// The process of the iframe, which is killed if the page fails.
 struct Iframe(Child);
 
 impl Iframe {
+    /// Waits for the process to succeed.
     fn wait(mut self) -> Result<(), Failure> {
         let status = self.0.wait().map_err(Failure::of("cannot wait for the iframe process"))?;
         if status.success() {
@@ -254,7 +262,7 @@ impl Iframe {
 
 impl Drop for Iframe {
     fn drop(&mut self) {
-        // Its ports have closed or close with this process; a failure here leaves nothing to undo.
+        // A failure to kill it is harmless: its ports close with this process, which ends it.
         if !matches!(self.0.try_wait(), Ok(Some(_))) {
             let _ = self.0.kill();
             let _ = self.0.wait();

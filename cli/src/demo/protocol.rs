@@ -1,16 +1,19 @@
-//! What the page and the iframe of the demo agree on.
+//! The messages between the page and the iframe of the demo.
 
 use sha2::{Digest, Sha256};
 
 use crate::failure::Failure;
 
-/// What the page asks for: "a stream follows on this port", "hash this buffer", "hand your port on".
+/// Asks the iframe to hash the messages of the port that this message carries.
 pub(crate) const STREAM: &[u8] = b"stream";
+/// Asks the iframe to hash the buffer that this message carries.
 pub(crate) const BUFFER: &[u8] = b"buffer";
+/// Asks the iframe to transfer its port to a third process.
 pub(crate) const HAND_ON: &[u8] = b"hand on";
 
-/// What the iframe received, as it reports it to the page.
+/// The iframe's report of the bytes that it received.
 pub(crate) struct Received {
+    /// Their SHA-256 in hexadecimal.
     pub(crate) hex: String,
     pub(crate) bytes: u64,
     pub(crate) messages: u64,
@@ -23,6 +26,7 @@ impl std::fmt::Display for Received {
 }
 
 impl Received {
+    /// Parses the text that `Display` produces.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let mut words = text.split(' ');
         let parsed = (|| {
@@ -35,6 +39,7 @@ impl Received {
     }
 }
 
+/// Finishes a hash and returns it in hexadecimal.
 pub(crate) fn hex(sum: Sha256) -> String {
     sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
