@@ -1,17 +1,17 @@
-//! How a peer is put beside messageport.
+//! Adds subjects of peers to the suite, compared with the matching subject of messageport.
 
 use messageport_bench::{Bench, Subject, Wait};
 
-/// A peer that is not here, and why.
+/// The name of a peer that is not installed, and what is missing.
 pub(crate) type Skipped = (&'static str, &'static str);
 
-/// Adds a subject to the bench with this name, compared with messageport where it waits in the same way.
+/// Adds a subject to the named bench and compares it with messageport waiting in the same way, if that is measured.
 pub(crate) fn add_subject(suite: &mut [Bench], bench: &str, subject: Subject) {
-    let beside = if bench == "wake" { None } else { Some(format!("messageport recv_into {}", beside(subject.wait))) };
-    let subject = match beside {
-        // Streams of messageport are measured spinning only.
-        Some(_) if bench == "throughput" => subject.against("messageport recv_into spin"),
-        Some(label) if bench == "rtt" => subject.against(label),
+    let subject = match bench {
+        // Streams of messageport are measured only with a receiver that spins.
+        "throughput" => subject.against("messageport recv_into spin"),
+        "rtt" if subject.wait == Wait::Block => subject.against("messageport recv_into block"),
+        "rtt" => subject.against("messageport recv_into spin"),
         _ => subject,
     };
     if let Some(bench) = suite.iter_mut().find(|known| known.name == bench) {
@@ -19,11 +19,7 @@ pub(crate) fn add_subject(suite: &mut [Bench], bench: &str, subject: Subject) {
     }
 }
 
-fn beside(wait: Wait) -> &'static str {
-    if wait == Wait::Block { "block" } else { "spin" }
-}
-
-/// How many messages of a stream may wait: as many as in the memory that a port has.
+/// Returns the capacity of a peer's queue in messages: as many as fit in the queue of a port, between 16 and 1024.
 pub(crate) fn queue_depth(size: usize) -> usize {
     ((64 << 10) / (size + 8)).clamp(16, 1024)
 }

@@ -1,4 +1,4 @@
-//! ipc-channel: a bytes channel a direction, and memory that is sent as `IpcSharedMemory`.
+//! ipc-channel: messages over one bytes channel per direction, and memory sent as `IpcSharedMemory`.
 
 use ipc_channel::TryRecvError;
 use ipc_channel::ipc::{
@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 
 use crate::compare::add_subject;
 
-/// What the second side makes for the first, handed over as the documentation shows it.
+/// Connects both sides through a one-shot server, as the documentation of ipc-channel shows. The second side calls
+/// `make` for its own ends and those of the first side, which takes them with `of`.
 fn meet<T: Serialize + DeserializeOwned, O>(
     session: &Session,
     make: impl FnOnce() -> std::io::Result<(O, T)>,
@@ -27,7 +28,7 @@ fn meet<T: Serialize + DeserializeOwned, O>(
             Ok(of(theirs))
         }
         Side::Second => {
-            let name = session.text(|| Err(Error::failed("the name is the first side's")))?;
+            let name = session.text(|| Err(Error::failed("only the first side names the server")))?;
             let (ours, theirs) = make().map_err(&failed)?;
             let sender = IpcSender::<T>::connect(name).map_err(failed)?;
             sender.send(theirs).map_err(Error::of("cannot set up ipc-channel"))?;
@@ -36,6 +37,7 @@ fn meet<T: Serialize + DeserializeOwned, O>(
     }
 }
 
+/// Sends messages over a bytes channel.
 struct BytesLink {
     sender: IpcBytesSender,
     receiver: IpcBytesReceiver,
@@ -74,7 +76,7 @@ impl Link for BytesLink {
     }
 }
 
-/// New memory each time, written when it is made; the answer is a stamp.
+/// Sends new memory on each round trip, written when it is created. The answer is a stamp.
 struct MemoryLink {
     sender: IpcSender<(u64, Option<IpcSharedMemory>)>,
     receiver: IpcReceiver<(u64, Option<IpcSharedMemory>)>,

@@ -1,5 +1,7 @@
-//! The benchmarks of messageport with its peers in the same turns: other ways between processes, and two between
-//! threads. Each is used in the way that its documentation recommends for speed; docs/BENCHMARKS.md says how.
+//! The benchmarks of messageport with its peers in the same turns: other mechanisms between processes, and queues between
+//! threads. Each is used in the way that its documentation recommends for speed; docs/BENCHMARKS.md describes it.
+
+// Imports point down this list only.
 
 mod system;
 
@@ -23,27 +25,28 @@ use messageport_bench::{Bench, Counting, Error, Options, suite};
 
 use compare::Skipped;
 
+/// Counts allocations for the benchmarks.
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Measures messageport beside its peers and the limits of this machine.
+/// Measure messageport beside its peers and the limits of this machine
 #[derive(Parser)]
 #[command(
     name = "messageport-peers",
     version,
-    after_help = "A peer that is not installed is named as skipped.\n\nExit status: 0 measured, 1 failed, 2 bad \
-    usage, or a file that cannot be used."
+    after_help = "Peers that are not installed are reported as skipped.\n\nExit status:\n  0  success\n  1  failure\n  \
+        2  bad usage, or a file that cannot be used"
 )]
 struct Cli {
     #[command(flatten)]
     options: Options,
-    /// Leave out peers whose name contains this; repeat it for several
+    /// Skip subjects whose label contains NAME; may be repeated
     #[arg(long, value_name = "NAME")]
     without: Vec<String>,
 }
 
 fn main() -> ExitCode {
-    // The second process cannot know which peers were left out, and needs not to.
+    // The second process does not need to know which peers are skipped: they keep their indices.
     if let Some(played) = messageport_bench::role(|| with_peers().0) {
         return ended(played);
     }
@@ -54,7 +57,7 @@ fn main() -> ExitCode {
     }
     for subject in suite.iter_mut().flat_map(|bench| &mut bench.subjects) {
         if without.iter().any(|name| subject.label().contains(name)) {
-            subject.skip("as asked");
+            subject.skip("excluded with --without");
         }
     }
     let ran = messageport_bench::run(&suite, &options, |line| {
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
     ended(ran)
 }
 
+/// Prints the error, if any, and returns the exit status.
 fn ended(done: messageport_bench::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,7 +78,7 @@ fn ended(done: messageport_bench::Result<()>) -> ExitCode {
     }
 }
 
-/// The suite with the peers in it, and those peers that are not here.
+/// Returns the suite with the peers, and the peers that are not installed.
 fn with_peers() -> (Vec<Bench>, Vec<Skipped>) {
     let mut suite = suite();
     let mut skipped = Vec::new();

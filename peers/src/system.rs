@@ -1,4 +1,4 @@
-//! What the system itself has: sockets and pipes. (Blocking SEQPACKET sockets are in the suite.)
+//! Unix sockets and pipes. (Blocking SEQPACKET sockets are in the suite of messageport.)
 
 use messageport_bench::{Bench, PipeLink, RoundTrips, SocketLink, Stream, Subject, Wait};
 use nix::sys::socket::SockType;

@@ -1,5 +1,5 @@
 //! Node's MessagePort between the main thread and a worker of a `node` process, which the first process starts and
-//! tells what to play. The two threads are pinned to the two CPUs, its others may run on both.
+//! controls through pipes. The two threads are pinned to the two CPUs; the other threads of node may run on both.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -12,12 +12,13 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::compare::{Skipped, add_subject};
 
-/// A turn takes no longer.
+/// Longest time in milliseconds that node may take for a turn.
 const TURN_TIMEOUT_MS: u16 = 60_000;
 
+/// The program that node runs.
 const SCRIPT: &str = include_str!("threads.js");
 
-/// The process, on the first side only.
+/// A subject that node plays. Only the first side has the process.
 struct Node {
     process: Option<(Child, ChildStdin, BufReader<ChildStdout>)>,
     pattern: &'static str,
@@ -30,7 +31,7 @@ impl Node {
         let mut process = None;
         if session.side() == Side::First {
             let failed = Error::of("cannot start node");
-            // A worker loads the file that its main thread was started from.
+            // The worker loads the file that the main thread was started from, so the script must be a file.
             let path = std::env::temp_dir().join(session.name() + ".js");
             std::fs::write(&path, SCRIPT).map_err(&failed)?;
             let mut command = Command::new("node");
@@ -38,23 +39,23 @@ impl Node {
             let mut child = session.on_both_cpus(|| command.spawn().map_err(&failed))?;
             let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
             let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
-                return Err(Error::failed("there are no pipes to node"));
+                return Err(Error::failed("node has no pipes"));
             };
             let mut node = Self { process: Some((child, stdin, BufReader::new(stdout))), pattern, wait, size };
-            // Both threads have read the file when the first answer is there.
-            let played = node.ask(0, 1).and_then(|_| node.part_threads(session.cpus()));
+            // Both threads have loaded the file when the first answer arrives.
+            let played = node.ask(0, 1).and_then(|_| node.pin_threads(session.cpus()));
             let _ = std::fs::remove_file(path);
             played?;
             process = node.process.take();
         } else {
-            session.name(); // the names stay the same on both sides
+            session.name(); // keeps the names of both sides in step
         }
         Ok(Self { process, pattern, wait, size })
     }
 
-    /// Keeps the two threads that exchange messages, which are those that have worked most after some messages, on a
-    /// CPU each.
-    fn part_threads(&mut self, cpus: [usize; 2]) -> Result<()> {
+    /// Pins the two threads that exchange messages to a CPU each. They are the threads with the most CPU time after some
+    /// messages.
+    fn pin_threads(&mut self, cpus: [usize; 2]) -> Result<()> {
         let pattern = std::mem::replace(&mut self.pattern, "rtt");
         let wait = std::mem::replace(&mut self.wait, Wait::Block);
         self.ask(0, 3000)?;
@@ -64,7 +65,8 @@ impl Node {
             let text = std::fs::read_to_string(thread.join("schedstat")).ok()?;
             text.split_whitespace().next()?.parse::<u64>().ok()
         };
-        let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).map_err(Error::of("cannot see node"))?;
+        let threads = std::fs::read_dir(format!("/proc/{}/task", child.id()))
+            .map_err(Error::of("cannot list the threads of node"))?;
         let mut threads: Vec<(u64, i32)> = threads
             .filter_map(|thread| {
                 let thread = thread.ok()?;
@@ -78,9 +80,10 @@ impl Node {
         Ok(())
     }
 
+    /// Lets node play a turn and returns the duration of its timed part in nanoseconds.
     fn ask(&mut self, warm_up: u64, count: u64) -> Result<f64> {
         let failed = Error::of("node does not answer");
-        let (_, stdin, stdout) = self.process.as_mut().ok_or_else(|| Error::failed("node is not here"))?;
+        let (_, stdin, stdout) = self.process.as_mut().ok_or_else(|| Error::failed("this side does not run node"))?;
         let (pattern, wait, size) = (self.pattern, self.wait.name(), self.size);
         writeln!(stdin, "{pattern} {wait} {size} {warm_up} {count}").map_err(&failed)?;
         let mut waits = [PollFd::new(stdout.get_ref().as_fd(), PollFlags::POLLIN)];
@@ -113,7 +116,7 @@ impl Drop for Node {
 
 pub(crate) fn add(suite: &mut [Bench], skipped: &mut Vec<Skipped>) {
     if !Command::new("node").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        skipped.push(("Node", "there is no `node`"));
+        skipped.push(("Node", "`node` is not installed"));
         return;
     }
     for (bench, pattern) in [("rtt", "rtt"), ("throughput", "stream")] {

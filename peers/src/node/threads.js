@@ -1,9 +1,9 @@
-// Node's MessagePort between the main thread and a worker: round trips and streams, with events or by polling.
-// Reads lines `pattern wait size warm_up count` and answers each with the nanoseconds of the timed part.
+// Node's MessagePort between the main thread and a worker: round trips and streams, received with events or by polling.
+// Reads lines `pattern wait size warm_up count` and answers each with the duration of the timed part in nanoseconds.
 'use strict';
 const { Worker, isMainThread, MessageChannel, receiveMessageOnPort, workerData } = require('node:worker_threads');
 
-// A message is 32-bit words: a stamp, and words whose sum is checked.
+// One end of a channel. A message consists of 32-bit words: a stamp, and words whose sum the receiver checks.
 class End {
   constructor(port, size) {
     this.port = port;
@@ -29,8 +29,8 @@ class End {
   }
 }
 
-// A port with a listener, which it keeps, and one that is only polled and so never started: a started port without a
-// listener would drop what arrives.
+// Each thread has a port with a permanent listener, and a port that is only polled. The latter is never started, because
+// a started port without a listener drops incoming messages.
 if (isMainThread) {
   const [control, heard, polled] = [1, 2, 3].map(() => new MessageChannel());
   const theirs = { control: control.port2, heard: heard.port2, polled: polled.port2 };
@@ -83,7 +83,7 @@ if (isMainThread) {
       end.send(at);
     }
   });
-  // What to play comes before the messages, on the same port.
+  // The turn to play arrives before its messages, on the same port.
   let playing;
   heard.on('message', (message) => {
     if (!playing) {
