@@ -13,29 +13,22 @@
 mod run;
 
 mod report;
-
 mod rounds;
 
 mod second;
-
 mod suite;
 
 mod transport;
-
 mod limits;
-
 mod bench;
 
 mod figure;
-
 mod session;
 
 mod link;
-
 mod payload;
 
 mod system;
-
 mod error;
 
 pub use bench::{Bench, Metric, Subject};

@@ -4,13 +4,10 @@
 // Imports point down this list only.
 
 mod bench;
-
 mod demo;
-
 mod join;
 
 mod output;
-
 mod failure;
 
 use std::path::PathBuf;

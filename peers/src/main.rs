@@ -4,15 +4,10 @@
 // Imports point down this list only.
 
 mod system;
-
 mod iceoryx;
-
 mod ipc;
-
 mod threads;
-
 mod foreign;
-
 mod node;
 
 mod compare;
