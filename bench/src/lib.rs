@@ -3,7 +3,7 @@
 //!
 //! A [`Bench`] is a list of [`Subject`]s that are measured in turns. Both processes of a [`Session`] open each subject
 //! and play the same turns with it. Most subjects are a [`Link`], which sends and receives messages, wrapped in a
-//! [`Player`] for round trips or for a stream. [`suite`] returns the subjects that need nothing but the operating
+//! [`Player`] for round trips or for a stream. [`suite()`] returns the subjects that need nothing but the operating
 //! system; a program that compares other libraries adds its own.
 //!
 //! A program that runs benchmarks starts its own executable again. Its `main` must call [`role`] first, and its global

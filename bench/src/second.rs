@@ -99,7 +99,7 @@ impl SecondProcess {
     /// Sends a request; [`wait_for_reply`](Self::wait_for_reply) must follow when this side has finished its part.
     pub(crate) fn send(&self, request: Request) -> Result<()> {
         descriptors::send(self.session.socket(), &request.encode(), &[])
-            .map_err(Error::of("the second process is gone"))
+            .map_err(Error::of("the second process has gone"))
     }
 
     /// Waits until the second process has finished its part.
@@ -109,7 +109,7 @@ impl SecondProcess {
             .map_err(Error::of("the second process does not reply"))?;
         match &reply[..len] {
             [0] => Ok(()),
-            [] => Err(Error::failed("the second process is gone")),
+            [] => Err(Error::failed("the second process has gone")),
             text => Err(Error::failed(String::from_utf8_lossy(text))),
         }
     }
@@ -144,7 +144,7 @@ pub(crate) fn serve(suite: &[Bench], arguments: &[u64; 3]) -> Result<()> {
     loop {
         let mut bytes = [0; REQUEST_SIZE];
         let (len, _) = descriptors::receive(session.socket(), &mut bytes, 0, true)
-            .map_err(Error::of("the first process is gone"))?;
+            .map_err(Error::of("the first process has gone"))?;
         if len == 0 {
             return Ok(());
         }
@@ -156,7 +156,7 @@ pub(crate) fn serve(suite: &[Bench], arguments: &[u64; 3]) -> Result<()> {
             Err(error) => format!("the second process: {error}").into_bytes(),
         };
         descriptors::send(session.socket(), &reply[..reply.len().min(MAX_REPLY)], &[])
-            .map_err(Error::of("the first process is gone"))?;
+            .map_err(Error::of("the first process has gone"))?;
         done?;
     }
 }

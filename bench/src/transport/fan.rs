@@ -214,7 +214,7 @@ impl Player for LoopFanIn {
     }
 }
 
-/// Many ports.
+/// Many ports, one of each channel, as a fan: messages are received with `try_recv_into`.
 pub(crate) struct PortFan(pub(crate) Vec<MessagePort>);
 
 impl PortFan {
@@ -243,7 +243,7 @@ impl Fan for PortFan {
     }
 }
 
-/// Many Unix sockets.
+/// Many Unix sockets, one of each pair, as a fan: packets are received with `recv`.
 pub(crate) struct SocketFan(Vec<OwnedFd>);
 
 impl SocketFan {
