@@ -97,13 +97,13 @@ impl SecondProcess {
     }
 
     /// Sends a request; [`wait_for_reply`](Self::wait_for_reply) must follow when this side has finished its part.
-    pub(crate) fn send(&self, request: Request) -> Result<()> {
+    fn send(&self, request: Request) -> Result<()> {
         descriptors::send(self.session.socket(), &request.encode(), &[])
             .map_err(Error::of("the second process has gone"))
     }
 
     /// Waits until the second process has finished its part.
-    pub(crate) fn wait_for_reply(&self) -> Result<()> {
+    fn wait_for_reply(&self) -> Result<()> {
         let mut reply = [0; MAX_REPLY];
         let (len, _) = descriptors::receive(self.session.socket(), &mut reply, 0, true)
             .map_err(Error::of("the second process does not reply"))?;
