@@ -99,8 +99,8 @@ fn install(options: &Options) -> io::Result<()> {
     let real = format!("libmessageport.so.{VERSION}");
     let soname = format!("libmessageport.so.{ABI}");
 
-    write(&include.join("messageport.h"), include_bytes!("../../include/messageport.h"), 0o644)?;
-    write(&include.join("messageport.hpp"), include_bytes!("../../include/messageport.hpp"), 0o644)?;
+    write(&include.join("messageport.h"), include_bytes!("../include/messageport.h"), 0o644)?;
+    write(&include.join("messageport.hpp"), include_bytes!("../include/messageport.hpp"), 0o644)?;
     write(&lib.join(&real), &built("libmessageport_ffi.so")?, 0o755)?;
     link(&lib.join(&soname), &real)?;
     link(&lib.join("libmessageport.so"), &soname)?;
@@ -116,12 +116,12 @@ fn install(options: &Options) -> io::Result<()> {
             .replace("@soname@", &soname)
             .replace("@version@", VERSION)
     };
-    let pkg_config = fill(include_str!("../../templates/messageport.pc"));
+    let pkg_config = fill(include_str!("templates/messageport.pc"));
     write(&lib.join("pkgconfig/messageport.pc"), pkg_config.as_bytes(), 0o644)?;
     let cmake = lib.join("cmake/messageport");
-    let config = fill(include_str!("../../templates/messageport-config.cmake"));
+    let config = fill(include_str!("templates/messageport-config.cmake"));
     write(&cmake.join("messageport-config.cmake"), config.as_bytes(), 0o644)?;
-    let version = fill(include_str!("../../templates/messageport-config-version.cmake"));
+    let version = fill(include_str!("templates/messageport-config-version.cmake"));
     write(&cmake.join("messageport-config-version.cmake"), version.as_bytes(), 0o644)
 }
 
