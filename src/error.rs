@@ -1,12 +1,11 @@
 //! What can go wrong: one error type per operation. What was passed in comes back with the error.
 
+use crate::sys::Errno;
+use crate::sys::memfd::BadFile;
+use crate::sys::process::io_error;
 use std::fmt;
 use std::io;
 
-use crate::buffer::TransferBuffer;
-use crate::sys::memfd::BadFile;
-use crate::sys::process::io_error;
-use crate::transfer::Transferable;
 pub use crate::violation::Violation;
 
 /// Why the other end of a port is gone.
@@ -291,48 +290,6 @@ impl fmt::Display for PostErrorKind {
 
 impl std::error::Error for PostErrorKind {}
 
-/// [`post_message`](crate::MessagePort::post_message) failed: why, and the transfer list back.
-#[derive(Debug)]
-pub struct PostError {
-    /// Why.
-    pub kind: PostErrorKind,
-    /// The transfer list, untouched and in order.
-    pub transfer: Vec<Transferable>,
-}
-
-impl fmt::Display for PostError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.kind.fmt(f)
-    }
-}
-
-impl std::error::Error for PostError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.kind)
-    }
-}
-
-/// [`post_messages`](crate::MessagePort::post_messages) failed part of the way.
-#[derive(Debug)]
-pub struct PostMessagesError {
-    /// Why.
-    pub kind: PostErrorKind,
-    /// Messages that were posted before, in order.
-    pub posted: usize,
-}
-
-impl fmt::Display for PostMessagesError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "after {} messages: {}", self.posted, self.kind)
-    }
-}
-
-impl std::error::Error for PostMessagesError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.kind)
-    }
-}
-
 /// Why nothing was received.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -474,74 +431,44 @@ impl fmt::Display for BufferError {
 
 impl std::error::Error for BufferError {}
 
-/// Why a buffer was not frozen.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum FreezeErrorKind {
-    /// It has been transferred away.
-    Detached,
-    /// It was inherited by `fork`; it belongs to the parent process.
-    Forked,
-    /// It came over a port: whoever had it before may have kept a way to its memory.
-    Received,
-    /// Somebody else, who broke the rules to get at it, has its memory mapped for writing.
-    InUse,
-    /// The system has no memory or the like to give.
-    ResourceExhausted(io::Error),
+/// Why something that came from a peer was not taken in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Rejection<Reason> {
+    /// It is invalid, and every later attempt fails too.
+    Invalid(Reason),
+    /// This process lacks memory, descriptors or the like: a later attempt may succeed.
+    Shortage(Errno),
 }
 
-impl fmt::Display for FreezeErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl<Reason> Rejection<Reason> {
+    pub(crate) fn map<Other>(self, reason: impl FnOnce(Reason) -> Other) -> Rejection<Other> {
         match self {
-            Self::Detached => BufferError::Detached.fmt(f),
-            Self::Forked => BufferError::Forked.fmt(f),
-            Self::Received => f.write_str("the buffer was received: only a new one can be frozen"),
-            Self::InUse => f.write_str("somebody else has the buffer mapped for writing"),
-            Self::ResourceExhausted(error) => write!(f, "cannot freeze the buffer: {error}"),
+            Self::Invalid(invalid) => Rejection::Invalid(reason(invalid)),
+            Self::Shortage(errno) => Rejection::Shortage(errno),
         }
     }
 }
 
-impl std::error::Error for FreezeErrorKind {}
-
-/// [`TransferBuffer::freeze`] failed: why, and the buffer back.
-#[derive(Debug)]
-pub struct FreezeError {
-    /// Why.
-    pub kind: FreezeErrorKind,
-    /// The buffer, as it was. After `InUse` only, and only if this process may not map its memory again, it is
-    /// detached.
-    pub buffer: TransferBuffer,
-}
-
-impl fmt::Display for FreezeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.kind.fmt(f)
+impl<Reason> From<Reason> for Rejection<Reason> {
+    fn from(reason: Reason) -> Self {
+        Self::Invalid(reason)
     }
 }
 
-impl std::error::Error for FreezeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.kind)
+impl From<Rejection<BadSegment>> for Rejection<BadTransfer> {
+    fn from(rejection: Rejection<BadSegment>) -> Self {
+        rejection.map(BadTransfer::Segment)
     }
 }
 
-/// [`MessagePort::join`](crate::MessagePort::join) failed: the halves are not of one port.
-#[derive(Debug)]
-pub struct JoinError(
-    /// The sending half, as it was.
-    pub crate::port::SendHalf,
-    /// The receiving half, as it was.
-    pub crate::port::RecvHalf,
-);
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the two halves belong to different ports")
+/// Why a file that came from elsewhere and passed the checks could not be mapped.
+pub(crate) fn not_mapped(errno: Errno) -> Rejection<BadSegment> {
+    match errno {
+        // Sealed against writing, now or in the future, or not open for it.
+        Errno::EPERM | Errno::EACCES => Rejection::Invalid(BadSegment::ReadOnly),
+        errno => Rejection::Shortage(errno),
     }
 }
-
-impl std::error::Error for JoinError {}
 
 /// A shortage in the system, as the public errors carry it.
 pub(crate) fn exhausted(errno: crate::sys::Errno) -> io::Error {

@@ -11,6 +11,7 @@
 //!
 //! Lines are 128 bytes: the pair of cache lines that today's processors fetch together.
 
+use crate::sys::socket::MAX_DESCRIPTORS;
 use std::mem::offset_of;
 
 use bytemuck::{Pod, Zeroable};
@@ -147,4 +148,51 @@ pub(crate) const fn ring(index: usize, capacity: usize) -> usize {
 /// Bytes of a segment with rings of `capacity`.
 pub(crate) const fn segment_len(capacity: usize) -> usize {
     ring(2, capacity)
+}
+
+/// What a channel's maker decided.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Bytes of each of the first rings.
+    pub(crate) capacity: usize,
+    /// Bytes that the rings of a direction may have together.
+    pub(crate) max_capacity: usize,
+    /// Most descriptors in a message.
+    pub(crate) max_handles: usize,
+    /// Most bytes of data in a message.
+    pub(crate) max_message_len: usize,
+    /// Recycled buffers that each direction may keep, and their bytes.
+    pub(crate) cached_buffers: usize,
+    pub(crate) cached_bytes: u64,
+}
+
+/// A limit that no channel has.
+pub(crate) enum Excess {
+    Capacity,
+    MaxCapacity,
+    Handles,
+    MessageLen,
+    CachedBuffers,
+    CachedBytes,
+}
+
+impl Limits {
+    /// The first that is out of range: for whoever makes a channel, and for whoever adopts one.
+    pub(crate) fn check(&self) -> Option<Excess> {
+        if !self.capacity.is_power_of_two() || !(MIN_CAPACITY..=MAX_CAPACITY).contains(&self.capacity) {
+            Some(Excess::Capacity)
+        } else if !(self.capacity..=LARGEST_MAX_CAPACITY).contains(&self.max_capacity) {
+            Some(Excess::MaxCapacity)
+        } else if self.max_handles > MAX_DESCRIPTORS {
+            Some(Excess::Handles)
+        } else if self.max_message_len > MAX_MESSAGE_LEN {
+            Some(Excess::MessageLen)
+        } else if self.cached_buffers > MAX_CACHED_BUFFERS {
+            Some(Excess::CachedBuffers)
+        } else if self.cached_bytes > MAX_CACHED_BYTES {
+            Some(Excess::CachedBytes)
+        } else {
+            None
+        }
+    }
 }

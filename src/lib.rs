@@ -231,89 +231,56 @@ compile_error!("messageport needs a 64-bit target: lengths that a peer names are
 
 #[cfg(feature = "tokio")]
 pub mod aio;
-mod batch;
-mod buffer;
-mod buffer_file;
-mod call;
-mod capsule;
-mod carrier;
-mod channel;
-mod connect;
-mod cursor;
-mod direction;
-mod doorbell;
-mod end;
-mod error;
-mod event;
-mod event_loop;
-mod frozen;
-mod growth;
-mod lane;
-mod layout;
-mod listeners;
-#[cfg(feature = "serde")]
-mod loan;
-mod loop_handle;
-mod message;
-mod message_ref;
-mod named;
-mod plain;
-mod poller;
-#[cfg(test)]
-mod poller_tests;
-mod pool;
-mod port;
-mod port_handle;
-mod port_set;
-mod post;
-mod record;
-mod recv;
-mod reservation;
-mod ring;
-#[cfg(test)]
-mod ring_tests;
-mod scratch;
-mod segment;
-mod shared;
-mod sync;
-mod sys;
-mod task;
-mod timers;
-mod transfer;
 #[cfg(feature = "serde")]
 mod typed;
-mod violation;
-mod wait;
+mod events;
 
-pub use buffer::TransferBuffer;
+mod connect;
+mod call;
+mod poll;
+
+mod port;
+mod capsule;
+mod end;
+mod buffer;
+mod queue;
+
+mod error;
+mod layout;
+mod violation;
+mod scratch;
+mod sys;
+
+pub use buffer::cursor::BufferCursor;
+pub use buffer::frozen::FrozenBuffer;
+pub use buffer::named::NamedBufferError;
+pub use buffer::shared::SharedBuffer;
+pub use buffer::{FreezeError, FreezeErrorKind, TransferBuffer};
 pub use call::{AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server};
-pub use channel::{ChannelOptions, MessageChannel, raise_descriptor_limit};
 pub use connect::{
     AcceptError, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, NameError,
     ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
 };
-pub use cursor::BufferCursor;
 pub use error::{
-    BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FreezeError, FreezeErrorKind, FullCause,
-    JoinError, PostError, PostErrorKind, PostMessagesError, RecvError, RecvTimeoutError, TryRecvError, Violation,
+    BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FullCause, PostErrorKind, RecvError,
+    RecvTimeoutError, TryRecvError, Violation,
 };
-pub use event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
-pub use event_loop::EventLoop;
-pub use frozen::FrozenBuffer;
-pub use listeners::ListenerId;
-pub use loop_handle::{LoopGone, LoopHandle};
-pub use message::Message;
-pub use message_ref::MessageRef;
-pub use named::NamedBufferError;
-pub use plain::WrongSize;
-pub use port::{MessagePort, RecvHalf, SendHalf};
-pub use port_handle::{PortHandle, PortRef};
-pub use port_set::{AddError, PortId, PortSet, SetEvent};
-pub use post::Queued;
-pub use reservation::Reservation;
-pub use shared::SharedBuffer;
-pub use timers::TimerId;
-pub use transfer::{TransferRef, Transferable};
+pub use events::EventLoop;
+pub use events::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
+pub use events::handle::{PortHandle, PortRef};
+pub use events::listeners::ListenerId;
+pub use events::tasks::{LoopGone, LoopHandle};
+pub use events::timers::TimerId;
+pub use poll::set::{AddError, PortId, PortSet, SetEvent};
+pub use port::batch::PostMessagesError;
+pub use port::channel::{ChannelOptions, MessageChannel, raise_descriptor_limit};
+pub use port::in_place::MessageRef;
+pub use port::message::Message;
+pub use port::plain::WrongSize;
+pub use port::post::Queued;
+pub use port::reserve::Reservation;
+pub use port::transfer::{PostError, TransferRef, Transferable};
+pub use port::{JoinError, MessagePort, RecvHalf, SendHalf};
 #[cfg(feature = "serde")]
 pub use typed::{
     TypedClient, TypedPendingCall, TypedPort, TypedPostError, TypedRecvHalf, TypedResponder, TypedSendHalf, TypedServer,

@@ -18,125 +18,62 @@ mod targets;
 pub use runs::Target;
 pub use targets::TARGETS;
 
-#[path = "../../src/batch.rs"]
-mod batch;
-#[path = "../../src/buffer.rs"]
-mod buffer;
-#[path = "../../src/buffer_file.rs"]
-mod buffer_file;
-#[path = "../../src/call/mod.rs"]
-mod call;
-#[path = "../../src/capsule.rs"]
-mod capsule;
-#[path = "../../src/carrier.rs"]
-mod carrier;
-#[path = "../../src/channel.rs"]
-mod channel;
-mod connect;
-#[path = "../../src/cursor.rs"]
-mod cursor;
-#[path = "../../src/direction.rs"]
-mod direction;
-#[path = "../../src/doorbell.rs"]
-mod doorbell;
-#[path = "../../src/end.rs"]
-mod end;
-#[path = "../../src/error.rs"]
-mod error;
-#[path = "../../src/event.rs"]
-mod event;
-#[path = "../../src/event_loop.rs"]
-mod event_loop;
-#[path = "../../src/frozen.rs"]
-mod frozen;
-#[path = "../../src/growth.rs"]
-mod growth;
-#[path = "../../src/lane.rs"]
-mod lane;
-#[path = "../../src/layout.rs"]
-mod layout;
-#[path = "../../src/listeners.rs"]
-mod listeners;
-#[path = "../../src/loan.rs"]
-mod loan;
-#[path = "../../src/loop_handle.rs"]
-mod loop_handle;
-#[path = "../../src/message.rs"]
-mod message;
-#[path = "../../src/message_ref.rs"]
-mod message_ref;
-#[path = "../../src/named.rs"]
-mod named;
-#[path = "../../src/plain.rs"]
-mod plain;
-#[path = "../../src/poller.rs"]
-mod poller;
-#[path = "../../src/pool.rs"]
-mod pool;
-#[path = "../../src/port.rs"]
-mod port;
-#[path = "../../src/port_handle.rs"]
-mod port_handle;
-#[path = "../../src/port_set.rs"]
-mod port_set;
-#[path = "../../src/post.rs"]
-mod post;
-#[path = "../../src/record.rs"]
-mod record;
-#[path = "../../src/recv.rs"]
-mod recv;
-#[path = "../../src/reservation.rs"]
-mod reservation;
-#[path = "../../src/ring.rs"]
-mod ring;
-#[path = "../../src/scratch.rs"]
-mod scratch;
-#[path = "../../src/segment.rs"]
-mod segment;
-#[path = "../../src/shared.rs"]
-mod shared;
-#[path = "../../src/sync.rs"]
-mod sync;
-#[path = "../../src/sys/mod.rs"]
-mod sys;
-#[path = "../../src/task.rs"]
-mod task;
-#[path = "../../src/timers.rs"]
-mod timers;
-#[path = "../../src/transfer.rs"]
-mod transfer;
 #[path = "../../src/typed/mod.rs"]
 mod typed;
+#[path = "../../src/events/mod.rs"]
+mod events;
+mod connect;
+#[path = "../../src/call/mod.rs"]
+mod call;
+#[path = "../../src/poll/mod.rs"]
+mod poll;
+#[path = "../../src/port/mod.rs"]
+mod port;
+#[path = "../../src/capsule/mod.rs"]
+mod capsule;
+#[path = "../../src/end/mod.rs"]
+mod end;
+#[path = "../../src/buffer/mod.rs"]
+mod buffer;
+#[path = "../../src/queue/mod.rs"]
+mod queue;
+#[path = "../../src/error.rs"]
+mod error;
+#[path = "../../src/layout.rs"]
+mod layout;
 #[path = "../../src/violation.rs"]
 mod violation;
-#[path = "../../src/wait.rs"]
-mod wait;
+#[path = "../../src/scratch.rs"]
+mod scratch;
+#[path = "../../src/sys/mod.rs"]
+mod sys;
 
-pub use buffer::TransferBuffer;
+pub use buffer::cursor::BufferCursor;
+pub use buffer::frozen::FrozenBuffer;
+pub use buffer::named::NamedBufferError;
+pub use buffer::shared::SharedBuffer;
+pub use buffer::{FreezeError, FreezeErrorKind, TransferBuffer};
 pub use call::{AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server};
-pub use channel::{ChannelOptions, MessageChannel, raise_descriptor_limit};
-pub use cursor::BufferCursor;
 pub use error::{
-    BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FreezeError, FreezeErrorKind, FullCause,
-    JoinError, PostError, PostErrorKind, PostMessagesError, RecvError, RecvTimeoutError, TryRecvError, Violation,
+    BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FullCause, PostErrorKind, RecvError,
+    RecvTimeoutError, TryRecvError, Violation,
 };
-pub use event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
-pub use event_loop::EventLoop;
-pub use frozen::FrozenBuffer;
-pub use listeners::ListenerId;
-pub use loop_handle::{LoopGone, LoopHandle};
-pub use message::Message;
-pub use message_ref::MessageRef;
-pub use named::NamedBufferError;
-pub use plain::WrongSize;
-pub use port::{MessagePort, RecvHalf, SendHalf};
-pub use port_handle::{PortHandle, PortRef};
-pub use port_set::{AddError, PortId, PortSet, SetEvent};
-pub use post::Queued;
-pub use reservation::Reservation;
-pub use shared::SharedBuffer;
-pub use timers::TimerId;
-pub use transfer::{TransferRef, Transferable};
+pub use events::EventLoop;
+pub use events::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
+pub use events::handle::{PortHandle, PortRef};
+pub use events::listeners::ListenerId;
+pub use events::tasks::{LoopGone, LoopHandle};
+pub use events::timers::TimerId;
+pub use poll::set::{AddError, PortId, PortSet, SetEvent};
+pub use port::batch::PostMessagesError;
+pub use port::channel::{ChannelOptions, MessageChannel, raise_descriptor_limit};
+pub use port::in_place::MessageRef;
+pub use port::message::Message;
+pub use port::plain::WrongSize;
+pub use port::post::Queued;
+pub use port::reserve::Reservation;
+pub use port::transfer::{PostError, TransferRef, Transferable};
+pub use port::{JoinError, MessagePort, RecvHalf, SendHalf};
 #[cfg(feature = "serde")]
 pub use typed::{
     TypedClient, TypedPendingCall, TypedPort, TypedPostError, TypedRecvHalf, TypedResponder, TypedSendHalf, TypedServer,

@@ -5,11 +5,11 @@ use std::time::Duration;
 use loom::thread;
 
 use crate::check::{check, check_large};
-use crate::doorbell::{self, FUTEX};
 use crate::ends::{NotPosted, Receiver, channel, drop_port, message, one_way};
-use crate::queue::{RING, fill};
-use crate::record::{Kind, max_payload};
-use crate::sync::futex;
+use crate::passing::{RING, fill};
+use crate::queue::doorbell::{self, FUTEX};
+use crate::queue::record::{Kind, max_payload};
+use crate::queue::sync::futex;
 
 #[test]
 fn a_close_wakes_the_receiver_after_the_last_message() {

@@ -5,7 +5,7 @@ use crate::closing::{own_receiver_closed, own_sender_closed, receiver_closes, se
 use crate::ends::Receiver;
 use crate::faults::Fault;
 use crate::growing::{goes_back, grows, receiver_sleeps_at_link, sender_sleeps_ahead};
-use crate::queue::{full, given_back_by_an_empty_look, in_order, laps};
+use crate::passing::{full, given_back_by_an_empty_look, in_order, laps};
 use crate::waiting::{
     both_doorbells, event_loop, from_futex_to_lane, pad_wakes, receiver_sleeps, sender_sleeps, small_messages,
     unsent_wake_up,

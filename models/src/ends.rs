@@ -7,14 +7,14 @@ use std::time::Duration;
 use loom::sync::atomic::fence;
 
 use crate::check::note;
-use crate::direction::Direction;
-use crate::doorbell::{self, FD};
+use crate::end::lane::Lane;
+use crate::end::wait::{Outcome, Spin, Waiter};
 use crate::faults::{Fault, has, note_going_back};
-use crate::lane::Lane;
-use crate::record::Kind;
-use crate::ring::{Consumer, Cursors, NoRoom, Producer, Record, Slot};
-use crate::sync::{AtomicU32, Ordering};
-use crate::wait::{Outcome, Spin, Waiter};
+use crate::queue::direction::Direction;
+use crate::queue::doorbell::{self, FD};
+use crate::queue::record::Kind;
+use crate::queue::ring::{Consumer, Cursors, NoRoom, Producer, Record, Slot};
+use crate::queue::sync::{AtomicU32, Ordering};
 
 /// `producer_state` and `consumer_state` of an end that goes on.
 const OPEN: u32 = 0;

@@ -4,8 +4,8 @@ use loom::thread;
 
 use crate::check::{check, check_large};
 use crate::ends::{Receiver, Sender, message, one_way};
-use crate::queue::{RING, assert_all_arrive, fill};
-use crate::record::max_payload;
+use crate::passing::{RING, assert_all_arrive, fill};
+use crate::queue::record::max_payload;
 
 /// The largest ring, of the smallest three.
 const LARGEST: u64 = 4 * RING as u64;

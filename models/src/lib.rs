@@ -20,27 +20,17 @@ mod check;
 mod closing;
 mod controls;
 mod growing;
-mod queue;
+mod passing;
 mod waiting;
 
 mod ends;
-
-mod direction;
 mod faults;
-mod lane;
-mod sync;
 mod word;
 
-#[path = "../../src/doorbell.rs"]
-mod doorbell;
-#[path = "../../src/record.rs"]
-mod record;
-#[path = "../../src/ring.rs"]
-mod ring;
+mod end;
+mod queue;
 #[path = "../../src/violation.rs"]
 mod violation;
-#[path = "../../src/wait.rs"]
-mod wait;
 
 /// What `wait.rs` asks the system: here a thread has one CPU and never spins, since loom tries every order anyway.
 mod sys {

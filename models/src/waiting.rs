@@ -3,11 +3,11 @@
 use loom::thread;
 
 use crate::check::{check, check_large};
-use crate::doorbell::{self, AWAKE, FD, FUTEX};
 use crate::ends::{message, one_way};
-use crate::queue::{RING, fill};
-use crate::record::max_payload;
-use crate::sync::{Ordering, futex};
+use crate::passing::{RING, fill};
+use crate::queue::doorbell::{self, AWAKE, FD, FUTEX};
+use crate::queue::record::max_payload;
+use crate::queue::sync::{Ordering, futex};
 
 /// Sleeps on the futex after which `Waiter` goes over to the lane.
 const SLICES: u32 = 3;

@@ -4,7 +4,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::atomic as loom_atomic;
 
 use crate::faults::{Fault, has, leaves_header};
-use crate::sync::Ordering;
+use crate::queue::sync::Ordering;
 
 /// What a word of 8 bytes is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

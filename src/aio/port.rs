@@ -6,8 +6,8 @@ use std::io;
 use std::sync::Arc;
 
 use super::wait::{Registration, Wait};
-use crate::lane::Doorbell;
-use crate::message::Message;
+use crate::end::lane::Doorbell;
+use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf, SendHalf};
 
 /// A [`MessagePort`] that waits in tasks of a tokio runtime.

@@ -12,9 +12,9 @@ use tokio::task::coop;
 
 use super::port::{AsyncPort, AsyncSendHalf};
 use super::wait::Timer;
-use crate::error::{FullCause, PostError, PostErrorKind};
-use crate::message::Message;
-use crate::transfer::{TransferRef, Transferable};
+use crate::error::{FullCause, PostErrorKind};
+use crate::port::message::Message;
+use crate::port::transfer::{PostError, TransferRef, Transferable};
 
 impl AsyncPort {
     /// Posts a message, without waiting; see [`MessagePort::post_message`](crate::MessagePort::post_message).

@@ -10,7 +10,7 @@ use tokio::task::coop;
 
 use super::port::{AsyncPort, AsyncRecvHalf};
 use crate::error::{CloseReason, RecvError, TryRecvError};
-use crate::message::Message;
+use crate::port::message::Message;
 
 impl AsyncPort {
     /// Takes the next message, waiting for it as long as the peer lives.

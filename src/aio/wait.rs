@@ -17,10 +17,10 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep};
 
-use crate::doorbell::{self, AWAKE, FD};
 use crate::end::End;
-use crate::lane::Doorbell;
-use crate::sync::Ordering;
+use crate::end::lane::Doorbell;
+use crate::queue::doorbell::{self, AWAKE, FD};
+use crate::queue::sync::Ordering;
 use crate::sys::readiness::{Edge, OneDescriptor, Readiness};
 
 /// So many wake-ups for nothing are believed. An honest peer wakes a receiver for nothing only where an earlier holder

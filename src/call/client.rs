@@ -13,11 +13,11 @@ use super::error::{AnswerError, CallError};
 use super::table::Calls;
 use super::{Number, Patience, list_of};
 use crate::end::End;
-use crate::error::{PostError, PostErrorKind, RecvError};
-use crate::message::Message;
+use crate::error::{PostErrorKind, RecvError};
 use crate::port::MessagePort;
+use crate::port::message::Message;
+use crate::port::transfer::{PostError, TransferRef, Transferable};
 use crate::scratch;
-use crate::transfer::{TransferRef, Transferable};
 
 /// How long a call whose request does not fit yet receives answers before it tries again: the server may be waiting for
 /// just that.

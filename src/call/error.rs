@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::error::{PostError, RecvError, RecvTimeoutError, TryRecvError};
+use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::port::transfer::PostError;
 
 /// Why there is no answer.
 #[derive(Debug)]

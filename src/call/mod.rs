@@ -23,8 +23,8 @@ mod table;
 pub use self::client::{Client, PendingCall};
 pub use self::error::{AnswerError, CallError};
 pub use self::server::{NotAnswered, Responder, ServeError, Server};
-use crate::message::Message;
-use crate::transfer::{TransferRef, Transferable};
+use crate::port::message::Message;
+use crate::port::transfer::{TransferRef, Transferable};
 
 /// Bytes of a mark.
 const MARK: usize = 8;

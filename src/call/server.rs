@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::{Kind, Number, Patience, list_of, mark, things_of, unmark};
 use crate::end::End;
-use crate::error::{BadTransfer, CloseReason, PostError, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
-use crate::message::Message;
+use crate::error::{BadTransfer, CloseReason, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
+use crate::port::message::Message;
+use crate::port::transfer::{PostError, TransferRef, Transferable};
 use crate::port::{MessagePort, RecvHalf, SendHalf};
 use crate::scratch;
-use crate::transfer::{TransferRef, Transferable};
 
 /// How long one answer that waits for space keeps the others from being tried.
 const TURN: Duration = Duration::from_millis(1);

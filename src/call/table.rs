@@ -5,9 +5,9 @@ use std::thread::Thread;
 use super::error::AnswerError;
 use super::{Kind, Number, mark, unmark};
 use crate::error::{CloseReason, PostErrorKind, RecvError};
-use crate::message::Message;
+use crate::port::message::Message;
+use crate::port::transfer::TransferRef;
 use crate::port::{MessagePort, RecvHalf, SendHalf};
-use crate::transfer::TransferRef;
 
 /// What the threads of a client share, under its lock.
 pub(super) struct Calls {

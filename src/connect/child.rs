@@ -8,9 +8,9 @@ use std::process::{Child, Command};
 use super::greeting::{self, BadGreeting};
 use crate::error::{BadTransfer, PostErrorKind};
 use crate::port::MessagePort;
+use crate::port::transfer::TransferRef;
 use crate::sys::process::{io_error, spawn_inheriting, take_inherited};
 use crate::sys::socket;
-use crate::transfer::TransferRef;
 
 /// The environment variable that tells a child the number of the inherited descriptor.
 const VARIABLE: &str = "MESSAGEPORT_PARENT";

@@ -13,14 +13,13 @@ use nix::unistd::geteuid;
 use super::greeting;
 use super::listener::{credentials, flags};
 use super::names::{NameError, path_of};
-use crate::channel::{ChannelOptions, MessageChannel};
 use crate::error::{ChannelError, PostErrorKind};
 use crate::layout::VERSION;
 use crate::port::MessagePort;
-use crate::sys::Errno;
+use crate::port::channel::{ChannelOptions, MessageChannel};
+use crate::port::transfer::TransferRef;
 use crate::sys::process::io_error;
-use crate::sys::socket as lane_socket;
-use crate::transfer::TransferRef;
+use crate::sys::{Errno, socket as lane_socket};
 
 /// Sends one end of a new pair to the listener on `name`, with a greeting, and returns the other end.
 ///

@@ -7,13 +7,14 @@ use std::os::fd::BorrowedFd;
 
 use bytemuck::{Pod, Zeroable, pod_read_unaligned};
 
-use crate::capsule::{NotMade, Table, Things};
-use crate::error::{BadTransfer, CloseReason, PostErrorKind, exhausted};
+use crate::capsule::{Table, Things};
+use crate::error::{BadTransfer, CloseReason, PostErrorKind, Rejection, exhausted};
 use crate::layout::VERSION;
-use crate::message::Message;
-use crate::sys::Errno;
-use crate::sys::socket::{self, MAX_DESCRIPTORS};
-use crate::transfer::{Baggage, TransferRef};
+use crate::port::baggage::Baggage;
+use crate::port::message::Message;
+use crate::port::transfer::TransferRef;
+use crate::sys::socket::MAX_DESCRIPTORS;
+use crate::sys::{Errno, socket};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"msgphi!\0");
 /// Most bytes of data in a greeting.
@@ -117,11 +118,11 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Message, BadGreeting> {
         return Err(if short { BadGreeting::Exhausted(Errno::EMFILE) } else { BadGreeting::Malformed });
     }
     let mut things = Things::default();
-    if let Err(not_made) = table.adopt(received.descriptors, None, &mut things) {
+    if let Err(rejection) = table.adopt(received.descriptors, None, &mut things) {
         things.close();
-        return Err(match not_made {
-            NotMade::Bad(bad) => BadGreeting::Contents(bad),
-            NotMade::Exhausted(errno) => BadGreeting::Exhausted(errno),
+        return Err(match rejection {
+            Rejection::Invalid(bad) => BadGreeting::Contents(bad),
+            Rejection::Shortage(errno) => BadGreeting::Exhausted(errno),
         });
     }
     let mut message = Message { data: payload[..table.data_len].to_vec(), ..Message::new() };

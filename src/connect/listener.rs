@@ -19,11 +19,10 @@ use nix::unistd::geteuid;
 
 use super::greeting::{self, BadGreeting};
 use super::names::{NameError, path_of};
-use crate::message::Message;
 use crate::port::MessagePort;
-use crate::sys::Errno;
+use crate::port::message::Message;
 use crate::sys::process::io_error;
-use crate::sys::socket as lane_socket;
+use crate::sys::{Errno, socket as lane_socket};
 
 /// Clients that have connected and said nothing yet; with more, the one that waits longest is dropped.
 const MAX_SILENT: usize = 64;

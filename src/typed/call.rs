@@ -12,10 +12,10 @@ use super::encoding::decode;
 use super::{TypedPostError, post_value};
 use crate::call::{AnswerError, CallError, Client, NotAnswered, Patience, PendingCall, Responder, ServeError, Server};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
-use crate::message::Message;
 use crate::port::MessagePort;
+use crate::port::message::Message;
+use crate::port::transfer::TransferRef;
 use crate::scratch;
-use crate::transfer::TransferRef;
 
 /// A [`Client`] whose requests are values of type `Req` and whose answers are of type `Ans`, both any types of
 /// [serde](https://serde.rs). Ports and buffers inside them move with them, as with a [`TypedPort`](crate::TypedPort).

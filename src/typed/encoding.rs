@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 
 use super::things;
 use crate::error::{BadTransfer, BadValue, PostErrorKind, RecvError};
-use crate::loan::Loan;
-use crate::message::Message;
+use crate::port::loan::Loan;
+use crate::port::message::Message;
 
 /// Stack that decoding may use: a value of a recursive type is nested as deeply as the peer likes.
 const STACK: usize = 512 << 10;

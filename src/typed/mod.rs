@@ -21,12 +21,11 @@ pub use self::call::{TypedClient, TypedPendingCall, TypedResponder, TypedServer}
 use self::encoding::{decode, encode};
 use crate::end::End;
 use crate::error::{PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
-use crate::loan;
-use crate::message::Message;
-use crate::port::{MessagePort, RecvHalf, SendHalf};
-use crate::post::check;
+use crate::port::message::Message;
+use crate::port::post::check;
+use crate::port::transfer::TransferRef;
+use crate::port::{MessagePort, RecvHalf, SendHalf, loan};
 use crate::scratch;
-use crate::transfer::TransferRef;
 
 /// A port for values: posts `Out`, receives `In`, which can be any types of [serde](https://serde.rs), in the encoding of
 /// [postcard](https://docs.rs/postcard). Its peer is a `TypedPort<In, Out>`.

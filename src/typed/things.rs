@@ -9,9 +9,9 @@ use serde::ser::{Error as _, Serialize, Serializer};
 use super::TypedPort;
 use crate::buffer::TransferBuffer;
 use crate::error::BadValue;
-use crate::loan::{self, Loan};
-use crate::message::Message;
-use crate::port::MessagePort;
+use crate::port::loan::Loan;
+use crate::port::message::Message;
+use crate::port::{MessagePort, loan};
 
 const NOT_POSTED: &str = "ports and buffers can be serialized only in a value that is posted on a typed port";
 const NOT_RECEIVED: &str = "ports and buffers can be deserialized only in a value that is received on a typed port";

@@ -1,9 +1,9 @@
 //! The consumer, while its peer writes.
 
-use crate::direction::Direction;
-use crate::record::{Header, Kind, record_len};
-use crate::ring::{Consumer, Cursors, Record, payload};
-use crate::sync::{Ordering, expect_sequence, feed, operations, take_stored};
+use crate::queue::direction::Direction;
+use crate::queue::record::{Header, Kind, record_len};
+use crate::queue::ring::{Consumer, Cursors, Record, payload};
+use crate::queue::sync::{Ordering, expect_sequence, feed, operations, take_stored};
 
 const CAPACITY: usize = 4096;
 

@@ -8,16 +8,8 @@
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::arc_with_non_send_sync)]
 
 mod consumer;
-mod direction;
 mod producer;
-mod sync;
-
-#[path = "../../../src/doorbell.rs"]
-mod doorbell;
-#[path = "../../../src/record.rs"]
-mod record;
-#[path = "../../../src/ring.rs"]
-mod ring;
+mod queue;
 #[path = "../../../src/violation.rs"]
 mod violation;
 

@@ -1,9 +1,9 @@
 //! The producer, while its peer writes the cursor.
 
-use crate::direction::Direction;
-use crate::record::{Kind, max_payload};
-use crate::ring::{Cursors, NoRoom, Producer, Slot};
-use crate::sync::{Ordering, feed, operations, take_stored};
+use crate::queue::direction::Direction;
+use crate::queue::record::{Kind, max_payload};
+use crate::queue::ring::{Cursors, NoRoom, Producer, Slot};
+use crate::queue::sync::{Ordering, feed, operations, take_stored};
 
 const CAPACITY: usize = 4096;
 

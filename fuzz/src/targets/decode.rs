@@ -10,14 +10,14 @@ use super::odd::{Held, good, odd};
 use crate::buffer::TransferBuffer;
 use crate::call::{Client, Server};
 use crate::capsule::{Table, Things};
-use crate::channel::MessageChannel;
 use crate::connect::greeting;
 use crate::input::Input;
-use crate::message::Message;
 use crate::port::MessagePort;
-use crate::record::Header;
+use crate::port::channel::MessageChannel;
+use crate::port::message::Message;
+use crate::port::transfer::Transferable;
+use crate::queue::record::Header;
 use crate::sys::socket;
-use crate::transfer::Transferable;
 use crate::typed::TypedPort;
 
 /// A value with everything that makes decoding hard: it nests, it has lengths that a peer names, ports and buffers.

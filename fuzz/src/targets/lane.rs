@@ -10,18 +10,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::odd::{Held, LIMITS, good, odd};
-use crate::channel::MessageChannel;
-use crate::direction::Direction;
+use crate::end::lane::Lane;
 use crate::end::{End, Parts, Side};
 use crate::input::Input;
-use crate::lane::Lane;
-use crate::message::Message;
 use crate::port::MessagePort;
-use crate::record::Kind;
-use crate::ring::{Consumer, Cursors, Producer};
-use crate::segment::Segment;
+use crate::port::channel::MessageChannel;
+use crate::port::message::Message;
+use crate::port::transfer::Transferable;
+use crate::queue::direction::Direction;
+use crate::queue::record::Kind;
+use crate::queue::ring::{Consumer, Cursors, Producer};
+use crate::queue::segment::Segment;
 use crate::sys::socket;
-use crate::transfer::Transferable;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {

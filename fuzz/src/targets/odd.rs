@@ -11,9 +11,10 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::Mode;
 
-use crate::buffer::Memory;
+use crate::buffer::memory::Memory;
+use crate::layout::Limits;
 use crate::layout::MIN_CAPACITY;
-use crate::segment::{Limits, Segment};
+use crate::queue::segment::Segment;
 
 /// Descriptors above the lowest free one that are looked at.
 const LOOKED_AT: RawFd = 40;

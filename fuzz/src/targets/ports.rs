@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use super::odd::{Held, odd};
 use crate::buffer::TransferBuffer;
-use crate::channel::{ChannelOptions, MessageChannel};
+use crate::buffer::frozen::FrozenBuffer;
+use crate::buffer::shared::SharedBuffer;
 use crate::error::{PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
-use crate::frozen::FrozenBuffer;
 use crate::input::Input;
-use crate::message::Message;
 use crate::port::MessagePort;
-use crate::shared::SharedBuffer;
-use crate::transfer::Transferable;
+use crate::port::channel::{ChannelOptions, MessageChannel};
+use crate::port::message::Message;
+use crate::port::transfer::Transferable;
 
 const MOST_CHANNELS: usize = 6;
 const MOST_OPERATIONS: usize = 200;

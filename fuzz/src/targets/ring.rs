@@ -3,12 +3,13 @@
 use std::cell::OnceCell;
 use std::sync::atomic::Ordering;
 
-use crate::direction::Direction;
 use crate::input::Input;
+use crate::layout::Limits;
 use crate::layout::MIN_CAPACITY;
-use crate::record::Kind;
-use crate::ring::{Consumer, Cursors};
-use crate::segment::{Limits, Segment};
+use crate::queue::direction::Direction;
+use crate::queue::record::Kind;
+use crate::queue::ring::{Consumer, Cursors};
+use crate::queue::segment::Segment;
 use crate::violation::Violation;
 
 const CAPACITY: usize = MIN_CAPACITY;

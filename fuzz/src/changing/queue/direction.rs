@@ -1,0 +1,111 @@
+//! The shared memory of one direction, and who may touch what of it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::queue::sync::{AtomicU32, AtomicU64, Role, take_stored};
+
+/// Clones are views on the same memory.
+#[derive(Clone)]
+pub(crate) struct Direction {
+    lines: Arc<Lines>,
+    ring: Arc<Vec<AtomicU64>>,
+    first_capacity: usize,
+    grown: bool,
+}
+
+struct Lines {
+    read_cursor: AtomicU64,
+    data: AtomicU32,
+    space: AtomicU32,
+}
+
+fn ring(capacity: usize) -> Arc<Vec<AtomicU64>> {
+    let capacity = capacity as u64;
+    let places = (0..capacity).step_by(8);
+    Arc::new(places.map(|place| AtomicU64::new(Role::Ring { capacity, place })).collect())
+}
+
+impl Direction {
+    pub(crate) fn new(capacity: usize) -> Self {
+        let lines =
+            Lines { read_cursor: AtomicU64::new(Role::ReadCursor), data: AtomicU32::new(), space: AtomicU32::new() };
+        Self { lines: Arc::new(lines), ring: ring(capacity), first_capacity: capacity, grown: false }
+    }
+
+    /// The same direction in a new ring, of twice the size.
+    pub(crate) fn in_next_ring(&self) -> Self {
+        let ring = ring(2 * self.ring.len() * 8);
+        Self { lines: Arc::clone(&self.lines), ring, first_capacity: self.first_capacity, grown: true }
+    }
+
+    pub(crate) fn is_grown(&self) -> bool {
+        self.grown
+    }
+
+    /// Since the last call there were stores to no other words than those at `positions`.
+    pub(crate) fn assert_stored_only_in(&self, positions: Range<u64>, whose: &str) {
+        let capacity = self.capacity();
+        let allowed = positions.end.saturating_sub(positions.start).min(capacity);
+        for place in take_stored(capacity) {
+            let behind = place.wrapping_sub(positions.start) & (capacity - 1);
+            assert!(behind < allowed, "the word at {place} is not {whose}: {positions:?}");
+        }
+    }
+
+    pub(crate) fn capacity(&self) -> u64 {
+        self.ring.len() as u64 * 8
+    }
+
+    pub(crate) fn first_capacity(&self) -> usize {
+        self.first_capacity
+    }
+
+    pub(crate) fn max_data_len(&self) -> usize {
+        1000
+    }
+
+    pub(crate) fn until_end(&self, position: u64) -> u64 {
+        self.capacity() - position % self.capacity()
+    }
+
+    pub(crate) fn header(&self, position: u64) -> &AtomicU64 {
+        assert!(position.is_multiple_of(8), "a header at {position}");
+        &self.ring[(position % self.capacity() / 8) as usize]
+    }
+
+    pub(crate) fn write_word(&self, position: u64, word: u64) {
+        self.header(position).store(word, crate::queue::sync::Ordering::Relaxed);
+    }
+
+    pub(crate) fn read_word(&self, position: u64) -> u64 {
+        self.header(position).value()
+    }
+
+    pub(crate) fn write(&self, position: u64, from: &[u8]) {
+        assert!(from.len() as u64 <= self.until_end(position), "payload outside the ring");
+        let words = (position & !7..position + from.len() as u64).step_by(8);
+        words.for_each(|place| self.header(place).store(0xAA, crate::queue::sync::Ordering::Relaxed));
+    }
+
+    pub(crate) fn read(&self, position: u64, into: &mut [u8]) {
+        assert!(into.len() as u64 <= self.until_end(position), "payload outside the ring");
+    }
+
+    pub(crate) fn read_to_vec(&self, position: u64, len: usize, into: &mut Vec<u8>) {
+        assert!(len as u64 <= self.until_end(position), "payload outside the ring");
+        into.resize(into.len() + len, 0);
+    }
+
+    pub(crate) fn read_cursor(&self) -> &AtomicU64 {
+        &self.lines.read_cursor
+    }
+
+    pub(crate) fn data(&self) -> &AtomicU32 {
+        &self.lines.data
+    }
+
+    pub(crate) fn space(&self) -> &AtomicU32 {
+        &self.lines.space
+    }
+}

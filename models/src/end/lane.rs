@@ -1,0 +1,122 @@
+//! The lane: packets that make an end readable until it is drained, and the end of the other side.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use loom::sync::{Condvar, Mutex};
+
+use crate::check::note;
+use crate::queue::direction::Direction;
+use crate::violation::Violation;
+
+/// What is left on a lane after draining it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Drained {
+    Empty,
+    Handles,
+}
+
+/// One end of a lane.
+pub(crate) struct Lane {
+    ours: Arc<Inbox>,
+    theirs: Arc<Inbox>,
+}
+
+struct Inbox {
+    /// Rings that directions grew into, by the number of the link. They do not make the lane readable here, so that nobody
+    /// goes round in a loop while a link is still to be committed.
+    rings: Mutex<Vec<(u64, Direction)>>,
+    state: Mutex<State>,
+    readable: Condvar,
+}
+
+#[derive(Clone, Copy, Default)]
+struct State {
+    packets: u32,
+    hung_up: bool,
+    /// Packets that will not be taken, for want of memory in the kernel.
+    refuses: u32,
+}
+
+impl Lane {
+    pub(crate) fn pair() -> (Self, Self) {
+        let inbox = || {
+            Arc::new(Inbox {
+                rings: Mutex::new(Vec::new()),
+                state: Mutex::new(State::default()),
+                readable: Condvar::new(),
+            })
+        };
+        let (a, b) = (inbox(), inbox());
+        (Self { ours: Arc::clone(&a), theirs: Arc::clone(&b) }, Self { ours: b, theirs: a })
+    }
+
+    /// Wakes a peer that sleeps in `poll`. True if it will find a packet.
+    pub(crate) fn wake(&self) -> bool {
+        let sent = self.theirs.change(|state| {
+            if state.hung_up || state.refuses > 0 {
+                state.refuses = state.refuses.saturating_sub(1);
+                return false;
+            }
+            state.packets += 1;
+            true
+        });
+        if !sent {
+            note(|seen| seen.unsent += 1);
+        }
+        sent
+    }
+
+    /// Sends the descriptor of a ring.
+    pub(crate) fn send_ring(&self, sequence: u64, ring: &Direction) {
+        self.theirs.rings.lock().unwrap().push((sequence, ring.clone()));
+    }
+
+    /// Takes it.
+    pub(crate) fn take_ring(&self, sequence: u64) -> Option<Direction> {
+        let mut rings = self.ours.rings.lock().unwrap();
+        let index = rings.iter().position(|(number, _)| *number == sequence)?;
+        Some(rings.swap_remove(index).1)
+    }
+
+    /// The next `packets` packets to this end cannot be sent.
+    pub(crate) fn refuse(&self, packets: u32) {
+        self.ours.change(|state| state.refuses = packets);
+    }
+
+    pub(crate) fn drain(&self) -> Result<Drained, Violation> {
+        self.ours.change(|state| state.packets = 0);
+        Ok(Drained::Empty)
+    }
+
+    pub(crate) fn hung_up(&self) -> bool {
+        self.ours.state.lock().unwrap().hung_up
+    }
+
+    /// Sleeps until the lane is readable or hung up; nobody here has a deadline, or is ended by a signal.
+    pub(crate) fn sleep(&self, _timeout: Duration) -> bool {
+        let mut state = self.ours.state.lock().unwrap();
+        while state.packets == 0 && !state.hung_up {
+            note(|seen| seen.lane_sleeps += 1);
+            state = self.ours.readable.wait(state).unwrap();
+        }
+        false
+    }
+
+    /// Hangs up for both sides. What is queued can still be read.
+    pub(crate) fn hang_up(&self) {
+        for inbox in [&self.theirs, &self.ours] {
+            inbox.change(|state| state.hung_up = true);
+        }
+    }
+}
+
+impl Inbox {
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock().unwrap();
+        let result = change(&mut state);
+        drop(state);
+        self.readable.notify_all();
+        result
+    }
+}

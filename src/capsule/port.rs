@@ -1,0 +1,169 @@
+//! A port while it travels, with its recycled buffers.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::next;
+use crate::buffer::memory::Memory;
+use crate::buffer::pool::Moving;
+use crate::end::lane::Lane;
+use crate::end::{End, Parts, Side};
+use crate::error::{BadTransfer, Rejection};
+use crate::queue::direction::Direction;
+use crate::queue::ring::{Consumer, Cursors, Producer};
+use crate::queue::segment::Segment;
+
+/// Descriptors of a port whose directions have not grown; of any other thing it is one.
+pub(super) const PORT_HANDLES: usize = 2;
+
+/// A port in transit.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(crate) struct PortCapsule {
+    side: u32,
+    /// Which end stands in a ring that its direction grew into, whose descriptor comes along: `PRODUCER_GREW`,
+    /// `CONSUMER_GREW`.
+    grown: u32,
+    producer: CursorsCapsule,
+    consumer: CursorsCapsule,
+    /// Capsules of recycled buffers that follow.
+    pub(super) slots: u32,
+    reserved: u32,
+}
+
+impl PortCapsule {
+    pub(super) fn grown_rings(&self) -> usize {
+        (self.grown & (PRODUCER_GREW | CONSUMER_GREW)).count_ones() as usize
+    }
+}
+
+pub(super) const PRODUCER_GREW: u32 = 1;
+pub(super) const CONSUMER_GREW: u32 = 2;
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(super) struct CursorsCapsule {
+    position: u64,
+    other: u64,
+    sequence: u64,
+    ring_start: u64,
+}
+
+/// A recycled buffer of a port in transit.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(super) struct SlotCapsule {
+    /// Bytes of its memory.
+    capacity: u64,
+    slot: u32,
+    /// `CACHED`, `POSTED` or `STALE`: see `Moving`. The last comes without a descriptor.
+    pub(super) what: u32,
+}
+
+pub(super) const CACHED: u32 = 1;
+pub(super) const POSTED: u32 = 2;
+pub(super) const STALE: u32 = 3;
+
+/// Hands a port's capsule, and those of its recycled buffers, to `put`.
+pub(crate) fn write_port(
+    put: &mut impl FnMut(&[u8]),
+    end: &End,
+    producer: &Producer,
+    consumer: &Consumer,
+    buffers: &[Moving],
+) {
+    let mut capsule = PortCapsule::zeroed();
+    capsule.side = end.side() as u32;
+    let grew = |direction: &Direction, flag| if direction.is_grown() { flag } else { 0 };
+    capsule.grown = grew(producer.direction(), PRODUCER_GREW) | grew(consumer.direction(), CONSUMER_GREW);
+    capsule.producer = producer.cursors().into();
+    capsule.consumer = consumer.cursors().into();
+    capsule.slots = buffers.len() as u32;
+    put(bytemuck::bytes_of(&capsule));
+    for moving in buffers {
+        let (what, slot, capacity) = match moving {
+            Moving::Cached { slot, memory } => (CACHED, slot, memory.capacity as u64),
+            Moving::Posted { slot, memory } => (POSTED, slot, memory.capacity as u64),
+            Moving::Stale { slot, bytes } => (STALE, slot, *bytes),
+        };
+        put(bytemuck::bytes_of(&SlotCapsule { capacity, slot: *slot as u32, what }));
+    }
+}
+
+/// The descriptors of a port, in the order of the capsules.
+pub(crate) fn port_handles<'a>(
+    end: &'a End,
+    producer: &'a Producer,
+    consumer: &'a Consumer,
+    buffers: &'a [Moving],
+) -> impl Iterator<Item = BorrowedFd<'a>> {
+    let grown = [producer.direction(), consumer.direction()].into_iter().filter_map(Direction::grown);
+    let recycled = buffers.iter().filter_map(|moving| match moving {
+        Moving::Cached { memory, .. } | Moving::Posted { memory, .. } => Some(memory.file.as_fd()),
+        Moving::Stale { .. } => None,
+    });
+    [end.segment().as_fd(), end.lane().as_fd()].into_iter().chain(grown.map(|ring| ring.file.as_fd())).chain(recycled)
+}
+
+/// Checks everything that came, and makes it an end of ours.
+pub(super) fn adopt_port(
+    capsules: &mut &[u8],
+    handles: &mut impl Iterator<Item = OwnedFd>,
+) -> Result<Parts, Rejection<BadTransfer>> {
+    let bad = || Rejection::Invalid(BadTransfer::Capsule);
+    let capsule: PortCapsule = next(capsules);
+    let slots: Vec<SlotCapsule> = (0..capsule.slots).map(|_| next(capsules)).collect();
+    let mut handle = || handles.next().ok_or(bad());
+    let side = match capsule.side {
+        0 => Side::A,
+        1 => Side::B,
+        _ => return Err(bad()),
+    };
+    let unknown = capsule.grown & !(PRODUCER_GREW | CONSUMER_GREW);
+    if (unknown, capsule.consumer.ring_start, capsule.reserved) != (0, 0, 0) {
+        return Err(bad());
+    }
+    let segment = Segment::adopt(handle()?)?;
+    let lane = Lane::adopt(handle()?).ok_or(Rejection::Invalid(BadTransfer::Lane))?;
+    let end = Arc::new(End::new(segment, lane, side));
+    let mut place = |direction: &Direction, cursors: CursorsCapsule, flag| {
+        let direction = match capsule.grown & flag {
+            0 => direction.clone(),
+            _ => direction.in_ring(end.segment().adopt_ring(handle()?, None)?),
+        };
+        let cursors = Cursors::from(cursors);
+        if cursors.plausible(direction.capacity()) { Ok((direction, cursors)) } else { Err(bad()) }
+    };
+    let (outgoing, producer) = place(end.outgoing(), capsule.producer, PRODUCER_GREW)?;
+    let (incoming, consumer) = place(end.incoming(), capsule.consumer, CONSUMER_GREW)?;
+    for SlotCapsule { capacity, slot, what } in slots {
+        let slot = slot as usize;
+        let moved = match what {
+            STALE => Moving::Stale { slot, bytes: capacity },
+            CACHED => Moving::Cached { slot, memory: Arc::new(Memory::adopt(handle()?, capacity)?) },
+            POSTED => Moving::Posted { slot, memory: Arc::new(Memory::adopt(handle()?, capacity)?) },
+            _ => return Err(bad()),
+        };
+        if !end.buffers().adopt(moved) {
+            return Err(bad());
+        }
+    }
+    Ok(Parts { producer: Producer::new(outgoing, producer), consumer: Consumer::new(incoming, consumer), end })
+}
+
+impl From<Cursors> for CursorsCapsule {
+    fn from(cursors: Cursors) -> Self {
+        let Cursors { position, other, sequence, ring_start } = cursors;
+        Self { position, other, sequence, ring_start }
+    }
+}
+
+impl From<CursorsCapsule> for Cursors {
+    fn from(capsule: CursorsCapsule) -> Self {
+        let CursorsCapsule { position, other, sequence, ring_start } = capsule;
+        Self { position, other, sequence, ring_start }
+    }
+}

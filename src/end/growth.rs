@@ -1,0 +1,93 @@
+//! How a direction grows and shrinks again.
+//!
+//! A full ring is followed by one of twice its size: the producer makes it, sends its descriptor over the lane, tagged
+//! like those of any record, and commits a `Next` link in the room that is always kept for one header. So the contents
+//! are in shared memory at once, survive the producer's process, and move with either end. The consumer follows the
+//! link when it has read everything before it. Once it has read everything there is, the producer's next post goes back
+//! to the first ring, with a `Back` link. Each side keeps its present ring and the first one, and nothing else.
+#![forbid(unsafe_code)]
+
+use std::os::fd::AsFd;
+
+use super::End;
+use super::lane::{Doorbell, NotSent};
+use crate::error::{Rejection, Violation};
+use crate::layout::MAX_CACHED_BUFFERS;
+use crate::queue::direction::Direction;
+use crate::queue::record::{FORGET_LEN, Kind};
+use crate::queue::ring::{Consumer, MOST_PASSED, Producer, Record};
+
+// Twice: besides the buffers there are the links, a few dozen at most.
+const _: () = assert!(MOST_PASSED as usize >= 2 * MAX_CACHED_BUFFERS);
+
+/// Lets the producer go on in a larger, empty ring. False if the direction is at its limit.
+#[cold]
+pub(crate) fn grow(end: &End, producer: &mut Producer) -> Result<bool, NotSent> {
+    let capacity = producer.direction().capacity() as usize;
+    let Some(ring) = end.segment().next_ring(capacity).map_err(NotSent::Shortage)? else { return Ok(false) };
+    // The descriptor first: whoever sees the link finds it on the lane.
+    end.lane().send_handles(producer.sequence(), &[ring.file.as_fd()])?;
+    producer.go_on_in(producer.direction().in_ring(ring), Kind::Next);
+    Ok(true)
+}
+
+/// Lets the producer go back to the first ring if the consumer has read everything.
+#[cold]
+pub(crate) fn shrink(end: &End, producer: &mut Producer) -> Result<(), Violation> {
+    if producer.unread()? == 0 {
+        producer.go_on_in(end.outgoing().clone(), Kind::Back);
+    }
+    Ok(())
+}
+
+/// The next message, in whatever ring it is, if one has been committed. Records that are none are followed.
+pub(crate) fn peek(end: &End, consumer: &mut Consumer) -> Result<Option<Record>, Rejection<Violation>> {
+    loop {
+        let Some(record) = consumer.peek()? else { return Ok(None) };
+        let grown = consumer.direction().is_grown();
+        let ring = match record.kind {
+            Kind::Data | Kind::Carrier | Kind::Buffer => return Ok(Some(record)),
+            Kind::Next => next_ring(end, consumer)?,
+            Kind::Back if grown => end.incoming().clone(),
+            Kind::Forget => {
+                forget(end, consumer, record)?;
+                continue;
+            }
+            Kind::Back | Kind::Pad => return Err(Violation::BadLink.into()),
+        };
+        consumer.pass()?;
+        if consumer.go_on_in(ring, record) {
+            end.wake_peer_producer();
+        }
+    }
+}
+
+/// Lets go of a recycled buffer.
+fn forget(end: &End, consumer: &mut Consumer, record: Record) -> Result<(), Violation> {
+    let mut slot = [0; FORGET_LEN];
+    if record.len != slot.len() {
+        return Err(Violation::BadLength);
+    }
+    consumer.read(record, 0, &mut slot);
+    let slot = usize::try_from(u64::from_ne_bytes(slot)).unwrap_or(usize::MAX);
+    if !end.buffers().cache().forget(slot) {
+        return Err(Violation::BadLink);
+    }
+    consumer.pass()?;
+    if consumer.release(record) {
+        end.wake_peer_producer();
+    }
+    Ok(())
+}
+
+/// Takes the ring that a `Next` link leads to off the lane.
+fn next_ring(end: &End, consumer: &Consumer) -> Result<Direction, Rejection<Violation>> {
+    let _reading = end.reading();
+    let wake = |bell| end.heard(bell, Doorbell::Data);
+    let mut files = end.lane().peek_handles(consumer.sequence(), 1, wake)?;
+    let file = files.pop().ok_or(Violation::NoHandles)?;
+    let after = consumer.direction().capacity() as usize;
+    let ring = end.segment().adopt_ring(file, Some(after)).map_err(|not| not.map(|_| Violation::BadLink))?;
+    end.lane().take_handles();
+    Ok(consumer.direction().in_ring(ring))
+}

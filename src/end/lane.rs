@@ -1,0 +1,238 @@
+//! The lane: a socket pair beside the rings, for what shared memory cannot do: carry descriptors, wake a sleeper in
+//! `poll`, and tell that the other end is gone.
+//!
+//! A packet is whole or absent. `Handles` carries the descriptors of one record and is sent before the record is
+//! committed, so a consumer that sees the record finds its packet. A packet whose record was never committed stays
+//! unread until the receiver sees the end of its peer, and is then dropped; the kernel closes what it held.
+#![forbid(unsafe_code)]
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::error::{Rejection, Violation};
+use crate::sys::{Errno, socket};
+
+/// Packet kinds; 3 is reserved for the segments of a grown queue.
+const WAKE: u32 = 1;
+const HANDLES: u32 = 2;
+
+/// Most packets read before a sleep, where an honest peer leaves one. A hostile one sends as fast as we read: then the
+/// lane stays readable, and whoever would have slept on it sleeps on the futex.
+const DRAIN_LIMIT: usize = 64;
+/// Most packets passed over on the way to the one that must be there; more than a lane holds.
+const SKIP_LIMIT: usize = 4096;
+
+/// A packet. Its sequence number is that of the record.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable, PartialEq, Eq, Debug)]
+struct Packet {
+    kind: u32,
+    /// HANDLES: number of descriptors. WAKE: the doorbell that was rung, `Doorbell`.
+    count: u32,
+    sequence: u64,
+}
+
+impl Packet {
+    /// Of a `WAKE`.
+    fn doorbell(&self) -> Doorbell {
+        if self.count == Doorbell::Space as u32 { Doorbell::Space } else { Doorbell::Data }
+    }
+}
+
+/// Whom a `Wake` packet is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum Doorbell {
+    Data = 0,
+    Space = 1,
+}
+
+/// What is left on a lane after draining it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Drained {
+    /// Nothing: the lane is not readable, or only because the peer is gone.
+    Empty,
+    /// Descriptors of a record that has not been committed yet: the lane stays readable until it is.
+    Handles,
+}
+
+/// Why the descriptors of a record were not sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NotSent {
+    /// Too many packets wait unread.
+    Full,
+    /// The peer is gone.
+    Gone,
+    Shortage(Errno),
+}
+
+/// One end of a lane.
+pub(crate) struct Lane {
+    socket: OwnedFd,
+}
+
+impl Lane {
+    pub(crate) fn pair() -> Result<(Self, Self), Errno> {
+        let (a, b) = socket::pair()?;
+        Ok((Self { socket: a }, Self { socket: b }))
+    }
+
+    /// Takes over a socket that came from elsewhere, if it can be a lane.
+    pub(crate) fn adopt(socket: OwnedFd) -> Option<Self> {
+        socket::is_seqpacket(socket.as_fd()).then_some(Self { socket })
+    }
+
+    /// Wakes a peer that sleeps in `poll`. True if it will find a packet.
+    pub(crate) fn wake(&self, doorbell: Doorbell) -> bool {
+        let packet = Packet { kind: WAKE, count: doorbell as u32, sequence: 0 };
+        // A full lane is readable, and that is all that a wake-up is for.
+        matches!(self.send(packet, &[]), Ok(()) | Err(Errno::EAGAIN))
+    }
+
+    /// Sends the descriptors of record `sequence`, all or none.
+    pub(crate) fn send_handles(&self, sequence: u64, descriptors: &[BorrowedFd<'_>]) -> Result<(), NotSent> {
+        let packet = Packet { kind: HANDLES, count: descriptors.len() as u32, sequence };
+        self.send(packet, descriptors).map_err(|errno| match errno {
+            Errno::EAGAIN => NotSent::Full,
+            Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => NotSent::Gone,
+            errno => NotSent::Shortage(errno),
+        })
+    }
+
+    fn send(&self, packet: Packet, descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        let parts = [IoSlice::new(bytemuck::bytes_of(&packet))];
+        match socket::send(self.as_fd(), &parts, descriptors) {
+            // The reset of a peer that closed with unread packets is told once, and to whoever comes first.
+            Err(Errno::ECONNRESET) => socket::send(self.as_fd(), &parts, descriptors),
+            result => result,
+        }
+    }
+
+    /// Duplicates the `count` descriptors of record `sequence` for us. They stay queued until [`take_handles`]
+    /// (Self::take_handles), so that the caller can still fail.
+    pub(crate) fn peek_handles(
+        &self,
+        sequence: u64,
+        count: usize,
+        wake: impl Fn(Doorbell),
+    ) -> Result<Vec<OwnedFd>, Rejection<Violation>> {
+        for _ in 0..SKIP_LIMIT {
+            let (packet, received) = self.look(count).map_err(Rejection::Invalid)?.ok_or(
+                // The packet was sent before the record was committed, so it is here.
+                Rejection::Invalid(Violation::NoHandles),
+            )?;
+            if packet.kind == HANDLES && packet.sequence == sequence {
+                if packet.count as usize != count {
+                    return Err(Rejection::Invalid(Violation::BadHandles));
+                }
+                return match received.descriptors.len() {
+                    len if len == count => Ok(received.descriptors),
+                    // Not all of them could be installed.
+                    len if len < count && received.descriptors_cut => Err(Rejection::Shortage(Errno::EMFILE)),
+                    _ => Err(Rejection::Invalid(Violation::BadHandles)),
+                };
+            }
+            match packet.kind {
+                WAKE => wake(packet.doorbell()),
+                HANDLES if packet.sequence < sequence => {} // older than its record could be: closed unread
+                _ => return Err(Rejection::Invalid(Violation::NoHandles)),
+            }
+            drop(received);
+            self.skip();
+        }
+        Err(Rejection::Invalid(Violation::BadPacket))
+    }
+
+    /// Takes what [`peek_handles`](Self::peek_handles) looked at off the lane.
+    pub(crate) fn take_handles(&self) {
+        self.skip();
+    }
+
+    /// Reads everything that is not the descriptors of record `sequence` or a later one. `wake` is called for each
+    /// wake-up among it. One half at a time: see `End::drain_lane`.
+    pub(crate) fn drain(&self, sequence: u64, wake: impl Fn(Doorbell)) -> Result<Drained, Violation> {
+        for _ in 0..DRAIN_LIMIT {
+            match self.look(0)? {
+                None => return Ok(Drained::Empty),
+                Some((packet, _)) => match packet.kind {
+                    WAKE => wake(packet.doorbell()),
+                    HANDLES if packet.sequence < sequence => {} // as above
+                    HANDLES => return Ok(Drained::Handles),
+                    _ => return Err(Violation::BadPacket),
+                },
+            }
+            self.skip();
+        }
+        Ok(Drained::Handles) // still readable: to the sleeper it is the same
+    }
+
+    /// Drops what is queued, for a lane over which nothing that matters can come any more: a record that was never
+    /// committed has left its descriptors here, and whoever is at their other end waits for news.
+    pub(crate) fn discard_rest(&self) {
+        for _ in 0..SKIP_LIMIT {
+            match socket::skip(self.as_fd()) {
+                Ok(0) if self.hung_up() => return,
+                Ok(_) | Err(Errno::ECONNRESET) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// The first packet, left queued, with up to `room` of its descriptors. `None`: no packet, now or ever again.
+    fn look(&self, room: usize) -> Result<Option<(Packet, socket::Received)>, Violation> {
+        let mut packet = Packet::zeroed();
+        loop {
+            match socket::peek(self.as_fd(), bytemuck::bytes_of_mut(&mut packet), room) {
+                // End-of-file, or a packet of no bytes, which would hide whatever comes behind it.
+                Ok(received) if received.len == 0 && self.hung_up() => return Ok(None),
+                Ok(received) if received.len == size_of::<Packet>() && !received.cut => {
+                    return Ok(Some((packet, received)));
+                }
+                // Told once, before what is still queued.
+                Err(Errno::ECONNRESET) => continue,
+                Err(Errno::EAGAIN) => return Ok(None),
+                Ok(_) | Err(_) => return Err(Violation::BadPacket),
+            }
+        }
+    }
+
+    /// Drops the first packet; its descriptors are closed by the kernel.
+    fn skip(&self) {
+        // ECONNRESET is told once, before what is queued.
+        while let Err(Errno::ECONNRESET) = socket::skip(self.as_fd()) {}
+    }
+
+    /// True once the other end is closed in every process that held it.
+    pub(crate) fn hung_up(&self) -> bool {
+        socket::wait(self.as_fd(), false, Duration::ZERO).is_ok_and(|seen| seen.hung_up)
+    }
+
+    /// Sleeps until the lane is readable or hung up, or for `timeout`. True if a signal ended the sleep.
+    pub(crate) fn sleep(&self, timeout: Duration) -> bool {
+        socket::wait(self.as_fd(), false, timeout).is_ok_and(|seen| seen.interrupted)
+    }
+
+    /// Sleeps until the lane may have room again, or for `timeout`.
+    pub(crate) fn sleep_for_room(&self, timeout: Duration) {
+        let _ = socket::wait(self.as_fd(), true, timeout);
+    }
+
+    /// Hangs up for both sides, although the descriptor stays.
+    pub(crate) fn hang_up(&self) {
+        socket::end(self.as_fd());
+    }
+
+    /// Lets go of the socket, which now belongs to another process, although the descriptor number stays.
+    pub(crate) fn detach(&self, stand_in: BorrowedFd<'_>) {
+        socket::replace(&self.socket, stand_in);
+    }
+}
+
+impl AsFd for Lane {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

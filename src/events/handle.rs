@@ -1,0 +1,429 @@
+//! `PortHandle`: a port in an event loop, with the standard's handlers.
+#![forbid(unsafe_code)]
+
+use std::cell::{Cell, Ref, RefCell};
+use std::fmt;
+use std::ops::Deref;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use super::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
+use super::listeners::{AllListeners, Callback, ListenerId};
+use super::{EventLoop, Inner};
+use crate::error::{PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
+use crate::poll::poller::Watchable;
+use crate::port::message::Message;
+use crate::port::transfer::{PostError, TransferRef, Transferable};
+use crate::port::{MessagePort, RecvHalf};
+
+/// A port in an [`EventLoop`]: the standard's `MessagePort` as an
+/// [`EventTarget`](https://dom.spec.whatwg.org/#interface-eventtarget).
+///
+/// Clones stand for the same port; they stay on the loop's thread. Handlers get the port and the event, need not be
+/// `Send`, and may do anything: post, close, transfer, add and remove listeners and ports, their own too. They are not
+/// called at once but by the loop, except by [`dispatch_event`](Self::dispatch_event).
+///
+/// A port arrives in a loop *disabled*: its messages wait until [`start`](Self::start), which the first
+/// [`set_onmessage`](Self::set_onmessage) calls. From then on each message is dispatched to the message listeners; one
+/// for which there is no listener is dropped.
+///
+/// # How long a port lives
+/// A port with a listener stays in the loop, with or without a handle, until it is closed, transferred or removed, until
+/// its peer is gone and the `close` event has been dispatched, or until the loop is dropped. Then its listeners are
+/// dropped. A port without a listener is closed when its last handle is dropped.
+#[derive(Clone)]
+pub struct PortHandle {
+    member: Rc<Member>,
+}
+
+/// A port in a loop.
+pub(crate) struct Member {
+    /// `None` once it has been taken out.
+    source: RefCell<Option<Source>>,
+    pub(crate) listeners: AllListeners,
+    enabled: Cell<bool>,
+    /// In the loop's poller; set once.
+    pub(crate) key: Cell<u64>,
+    /// It has left the loop.
+    pub(crate) left: Cell<bool>,
+    /// It has listeners, and so keeps the loop running.
+    pub(crate) holds: Cell<bool>,
+    /// A shortage has been told, and has not passed yet.
+    pub(crate) short: Cell<bool>,
+    event_loop: Weak<Inner>,
+}
+
+/// What a loop receives from.
+pub(crate) enum Source {
+    Port(MessagePort),
+    Half(RecvHalf),
+}
+
+impl Source {
+    fn receiver(&self) -> &RecvHalf {
+        match self {
+            Self::Port(port) => &port.receiver,
+            Self::Half(half) => half,
+        }
+    }
+}
+
+/// What a turn of a port finds.
+pub(crate) enum Found {
+    Message,
+    /// It waits until the port is started.
+    Disabled,
+    Failed(TryRecvError),
+}
+
+impl Member {
+    pub(crate) fn new(source: Source, event_loop: Weak<Inner>) -> Rc<Self> {
+        Rc::new(Self {
+            source: RefCell::new(Some(source)),
+            listeners: AllListeners::new(),
+            enabled: Cell::new(false),
+            key: Cell::new(u64::MAX),
+            left: Cell::new(false),
+            holds: Cell::new(false),
+            short: Cell::new(false),
+            event_loop,
+        })
+    }
+
+    /// The next message, if the port is enabled.
+    #[inline]
+    pub(crate) fn take_next(&self, message: &mut Message) -> Found {
+        let source = self.source.borrow();
+        let Some(source) = source.as_ref() else { return Found::Failed(RecvError::Detached.into()) };
+        let enabled = self.enabled.get();
+        let result = if enabled { source.receiver().try_recv_into(message) } else { source.receiver().look() };
+        match result {
+            Ok(()) if enabled => Found::Message,
+            Ok(()) => Found::Disabled,
+            Err(error) => Found::Failed(error),
+        }
+    }
+
+    /// Takes the port out, if it is of the wanted kind and not borrowed.
+    pub(crate) fn take(&self, wanted: impl FnOnce(&Source) -> bool) -> Option<Source> {
+        let mut source = self.source.try_borrow_mut().ok()?;
+        let taken = source.take_if(|source| wanted(source))?;
+        taken.receiver().unwatch();
+        Some(taken)
+    }
+
+    pub(crate) fn close(&self) {
+        match self.source.borrow().as_ref() {
+            Some(Source::Port(port)) => port.close(),
+            Some(Source::Half(half)) => half.close(),
+            None => {}
+        }
+    }
+}
+
+impl Watchable for Rc<Member> {
+    fn with<R>(&self, look: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
+        self.source.try_borrow().ok()?.as_ref().map(|source| look(source.receiver()))
+    }
+}
+
+impl PortHandle {
+    pub(crate) fn new(member: Rc<Member>) -> Self {
+        Self { member }
+    }
+
+    pub(crate) fn member(&self) -> &Rc<Member> {
+        &self.member
+    }
+
+    pub(crate) fn listeners(&self) -> &AllListeners {
+        &self.member.listeners
+    }
+
+    pub(crate) fn is_in(&self, inner: &Rc<Inner>) -> bool {
+        Weak::as_ptr(&self.member.event_loop) == Rc::as_ptr(inner)
+    }
+
+    /// The loop, unless it has been dropped. Handlers find it here; one that owned a clone of it would keep the loop, and
+    /// so itself, alive.
+    pub fn event_loop(&self) -> Option<EventLoop> {
+        self.member.event_loop.upgrade().map(EventLoop::from_inner)
+    }
+
+    // Posting and receiving.
+
+    /// Posts a message; see [`MessagePort::post_message`].
+    ///
+    /// # Errors
+    /// As there, [`Detached`](PostErrorKind::Detached) for a port that was taken out of the loop, and
+    /// [`NoSendHalf`](PostErrorKind::NoSendHalf).
+    pub fn post_message(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<(), PostError> {
+        let kind = match self.member.source.borrow().as_ref() {
+            Some(Source::Port(port)) => return port.post_message(data, transfer),
+            Some(Source::Half(_)) => PostErrorKind::NoSendHalf,
+            None => PostErrorKind::Detached,
+        };
+        Err(PostError { kind, transfer: transfer.into_iter().collect() })
+    }
+
+    /// Posts a message with a list of borrowed things; see [`MessagePort::post_message_detaching`]. A port of a loop
+    /// goes on the list by [`port`](Self::port).
+    ///
+    /// # Errors
+    /// As for [`post_message`](Self::post_message).
+    pub fn post_message_detaching(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
+        match self.member.source.borrow().as_ref() {
+            Some(Source::Port(port)) => port.post_message_detaching(data, transfer),
+            Some(Source::Half(_)) => Err(PostErrorKind::NoSendHalf),
+            None => Err(PostErrorKind::Detached),
+        }
+    }
+
+    /// The port itself, for whatever else can be done with one. `None` once it has been taken out of the loop, or if the
+    /// loop has its receiving half only.
+    ///
+    /// This is how a port of a loop is transferred: it leaves the loop if the post succeeds, with what has not been
+    /// dispatched, and nothing changes if it fails.
+    /// ```
+    /// # use messageport::{EventLoop, MessageChannel, TransferRef};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (carrier, channel) = (MessageChannel::new()?, MessageChannel::new()?);
+    /// let events = EventLoop::new()?;
+    /// let handle = events.add(channel.port2)?;
+    /// let port = handle.port().expect("it is in the loop");
+    /// carrier.port1.post_message_detaching(b"a port", &[TransferRef::Port(&port)])?;
+    /// # Ok(()) }
+    /// ```
+    pub fn port(&self) -> Option<PortRef<'_>> {
+        let source = self.member.source.try_borrow().ok()?;
+        let port = Ref::filter_map(source, |source| match source {
+            Some(Source::Port(port)) => Some(port),
+            _ => None,
+        });
+        Some(PortRef { port: port.ok()?, handle: self })
+    }
+
+    /// Takes the next message, past all handlers; see [`MessagePort::recv`]. It need not be started. While this waits, the
+    /// loop stands still.
+    ///
+    /// # Errors
+    /// As there, and [`Detached`](RecvError::Detached) for a port that was taken out of the loop.
+    pub fn recv(&self) -> Result<Message, RecvError> {
+        self.pull(RecvHalf::recv).ok_or(RecvError::Detached)?
+    }
+
+    /// Takes the next message if there is one, past all handlers; see [`MessagePort::try_recv`].
+    ///
+    /// # Errors
+    /// As there, and [`Detached`](RecvError::Detached) for a port that was taken out of the loop.
+    pub fn try_recv(&self) -> Result<Message, TryRecvError> {
+        self.pull(RecvHalf::try_recv).ok_or(RecvError::Detached)?
+    }
+
+    /// Takes the next message, waiting at most for `timeout`, past all handlers; see [`MessagePort::recv_timeout`].
+    ///
+    /// # Errors
+    /// As there, and [`Detached`](RecvError::Detached) for a port that was taken out of the loop.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, RecvTimeoutError> {
+        self.pull(|half| half.recv_timeout(timeout)).ok_or(RecvError::Detached)?
+    }
+
+    fn pull<R>(&self, pull: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
+        let result = self.member.with(pull);
+        self.schedule(); // it may have used up the wake-up that the loop waits for
+        result
+    }
+
+    /// Enables the port's queue: the standard's
+    /// [`start()`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-start). What has waited is
+    /// dispatched by the loop. It cannot be undone; on a closed port, and a second time, it does nothing.
+    pub fn start(&self) {
+        if !self.member.enabled.replace(true) {
+            self.schedule();
+        }
+    }
+
+    /// Closes the port; see [`MessagePort::close`]. It leaves the loop, and its listeners are dropped. There is no `close`
+    /// event here: it is the peer's.
+    pub fn close(&self) {
+        self.member.close();
+        if let Some(inner) = self.member.event_loop.upgrade() {
+            inner.leave(&self.member);
+        }
+    }
+
+    // Listeners.
+
+    /// Sets the handler of messages, instead of the one before: the standard's
+    /// [`onmessage`](https://html.spec.whatwg.org/multipage/web-messaging.html#handler-messageport-onmessage). The
+    /// first time it starts the port. It is a listener like others and can be
+    /// [removed](Self::remove_listener), which is `onmessage = null`.
+    pub fn set_onmessage(&self, handler: impl FnMut(&PortHandle, &mut MessageEvent) + 'static) -> ListenerId {
+        let id = self.set_handler(handler);
+        self.start();
+        id
+    }
+
+    /// Sets the handler of messages that could not be made for this receiver, instead of the one before.
+    pub fn set_onmessageerror(&self, handler: impl FnMut(&PortHandle, &mut MessageErrorEvent) + 'static) -> ListenerId {
+        self.set_handler(handler)
+    }
+
+    /// Sets the handler of the end of the peer, instead of the one before. It is called once, after the last message has
+    /// been dispatched; on a port that is not started, when no message waits.
+    pub fn set_onclose(&self, handler: impl FnMut(&PortHandle, &mut CloseEvent) + 'static) -> ListenerId {
+        self.set_handler(handler)
+    }
+
+    fn set_handler<E: PortEvent>(&self, handler: impl FnMut(&PortHandle, &mut E) + 'static) -> ListenerId {
+        let id = self.listeners().new_id();
+        if self.member.left.get() {
+            return id; // nothing will happen to it any more
+        }
+        let id = E::listeners(self).set_handler(id, Box::new(handler));
+        self.note_listeners();
+        id
+    }
+
+    /// Adds a listener: the standard's
+    /// [`addEventListener`](https://dom.spec.whatwg.org/#dom-eventtarget-addeventlistener). The kind of event is that
+    /// of its second parameter. It does not start the port. On a port that has left the loop it does nothing.
+    ///
+    /// ```
+    /// # use messageport::{EventLoop, Message, MessageChannel, MessageEvent};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let channel = MessageChannel::new()?;
+    /// let events = EventLoop::new()?;
+    /// let port = events.add(channel.port2)?;
+    /// port.add_listener(|port, event: &mut MessageEvent| {
+    ///     let Message { data, ports, .. } = &mut event.message;
+    ///     port.post_message(data, ports.drain(..).map(Into::into)).unwrap();
+    /// });
+    /// port.start();
+    /// # Ok(()) }
+    /// ```
+    pub fn add_listener<E: PortEvent>(&self, listener: impl FnMut(&PortHandle, &mut E) + 'static) -> ListenerId {
+        self.add(false, Box::new(listener))
+    }
+
+    /// Adds a listener that is removed before it is called: `addEventListener` with `once`.
+    pub fn add_listener_once<E: PortEvent>(&self, listener: impl FnMut(&PortHandle, &mut E) + 'static) -> ListenerId {
+        self.add(true, Box::new(listener))
+    }
+
+    fn add<E: PortEvent>(&self, once: bool, listener: Callback<E>) -> ListenerId {
+        let id = self.listeners().new_id();
+        if !self.member.left.get() {
+            E::listeners(self).add(id, once, listener);
+            self.note_listeners();
+        }
+        id
+    }
+
+    /// Removes a listener, from inside itself too. False if it is not there any more.
+    pub fn remove_listener(&self, id: ListenerId) -> bool {
+        let removed = self.listeners().remove(id);
+        self.note_listeners();
+        removed
+    }
+
+    /// Calls the listeners of `event` at once, in the order they were added: the standard's
+    /// [`dispatchEvent`](https://dom.spec.whatwg.org/#dom-eventtarget-dispatchevent). The port's own messages and its
+    /// state have nothing to do with it. A listener that is running already is passed over. What the listeners left is
+    /// in `event`.
+    pub fn dispatch_event<E: PortEvent>(&self, event: &mut E) {
+        event.flow_mut().trusted = false;
+        self.call(event);
+    }
+
+    /// Dispatches an event of the loop.
+    #[inline]
+    pub(crate) fn fire<E: PortEvent>(&self, event: &mut E) {
+        event.flow_mut().trusted = true;
+        self.call(event);
+    }
+
+    #[inline]
+    fn call<E: PortEvent>(&self, event: &mut E) {
+        event.flow_mut().stopped = false;
+        E::listeners(self).call(self, event, self.listeners().end(), |payload| {
+            if let Some(inner) = self.member.event_loop.upgrade() {
+                inner.report(ErrorEvent::Panic(payload));
+            }
+        });
+    }
+
+    /// Keeps count of what keeps the loop running.
+    pub(crate) fn note_listeners(&self) {
+        if let Some(inner) = self.member.event_loop.upgrade() {
+            inner.note_listeners(&self.member);
+        }
+    }
+
+    /// Has the loop look at the port.
+    fn schedule(&self) {
+        if let Some(inner) = self.member.event_loop.upgrade() {
+            inner.schedule(self.member.key.get());
+        }
+    }
+}
+
+impl Drop for PortHandle {
+    fn drop(&mut self) {
+        // This one and the loop's: nobody will add a listener any more.
+        let last = Rc::strong_count(&self.member) == 2;
+        if last
+            && !self.member.left.get()
+            && self.listeners().is_empty()
+            && let Some(inner) = self.member.event_loop.upgrade()
+        {
+            inner.leave(&self.member);
+        }
+    }
+}
+
+/// Clones of one handle are equal.
+impl PartialEq for PortHandle {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.member, &other.member)
+    }
+}
+
+impl Eq for PortHandle {}
+
+impl fmt::Debug for PortHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.member.with(|half| half.end().state());
+        f.debug_struct("PortHandle")
+            .field("state", &state)
+            .field("enabled", &self.member.enabled.get())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A port of a loop, borrowed; see [`PortHandle::port`]. While it is borrowed it cannot be
+/// [taken out](EventLoop::remove) of the loop.
+pub struct PortRef<'a> {
+    port: Ref<'a, MessagePort>,
+    handle: &'a PortHandle,
+}
+
+impl Deref for PortRef<'_> {
+    type Target = MessagePort;
+
+    fn deref(&self) -> &MessagePort {
+        &self.port
+    }
+}
+
+impl Drop for PortRef<'_> {
+    fn drop(&mut self) {
+        self.handle.schedule(); // whatever was done to it
+    }
+}
+
+impl fmt::Debug for PortRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

@@ -1,0 +1,135 @@
+//! What the poller looks at, counted.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::poller::{Poller, Watchable};
+use crate::error::TryRecvError;
+use crate::port::channel::MessageChannel;
+use crate::port::message::Message;
+use crate::port::{MessagePort, RecvHalf};
+
+/// A port that counts how often it is looked at.
+struct Counted {
+    port: MessagePort,
+    looks: Rc<Cell<usize>>,
+}
+
+impl Watchable for Counted {
+    fn with<R>(&self, look: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
+        self.looks.set(self.looks.get() + 1);
+        Some(look(&self.port.receiver))
+    }
+}
+
+fn soon() -> Option<Instant> {
+    Some(Instant::now() + Duration::from_millis(500))
+}
+
+/// Everything that is ready has its turn, and is received from until it is empty. Returns the number of messages.
+fn round(poller: &mut Poller<Counted>) -> usize {
+    let mut message = Message::new();
+    let mut count = 0;
+    while let Some(key) = poller.next() {
+        loop {
+            let result = poller.get(key).expect("a port").port.try_recv_into(&mut message);
+            match result {
+                Ok(()) => count += 1,
+                Err(TryRecvError::Empty) => break poller.found_empty(key),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        poller.found_message(key);
+    }
+    count
+}
+
+fn add(poller: &mut Poller<Counted>, looks: &Rc<Cell<usize>>) -> MessagePort {
+    let MessageChannel { port1, port2 } = MessageChannel::new().expect("a channel");
+    poller.add(Counted { port: port2, looks: Rc::clone(looks) }).map_err(|(errno, _)| errno).expect("one more");
+    port1
+}
+
+#[test]
+fn idle_ports_are_not_looked_at() {
+    let (_, limit) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, limit, limit).unwrap();
+    let count = 4000.min(limit as usize / 4);
+    let mut poller = Poller::new().unwrap();
+    let (idle, busy) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let mut peers: Vec<_> = (0..count).map(|_| add(&mut poller, &idle)).collect();
+    let peer = add(&mut poller, &busy);
+    assert_eq!(round(&mut poller), 0);
+    poller.wait(Some(Instant::now()), || false).unwrap();
+    assert!(idle.get() >= count);
+
+    // Woken for each message, and in a stream that never sleeps.
+    for streaming in [false, true] {
+        idle.set(0);
+        for _ in 0..1000 {
+            peer.post_message(b"busy", []).unwrap();
+            if !streaming {
+                poller.settle();
+            }
+            poller.wait(soon(), || false).unwrap();
+            assert_eq!(round(&mut poller), 1);
+        }
+        assert_eq!(idle.get(), 0, "looks at idle ports");
+        assert!(busy.get() >= 1000);
+    }
+
+    // And yet each is noticed, while the other one is busy.
+    peers[count / 2].post_message(b"at last", []).unwrap();
+    let (mut extra, start) = (0, Instant::now());
+    while extra == 0 {
+        assert!(start.elapsed() < Duration::from_secs(20), "a busy port starves the others");
+        peer.post_message(b"busy", []).unwrap();
+        poller.wait(soon(), || false).unwrap();
+        extra = round(&mut poller) - 1;
+    }
+    assert_eq!(extra, 1);
+    // So is an end.
+    drop(peers.pop());
+    idle.set(0);
+    poller.wait(soon(), || false).unwrap();
+    poller.settle();
+    poller.wait(soon(), || false).unwrap();
+    assert!(poller.has_ready());
+}
+
+#[test]
+fn a_stream_makes_no_system_call_a_message() {
+    let mut poller = Poller::new().unwrap();
+    poller.spin.set_budget(Duration::from_millis(100));
+    let looks = Rc::new(Cell::new(0));
+    let peer = add(&mut poller, &looks);
+    for _ in 0..1000 {
+        peer.post_message(b"busy", []).unwrap();
+        poller.wait(soon(), || false).unwrap();
+        assert_eq!(round(&mut poller), 1);
+    }
+    // Never armed: a post to it rings no doorbell.
+    let lane = peer.end().lane();
+    assert_eq!(lane.drain(0, |_| {}).unwrap(), crate::end::lane::Drained::Empty);
+    assert_eq!(peer.end().outgoing().data().load(crate::queue::sync::Ordering::SeqCst), crate::queue::doorbell::AWAKE);
+}
+
+#[test]
+fn a_key_is_never_used_again() {
+    let mut poller = Poller::new().unwrap();
+    let looks = Rc::new(Cell::new(0));
+    let mut keys = Vec::new();
+    for _ in 0..10 {
+        let MessageChannel { port2, .. } = MessageChannel::new().expect("a channel");
+        let key = poller.add(Counted { port: port2, looks: Rc::clone(&looks) }).map_err(|(errno, _)| errno).unwrap();
+        assert!(!keys.contains(&key));
+        assert!(poller.remove(key).is_some());
+        assert!(poller.remove(key).is_none() && poller.get(key).is_none());
+        poller.schedule(key);
+        keys.push(key);
+    }
+    assert!(poller.next().is_none());
+}

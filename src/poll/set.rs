@@ -1,0 +1,241 @@
+//! `PortSet`: receives from many ports without handlers.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::poller::{Poller, Watchable};
+use crate::error::{BadTransfer, CloseReason, RecvError, TryRecvError};
+use crate::port::message::Message;
+use crate::port::{MessagePort, RecvHalf};
+use crate::sys::process::io_error;
+
+/// Time between two attempts to receive a message for which there is no memory or no descriptor.
+const SHORTAGE: Duration = Duration::from_millis(10);
+/// Turns after which ports that are not busy are looked for.
+const TURNS: usize = 16;
+
+/// Receives from many ports, whichever has something, in turn.
+///
+/// ```
+/// use messageport::{MessageChannel, PortSet, SetEvent};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (red, blue) = (MessageChannel::new()?, MessageChannel::new()?);
+/// let mut set = PortSet::new()?;
+/// let red_id = set.add(red.port2)?;
+/// let blue_id = set.add(blue.port2)?;
+/// blue.port1.post_message(b"hello", [])?;
+///
+/// let (id, event) = set.wait()?.expect("there are ports");
+/// assert_eq!(id, blue_id);
+/// assert!(matches!(event, SetEvent::Message(message) if message.data == b"hello"));
+/// set.get(id).expect("it is in the set").post_message(b"hello yourself", [])?;
+/// assert!(set.remove(red_id).is_some());
+/// # Ok(()) }
+/// ```
+/// It may have thousands of ports: one in which nothing happens costs nothing while others are busy. A set of
+/// receiving [halves](MessagePort::split) is a `PortSet<RecvHalf>`; their sending halves may be used by other threads
+/// meanwhile.
+pub struct PortSet<P = MessagePort> {
+    poller: Poller<Held<P>>,
+    /// Since the poller last looked around.
+    turns: usize,
+}
+
+struct Held<P>(P);
+
+impl<P: AsRef<RecvHalf>> Watchable for Held<P> {
+    fn with<R>(&self, look: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
+        Some(look(self.0.as_ref()))
+    }
+}
+
+/// Names a port of one [`PortSet`]; never used again for another port of the set.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PortId(u64);
+
+/// What happened to a port of a [`PortSet`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SetEvent<P = MessagePort> {
+    /// A message.
+    Message(Message),
+    /// A message that cannot be made for this receiver. It has been consumed, what it carried is closed; later messages
+    /// are not affected.
+    MessageError {
+        /// What was wrong.
+        reason: BadTransfer,
+        /// The data of the message.
+        data: Vec<u8>,
+    },
+    /// The other end is gone, after its last message. The port has left the set.
+    Closed(CloseReason, P),
+}
+
+impl<P: AsRef<RecvHalf>> PortSet<P> {
+    /// Makes an empty set. It takes one descriptor.
+    ///
+    /// # Errors
+    /// The system has no memory or no descriptors.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { poller: Poller::new().map_err(io_error)?, turns: 0 })
+    }
+
+    /// Adds a port, with what is queued in it.
+    ///
+    /// # Errors
+    /// The system cannot watch one more descriptor, or this is a forked child; the port is in the error.
+    pub fn add(&mut self, port: P) -> Result<PortId, AddError<P>> {
+        if !self.poller.is_here() {
+            return Err(AddError { error: forked(), port });
+        }
+        let added = self.poller.add(Held(port));
+        added.map(PortId).map_err(|(errno, Held(port))| AddError { error: io_error(errno), port })
+    }
+
+    /// Takes a port out, with everything that has not been received. `None`: it is not in the set.
+    pub fn remove(&mut self, id: PortId) -> Option<P> {
+        self.poller.remove(id.0).map(|held| held.0)
+    }
+
+    /// A port of the set, to post on it or to do anything else. One that is closed or transferred leaves the set
+    /// without an event.
+    pub fn get(&mut self, id: PortId) -> Option<&P> {
+        self.poller.schedule(id.0); // whatever is done to it
+        self.poller.get(id.0).map(|held| &held.0)
+    }
+
+    /// Number of ports.
+    pub fn len(&self) -> usize {
+        self.poller.len()
+    }
+
+    /// True if there are no ports.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How long a wait spins before it sleeps; see [`MessagePort::set_spin`].
+    pub fn set_spin(&self, budget: Duration) {
+        self.poller.spin.set_budget(budget);
+    }
+
+    /// Waits for the next event of any port. `None` if there are no ports.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`](io::ErrorKind::OutOfMemory) and the like: a message cannot be received for want of memory or
+    /// descriptors; it stays queued for a later call. [`Unsupported`](io::ErrorKind::Unsupported): in a forked child.
+    pub fn wait(&mut self) -> io::Result<Option<(PortId, SetEvent<P>)>> {
+        self.wait_until(None)
+    }
+
+    /// Waits for the next event of any port, at most for `timeout`. `None` if none came in time, or if there are no
+    /// ports.
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait).
+    pub fn wait_timeout(&mut self, timeout: Duration) -> io::Result<Option<(PortId, SetEvent<P>)>> {
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+
+    /// The next event of any port, if there is one now.
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait).
+    pub fn try_next(&mut self) -> io::Result<Option<(PortId, SetEvent<P>)>> {
+        self.wait_until(Some(Instant::now()))
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> io::Result<Option<(PortId, SetEvent<P>)>> {
+        if !self.poller.is_here() {
+            return Err(forked());
+        }
+        let mut waited = false;
+        loop {
+            while self.poller.has_ready() {
+                self.turns += 1;
+                if self.turns > TURNS {
+                    self.turns = 0;
+                    self.poller.refresh().map_err(io_error)?;
+                }
+                let Some(key) = self.poller.next() else { break };
+                if let Some(event) = self.turn(key)? {
+                    return Ok(Some((PortId(key), event)));
+                }
+            }
+            let over = waited && deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if over || self.is_empty() {
+                return Ok(None);
+            }
+            self.poller.wait(deadline, || false).map_err(io_error)?;
+            waited = true;
+        }
+    }
+
+    /// One look at one port.
+    fn turn(&mut self, key: u64) -> io::Result<Option<SetEvent<P>>> {
+        let Some(held) = self.poller.get(key) else { return Ok(None) };
+        let event = match held.0.as_ref().try_recv() {
+            Ok(message) => SetEvent::Message(message),
+            Err(TryRecvError::Empty) => {
+                self.poller.found_empty(key);
+                return Ok(None);
+            }
+            Err(TryRecvError::Failed(RecvError::MessageError { reason, data })) => {
+                SetEvent::MessageError { reason, data }
+            }
+            Err(TryRecvError::Failed(RecvError::Ended(reason))) => {
+                return Ok(self.remove(PortId(key)).map(|port| SetEvent::Closed(reason, port)));
+            }
+            Err(TryRecvError::Failed(RecvError::ResourceExhausted(error))) => {
+                self.poller.nap(key, SHORTAGE);
+                return Err(error);
+            }
+            // Somebody reads a message in place, through another way to the same port.
+            Err(TryRecvError::Failed(RecvError::Borrowed)) => {
+                self.poller.nap(key, SHORTAGE);
+                return Ok(None);
+            }
+            Err(TryRecvError::Failed(RecvError::PortClosed | RecvError::Detached | RecvError::Forked)) => {
+                self.poller.remove(key);
+                return Ok(None);
+            }
+        };
+        self.poller.found_message(key);
+        self.poller.schedule(key);
+        Ok(Some(event))
+    }
+}
+
+impl<P> fmt::Debug for PortSet<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PortSet").finish_non_exhaustive()
+    }
+}
+
+/// Adding a port to an [`EventLoop`](crate::EventLoop) or a [`PortSet`] failed: why, and the port back.
+#[derive(Debug)]
+pub struct AddError<P> {
+    /// Why.
+    pub error: io::Error,
+    /// The port, as it was.
+    pub port: P,
+}
+
+impl<P> fmt::Display for AddError<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot watch the port: {}", self.error)
+    }
+}
+
+impl<P: fmt::Debug> std::error::Error for AddError<P> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+fn forked() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "the set was inherited by fork and belongs to the parent process")
+}

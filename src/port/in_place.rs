@@ -1,0 +1,148 @@
+//! `MessageRef`: a message that is read where it lies, in the shared memory of the queue.
+
+use std::cell::RefMut;
+use std::fmt;
+
+use super::message::Message;
+use super::{Receiving, RecvHalf};
+use crate::buffer::TransferBuffer;
+use crate::capsule::Things;
+use crate::capsule::discard::discard;
+use crate::end::State;
+use crate::error::BufferError;
+use crate::queue::ring::{Record, payload};
+
+/// A message in place, in the shared memory of the queue; see [`MessagePort::recv_ref`](crate::MessagePort::recv_ref).
+///
+/// The peer can still write to these bytes if it breaks the protocol. So the safe ways to them are copies.
+pub struct MessageRef<'a> {
+    half: &'a RecvHalf,
+    receiving: RefMut<'a, Receiving>,
+    record: Record,
+    len: usize,
+    /// What plain data has not, out of its way.
+    more: Option<Box<More>>,
+}
+
+struct More {
+    /// The data, if it did not fit the ring.
+    body: Option<TransferBuffer>,
+    transferred: Message,
+}
+
+impl<'a> MessageRef<'a> {
+    /// A message of plain data.
+    #[inline]
+    pub(crate) fn plain(half: &'a RecvHalf, receiving: RefMut<'a, Receiving>, record: Record) -> Self {
+        Self { half, receiving, record, len: record.len, more: None }
+    }
+
+    /// The first `len` bytes of the record, or the buffer that has the data instead, and what came with it.
+    pub(crate) fn new(
+        half: &'a RecvHalf,
+        receiving: RefMut<'a, Receiving>,
+        record: Record,
+        len: usize,
+        mut things: Things,
+    ) -> Self {
+        let body = things.body.take();
+        let len = body.as_ref().map_or(len, TransferBuffer::len);
+        let mut transferred = Message::new();
+        transferred.unpack(things);
+        Self { half, receiving, record, len, more: Some(Box::new(More { body, transferred })) }
+    }
+
+    /// Takes out what was on the transfer list: a message with no `data`, empty if there was no list, or if it was taken
+    /// before. What is not taken is closed or freed with the guard.
+    pub fn take_transferred(&mut self) -> Message {
+        self.more.as_mut().map_or_else(Message::new, |more| std::mem::take(&mut more.transferred))
+    }
+
+    /// The data, if it did not fit the ring.
+    fn body(&self) -> Option<&TransferBuffer> {
+        self.more.as_ref()?.body.as_ref()
+    }
+
+    /// Bytes of data.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if there is no data.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies data out, from `offset` on.
+    ///
+    /// # Errors
+    /// [`OutOfRange`](BufferError::OutOfRange): nothing was copied. [`Forked`](BufferError::Forked): in a child that
+    /// inherited the guard.
+    #[inline]
+    pub fn read_at(&self, offset: usize, into: &mut [u8]) -> Result<(), BufferError> {
+        if !self.half.end.home().is_here() {
+            return Err(BufferError::Forked);
+        }
+        if offset > self.len || into.len() > self.len - offset {
+            return Err(BufferError::OutOfRange { offset, len: into.len(), buffer_len: self.len });
+        }
+        match self.body() {
+            Some(body) => body.read_at(offset, into),
+            None => {
+                self.receiving.consumer.read(self.record, offset, into);
+                Ok(())
+            }
+        }
+    }
+
+    /// A copy of all the data.
+    ///
+    /// # Errors
+    /// [`Forked`](BufferError::Forked).
+    pub fn to_vec(&self) -> Result<Vec<u8>, BufferError> {
+        let mut data = vec![0; self.len];
+        self.read_at(0, &mut data)?;
+        Ok(data)
+    }
+
+    /// The data in place. Empty in a child that inherited the guard by `fork`.
+    ///
+    /// # Safety
+    /// While the slice lives the peer does not write to a message that it has posted: it runs this library and keeps
+    /// to the protocol.
+    #[allow(unsafe_code)]
+    #[inline]
+    pub unsafe fn as_slice(&self) -> &[u8] {
+        if !self.half.end.home().is_here() {
+            return &[];
+        }
+        if let Some(body) = self.body() {
+            // SAFETY: the peer does not write, says the caller, and nobody else has the buffer.
+            return unsafe { body.as_slice() };
+        }
+        // SAFETY: the record is not released while the guard lives, and the peer does not write, says the caller.
+        unsafe { self.receiving.consumer.direction().slice(payload(self.record), self.len) }
+    }
+}
+
+impl Drop for MessageRef<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.half.end.home().is_here() {
+            return;
+        }
+        self.half.release(&mut self.receiving, self.record);
+        if self.half.end.state() == State::Closed {
+            // Closed meanwhile: the rest of the queue was left to us.
+            discard(&self.half.end, &mut self.receiving.consumer);
+        }
+    }
+}
+
+impl fmt::Debug for MessageRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageRef").field("len", &self.len).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,166 @@
+//! Loans: what is inside a value that is being posted, for as long as it is not certain that the post succeeds.
+//!
+//! While a value is encoded there are only shared references to the ports and buffers in it, which may be gone when the
+//! encoding is complete. So the post borrows none of them. It takes a second handle of each, an owned one, and marks the
+//! first, which can do nothing from then on. If the post succeeds the first handle is detached; in any other case, a
+//! panic too, the mark is removed and the first handle is as it was before.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use super::MessagePort;
+use super::transfer::TransferRef;
+use crate::buffer::TransferBuffer;
+use crate::buffer::memory::Hold;
+use crate::end::End;
+use crate::error::PostErrorKind;
+
+/// One thing: the handle that will be transferred, and what marks the one in the value.
+#[allow(clippy::large_enum_variant)] // a port is large, and lists are short
+pub(crate) enum Loan {
+    Port {
+        port: MessagePort,
+        lender: Arc<End>,
+    },
+    Buffer {
+        buffer: TransferBuffer,
+        lender: Hold,
+    },
+    /// The post will fail, but not before all of the value has been seen.
+    Refused(Refused),
+}
+
+/// Why something was not lent.
+pub(crate) enum Refused {
+    Duplicate,
+    UnusablePort(Arc<End>),
+    UnusableBuffer,
+}
+
+/// Borrows a port for the list of a value, which begins at `from`. Returns its place among the ports on it.
+pub(crate) fn port(list: &mut Vec<Loan>, from: usize, port: &MessagePort) -> u32 {
+    let end = port.end();
+    let (of_value, lender) = (&list[from..], Arc::clone(end));
+    let place = of_value.iter().filter(|loan| matches!(loan, Loan::Port { .. })).count();
+    let loan = if of_value.iter().any(|loan| loan.is_of_port(end)) {
+        Loan::Refused(Refused::Duplicate)
+    } else if let Some(port) = port.lend() {
+        Loan::Port { port, lender }
+    } else {
+        Loan::Refused(Refused::UnusablePort(lender))
+    };
+    list.push(loan);
+    place as u32
+}
+
+/// Borrows a buffer for the list of a value, which begins at `from`. Returns its place among the buffers on it.
+pub(crate) fn buffer(list: &mut Vec<Loan>, from: usize, buffer: &TransferBuffer) -> u32 {
+    let of_value = &list[from..];
+    let place = of_value.iter().filter(|loan| matches!(loan, Loan::Buffer { .. })).count();
+    let loan = match buffer.lend() {
+        Some((_, lender)) if of_value.iter().any(|loan| loan.is_of_buffer(&lender)) => {
+            Loan::Refused(Refused::Duplicate)
+        }
+        Some((buffer, lender)) => Loan::Buffer { buffer, lender },
+        None => Loan::Refused(Refused::UnusableBuffer),
+    };
+    list.push(loan);
+    place as u32
+}
+
+/// Has `post` transfer what is on the list, over `carrier`. Afterwards everything is detached, or back where it was.
+#[inline]
+pub(crate) fn post<T>(
+    mut list: Vec<Loan>,
+    carrier: &Arc<End>,
+    post: impl FnOnce(&[TransferRef<'_>]) -> Result<T, PostErrorKind>,
+) -> Result<T, PostErrorKind> {
+    if list.is_empty() {
+        return post(&[]);
+    }
+    check(&list, carrier)?;
+    let handles: Vec<TransferRef<'_>> = list.iter().filter_map(Loan::handle).collect();
+    let posted = post(&handles)?;
+    list.iter_mut().for_each(Loan::complete);
+    Ok(posted)
+}
+
+/// The checks of a transfer list that can be made only here, in the order that SEMANTICS rule S10 fixes.
+fn check(list: &[Loan], carrier: &Arc<End>) -> Result<(), PostErrorKind> {
+    let any = |what: &dyn Fn(&Loan) -> bool| list.iter().any(what);
+    if any(&|loan| loan.is_of_port(carrier)) {
+        return Err(PostErrorKind::ContainsSelf);
+    }
+    if any(&|loan| loan.end().is_some_and(|end| end.segment().is(carrier.segment()))) {
+        return Err(PostErrorKind::ContainsPeer);
+    }
+    if any(&|loan| matches!(loan, Loan::Refused(Refused::Duplicate))) {
+        return Err(PostErrorKind::Duplicate);
+    }
+    match list.iter().position(Loan::is_unusable) {
+        Some(index) => Err(PostErrorKind::Unusable { index }),
+        None => Ok(()),
+    }
+}
+
+impl Loan {
+    fn end(&self) -> Option<&Arc<End>> {
+        match self {
+            Self::Port { lender, .. } => Some(lender),
+            Self::Refused(Refused::UnusablePort(end)) => Some(end),
+            _ => None,
+        }
+    }
+
+    fn is_of_port(&self, end: &Arc<End>) -> bool {
+        self.end().is_some_and(|own| Arc::ptr_eq(own, end))
+    }
+
+    fn is_of_buffer(&self, hold: &Hold) -> bool {
+        matches!(self, Self::Buffer { lender, .. } if Arc::ptr_eq(&lender.memory, &hold.memory))
+    }
+
+    /// Not lent, or its first handle was closed or dropped while the value was encoded: a value must keep what it lends,
+    /// or a failed post could not give it back.
+    fn is_unusable(&self) -> bool {
+        match self {
+            Self::Port { lender, .. } => lender.is_recalled(),
+            // Besides the two here there is the one in the value.
+            Self::Buffer { lender, .. } => lender.count() < 3,
+            Self::Refused(_) => true,
+        }
+    }
+
+    fn handle(&self) -> Option<TransferRef<'_>> {
+        match self {
+            Self::Port { port, .. } => Some(TransferRef::Port(port)),
+            Self::Buffer { buffer, .. } => Some(TransferRef::Buffer(buffer)),
+            Self::Refused(_) => None,
+        }
+    }
+
+    /// The post has succeeded.
+    fn complete(&mut self) {
+        match self {
+            Self::Port { port, lender } => {
+                lender.detach();
+                // Posted to a peer that discards it is closed, but no longer ours.
+                port.end().disown();
+                port.end().let_go_of_lane();
+            }
+            Self::Buffer { lender, .. } => lender.set_gone(),
+            Self::Refused(_) => {}
+        }
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        if let Self::Port { port, lender } = self
+            && lender.unlend()
+        {
+            // Given back: the second handle must not close the port.
+            port.end().disown();
+        }
+    }
+}

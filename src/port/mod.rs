@@ -1,0 +1,363 @@
+//! `MessagePort` and its two halves: who owns an end, and when it closes.
+
+pub(crate) mod channel;
+pub(crate) mod post;
+pub(crate) mod carrier;
+pub(crate) mod recv;
+pub(crate) mod message;
+pub(crate) mod batch;
+pub(crate) mod plain;
+pub(crate) mod reserve;
+pub(crate) mod in_place;
+#[cfg(feature = "serde")]
+pub(crate) mod loan;
+pub(crate) mod transfer;
+pub(crate) mod baggage;
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::capsule::discard::{discard, discard_last};
+use crate::end::wait::Spin;
+use crate::end::{End, Parts, State};
+use crate::queue::doorbell::{self, FD};
+use crate::queue::ring::{Consumer, Producer};
+use crate::sys::Errno;
+use crate::sys::epoll::Epoll;
+
+/// One end of a channel: the native
+/// [`MessagePort`](https://html.spec.whatwg.org/multipage/comms.html#message-ports).
+///
+/// What is posted here is received at the other end, in order and exactly once, in this process or another one. A
+/// port can itself be posted over another port, with everything that is queued in it; the peer needs to do nothing
+/// and notices nothing. Whoever holds a port may use it: there is no sender identity.
+///
+/// A port is `Send` but not `Sync`: it has one holder at a time. To send and receive from two threads,
+/// [`split`](Self::split) it. Dropping a port closes it. After a `fork` without `exec`, inherited ports answer
+/// `Forked` in the child, and dropping them there harms nobody; but a child that lives on without `exec` keeps the
+/// parent's descriptors open, so that peers do not see the parent die.
+pub struct MessagePort {
+    // The order matters: dropping the sending half first lets the receiving half close the end in one go.
+    pub(crate) sender: SendHalf,
+    pub(crate) receiver: RecvHalf,
+}
+
+/// The sending half of a port; see [`MessagePort::split`].
+///
+/// Dropping it closes nothing as long as the receiving half lives: the peer simply gets no more messages.
+pub struct SendHalf {
+    pub(crate) end: Arc<End>,
+    pub(crate) producer: RefCell<Producer>,
+    pub(crate) spin: Spin,
+}
+
+/// The receiving half of a port; see [`MessagePort::split`].
+///
+/// If it is dropped while the sending half lives, what was queued and what the peer still posts is dropped, as with
+/// a port that has been started without a listener.
+pub struct RecvHalf {
+    pub(crate) end: Arc<End>,
+    pub(crate) receiving: RefCell<Receiving>,
+    pub(crate) spin: Spin,
+    /// Somebody polls the descriptor: "empty" must leave it so that a message makes it readable.
+    pub(crate) polled: Cell<bool>,
+}
+
+/// The receiving half's private state.
+pub(crate) struct Receiving {
+    pub(crate) consumer: Consumer,
+    /// Messages in a row that were there at once.
+    pub(crate) run: u32,
+    /// Looks in a row that found nothing.
+    pub(crate) empty_looks: u32,
+    /// When one of those last looked at the lane too.
+    pub(crate) lane_seen: Option<Instant>,
+    /// The end of the peer has been told; nothing comes after it.
+    pub(crate) finished: bool,
+}
+
+impl Receiving {
+    pub(crate) fn new(consumer: Consumer) -> Self {
+        Self { consumer, run: 0, empty_looks: 0, lane_seen: None, finished: false }
+    }
+}
+
+impl MessagePort {
+    pub(crate) fn from_parts(parts: Parts) -> Self {
+        let Parts { end, producer, consumer } = parts;
+        Self {
+            sender: SendHalf { end: Arc::clone(&end), producer: RefCell::new(producer), spin: Spin::new() },
+            receiver: RecvHalf {
+                end,
+                receiving: RefCell::new(Receiving::new(consumer)),
+                spin: Spin::new(),
+                polled: Cell::new(false),
+            },
+        }
+    }
+
+    /// Closes the port: the standard's
+    /// [`close()`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-close).
+    ///
+    /// It takes effect at once and never fails; a second call does nothing. What was posted here before still arrives
+    /// at the peer, then the peer sees the end with the reason `Closed`. What is unread here is dropped: ports in it
+    /// are closed, buffers freed. From now on every call on this port fails with `PortClosed`. Its descriptors are
+    /// released when the port is dropped.
+    pub fn close(&self) {
+        self.receiver.close();
+    }
+
+    /// Splits the port into a sending and a receiving half, which may live in two threads and may both be blocked at
+    /// the same time. A half cannot be transferred.
+    pub fn split(self) -> (SendHalf, RecvHalf) {
+        self.end().note_split();
+        (self.sender, self.receiver)
+    }
+
+    /// Puts two halves together again.
+    ///
+    /// # Errors
+    /// The halves belong to different ports; both are in the error.
+    pub fn join(sender: SendHalf, receiver: RecvHalf) -> Result<Self, JoinError> {
+        if Arc::ptr_eq(&sender.end, &receiver.end) {
+            Ok(Self { sender, receiver })
+        } else {
+            Err(JoinError(sender, receiver))
+        }
+    }
+
+    /// How long a blocked call spins before it sleeps: 20 us by default, about the cost of a sleep and a wake-up.
+    ///
+    /// The port spins less by itself while spinning does not help. The default spins not at all where the calling thread
+    /// has only one CPU to run on; a budget that was set is used in any case, since two threads may be pinned to two
+    /// CPUs. [`Duration::ZERO`] lets a call sleep at once.
+    pub fn set_spin(&self, budget: Duration) {
+        self.sender.set_spin(budget);
+        self.receiver.set_spin(budget);
+    }
+
+    pub(crate) fn end(&self) -> &Arc<End> {
+        &self.sender.end
+    }
+
+    /// Lends the port to a post: a second handle for the same end, which can be transferred while this one can do
+    /// nothing; see [`End::lend`]. `None` if it cannot be transferred.
+    #[cfg(feature = "serde")]
+    pub(crate) fn lend(&self) -> Option<Self> {
+        if !self.end().home().is_here() {
+            return None;
+        }
+        let guard = self.guard()?;
+        let end = Arc::new(guard.end.lend()?);
+        let (producer, consumer) = (guard.producer.clone(), guard.receiving.consumer.clone());
+        Some(Self::from_parts(Parts { end, producer, consumer }))
+    }
+
+    /// Both halves, borrowed, unless one of them is in use.
+    pub(crate) fn guard(&self) -> Option<PortGuard<'_>> {
+        Some(PortGuard {
+            end: self.end(),
+            producer: self.sender.producer.try_borrow_mut().ok()?,
+            receiving: self.receiver.receiving.try_borrow_mut().ok()?,
+        })
+    }
+}
+
+/// A whole port, borrowed for its transfer.
+pub(crate) struct PortGuard<'a> {
+    pub(crate) end: &'a Arc<End>,
+    pub(crate) producer: RefMut<'a, Producer>,
+    pub(crate) receiving: RefMut<'a, Receiving>,
+}
+
+impl SendHalf {
+    pub(crate) fn end(&self) -> &Arc<End> {
+        &self.end
+    }
+
+    /// Closes the whole port, the receiving half too; see [`MessagePort::close`]. What is queued is dropped by the
+    /// receiving half's next call, or when it is dropped.
+    pub fn close(&self) {
+        self.end.close();
+    }
+
+    /// How long a blocked call spins; see [`MessagePort::set_spin`].
+    pub fn set_spin(&self, budget: Duration) {
+        self.spin.set_budget(budget);
+    }
+}
+
+impl RecvHalf {
+    /// Closes the whole port, the sending half too; see [`MessagePort::close`].
+    pub fn close(&self) {
+        self.end.close();
+        // A message that is being read in place is let finish: its guard drops the rest.
+        if self.end.state() == State::Closed
+            && self.end.home().is_here()
+            && let Ok(mut receiving) = self.receiving.try_borrow_mut()
+        {
+            discard(&self.end, &mut receiving.consumer);
+        }
+    }
+
+    /// How long a blocked call spins; see [`MessagePort::set_spin`].
+    pub fn set_spin(&self, budget: Duration) {
+        self.spin.set_budget(budget);
+    }
+}
+
+/// For a [`PortSet`](crate::PortSet), which has whole ports or receiving halves.
+impl AsRef<RecvHalf> for MessagePort {
+    fn as_ref(&self) -> &RecvHalf {
+        &self.receiver
+    }
+}
+
+/// As for [`MessagePort`].
+impl AsRef<RecvHalf> for RecvHalf {
+    fn as_ref(&self) -> &RecvHalf {
+        self
+    }
+}
+
+/// For a loop that waits for many ports in one epoll set.
+impl RecvHalf {
+    /// Adds the lane to `set` as `key`.
+    pub(crate) fn watch(&self, set: &Arc<Epoll>, key: u64) -> Result<(), Errno> {
+        self.end.watch(set, key)
+    }
+
+    /// Takes the lane out of the set again; from here on "empty" costs no system call.
+    pub(crate) fn unwatch(&self) {
+        self.end.unwatch();
+        if self.polled.replace(false) && is_ours(&self.end) {
+            doorbell::disarm(self.end.incoming().data());
+        }
+    }
+
+    /// Whether "empty" is to arm the doorbell for somebody who sleeps on the lane.
+    #[inline]
+    pub(crate) fn set_polled(&self, polled: bool) {
+        self.polled.set(polled);
+    }
+
+    /// As `as_fd`, for one that sets `polled` itself.
+    pub(crate) fn as_lane(&self) -> BorrowedFd<'_> {
+        self.end.as_fd()
+    }
+
+    pub(crate) fn end(&self) -> &End {
+        &self.end
+    }
+}
+
+impl Drop for SendHalf {
+    fn drop(&mut self) {
+        if is_ours(&self.end) && !self.end.recall() && self.end.drop_half() {
+            self.end.close();
+            if let Some(mut consumer) = self.end.unpark() {
+                discard(&self.end, &mut consumer);
+            }
+        }
+    }
+}
+
+impl Drop for RecvHalf {
+    fn drop(&mut self) {
+        if !is_ours(&self.end) || self.end.recall() {
+            return;
+        }
+        let consumer = &mut self.receiving.get_mut().consumer;
+        if self.end.is_last_half() {
+            self.end.close();
+            if Arc::strong_count(&self.end) == 1 && self.end.holds_lane_alone() {
+                return discard_last(&self.end, consumer);
+            }
+        } else {
+            self.end.discard_arrivals();
+        }
+        discard(&self.end, consumer);
+        self.end.park(consumer.clone());
+        // The sending half may have been dropped in the meantime, and has left the rest to us.
+        if self.end.drop_half() {
+            self.end.close();
+            discard(&self.end, consumer);
+        }
+    }
+}
+
+/// False for an end that was transferred, or inherited by `fork`: dropping it touches nothing that is shared.
+fn is_ours(end: &End) -> bool {
+    end.home().is_here() && end.state() != State::Detached
+}
+
+/// The descriptor to wait on, for a user's own `poll` or `epoll`, level-triggered.
+///
+/// It becomes readable when a message may be there and when the peer is gone. Poll it for reading only, and never
+/// read, write or close it. **Before each `poll`, call [`try_recv`](MessagePort::try_recv) until it says
+/// `Empty`**: that arms the wake-up. Ask for the descriptor before the first of these looks: asking arms it too, but does
+/// not make it readable for a message that came in between. Remove it from an `epoll` set before the port is transferred
+/// or dropped. A port whose descriptor has been asked for once makes a system call for each "empty".
+///
+/// While the peer is stopped half way through posting a transfer list the descriptor may stay readable although
+/// `try_recv` says `Empty`; a loop that must not spin then backs off by a timer.
+impl AsFd for MessagePort {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.receiver.as_fd()
+    }
+}
+
+/// As for [`MessagePort`].
+impl AsFd for RecvHalf {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // The first time: from here on "empty" arms the doorbell, and until then this does. Not in a forked child, nor
+        // for an end that is no longer ours.
+        if !self.polled.replace(true) && is_ours(&self.end) {
+            doorbell::arm(self.end.incoming().data(), FD);
+        }
+        self.end.as_fd()
+    }
+}
+
+impl fmt::Debug for MessagePort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe(&self.sender.end, "MessagePort", f)
+    }
+}
+
+impl fmt::Debug for SendHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe(&self.end, "SendHalf", f)
+    }
+}
+
+impl fmt::Debug for RecvHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe(&self.end, "RecvHalf", f)
+    }
+}
+
+fn describe(end: &End, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let state = format_args!("{:?}", end.state());
+    f.debug_struct(name).field("state", &state).field("side", &end.side()).finish_non_exhaustive()
+}
+
+/// [`MessagePort::join`](crate::MessagePort::join) failed: the halves are not of one port.
+#[derive(Debug)]
+pub struct JoinError(
+    /// The sending half, as it was.
+    pub crate::port::SendHalf,
+    /// The receiving half, as it was.
+    pub crate::port::RecvHalf,
+);
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the two halves belong to different ports")
+    }
+}
+
+impl std::error::Error for JoinError {}

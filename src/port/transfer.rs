@@ -1,0 +1,135 @@
+//! Transfer lists: what may be on one, how it leaves the sender, and how it arrives.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use super::MessagePort;
+use crate::buffer::TransferBuffer;
+use crate::buffer::frozen::FrozenBuffer;
+use crate::buffer::shared::SharedBuffer;
+use crate::capsule::Counts;
+use crate::error::PostErrorKind;
+
+/// Something that a message can carry to its receiver, in a list that owns it.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // a port is large, and lists are short
+pub enum Transferable {
+    /// A port, with everything queued in it.
+    Port(MessagePort),
+    /// A buffer, with its memory.
+    Buffer(TransferBuffer),
+    /// A frozen buffer. Post a clone to keep one.
+    Frozen(FrozenBuffer),
+    /// A shared buffer, one without a name. Post a clone to keep one.
+    Shared(SharedBuffer),
+    /// A descriptor of whatever kind: a file, a socket, a pipe, graphics memory.
+    Descriptor(OwnedFd),
+}
+
+impl From<MessagePort> for Transferable {
+    fn from(port: MessagePort) -> Self {
+        Self::Port(port)
+    }
+}
+
+impl From<TransferBuffer> for Transferable {
+    fn from(buffer: TransferBuffer) -> Self {
+        Self::Buffer(buffer)
+    }
+}
+
+impl From<FrozenBuffer> for Transferable {
+    fn from(buffer: FrozenBuffer) -> Self {
+        Self::Frozen(buffer)
+    }
+}
+
+impl From<SharedBuffer> for Transferable {
+    fn from(buffer: SharedBuffer) -> Self {
+        Self::Shared(buffer)
+    }
+}
+
+impl From<OwnedFd> for Transferable {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self::Descriptor(descriptor)
+    }
+}
+
+/// Something that a message can carry, borrowed until the message is posted. A port or a buffer is then detached; the
+/// other things are still usable.
+#[derive(Clone, Copy, Debug)]
+pub enum TransferRef<'a> {
+    /// A port, with everything queued in it.
+    Port(&'a MessagePort),
+    /// A buffer, with its memory.
+    Buffer(&'a TransferBuffer),
+    /// A frozen buffer: the receiver gets another handle.
+    Frozen(&'a FrozenBuffer),
+    /// A shared buffer, one without a name: the receiver gets another handle.
+    Shared(&'a SharedBuffer),
+    /// A descriptor of whatever kind: the receiver gets a duplicate, and this one is still the caller's to close.
+    Descriptor(BorrowedFd<'a>),
+}
+
+impl<'a> From<&'a Transferable> for TransferRef<'a> {
+    fn from(thing: &'a Transferable) -> Self {
+        match thing {
+            Transferable::Port(port) => Self::Port(port),
+            Transferable::Buffer(buffer) => Self::Buffer(buffer),
+            Transferable::Frozen(buffer) => Self::Frozen(buffer),
+            Transferable::Shared(buffer) => Self::Shared(buffer),
+            Transferable::Descriptor(descriptor) => Self::Descriptor(descriptor.as_fd()),
+        }
+    }
+}
+
+impl TransferRef<'_> {
+    /// What no other handle on a list has: its address, or the number of a descriptor.
+    pub(super) fn identity(self) -> usize {
+        match self {
+            Self::Port(port) => std::ptr::from_ref(port).addr(),
+            Self::Buffer(buffer) => std::ptr::from_ref(buffer).addr(),
+            Self::Frozen(buffer) => std::ptr::from_ref(buffer).addr(),
+            Self::Shared(buffer) => std::ptr::from_ref(buffer).addr(),
+            Self::Descriptor(descriptor) => descriptor.as_raw_fd() as usize, // far below any address
+        }
+    }
+}
+
+/// How many things of each kind are on a list.
+pub(crate) fn count(list: &[TransferRef<'_>]) -> Counts {
+    let mut counts = Counts::default();
+    for thing in list {
+        *match thing {
+            TransferRef::Port(_) => &mut counts.ports,
+            TransferRef::Buffer(_) => &mut counts.buffers,
+            TransferRef::Frozen(_) => &mut counts.frozen,
+            TransferRef::Shared(_) => &mut counts.shared,
+            TransferRef::Descriptor(_) => &mut counts.descriptors,
+        } += 1;
+    }
+    counts
+}
+
+/// [`post_message`](crate::MessagePort::post_message) failed: why, and the transfer list back.
+#[derive(Debug)]
+pub struct PostError {
+    /// Why.
+    pub kind: PostErrorKind,
+    /// The transfer list, untouched and in order.
+    pub transfer: Vec<Transferable>,
+}
+
+impl fmt::Display for PostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl std::error::Error for PostError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.kind)
+    }
+}

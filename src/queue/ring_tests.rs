@@ -1,0 +1,275 @@
+//! The ring against a queue of the standard library, and against a peer that breaks the format.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use super::direction::Direction;
+use super::record::{Header, Kind, max_payload, record_len};
+use super::ring::{Consumer, Cursors, NoRoom, Producer};
+use super::segment::Segment;
+use crate::layout::{Limits, MIN_CAPACITY};
+use crate::violation::Violation;
+
+fn ring() -> (Direction, Producer, Consumer) {
+    let limits = Limits {
+        capacity: MIN_CAPACITY,
+        max_capacity: MIN_CAPACITY,
+        max_handles: 0,
+        max_message_len: MIN_CAPACITY,
+        cached_buffers: 0,
+        cached_bytes: 0,
+    };
+    let direction = Segment::create(limits).unwrap().direction(0);
+    let producer = Producer::new(direction.clone(), Cursors::START);
+    let consumer = Consumer::new(direction.clone(), Cursors::START);
+    (direction, producer, consumer)
+}
+
+fn post(producer: &mut Producer, data: &[u8]) -> Result<(), NoRoom> {
+    let slot = producer.reserve(data.len())?;
+    producer.write(slot, 0, data);
+    producer.commit(slot, data.len(), Kind::Data, 0);
+    Ok(())
+}
+
+fn recv(consumer: &mut Consumer) -> Option<Vec<u8>> {
+    let record = consumer.peek().unwrap()?;
+    let mut data = Vec::new();
+    consumer.read_to_vec(record, &mut data);
+    consumer.release(record);
+    Some(data)
+}
+
+/// Small, fast, and the same every time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+}
+
+/// By the short way, of either kind.
+fn put(producer: &mut Producer, data: &[u8], fenced: bool) -> bool {
+    if fenced { producer.put(data) } else { producer.put_unfenced(data) }
+}
+
+/// By the short way, if the next record may go by it.
+fn recv_straight(consumer: &mut Consumer) -> Option<Vec<u8>> {
+    let record = consumer.straight(consumer.look(), Kind::Data)?;
+    let mut data = Vec::new();
+    consumer.read_to_vec(record, &mut data);
+    consumer.take_lines(record);
+    consumer.release(record);
+    Some(data)
+}
+
+#[test]
+fn behaves_like_a_queue() {
+    let (direction, mut producer, mut consumer) = ring();
+    let mut expected = VecDeque::new();
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let max = max_payload(MIN_CAPACITY);
+    for round in 0..100_000_u32 {
+        // By turns a queue that is full most of the time, and one that is empty.
+        let filling = round / 500 % 2 == 0;
+        let len = match random.below(8) {
+            0 | 1 => random.below(max + 1),
+            2 => size_of::<u64>(),
+            3 => random.below(9), // records of one or two words, which end at every word
+            _ => random.below(80),
+        };
+        let data: Vec<u8> = (0..len).map(|index| (round as usize + index) as u8 | 1).collect();
+        match random.below(if filling { 10 } else { 16 }) {
+            0..2 => match post(&mut producer, &data) {
+                Ok(()) => {
+                    expected.push_back(data);
+                    producer.clear_ahead(len);
+                }
+                Err(no_room) => {
+                    assert_eq!(no_room, NoRoom::Full);
+                    assert!(!expected.is_empty(), "an empty queue took no message of {len} bytes");
+                }
+            },
+            2..4 => {
+                if put(&mut producer, &data, random.below(2) == 0) {
+                    expected.push_back(data);
+                    if random.below(2) == 0 {
+                        producer.clear_ahead(len);
+                    }
+                } else {
+                    assert!(!expected.is_empty(), "an empty queue took no message of {len} bytes");
+                }
+            }
+            4 => {
+                // Written, and not committed: leaves no trace.
+                if let Ok(slot) = producer.reserve(len) {
+                    producer.write(slot, 0, &vec![0xFF; len]);
+                }
+            }
+            5 => {
+                // Reserved for more than is committed.
+                if let Ok(slot) = producer.reserve(len) {
+                    producer.write(slot, 0, &vec![0xFF; len]);
+                    let shorter = random.below(len + 1);
+                    producer.write(slot, 0, &data[..shorter]);
+                    producer.commit(slot, shorter, Kind::Data, 0);
+                    expected.push_back(data[..shorter].to_vec());
+                }
+            }
+            6 => match random.below(8) {
+                // The ends go to other holders.
+                0 => producer = Producer::new(direction.clone(), producer.cursors()),
+                1 => {
+                    consumer.announce();
+                    consumer = Consumer::new(direction.clone(), consumer.cursors());
+                }
+                _ => {}
+            },
+            // The short way, or else the general one.
+            7 => {
+                if let Some(data) = recv_straight(&mut consumer) {
+                    assert_eq!(Some(data), expected.pop_front());
+                }
+            }
+            _ => assert_eq!(recv(&mut consumer), expected.pop_front()),
+        }
+    }
+}
+
+#[test]
+fn what_is_not_for_the_short_way_is_left_to_the_general_one() {
+    let good = Header { kind: Kind::Data, len: 8, handles: 0, sequence: 0 };
+    let max = max_payload(MIN_CAPACITY) as u32;
+    let cases = [
+        (good, true),
+        (Header { len: max, ..good }, true),
+        (Header { len: max + 1, ..good }, false),
+        (Header { len: u32::MAX, ..good }, false),
+        (Header { kind: Kind::Pad, ..good }, false),
+        (Header { kind: Kind::Buffer, ..good }, false),
+        (Header { handles: 1, ..good }, false),
+        (Header { sequence: 1, ..good }, false),
+    ];
+    for (header, straight) in cases {
+        let (direction, _, consumer) = ring();
+        assert!(consumer.straight(consumer.look(), Kind::Data).is_none(), "nothing is there");
+        direction.header(0).store(header.encode(), Ordering::Relaxed);
+        assert_eq!(consumer.straight(consumer.look(), Kind::Data).is_some(), straight, "{header:?}");
+    }
+    let (_, mut producer, _) = ring();
+    assert!(!producer.put(&vec![0; max as usize + 1]));
+    assert!(producer.put(&vec![0; max as usize]));
+    // One that would go on behind the end of the ring.
+    let (direction, mut producer, mut consumer) = ring();
+    for _ in 0..4 {
+        post(&mut producer, &[1; 992]).unwrap();
+        recv(&mut consumer).unwrap();
+    }
+    let rest = (MIN_CAPACITY - 4 * 1000 - 8) as u32;
+    for (len, straight) in [(rest, true), (rest + 1, false)] {
+        let header = Header { len, sequence: 4, ..good };
+        direction.header(4 * 1000).store(header.encode(), Ordering::Relaxed);
+        assert_eq!(consumer.straight(consumer.look(), Kind::Data).is_some(), straight, "{header:?}");
+    }
+}
+
+#[test]
+fn an_empty_queue_takes_the_longest_message_at_every_offset() {
+    let (_, mut producer, mut consumer) = ring();
+    let longest = vec![7; max_payload(MIN_CAPACITY)];
+    for _ in 0..2 * MIN_CAPACITY / 8 {
+        post(&mut producer, &longest).unwrap();
+        assert_eq!(recv(&mut consumer).unwrap(), longest);
+        post(&mut producer, b"").unwrap(); // moves on by 8
+        assert_eq!(recv(&mut consumer).unwrap(), b"");
+    }
+}
+
+#[test]
+fn every_violation_is_found() {
+    let header = |kind, len, handles, sequence| Header { kind, len, handles, sequence }.encode();
+    let good = header(Kind::Data, 8, 0, 0);
+    let cases = [
+        (good & !(0xFF << 32), Violation::UnknownKind),
+        (good | 0xFF << 32, Violation::UnknownKind),
+        (header(Kind::Data, max_payload(MIN_CAPACITY) as u32 + 1, 0, 0), Violation::BadLength),
+        (header(Kind::Data, u32::MAX, 0, 0), Violation::BadLength),
+        (header(Kind::Data, 8, 0, 1), Violation::BadSequence),
+        (header(Kind::Data, 8, 1, 0), Violation::BadHandles),
+        (header(Kind::Pad, MIN_CAPACITY as u32 - 8, 0, 0), Violation::BadPad), // at the start of the ring
+    ];
+    for (word, violation) in cases {
+        let (direction, _, mut consumer) = ring();
+        direction.header(0).store(word, Ordering::Relaxed);
+        assert_eq!(consumer.peek().unwrap_err(), violation, "{word:#x}");
+    }
+}
+
+#[test]
+fn a_record_must_end_inside_the_ring_and_a_pad_must_fill_it() {
+    let data = |len, sequence| Header { kind: Kind::Data, len, handles: 0, sequence }.encode();
+    let pad = |len| Header { kind: Kind::Pad, len, handles: 0, sequence: 4 }.encode();
+    let start = 4 * 1000;
+    let rest = (MIN_CAPACITY - start - 8) as u32;
+    let cases = [
+        (data(rest + 8, 4), 0, Violation::BadLength),
+        (pad(rest - 8), data(8, 4), Violation::BadPad),
+        (pad(rest + 8), data(8, 4), Violation::BadPad),
+        (pad(rest), pad(8), Violation::BadPad),
+        (pad(rest), 0, Violation::UnknownKind),
+        (pad(rest), data(8, 5), Violation::BadSequence),
+    ];
+    for (here, at_the_beginning, violation) in cases {
+        let (direction, mut producer, mut consumer) = ring();
+        for _ in 0..4 {
+            post(&mut producer, &[1; 992]).unwrap();
+            recv(&mut consumer).unwrap();
+        }
+        direction.header(start as u64).store(here, Ordering::Relaxed);
+        direction.header(0).store(at_the_beginning, Ordering::Relaxed);
+        assert_eq!(consumer.peek().unwrap_err(), violation, "{here:#x}");
+    }
+}
+
+#[test]
+fn a_peers_cursor_is_checked() {
+    for (cursor, fits) in [(8, false), (2 * record_len(1000), true), (1 << 40, false), (u64::MAX, false), (4, false)] {
+        let (direction, mut producer, _) = ring();
+        for _ in 0..4 {
+            post(&mut producer, &[1; 1000]).unwrap_or(());
+        }
+        direction.read_cursor().store(cursor, Ordering::Relaxed);
+        let result = producer.reserve(1000).map(drop);
+        let expected = match (fits, cursor) {
+            (true, _) => Ok(()),
+            (false, 8) => Err(NoRoom::Full), // possible, and not enough
+            _ => Err(NoRoom::Violation(Violation::BadCursor)),
+        };
+        assert_eq!(result, expected, "{cursor}");
+    }
+}
+
+#[test]
+fn a_cursor_that_goes_back_is_a_violation() {
+    let (direction, mut producer, mut consumer) = ring();
+    for _ in 0..6 {
+        post(&mut producer, &[1; 1000]).unwrap(); // more than the ring holds: it has looked at the cursor
+        recv(&mut consumer).unwrap();
+    }
+    direction.read_cursor().store(0, Ordering::Relaxed);
+    let mut results = (0..8).map(|_| post(&mut producer, &[1; 1000]));
+    assert!(results.any(|result| result == Err(NoRoom::Violation(Violation::BadCursor))));
+}
+
+#[test]
+fn headers_survive_encoding() {
+    for kind in [Kind::Pad, Kind::Data, Kind::Carrier] {
+        let header = Header { kind, len: 0xDEAD_BEEF, handles: 253, sequence: 0xABCD };
+        assert_ne!(header.encode(), 0);
+        assert_eq!(Header::decode(header.encode()), Ok(header));
+    }
+}
