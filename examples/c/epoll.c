@@ -44,7 +44,7 @@ static void watch(int epoll, int descriptor)
 static int be_the_child(msgport_port *parent)
 {
     for (int i = 0; i < 1000; i++) {
-        check(msgport_port_post_wait(parent, &i, sizeof i, NULL, 0, MSGPORT_FOREVER));
+        check(msgport_port_post_message(parent, &i, sizeof i, NULL, 0, MSGPORT_FOREVER));
         if (i % 100 == 0) usleep(1000);
     }
     msgport_port_free(parent);
@@ -64,7 +64,7 @@ int main(void)
 
     check(msgport_channel_new(NULL, &port, &theirs));
     check(msgport_message_new(&message));
-    check(msgport_spawn("/proc/self/exe", arguments, NULL, theirs, &child));
+    check(msgport_spawn_with_port("/proc/self/exe", arguments, NULL, theirs, &child));
     msgport_port_free(theirs);
     check(msgport_port_descriptor(port, &descriptor));
 

@@ -62,7 +62,7 @@ static void tick(uv_timer_t *timer)
 static int be_the_child(msgport_port *parent)
 {
     for (int i = 0; i < 1000; i++) {
-        check(msgport_port_post_wait(parent, &i, sizeof i, NULL, 0, MSGPORT_FOREVER));
+        check(msgport_port_post_message(parent, &i, sizeof i, NULL, 0, MSGPORT_FOREVER));
         if (i % 100 == 0) usleep(1000);
     }
     msgport_port_free(parent);
@@ -82,7 +82,7 @@ int main(void)
 
     check(msgport_channel_new(NULL, &self.port, &theirs));
     check(msgport_message_new(&self.message));
-    check(msgport_spawn("/proc/self/exe", arguments, NULL, theirs, &child));
+    check(msgport_spawn_with_port("/proc/self/exe", arguments, NULL, theirs, &child));
     msgport_port_free(theirs);
     check(msgport_port_descriptor(self.port, &descriptor));
 

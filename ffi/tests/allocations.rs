@@ -53,7 +53,7 @@ fn none_for_a_message() {
     unsafe {
         assert!(count(|| assert_eq!(msgport_channel_new(null(), &mut a, &mut b), OK)) > 0, "the counter counts");
         assert_eq!(msgport_message_new(&mut message), OK);
-        let post = || assert_eq!(msgport_port_post(a, data.as_ptr().cast(), 64, null(), 0), OK);
+        let post = || assert_eq!(msgport_port_post_message(a, data.as_ptr().cast(), 64, null(), 0, 0), OK);
         let recv_into = || assert_eq!(msgport_port_recv_into(b, -1, message, null_mut(), null_mut()), OK);
         post();
         recv_into(); // the message's memory grows once
@@ -71,8 +71,8 @@ fn none_for_a_message() {
             assert_eq!(count(|| assert_eq!(msgport_port_release(b), OK)), 0);
         }
         // And none for a queue that is full.
-        while msgport_port_post(a, data.as_ptr().cast(), 64, null(), 0) == OK {}
-        assert_eq!(count(|| assert_eq!(msgport_port_post(a, data.as_ptr().cast(), 64, null(), 0), FULL)), 0);
+        while msgport_port_post_message(a, data.as_ptr().cast(), 64, null(), 0, 0) == OK {}
+        assert_eq!(count(|| assert_eq!(msgport_port_post_message(a, data.as_ptr().cast(), 64, null(), 0, 0), FULL)), 0);
         msgport_port_free(a);
         msgport_port_free(b);
         msgport_message_free(message);

@@ -91,8 +91,8 @@ fn structs_lie_the_same_in_c_and_in_rust() {
         };
         "msgport_item" = ffi::Item { kind, reserved, of };
         "msgport_bytes" = ffi::FfiBytes { data, len };
-        "msgport_queued" = ffi::FfiQueued { size, bytes, capacity, high_water };
-        "msgport_set_event" = ffi::FfiSetEvent { port, code, reserved };
+        "msgport_queued" = ffi::FfiQueued { size, bytes, capacity, high_water, max_message_len, max_inline_len };
+        "msgport_portset_event" = ffi::FfiSetEvent { port, code, reserved };
         "msgport_listen_options" = ffi::FfiListenOptions { size, greeting_timeout, flags, reserved };
         "msgport_connect_options" = ffi::FfiConnectOptions { size, timeout, flags, reserved, channel };
         "msgport_peer" = ffi::Peer { uid, pid };
@@ -137,9 +137,13 @@ fn every_function_says_what_may_run_at_the_same_time() {
     for name in declared {
         let call = format!("{name}(");
         let at = header.match_indices(&call).map(|(at, _)| at);
-        // The declaration is the mention that is not inside a comment.
-        let at = at.filter(|at| header[..*at].rfind("/*") <= header[..*at].rfind("*/")).last().unwrap();
+        // The declaration is the mention that is neither inside a comment nor, indented, inside another function.
+        let line_of = |at: usize| header[..at].rsplit('\n').next().unwrap();
+        let at =
+            at.filter(|at| header[..*at].rfind("/*") <= header[..*at].rfind("*/") && !line_of(*at).starts_with(' '));
+        let at = at.last().unwrap();
         let end = header[..at].rfind("*/").unwrap();
+        assert!(!header[end..at].contains([';', '}']), "{name} has no comment of its own");
         let comment = &header[header[..end].rfind("/*").unwrap()..end];
         let said = ["Exclusive on", "Thread-safe", "May run at the same time"];
         assert!(said.iter().any(|words| comment.contains(words)), "{name}: nothing about threads");

@@ -84,7 +84,7 @@ static inline pid_t start_again(const char *role, msgport_port *port)
     const char *arguments[3] = { "again", NULL, NULL };
     int32_t pid = 0;
     arguments[1] = role;
-    OK(msgport_spawn(this_program, arguments, NULL, port, &pid));
+    OK(msgport_spawn_with_port(this_program, arguments, NULL, port, &pid));
     CHECK(pid > 0);
     return (pid_t)pid;
 }
@@ -104,9 +104,17 @@ static inline void make_pair(msgport_port **port1, msgport_port **port2)
     OK(msgport_channel_new(NULL, port1, port2));
 }
 
+/* How long a message of this port may be, and how full its queue is. */
+static inline msgport_queued queued_of(msgport_port *port)
+{
+    msgport_queued queued = MSGPORT_QUEUED_INIT;
+    OK(msgport_port_queued(port, &queued));
+    return queued;
+}
+
 static inline void post_text(msgport_port *port, const char *text)
 {
-    OK(msgport_port_post(port, text, strlen(text), NULL, 0));
+    OK(msgport_port_post_message(port, text, strlen(text), NULL, 0, 0));
 }
 
 /* The next message is this text. */
@@ -134,7 +142,7 @@ static inline msgport_port *hop(msgport_port *port)
     msgport_message *message;
     msgport_item item = msgport_item_port(port);
     make_pair(&carrier1, &carrier2);
-    OK(msgport_port_post(carrier1, NULL, 0, &item, 1));
+    OK(msgport_port_post_message(carrier1, NULL, 0, &item, 1, 0));
     msgport_port_free(port);
     OK(msgport_port_recv(carrier2, PATIENCE, &message));
     OK(msgport_message_take_port(message, 0, &arrived));
@@ -155,7 +163,7 @@ static inline void expect_entangled(msgport_port *port1, msgport_port *port2)
 
 static inline void post_number(msgport_port *port, uint32_t number)
 {
-    OK(msgport_port_post_wait(port, &number, sizeof number, NULL, 0, PATIENCE));
+    OK(msgport_port_post_message(port, &number, sizeof number, NULL, 0, PATIENCE));
 }
 
 static inline void expect_numbers(msgport_port *port, uint32_t first, uint32_t end)
@@ -188,7 +196,7 @@ static inline void expect_end(msgport_port *port, msgport_code reason)
 static inline void post_port(msgport_port *carrier, const char *text, msgport_port *port)
 {
     msgport_item item = msgport_item_port(port);
-    OK(msgport_port_post(carrier, text, strlen(text), &item, 1));
+    OK(msgport_port_post_message(carrier, text, strlen(text), &item, 1, 0));
     msgport_port_free(port);
 }
 

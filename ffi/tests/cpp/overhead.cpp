@@ -7,7 +7,7 @@ bool once(mp::port_ref port, mp::message &message, const void *data, std::size_t
 
 bool once(mp::port_ref port, mp::message &message, const void *data, std::size_t size)
 {
-    if (!port.post({data, size})) return false;
+    if (!port.post_message({data, size})) return false;
     auto received = port.recv_into(message);
     return received && received->size() == size;
 }

@@ -146,6 +146,9 @@ pub(crate) fn declared() -> (Vec<String>, Vec<String>) {
         let starts = !code[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
         if starts && code[at + name.len()..].starts_with('(') {
             let line = code[..at].rsplit('\n').next().unwrap_or_default();
+            if line.starts_with(' ') {
+                continue; // a call, inside a function that the header defines
+            }
             let list = if line.contains("static inline") { &mut inline } else { &mut functions };
             list.push(name);
         }
