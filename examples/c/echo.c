@@ -1,4 +1,4 @@
-/* Two processes: the parent says something, the child says it again. cc echo.c -lmessageport */
+/* Two processes: the parent posts a message, the child posts it back. cc echo.c -lmessageport */
 #include <err.h>
 #include <messageport.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-// Two processes: the parent says something, the child says it again. c++ -std=c++17 echo.cpp -lmessageport
+// Two processes: the parent posts a message, the child posts it back. c++ -std=c++17 echo.cpp -lmessageport
 #include <iostream>
 #include <messageport.hpp>
 #include <sys/wait.h>

@@ -1,6 +1,6 @@
 /*
- * A port in a libuv loop: a poll handle for its descriptor, and a prepare handle that receives until the port is empty
- * before the loop sleeps, which arms the wake-up.
+ * A port in a libuv loop: a poll handle for its descriptor, and a prepare handle that receives until the port is empty,
+ * which arms the wake-up, before the loop sleeps.
  */
 #include <messageport.h>
 
@@ -28,7 +28,7 @@ static void check(msgport_code code)
     exit(1);
 }
 
-/* Takes all that is there; the end of the peer takes everything out of the loop. */
+/* Receives all messages that have arrived. Once the peer is gone, stops the handles, which ends the loop. */
 static void drain(port_in_loop *self)
 {
     msgport_code code;
@@ -45,7 +45,7 @@ static void before_sleep(uv_prepare_t *prepare)
     drain(prepare->data);
 }
 
-/* The descriptor is ready; the loop comes to `before_sleep` by itself. */
+/* The descriptor is readable. The loop calls `before_sleep` next, which receives. */
 static void ready(uv_poll_t *poll, int status, int events)
 {
     (void)poll;
@@ -58,7 +58,7 @@ static void tick(uv_timer_t *timer)
     ((port_in_loop *)timer->data)->ticks++;
 }
 
-/* The child: a thousand messages with pauses, then the end. */
+/* The child posts a thousand messages with pauses, then closes its port. */
 static int be_the_child(msgport_port *parent)
 {
     for (int i = 0; i < 1000; i++) {

@@ -1,4 +1,4 @@
-/* `pingpong ping|pong CPU`: one side of the round trips that pingpong.rs measures. */
+/* `pingpong ping|pong CPU`: one of the two processes that pingpong.rs measures. */
 #define _GNU_SOURCE
 #include <messageport.h>
 

@@ -1,10 +1,10 @@
-/* Writing and reading in place, halves in threads, the descriptor. */
+/* Writing and reading in place, halves in threads, the descriptor, timeouts. */
 #include "check.h"
 
 #include <poll.h>
 #include <pthread.h>
 
-/* ---- In place, and in memory that is used again ---- */
+/* ---- In place, and into memory that is used again ---- */
 
 static void reserve_commit_and_abandon(void)
 {
@@ -29,13 +29,13 @@ static void reserve_commit_and_abandon(void)
     expect_empty(b);
     post_text(a, "next");
     EXPECT_TEXT(b, "next");
-    /* To nobody. */
+    /* The peer is closed. */
     OK(msgport_port_reserve(a, 10, &place));
     OK(msgport_port_close(b));
     CODE(MSGPORT_PEER_CLOSED, msgport_port_commit(a, 10));
     CODE(MSGPORT_NOTHING_OPEN, msgport_port_commit(a, 10));
     msgport_port_free(b);
-    /* Freed while open: no trace. */
+    /* A port freed with an open reservation posts nothing. */
     msgport_port_free(a);
     make_pair(&a, &b);
     OK(msgport_port_reserve(a, 10, &place));
@@ -55,7 +55,7 @@ static void reserving_at_every_offset(void)
     max = queued_of(a).max_inline_len;
     OK(msgport_message_new(&message));
     for (size_t i = 0; i < 1000; i++) {
-        /* Now and then one that does not fit the queue. */
+        /* Some do not fit the queue. */
         size_t reserved = i % 16 == 0 ? max + i : i * 37 % max, len = reserved - reserved % 5 % (reserved + 1);
         const void *data;
         size_t got;
@@ -92,7 +92,7 @@ static void several_messages_in_one_call(void)
     OK(msgport_port_post_messages(a, messages, 100, 0, &posted));
     CHECK(posted == 100);
     expect_numbers(b, 0, 100);
-    /* More than there is room for: some are posted. */
+    /* Without enough space some are posted. */
     CODE(MSGPORT_FULL, msgport_port_post_messages(a, messages, COUNT, 0, &posted));
     CHECK(posted > 100 && posted < COUNT);
     CODE(MSGPORT_TIMED_OUT, msgport_port_post_messages(a, messages + posted, COUNT - posted, 1000000, &second));
@@ -138,7 +138,7 @@ static void read_in_place_and_release(void)
     OK(msgport_port_recv_ref(b, MSGPORT_FOREVER, NULL, &data, &len));
     OK(msgport_port_release(b));
     expect_end(c, MSGPORT_PEER_CLOSED);
-    /* A message that is open when its port goes. */
+    /* A message that is still open when its port is freed. */
     post_text(a, "open");
     OK(msgport_port_recv_ref(b, PATIENCE, NULL, &data, &len));
     OK(msgport_port_close(b));
@@ -167,16 +167,16 @@ static void a_message_that_is_received_into_again(void)
     OK(msgport_port_recv_into(b, PATIENCE, message, NULL, NULL));
     OK(msgport_message_count(message, MSGPORT_ITEM_PORT, &count));
     CHECK(count == 1);
-    /* Drops the port that was not taken. */
+    /* Closes the port that was not taken out. */
     OK(msgport_port_recv_into(b, PATIENCE, message, NULL, NULL));
     OK(msgport_message_count(message, MSGPORT_ITEM_PORT, &count));
     CHECK(count == 0);
     expect_end(d, MSGPORT_PEER_CLOSED);
     OK(msgport_message_data(message, &data, &len));
     CHECK(len == 7 && memcmp(data, "without", 7) == 0);
-    /* Empty on failure. */
+    /* The message is empty after a failure. */
     CODE(MSGPORT_EMPTY, msgport_port_recv_into(b, 0, message, &data, &len));
-    CHECK(len == 7); /* an output: untouched */
+    CHECK(len == 7); /* outputs are not written */
     OK(msgport_message_data(message, &data, &len));
     CHECK(len == 0);
     CODE(MSGPORT_TIMED_OUT, msgport_port_recv_into(b, 1000, message, NULL, NULL));
@@ -225,7 +225,7 @@ static void halves_in_two_threads(void)
     }
     CHECK(pthread_join(threads[0], NULL) == 0);
     CHECK(pthread_join(threads[1], NULL) == 0);
-    /* Together again. */
+    /* Joining them. */
     CODE(MSGPORT_DIFFERENT_PORTS, msgport_port_join(a, b_receiver));
     CODE(MSGPORT_WRONG_HALF, msgport_port_join(a, b));
     CODE(MSGPORT_WRONG_HALF, msgport_port_join(a_receiver, b_receiver));
@@ -318,7 +318,7 @@ static void a_call_that_sleeps_at_once(void)
     msgport_port_free(b);
 }
 
-/* 0 does not wait, a positive timeout ends the wait, whatever the call waits for. */
+/* Timeout 0 does not wait and a positive one limits the wait, whatever the call waits for. */
 static void a_timeout_means_the_same_everywhere(void)
 {
     msgport_port *a, *b, *c, *d, *port;
@@ -386,7 +386,7 @@ static void a_timeout_means_the_same_everywhere(void)
         msgport_server_free(server);
         msgport_port_free(c);
         msgport_port_free(d);
-        /* A loop has handled what there was. */
+        /* For a loop a timeout that has passed is no failure. */
         OK(msgport_loop_new(&loop));
         OK(msgport_loop_run(loop, timeout));
         OK(msgport_loop_poll(loop, timeout, &len));

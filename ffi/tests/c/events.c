@@ -6,7 +6,7 @@
 
 enum { MILLISECOND = 1000000 };
 
-/* What the handlers of a test write down, and how often its data was destroyed. */
+/* The log of a test's handlers, and the number of times that their user data was destroyed. */
 typedef struct notes {
     char text[400];
     int destroyed;
@@ -115,12 +115,12 @@ static void s17_setting_a_handler_starts_the_port(void)
     post_text(a, "after");
     OK(msgport_loop_run(loop, 0));
     expect_notes(&n, "before after ");
-    /* Another one in its place. */
+    /* A second handler replaces it. */
     OK(msgport_port_on_message(b, MSGPORT_SET, note_message, &second, destroyed, &id));
     CHECK(id == n.id && n.destroyed == 1);
     post_text(a, "second");
     msgport_port_free(a);
-    OK(msgport_loop_run(loop, PATIENCE)); /* until nothing is left that could happen */
+    OK(msgport_loop_run(loop, PATIENCE)); /* until no event is possible any more */
     expect_notes(&second, "second ");
     expect_notes(&n, "before after MSGPORT_PEER_CLOSED ");
     CHECK(n.destroyed == 2 && second.destroyed == 1);
@@ -146,7 +146,7 @@ static void s18_handlers_in_order_once_and_removed(void)
     OK(msgport_loop_run(loop, 0));
     expect_notes(&n, "x + x + y ");
     CODE(MSGPORT_NOT_FOUND, msgport_port_remove_handler(b, once));
-    /* A message of our own. */
+    /* Dispatching a message of this program. */
     make_pair(&n.other, &own);
     post_text(n.other, "own");
     OK(msgport_port_recv(own, PATIENCE, &message));
@@ -228,7 +228,7 @@ static void s20_calls_go_past_the_handlers(void)
     msgport_loop_free(loop);
 }
 
-/* Does everything that a handler may do, by what the message says. */
+/* Does what the message says: everything that a handler may do. */
 static void do_as_told(msgport_port *port, msgport_message *message, void *user)
 {
     notes *n = user;
@@ -249,7 +249,7 @@ static void do_as_told(msgport_port *port, msgport_message *message, void *user)
         CODE(MSGPORT_RUNNING, msgport_loop_run(n->loop, 0));
         msgport_loop_free(n->loop);
     }
-    msgport_message_free(message); /* which is the loop's: does nothing */
+    msgport_message_free(message); /* the loop's message: does nothing */
 }
 
 static void s21_a_handler_may_do_anything(void)
@@ -258,7 +258,7 @@ static void s21_a_handler_may_do_anything(void)
     msgport_message *message;
     notes n = { { 0 }, 0, 0, NULL, NULL, 0 };
     msgport_item item;
-    /* Answer, take a port out, transfer its own port with what is undelivered. */
+    /* Answers, takes a port out, transfers its own port with its unhandled messages. */
     make_pair(&a, &b);
     make_pair(&c, &d);
     n.loop = loop_with(b);
@@ -285,7 +285,7 @@ static void s21_a_handler_may_do_anything(void)
     msgport_port_free(a);
     msgport_port_free(d);
     msgport_loop_free(n.loop);
-    /* Set another handler; remove itself. */
+    /* Sets another handler; removes itself. */
     memset(&n, 0, sizeof n);
     make_pair(&a, &b);
     n.loop = loop_with(b);
@@ -300,7 +300,7 @@ static void s21_a_handler_may_do_anything(void)
     OK(msgport_loop_run(n.loop, PATIENCE));
     expect_notes(&n, "hook + x gone ");
     CHECK(n.destroyed == 3);
-    /* Free its own port; free the loop. */
+    /* Frees its own port; frees the loop. */
     OK(msgport_port_on_message(b, MSGPORT_SET, do_as_told, &n, destroyed, &n.id));
     make_pair(&c, &d);
     OK(msgport_loop_add(n.loop, d));
@@ -347,7 +347,7 @@ static void s22_batches_are_fair(void)
     msgport_loop_free(loop);
 }
 
-/* Posts a message with a buffer whose memory is no buffer's: somebody has broken the rules. */
+/* Posts a message whose buffer has no valid header, as a malicious sender could. */
 static void post_spoiled(msgport_port *port)
 {
     msgport_buffer *buffer;
@@ -387,7 +387,7 @@ static void s24_a_message_that_cannot_be_received(void)
     size_t len;
     make_pair(&a, &b);
     OK(msgport_message_new(&message));
-    /* By a call: what it said is there, and later messages flow. */
+    /* By a call: its data is returned, and later messages are not affected. */
     post_spoiled(a);
     post_text(a, "good");
     CODE(MSGPORT_MESSAGE_ERROR, msgport_port_recv_into(b, PATIENCE, message, NULL, NULL));
@@ -417,7 +417,7 @@ static void s24_a_message_that_cannot_be_received(void)
     CHECK(n.destroyed == 2);
     msgport_loop_free(loop);
     msgport_port_free(a);
-    /* What is no request. */
+    /* A message that is not a request. */
     {
         msgport_server *server;
         msgport_responder *responder = NULL;
@@ -494,7 +494,7 @@ static void timers_and_tasks(void)
     CHECK(n.destroyed == 3);
     OK(msgport_loop_stop(loop));
     OK(msgport_loop_run(loop, MSGPORT_FOREVER));
-    /* In another loop. */
+    /* Inside a loop of the program. */
     OK(msgport_loop_descriptor(loop, &descriptor));
     poller.fd = descriptor;
     OK(msgport_loop_poll(loop, 0, &count));
@@ -507,7 +507,7 @@ static void timers_and_tasks(void)
     CHECK(poll(&poller, 1, 20000) == 1);
     OK(msgport_loop_poll(loop, 0, NULL));
     CHECK(n.destroyed == 5);
-    /* What is left when the loop goes is dropped, and what comes after stays the caller's. */
+    /* Freeing the loop destroys what is left; a task posted afterwards stays with the caller. */
     OK(msgport_remote_post_task(remote, note_task, &n, destroyed));
     OK(msgport_loop_set_timeout(loop, MILLISECOND, note_task, &n, destroyed, NULL));
     CODE(MSGPORT_NULL_ARGUMENT, msgport_loop_on_error(loop, NULL, &n, destroyed));
@@ -549,7 +549,7 @@ static void a_set_tells_which_port_has_something(void)
         EXPECT_TEXT(near[number], "seen");
     }
     CODE(MSGPORT_EMPTY, msgport_portset_next(set, 0, message, &event));
-    /* The end of a peer: the port leaves, and is its holder's. */
+    /* The peer is gone: the port leaves the set and works without it. */
     post_text(near[3], "last");
     msgport_port_free(near[3]);
     OK(msgport_portset_next(set, PATIENCE, message, &event));
@@ -558,7 +558,7 @@ static void a_set_tells_which_port_has_something(void)
     CHECK(event.port == far[3] && event.code == MSGPORT_PEER_CLOSED);
     CODE(MSGPORT_NOT_FOUND, msgport_portset_remove(set, far[3]));
     CODE(MSGPORT_PEER_CLOSED, msgport_port_recv_into(far[3], 0, message, NULL, NULL));
-    /* Freed while it is in the set; a half; a set that is freed first. */
+    /* A port freed inside the set; a half; a set freed before its ports. */
     msgport_port_free(far[4]);
     CODE(MSGPORT_PEER_CLOSED, msgport_port_recv_into(near[4], PATIENCE, message, NULL, NULL));
     OK(msgport_portset_remove(set, far[5]));
@@ -662,7 +662,7 @@ static void requests_are_answered(void)
     OK(msgport_client_new(a, &client));
     CODE(MSGPORT_DETACHED, msgport_port_post_message(a, "x", 1, NULL, 0, 0));
     OK(msgport_message_new(&answer));
-    /* In any order, from several threads, given up, dropped. */
+    /* Answered in any order, from several threads; freed before the answer; dropped by the server. */
     OK(msgport_client_start(client, "late", 4, NULL, 0, &late));
     OK(msgport_client_start(client, "drop", 4, NULL, 0, &given_up));
     CODE(MSGPORT_REQUEST_DROPPED, msgport_pending_wait(given_up, PATIENCE, answer));
@@ -679,13 +679,13 @@ static void requests_are_answered(void)
     CHECK(len == 7 && memcmp(data, "at last", 7) == 0);
     msgport_pending_free(late);
     CODE(MSGPORT_TIMED_OUT, msgport_client_call(client, "late", 4, NULL, 0, 1000000, answer));
-    /* With a port on it, and lists that fail as a whole. */
+    /* With a port on the list, and lists that fail as a whole. */
     items[0] = msgport_item_port(d);
     items[1] = msgport_item_port(d);
     CODE(MSGPORT_DUPLICATE, msgport_client_call(client, "port", 4, items, 2, PATIENCE, answer));
     items[1] = msgport_item_port(NULL);
     CODE(MSGPORT_BAD_ITEM, msgport_client_call(client, "port", 4, items, 2, PATIENCE, answer));
-    OK(msgport_port_close(b)); /* no longer the server's port: closes nothing */
+    OK(msgport_port_close(b)); /* detached: closes nothing */
     expect_entangled(c, d);
     OK(msgport_client_call(client, "port", 4, items, 1, PATIENCE, answer));
     CODE(MSGPORT_DETACHED, msgport_port_post_message(d, "x", 1, NULL, 0, 0));

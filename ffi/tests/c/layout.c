@@ -1,4 +1,4 @@
-/* Sizes and offsets as the C compiler sees them, and the numbers of the codes. */
+/* Prints the sizes and offsets that the C compiler uses. */
 #include <messageport.h>
 
 #include <stdio.h>

@@ -1,9 +1,9 @@
-/* Every function with NULL for every pointer, with handles of another kind, and out of turn: a code, never more. */
+/* Every function with NULL for every pointer, with handles of another type, and in the wrong state: only a code. */
 #include "check.h"
 
 #define NULL_(call) CODE(MSGPORT_NULL_ARGUMENT, call)
 
-/* Something of each kind, and outputs that must stay as they are. */
+/* A handle of each type, and outputs that must not be written. */
 static msgport_port *a, *b, *port = NULL, *port2 = NULL;
 static msgport_message *message, *other_message = NULL;
 static msgport_buffer *buffer, *other_buffer = NULL;
@@ -305,7 +305,7 @@ static void null_for_every_pointer(void)
     NULL_(msgport_responder_answer(NULL, "x", 1, NULL, 0, 0));
     NULL_(msgport_responder_answer(responder, NULL, 1, NULL, 0, 0));
     NULL_(msgport_responder_answer(responder, "x", 1, NULL, 1, 0));
-    /* Freeing nothing. */
+    /* Freeing NULL. */
     msgport_port_free(NULL);
     msgport_message_free(NULL);
     msgport_buffer_free(NULL);
@@ -448,7 +448,7 @@ static void a_handle_of_another_kind(void)
     msgport_pending_free(no_pending);
     msgport_server_free(no_server);
     msgport_responder_free(no_responder);
-    /* Nothing is freed by the function of another kind. */
+    /* A function of another type frees nothing. */
     msgport_port_free(no_port);
     msgport_message_free(no_message);
     msgport_buffer_free(no_buffer);
@@ -458,13 +458,13 @@ static void a_handle_of_another_kind(void)
     tear_down();
 }
 
-/* Calls that make no sense for what the handle is at the moment. */
+/* Calls that the state of the handle does not allow. */
 static void out_of_turn(void)
 {
     const char *arguments[] = { "name", NULL };
     msgport_item item;
     set_up();
-    /* What is in a loop is not by itself. */
+    /* A port in a loop. */
     CODE(MSGPORT_WATCHED, msgport_port_reserve(c, 1, &memory));
     CODE(MSGPORT_WATCHED, msgport_port_recv_ref(c, 0, NULL, &data, &len));
     CODE(MSGPORT_WATCHED, msgport_port_descriptor(c, &descriptor));
@@ -483,7 +483,7 @@ static void out_of_turn(void)
     item = msgport_item_port(c);
     CODE(MSGPORT_BAD_ITEM, msgport_client_call(client, "x", 1, &item, 1, 0, message));
     expect_entangled(c, d);
-    /* What is not, is not. */
+    /* A port that is not in a loop; timers and ports that do not exist. */
     CODE(MSGPORT_NOT_IN_LOOP, msgport_loop_remove(loop, a));
     CODE(MSGPORT_NOT_IN_LOOP, msgport_port_on_message(a, MSGPORT_SET, on_message, &destroyed, destroy, &refused));
     CODE(MSGPORT_NOT_IN_LOOP,
@@ -587,7 +587,7 @@ static void arguments_that_cannot_be(void)
     tear_down();
 }
 
-/* Options of a future library. */
+/* Options of a later version. */
 typedef struct longer_options {
     msgport_channel_options known;
     uint64_t unknown;
@@ -608,7 +608,7 @@ static void options_that_grow(void)
     port = port2 = NULL;
     longer.unknown = 1;
     CODE(MSGPORT_BAD_OPTIONS, msgport_channel_new(&longer.known, &port, &port2));
-    /* As an older caller knows it: only the size and the capacity. */
+    /* The struct of an older caller: only the size and the capacity. */
     options.capacity = 4096;
     options.max_handles = 4000;
     options.size = offsetof(msgport_channel_options, max_capacity);
@@ -617,7 +617,7 @@ static void options_that_grow(void)
     msgport_port_free(port);
     msgport_port_free(port2);
     port = port2 = NULL;
-    /* Sizes that cannot be. */
+    /* Impossible sizes. */
     options.size = 0;
     CODE(MSGPORT_BAD_OPTIONS, msgport_channel_new(&options, &port, &port2));
     options.size = SIZE_MAX;
@@ -649,7 +649,7 @@ static void options_that_grow(void)
     port = port2 = NULL;
     options.max_handles = 1;
     CODE(MSGPORT_BAD_ARGUMENT, msgport_channel_new(&options, &port, &port2));
-    /* The others. */
+    /* The other structs of options. */
     listen.flags = 2;
     CODE(MSGPORT_BAD_OPTIONS, msgport_listener_bind("name", &listen, &other_listener));
     listen.flags = 0;
@@ -686,7 +686,7 @@ static void failures_are_described(void)
     CHECK(strlen(small) == 9 && strncmp(small, text, 9) == 0);
     CHECK(msgport_describe(MSGPORT_TOO_LARGE, small, 1) == whole && small[0] == 0);
     CHECK(msgport_describe(MSGPORT_TOO_LARGE, NULL, 100) == whole);
-    /* Another code: only its meaning. */
+    /* For another code, its text. */
     msgport_describe(MSGPORT_FULL, text, sizeof text);
     CHECK(strcmp(text, "the queue is full") == 0);
     CHECK(strcmp(msgport_code_name(MSGPORT_FULL), "MSGPORT_FULL") == 0);

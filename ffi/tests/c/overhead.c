@@ -1,4 +1,4 @@
-/* What a message costs the caller in C: two calls. See overhead.cpp. */
+/* A message costs a caller in C two calls. header.rs compares the object with that of overhead.cpp. */
 #include <messageport.h>
 
 int once(msgport_port *port, msgport_message **message, const void *data, size_t size);

@@ -1,6 +1,6 @@
 /*
  * The parent of an interoperation test: `parent end|sleep PROGRAM ARGUMENTS...` starts the program and makes it echo,
- * use and hold ports and buffers; then it makes it die, or sleeps until it is killed itself.
+ * use and hold ports and buffers; then it makes the program die, or sleeps until it is killed itself.
  */
 #include "check.h"
 
@@ -20,7 +20,7 @@ int main(int argc, char **argv)
     OK(msgport_spawn_with_port(argv[2], (const char *const *)argv + 2, NULL, theirs, &pid));
     msgport_port_free(theirs);
 
-    /* There and back. */
+    /* Echoed. */
     make_pair(&near, &far);
     OK(msgport_buffer_new(1 << 20, &buffer));
     OK(msgport_buffer_write_at(buffer, (1 << 20) - 6, "inside", 6));
@@ -39,7 +39,7 @@ int main(int argc, char **argv)
     OK(msgport_buffer_read_at(buffer, (1 << 20) - 6, text, 6));
     CHECK(strcmp(text, "inside") == 0);
 
-    /* Used there. */
+    /* Used by the child. */
     items[0] = msgport_item_port(arrived);
     items[1] = msgport_item_buffer(buffer);
     OK(msgport_port_post_message(port, "use", 3, items, 2, 0));
@@ -66,7 +66,7 @@ int main(int argc, char **argv)
     }
     msgport_message_free(message);
 
-    /* Held there by one that dies. */
+    /* Held by a child that dies. */
     make_pair(&near, &far);
     post_port(port, "hold", far);
     EXPECT_TEXT(port, "held");

@@ -59,7 +59,7 @@ static void s45_the_end_has_a_reason(void)
     expect_end(a, MSGPORT_PEER_CLOSED);
     msgport_port_free(a);
     wait_for(child);
-    /* One that is killed. */
+    /* A child that is killed. */
     make_pair(&a, &b);
     child = start_again("as a child that sleeps", b);
     msgport_port_free(b);
@@ -279,7 +279,7 @@ static void meeting_by_name(void)
     CODE(MSGPORT_NOBODY_LISTENS, msgport_connect(name, NULL, 0, NULL, &port));
 }
 
-/* What the second process does. */
+/* The roles of the second process. */
 static int be_a_child(const char *role)
 {
     msgport_port *parent, *second = NULL;

@@ -1,4 +1,4 @@
-/* What a port does, rule by rule: posting and transferring. */
+/* The rules of a port, one case each: posting and transferring. */
 #include "check.h"
 
 /* ---- Pair ---- */
@@ -115,7 +115,7 @@ static void s09_a_list_moves_as_a_whole_or_not_at_all(void)
     items[2] = msgport_item_buffer((msgport_buffer *)other);
     CODE(MSGPORT_BAD_ITEM, msgport_port_post_message(a, "x", 1, items, 3, 0));
 
-    /* All of it is still ours and works. */
+    /* Nothing has moved, and everything works. */
     expect_entangled(a, b);
     expect_entangled(c, d);
     OK(msgport_buffer_len(buffer, &len));
@@ -210,7 +210,7 @@ static void s12_what_is_on_the_list_leaves_although_nobody_looks(void)
     msgport_buffer_free(buffer);
     msgport_port_free(a);
     msgport_port_free(b);
-    /* Its carrier was dropped. */
+    /* The message that carried c was dropped. */
     expect_end(d, MSGPORT_PEER_CLOSED);
     msgport_port_free(d);
 }
@@ -482,7 +482,7 @@ static void s37_a_buffer_arrives_with_its_contents(void)
     CHECK(memcmp(text, "last", 4) == 0);
     OK(msgport_buffer_data(arrived, &memory, &len));
     CHECK(len == 3 << 20 && memcmp((char *)memory + 5000, "inside", 6) == 0);
-    /* And on. */
+    /* Posted on. */
     item = msgport_item_buffer(arrived);
     OK(msgport_port_post_message(b, NULL, 0, &item, 1, 0));
     msgport_buffer_free(arrived);

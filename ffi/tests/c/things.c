@@ -159,7 +159,7 @@ static void shared_buffers_have_names(void)
     OK(msgport_shared_write_at(opener, 96, "last", 4));
     OK(msgport_shared_read_at(maker, 96, text, 4));
     CHECK(memcmp(text, "last", 4) == 0);
-    /* It is for those who know the name, and not for messages. */
+    /* A buffer with a name cannot be on a transfer list. */
     make_pair(&a, &b);
     item = msgport_item_shared(maker);
     CODE(MSGPORT_UNUSABLE, msgport_port_post_message(a, NULL, 0, &item, 1, 0));
@@ -200,7 +200,7 @@ static void a_descriptor_is_duplicated_for_the_receiver(void)
     CHECK(read(ends[0], &letter, 1) == 1 && letter == 'x');
     msgport_message_free(message);
     msgport_message_free(recv_message(b));
-    CHECK(read(ends[0], &letter, 1) == 0); /* nobody has the other end any more */
+    CHECK(read(ends[0], &letter, 1) == 0); /* no copy of the other end is left */
     close(ends[0]);
     msgport_port_free(a);
     msgport_port_free(b);
@@ -280,7 +280,7 @@ static void a_message_is_forwarded_with_everything(void)
     msgport_buffer_free(buffer);
     msgport_frozen_free(frozen);
     msgport_shared_free(shared);
-    /* Out of one message, as items, onto another list. */
+    /* Taken out of a message as items, posted on as a list. */
     message = recv_message(b);
     OK(msgport_message_data(message, &data, &len));
     for (uint32_t kind = 1; kind <= KINDS; kind++) {
@@ -327,7 +327,7 @@ static void buffers_come_back(void)
         OK(msgport_buffer_data(buffer, &memory, &len));
         CHECK(len == 1 << 20);
         if (i == 0) first = memory;
-        CHECK(memory == first); /* the very same */
+        CHECK(memory == first); /* the same mapping */
         snprintf(memory, 8, "%d", i);
         item = msgport_item_buffer(buffer);
         OK(msgport_port_post_message(a, NULL, 0, &item, 1, 0));
@@ -338,7 +338,7 @@ static void buffers_come_back(void)
         CHECK(atoi(text) == i);
         msgport_buffer_free(received);
     }
-    /* On another port it would take away what the first one's peer knows. */
+    /* The peer of the first port still has it mapped. */
     OK(msgport_port_buffer(a, 1 << 20, &buffer));
     item = msgport_item_buffer(buffer);
     CODE(MSGPORT_POOLED_ELSEWHERE, msgport_port_post_message(c, NULL, 0, &item, 1, 0));

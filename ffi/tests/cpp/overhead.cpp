@@ -1,4 +1,4 @@
-// The same as overhead.c, in C++. An object of this is compared with one of that.
+// A message in C++. header.rs compares the object with that of overhead.c.
 #include <messageport.hpp>
 
 namespace mp = messageport;

@@ -13,7 +13,7 @@ int main(int argc, char **argv)
     auto [port, theirs] = mp::channel::make().value();
     const int pid = mp::spawn_with_port(argv[2], argv + 2, theirs).value();
 
-    // There and back.
+    // Echoed.
     auto [near, far] = mp::channel::make().value();
     auto sent = mp::buffer::make(1 << 20).value();
     sent.write_at((1 << 20) - 6, "inside").value();
@@ -26,7 +26,7 @@ int main(int argc, char **argv)
     CHECK(near.recv_for(20s).value().text() == "entangled");
     CHECK(buffer.size() == 1 << 20 && std::memcmp(buffer.data().data() + buffer.size() - 6, "inside", 6) == 0);
 
-    // Used there.
+    // Used by the child.
     port.post_message("use", {arrived, buffer}).value();
     auto used = near.recv_for(20s).value();
     CHECK(used.text() == "from the peer");
@@ -41,7 +41,7 @@ int main(int argc, char **argv)
         CHECK(message.as<std::uint32_t>().value() == 1000000000 + in);
     }
 
-    // Held there by one that dies.
+    // Held by a child that dies.
     auto [here, there] = mp::channel::make().value();
     port.post_message("hold", {there}).value();
     CHECK(port.recv_for(20s).value().text() == "held");

@@ -1,4 +1,4 @@
-// What a port does, rule by rule, from C++.
+// The rules of a port, one case each, in C++.
 #include "../c/check.h"
 
 #include <messageport.hpp>
@@ -377,7 +377,7 @@ void handlers_are_lambdas()
     CHECK(fails(events.remove(a), MSGPORT_NOT_IN_LOOP));
     CHECK(fails(a.on_message([token](mp::port_ref, mp::message &) {}), MSGPORT_NOT_IN_LOOP) && token.use_count() == 1);
 
-    // Timers, and other threads.
+    // Timers and other threads.
     int timers = 0;
     events.set_timeout(1ms, [&] { timers++; }).value();
     events.clear_timeout(events.set_timeout(1ms, [&] { timers += 100; }).value()).value();
@@ -460,7 +460,7 @@ void sets_and_calls()
     CHECK(fails(client.call_for(patience, "drop"), MSGPORT_REQUEST_DROPPED));
     CHECK(fails(first.try_take(), MSGPORT_CALL_OVER));
     client.reset();
-    first.reset(); // the last that stood for the client's end
+    first.reset(); // closes the client's end
     serving.join();
 }
 
