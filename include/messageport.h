@@ -1596,11 +1596,11 @@ void msgport_client_free(msgport_client *client);
  * Owner   If the request was posted, even without an answer, the ports and buffers on the list have moved: their
  *         handles are detached, and the caller still frees them. If it was not, everything on the list is unchanged.
  * Codes   If the request was not posted, in this order:
+ *         MSGPORT_BAD_ARGUMENT       len is more than PTRDIFF_MAX, or count is more than 65535.
  *         MSGPORT_DUPLICATE          The list contains a port or a buffer twice.
  *         MSGPORT_BAD_ITEM           An item has an unknown kind, a reserved field that is not 0, a handle that is NULL
  *                                    or of another type, a half of a port, a port in an event loop or a set, or a
  *                                    descriptor that is not open.
- *         MSGPORT_BAD_ARGUMENT       len is more than PTRDIFF_MAX, or count is more than 65535.
  *         MSGPORT_FORKED             client was inherited by fork.
  *         MSGPORT_CLOSED             The server violated the format of the queue before, which closed the port.
  *         MSGPORT_CONTAINS_PEER      The list contains the port of the server.
@@ -1636,11 +1636,11 @@ msgport_code msgport_client_call(const msgport_client *client, const void *data,
  * Out     pending The open call. Belongs to the caller, which frees it.
  * Owner   On success the ports and buffers on the list have moved: their handles are detached, and the caller still
  *         frees them. On failure everything on the list is unchanged.
- * Codes   MSGPORT_DUPLICATE          The list contains a port or a buffer twice.
+ * Codes   MSGPORT_BAD_ARGUMENT       len is more than PTRDIFF_MAX, or count is more than 65535.
+ *         MSGPORT_DUPLICATE          The list contains a port or a buffer twice.
  *         MSGPORT_BAD_ITEM           An item has an unknown kind, a reserved field that is not 0, a handle that is NULL
  *                                    or of another type, a half of a port, a port in an event loop or a set, or a
  *                                    descriptor that is not open.
- *         MSGPORT_BAD_ARGUMENT       len is more than PTRDIFF_MAX, or count is more than 65535.
  *         MSGPORT_FORKED             client was inherited by fork.
  *         MSGPORT_CLOSED             The server violated the format of the queue before, which closed the port.
  *         MSGPORT_CONTAINS_PEER      The list contains the port of the server.
@@ -1743,11 +1743,11 @@ msgport_code msgport_server_recv(msgport_server *server, int64_t timeout, msgpor
  * Owner   On success the request is answered; the ports and buffers on the list have moved, and the caller still frees
  *         their handles and responder. On failure everything is unchanged, and the call can be repeated.
  * Codes   MSGPORT_CALL_OVER          The request has already been answered.
+ *         MSGPORT_BAD_ARGUMENT       len is more than PTRDIFF_MAX, or count is more than 65535.
  *         MSGPORT_DUPLICATE          The list contains a port or a buffer twice.
  *         MSGPORT_BAD_ITEM           An item has an unknown kind, a reserved field that is not 0, a handle that is NULL
  *                                    or of another type, a half of a port, a port in an event loop or a set, or a
  *                                    descriptor that is not open.
- *         MSGPORT_BAD_ARGUMENT       len is more than PTRDIFF_MAX, or count is more than 65535.
  *         MSGPORT_FORKED             responder was inherited by fork.
  *         MSGPORT_CLOSED             The server was freed, or the client violated the format of the queue before.
  *         MSGPORT_CONTAINS_PEER      The list contains the port of the client.

@@ -131,7 +131,9 @@ pub unsafe extern "C" fn msgport_loop_remove(event_loop: *mut LoopHandle, port: 
         let events = &unsafe { Handle::get(event_loop) }?.events;
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
         let port = unsafe { Handle::get_mut(port) }?;
-        port.forget_handlers();
+        if !matches!(port.end(), End::InLoop { .. }) {
+            return Err(Failure::plain(code::NOT_IN_LOOP));
+        }
         port.replace_end(|end| match end {
             End::InLoop { port, half: false } => match events.remove(&port) {
                 Some(whole) => (End::Whole(whole), Ok(())),
@@ -142,7 +144,9 @@ pub unsafe extern "C" fn msgport_loop_remove(event_loop: *mut LoopHandle, port: 
                 None => (End::InLoop { port, half: true }, Err(Failure::plain(code::NOT_IN_LOOP))),
             },
             other => (other, Err(Failure::plain(code::NOT_IN_LOOP))),
-        })
+        })?;
+        port.forget_handlers();
+        Ok(())
     })
 }
 

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::guard::guard;
 use crate::handle::{Handle, Out};
 use crate::input::Timeout;
-use crate::port::{PortHandle, Set, SetHandle};
+use crate::port::{End, PortHandle, Set, SetHandle};
 use crate::transfer::MessageHandle;
 
 /// `msgport_portset_event`.
@@ -62,6 +62,9 @@ pub unsafe extern "C" fn msgport_portset_remove(set: *mut SetHandle, port: *mut 
         let set = unsafe { Handle::get(set) }?;
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
         let port = unsafe { Handle::get_mut(port) }?;
+        if !matches!(port.end(), End::InSet(_)) {
+            return Err(Failure::plain(code::NOT_FOUND));
+        }
         port.replace_end(|end| set.remove(end))
     })
 }

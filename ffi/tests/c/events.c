@@ -132,7 +132,7 @@ static void s17_setting_a_handler_starts_the_port(void)
 static void s18_handlers_in_order_once_and_removed(void)
 {
     msgport_port *a, *b, *own;
-    msgport_loop *loop;
+    msgport_loop *loop, *elsewhere;
     msgport_message *message;
     notes n = { { 0 }, 0, 0, NULL, NULL, 0 };
     uint64_t once, second;
@@ -159,6 +159,12 @@ static void s18_handlers_in_order_once_and_removed(void)
         CHECK(len == 3);
     }
     msgport_message_free(message);
+    /* A call on another loop fails and changes nothing. */
+    OK(msgport_loop_new(&elsewhere));
+    CODE(MSGPORT_NOT_IN_LOOP, msgport_loop_remove(elsewhere, b));
+    msgport_loop_free(elsewhere);
+    OK(msgport_port_remove_handler(b, second));
+    CHECK(n.destroyed == 2);
     OK(msgport_loop_remove(loop, b));
     CHECK(n.destroyed == 2);
     CODE(MSGPORT_NOT_IN_LOOP, msgport_loop_remove(loop, b));

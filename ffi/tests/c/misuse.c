@@ -484,7 +484,11 @@ static void out_of_turn(void)
     CODE(MSGPORT_BAD_ITEM, msgport_client_call(client, "x", 1, &item, 1, 0, message));
     expect_entangled(c, d);
     /* A port that is not in a loop; timers and ports that do not exist. */
+    OK(msgport_port_reserve(a, 1, &memory));
     CODE(MSGPORT_NOT_IN_LOOP, msgport_loop_remove(loop, a));
+    CODE(MSGPORT_NOT_FOUND, msgport_portset_remove(set, a));
+    OK(msgport_port_abandon(a));
+    memory = NULL;
     CODE(MSGPORT_NOT_IN_LOOP, msgport_port_on_message(a, MSGPORT_SET, on_message, &destroyed, destroy, &refused));
     CODE(MSGPORT_NOT_IN_LOOP,
          msgport_port_on_message_error(a, MSGPORT_SET, on_message_error, &destroyed, destroy, &refused));
