@@ -23,7 +23,7 @@ pub(crate) enum End {
         half: bool,
     },
     InSet(Member),
-    /// Given to a child process, or joined to another half.
+    /// Given to a child process, a client or a server, or joined to another half.
     Gone,
 }
 

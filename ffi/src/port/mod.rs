@@ -1,4 +1,4 @@
-//! The handle of a port: the port itself or one half of it, and what is open on it.
+//! The handle of a port: the port or one half of it, with its open reservation and message.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -74,8 +74,8 @@ impl Port {
         &self.in_place
     }
 
-    /// Before the handle is freed: drops what is open, and takes the port out of its loop, so that no handler is called
-    /// for it any more.
+    /// Before the handle is freed: ends the reservation and the message, and takes the port out of its loop, so that no
+    /// handler is called for it any more.
     pub(crate) fn release(&self) {
         self.reservation.take();
         self.in_place.take();
@@ -84,7 +84,7 @@ impl Port {
         }
     }
 
-    /// Replaces the end by one that `make` makes of it. Fails while anything is open on the port.
+    /// Replaces the end by the result of `make`. Fails while a reservation or a message is open.
     pub(crate) fn replace_end<T>(&mut self, make: impl FnOnce(End) -> (End, Result<T, Failure>)) -> Result<T, Failure> {
         if self.reservation.get_mut().is_some() || self.in_place.get_mut().is_some() {
             return Err(Failure::plain(code::BORROWED));
@@ -115,7 +115,7 @@ impl Port {
 
     /// Becomes the whole port, if `self` is its sending half and `receiver` its receiving half.
     pub(crate) fn join(&mut self, receiver: &mut Self) -> Result<(), Failure> {
-        self.replace_end(|end| (end, Ok(())))?; // fails first if anything is open
+        self.replace_end(|end| (end, Ok(())))?; // fails while a reservation or a message is open
         let half = receiver.take_receiver()?;
         let mut rest = None;
         let result = self.replace_end(|end| match end {
