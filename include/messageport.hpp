@@ -786,7 +786,7 @@ public:
     {
         return post_in(nanoseconds_until(deadline), data, list);
     }
-    // Several messages in one call. `posted` receives their number if not all of them were posted, too.
+    // Several messages in one call. `posted` receives the number of those that were posted, on failure too.
     result<void> post_messages(const bytes *messages, std::size_t count, std::size_t *posted = nullptr) noexcept
     {
         return post_all_in(0, messages, count, posted);

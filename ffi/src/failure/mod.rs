@@ -48,7 +48,7 @@ impl Failure {
     }
 
     fn note(code: Code, os_error: i32, text: String) -> Self {
-        // Fails in a thread that is ending, whose description nothing can ask for any more.
+        // Does nothing in a thread that is ending: nothing asks for its description any more.
         let _ = LAST.try_with(|last| *last.borrow_mut() = Last { code, text, os_error });
         Self::plain(code)
     }
