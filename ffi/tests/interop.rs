@@ -172,7 +172,7 @@ fn rust_peer() {
             data => {
                 let ports = message.ports.into_iter().map(Into::into);
                 let things = ports.chain(message.buffers.into_iter().map(Into::into));
-                parent.post_message_wait(data, things, Some(PATIENCE)).unwrap();
+                parent.post_message_timeout(data, things, PATIENCE).unwrap();
             }
         }
     };

@@ -4,8 +4,8 @@ use std::io;
 
 use messageport::{
     AcceptError, AnswerError, BufferError, ChannelError, CloseReason, ConnectError, FreezeErrorKind, FullCause,
-    ListenError, Message, NameError, NamedBufferError, ParentPortError, PostErrorKind, RecvError, RecvTimeoutError,
-    SpawnErrorKind, TryRecvError,
+    ListenError, Message, NameError, NamedBufferError, ParentPortError, PostDataError, PostErrorKind, RecvError,
+    RecvTimeoutError, SpawnErrorKind, TryRecvError,
 };
 
 use super::Failure;
@@ -46,6 +46,13 @@ impl From<PostErrorKind> for Failure {
             _ => code::INTERNAL,
         };
         Self::new(code, &error)
+    }
+}
+
+impl From<PostDataError> for Failure {
+    #[cold]
+    fn from(error: PostDataError) -> Self {
+        PostErrorKind::from(error).into()
     }
 }
 

@@ -43,27 +43,34 @@ impl End {
 
     #[inline(never)]
     pub(crate) fn post(&self, data: &[u8], list: &[TransferRef<'_>], timeout: Timeout) -> Result<(), Failure> {
-        match timeout {
+        let result = match timeout {
             Timeout::Poll => self.sending(
                 |port| port.post_message_detaching(data, list),
                 |half| half.post_message_detaching(data, list),
-            )??,
-            timeout => self.sending(
-                |port| port.post_message_wait_detaching(data, list, timeout.limit()),
-                |half| half.post_message_wait_detaching(data, list, timeout.limit()),
-            )??,
-        }
-        Ok(())
+            ),
+            Timeout::For(time) => self.sending(
+                |port| port.post_message_detaching_timeout(data, list, time),
+                |half| half.post_message_detaching_timeout(data, list, time),
+            ),
+            Timeout::Forever => self.sending(
+                |port| port.post_message_detaching_wait(data, list),
+                |half| half.post_message_detaching_wait(data, list),
+            ),
+        };
+        Ok(result??)
     }
 
     /// Posts several messages. Returns the number of those that were posted, and why the next one was not.
     pub(crate) fn post_messages(&self, messages: &[&[u8]], timeout: Timeout) -> (usize, Result<(), Failure>) {
         let result = match timeout {
             Timeout::Poll => self.sending(|port| port.post_messages(messages), |half| half.post_messages(messages)),
-            timeout => self.sending(
-                |port| port.post_messages_wait(messages, timeout.limit()),
-                |half| half.post_messages_wait(messages, timeout.limit()),
+            Timeout::For(time) => self.sending(
+                |port| port.post_messages_timeout(messages, time),
+                |half| half.post_messages_timeout(messages, time),
             ),
+            Timeout::Forever => {
+                self.sending(|port| port.post_messages_wait(messages), |half| half.post_messages_wait(messages))
+            }
         };
         match result {
             Ok(Ok(())) => (messages.len(), Ok(())),

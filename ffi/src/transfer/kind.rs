@@ -172,23 +172,6 @@ impl Place<'_> {
     }
 }
 
-/// True if nothing came with the data of a message.
-#[inline]
-pub(crate) fn has_only_data(message: &Message) -> bool {
-    let Message { data: _, ports, buffers, frozen, shared, descriptors } = message;
-    ports.len() + buffers.len() + frozen.len() + shared.len() + descriptors.len() == 0
-}
-
-/// Moves everything but the data out of a message: kind by kind, each in the order of the transfer list.
-pub(crate) fn take_things(message: &mut Message) -> impl Iterator<Item = Transferable> {
-    let Message { data: _, ports, buffers, frozen, shared, descriptors } = message;
-    (ports.drain(..).map(Transferable::from))
-        .chain(buffers.drain(..).map(Transferable::from))
-        .chain(frozen.drain(..).map(Transferable::from))
-        .chain(shared.drain(..).map(Transferable::from))
-        .chain(descriptors.drain(..).map(Transferable::from))
-}
-
 /// Puts a thing into a message, behind the others of its kind.
 pub(crate) fn put_thing(message: &mut Message, thing: Transferable) {
     match thing {

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use messageport::{Message as RustMessage, MessageRef, Transferable};
 
-use super::kind::{ItemKind, has_only_data, put_thing, take_things};
+use super::kind::{ItemKind, put_thing};
 use crate::code;
 use crate::failure::Failure;
 use crate::handle::{Handle, Object};
@@ -58,15 +58,15 @@ impl Message {
     /// Makes what came with the data ready to be taken out.
     #[inline]
     pub(crate) fn unpack(&mut self) {
-        if !has_only_data(&self.received) {
+        if self.received.has_transferred() {
             self.move_things();
         }
     }
 
     #[cold]
     fn move_things(&mut self) {
-        let slots =
-            take_things(&mut self.received).map(|thing| Slot { kind: ItemKind::of(&thing), thing: Some(thing) });
+        let things = self.received.take_transfer_list().into_iter();
+        let slots = things.map(|thing| Slot { kind: ItemKind::of(&thing), thing: Some(thing) });
         self.things.extend(slots);
     }
 
