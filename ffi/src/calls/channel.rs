@@ -5,9 +5,9 @@ use messageport::{ChannelOptions, MessageChannel};
 use crate::code::{self, Code};
 use crate::failure::Failure;
 use crate::guard::guard;
-use crate::handle::{Handle, Out};
+use crate::handle::Out;
 use crate::input::{Options, options};
-use crate::port::{Port, PortHandle};
+use crate::port::PortHandle;
 
 /// `MSGPORT_CHANNEL_DATA_ONLY`.
 pub const CHANNEL_DATA_ONLY: u32 = 1;
@@ -71,11 +71,11 @@ impl FfiChannelOptions {
     }
 }
 
-/// A number for which 0 is the default, and a flag for 0 itself.
+/// A number in options, where 0 is the default, together with the flag that means 0.
 fn none_or(none: bool, count: u32) -> Result<Option<usize>, Failure> {
     match (none, count) {
         (true, 0) => Ok(Some(0)),
-        (true, _) => Err(Failure::bad_argument("a number in the options, and a flag that says there are none")),
+        (true, _) => Err(Failure::bad_argument("the options have a number, and the flag that there are none")),
         (false, 0) => Ok(None),
         (false, count) => Ok(Some(count as usize)),
     }
@@ -88,17 +88,18 @@ pub unsafe extern "C" fn msgport_channel_new(
     port2: *mut *mut PortHandle,
 ) -> Code {
     guard(|| {
-        let (out1, out2) = (Out::new(port1, "port1")?, Out::new(port2, "port2")?);
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let out1 = unsafe { Out::new(port1, "port1") }?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let out2 = unsafe { Out::new(port2, "port2") }?;
         if port1 == port2 {
-            return Err(Failure::bad_argument("port1 and port2 are the same place"));
+            return Err(Failure::bad_argument("port1 and port2 are the same pointer"));
         }
-        // SAFETY: options as the header defines them.
+        // SAFETY: NULL or a struct of the size that it contains; the caller of C upholds it.
         let channel_options = unsafe { options(channel_options) }?.to_rust()?;
         let MessageChannel { port1, port2 } = MessageChannel::with_options(&channel_options)?;
-        // SAFETY: writable, says the header.
-        unsafe { out1.set(Handle::give(Port::whole(port1))) };
-        // SAFETY: writable, says the header.
-        unsafe { out2.set(Handle::give(Port::whole(port2))) };
+        out1.give(port1.into());
+        out2.give(port2.into());
         Ok(())
     })
 }

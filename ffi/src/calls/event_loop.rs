@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
-use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::null_mut;
 use std::rc::Rc;
@@ -13,31 +12,25 @@ use std::time::Duration;
 
 use messageport::{AddError, ErrorEvent, EventLoop, LoopGone, LoopHandle as RustRemote, TimerId};
 
-use crate::callback::{Destroy, User};
 use crate::code::{self, Code};
-use crate::end::End;
-use crate::failure::Failure;
-use crate::guard::guard;
-use crate::handle::{Handle, Kind, Out};
-use crate::input::Timeout;
-use crate::port::PortHandle;
+use crate::failure::{Failure, watching};
+use crate::guard::{free, guard};
+use crate::handle::{Handle, Object, Out};
+use crate::input::{Destroy, Timeout, User, duration};
+use crate::port::{End, PortHandle};
 
 /// `msgport_loop`.
 pub type LoopHandle = Handle<Loop>;
 
 pub struct Loop {
     events: EventLoop,
-    me: Me,
+    own: OwnHandle,
     timers: Rc<RefCell<HashMap<u64, TimerId>>>,
     next_timer: Cell<u64>,
 }
 
-/// Where the handle of a loop is, for callbacks; NULL once it has been freed.
-type Me = Arc<AtomicPtr<LoopHandle>>;
-
-impl Kind for Loop {
+impl Object for Loop {
     const NAME: &'static str = "loop";
-    const TAG: u64 = u64::from_le_bytes(*b"loop\0\0\0\0");
 }
 
 /// `msgport_remote`.
@@ -45,12 +38,36 @@ pub type RemoteHandle = Handle<Remote>;
 
 pub struct Remote {
     remote: RustRemote,
-    me: Me,
+    own: OwnHandle,
 }
 
-impl Kind for Remote {
+impl Object for Remote {
     const NAME: &'static str = "remote";
-    const TAG: u64 = u64::from_le_bytes(*b"remote\0\0");
+}
+
+/// The address of a loop's handle, for its callbacks. NULL once the handle is freed.
+#[derive(Clone)]
+struct OwnHandle(Arc<AtomicPtr<LoopHandle>>);
+
+impl OwnHandle {
+    fn new() -> Self {
+        Self(Arc::new(AtomicPtr::new(null_mut())))
+    }
+
+    fn set(&self, handle: *mut LoopHandle) {
+        // Relaxed: `with` reads it on the thread of the loop, which is also the thread that stores it; if the loop
+        // moves to another thread, the caller of C orders that.
+        self.0.store(handle, Ordering::Relaxed);
+    }
+
+    /// Calls `call` with the handle unless it has been freed.
+    fn with(&self, call: impl FnOnce(*mut LoopHandle)) {
+        // Relaxed: see `set`.
+        let handle = self.0.load(Ordering::Relaxed);
+        if !handle.is_null() {
+            call(handle);
+        }
+    }
 }
 
 /// `msgport_task`.
@@ -59,27 +76,16 @@ pub type Task = Option<unsafe extern "C" fn(event_loop: *mut LoopHandle, user: *
 /// `msgport_error_handler`.
 pub type ErrorHandler = Option<unsafe extern "C" fn(event_loop: *mut LoopHandle, code: Code, user: *mut c_void)>;
 
-/// What goes wrong with descriptors to watch.
-pub(crate) fn watching(error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::ResourceBusy if error.raw_os_error().is_none() => Failure::plain(code::RUNNING),
-        io::ErrorKind::Unsupported if error.raw_os_error().is_none() => Failure::plain(code::FORKED),
-        _ => Failure::exhausted(error),
-    }
-}
-
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_loop_new(event_loop: *mut *mut LoopHandle) -> Code {
     guard(|| {
-        let out = Out::new(event_loop, "loop")?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let out = unsafe { Out::new(event_loop, "loop") }?;
         let events = EventLoop::new().map_err(|error| watching(&error))?;
-        let me = Me::new(AtomicPtr::new(null_mut()));
-        let event_loop = Loop { events, me: Arc::clone(&me), timers: Rc::default(), next_timer: Cell::new(1) };
-        let handle = Handle::give(event_loop);
-        // Relaxed: whoever reads it elsewhere got the loop's address by other means first.
-        me.store(handle, Ordering::Relaxed);
-        // SAFETY: writable, says the header.
-        unsafe { out.set(handle) };
+        let own = OwnHandle::new();
+        let handle = Handle::give(Loop { events, own: own.clone(), timers: Rc::default(), next_timer: Cell::new(1) });
+        own.set(handle);
+        out.set(handle);
         Ok(())
     })
 }
@@ -87,10 +93,10 @@ pub unsafe extern "C" fn msgport_loop_new(event_loop: *mut *mut LoopHandle) -> C
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_loop_free(event_loop: *mut LoopHandle) {
     guard(|| {
-        // SAFETY: a handle or NULL, and the last use, says the header.
+        // SAFETY: NULL or a live handle; the caller of C upholds that this is its last use.
         if let Some(event_loop) = unsafe { Handle::take(event_loop) } {
-            event_loop.me.store(null_mut(), Ordering::Relaxed);
-            // If this is inside a handler, `run` has a clone of it.
+            event_loop.own.set(null_mut());
+            // Inside a handler: `msgport_loop_run` holds a clone of the loop, which must return.
             event_loop.events.stop();
         }
         Ok(())
@@ -100,9 +106,9 @@ pub unsafe extern "C" fn msgport_loop_free(event_loop: *mut LoopHandle) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_loop_add(event_loop: *mut LoopHandle, port: *mut PortHandle) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
         let events = &unsafe { Handle::get(event_loop) }?.events;
-        // SAFETY: a handle or NULL, and nobody else uses it, says the header.
+        // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
         let port = unsafe { Handle::get_mut(port) }?;
         port.replace_end(|end| match end {
             End::Whole(port) => match events.add(port) {
@@ -121,11 +127,13 @@ pub unsafe extern "C" fn msgport_loop_add(event_loop: *mut LoopHandle, port: *mu
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_loop_remove(event_loop: *mut LoopHandle, port: *mut PortHandle) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
         let events = &unsafe { Handle::get(event_loop) }?.events;
-        // SAFETY: a handle or NULL, and nobody else uses it, says the header.
+        // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
         let port = unsafe { Handle::get_mut(port) }?;
-        port.forget_listeners();
+        if !matches!(port.end(), End::InLoop { .. }) {
+            return Err(Failure::plain(code::NOT_IN_LOOP));
+        }
         port.replace_end(|end| match end {
             End::InLoop { port, half: false } => match events.remove(&port) {
                 Some(whole) => (End::Whole(whole), Ok(())),
@@ -136,20 +144,21 @@ pub unsafe extern "C" fn msgport_loop_remove(event_loop: *mut LoopHandle, port: 
                 None => (End::InLoop { port, half: true }, Err(Failure::plain(code::NOT_IN_LOOP))),
             },
             other => (other, Err(Failure::plain(code::NOT_IN_LOOP))),
-        })
+        })?;
+        port.forget_handlers();
+        Ok(())
     })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_loop_run(event_loop: *mut LoopHandle, timeout: i64) -> Code {
     guard(|| {
-        // A clone, which outlives the handle if a handler frees that.
-        // SAFETY: a handle or NULL, says the header.
+        // A clone outlives the handle, which a handler may free.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
         let events = unsafe { Handle::get(event_loop) }?.events.clone();
-        match Timeout::of_nanoseconds(timeout) {
-            Timeout::Forever => events.run(),
-            Timeout::For(time) => events.run_for(time),
-            Timeout::None => events.run_for(Duration::ZERO),
+        match Timeout::of(timeout).limit() {
+            None => events.run(),
+            Some(time) => events.run_for(time),
         }
         .map_err(|error| watching(&error))
     })
@@ -158,27 +167,18 @@ pub unsafe extern "C" fn msgport_loop_run(event_loop: *mut LoopHandle, timeout: 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_loop_poll(event_loop: *mut LoopHandle, timeout: i64, count: *mut usize) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
+        // A clone outlives the handle, which a handler may free.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
         let events = unsafe { Handle::get(event_loop) }?.events.clone();
-        let timeout = Timeout::of_nanoseconds(timeout).until_forever();
-        let done = events.poll_once(timeout).map_err(|error| watching(&error))?;
-        if let Ok(out) = Out::new(count, "count") {
-            // SAFETY: writable, says the header.
-            unsafe { out.set(done) };
-        }
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn msgport_loop_dispatch(event_loop: *mut LoopHandle, count: *mut usize) -> Code {
-    guard(|| {
-        // SAFETY: a handle or NULL, says the header.
-        let events = unsafe { Handle::get(event_loop) }?.events.clone();
-        let done = events.dispatch().map_err(|error| watching(&error))?;
-        if let Ok(out) = Out::new(count, "count") {
-            // SAFETY: writable, says the header.
-            unsafe { out.set(done) };
+        let done = match Timeout::of(timeout) {
+            // Also leaves the descriptor readable if anything is left, for a program with a loop of its own.
+            Timeout::Poll => events.dispatch(),
+            timeout => events.poll_once(timeout.limit()),
+        };
+        let done = done.map_err(|error| watching(&error))?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        if let Some(out) = unsafe { Out::optional(count) } {
+            out.set(done);
         }
         Ok(())
     })
@@ -187,11 +187,10 @@ pub unsafe extern "C" fn msgport_loop_dispatch(event_loop: *mut LoopHandle, coun
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_loop_descriptor(event_loop: *mut LoopHandle, descriptor: *mut c_int) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
-        let number = unsafe { Handle::get(event_loop) }?.events.as_fd().as_raw_fd();
-        let out = Out::new(descriptor, "descriptor")?;
-        // SAFETY: writable, says the header.
-        unsafe { out.set(number) };
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let events = &unsafe { Handle::get(event_loop) }?.events;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        unsafe { Out::new(descriptor, "descriptor") }?.set(events.as_fd().as_raw_fd());
         Ok(())
     })
 }
@@ -199,7 +198,7 @@ pub unsafe extern "C" fn msgport_loop_descriptor(event_loop: *mut LoopHandle, de
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_loop_stop(event_loop: *mut LoopHandle) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
         unsafe { Handle::get(event_loop) }?.events.stop();
         Ok(())
     })
@@ -208,17 +207,17 @@ pub unsafe extern "C" fn msgport_loop_stop(event_loop: *mut LoopHandle) -> Code 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_loop_set_batch(event_loop: *mut LoopHandle, messages: usize) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
         unsafe { Handle::get(event_loop) }?.events.set_batch(messages);
         Ok(())
     })
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn msgport_loop_set_spin(event_loop: *mut LoopHandle, nanoseconds: u64) -> Code {
+pub unsafe extern "C" fn msgport_loop_set_spin(event_loop: *mut LoopHandle, nanoseconds: i64) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
-        unsafe { Handle::get(event_loop) }?.events.set_spin(Duration::from_nanos(nanoseconds));
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        unsafe { Handle::get(event_loop) }?.events.set_spin(duration(nanoseconds));
         Ok(())
     })
 }
@@ -231,20 +230,17 @@ pub unsafe extern "C" fn msgport_loop_on_error(
     destroy: Destroy,
 ) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
         let event_loop = unsafe { Handle::get(event_loop) }?;
         let handler = handler.ok_or_else(|| Failure::null("handler"))?;
-        let (me, user) = (Arc::clone(&event_loop.me), User::new(user, destroy));
+        let (own, user) = (event_loop.own.clone(), User::new(user, destroy));
         event_loop.events.set_onerror(move |event| {
             let failure = match event {
                 ErrorEvent::ResourceExhausted(error) => Failure::exhausted(error),
                 event => Failure::internal(event),
             };
-            let (code, me) = (failure.code(), me.load(Ordering::Relaxed));
-            if !me.is_null() {
-                // SAFETY: the function and its data are what the caller gave us, and the loop has not been freed.
-                unsafe { handler(me, code, user.data()) };
-            }
+            // SAFETY: the caller of C passed this handler for this data, and the loop has not been freed.
+            own.with(|event_loop| unsafe { handler(event_loop, failure.code(), user.data()) });
         });
         Ok(())
     })
@@ -253,31 +249,29 @@ pub unsafe extern "C" fn msgport_loop_on_error(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_loop_set_timeout(
     event_loop: *mut LoopHandle,
-    delay: u64,
+    delay: i64,
     callback: Task,
     user: *mut c_void,
     destroy: Destroy,
     id: *mut u64,
 ) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
         let event_loop = unsafe { Handle::get(event_loop) }?;
         let callback = callback.ok_or_else(|| Failure::null("callback"))?;
         let number = event_loop.next_timer.replace(event_loop.next_timer.get() + 1);
-        let (me, timers) = (Arc::clone(&event_loop.me), Rc::clone(&event_loop.timers));
+        let (own, timers) = (event_loop.own.clone(), Rc::clone(&event_loop.timers));
         let user = User::new(user, destroy);
-        let timer = event_loop.events.set_timeout(Duration::from_nanos(delay), move |_| {
+        let delay = Duration::from_nanos(u64::try_from(delay).unwrap_or(0));
+        let timer = event_loop.events.set_timeout(delay, move |_| {
             timers.borrow_mut().remove(&number);
-            let me = me.load(Ordering::Relaxed);
-            if !me.is_null() {
-                // SAFETY: the function and its data are what the caller gave us, and the loop has not been freed.
-                unsafe { callback(me, user.data()) };
-            }
+            // SAFETY: the caller of C passed this function for this data, and the loop has not been freed.
+            own.with(|event_loop| unsafe { callback(event_loop, user.data()) });
         });
         event_loop.timers.borrow_mut().insert(number, timer);
-        if let Ok(out) = Out::new(id, "id") {
-            // SAFETY: writable, says the header.
-            unsafe { out.set(number) };
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        if let Some(out) = unsafe { Out::optional(id) } {
+            out.set(number);
         }
         Ok(())
     })
@@ -286,7 +280,7 @@ pub unsafe extern "C" fn msgport_loop_set_timeout(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_loop_clear_timeout(event_loop: *mut LoopHandle, id: u64) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
         let event_loop = unsafe { Handle::get(event_loop) }?;
         let timer = event_loop.timers.borrow_mut().remove(&id);
         match timer {
@@ -299,29 +293,25 @@ pub unsafe extern "C" fn msgport_loop_clear_timeout(event_loop: *mut LoopHandle,
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_loop_remote(event_loop: *mut LoopHandle, remote: *mut *mut RemoteHandle) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
         let event_loop = unsafe { Handle::get(event_loop) }?;
-        let out = Out::new(remote, "remote")?;
-        let remote = Remote { remote: event_loop.events.handle(), me: Arc::clone(&event_loop.me) };
-        // SAFETY: writable, says the header.
-        unsafe { out.set(Handle::give(remote)) };
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let out = unsafe { Out::new(remote, "remote") }?;
+        out.give(Remote { remote: event_loop.events.handle(), own: event_loop.own.clone() });
         Ok(())
     })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_remote_free(remote: *mut RemoteHandle) {
-    guard(|| {
-        // SAFETY: a handle or NULL, and the last use, says the header.
-        drop(unsafe { Handle::take(remote) });
-        Ok(())
-    });
+    // SAFETY: NULL or a live handle; the caller of C upholds that this is its last use.
+    unsafe { free(remote) };
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_remote_stop(remote: *const RemoteHandle) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
         unsafe { Handle::get(remote) }?.remote.stop();
         Ok(())
     })
@@ -335,19 +325,16 @@ pub unsafe extern "C" fn msgport_remote_post_task(
     destroy: Destroy,
 ) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
         let remote = unsafe { Handle::get(remote) }?;
         let task = task.ok_or_else(|| Failure::null("task"))?;
-        let (me, user) = (Arc::clone(&remote.me), User::new(user, destroy));
+        let (own, user) = (remote.own.clone(), User::new(user, destroy));
         let owner = user.owner();
         let task = move |_: &EventLoop| {
-            let user = user;
-            let me = me.load(Ordering::Relaxed);
-            if !me.is_null() {
-                // SAFETY: the function and its data are what the caller gave us, and the loop has not been freed: it is
-                // freed by this very thread.
-                unsafe { task(me, user.data()) };
-            }
+            let user = user; // all of it, which is `Send`, and not its fields
+            // SAFETY: the caller of C passed this function for this data, and the loop has not been freed: only this
+            // thread frees it.
+            own.with(|event_loop| unsafe { task(event_loop, user.data()) });
         };
         remote.remote.post_task(task).map_err(|LoopGone(task)| {
             owner.give_back();

@@ -3,18 +3,17 @@
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::time::Duration;
 
-use messageport::{ConnectOptions, Incoming, ListenOptions, Listener as RustListener};
+use messageport::{AcceptError, ConnectOptions, Incoming, ListenOptions, Listener as RustListener};
 
-use crate::channel::FfiChannelOptions;
+use super::channel::FfiChannelOptions;
 use crate::code::{self, Code};
 use crate::failure::Failure;
-use crate::guard::guard;
-use crate::handle::{Handle, Kind, Out};
-use crate::input::{Options, Timeout, bytes, options, text};
-use crate::message::MessageHandle;
-use crate::port::{Port, PortHandle};
+use crate::guard::{free, guard};
+use crate::handle::{Handle, Object, Out};
+use crate::input::{Options, Timeout, bytes, name as name_of, options};
+use crate::port::PortHandle;
+use crate::transfer::MessageHandle;
 
 /// `MSGPORT_ANY_USER`.
 pub const ANY_USER: u32 = 1;
@@ -65,21 +64,11 @@ pub struct Listener {
     path: CString,
 }
 
-impl Kind for Listener {
+impl Object for Listener {
     const NAME: &'static str = "listener";
-    const TAG: u64 = u64::from_le_bytes(*b"listener");
 }
 
-/// A time in options: 0 is the default.
-fn time(nanoseconds: i64) -> Option<Duration> {
-    match Timeout::of_nanoseconds(nanoseconds) {
-        Timeout::None => None,
-        Timeout::For(time) => Some(time),
-        Timeout::Forever => Some(Duration::MAX),
-    }
-}
-
-/// `MSGPORT_ANY_USER` or not.
+/// Whether the flags contain `MSGPORT_ANY_USER`.
 fn any_user(flags: u32, reserved: u32) -> Result<bool, Failure> {
     if flags & !ANY_USER != 0 || reserved != 0 {
         return Err(Failure::plain(code::BAD_OPTIONS));
@@ -87,12 +76,15 @@ fn any_user(flags: u32, reserved: u32) -> Result<bool, Failure> {
     Ok(flags & ANY_USER != 0)
 }
 
-/// # Safety
-/// `name` is NULL or a text that ends with zero, and does not change for `'a`.
-unsafe fn name_of<'a>(name: *const c_char) -> Result<&'a str, Failure> {
-    // SAFETY: as above.
-    let name = unsafe { text(name, "name") }?;
-    name.to_str().map_err(|_| Failure::plain(code::BAD_NAME))
+fn accept(listener: &RustListener, timeout: Timeout) -> Result<Incoming, Failure> {
+    let result = match timeout.limit() {
+        None => listener.accept(),
+        Some(time) => listener.accept_timeout(time),
+    };
+    match result {
+        Err(AcceptError::TimedOut) if timeout == Timeout::Poll => Err(Failure::plain(code::EMPTY)),
+        result => Ok(result?),
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -102,30 +94,27 @@ pub unsafe extern "C" fn msgport_listener_bind(
     listener: *mut *mut ListenerHandle,
 ) -> Code {
     guard(|| {
-        // SAFETY: a text or NULL, says the header.
+        // SAFETY: NULL or a text that ends with NUL; the caller of C upholds it.
         let name = unsafe { name_of(name) }?;
-        // SAFETY: options as the header defines them.
+        // SAFETY: NULL or a struct of the size that it contains; the caller of C upholds it.
         let given = unsafe { options(listen_options) }?;
-        let out = Out::new(listener, "listener")?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let out = unsafe { Out::new(listener, "listener") }?;
         let mut listen = ListenOptions::new().any_uid(any_user(given.flags, given.reserved)?);
-        if let Some(timeout) = time(given.greeting_timeout) {
+        if let Some(timeout) = Timeout::option(given.greeting_timeout) {
             listen = listen.greeting_timeout(timeout);
         }
         let listener = listen.bind(name)?;
         let path = CString::new(listener.path().as_os_str().as_bytes()).map_err(|_| Failure::plain(code::BAD_NAME))?;
-        // SAFETY: writable, says the header.
-        unsafe { out.set(Handle::give(Listener { listener, path })) };
+        out.give(Listener { listener, path });
         Ok(())
     })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_listener_free(listener: *mut ListenerHandle) {
-    guard(|| {
-        // SAFETY: a handle or NULL, and the last use, says the header.
-        drop(unsafe { Handle::take(listener) });
-        Ok(())
-    });
+    // SAFETY: NULL or a live handle; the caller of C upholds that this is its last use.
+    unsafe { free(listener) };
 }
 
 #[unsafe(no_mangle)]
@@ -137,30 +126,21 @@ pub unsafe extern "C" fn msgport_listener_accept(
     peer: *mut Peer,
 ) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
         let listener = &unsafe { Handle::get(listener) }?.listener;
-        let out = Out::new(port, "port")?;
-        let greeting = match greeting.is_null() {
-            true => None,
-            // SAFETY: a handle, and nobody else uses it, says the header.
-            false => Some(unsafe { Handle::get_mut(greeting) }?),
-        };
-        let incoming = match Timeout::of_nanoseconds(timeout) {
-            Timeout::None => listener.accept_timeout(Duration::ZERO),
-            Timeout::For(time) => listener.accept_timeout(time),
-            Timeout::Forever => listener.accept(),
-        }?;
-        let Incoming { port, greeting: message, uid, pid } = incoming;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let out = unsafe { Out::new(port, "port") }?;
+        // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
+        let greeting = unsafe { Handle::get_optional(greeting) }?;
+        let Incoming { port, greeting: message, uid, pid } = accept(listener, Timeout::of(timeout))?;
         if let Some(greeting) = greeting {
-            *greeting.emptied() = message;
-            greeting.sort();
+            greeting.fill(message);
         }
-        if let Ok(out) = Out::new(peer, "peer") {
-            // SAFETY: writable, says the header.
-            unsafe { out.set(Peer { uid, pid }) };
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        if let Some(out) = unsafe { Out::optional(peer) } {
+            out.set(Peer { uid, pid });
         }
-        // SAFETY: writable, says the header.
-        unsafe { out.set(Handle::give(Port::whole(port))) };
+        out.give(port.into());
         Ok(())
     })
 }
@@ -168,11 +148,10 @@ pub unsafe extern "C" fn msgport_listener_accept(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_listener_path(listener: *const ListenerHandle, path: *mut *const c_char) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
         let listener = unsafe { Handle::get(listener) }?;
-        let out = Out::new(path, "path")?;
-        // SAFETY: writable, says the header.
-        unsafe { out.set(listener.path.as_ptr()) };
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        unsafe { Out::new(path, "path") }?.set(listener.path.as_ptr());
         Ok(())
     })
 }
@@ -180,11 +159,10 @@ pub unsafe extern "C" fn msgport_listener_path(listener: *const ListenerHandle, 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_listener_refused(listener: *mut ListenerHandle, count: *mut u64) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
-        let refused = unsafe { Handle::get(listener) }?.listener.refused();
-        let out = Out::new(count, "count")?;
-        // SAFETY: writable, says the header.
-        unsafe { out.set(refused) };
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let listener = &unsafe { Handle::get(listener) }?.listener;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        unsafe { Out::new(count, "count") }?.set(listener.refused());
         Ok(())
     })
 }
@@ -192,11 +170,10 @@ pub unsafe extern "C" fn msgport_listener_refused(listener: *mut ListenerHandle,
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_listener_descriptor(listener: *mut ListenerHandle, descriptor: *mut c_int) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
-        let number = unsafe { Handle::get(listener) }?.listener.as_fd().as_raw_fd();
-        let out = Out::new(descriptor, "descriptor")?;
-        // SAFETY: writable, says the header.
-        unsafe { out.set(number) };
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let listener = &unsafe { Handle::get(listener) }?.listener;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        unsafe { Out::new(descriptor, "descriptor") }?.set(listener.as_fd().as_raw_fd());
         Ok(())
     })
 }
@@ -210,22 +187,21 @@ pub unsafe extern "C" fn msgport_connect(
     port: *mut *mut PortHandle,
 ) -> Code {
     guard(|| {
-        // SAFETY: a text or NULL, says the header.
+        // SAFETY: NULL or a text that ends with NUL; the caller of C upholds it.
         let name = unsafe { name_of(name) }?;
-        // SAFETY: readable, says the header.
+        // SAFETY: readable for its length; the caller of C upholds it.
         let greeting = unsafe { bytes(greeting, len, "greeting") }?;
-        // SAFETY: options as the header defines them.
+        // SAFETY: NULL or a struct of the size that it contains; the caller of C upholds it.
         let given = unsafe { options(connect_options) }?;
-        // SAFETY: options as the header defines them.
+        // SAFETY: NULL or a struct of the size that it contains; the caller of C upholds it.
         let channel = unsafe { options(given.channel) }?.to_rust()?;
-        let out = Out::new(port, "port")?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let out = unsafe { Out::new(port, "port") }?;
         let mut connect = ConnectOptions::new().any_uid(any_user(given.flags, given.reserved)?).channel(channel);
-        if let Some(timeout) = time(given.timeout) {
+        if let Some(timeout) = Timeout::option(given.timeout) {
             connect = connect.timeout(timeout);
         }
-        let port = Port::whole(connect.connect(name, greeting)?);
-        // SAFETY: writable, says the header.
-        unsafe { out.set(Handle::give(port)) };
+        out.give(connect.connect(name, greeting)?.into());
         Ok(())
     })
 }

@@ -11,11 +11,11 @@ use crate::code::Code;
 use crate::failure::Failure;
 use crate::guard::guard;
 use crate::handle::{Handle, Out};
-use crate::input::text;
-use crate::port::{Port, PortHandle};
+use crate::input::{list_of_texts, text};
+use crate::port::PortHandle;
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn msgport_spawn(
+pub unsafe extern "C" fn msgport_spawn_with_port(
     program: *const c_char,
     arguments: *const *const c_char,
     environment: *const *const c_char,
@@ -23,16 +23,17 @@ pub unsafe extern "C" fn msgport_spawn(
     pid: *mut i32,
 ) -> Code {
     guard(|| {
-        // SAFETY: a text or NULL, says the header.
+        // SAFETY: NULL or a text that ends with NUL; the caller of C upholds it.
         let program = unsafe { text(program, "program") }?;
         if arguments.is_null() {
             return Err(Failure::null("arguments"));
         }
-        // SAFETY: a list that ends with NULL, says the header.
-        let arguments = unsafe { list(arguments) };
-        // SAFETY: a handle or NULL, and nobody else uses it, says the header.
+        // SAFETY: a list of texts that ends with NULL; the caller of C upholds it.
+        let arguments = unsafe { list_of_texts(arguments) };
+        // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
         let port = unsafe { Handle::get_mut(port) }?;
-        let out = Out::new(pid, "pid")?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let out = unsafe { Out::new(pid, "pid") }?;
 
         let mut command = Command::new(OsStr::from_bytes(program.to_bytes()));
         let Some((first, rest)) = arguments.split_first() else {
@@ -41,16 +42,15 @@ pub unsafe extern "C" fn msgport_spawn(
         command.arg0(first).args(rest);
         if !environment.is_null() {
             command.env_clear();
-            // SAFETY: a list that ends with NULL, says the header.
-            for entry in unsafe { list(environment) } {
+            // SAFETY: a list of texts that ends with NULL; the caller of C upholds it.
+            for entry in unsafe { list_of_texts(environment) } {
                 let (name, value) = split(entry)?;
                 command.env(name, value);
             }
         }
         match spawn_with_port(&mut command, port.take_whole()?) {
             Ok(child) => {
-                // SAFETY: writable, says the header.
-                unsafe { out.set(child.id().cast_signed()) };
+                out.set(child.id().cast_signed());
                 Ok(())
             }
             Err(SpawnError { kind, port: back }) => {
@@ -61,23 +61,7 @@ pub unsafe extern "C" fn msgport_spawn(
     })
 }
 
-/// # Safety
-/// `list` leads to texts that end with zero, and the last is followed by NULL. None of it changes for `'a`.
-unsafe fn list<'a>(list: *const *const c_char) -> Vec<&'a OsStr> {
-    let mut texts = Vec::new();
-    for index in 0.. {
-        // SAFETY: not behind the NULL that ends the list.
-        let place = unsafe { list.add(index) };
-        // SAFETY: a pointer in the list, says the caller.
-        let pointer = unsafe { place.read() };
-        // SAFETY: a text or the NULL at the end, says the caller.
-        let Ok(text) = (unsafe { text(pointer, "") }) else { break };
-        texts.push(OsStr::from_bytes(text.to_bytes()));
-    }
-    texts
-}
-
-/// `NAME=value`.
+/// Splits `NAME=value`.
 fn split(entry: &OsStr) -> Result<(&OsStr, &OsStr), Failure> {
     let bytes = entry.as_bytes();
     match bytes.iter().position(|byte| *byte == b'=') {
@@ -89,10 +73,9 @@ fn split(entry: &OsStr) -> Result<(&OsStr, &OsStr), Failure> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_parent_port(port: *mut *mut PortHandle) -> Code {
     guard(|| {
-        let out = Out::new(port, "port")?;
-        let port = Port::whole(parent_port()?);
-        // SAFETY: writable, says the header.
-        unsafe { out.set(Handle::give(port)) };
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let out = unsafe { Out::new(port, "port") }?;
+        out.give(parent_port()?.into());
         Ok(())
     })
 }

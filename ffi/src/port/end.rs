@@ -1,29 +1,29 @@
-//! What a handle of a port stands for: a whole port or one half of it, by itself or watched by a loop or a set.
+//! The end behind a handle of a port: a whole port or one half of it, in an event loop, in a set, or in neither.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use messageport::{
-    Message, MessagePort, MessageRef, PortHandle as LoopPort, PortRef, PostError, Queued, RecvError, RecvHalf,
-    RecvTimeoutError, Reservation, SendHalf, TransferBuffer, TransferRef, TryRecvError,
+    Message, MessagePort, MessageRef, PortHandle as LoopPort, PortRef, PostError, Queued, RecvHalf, Reservation,
+    SendHalf, TransferBuffer, TransferRef,
 };
 
-use crate::code::{self, Code};
-use crate::failure::Failure;
+use super::set::Member;
+use crate::code;
+use crate::failure::{Failure, NotReceived};
 use crate::input::Timeout;
-use crate::set::Member;
 
 pub(crate) enum End {
     Whole(MessagePort),
     Sender(SendHalf),
     Receiver(RecvHalf),
-    /// In an event loop; a receiving half, if `half`.
+    /// In an event loop: a whole port, or a receiving half if `half`.
     InLoop {
         port: LoopPort,
         half: bool,
     },
     InSet(Member),
-    /// Given to a child process, or joined to another half.
+    /// Given to a child process, a client or a server, or joined to another half.
     Gone,
 }
 
@@ -32,46 +32,46 @@ const WATCHED: Failure = Failure::plain(code::WATCHED);
 const GONE: Failure = Failure::plain(code::DETACHED);
 
 impl End {
-    /// A message without a transfer list.
-    #[inline(always)] // the way that must be short
+    /// Posts a message without a transfer list, and does not wait.
+    #[inline(always)] // the fast path of most programs
     pub(crate) fn post_plain(&self, data: &[u8]) -> Result<(), Failure> {
         if let Self::Whole(port) = self {
             return port.post_message(data, []).map_err(not_posted);
         }
-        self.post(data, &[])
+        self.post(data, &[], Timeout::Poll)
     }
 
     #[inline(never)]
-    pub(crate) fn post(&self, data: &[u8], list: &[TransferRef<'_>]) -> Result<(), Failure> {
-        self.sending(|port| port.post_message_detaching(data, list), |half| half.post_message_detaching(data, list))??;
-        Ok(())
-    }
-
-    pub(crate) fn post_wait(&self, data: &[u8], list: &[TransferRef<'_>], timeout: Timeout) -> Result<(), Failure> {
-        let timeout = timeout.until_forever();
-        self.sending(
-            |port| port.post_message_wait_detaching(data, list, timeout),
-            |half| half.post_message_wait_detaching(data, list, timeout),
-        )??;
-        Ok(())
-    }
-
-    /// Several messages. How many were posted, and why not all.
-    pub(crate) fn post_messages(&self, messages: &[&[u8]], timeout: Timeout) -> (usize, Result<(), Failure>) {
-        let timeout = match timeout {
-            Timeout::None => None,
-            timeout => Some(timeout.until_forever()),
+    pub(crate) fn post(&self, data: &[u8], list: &[TransferRef<'_>], timeout: Timeout) -> Result<(), Failure> {
+        let result = match timeout {
+            Timeout::Poll => self.sending(
+                |port| port.post_message_detaching(data, list),
+                |half| half.post_message_detaching(data, list),
+            ),
+            Timeout::For(time) => self.sending(
+                |port| port.post_message_detaching_timeout(data, list, time),
+                |half| half.post_message_detaching_timeout(data, list, time),
+            ),
+            Timeout::Forever => self.sending(
+                |port| port.post_message_detaching_wait(data, list),
+                |half| half.post_message_detaching_wait(data, list),
+            ),
         };
-        let result = self.sending(
-            |port| match timeout {
-                None => port.post_messages(messages),
-                Some(timeout) => port.post_messages_wait(messages, timeout),
-            },
-            |half| match timeout {
-                None => half.post_messages(messages),
-                Some(timeout) => half.post_messages_wait(messages, timeout),
-            },
-        );
+        Ok(result??)
+    }
+
+    /// Posts several messages. Returns the number of those that were posted, and why the next one was not.
+    pub(crate) fn post_messages(&self, messages: &[&[u8]], timeout: Timeout) -> (usize, Result<(), Failure>) {
+        let result = match timeout {
+            Timeout::Poll => self.sending(|port| port.post_messages(messages), |half| half.post_messages(messages)),
+            Timeout::For(time) => self.sending(
+                |port| port.post_messages_timeout(messages, time),
+                |half| half.post_messages_timeout(messages, time),
+            ),
+            Timeout::Forever => {
+                self.sending(|port| port.post_messages_wait(messages), |half| half.post_messages_wait(messages))
+            }
+        };
         match result {
             Ok(Ok(())) => (messages.len(), Ok(())),
             Ok(Err(error)) => (error.posted, Err(error.kind.into())),
@@ -99,7 +99,7 @@ impl End {
         Ok(self.sending(MessagePort::release_buffers, SendHalf::release_buffers)??)
     }
 
-    /// What sends, wherever it is.
+    /// Calls one of the two with the port or half that sends, in a loop or a set too.
     fn sending<R>(
         &self,
         whole: impl FnOnce(&MessagePort) -> R,
@@ -125,7 +125,7 @@ impl End {
         }
     }
 
-    /// If the message that came cannot be received, its data is still in `message`.
+    /// Receives into `message`. The data of a message that cannot be received goes there too.
     #[inline(never)]
     pub(crate) fn recv_into(&self, message: &mut Message, timeout: Timeout) -> Result<(), Failure> {
         let result = match self {
@@ -140,7 +140,7 @@ impl End {
             Self::Sender(_) => return Err(WRONG_HALF),
             Self::Gone => return Err(GONE),
         };
-        result.map_err(|missed| missed.into_failure(message))
+        result.map_err(|error| error.into_failure(message))
     }
 
     pub(crate) fn recv_ref(&self, timeout: Timeout) -> Result<MessageRef<'_>, Failure> {
@@ -153,7 +153,7 @@ impl End {
         };
         match timeout {
             Timeout::Forever => Ok(half.recv_ref()?),
-            Timeout::None => Ok(half.try_recv_ref()?),
+            Timeout::Poll => Ok(half.try_recv_ref()?),
             Timeout::For(time) => Ok(half.recv_ref_timeout(time)?),
         }
     }
@@ -176,7 +176,7 @@ impl End {
             Self::Whole(port) => port.set_spin(budget),
             Self::Sender(half) => half.set_spin(budget),
             Self::Receiver(half) => half.set_spin(budget),
-            // There it is the loop or the set that waits.
+            // No effect: the loop or the set waits, with a budget of its own.
             Self::InLoop { .. } | Self::InSet(_) | Self::Gone => {}
         }
     }
@@ -191,7 +191,7 @@ impl End {
         }
     }
 
-    /// For a call that takes another kind of end: this one back, and why.
+    /// For a call that needs another kind of end: this end unchanged, and the failure.
     pub(crate) fn refuse<T>(self) -> (Self, Result<T, Failure>) {
         let why = match self {
             Self::Whole(_) | Self::Sender(_) | Self::Receiver(_) => WRONG_HALF,
@@ -201,7 +201,7 @@ impl End {
         (self, Err(why))
     }
 
-    /// For a transfer list.
+    /// The port as an item of a transfer list.
     pub(crate) fn as_item(&self) -> Result<PortItem<'_>, NotMovable> {
         match self {
             Self::Whole(port) => Ok(PortItem::Plain(port)),
@@ -234,71 +234,25 @@ impl PortItem<'_> {
     }
 }
 
-/// Why an end cannot be transferred.
+/// Why an end cannot be on a transfer list.
 pub(crate) enum NotMovable {
     Half,
     InSet,
     Gone,
 }
 
-fn recv_into(half: &RecvHalf, message: &mut Message, timeout: Timeout) -> Result<(), Missed> {
+fn recv_into(half: &RecvHalf, message: &mut Message, timeout: Timeout) -> Result<(), NotReceived> {
     match timeout {
-        Timeout::Forever => half.recv_into(message).map_err(Missed::from),
-        Timeout::None => half.try_recv_into(message).map_err(Missed::from),
-        Timeout::For(time) => half.recv_into_timeout(message, time).map_err(Missed::from),
+        Timeout::Forever => half.recv_into(message).map_err(NotReceived::from),
+        Timeout::Poll => half.try_recv_into(message).map_err(NotReceived::from),
+        Timeout::For(time) => half.recv_into_timeout(message, time).map_err(NotReceived::from),
     }
 }
 
-fn recv(port: &LoopPort, timeout: Timeout) -> Result<Message, Missed> {
+fn recv(port: &LoopPort, timeout: Timeout) -> Result<Message, NotReceived> {
     match timeout {
-        Timeout::Forever => port.recv().map_err(Missed::from),
-        Timeout::None => port.try_recv().map_err(Missed::from),
-        Timeout::For(time) => port.recv_timeout(time).map_err(Missed::from),
-    }
-}
-
-/// Why nothing was received, of any of the calls.
-pub(crate) enum Missed {
-    Nothing(Code),
-    Failed(RecvError),
-}
-
-impl Missed {
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn into_failure(self, message: &mut Message) -> Failure {
-        match self {
-            Self::Nothing(code) => Failure::plain(code),
-            Self::Failed(mut error) => {
-                if let RecvError::MessageError { data, .. } = &mut error {
-                    message.data = std::mem::take(data);
-                }
-                error.into()
-            }
-        }
-    }
-}
-
-impl From<RecvError> for Missed {
-    fn from(error: RecvError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<TryRecvError> for Missed {
-    fn from(error: TryRecvError) -> Self {
-        match error {
-            TryRecvError::Empty => Self::Nothing(code::EMPTY),
-            TryRecvError::Failed(error) => Self::Failed(error),
-        }
-    }
-}
-
-impl From<RecvTimeoutError> for Missed {
-    fn from(error: RecvTimeoutError) -> Self {
-        match error {
-            RecvTimeoutError::TimedOut => Self::Nothing(code::TIMED_OUT),
-            RecvTimeoutError::Failed(error) => Self::Failed(error),
-        }
+        Timeout::Forever => port.recv().map_err(NotReceived::from),
+        Timeout::Poll => port.try_recv().map_err(NotReceived::from),
+        Timeout::For(time) => port.recv_timeout(time).map_err(NotReceived::from),
     }
 }

@@ -14,17 +14,17 @@ use crate::port::PortHandle;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_port_reserve(port: *mut PortHandle, len: usize, data: *mut *mut c_void) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
         let port = unsafe { Handle::get(port) }?;
-        let out = Out::new(data, "data")?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let out = unsafe { Out::new(data, "data") }?;
         let mut reservation = port.end().reserve(len)?;
         let place = reservation.as_mut_ptr();
-        // SAFETY: only the lifetime changes. The reservation borrows the end in this handle, which stays where it is
-        // and is neither changed nor freed before the reservation is gone: see `Port::end_mut` and `msgport_port_free`.
+        // SAFETY: only the lifetime changes. The reservation borrows the end in this handle, which does not move.
+        // `Port` drops the reservation before the end, and replaces the end only while there is none.
         let reservation = unsafe { transmute::<Reservation<'_>, Reservation<'static>>(reservation) };
-        port.reservation.set(Some(reservation));
-        // SAFETY: writable, says the header.
-        unsafe { out.set(place.cast()) };
+        port.reservation().set(Some(reservation));
+        out.set(place.cast());
         Ok(())
     })
 }
@@ -32,14 +32,12 @@ pub unsafe extern "C" fn msgport_port_reserve(port: *mut PortHandle, len: usize,
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_port_commit(port: *mut PortHandle, len: usize) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
         let port = unsafe { Handle::get(port) }?;
-        let Some(reservation) = port.reservation.take() else {
-            return Err(Failure::plain(code::NOTHING_OPEN));
-        };
-        if len > reservation.len() {
-            let reserved = reservation.len();
-            port.reservation.set(Some(reservation));
+        let reservation = port.reservation().take().ok_or(Failure::plain(code::NOTHING_OPEN))?;
+        let reserved = reservation.len();
+        if len > reserved {
+            port.reservation().set(Some(reservation));
             return Err(Failure::out_of_range(len, reserved + 1));
         }
         Ok(reservation.commit_len(len)?)
@@ -49,8 +47,8 @@ pub unsafe extern "C" fn msgport_port_commit(port: *mut PortHandle, len: usize) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_port_abandon(port: *mut PortHandle) -> Code {
     guard(|| {
-        // SAFETY: a handle or NULL, says the header.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
         let port = unsafe { Handle::get(port) }?;
-        port.reservation.take().map(drop).ok_or(Failure::plain(code::NOTHING_OPEN))
+        port.reservation().take().map(drop).ok_or(Failure::plain(code::NOTHING_OPEN))
     })
 }

@@ -1,4 +1,4 @@
-//! Installs the library and what other people's builds find it by: headers, pkg-config file, CMake package.
+//! Installs the library, the headers, the pkg-config file and the CMake package.
 //!
 //! `cargo run --release -p messageport-ffi -- --prefix /usr/local --destdir STAGING`
 #![forbid(unsafe_code)]
@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The part of the version in the name that programs look for: it changes when they must be built anew.
+/// The version in the soname. It changes when programs must be rebuilt.
 const ABI: &str = "0";
 
 const USAGE: &str = "\
@@ -19,10 +19,10 @@ Installs messageport for C and C++.
 
 usage: messageport-install [--prefix DIR] [--libdir DIR] [--includedir DIR] [--destdir DIR]
 
-  --prefix DIR      where it will be used; /usr/local by default
-  --libdir DIR      for libraries, below the prefix; lib by default
-  --includedir DIR  for headers, below the prefix; include by default
-  --destdir DIR     put everything below this directory, for packagers; $DESTDIR by default
+  --prefix DIR      the root of the installed files; default /usr/local
+  --libdir DIR      the directory of the libraries below the prefix; default lib
+  --includedir DIR  the directory of the headers below the prefix; default include
+  --destdir DIR     for packagers: write everything below this directory; default $DESTDIR
 ";
 
 struct Options {
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// `None`: help was asked for.
+/// `None` for `--help`.
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
     let mut options = Options {
         prefix: "/usr/local".into(),
@@ -99,8 +99,8 @@ fn install(options: &Options) -> io::Result<()> {
     let real = format!("libmessageport.so.{VERSION}");
     let soname = format!("libmessageport.so.{ABI}");
 
-    write(&include.join("messageport.h"), include_bytes!("../../include/messageport.h"), 0o644)?;
-    write(&include.join("messageport.hpp"), include_bytes!("../../include/messageport.hpp"), 0o644)?;
+    write(&include.join("messageport.h"), include_bytes!("../include/messageport.h"), 0o644)?;
+    write(&include.join("messageport.hpp"), include_bytes!("../include/messageport.hpp"), 0o644)?;
     write(&lib.join(&real), &built("libmessageport_ffi.so")?, 0o755)?;
     link(&lib.join(&soname), &real)?;
     link(&lib.join("libmessageport.so"), &soname)?;
@@ -116,16 +116,16 @@ fn install(options: &Options) -> io::Result<()> {
             .replace("@soname@", &soname)
             .replace("@version@", VERSION)
     };
-    let pkg_config = fill(include_str!("../../templates/messageport.pc"));
+    let pkg_config = fill(include_str!("templates/messageport.pc"));
     write(&lib.join("pkgconfig/messageport.pc"), pkg_config.as_bytes(), 0o644)?;
     let cmake = lib.join("cmake/messageport");
-    let config = fill(include_str!("../../templates/messageport-config.cmake"));
+    let config = fill(include_str!("templates/messageport-config.cmake"));
     write(&cmake.join("messageport-config.cmake"), config.as_bytes(), 0o644)?;
-    let version = fill(include_str!("../../templates/messageport-config-version.cmake"));
+    let version = fill(include_str!("templates/messageport-config-version.cmake"));
     write(&cmake.join("messageport-config-version.cmake"), version.as_bytes(), 0o644)
 }
 
-/// A library that cargo built together with this program.
+/// A library that cargo builds together with this program.
 fn built(name: &str) -> io::Result<Vec<u8>> {
     let program = env::current_exe()?;
     let folder = program.parent().unwrap_or(Path::new("."));
@@ -139,7 +139,7 @@ fn built(name: &str) -> io::Result<Vec<u8>> {
 fn write(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder).map_err(|error| at(folder, error))?;
-    // A new file in the place of an old one, which a running program may have mapped.
+    // Replaces an old file instead of overwriting it: a running program may have mapped it.
     let fresh = path.with_extension("messageport-new");
     let put = || {
         fs::write(&fresh, contents)?;

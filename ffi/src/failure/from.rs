@@ -1,123 +1,17 @@
-//! What a function answers when it fails: a code, and for this thread the rest of what is known.
+//! What Rust's errors become.
 
-use std::any::Any;
-use std::cell::RefCell;
-use std::fmt::Display;
 use std::io;
-use std::num::NonZeroI32;
 
 use messageport::{
-    AcceptError, BufferError, ChannelError, CloseReason, ConnectError, FreezeErrorKind, FullCause, ListenError,
-    NameError, NamedBufferError, ParentPortError, PostErrorKind, RecvError, RecvTimeoutError, SpawnErrorKind,
-    TryRecvError,
+    AcceptError, AnswerError, BufferError, ChannelError, CloseReason, ConnectError, FreezeErrorKind, FullCause,
+    ListenError, Message, NameError, NamedBufferError, ParentPortError, PostDataError, PostErrorKind, RecvError,
+    RecvTimeoutError, SpawnErrorKind, TryRecvError,
 };
 
+use super::Failure;
 use crate::code::{self, Code};
 
-/// Why a function failed: its code. What more there is to say is kept for the thread when the failure is made; for what
-/// happens in every loop there is nothing more, and so nothing is allocated.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Failure(NonZeroI32);
-
-/// The last failure of a thread that had more to say than its code.
-struct Last {
-    code: Code,
-    text: String,
-    os_error: i32,
-}
-
-thread_local! {
-    static LAST: RefCell<Last> = const { RefCell::new(Last { code: code::OK, text: String::new(), os_error: 0 }) };
-}
-
-impl Failure {
-    /// The code says it all.
-    pub(crate) const fn plain(code: Code) -> Self {
-        match NonZeroI32::new(code) {
-            Some(code) => Self(code),
-            None => panic!("success is no failure"),
-        }
-    }
-
-    #[cold]
-    fn new(code: Code, error: &dyn Display) -> Self {
-        Self::note(code, 0, error.to_string())
-    }
-
-    #[cold]
-    fn system(code: Code, os: &io::Error, error: &dyn Display) -> Self {
-        Self::note(code, os.raw_os_error().unwrap_or(0), error.to_string())
-    }
-
-    fn note(code: Code, os_error: i32, text: String) -> Self {
-        // A thread that is ending keeps nothing.
-        let _ = LAST.try_with(|last| *last.borrow_mut() = Last { code, text, os_error });
-        Self::plain(code)
-    }
-
-    /// An argument is NULL.
-    #[cold]
-    pub(crate) fn null(argument: &str) -> Self {
-        Self::new(code::NULL_ARGUMENT, &format_args!("{argument} is NULL"))
-    }
-
-    #[cold]
-    pub(crate) fn bad_argument(why: &str) -> Self {
-        Self::new(code::BAD_ARGUMENT, &why)
-    }
-
-    #[cold]
-    pub(crate) fn bad_item(index: usize, why: &str) -> Self {
-        Self::new(code::BAD_ITEM, &format_args!("item {index} of the transfer list: {why}"))
-    }
-
-    #[cold]
-    pub(crate) fn out_of_range(index: usize, count: usize) -> Self {
-        Self::new(code::OUT_OF_RANGE, &format_args!("{index} is not less than {count}"))
-    }
-
-    #[cold]
-    pub(crate) fn exhausted(error: &io::Error) -> Self {
-        Self::system(code::RESOURCE_EXHAUSTED, error, error)
-    }
-
-    #[cold]
-    pub(crate) fn internal(error: &dyn Display) -> Self {
-        Self::new(code::INTERNAL, error)
-    }
-
-    #[cold]
-    pub(crate) fn of_panic(panic: Box<dyn Any + Send>) -> Self {
-        let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-            (Some(text), _) => (*text).to_owned(),
-            (_, Some(text)) => text.clone(),
-            _ => "panic".to_owned(),
-        };
-        // Dropping it could panic again.
-        std::mem::forget(panic);
-        Self::note(code::INTERNAL, 0, text)
-    }
-
-    #[inline]
-    pub(crate) fn code(self) -> Code {
-        self.0.get()
-    }
-
-    /// Calls `tell` with all that is known of `code`.
-    pub(crate) fn with_last<T>(code: Code, tell: impl Fn(&str) -> T) -> T {
-        let told = LAST.try_with(|last| {
-            let last = last.borrow();
-            (last.code == code && !last.text.is_empty()).then(|| tell(&last.text))
-        });
-        told.ok().flatten().unwrap_or_else(|| tell(code::text(code).to_str().unwrap_or_default()))
-    }
-
-    pub(crate) fn last_os_error() -> i32 {
-        LAST.try_with(|last| last.borrow().os_error).unwrap_or(0)
-    }
-}
-
-/// The end of a peer.
+/// The code for the end of a peer.
 pub(crate) fn code_of(reason: CloseReason) -> Code {
     match reason {
         CloseReason::Closed => code::PEER_CLOSED,
@@ -131,7 +25,7 @@ impl From<PostErrorKind> for Failure {
     #[cold]
     fn from(error: PostErrorKind) -> Self {
         let code = match &error {
-            // Told in every loop, and there is nothing to add.
+            // Ordinary results of a polling loop: no description, no allocation.
             PostErrorKind::Full(FullCause::Ring) => return Self::plain(code::FULL),
             PostErrorKind::Full(_) => return Self::plain(code::LANE_FULL),
             PostErrorKind::TimedOut => return Self::plain(code::TIMED_OUT),
@@ -152,6 +46,13 @@ impl From<PostErrorKind> for Failure {
             _ => code::INTERNAL,
         };
         Self::new(code, &error)
+    }
+}
+
+impl From<PostDataError> for Failure {
+    #[cold]
+    fn from(error: PostDataError) -> Self {
+        PostErrorKind::from(error).into()
     }
 }
 
@@ -239,7 +140,7 @@ impl From<ChannelError> for Failure {
     fn from(error: ChannelError) -> Self {
         let code = match &error {
             ChannelError::ResourceExhausted(os) => return Self::system(code::RESOURCE_EXHAUSTED, os, &error),
-            // An option that is out of range.
+            // The others are options that are out of range.
             _ => code::BAD_ARGUMENT,
         };
         Self::new(code, &error)
@@ -321,5 +222,74 @@ impl From<ConnectError> for Failure {
             _ => code::INTERNAL,
         };
         Self::new(code, &error)
+    }
+}
+
+impl From<AnswerError> for Failure {
+    fn from(error: AnswerError) -> Self {
+        match error {
+            AnswerError::Dropped => Self::plain(code::REQUEST_DROPPED),
+            AnswerError::TimedOut => Self::plain(code::TIMED_OUT),
+            AnswerError::Taken => Self::plain(code::CALL_OVER),
+            AnswerError::Failed(error) => error.into(),
+            error => Self::internal(&error),
+        }
+    }
+}
+
+/// The failure of an event loop or a set to wait for its ports.
+pub(crate) fn watching(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::ResourceBusy if error.raw_os_error().is_none() => Failure::plain(code::RUNNING),
+        io::ErrorKind::Unsupported if error.raw_os_error().is_none() => Failure::plain(code::FORKED),
+        _ => Failure::exhausted(error),
+    }
+}
+
+/// Why a call received nothing, whichever of the receiving calls it was.
+pub(crate) enum NotReceived {
+    /// Nothing came: `EMPTY` or `TIMED_OUT`.
+    Nothing(Code),
+    Failed(RecvError),
+}
+
+impl NotReceived {
+    /// The failure for C. The data of a message that cannot be received goes to `message`.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn into_failure(self, message: &mut Message) -> Failure {
+        match self {
+            Self::Nothing(code) => Failure::plain(code),
+            Self::Failed(mut error) => {
+                if let RecvError::MessageError { data, .. } = &mut error {
+                    message.data = std::mem::take(data);
+                }
+                error.into()
+            }
+        }
+    }
+}
+
+impl From<RecvError> for NotReceived {
+    fn from(error: RecvError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<TryRecvError> for NotReceived {
+    fn from(error: TryRecvError) -> Self {
+        match error {
+            TryRecvError::Empty => Self::Nothing(code::EMPTY),
+            TryRecvError::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
+impl From<RecvTimeoutError> for NotReceived {
+    fn from(error: RecvTimeoutError) -> Self {
+        match error {
+            RecvTimeoutError::TimedOut => Self::Nothing(code::TIMED_OUT),
+            RecvTimeoutError::Failed(error) => Self::Failed(error),
+        }
     }
 }

@@ -1,4 +1,4 @@
-# Before 1.0 the second number has to be the same, from then on the first.
+# Compatible versions have the same minor number before 1.0, and the same major number from 1.0 on.
 
 set(PACKAGE_VERSION "@version@")
 string(REGEX REPLACE "^(0\\.[0-9]+|[0-9]+).*$" "\\1" messageport_series "${PACKAGE_VERSION}")
