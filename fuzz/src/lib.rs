@@ -22,6 +22,7 @@ pub use targets::TARGETS;
 mod typed;
 #[path = "../../src/events/mod.rs"]
 mod events;
+#[path = "../../src/connect/mod.rs"]
 mod connect;
 #[path = "../../src/call/mod.rs"]
 mod call;
@@ -54,6 +55,10 @@ pub use buffer::named::NamedBufferError;
 pub use buffer::shared::SharedBuffer;
 pub use buffer::{FreezeError, FreezeErrorKind, TransferBuffer};
 pub use call::{AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server};
+pub use connect::{
+    AcceptError, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, NameError,
+    ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
+};
 pub use error::{
     BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FullCause, PostErrorKind, RecvError,
     RecvTimeoutError, TryRecvError, Violation,
