@@ -1,5 +1,6 @@
 //! What can go wrong: one error type per operation. What was passed in comes back with the error.
 
+use crate::layout::{BadPreamble, VERSION};
 use crate::sys::Errno;
 use crate::sys::memfd::BadFile;
 use crate::sys::process::io_error;
@@ -68,6 +69,16 @@ impl From<BadFile> for BadSegment {
             BadFile::Unsealed => Self::Unsealed,
             BadFile::NotTmpfs => Self::NotTmpfs,
             BadFile::WrongSize => Self::WrongSize,
+        }
+    }
+}
+
+impl From<BadPreamble> for BadSegment {
+    fn from(bad: BadPreamble) -> Self {
+        match bad {
+            BadPreamble::Magic => Self::NotASegment,
+            BadPreamble::Version(found) => Self::Version { found, expected: VERSION },
+            BadPreamble::HeaderLen => Self::BadConstants,
         }
     }
 }

@@ -49,6 +49,7 @@ mod scratch;
 #[path = "../../src/sys/mod.rs"]
 mod sys;
 
+pub use buffer::bytes::BufferBytes;
 pub use buffer::cursor::BufferCursor;
 pub use buffer::frozen::FrozenBuffer;
 pub use buffer::named::NamedBufferError;
