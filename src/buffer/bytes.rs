@@ -144,32 +144,31 @@ mod sealed {
     impl Sealed for super::SharedBuffer {}
 }
 
-// The methods of a buffer have precedence over those of the trait, so each of these calls the buffer's own.
 impl BufferBytes for TransferBuffer {
     fn len(&self) -> usize {
-        self.len()
+        TransferBuffer::len(self)
     }
 
     fn read_at(&self, offset: usize, into: &mut [u8]) -> Result<(), BufferError> {
-        self.read_at(offset, into)
+        TransferBuffer::read_at(self, offset, into)
     }
 
     fn write_at(&self, offset: usize, from: &[u8]) -> Result<(), BufferError> {
-        self.write_at(offset, from)
+        TransferBuffer::write_at(self, offset, from)
     }
 }
 
 impl BufferBytes for SharedBuffer {
     fn len(&self) -> usize {
-        self.len()
+        SharedBuffer::len(self)
     }
 
     fn read_at(&self, offset: usize, into: &mut [u8]) -> Result<(), BufferError> {
-        self.read_at(offset, into)
+        SharedBuffer::read_at(self, offset, into)
     }
 
     fn write_at(&self, offset: usize, from: &[u8]) -> Result<(), BufferError> {
-        self.write_at(offset, from)
+        SharedBuffer::write_at(self, offset, from)
     }
 }
 

@@ -275,7 +275,8 @@ impl Memory {
     /// Records that the buffer is about to be posted.
     #[inline]
     pub(crate) fn note_used(&self) {
-        self.used.store(true, Ordering::Relaxed); // relaxed: pairs with the swap in `was_used`; a hint without other data
+        // Relaxed: pairs with the swap in `was_used`; it is a hint, and no other data depends on it.
+        self.used.store(true, Ordering::Relaxed);
     }
 
     /// True if the buffer has been posted since the last call.
@@ -286,7 +287,8 @@ impl Memory {
     /// Records that its pool is closed or the pool's peer is gone: no other holder adheres to the protocol, so the
     /// buffer may be posted on any port.
     pub(crate) fn set_orphan(&self) {
-        self.orphan.store(true, Ordering::Relaxed); // relaxed: pairs with the load in `is_orphan`; no other data depends on it
+        // Relaxed: pairs with the load in `is_orphan`; it is a permission, and no other data depends on it.
+        self.orphan.store(true, Ordering::Relaxed);
     }
 
     /// True if the buffer may be posted on any port.

@@ -55,7 +55,7 @@ impl Buffers {
     /// Counts a post of buffers. True if it is time to search for idle buffers.
     #[inline]
     pub(crate) fn count_post(&self) -> bool {
-        // Relaxed: load and store pair with each other; only the sending half, which one thread has at a time, makes them.
+        // Relaxed: load and store pair with each other; only the sending half makes them, in one thread at a time.
         let posts = self.posts.load(Ordering::Relaxed).wrapping_add(1);
         self.posts.store(posts, Ordering::Relaxed);
         posts.is_multiple_of(POSTS_PER_SEARCH)
