@@ -301,6 +301,70 @@ impl fmt::Display for PostErrorKind {
 
 impl std::error::Error for PostErrorKind {}
 
+/// Why data was not posted, by an operation that has no transfer list. Nothing was taken.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PostDataError {
+    /// This port was inherited by `fork`; it belongs to the parent process.
+    Forked,
+    /// This port has been closed.
+    PortClosed,
+    /// This port has been transferred away.
+    Detached,
+    /// A reservation on this port is open, or the port is inside a value that is being posted.
+    Borrowed,
+    /// The message is longer than the channel allows, or than what was reserved.
+    TooLarge {
+        /// Bytes of the message.
+        len: usize,
+        /// Bytes that are allowed; see [`MessagePort::max_message_len`](crate::MessagePort::max_message_len).
+        max: usize,
+    },
+    /// The other end is gone.
+    PeerGone(CloseReason),
+    /// The queue is at its limit.
+    Full(FullCause),
+    /// The queue was still full when the timeout was over. Only operations with a timeout return this.
+    TimedOut,
+    /// The system lacks memory, descriptors or the like.
+    ResourceExhausted(io::Error),
+}
+
+impl From<PostDataError> for PostErrorKind {
+    fn from(error: PostDataError) -> Self {
+        match error {
+            PostDataError::Forked => Self::Forked,
+            PostDataError::PortClosed => Self::PortClosed,
+            PostDataError::Detached => Self::Detached,
+            PostDataError::Borrowed => Self::Borrowed,
+            PostDataError::TooLarge { len, max } => Self::TooLarge { len, max },
+            PostDataError::PeerGone(reason) => Self::PeerGone(reason),
+            PostDataError::Full(cause) => Self::Full(cause),
+            PostDataError::TimedOut => Self::TimedOut,
+            PostDataError::ResourceExhausted(error) => Self::ResourceExhausted(error),
+        }
+    }
+}
+
+impl fmt::Display for PostDataError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forked => f.write_str(FORKED),
+            Self::PortClosed => f.write_str(CLOSED),
+            Self::Detached => f.write_str(DETACHED),
+            Self::Borrowed => f.write_str("a reservation on the port is open, or the port is being posted"),
+            Self::TooLarge { len, max } => write!(f, "the message needs {len} bytes, at most {max} fit"),
+            Self::PeerGone(reason) => reason.fmt(f),
+            Self::Full(FullCause::Ring) => f.write_str("the queue is full"),
+            Self::Full(FullCause::Lane) => f.write_str("too many transfer lists are unread"),
+            Self::TimedOut => f.write_str("timed out waiting for space in the queue"),
+            Self::ResourceExhausted(error) => write!(f, "cannot post: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for PostDataError {}
+
 /// Why nothing was received.
 #[derive(Debug)]
 #[non_exhaustive]

@@ -17,7 +17,6 @@ pub(crate) mod file;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 use self::file::{not_created, offset_in_file};
@@ -86,13 +85,6 @@ impl TransferBuffer {
         if let Some(hold) = self.hold.borrow().as_ref().filter(|hold| hold.is_usable()) {
             hold.memory.read_to_vec(hold.len, into);
         }
-    }
-
-    /// Turns the handle into its hold, shortened to `len` bytes. `None` if the hold is shared or cannot be used.
-    pub(crate) fn into_hold(self, len: usize) -> Option<Hold> {
-        let mut hold = self.hold.take().filter(|hold| hold.is_usable() && hold.is_sole())?;
-        hold.len = len.min(hold.len);
-        Some(hold)
     }
 
     /// Lends the buffer to a post: a second handle, to be transferred or dropped, and another hold on the memory, to be
@@ -193,13 +185,6 @@ impl TransferBuffer {
     #[inline]
     pub(crate) fn hold(&self) -> &RefCell<Option<Hold>> {
         &self.hold
-    }
-
-    /// The address of the bytes. `None` if the buffer is detached or inherited by `fork`.
-    pub(crate) fn pointer(&self) -> Option<NonNull<u8>> {
-        let hold = self.hold.borrow();
-        let hold = hold.as_ref().filter(|hold| hold.is_usable())?;
-        Some(hold.memory.mapping.at(HEADER_LEN, hold.len))
     }
 
     /// Calls `access` with the memory and the offset in it of the `len` bytes at `offset`, which are inside the buffer.

@@ -116,7 +116,7 @@ impl Client {
 
     fn call_until(&self, data: &[u8], transfer: Vec<Transferable>, patience: Patience) -> Result<Message, CallError> {
         // The memory of the request becomes that of the answer.
-        let mut message = Message { data: data.to_vec(), ..Message::new() };
+        let mut message = Message::from(data.to_vec());
         match self.post(&mut message.data, &list_of(&transfer), patience) {
             Ok(number) => {
                 drop(transfer);

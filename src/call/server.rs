@@ -348,7 +348,7 @@ impl Answers {
         loop {
             let turn = Instant::now() + TURN;
             let until = deadline.map_or(turn, |deadline| deadline.min(turn));
-            match self.lock().sender.post_patiently(data, list, Some(until)) {
+            match self.lock().sender.post_by(data, list, crate::end::wait::Deadline::At(until)) {
                 Err(PostErrorKind::TimedOut) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {}
                 result => return result,
             }

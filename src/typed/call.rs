@@ -106,7 +106,7 @@ impl<Req: Serialize, Ans: DeserializeOwned> TypedClient<Req, Ans> {
     fn call_until(&self, request: Req, patience: Patience) -> Result<Ans, CallError<TypedPostError<Req>>> {
         let post = |data: &mut Vec<u8>, list: &[TransferRef<'_>]| self.client.post(data, list, patience);
         let number = post_value(self.client.end(), request, post).map_err(CallError::NotPosted)?;
-        let mut answer = Message { data: scratch::take(), ..Message::new() };
+        let mut answer = Message::from(scratch::take());
         let result = self.client.finish(number, patience, &mut answer);
         answer_of(result, answer).map_err(CallError::NoAnswer)
     }
@@ -142,7 +142,7 @@ impl<Ans: DeserializeOwned> TypedPendingCall<Ans> {
     }
 
     fn wait_until(&mut self, patience: Patience) -> Result<Ans, AnswerError> {
-        let mut answer = Message { data: scratch::take(), ..Message::new() };
+        let mut answer = Message::from(scratch::take());
         let result = self.call.wait_into(&mut answer, patience);
         answer_of(result, answer)
     }

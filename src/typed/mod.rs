@@ -255,7 +255,7 @@ fn post_value_wait<T: Serialize>(
 fn recv_value<T: DeserializeOwned, E: From<RecvError>>(
     recv: impl FnOnce(&mut Message) -> Result<(), E>,
 ) -> Result<T, E> {
-    let mut message = Message { data: scratch::take(), ..Message::new() };
+    let mut message = Message::from(scratch::take());
     let result = recv(&mut message).and_then(|()| Ok(decode(&mut message)?));
     scratch::keep(message.data);
     result
