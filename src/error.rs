@@ -1,9 +1,8 @@
 //! What can go wrong: one error type per operation. What was passed in comes back with the error.
 
 use crate::layout::{BadPreamble, VERSION};
-use crate::sys::Errno;
 use crate::sys::memfd::BadFile;
-use crate::sys::process::io_error;
+use crate::sys::{Errno, io_error};
 use std::fmt;
 use std::io;
 
@@ -546,7 +545,7 @@ pub(crate) fn not_mapped(errno: Errno) -> Rejection<BadSegment> {
 }
 
 /// A shortage in the system, as the public errors carry it.
-pub(crate) fn exhausted(errno: crate::sys::Errno) -> io::Error {
+pub(crate) fn exhausted(errno: Errno) -> io::Error {
     io_error(errno)
 }
 

@@ -109,10 +109,10 @@ impl Drop for Hold {
         }
         match self.role {
             Role::New | Role::Traveller => {}
-            Role::Owner => self.memory.set_place(Place::Idle),
+            Role::Owner => self.memory.set_location(Location::Idle),
             Role::Guest => {
                 // The note comes last: once the owner has read it, it may post the buffer again.
-                self.memory.set_place(Place::Away);
+                self.memory.set_location(Location::Away);
                 self.memory.write_note(NOTE_FREE);
             }
         }
@@ -125,8 +125,8 @@ pub(crate) struct Memory {
     pub(super) mapping: Mapping,
     /// Bytes behind the header.
     pub(crate) capacity: usize,
-    /// A [`Place`]: where this side has recorded that a recycled buffer is.
-    place: AtomicU8,
+    /// A [`Location`]: where this side has recorded that a recycled buffer is.
+    location: AtomicU8,
     /// The number of the [`Buffers`](super::pool::Buffers) that keep this memory, and in the lowest eight bits its slot
     /// there; 0 if none do. So a post finds the slot without taking a lock.
     kept: AtomicU64,
@@ -139,7 +139,7 @@ pub(crate) struct Memory {
 /// Where a recycled buffer is, as this side has recorded it. The peer cannot change the record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     /// A handle of this process has it.
     Held,
     /// The pool has it, free to be taken.
@@ -156,7 +156,7 @@ const NOTE_FREE: u32 = 1;
 const NOTE_GONE: u32 = 2;
 
 /// The note that a receiver leaves in a buffer for its owner. It is a hint, which the owner reads only while the buffer
-/// is [`Away`](Place::Away): a peer that lies spoils only its own data.
+/// is [`Away`](Location::Away): a peer that lies spoils only its own data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Note {
     Busy,
@@ -193,7 +193,7 @@ impl Memory {
             file,
             mapping,
             capacity,
-            place: AtomicU8::new(Place::Held as u8),
+            location: AtomicU8::new(Location::Held as u8),
             kept: AtomicU64::new(0),
             used: AtomicBool::new(false),
             orphan: AtomicBool::new(false),
@@ -241,21 +241,21 @@ impl Memory {
 
     /// Where the buffer is.
     #[inline]
-    pub(crate) fn place(&self) -> Place {
-        // Acquire: pairs with the release store in `set_place`, so that all accesses to the bytes before the move are
-        // over.
-        match self.place.load(Ordering::Acquire) {
-            0 => Place::Held,
-            1 => Place::Idle,
-            _ => Place::Away,
+    pub(crate) fn location(&self) -> Location {
+        // Acquire: pairs with the release store in `set_location`, so that all accesses to the bytes before the move
+        // are over.
+        match self.location.load(Ordering::Acquire) {
+            0 => Location::Held,
+            1 => Location::Idle,
+            _ => Location::Away,
         }
     }
 
     /// Records that the buffer has moved.
     #[inline]
-    pub(crate) fn set_place(&self, place: Place) {
-        // Release: pairs with the acquire load in `place`.
-        self.place.store(place as u8, Ordering::Release);
+    pub(crate) fn set_location(&self, location: Location) {
+        // Release: pairs with the acquire load in `location`.
+        self.location.store(location as u8, Ordering::Release);
     }
 
     /// Records the [`Buffers`](super::pool::Buffers) that keep this memory, by number, and its slot there; `None` if

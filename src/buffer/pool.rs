@@ -4,16 +4,16 @@
 //! descriptor and mapping, and a post passes only the number of the slot. When the receiver drops the buffer it leaves
 //! a note in the buffer's header, which the owner reads when it needs a buffer; a buffer that the receiver posts back
 //! is named by its slot too. Only the owner assigns a slot to another buffer, or makes the peer forget one. Each end
-//! relies on its own record of where a buffer is ([`Place`]), so a peer that lies spoils only its own data.
+//! relies on its own record of where a buffer is ([`Location`]), so a peer that lies spoils only its own data.
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::memory::{Memory, Note, Place};
+use super::memory::{Location, Memory, Note};
 use crate::layout::{Limits, MAX_CACHED_BUFFERS};
-pub(crate) use crate::sys::PAGE;
+use crate::sys::PAGE;
 
 /// Time of 1 s after which a buffer that has not been posted again is idle too long, and forgotten by both ends.
 const IDLE: Duration = Duration::from_secs(1);
@@ -147,7 +147,7 @@ impl Pool {
         for slot in 0..self.slots.len() {
             self.update(slot);
             if let PoolSlot::Live(memory) = &self.slots[slot]
-                && memory.place() == Place::Idle
+                && memory.location() == Location::Idle
                 && planned.iter().all(|planned| planned.slot != slot)
                 && fits(memory)
                 && best.as_ref().is_none_or(|best| memory.capacity < best.capacity)
@@ -158,17 +158,17 @@ impl Pool {
                 }
             }
         }
-        best.inspect(|memory| memory.set_place(Place::Held))
+        best.inspect(|memory| memory.set_location(Location::Held))
     }
 
     /// Updates the record of a slot by the note in its buffer, if the buffer is with the peer.
     fn update(&mut self, slot: usize) {
         if let PoolSlot::Live(memory) = &self.slots[slot]
-            && memory.place() == Place::Away
+            && memory.location() == Location::Away
         {
             match memory.take_note() {
                 Note::Busy => {}
-                Note::Free => memory.set_place(Place::Idle),
+                Note::Free => memory.set_location(Location::Idle),
                 Note::Gone => self.put(slot, PoolSlot::Stale(memory.capacity as u64)),
             }
         }
@@ -182,7 +182,7 @@ impl Pool {
         let rank = |slot: usize| match self.slots.get(slot) {
             None | Some(PoolSlot::Empty) => Some(0),
             Some(PoolSlot::Stale(_)) => Some(1),
-            Some(PoolSlot::Live(memory)) if memory.place() == Place::Idle => Some(2),
+            Some(PoolSlot::Live(memory)) if memory.location() == Location::Idle => Some(2),
             Some(PoolSlot::Live(_)) => None,
         };
         let bytes = |slot: usize| match planned.iter().find(|planned| planned.slot == slot) {
@@ -207,10 +207,10 @@ impl Pool {
     /// the peer does not have it, or it is shorter.
     pub(crate) fn returned(&mut self, slot: usize, len: u64) -> Option<Arc<Memory>> {
         let Some(PoolSlot::Live(memory)) = self.slots.get(slot) else { return None };
-        if memory.place() != Place::Away || len > memory.capacity as u64 {
+        if memory.location() != Location::Away || len > memory.capacity as u64 {
             return None;
         }
-        memory.set_place(Place::Held);
+        memory.set_location(Location::Held);
         Some(Arc::clone(memory))
     }
 
@@ -230,7 +230,7 @@ impl Pool {
                 PoolSlot::Stale(_) => idle.push(slot),
                 PoolSlot::Live(memory) => {
                     let was_used = memory.was_used();
-                    if memory.place() == Place::Idle && (at_once || !was_used) {
+                    if memory.location() == Location::Idle && (at_once || !was_used) {
                         idle.push(slot);
                     }
                 }
@@ -252,7 +252,7 @@ impl Pool {
         for slot in 0..self.slots.len() {
             self.update(slot);
             match &self.slots[slot] {
-                PoolSlot::Live(memory) if memory.place() == Place::Idle => self.put(slot, PoolSlot::Empty),
+                PoolSlot::Live(memory) if memory.location() == Location::Idle => self.put(slot, PoolSlot::Empty),
                 PoolSlot::Live(memory) => memory.set_orphan(),
                 PoolSlot::Empty | PoolSlot::Stale(_) => {}
             }
@@ -319,11 +319,11 @@ impl Cache {
     /// this side has not given it back, or it is shorter.
     pub(crate) fn take(&mut self, slot: usize, len: u64) -> Option<Arc<Memory>> {
         let memory = self.slots.get(slot)?.as_ref()?;
-        if memory.place() != Place::Away || len > memory.capacity as u64 {
+        if memory.location() != Location::Away || len > memory.capacity as u64 {
             return None;
         }
         memory.fetch_note();
-        memory.set_place(Place::Held);
+        memory.set_location(Location::Held);
         Some(Arc::clone(memory))
     }
 
@@ -358,7 +358,7 @@ impl Buffers {
         let pooled = pool.slots.iter().enumerate().filter_map(|(slot, found)| match found {
             PoolSlot::Empty => None,
             PoolSlot::Stale(bytes) => Some(Moving::Stale { slot, bytes: *bytes }),
-            PoolSlot::Live(memory) if memory.place() == Place::Away => {
+            PoolSlot::Live(memory) if memory.location() == Location::Away => {
                 Some(Moving::Posted { slot, memory: Arc::clone(memory) })
             }
             PoolSlot::Live(memory) => Some(Moving::Stale { slot, bytes: memory.capacity as u64 }),
@@ -373,11 +373,11 @@ impl Buffers {
             Moving::Cached { slot, memory } => {
                 // A handle of the former holder may still have it. Its owner reads the note, and posts it only once it
                 // is free.
-                memory.set_place(Place::Away);
+                memory.set_location(Location::Away);
                 self.cache().insert(slot, memory)
             }
             Moving::Posted { slot, memory } => {
-                memory.set_place(Place::Away);
+                memory.set_location(Location::Away);
                 self.pool().adopt(slot, PoolSlot::Live(memory))
             }
             Moving::Stale { slot, bytes } => self.pool().adopt(slot, PoolSlot::Stale(bytes)),

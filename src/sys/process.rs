@@ -11,7 +11,6 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::Errno;
-pub(crate) use super::io_error;
 use super::socket::is_seqpacket;
 
 /// Starts `command` as a child that inherits `descriptor` under its present number, and sets `variable` in the child's
