@@ -15,7 +15,7 @@ use super::memory::{Location, Memory, Note};
 use crate::layout::{Limits, MAX_CACHED_BUFFERS};
 use crate::sys::PAGE;
 
-/// Time of 1 s after which a buffer that has not been posted again is idle too long, and forgotten by both ends.
+/// Time, 1 s, after which both ends forget an idle buffer; searches for idle buffers are at least this far apart.
 const IDLE: Duration = Duration::from_secs(1);
 /// Posts of buffers, 64, from one search for idle buffers to the next.
 const POSTS_PER_SEARCH: u32 = 64;
@@ -38,8 +38,7 @@ static NUMBERS: AtomicU64 = AtomicU64::new(0);
 impl Buffers {
     /// An empty pool and an empty cache.
     pub(crate) fn new(limits: &Limits) -> Self {
-        // Relaxed: pairs with this call in other threads; each gets a number of its own, and no other data depends on
-        // it.
+        // Relaxed: pairs with this call in other threads; each gets its own number, and no other data depends on it.
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed) + 1;
         let pool = Pool { number, limits: *limits, slots: Vec::new(), searched: None };
         let cache = Cache { number, limits: *limits, slots: Vec::new() };
@@ -239,7 +238,7 @@ impl Pool {
         idle
     }
 
-    /// Empties a slot, whose buffer the peer is told to forget.
+    /// Empties a slot, when the peer is being made to forget its buffer.
     pub(crate) fn forget(&mut self, slot: usize) {
         if slot < self.slots.len() {
             self.put(slot, PoolSlot::Empty);

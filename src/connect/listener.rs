@@ -341,7 +341,7 @@ pub enum ListenError {
     InUse(PathBuf),
     /// The path exists and is not a socket.
     NotASocket(PathBuf),
-    /// A system call failed; the path says on which file.
+    /// A system call failed, on the file with this path.
     System(PathBuf, io::Error),
 }
 

@@ -108,7 +108,7 @@ impl Mapping {
     #[inline]
     pub(crate) fn at(&self, offset: usize, len: usize) -> NonNull<u8> {
         assert!(offset <= self.len() && len <= self.len() - offset, "outside the mapping: {offset} + {len}");
-        // SAFETY: the kernel places no mapping at address zero unless told to.
+        // SAFETY: the kernel places no mapping at address zero unless requested.
         let start = unsafe { NonNull::new_unchecked(self.map.as_mut_ptr()) };
         // SAFETY: the assertion keeps the result inside the mapping or one past its end.
         unsafe { start.add(offset) }

@@ -153,7 +153,7 @@ pub(crate) fn check(file: BorrowedFd<'_>, len: Option<u64>) -> Result<Result<Che
     }
     let stat = fstat(file)?;
     // A file with seals is on tmpfs or made of huge pages, and its block size is its page size. On tmpfs that may be
-    // large too, and then only fstatfs(2) tells the two apart.
+    // large too, and then only fstatfs(2) distinguishes the two.
     if stat.st_blksize > PAGE as libc::blksize_t && fstatfs(file)?.filesystem_type() != TMPFS_MAGIC {
         return Ok(Err(BadFile::NotTmpfs));
     }

@@ -68,7 +68,7 @@ pub(crate) fn credentials(socket: BorrowedFd<'_>) -> Result<Credentials, Errno> 
     Ok(Credentials { uid: found.uid(), pid: found.pid() })
 }
 
-/// What a path holds where a socket is to be bound.
+/// The contents of the path of a socket, before the socket is bound.
 pub(crate) enum Occupant {
     /// Nothing.
     Free,
@@ -80,7 +80,7 @@ pub(crate) enum Occupant {
     NotASocket,
 }
 
-/// Determines what `path` holds (lstat(2)), for a socket by connecting to it.
+/// Examines `path` (lstat(2)), and a socket there by connecting to it.
 pub(crate) fn occupant(path: &Path) -> io::Result<Occupant> {
     match fs::symlink_metadata(path) {
         Err(_) => return Ok(Occupant::Free),
