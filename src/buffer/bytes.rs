@@ -55,7 +55,7 @@ pub trait BufferBytes: fmt::Debug + sealed::Sealed {
 }
 
 /// Offsets count bytes and need no alignment.
-impl dyn BufferBytes {
+impl dyn BufferBytes + '_ {
     /// Copies all bytes out. `into` must be as long as the buffer.
     ///
     /// # Errors
