@@ -86,7 +86,7 @@ impl Session {
         match self.side {
             Side::First => {
                 let channel = MessageChannel::with_options(options).map_err(Error::of("cannot create a channel"))?;
-                let posted = self.window.post_message_wait(&[], [channel.port2.into()], Some(TURN_TIMEOUT));
+                let posted = self.window.post_message_timeout(&[], [channel.port2.into()], TURN_TIMEOUT);
                 posted.map_err(Error::of("cannot transfer a port to the second process"))?;
                 Ok(channel.port1)
             }
