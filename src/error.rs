@@ -1,8 +1,8 @@
 //! What can go wrong: one error type per operation. What was passed in comes back with the error.
 
-use crate::sys::Errno;
+use crate::layout::{BadPreamble, VERSION};
 use crate::sys::memfd::BadFile;
-use crate::sys::process::io_error;
+use crate::sys::{Errno, io_error};
 use std::fmt;
 use std::io;
 
@@ -68,6 +68,16 @@ impl From<BadFile> for BadSegment {
             BadFile::Unsealed => Self::Unsealed,
             BadFile::NotTmpfs => Self::NotTmpfs,
             BadFile::WrongSize => Self::WrongSize,
+        }
+    }
+}
+
+impl From<BadPreamble> for BadSegment {
+    fn from(bad: BadPreamble) -> Self {
+        match bad {
+            BadPreamble::Magic => Self::NotASegment,
+            BadPreamble::Version(found) => Self::Version { found, expected: VERSION },
+            BadPreamble::HeaderLen => Self::BadConstants,
         }
     }
 }
@@ -535,7 +545,7 @@ pub(crate) fn not_mapped(errno: Errno) -> Rejection<BadSegment> {
 }
 
 /// A shortage in the system, as the public errors carry it.
-pub(crate) fn exhausted(errno: crate::sys::Errno) -> io::Error {
+pub(crate) fn exhausted(errno: Errno) -> io::Error {
     io_error(errno)
 }
 

@@ -251,6 +251,7 @@ mod violation;
 mod scratch;
 mod sys;
 
+pub use buffer::bytes::BufferBytes;
 pub use buffer::cursor::BufferCursor;
 pub use buffer::frozen::FrozenBuffer;
 pub use buffer::named::NamedBufferError;

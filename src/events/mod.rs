@@ -25,7 +25,7 @@ use crate::poll::poller::{NO_PORT, Poller};
 use crate::poll::set::AddError;
 use crate::port::{MessagePort, RecvHalf};
 use crate::sys::epoll::{Alarm, Epoll};
-use crate::sys::process::io_error;
+use crate::sys::io_error;
 
 const WAKE_UP: u64 = NO_PORT;
 const ALARM: u64 = NO_PORT + 1;

@@ -9,7 +9,7 @@ use super::poller::{Poller, Watchable};
 use crate::error::{BadTransfer, CloseReason, RecvError, TryRecvError};
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf};
-use crate::sys::process::io_error;
+use crate::sys::io_error;
 
 /// Time between two attempts to receive a message for which there is no memory or no descriptor.
 const SHORTAGE: Duration = Duration::from_millis(10);

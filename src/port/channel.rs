@@ -15,7 +15,7 @@ use crate::layout::{
 use crate::queue::ring::{Consumer, Cursors, Producer};
 use crate::queue::segment::Segment;
 use crate::sys::socket::MAX_DESCRIPTORS;
-use crate::sys::{Errno, process};
+use crate::sys::{Errno, io_error, process};
 
 /// Two entangled ports: what is posted on one is received on the other.
 ///
@@ -100,7 +100,7 @@ fn entangle(limits: Limits) -> Result<MessageChannel, Errno> {
 /// # Errors
 /// The system refuses (`setrlimit(2)`).
 pub fn raise_descriptor_limit(wanted: u64) -> io::Result<u64> {
-    process::raise_descriptor_limit(wanted).map_err(process::io_error)
+    process::raise_descriptor_limit(wanted).map_err(io_error)
 }
 
 /// How to make a [`MessageChannel`].
