@@ -5,7 +5,8 @@ use std::fmt;
 use std::io;
 
 use super::message::Message;
-use super::{MessagePort, Receiving, RecvHalf};
+use super::transfer::Transferable;
+use super::{Receiving, RecvHalf};
 use crate::buffer::TransferBuffer;
 use crate::capsule::Arrival;
 use crate::capsule::discard::discard;
@@ -48,11 +49,11 @@ impl<'a> MessageRef<'a> {
         receiving: RefMut<'a, Receiving>,
         record: Record,
         len: usize,
-        Arrival { transferred: arrived, body }: Arrival,
+        Arrival { items, body }: Arrival,
     ) -> Self {
         let len = body.as_ref().map_or(len, TransferBuffer::len);
         let mut transferred = Message::new();
-        transferred.take_transferred_of(arrived, MessagePort::from_parts);
+        transferred.extend(items.into_iter().map(Transferable::from));
         Self { half, receiving, record, len, read: 0, more: Some(Box::new(More { body, transferred })) }
     }
 
