@@ -182,10 +182,10 @@ impl RecvHalf {
     }
 }
 
-/// [`post_messages`](crate::MessagePort::post_messages) failed part of the way.
+/// [`post_messages`](crate::MessagePort::post_messages) failed part of the way through.
 #[derive(Debug)]
 pub struct PostMessagesError {
-    /// Why.
+    /// The reason.
     pub kind: PostDataError,
     /// Messages that were posted before, in order.
     pub posted: usize,
