@@ -103,7 +103,7 @@
 //! });
 //! port.set_onclose(|_, event| println!("{}", event.reason));
 //! port2.post_message(b"ping", [])?;
-//! events.poll_once(None)?;
+//! events.run_once()?;
 //! assert_eq!(port2.recv()?.data, b"pong");
 //! drop(port2);
 //! events.run()?; // until nothing is left that could happen

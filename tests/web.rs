@@ -78,14 +78,14 @@ fn arrived(port: &PortHandle) -> MessagePort {
 fn run_until(events: &EventLoop, done: impl Fn() -> bool) {
     let start = Instant::now();
     while !done() {
-        events.poll_once(Some(Duration::from_millis(100))).expect("it runs");
+        events.run_once_timeout(Duration::from_millis(100)).expect("it runs");
         assert!(start.elapsed() < PATIENCE, "it does not happen");
     }
 }
 
 #[track_caller]
 fn run_dry(events: &EventLoop) {
-    while events.poll_once(Some(Duration::ZERO)).expect("it runs") > 0 {}
+    while events.run_once_timeout(Duration::ZERO).expect("it runs") > 0 {}
 }
 
 // webmessaging/message-channels
@@ -380,7 +380,7 @@ fn an_endless_exchange_starves_no_timer() {
     post(&port1, &["again"]);
     events.set_timeout(Duration::from_millis(5), |events| events.stop());
     events.run().unwrap();
-    assert!(events.poll_once(Some(PATIENCE)).unwrap() > 0);
+    assert!(events.run_once_timeout(PATIENCE).unwrap() > 0);
     port1.close();
     events.run().unwrap();
 }

@@ -184,7 +184,7 @@ impl Player for Looped {
         let Self { side, payload, ports, sent, events, taken, wrong } = self;
         match side {
             Side::First => taken.all(turn, || {
-                let happened = events.poll_once(Some(PATIENCE)).map_err(Error::of("the event loop failed"))?;
+                let happened = events.run_once_timeout(PATIENCE).map_err(Error::of("the event loop failed"))?;
                 match wrong.take() {
                     Some(error) => Err(error),
                     None if happened == 0 => Err(Error::failed("the other process is gone, or has not sent for long")),

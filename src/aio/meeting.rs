@@ -94,9 +94,8 @@ impl AsyncListener {
     fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<Result<Incoming, AcceptError>> {
         let listener = self.registration.get_ref();
         for _ in 0..STEPS {
-            match listener.accept_timeout(Duration::ZERO) {
-                Err(AcceptError::TimedOut) => {}
-                result => return Poll::Ready(result),
+            if let Some(result) = listener.try_accept().transpose() {
+                return Poll::Ready(result);
             }
             // That was one step, and there may be more to do: a client that was admitted and says nothing, for example.
             if socket::wait(listener.as_fd(), false, Duration::ZERO).is_ok_and(|seen| seen.readable) {

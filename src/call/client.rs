@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use super::error::{AnswerError, CallError};
 use super::table::Calls;
-use super::{Number, Patience, list_of};
+use super::{Number, list_of};
 use crate::end::End;
 use crate::error::{PostErrorKind, RecvError};
 use crate::port::MessagePort;
 use crate::port::message::Message;
+use crate::port::recv::Patience;
 use crate::port::transfer::{PostError, TransferRef, Transferable};
 use crate::scratch;
 
@@ -205,7 +206,7 @@ impl PendingCall {
     ///
     /// # Errors
     /// [`AnswerError`], but `None` where that would be `TimedOut`.
-    pub fn try_take(&mut self) -> Result<Option<Message>, AnswerError> {
+    pub fn try_wait(&mut self) -> Result<Option<Message>, AnswerError> {
         let mut answer = Message::new();
         match self.wait_into(&mut answer, Patience::None) {
             Ok(()) => Ok(Some(answer)),

@@ -13,8 +13,6 @@
 //! ```
 #![forbid(unsafe_code)]
 
-use std::time::{Duration, Instant};
-
 mod client;
 mod error;
 mod server;
@@ -75,28 +73,6 @@ fn unmark(data: &mut Vec<u8>) -> Option<(Kind, Number)> {
     let len = rest.len();
     data.truncate(len);
     Some((kind, Number(word & ((1 << NUMBER) - 1))))
-}
-
-/// How long to wait.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Patience {
-    None,
-    Until(Option<Instant>),
-}
-
-impl Patience {
-    /// A time too far away to be told is no deadline.
-    pub(crate) fn timeout(timeout: Duration) -> Self {
-        Self::Until(Instant::now().checked_add(timeout))
-    }
-
-    /// What is left; `None`: it has no end.
-    fn left(self) -> Option<Duration> {
-        match self {
-            Self::None => Some(Duration::ZERO),
-            Self::Until(deadline) => deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
-        }
-    }
 }
 
 /// What is in a message, on a list that borrows it.

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Kind, Number, Patience, list_of, mark, things_of, unmark};
+use super::{Kind, Number, list_of, mark, things_of, unmark};
 use crate::end::End;
 use crate::error::{BadTransfer, CloseReason, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
 use crate::port::message::Message;
+use crate::port::recv::Patience;
 use crate::port::transfer::{PostError, TransferRef, Transferable};
 use crate::port::{MessagePort, RecvHalf, SendHalf};
 use crate::scratch;
@@ -249,17 +250,29 @@ impl Responder {
         self.post(data, transfer.into_iter().collect(), Patience::None)
     }
 
-    /// Posts the answer and, if the queue is full, waits for space: for `timeout`, or for as long as the client lives.
+    /// Posts the answer and, if the queue is full, waits for space for as long as the client lives.
     ///
     /// # Errors
-    /// As for [`answer`](Self::answer), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
+    /// As for [`answer`](Self::answer), without `Full`.
     pub fn answer_wait(
         self,
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
-        timeout: Option<Duration>,
     ) -> Result<(), NotAnswered<Self, PostError>> {
-        self.post(data, transfer.into_iter().collect(), timeout.map_or(Patience::Until(None), Patience::timeout))
+        self.post(data, transfer.into_iter().collect(), Patience::Until(None))
+    }
+
+    /// Posts the answer and, if the queue is full, waits for space at most for `timeout`.
+    ///
+    /// # Errors
+    /// As for [`answer`](Self::answer), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
+    pub fn answer_timeout(
+        self,
+        data: &[u8],
+        transfer: impl IntoIterator<Item = Transferable>,
+        timeout: Duration,
+    ) -> Result<(), NotAnswered<Self, PostError>> {
+        self.post(data, transfer.into_iter().collect(), Patience::timeout(timeout))
     }
 
     fn post(

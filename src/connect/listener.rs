@@ -51,8 +51,8 @@ const LISTENING: u64 = u64::MAX;
 ///
 /// A child that is forked without `exec` and lives on keeps the name in use, even when the parent is gone.
 ///
-/// It can be waited on with `poll` by its descriptor: readable means that [`accept_timeout`](Self::accept_timeout) with
-/// a time of zero has something to do.
+/// It can be waited on with `poll` by its descriptor: readable means that [`try_accept`](Self::try_accept) has
+/// something to do.
 pub struct Listener {
     socket: OwnedFd,
     events: Epoll,
@@ -166,7 +166,19 @@ impl Listener {
         self.accept_until(None)
     }
 
-    /// Waits for the next client, at most for `timeout`; zero only looks.
+    /// Returns the next client whose greeting is there, without waiting. After `None` the listener's descriptor is still
+    /// readable if clients are left that have to be looked at.
+    ///
+    /// # Errors
+    /// As for [`accept`](Self::accept).
+    pub fn try_accept(&self) -> Result<Option<Incoming>, AcceptError> {
+        match self.accept_until(Some(Instant::now())) {
+            Err(AcceptError::TimedOut) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    /// Waits for the next client, at most for `timeout`.
     ///
     /// # Errors
     /// [`AcceptError::TimedOut`], or as for [`accept`](Self::accept).

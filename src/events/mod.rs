@@ -255,22 +255,31 @@ impl EventLoop {
         self.run_until(None, false).map(drop)
     }
 
-    /// As [`run`](Self::run), for at most this time.
+    /// As [`run`](Self::run), for at most `timeout`.
     ///
     /// # Errors
     /// As for [`run`](Self::run).
-    pub fn run_for(&self, time: Duration) -> io::Result<()> {
-        self.run_until(Instant::now().checked_add(time), false).map(drop)
+    pub fn run_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.run_until(Instant::now().checked_add(timeout), false).map(drop)
     }
 
-    /// Waits until something happens, at most for `timeout`, and dispatches one round: tasks, timers that are due, and a
-    /// batch of each port with messages. Returns the number of events, timers and tasks: 0 if the time was over, if it was
-    /// stopped, or if nothing is left that could happen.
+    /// Waits until there is something to dispatch and dispatches one round: tasks, timers that are due, and a batch of
+    /// each port with messages. Returns the number of events, timers and tasks: 0 if the loop was stopped, or if nothing
+    /// is left that could happen.
     ///
     /// # Errors
     /// As for [`run`](Self::run).
-    pub fn poll_once(&self, timeout: Option<Duration>) -> io::Result<usize> {
-        self.run_until(timeout.and_then(|timeout| Instant::now().checked_add(timeout)), true)
+    pub fn run_once(&self) -> io::Result<usize> {
+        self.run_until(None, true)
+    }
+
+    /// As [`run_once`](Self::run_once), waiting at most for `timeout`: then it returns 0. [`dispatch`](Self::dispatch)
+    /// does not wait.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub fn run_once_timeout(&self, timeout: Duration) -> io::Result<usize> {
+        self.run_until(Instant::now().checked_add(timeout), true)
     }
 
     fn run_until(&self, deadline: Option<Instant>, once: bool) -> io::Result<usize> {
@@ -302,7 +311,10 @@ impl EventLoop {
     /// As for [`run`](Self::run).
     pub fn dispatch(&self) -> io::Result<usize> {
         let _running = self.inner.enter()?;
-        self.inner.poller.borrow_mut().ask(Duration::ZERO).map_err(io_error)?;
+        let mut poller = self.inner.poller.borrow_mut();
+        poller.settle(); // `run_once` may have left ports whose messages are no edges
+        poller.ask(Duration::ZERO).map_err(io_error)?;
+        drop(poller);
         let count = self.round();
         self.inner.shared.take_stop();
         let mut poller = self.inner.poller.borrow_mut();

@@ -140,11 +140,12 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
         self.wait_until(Instant::now().checked_add(timeout))
     }
 
-    /// The next event of any port, if there is one now.
+    /// Returns the next event of any port if there is one, without waiting. `None` if there is none now, or if there are
+    /// no ports.
     ///
     /// # Errors
     /// As for [`wait`](Self::wait).
-    pub fn try_next(&mut self) -> io::Result<Option<(PortId, SetEvent<P>)>> {
+    pub fn try_wait(&mut self) -> io::Result<Option<(PortId, SetEvent<P>)>> {
         self.wait_until(Some(Instant::now()))
     }
 

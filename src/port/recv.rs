@@ -33,14 +33,29 @@ const LARGE: usize = 512;
 /// is what costs.
 const GATHER_AFTER: u32 = 16;
 
-/// How long to wait for a message.
-#[derive(Clone, Copy)]
-enum Patience {
+/// How long an operation may wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Patience {
+    /// Not at all.
     None,
+    /// Until this instant, or without a deadline.
     Until(Option<Instant>),
 }
 
 impl Patience {
+    /// A timeout that overflows `Instant` means no deadline.
+    pub(crate) fn timeout(timeout: Duration) -> Self {
+        Self::Until(Instant::now().checked_add(timeout))
+    }
+
+    /// The time that is left; `None` without a deadline.
+    pub(crate) fn left(self) -> Option<Duration> {
+        match self {
+            Self::None => Some(Duration::ZERO),
+            Self::Until(deadline) => deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
+        }
+    }
+
     #[inline]
     fn waits(self) -> bool {
         matches!(self, Self::Until(_))
@@ -205,9 +220,7 @@ impl RecvHalf {
 
     /// See [`MessagePort::recv_into_timeout`].
     pub fn recv_into_timeout(&self, message: &mut Message, timeout: Duration) -> Result<(), RecvTimeoutError> {
-        // A time too far away to be told is no deadline.
-        let patience = Patience::Until(Instant::now().checked_add(timeout));
-        self.copy_out(message, patience).map_err(RecvTimeoutError::from)
+        self.copy_out(message, Patience::timeout(timeout)).map_err(RecvTimeoutError::from)
     }
 
     /// See [`MessagePort::recv_ref`].
@@ -224,8 +237,7 @@ impl RecvHalf {
 
     /// See [`MessagePort::recv_ref_timeout`].
     pub fn recv_ref_timeout(&self, timeout: Duration) -> Result<MessageRef<'_>, RecvTimeoutError> {
-        let patience = Patience::Until(Instant::now().checked_add(timeout));
-        self.in_place(patience).map_err(RecvTimeoutError::from)
+        self.in_place(Patience::timeout(timeout)).map_err(RecvTimeoutError::from)
     }
 
     /// For a loop that may not take a message yet: `Ok` if there is one. Otherwise as [`try_recv`](Self::try_recv).

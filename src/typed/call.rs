@@ -10,10 +10,11 @@ use serde::de::DeserializeOwned;
 
 use super::encoding::decode;
 use super::{TypedPostError, post_value};
-use crate::call::{AnswerError, CallError, Client, NotAnswered, Patience, PendingCall, Responder, ServeError, Server};
+use crate::call::{AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::port::MessagePort;
 use crate::port::message::Message;
+use crate::port::recv::Patience;
 use crate::port::transfer::TransferRef;
 use crate::scratch;
 
@@ -134,7 +135,7 @@ impl<Ans: DeserializeOwned> TypedPendingCall<Ans> {
     ///
     /// # Errors
     /// [`AnswerError`], but `None` where that would be `TimedOut`.
-    pub fn try_take(&mut self) -> Result<Option<Ans>, AnswerError> {
+    pub fn try_wait(&mut self) -> Result<Option<Ans>, AnswerError> {
         match self.wait_until(Patience::None) {
             Err(AnswerError::TimedOut) => Ok(None),
             result => result.map(Some),
@@ -214,16 +215,20 @@ impl<Ans: Serialize> TypedResponder<Ans> {
         self.post(answer, Patience::None)
     }
 
-    /// Posts the answer and, if the queue is full, waits for space: for `timeout`, or for as long as the client lives.
+    /// Posts the answer and, if the queue is full, waits for space for as long as the client lives.
+    ///
+    /// # Errors
+    /// As for [`answer`](Self::answer), without `Full`.
+    pub fn answer_wait(self, answer: Ans) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
+        self.post(answer, Patience::Until(None))
+    }
+
+    /// Posts the answer and, if the queue is full, waits for space at most for `timeout`.
     ///
     /// # Errors
     /// As for [`answer`](Self::answer), with [`TimedOut`](crate::PostErrorKind::TimedOut) instead of `Full`.
-    pub fn answer_wait(
-        self,
-        answer: Ans,
-        timeout: Option<Duration>,
-    ) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
-        self.post(answer, timeout.map_or(Patience::Until(None), Patience::timeout))
+    pub fn answer_timeout(self, answer: Ans, timeout: Duration) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
+        self.post(answer, Patience::timeout(timeout))
     }
 
     fn post(self, answer: Ans, patience: Patience) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {

@@ -114,12 +114,20 @@ impl<Out: Serialize, In> TypedPort<Out, In> {
         post_value(self.port.end(), value, |data, list| self.port.sender.post(data, list))
     }
 
-    /// Posts a value and, if the queue is full, waits for space: for `timeout`, or for as long as the peer lives.
+    /// Posts a value and, if the queue is full, waits for space for as long as the peer lives.
+    ///
+    /// # Errors
+    /// As for [`post`](Self::post), without `Full`.
+    pub fn post_wait(&self, value: Out) -> Result<(), TypedPostError<Out>> {
+        post_value_patiently(&self.port.sender, value, None)
+    }
+
+    /// Posts a value and, if the queue is full, waits for space at most for `timeout`.
     ///
     /// # Errors
     /// As for [`post`](Self::post), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
-    pub fn post_wait(&self, value: Out, timeout: Option<Duration>) -> Result<(), TypedPostError<Out>> {
-        post_value_wait(&self.port.sender, value, timeout)
+    pub fn post_timeout(&self, value: Out, timeout: Duration) -> Result<(), TypedPostError<Out>> {
+        post_value_patiently(&self.port.sender, value, Instant::now().checked_add(timeout))
     }
 }
 
@@ -177,8 +185,13 @@ impl<Out: Serialize> TypedSendHalf<Out> {
     ///
     /// # Errors
     /// The same.
-    pub fn post_wait(&self, value: Out, timeout: Option<Duration>) -> Result<(), TypedPostError<Out>> {
-        post_value_wait(&self.half, value, timeout)
+    pub fn post_wait(&self, value: Out) -> Result<(), TypedPostError<Out>> {
+        post_value_patiently(&self.half, value, None)
+    }
+
+    /// See [`TypedPort::post_timeout`].
+    pub fn post_timeout(&self, value: Out, timeout: Duration) -> Result<(), TypedPostError<Out>> {
+        post_value_patiently(&self.half, value, Instant::now().checked_add(timeout))
     }
 }
 
@@ -241,12 +254,11 @@ fn post_value<T: Serialize, R>(
     result.map_err(|kind| TypedPostError { kind, value })
 }
 
-fn post_value_wait<T: Serialize>(
+fn post_value_patiently<T: Serialize>(
     half: &SendHalf,
     value: T,
-    timeout: Option<Duration>,
+    deadline: Option<Instant>,
 ) -> Result<(), TypedPostError<T>> {
-    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     post_value(half.end(), value, |data, list| half.post_patiently(data, list, deadline))
 }
 

@@ -85,7 +85,7 @@ fn event_loop() -> EventLoop {
 fn run_until(events: &EventLoop, done: impl Fn() -> bool) {
     let start = Instant::now();
     while !done() {
-        events.poll_once(Some(Duration::from_millis(100))).expect("it runs");
+        events.run_once_timeout(Duration::from_millis(100)).expect("it runs");
         assert!(start.elapsed() < PATIENCE, "it does not happen");
     }
 }
@@ -93,7 +93,7 @@ fn run_until(events: &EventLoop, done: impl Fn() -> bool) {
 /// Dispatches everything that is there.
 #[track_caller]
 fn run_dry(events: &EventLoop) {
-    while events.poll_once(Some(Duration::ZERO)).expect("it runs") > 0 {}
+    while events.run_once_timeout(Duration::ZERO).expect("it runs") > 0 {}
 }
 
 fn s15_messages_wait_until_the_port_is_started(peer: &mut Peer) {
@@ -229,7 +229,7 @@ fn s19_a_started_port_without_listener_drops_what_arrives(peer: &mut Peer) {
     });
     let start = Instant::now();
     while matches!(witness.try_recv(), Err(TryRecvError::Empty)) {
-        events.poll_once(Some(Duration::from_millis(10))).unwrap();
+        events.run_once_timeout(Duration::from_millis(10)).unwrap();
         assert!(start.elapsed() < PATIENCE);
     }
     assert_ended(&witness, CloseReason::Closed);
@@ -547,7 +547,7 @@ fn s45_the_close_event_comes_once_after_the_last_message(peer: &mut Peer) {
     let kept = peer.channel();
     events.add(kept).unwrap().set_onmessage(|port, event| port.post_message(&event.data, []).unwrap());
     peer.run(|there| post(there.port(), &["are you there?"]));
-    events.poll_once(Some(PATIENCE)).unwrap();
+    events.run_once_timeout(PATIENCE).unwrap();
     peer.run(|there| assert_eq!(text(there.port()), "are you there?"));
     drop(events);
     peer.run(|there| assert_ended(&there.ports.remove(0), CloseReason::Closed));

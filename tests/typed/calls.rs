@@ -86,7 +86,7 @@ fn requests_of_bytes_are_answered_with_bytes(peer: &mut Peer) {
     let client = Client::new(peer.channel());
     let mut call = client.start(b"stressed", []).unwrap();
     let empty = client.start(b"", []).unwrap();
-    assert!(call.try_take().unwrap().is_none());
+    assert!(call.try_wait().unwrap().is_none());
     peer.run(|there| {
         let server = Server::new(there.ports.remove(0));
         for _ in 0..2 {
@@ -99,7 +99,7 @@ fn requests_of_bytes_are_answered_with_bytes(peer: &mut Peer) {
     });
     assert_eq!(call.wait_timeout(PATIENCE).unwrap().data, b"desserts");
     assert!(matches!(call.wait_timeout(PATIENCE), Err(AnswerError::Taken)));
-    assert!(matches!(call.try_take(), Err(AnswerError::Taken)));
+    assert!(matches!(call.try_wait(), Err(AnswerError::Taken)));
     assert_eq!(empty.wait().unwrap().data, b"");
     if peer.is_concurrent() {
         let client = Client::new(peer.channel());
@@ -272,7 +272,7 @@ fn a_call_has_a_deadline_and_can_go_on_after_it(peer: &mut Peer) {
     let mut call = client.start(1).unwrap();
     assert!(matches!(call.wait_timeout(SHORT), Err(AnswerError::TimedOut)));
     assert!(matches!(call.wait_timeout(Duration::ZERO), Err(AnswerError::TimedOut)));
-    assert!(call.try_take().unwrap().is_none());
+    assert!(call.try_wait().unwrap().is_none());
     peer.run(|there| {
         let server = server::<u64, u64>(there);
         let (number, responder) = server.recv_timeout(PATIENCE).unwrap();

@@ -132,7 +132,7 @@ fn answers_come_from_other_threads() {
         let server = TypedServer::<u64, u64>::new(there);
         let mut threads = Vec::new();
         while let Ok((number, responder)) = server.recv() {
-            threads.push(thread::spawn(move || responder.answer_wait(number * 2, Some(PATIENCE)).unwrap()));
+            threads.push(thread::spawn(move || responder.answer_timeout(number * 2, PATIENCE).unwrap()));
         }
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
@@ -178,7 +178,7 @@ fn an_answer_waits_until_its_deadline() {
     };
     let start = Instant::now();
     let wait = Duration::from_millis(20);
-    let error = responder.answer_wait(&[0; 1000], [], Some(wait)).unwrap_err();
+    let error = responder.answer_timeout(&[0; 1000], [], wait).unwrap_err();
     assert!(matches!(error.error.kind, PostErrorKind::TimedOut));
     assert!(start.elapsed() >= wait);
     drop(calls);
@@ -242,7 +242,7 @@ fn a_forked_child_cannot_use_them() {
     match unsafe { nix::unistd::fork() }.unwrap() {
         nix::unistd::ForkResult::Child => {
             let started = matches!(client.start(2), Err(error) if matches!(error.kind, PostErrorKind::Forked));
-            let waited = matches!(call.try_take(), Err(AnswerError::Failed(RecvError::Forked)));
+            let waited = matches!(call.try_wait(), Err(AnswerError::Failed(RecvError::Forked)));
             let served = matches!(server.recv(), Err(RecvError::Forked));
             let answered =
                 matches!(responder.answer(1), Err(error) if matches!(error.error.kind, PostErrorKind::Forked));

@@ -113,7 +113,7 @@ proptest! {
             others.extend(post_raw(&peer, &data, ports, 0));
         }
         for call in &mut open {
-            match call.try_take() {
+            match call.try_wait() {
                 Ok(_) | Err(AnswerError::Dropped) => {}
                 Err(error) => return Err(TestCaseError::fail(format!("{error:?}"))),
             }
@@ -206,7 +206,7 @@ fn answers_for_nobody_do_not_hold_a_call_for_long() {
     let server = TypedServer::<u8, u8>::new(peer);
     server.recv().unwrap().1.answer(2).unwrap();
     // A look that does not wait passes over some of them, and not over all.
-    assert!(call.try_take().unwrap().is_none());
+    assert!(call.try_wait().unwrap().is_none());
     assert!(matches!(call.wait_timeout(Duration::ZERO), Err(AnswerError::TimedOut)));
     assert_eq!(call.wait_timeout(PATIENCE).unwrap(), 2);
 }

@@ -220,7 +220,7 @@ fn limits_give_everything_back() {
     while port.post_message(&[0; 500], []).is_ok() {}
     let port: TypedPort<(MessagePort, [[u8; 32]; 15]), ()> = port.into();
     let (here, there) = pair();
-    let error = port.post_wait((here, [[0; 32]; 15]), Some(Duration::from_millis(5))).unwrap_err();
+    let error = port.post_timeout((here, [[0; 32]; 15]), Duration::from_millis(5)).unwrap_err();
     assert!(matches!(error.kind, PostErrorKind::TimedOut));
     assert_entangled(&error.value.0, &there);
 }
