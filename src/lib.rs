@@ -110,7 +110,7 @@
 //! # Ok(()) }
 //! ```
 //! Handlers are closures of the loop's thread, and may do anything: post, close, transfer, add and remove ports and
-//! listeners. The loop has [timers](EventLoop::set_timeout), takes [tasks](LoopHandle::post_task) from other threads, and
+//! handlers. The loop has [timers](EventLoop::set_timeout), takes [tasks](LoopHandle::post_task) from other threads, and
 //! can be [one descriptor](EventLoop#impl-AsFd-for-EventLoop) in another program's loop.
 //!
 //! # Many ports
@@ -210,12 +210,12 @@
 //! | `onmessage = f` | [`PortHandle::set_onmessage`] | `f` is called by an [`EventLoop`]; the first time starts the port |
 //! | `onmessageerror`, `onclose` | [`set_onmessageerror`](PortHandle::set_onmessageerror), [`set_onclose`](PortHandle::set_onclose) | both events have a reason |
 //! | `start()` | [`start`](PortHandle::start) | only for events: a receiving call needs none |
-//! | `addEventListener(type, f, { once })` | [`add_listener`](PortHandle::add_listener), [`add_listener_once`](PortHandle::add_listener_once) | the type is that of the closure's event; any number of the same `f` |
-//! | `removeEventListener`, `onmessage = null` | [`remove_listener`](PortHandle::remove_listener) | by the number that adding returned |
-//! | `dispatchEvent(event)` | [`dispatch_event`](PortHandle::dispatch_event) | a listener that is running is passed over |
-//! | `event.target`, `event.isTrusted` | the listener's first parameter, [`is_trusted`](PortEvent::is_trusted) | `origin`, `source` and `lastEventId` mean nothing here: a port tells nobody who posts |
+//! | `addEventListener(type, f, { once })` | [`add_handler`](PortHandle::add_handler), [`add_handler_once`](PortHandle::add_handler_once) | the type is that of the closure's event; any number of the same `f` |
+//! | `removeEventListener`, `onmessage = null` | [`remove_handler`](PortHandle::remove_handler) | by the number that adding returned |
+//! | `dispatchEvent(event)` | [`dispatch_event`](PortHandle::dispatch_event) | a handler that is running is passed over |
+//! | `event.target`, `event.isTrusted` | the handler's first parameter, [`is_trusted`](PortEvent::is_trusted) | `origin`, `source` and `lastEventId` mean nothing here: a port tells nobody who posts |
 //! | an exception in a handler | [`ErrorEvent::Panic`], [`EventLoop::set_onerror`] | the loop goes on |
-//! | garbage collection | | a handle or a listener keeps a port; see [`PortHandle`] |
+//! | garbage collection | | a handle or a handler keeps a port; see [`PortHandle`] |
 //! | `setTimeout`, `clearTimeout` | [`set_timeout`](EventLoop::set_timeout), [`clear_timeout`](EventLoop::clear_timeout) | |
 //! | `scheduler.postTask(f)` | [`LoopHandle::post_task`] | from any thread |
 //! | `ArrayBuffer` on a transfer list | [`TransferBuffer`] | arrives in [`Message::buffers`] |
@@ -268,7 +268,7 @@ pub use error::{
 pub use events::EventLoop;
 pub use events::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
 pub use events::handle::{PortHandle, PortRef};
-pub use events::listeners::ListenerId;
+pub use events::handlers::HandlerId;
 pub use events::tasks::{LoopGone, LoopHandle};
 pub use events::timers::TimerId;
 pub use poll::set::{AddError, PortId, PortSet, SetEvent};

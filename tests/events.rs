@@ -496,7 +496,7 @@ fn the_loop_can_be_polled_and_dispatched_by_another() {
     let port = events.add(port).unwrap();
     let got = Rc::new(Cell::new(0));
     let counter = Rc::clone(&got);
-    port.add_listener(move |_, _: &mut messageport::MessageEvent| counter.set(counter.get() + 1));
+    port.add_handler(move |_, _: &mut messageport::MessageEvent| counter.set(counter.get() + 1));
     settle();
     assert_eq!(got.get(), 0);
     port.start(); // from outside
@@ -668,7 +668,7 @@ fn a_loop_and_a_set_leave_nothing_behind() {
         events.remove(&handles[6]).unwrap();
         if drop_handles_first {
             handles.clear();
-            assert_eq!(end_of(&peers[1].0), CloseReason::Closed); // it had no listener
+            assert_eq!(end_of(&peers[1].0), CloseReason::Closed); // it had no handler
         }
         drop(events);
         for (peer, inner) in &peers {

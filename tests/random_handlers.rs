@@ -89,7 +89,7 @@ impl World {
     fn hang(self: &Rc<Self>, end: usize, port: messageport::MessagePort) {
         let handle = self.events.add(port).expect("one more");
         let world = Rc::downgrade(self);
-        handle.add_listener(move |_, event: &mut messageport::MessageEvent| {
+        handle.add_handler(move |_, event: &mut messageport::MessageEvent| {
             let world = world.upgrade().expect("the world");
             let number = world.receive(end, std::mem::take(&mut event.message));
             let ends = world.ends.borrow();

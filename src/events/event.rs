@@ -18,7 +18,7 @@ pub trait PortEvent: sealed::Event {
         self.flow().trusted
     }
 
-    /// Keeps the listeners that come after this one from being called.
+    /// Keeps the handlers that come after this one from being called.
     fn stop_immediate_propagation(&mut self) {
         self.flow_mut().stopped = true;
     }
@@ -34,11 +34,11 @@ pub struct Flow {
 pub(crate) mod sealed {
     use super::Flow;
     use crate::events::handle::PortHandle;
-    use crate::events::listeners::Listeners;
+    use crate::events::handlers::Handlers;
 
     /// Nobody else's types are events of a port.
     pub trait Event: Sized + 'static {
-        fn listeners(port: &PortHandle) -> &Listeners<Self>;
+        fn handlers(port: &PortHandle) -> &Handlers<Self>;
         fn flow(&self) -> &Flow;
         fn flow_mut(&mut self) -> &mut Flow;
     }
@@ -48,9 +48,9 @@ pub(crate) mod sealed {
 /// [`MessageEvent`](https://html.spec.whatwg.org/multipage/comms.html#the-messageevent-interface).
 ///
 /// It can be used like its [`Message`]: `event.data`, `event.ports`, `event.buffers`; to borrow two of them at a time, go
-/// through `event.message`. A listener that wants to keep
-/// something takes it out; listeners that come later then see the rest. What nobody took is dropped after the last
-/// listener, and the memory of `data` is used again for the next message.
+/// through `event.message`. A handler that wants to keep
+/// something takes it out; handlers that come later then see the rest. What nobody took is dropped after the last
+/// handler, and the memory of `data` is used again for the next message.
 #[derive(Default, Debug)]
 pub struct MessageEvent {
     /// The message.
@@ -117,10 +117,10 @@ impl PortEvent for MessageErrorEvent {}
 impl PortEvent for CloseEvent {}
 
 macro_rules! event {
-    ($event:ident, $listeners:ident) => {
+    ($event:ident, $handlers:ident) => {
         impl sealed::Event for $event {
-            fn listeners(port: &crate::events::handle::PortHandle) -> &crate::events::listeners::Listeners<Self> {
-                &port.listeners().$listeners
+            fn handlers(port: &crate::events::handle::PortHandle) -> &crate::events::handlers::Handlers<Self> {
+                &port.handlers().$handlers
             }
 
             fn flow(&self) -> &Flow {
@@ -142,7 +142,7 @@ event!(CloseEvent, close);
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ErrorEvent {
-    /// A listener, timer or task panicked, with this payload. Later events are not affected.
+    /// A handler, timer or task panicked, with this payload. Later events are not affected.
     Panic(Box<dyn Any + Send>),
     /// A message cannot be received now for want of memory, descriptors or the like. It stays queued, and is tried again
     /// every few milliseconds; this is told once until it has worked.

@@ -8,7 +8,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use super::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
-use super::listeners::{AllListeners, Callback, ListenerId};
+use super::handlers::{AllHandlers, Callback, HandlerId};
 use super::{EventLoop, Inner};
 use crate::error::{PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
 use crate::poll::poller::Watchable;
@@ -19,18 +19,21 @@ use crate::port::{MessagePort, RecvHalf};
 /// A port in an [`EventLoop`]: the standard's `MessagePort` as an
 /// [`EventTarget`](https://dom.spec.whatwg.org/#interface-eventtarget).
 ///
+/// A *handler* is what the standard calls an event listener, set by an attribute such as `onmessage` or added; a
+/// [`Listener`](crate::Listener) here accepts connections.
+///
 /// Clones stand for the same port; they stay on the loop's thread. Handlers get the port and the event, need not be
-/// `Send`, and may do anything: post, close, transfer, add and remove listeners and ports, their own too. They are not
+/// `Send`, and may do anything: post, close, transfer, add and remove handlers and ports, their own too. They are not
 /// called at once but by the loop, except by [`dispatch_event`](Self::dispatch_event).
 ///
 /// A port arrives in a loop *disabled*: its messages wait until [`start`](Self::start), which the first
-/// [`set_onmessage`](Self::set_onmessage) calls. From then on each message is dispatched to the message listeners; one
-/// for which there is no listener is dropped.
+/// [`set_onmessage`](Self::set_onmessage) calls. From then on each message is dispatched to the message handlers; one
+/// for which there is no handler is dropped.
 ///
 /// # How long a port lives
-/// A port with a listener stays in the loop, with or without a handle, until it is closed, transferred or removed, until
-/// its peer is gone and the `close` event has been dispatched, or until the loop is dropped. Then its listeners are
-/// dropped. A port without a listener is closed when its last handle is dropped.
+/// A port with a handler stays in the loop, with or without a handle, until it is closed, transferred or removed, until
+/// its peer is gone and the `close` event has been dispatched, or until the loop is dropped. Then its handlers are
+/// dropped. A port without a handler is closed when its last handle is dropped.
 #[derive(Clone)]
 pub struct PortHandle {
     member: Rc<Member>,
@@ -40,13 +43,13 @@ pub struct PortHandle {
 pub(crate) struct Member {
     /// `None` once it has been taken out.
     source: RefCell<Option<Source>>,
-    pub(crate) listeners: AllListeners,
+    pub(crate) handlers: AllHandlers,
     enabled: Cell<bool>,
     /// In the loop's poller; set once.
     pub(crate) key: Cell<u64>,
     /// It has left the loop.
     pub(crate) left: Cell<bool>,
-    /// It has listeners, and so keeps the loop running.
+    /// It has handlers, and so keeps the loop running.
     pub(crate) holds: Cell<bool>,
     /// A shortage has been told, and has not passed yet.
     pub(crate) short: Cell<bool>,
@@ -80,7 +83,7 @@ impl Member {
     pub(crate) fn new(source: Source, event_loop: Weak<Inner>) -> Rc<Self> {
         Rc::new(Self {
             source: RefCell::new(Some(source)),
-            listeners: AllListeners::new(),
+            handlers: AllHandlers::new(),
             enabled: Cell::new(false),
             key: Cell::new(u64::MAX),
             left: Cell::new(false),
@@ -136,8 +139,8 @@ impl PortHandle {
         &self.member
     }
 
-    pub(crate) fn listeners(&self) -> &AllListeners {
-        &self.member.listeners
+    pub(crate) fn handlers(&self) -> &AllHandlers {
+        &self.member.handlers
     }
 
     pub(crate) fn is_in(&self, inner: &Rc<Inner>) -> bool {
@@ -243,7 +246,7 @@ impl PortHandle {
         }
     }
 
-    /// Closes the port; see [`MessagePort::close`]. It leaves the loop, and its listeners are dropped. There is no `close`
+    /// Closes the port; see [`MessagePort::close`]. It leaves the loop, and its handlers are dropped. There is no `close`
     /// event here: it is the peer's.
     pub fn close(&self) {
         self.member.close();
@@ -252,40 +255,40 @@ impl PortHandle {
         }
     }
 
-    // Listeners.
+    // Handlers.
 
     /// Sets the handler of messages, instead of the one before: the standard's
     /// [`onmessage`](https://html.spec.whatwg.org/multipage/web-messaging.html#handler-messageport-onmessage). The
-    /// first time it starts the port. It is a listener like others and can be
-    /// [removed](Self::remove_listener), which is `onmessage = null`.
-    pub fn set_onmessage(&self, handler: impl FnMut(&PortHandle, &mut MessageEvent) + 'static) -> ListenerId {
-        let id = self.set_handler(handler);
+    /// first time it starts the port. It is a handler like others and can be
+    /// [removed](Self::remove_handler), which is `onmessage = null`.
+    pub fn set_onmessage(&self, handler: impl FnMut(&PortHandle, &mut MessageEvent) + 'static) -> HandlerId {
+        let id = self.set_on(handler);
         self.start();
         id
     }
 
     /// Sets the handler of messages that could not be made for this receiver, instead of the one before.
-    pub fn set_onmessageerror(&self, handler: impl FnMut(&PortHandle, &mut MessageErrorEvent) + 'static) -> ListenerId {
-        self.set_handler(handler)
+    pub fn set_onmessageerror(&self, handler: impl FnMut(&PortHandle, &mut MessageErrorEvent) + 'static) -> HandlerId {
+        self.set_on(handler)
     }
 
     /// Sets the handler of the end of the peer, instead of the one before. It is called once, after the last message has
     /// been dispatched; on a port that is not started, when no message waits.
-    pub fn set_onclose(&self, handler: impl FnMut(&PortHandle, &mut CloseEvent) + 'static) -> ListenerId {
-        self.set_handler(handler)
+    pub fn set_onclose(&self, handler: impl FnMut(&PortHandle, &mut CloseEvent) + 'static) -> HandlerId {
+        self.set_on(handler)
     }
 
-    fn set_handler<E: PortEvent>(&self, handler: impl FnMut(&PortHandle, &mut E) + 'static) -> ListenerId {
-        let id = self.listeners().new_id();
+    fn set_on<E: PortEvent>(&self, handler: impl FnMut(&PortHandle, &mut E) + 'static) -> HandlerId {
+        let id = self.handlers().new_id();
         if self.member.left.get() {
             return id; // nothing will happen to it any more
         }
-        let id = E::listeners(self).set_handler(id, Box::new(handler));
-        self.note_listeners();
+        let id = E::handlers(self).set_on(id, Box::new(handler));
+        self.note_handlers();
         id
     }
 
-    /// Adds a listener: the standard's
+    /// Adds a handler: the standard's
     /// [`addEventListener`](https://dom.spec.whatwg.org/#dom-eventtarget-addeventlistener). The kind of event is that
     /// of its second parameter. It does not start the port. On a port that has left the loop it does nothing.
     ///
@@ -295,41 +298,41 @@ impl PortHandle {
     /// # let channel = MessageChannel::new()?;
     /// let events = EventLoop::new()?;
     /// let port = events.add(channel.port2)?;
-    /// port.add_listener(|port, event: &mut MessageEvent| {
+    /// port.add_handler(|port, event: &mut MessageEvent| {
     ///     let Message { data, ports, .. } = &mut event.message;
     ///     port.post_message(data, ports.drain(..).map(Into::into)).unwrap();
     /// });
     /// port.start();
     /// # Ok(()) }
     /// ```
-    pub fn add_listener<E: PortEvent>(&self, listener: impl FnMut(&PortHandle, &mut E) + 'static) -> ListenerId {
-        self.add(false, Box::new(listener))
+    pub fn add_handler<E: PortEvent>(&self, handler: impl FnMut(&PortHandle, &mut E) + 'static) -> HandlerId {
+        self.add(false, Box::new(handler))
     }
 
-    /// Adds a listener that is removed before it is called: `addEventListener` with `once`.
-    pub fn add_listener_once<E: PortEvent>(&self, listener: impl FnMut(&PortHandle, &mut E) + 'static) -> ListenerId {
-        self.add(true, Box::new(listener))
+    /// Adds a handler that is removed before it is called: `addEventListener` with `once`.
+    pub fn add_handler_once<E: PortEvent>(&self, handler: impl FnMut(&PortHandle, &mut E) + 'static) -> HandlerId {
+        self.add(true, Box::new(handler))
     }
 
-    fn add<E: PortEvent>(&self, once: bool, listener: Callback<E>) -> ListenerId {
-        let id = self.listeners().new_id();
+    fn add<E: PortEvent>(&self, once: bool, handler: Callback<E>) -> HandlerId {
+        let id = self.handlers().new_id();
         if !self.member.left.get() {
-            E::listeners(self).add(id, once, listener);
-            self.note_listeners();
+            E::handlers(self).add(id, once, handler);
+            self.note_handlers();
         }
         id
     }
 
-    /// Removes a listener, from inside itself too. False if it is not there any more.
-    pub fn remove_listener(&self, id: ListenerId) -> bool {
-        let removed = self.listeners().remove(id);
-        self.note_listeners();
+    /// Removes a handler, from inside itself too. False if it is not there any more.
+    pub fn remove_handler(&self, id: HandlerId) -> bool {
+        let removed = self.handlers().remove(id);
+        self.note_handlers();
         removed
     }
 
-    /// Calls the listeners of `event` at once, in the order they were added: the standard's
+    /// Calls the handlers of `event` at once, in the order they were added: the standard's
     /// [`dispatchEvent`](https://dom.spec.whatwg.org/#dom-eventtarget-dispatchevent). The port's own messages and its
-    /// state have nothing to do with it. A listener that is running already is passed over. What the listeners left is
+    /// state have nothing to do with it. A handler that is running already is passed over. What the handlers left is
     /// in `event`.
     pub fn dispatch_event<E: PortEvent>(&self, event: &mut E) {
         event.flow_mut().trusted = false;
@@ -346,7 +349,7 @@ impl PortHandle {
     #[inline]
     fn call<E: PortEvent>(&self, event: &mut E) {
         event.flow_mut().stopped = false;
-        E::listeners(self).call(self, event, self.listeners().end(), |payload| {
+        E::handlers(self).call(self, event, self.handlers().end(), |payload| {
             if let Some(inner) = self.member.event_loop.upgrade() {
                 inner.report(ErrorEvent::Panic(payload));
             }
@@ -354,9 +357,9 @@ impl PortHandle {
     }
 
     /// Keeps count of what keeps the loop running.
-    pub(crate) fn note_listeners(&self) {
+    pub(crate) fn note_handlers(&self) {
         if let Some(inner) = self.member.event_loop.upgrade() {
-            inner.note_listeners(&self.member);
+            inner.note_handlers(&self.member);
         }
     }
 
@@ -370,11 +373,11 @@ impl PortHandle {
 
 impl Drop for PortHandle {
     fn drop(&mut self) {
-        // This one and the loop's: nobody will add a listener any more.
+        // This one and the loop's: nobody will add a handler any more.
         let last = Rc::strong_count(&self.member) == 2;
         if last
             && !self.member.left.get()
-            && self.listeners().is_empty()
+            && self.handlers().is_empty()
             && let Some(inner) = self.member.event_loop.upgrade()
         {
             inner.leave(&self.member);

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod handle;
-pub(crate) mod listeners;
+pub(crate) mod handlers;
 pub(crate) mod event;
 pub(crate) mod timers;
 pub(crate) mod tasks;
@@ -89,7 +89,7 @@ pub(crate) struct Inner {
     embedded: Cell<bool>,
     running: Cell<bool>,
     batch: Cell<usize>,
-    /// Ports with listeners.
+    /// Ports with handlers.
     holding: Cell<usize>,
     onerror: Cell<Option<OnError>>,
     /// The memory of the last message, for the next.
@@ -128,7 +128,7 @@ impl EventLoop {
 
     // Ports.
 
-    /// Adds a port, disabled and without listeners.
+    /// Adds a port, disabled and without handlers.
     ///
     /// # Errors
     /// The system cannot watch one more descriptor, or this is a forked child; the port is in the error.
@@ -167,7 +167,7 @@ impl EventLoop {
         }
     }
 
-    /// Takes a port out of the loop, with everything that has not been dispatched. Its listeners are dropped.
+    /// Takes a port out of the loop, with everything that has not been dispatched. Its handlers are dropped.
     ///
     /// `None`: it is not in this loop any more, is borrowed by a [`PortRef`](crate::PortRef), or is only
     /// [half a port](Self::remove_half).
@@ -245,7 +245,7 @@ impl EventLoop {
         drop(self.inner.onerror.replace(Some(Box::new(handler))));
     }
 
-    /// Dispatches until it is [stopped](Self::stop), or until nothing is left that could happen: no port with a listener,
+    /// Dispatches until it is [stopped](Self::stop), or until nothing is left that could happen: no port with a handler,
     /// no timer, no [`LoopHandle`] and no task.
     ///
     /// # Errors
@@ -449,7 +449,7 @@ impl Inner {
         count
     }
 
-    /// Takes a port out of the loop. Its listeners are dropped, the port itself with the last handle.
+    /// Takes a port out of the loop. Its handlers are dropped, the port itself with the last handle.
     pub(crate) fn leave(&self, member: &Rc<Member>) {
         if member.left.replace(true) {
             return;
@@ -458,12 +458,12 @@ impl Inner {
         if member.holds.replace(false) {
             self.holding.set(self.holding.get() - 1);
         }
-        member.listeners.clear();
+        member.handlers.clear();
         drop(held); // when nothing is borrowed
     }
 
-    pub(crate) fn note_listeners(&self, member: &Member) {
-        let holds = !member.left.get() && !member.listeners.is_empty();
+    pub(crate) fn note_handlers(&self, member: &Member) {
+        let holds = !member.left.get() && !member.handlers.is_empty();
         if member.holds.replace(holds) != holds {
             let holding = self.holding.get();
             self.holding.set(if holds { holding + 1 } else { holding - 1 });
@@ -535,8 +535,8 @@ impl Drop for Inner {
         for member in self.poller.get_mut().take_all() {
             member.left.set(true);
             member.close();
-            // A listener may own handles, of its own port too.
-            member.listeners.clear();
+            // A handler may own handles, of its own port too.
+            member.handlers.clear();
         }
         drop((tasks, timers));
     }

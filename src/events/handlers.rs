@@ -1,4 +1,4 @@
-//! The listeners of a port for one kind of event: the standard's
+//! The handlers of a port for one kind of event: the standard's
 //! [event listener list](https://dom.spec.whatwg.org/#concept-event-listener).
 #![forbid(unsafe_code)]
 
@@ -10,14 +10,14 @@ use std::rc::Rc;
 use super::event::{CloseEvent, MessageErrorEvent, MessageEvent, PortEvent};
 use super::handle::PortHandle;
 
-/// Names a listener of one port; see [`PortHandle::remove_listener`].
+/// Names a handler of one port; see [`PortHandle::remove_handler`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct ListenerId(pub(crate) u64);
+pub struct HandlerId(pub(crate) u64);
 
 pub(crate) type Callback<E> = Box<dyn FnMut(&PortHandle, &mut E)>;
 
-struct Listener<E> {
-    id: ListenerId,
+struct Handler<E> {
+    id: HandlerId,
     once: bool,
     removed: Cell<bool>,
     /// `None` while it runs, so that it may do anything: be removed, be replaced, see other events dispatched.
@@ -25,50 +25,50 @@ struct Listener<E> {
 }
 
 /// In the order in which they were added, which is that of their numbers.
-pub struct Listeners<E> {
-    list: RefCell<Vec<Rc<Listener<E>>>>,
+pub struct Handlers<E> {
+    list: RefCell<Vec<Rc<Handler<E>>>>,
     /// The one that is the event handler (`onmessage` and the like).
-    handler: Cell<Option<ListenerId>>,
+    on: Cell<Option<HandlerId>>,
 }
 
-impl<E: PortEvent> Listeners<E> {
+impl<E: PortEvent> Handlers<E> {
     fn new() -> Self {
-        Self { list: RefCell::default(), handler: Cell::new(None) }
+        Self { list: RefCell::default(), on: Cell::new(None) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.list.borrow().is_empty()
     }
 
-    pub(crate) fn add(&self, id: ListenerId, once: bool, callback: Callback<E>) {
+    pub(crate) fn add(&self, id: HandlerId, once: bool, callback: Callback<E>) {
         let callback = Cell::new(Some(callback));
-        self.list.borrow_mut().push(Rc::new(Listener { id, once, removed: Cell::new(false), callback }));
+        self.list.borrow_mut().push(Rc::new(Handler { id, once, removed: Cell::new(false), callback }));
     }
 
     /// The [event handler](https://html.spec.whatwg.org/multipage/webappapis.html#event-handlers) keeps its place
     /// in the order when it is set again. Returns its number: `id` if there was none.
-    pub(crate) fn set_handler(&self, id: ListenerId, callback: Callback<E>) -> ListenerId {
-        if let Some(listener) = self.handler.get().and_then(|id| self.find(id)) {
+    pub(crate) fn set_on(&self, id: HandlerId, callback: Callback<E>) -> HandlerId {
+        if let Some(handler) = self.on.get().and_then(|id| self.find(id)) {
             // The old callback is dropped here, when nothing is borrowed; if it runs, when it returns.
-            drop(listener.callback.replace(Some(callback)));
-            return listener.id;
+            drop(handler.callback.replace(Some(callback)));
+            return handler.id;
         }
-        self.handler.set(Some(id));
+        self.on.set(Some(id));
         self.add(id, false, callback);
         id
     }
 
-    fn find(&self, id: ListenerId) -> Option<Rc<Listener<E>>> {
-        self.list.borrow().iter().find(|listener| listener.id == id).cloned()
+    fn find(&self, id: HandlerId) -> Option<Rc<Handler<E>>> {
+        self.list.borrow().iter().find(|handler| handler.id == id).cloned()
     }
 
-    pub(crate) fn remove(&self, id: ListenerId) -> bool {
+    pub(crate) fn remove(&self, id: HandlerId) -> bool {
         let mut list = self.list.borrow_mut();
-        let Some(index) = list.iter().position(|listener| listener.id == id) else { return false };
-        let listener = list.remove(index);
-        listener.removed.set(true);
-        if self.handler.get() == Some(id) {
-            self.handler.set(None);
+        let Some(index) = list.iter().position(|handler| handler.id == id) else { return false };
+        let handler = list.remove(index);
+        handler.removed.set(true);
+        if self.on.get() == Some(id) {
+            self.on.set(None);
         }
         drop(list); // what the callback owns may come back here when it is dropped
         true
@@ -76,27 +76,27 @@ impl<E: PortEvent> Listeners<E> {
 
     fn clear(&self) {
         let list = self.list.take();
-        list.iter().for_each(|listener| listener.removed.set(true));
-        self.handler.set(None);
+        list.iter().for_each(|handler| handler.removed.set(true));
+        self.on.set(None);
     }
 
-    /// Calls the listeners in order: the standard's
+    /// Calls the handlers in order: the standard's
     /// [inner invoke](https://dom.spec.whatwg.org/#concept-event-listener-inner-invoke). One that is removed before its
-    /// turn is not called, nor one that is added meanwhile, with a number from `end` on. A listener that is running
+    /// turn is not called, nor one that is added meanwhile, with a number from `end` on. A handler that is running
     /// already, since it dispatched this event itself, is passed over.
     pub(crate) fn call(&self, port: &PortHandle, event: &mut E, end: u64, mut report: impl FnMut(Box<dyn Any + Send>)) {
         let mut next = 0;
-        while let Some(listener) = self.from(next).filter(|listener| listener.id.0 < end) {
-            next = listener.id.0 + 1;
-            let Some(mut callback) = listener.callback.take() else { continue };
-            if listener.once {
-                self.remove(listener.id);
+        while let Some(handler) = self.from(next).filter(|handler| handler.id.0 < end) {
+            next = handler.id.0 + 1;
+            let Some(mut callback) = handler.callback.take() else { continue };
+            if handler.once {
+                self.remove(handler.id);
             }
             let result = catch_unwind(AssertUnwindSafe(|| callback(port, event)));
-            if !listener.removed.get() {
+            if !handler.removed.get() {
                 // Back to its place, unless it has been replaced meanwhile.
-                let newer = listener.callback.take();
-                listener.callback.set(newer.or(Some(callback)));
+                let newer = handler.callback.take();
+                handler.callback.set(newer.or(Some(callback)));
             }
             if let Err(payload) = result {
                 report(payload);
@@ -107,29 +107,29 @@ impl<E: PortEvent> Listeners<E> {
         }
     }
 
-    /// The first listener with this number or a later one.
-    fn from(&self, id: u64) -> Option<Rc<Listener<E>>> {
+    /// The first handler with this number or a later one.
+    fn from(&self, id: u64) -> Option<Rc<Handler<E>>> {
         let list = self.list.borrow();
-        list.get(list.partition_point(|listener| listener.id.0 < id)).cloned()
+        list.get(list.partition_point(|handler| handler.id.0 < id)).cloned()
     }
 }
 
-/// All listeners of a port.
-pub(crate) struct AllListeners {
-    pub(crate) message: Listeners<MessageEvent>,
-    pub(crate) messageerror: Listeners<MessageErrorEvent>,
-    pub(crate) close: Listeners<CloseEvent>,
+/// All handlers of a port.
+pub(crate) struct AllHandlers {
+    pub(crate) message: Handlers<MessageEvent>,
+    pub(crate) messageerror: Handlers<MessageErrorEvent>,
+    pub(crate) close: Handlers<CloseEvent>,
     next: Cell<u64>,
 }
 
-impl AllListeners {
+impl AllHandlers {
     pub(crate) fn new() -> Self {
-        let (message, messageerror, close) = (Listeners::new(), Listeners::new(), Listeners::new());
+        let (message, messageerror, close) = (Handlers::new(), Handlers::new(), Handlers::new());
         Self { message, messageerror, close, next: Cell::new(0) }
     }
 
-    pub(crate) fn new_id(&self) -> ListenerId {
-        ListenerId(self.next.replace(self.next.get() + 1))
+    pub(crate) fn new_id(&self) -> HandlerId {
+        HandlerId(self.next.replace(self.next.get() + 1))
     }
 
     /// Greater than every number so far.
@@ -141,7 +141,7 @@ impl AllListeners {
         self.message.is_empty() && self.messageerror.is_empty() && self.close.is_empty()
     }
 
-    pub(crate) fn remove(&self, id: ListenerId) -> bool {
+    pub(crate) fn remove(&self, id: HandlerId) -> bool {
         self.message.remove(id) || self.messageerror.remove(id) || self.close.remove(id)
     }
 
