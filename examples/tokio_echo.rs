@@ -34,7 +34,7 @@ async fn say(name: &str, words: &[String]) -> Result<(), Box<dyn Error>> {
     // Both halves at once: answers come while words are still being sent.
     let sending = async {
         for word in words {
-            sender.post_message_wait(word.as_bytes(), &mut Vec::new()).await?;
+            sender.post_message_wait(word.as_bytes(), []).await?;
         }
         Ok::<_, Box<dyn Error>>(())
     };

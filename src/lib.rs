@@ -258,7 +258,7 @@ pub use buffer::shared::SharedBuffer;
 pub use buffer::{FreezeError, FreezeErrorKind, TransferBuffer};
 pub use call::{AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server};
 pub use connect::{
-    AcceptError, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, NameError,
+    AcceptError, Clients, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, NameError,
     ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
 };
 pub use error::{
@@ -275,6 +275,7 @@ pub use poll::set::{AddError, PortId, PortSet, SetEvent};
 pub use port::batch::PostMessagesError;
 pub use port::channel::{ChannelOptions, MessageChannel, raise_descriptor_limit};
 pub use port::in_place::MessageRef;
+pub use port::iter::Messages;
 pub use port::message::Message;
 pub use port::plain::WrongSize;
 pub use port::post::Queued;
@@ -283,7 +284,8 @@ pub use port::transfer::{PostError, TransferRef, Transferable};
 pub use port::{JoinError, MessagePort, RecvHalf, SendHalf};
 #[cfg(feature = "serde")]
 pub use typed::{
-    TypedClient, TypedPendingCall, TypedPort, TypedPostError, TypedRecvHalf, TypedResponder, TypedSendHalf, TypedServer,
+    TypedClient, TypedPendingCall, TypedPort, TypedPostError, TypedRecvHalf, TypedResponder, TypedSendHalf,
+    TypedServer, Values,
 };
 
 // A port has one holder at a time, in whatever thread.

@@ -78,7 +78,7 @@ impl World {
         }
         for pair in 0..PAIRS {
             let options = ChannelOptions::new().capacity(4096);
-            let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+            let MessageChannel { port1, port2 } = options.create().expect("a channel");
             world.hang(2 * pair, port1);
             world.hang(2 * pair + 1, port2);
         }

@@ -87,7 +87,7 @@ impl Session {
     pub fn channel(&self, options: &ChannelOptions) -> Result<MessagePort> {
         match self.side {
             Side::First => {
-                let channel = MessageChannel::with_options(options).map_err(Error::of("cannot make a channel"))?;
+                let channel = options.create().map_err(Error::of("cannot make a channel"))?;
                 let posted = self.window.post_message_wait(&[], [channel.port2.into()], Some(TURN));
                 posted.map_err(Error::of("cannot give a port to the second process"))?;
                 Ok(channel.port1)

@@ -72,7 +72,7 @@ fn greet(window: &MessagePort, out: &mut Output) -> Result<MessagePort, Failure>
 /// than the queue holds.
 fn stream(port1: &MessagePort, source: &mut Source, out: &mut Output) -> Result<Received, Failure> {
     let options = ChannelOptions::new().capacity(STREAM_CAPACITY);
-    let channel = MessageChannel::with_options(&options).map_err(Failure::of("cannot make the stream's channel"))?;
+    let channel = options.create().map_err(Failure::of("cannot make the stream's channel"))?;
     port1
         .post_message(frames::STREAM, [channel.port2.into()])
         .map_err(Failure::of("cannot give the stream's port to the iframe"))?;

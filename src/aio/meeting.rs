@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::port::AsyncPort;
 use super::wait::{Timer, current_runtime, timer};
 use crate::connect::{
-    AcceptError, ConnectError, ConnectOptions, Connecting, Incoming, ListenError, Listener, QUEUE_RETRY,
+    AcceptError, ConnectError, ConnectOptions, Connecting, Incoming, ListenError, ListenOptions, Listener, QUEUE_RETRY,
 };
 use crate::port::MessagePort;
 use crate::sys::readiness::{OneDescriptor, Readiness};
@@ -78,7 +78,7 @@ impl AsyncListener {
     /// # Panics
     /// As for [`new`](Self::new).
     pub fn bind(name: &str) -> Result<Self, ListenError> {
-        Self::new(Listener::bind(name)?)
+        ListenOptions::new().bind_async(name)
     }
 
     /// Waits for the next client. Clients that misbehave are turned away and counted, while this waits.
@@ -151,29 +151,45 @@ impl fmt::Debug for AsyncListener {
 /// # Panics
 /// If the runtime does not drive I/O and time.
 pub async fn connect(name: &str, greeting: &[u8]) -> Result<AsyncPort, ConnectError> {
-    connect_with(&ConnectOptions::new(), name, greeting).await
+    ConnectOptions::new().connect_async(name, greeting).await
 }
 
-/// As [`connect`], with options.
-///
-/// # Errors
-/// As for [`connect`].
-///
-/// # Panics
-/// As for [`connect`].
-pub async fn connect_with(options: &ConnectOptions, name: &str, greeting: &[u8]) -> Result<AsyncPort, ConnectError> {
-    current_runtime().map_err(ConnectError::System)?;
-    let mut connecting = options.start(name, greeting)?;
-    let port = loop {
-        if let Some(port) = connecting.step()? {
-            break port;
-        }
-        if connecting.has_greeted() {
-            break answer(connecting).await?;
-        }
-        sleep(QUEUE_RETRY).await;
-    };
-    AsyncPort::new(port).map_err(|failed| ConnectError::System(failed.error))
+impl ConnectOptions {
+    /// [`connect`](Self::connect) in a task; see [`aio::connect`](connect).
+    ///
+    /// # Errors
+    /// As for [`aio::connect`](connect).
+    ///
+    /// # Panics
+    /// As for [`aio::connect`](connect).
+    pub async fn connect_async(&self, name: &str, greeting: &[u8]) -> Result<AsyncPort, ConnectError> {
+        current_runtime().map_err(ConnectError::System)?;
+        let mut connecting = self.start(name, greeting)?;
+        let port = loop {
+            if let Some(port) = connecting.step()? {
+                break port;
+            }
+            if connecting.has_greeted() {
+                break answer(connecting).await?;
+            }
+            sleep(QUEUE_RETRY).await;
+        };
+        AsyncPort::new(port).map_err(|failed| ConnectError::System(failed.error))
+    }
+}
+
+impl ListenOptions {
+    /// [`bind`](Self::bind) for tasks: a listener whose [`accept`](AsyncListener::accept) waits in the runtime that this is
+    /// called in.
+    ///
+    /// # Errors
+    /// As for [`bind`](Self::bind) and for [`AsyncListener::new`].
+    ///
+    /// # Panics
+    /// As for [`AsyncListener::new`].
+    pub fn bind_async(&self, name: &str) -> Result<AsyncListener, ListenError> {
+        AsyncListener::new(self.bind(name)?)
+    }
 }
 
 /// The greeting has been sent.

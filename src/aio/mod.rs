@@ -19,8 +19,11 @@
 //! ```
 //!
 //! # Cancelling
-//! A future that is dropped loses nothing: a message that it did not return is still queued, and what it was to post
-//! is still the caller's.
+//! A future that is dropped loses no message: one that it did not return is still queued, and one that it did not post was
+//! not posted. The transfer list of that one is dropped with the future, or stays with the caller if it was lent to
+//! [`post_message_draining_wait`](AsyncPort::post_message_draining_wait).
+//!
+//! So every wait can be given a limit by [`tokio::time::timeout`].
 //!
 //! # The runtime
 //! It must drive I/O and time (`enable_all`, as `#[tokio::main]` does); ports, listeners and connections are made within
@@ -34,6 +37,6 @@ mod post;
 mod recv;
 mod wait;
 
-pub use meeting::{AsyncListener, connect, connect_with};
+pub use meeting::{AsyncListener, connect};
 pub use port::{AsyncJoinError, AsyncPort, AsyncRecvHalf, AsyncSendHalf, RegisterError};
 pub use post::SendError;

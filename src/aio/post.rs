@@ -29,10 +29,10 @@ impl AsyncPort {
         self.sender.post_message(data, transfer)
     }
 
-    /// Posts a message and, if the queue is full, waits for space as long as the peer lives. What is on the list is taken
-    /// off it when the message is posted, and not before.
+    /// Posts a message and, if the queue is full, waits for space for as long as the peer lives.
     ///
-    /// Cancel-safe: if the future is dropped nothing was posted, and the list is as it was.
+    /// If the future is dropped, nothing was posted, and what is on the list is dropped with the future:
+    /// [`post_message_draining_wait`](Self::post_message_draining_wait) leaves it with the caller.
     ///
     /// ```
     /// # use messageport::{MessageChannel, TransferBuffer, aio::AsyncPort};
@@ -40,10 +40,8 @@ impl AsyncPort {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let MessageChannel { port1, port2 } = MessageChannel::new()?;
     /// # let mut port = AsyncPort::new(port1)?;
-    /// let mut frames = vec![TransferBuffer::new(4096)?.into()];
-    /// port.post_message_wait(b"a frame", &mut frames).await?;
-    /// assert!(frames.is_empty());
-    /// port.post_message_wait(b"nothing but text", &mut Vec::new()).await?;
+    /// port.post_message_wait(b"a frame", [TransferBuffer::new(4096)?.into()]).await?;
+    /// port.post_message_wait(b"nothing but text", []).await?;
     /// # Ok(()) }
     /// ```
     ///
@@ -54,9 +52,40 @@ impl AsyncPort {
     pub async fn post_message_wait(
         &mut self,
         data: &[u8],
+        transfer: impl IntoIterator<Item = Transferable>,
+    ) -> Result<(), PostError> {
+        self.sender.post_message_wait(data, transfer).await
+    }
+
+    /// Posts a message with a list that stays with the caller until the message is posted, and is empty then. Otherwise as
+    /// [`post_message_wait`](Self::post_message_wait).
+    ///
+    /// Cancel-safe: if the future is dropped, nothing was posted, and the list is as it was.
+    ///
+    /// ```
+    /// # use messageport::{MessageChannel, TransferBuffer, aio::AsyncPort};
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let MessageChannel { port1, port2 } = MessageChannel::new()?;
+    /// # let mut port = AsyncPort::new(port1)?;
+    /// let mut frames = vec![TransferBuffer::new(4096)?.into()];
+    /// let posting = port.post_message_draining_wait(b"a frame", &mut frames);
+    /// match tokio::time::timeout(Duration::from_secs(1), posting).await {
+    ///     Ok(posted) => posted?,
+    ///     Err(_) => println!("no room yet for {} frame", frames.len()),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`post_message_wait`](Self::post_message_wait); the list is as it was.
+    pub async fn post_message_draining_wait(
+        &mut self,
+        data: &[u8],
         transfer: &mut Vec<Transferable>,
     ) -> Result<(), PostErrorKind> {
-        self.sender.post_message_wait(data, transfer).await
+        self.sender.post_message_draining_wait(data, transfer).await
     }
 
     /// The message that the `Sink` has taken and not posted yet, if there is one.
@@ -86,6 +115,17 @@ impl AsyncSendHalf {
 
     /// See [`AsyncPort::post_message_wait`].
     pub async fn post_message_wait(
+        &mut self,
+        data: &[u8],
+        transfer: impl IntoIterator<Item = Transferable>,
+    ) -> Result<(), PostError> {
+        let mut transfer: Vec<Transferable> = transfer.into_iter().collect();
+        let posted = self.post_message_draining_wait(data, &mut transfer).await;
+        posted.map_err(|kind| PostError { kind, transfer })
+    }
+
+    /// See [`AsyncPort::post_message_draining_wait`].
+    pub async fn post_message_draining_wait(
         &mut self,
         data: &[u8],
         transfer: &mut Vec<Transferable>,

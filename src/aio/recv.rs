@@ -39,6 +39,15 @@ impl AsyncPort {
     pub fn try_recv(&mut self) -> Result<Message, TryRecvError> {
         self.receiver.try_recv()
     }
+
+    /// As [`try_recv`](Self::try_recv), into a message whose memory is used again; see
+    /// [`MessagePort::try_recv_into`](crate::MessagePort::try_recv_into).
+    ///
+    /// # Errors
+    /// As for [`try_recv`](Self::try_recv); the message is then empty.
+    pub fn try_recv_into(&mut self, message: &mut Message) -> Result<(), TryRecvError> {
+        self.receiver.try_recv_into(message)
+    }
 }
 
 impl AsyncRecvHalf {
@@ -57,6 +66,11 @@ impl AsyncRecvHalf {
     /// See [`AsyncPort::try_recv`].
     pub fn try_recv(&mut self) -> Result<Message, TryRecvError> {
         self.half.try_recv()
+    }
+
+    /// See [`AsyncPort::try_recv_into`].
+    pub fn try_recv_into(&mut self, message: &mut Message) -> Result<(), TryRecvError> {
+        self.half.try_recv_into(message)
     }
 
     fn poll_recv_into(&mut self, context: &mut Context<'_>, message: &mut Message) -> Poll<Result<(), RecvError>> {

@@ -150,8 +150,7 @@ impl Connecting {
         if !self.options.any_uid && uid != geteuid().as_raw() {
             return Err(ConnectError::WrongUser(uid));
         }
-        let MessageChannel { port1, port2 } =
-            MessageChannel::with_options(&self.options.channel).map_err(ConnectError::Channel)?;
+        let MessageChannel { port1, port2 } = self.options.channel.create().map_err(ConnectError::Channel)?;
         match greeting::send(self.socket.as_fd(), &self.greeting, &[TransferRef::Port(&port2)]) {
             Ok(baggage) => baggage.detach(),
             Err(PostErrorKind::PeerGone(_)) => return Err(ConnectError::Refused), // hung up before we said a word

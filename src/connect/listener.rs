@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::iter::FusedIterator;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -74,6 +75,7 @@ struct Silent {
 
 /// What [`Listener::accept`] returns: a client's port.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Incoming {
     /// The end of a pair that the client sent us.
     pub port: MessagePort,
@@ -184,6 +186,20 @@ impl Listener {
     /// [`AcceptError::TimedOut`], or as for [`accept`](Self::accept).
     pub fn accept_timeout(&self, timeout: Duration) -> Result<Incoming, AcceptError> {
         self.accept_until(Instant::now().checked_add(timeout))
+    }
+
+    /// The clients that come, one after the other: each step [waits](Self::accept) for the next.
+    ///
+    /// ```no_run
+    /// # use messageport::Listener;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// for client in Listener::bind("my-service")?.incoming() {
+    ///     client?.port.post_message(b"hello", [])?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn incoming(&self) -> Clients<'_> {
+        Clients { listener: self, over: false }
     }
 
     /// When the next client has been silent for too long: then an accept has something to do, although nobody comes.
@@ -306,6 +322,32 @@ impl Listener {
         self.refused.set(self.refused.get() + 1);
     }
 }
+
+/// The clients of a [`Listener`]; see [`Listener::incoming`].
+///
+/// The iterator ends only in a child process that inherited the listener by `fork`, with [`AcceptError::Forked`]. Any other
+/// error is an item between others.
+#[must_use = "accepts nothing until it is iterated over"]
+#[derive(Debug)]
+pub struct Clients<'a> {
+    listener: &'a Listener,
+    over: bool,
+}
+
+impl Iterator for Clients<'_> {
+    type Item = Result<Incoming, AcceptError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let accepted = self.listener.accept();
+        self.over = matches!(accepted, Err(AcceptError::Forked));
+        Some(accepted)
+    }
+}
+
+impl FusedIterator for Clients<'_> {}
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -47,24 +47,7 @@ impl MessageChannel {
     /// # Errors
     /// [`ChannelError::ResourceExhausted`]: no memory or no descriptors.
     pub fn new() -> Result<Self, ChannelError> {
-        Self::with_options(&ChannelOptions::new())
-    }
-
-    /// Makes a channel.
-    ///
-    /// # Errors
-    /// As for [`new`](Self::new), and an error for each option that is out of range.
-    pub fn with_options(options: &ChannelOptions) -> Result<Self, ChannelError> {
-        let limits = options.limits();
-        match limits.check() {
-            None => entangle(limits).map_err(|errno| ChannelError::ResourceExhausted(exhausted(errno))),
-            Some(Excess::Capacity) => Err(ChannelError::BadCapacity(limits.capacity)),
-            Some(Excess::MaxCapacity) => Err(ChannelError::BadMaxCapacity(limits.max_capacity)),
-            Some(Excess::Handles) => Err(ChannelError::BadMaxHandles(limits.max_handles)),
-            Some(Excess::MessageLen) => Err(ChannelError::BadMaxMessageLen(limits.max_message_len)),
-            Some(Excess::CachedBuffers) => Err(ChannelError::BadCachedBuffers(limits.cached_buffers)),
-            Some(Excess::CachedBytes) => Err(ChannelError::BadCachedBytes(limits.cached_bytes)),
-        }
+        ChannelOptions::new().create()
     }
 }
 
@@ -104,6 +87,14 @@ pub fn raise_descriptor_limit(wanted: u64) -> io::Result<u64> {
 }
 
 /// How to make a [`MessageChannel`].
+///
+/// ```
+/// # use messageport::{ChannelOptions, MessageChannel};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let MessageChannel { port1, port2 } = ChannelOptions::new().capacity(1 << 20).create()?;
+/// # drop((port1, port2));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ChannelOptions {
     limits: Limits,
@@ -174,6 +165,23 @@ impl ChannelOptions {
     pub fn cached_bytes(mut self, bytes: u64) -> Self {
         self.limits.cached_bytes = bytes;
         self
+    }
+
+    /// Makes a channel.
+    ///
+    /// # Errors
+    /// As for [`MessageChannel::new`], and an error for each option that is out of range.
+    pub fn create(&self) -> Result<MessageChannel, ChannelError> {
+        let limits = self.limits();
+        match limits.check() {
+            None => entangle(limits).map_err(|errno| ChannelError::ResourceExhausted(exhausted(errno))),
+            Some(Excess::Capacity) => Err(ChannelError::BadCapacity(limits.capacity)),
+            Some(Excess::MaxCapacity) => Err(ChannelError::BadMaxCapacity(limits.max_capacity)),
+            Some(Excess::Handles) => Err(ChannelError::BadMaxHandles(limits.max_handles)),
+            Some(Excess::MessageLen) => Err(ChannelError::BadMaxMessageLen(limits.max_message_len)),
+            Some(Excess::CachedBuffers) => Err(ChannelError::BadCachedBuffers(limits.cached_buffers)),
+            Some(Excess::CachedBytes) => Err(ChannelError::BadCachedBytes(limits.cached_bytes)),
+        }
     }
 
     fn limits(&self) -> Limits {

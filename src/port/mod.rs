@@ -5,6 +5,7 @@ pub(crate) mod post;
 pub(crate) mod carrier;
 pub(crate) mod recv;
 pub(crate) mod message;
+pub(crate) mod iter;
 pub(crate) mod batch;
 pub(crate) mod plain;
 pub(crate) mod reserve;

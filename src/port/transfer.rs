@@ -13,6 +13,7 @@ use crate::error::PostErrorKind;
 
 /// Something that a message can carry to its receiver, in a list that owns it.
 #[derive(Debug)]
+#[non_exhaustive]
 #[allow(clippy::large_enum_variant)] // a port is large, and lists are short
 pub enum Transferable {
     /// A port, with everything queued in it.
@@ -60,6 +61,7 @@ impl From<OwnedFd> for Transferable {
 /// Something that a message can carry, borrowed until the message is posted. A port or a buffer is then detached; the
 /// other things are still usable.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum TransferRef<'a> {
     /// A port, with everything queued in it.
     Port(&'a MessagePort),
@@ -82,6 +84,36 @@ impl<'a> From<&'a Transferable> for TransferRef<'a> {
             Transferable::Shared(buffer) => Self::Shared(buffer),
             Transferable::Descriptor(descriptor) => Self::Descriptor(descriptor.as_fd()),
         }
+    }
+}
+
+impl<'a> From<&'a MessagePort> for TransferRef<'a> {
+    fn from(port: &'a MessagePort) -> Self {
+        Self::Port(port)
+    }
+}
+
+impl<'a> From<&'a TransferBuffer> for TransferRef<'a> {
+    fn from(buffer: &'a TransferBuffer) -> Self {
+        Self::Buffer(buffer)
+    }
+}
+
+impl<'a> From<&'a FrozenBuffer> for TransferRef<'a> {
+    fn from(buffer: &'a FrozenBuffer) -> Self {
+        Self::Frozen(buffer)
+    }
+}
+
+impl<'a> From<&'a SharedBuffer> for TransferRef<'a> {
+    fn from(buffer: &'a SharedBuffer) -> Self {
+        Self::Shared(buffer)
+    }
+}
+
+impl<'a> From<BorrowedFd<'a>> for TransferRef<'a> {
+    fn from(descriptor: BorrowedFd<'a>) -> Self {
+        Self::Descriptor(descriptor)
     }
 }
 

@@ -9,6 +9,7 @@ mod encoding;
 mod things;
 
 use std::fmt;
+use std::iter::FusedIterator;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use self::call::{TypedClient, TypedPendingCall, TypedResponder, TypedServer}
 use self::encoding::{decode, encode};
 use crate::end::End;
 use crate::error::{PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
+use crate::port::iter::next_of;
 use crate::port::message::Message;
 use crate::port::post::check;
 use crate::port::transfer::TransferRef;
@@ -156,6 +158,52 @@ impl<Out, In: DeserializeOwned> TypedPort<Out, In> {
     /// [`TimedOut`](RecvTimeoutError::TimedOut), or as for [`recv`](Self::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<In, RecvTimeoutError> {
         recv_value(|message| self.port.recv_into_timeout(message, timeout))
+    }
+}
+
+/// The values of a typed port: each step [waits](TypedPort::recv) for the next. It ends as [`Messages`](crate::Messages)
+/// does; a message that is no `In` is an error between others.
+#[must_use = "receives nothing until it is iterated over"]
+pub struct Values<'a, In> {
+    half: &'a RecvHalf,
+    over: bool,
+    values: PhantomData<fn() -> In>,
+}
+
+impl<In: DeserializeOwned> Iterator for Values<'_, In> {
+    type Item = Result<In, RecvError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let half = self.half;
+        next_of(&mut self.over, || recv_value(|message| half.recv_into(message)))
+    }
+}
+
+impl<In: DeserializeOwned> FusedIterator for Values<'_, In> {}
+
+/// See [`Values`].
+impl<'a, Out, In: DeserializeOwned> IntoIterator for &'a TypedPort<Out, In> {
+    type Item = Result<In, RecvError>;
+    type IntoIter = Values<'a, In>;
+
+    fn into_iter(self) -> Values<'a, In> {
+        Values { half: &self.port.receiver, over: false, values: PhantomData }
+    }
+}
+
+/// See [`Values`].
+impl<'a, In: DeserializeOwned> IntoIterator for &'a TypedRecvHalf<In> {
+    type Item = Result<In, RecvError>;
+    type IntoIter = Values<'a, In>;
+
+    fn into_iter(self) -> Values<'a, In> {
+        Values { half: &self.half, over: false, values: PhantomData }
+    }
+}
+
+impl<In> fmt::Debug for Values<'_, In> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Values").field(self.half).finish()
     }
 }
 

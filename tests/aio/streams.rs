@@ -148,7 +148,7 @@ async fn a_cancelled_send_is_posted_later_and_in_order() {
     let count = fill(&mut a);
     assert!(cancelled_after(1, a.send(text("third"))).await.is_none());
     let posting = tokio::spawn(async move {
-        a.post_message_wait(b"fourth", &mut Vec::new()).await.expect("room");
+        a.post_message_wait(b"fourth", []).await.expect("room");
         a
     });
     yield_now().await;

@@ -204,7 +204,7 @@ fn limits_give_everything_back() {
     assert!(matches!(assert_fails(port.into(), vec![0_u8; 4096]).0, PostErrorKind::TooLarge { max: 1784, .. }));
 
     let options = ChannelOptions::new().max_handles(3);
-    let MessageChannel { port1, port2: _peer } = MessageChannel::with_options(&options).unwrap();
+    let MessageChannel { port1, port2: _peer } = options.create().unwrap();
     let (kind, _) = assert_fails(port1.into(), buffer_of(b"one too many"));
     assert!(matches!(kind, PostErrorKind::TooManyHandles { handles: 4, max: 3 }));
 
