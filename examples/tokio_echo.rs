@@ -23,7 +23,7 @@ async fn serve(name: &str) -> Result<(), Box<dyn Error>> {
         tokio::spawn(async move {
             match echo(port).await {
                 Ok(()) => println!("process {} is done", client.pid),
-                Err(error) => println!("process {}: {error}", client.pid),
+                Err(error) => println!("process {}: {error:#}", client.pid),
             }
         });
     }

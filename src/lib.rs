@@ -284,8 +284,8 @@ pub use port::transfer::{PostError, TransferRef, Transferable};
 pub use port::{JoinError, MessagePort, RecvHalf, SendHalf};
 #[cfg(feature = "serde")]
 pub use typed::{
-    TypedClient, TypedPendingCall, TypedPort, TypedPostError, TypedRecvHalf, TypedResponder, TypedSendHalf,
-    TypedServer, Values,
+    TypedClient, TypedPendingCall, TypedPort, TypedPostError, TypedPostErrorKind, TypedRecvHalf, TypedResponder,
+    TypedSendHalf, TypedServer, Values,
 };
 
 // A port has one holder at a time, in whatever thread.

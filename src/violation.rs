@@ -1,6 +1,8 @@
 //! The ways in which a peer can break the format, as they are told to the user.
 
+use std::error::Error;
 use std::fmt;
+use std::io;
 
 /// What was wrong with a queue or a lane.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -43,5 +45,13 @@ impl fmt::Display for Violation {
             Self::BadPacket => "unknown packet on the lane",
             Self::BadLink => "the queue goes on in no ring",
         })
+    }
+}
+
+impl Error for Violation {}
+
+impl From<Violation> for io::Error {
+    fn from(violation: Violation) -> Self {
+        Self::new(io::ErrorKind::InvalidData, violation)
     }
 }

@@ -22,7 +22,7 @@ impl Error {
 
     /// Adapter for `map_err`: says what was attempted and why it failed.
     pub fn of<E: fmt::Display>(attempt: &str) -> impl Fn(E) -> Self {
-        move |error| Self::failed(format_args!("{attempt}: {error}"))
+        move |error| Self::failed(format_args!("{attempt}: {error:#}"))
     }
 
     /// True if the fault lies with what was asked for.

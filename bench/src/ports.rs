@@ -187,7 +187,7 @@ impl Link for Reserved {
         let mut reservation = spin_until(|| match port.reserve(payload.size()) {
             Ok(reservation) => Ok(Some(reservation)),
             Err(PostErrorKind::Full(_)) => Ok(None),
-            Err(error) => Err(Error::failed(format_args!("cannot reserve: {error}"))),
+            Err(error) => Err(Error::failed(format_args!("cannot reserve: {error:#}"))),
         })?;
         reservation.write_at(0, payload.stamped(stamp)).map_err(Error::of("cannot write"))?;
         reservation.commit().map_err(Error::of("cannot post"))
@@ -361,7 +361,7 @@ impl crate::fan::Fan for Ports {
         match port.try_recv_into(message) {
             Ok(()) => Ok(true),
             Err(messageport::TryRecvError::Empty) => Ok(false),
-            Err(error) => Err(Error::failed(format_args!("cannot receive: {error}"))),
+            Err(error) => Err(Error::failed(format_args!("cannot receive: {error:#}"))),
         }
     }
 }

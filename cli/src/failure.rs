@@ -28,7 +28,7 @@ impl Failure {
 
     /// Adapter for `map_err`: a failure that says what was attempted and why it failed.
     pub(crate) fn of<E: Display>(attempt: &str) -> impl Fn(E) -> Self {
-        move |error| Self::failed(format_args!("{attempt}: {error}"))
+        move |error| Self::failed(format_args!("{attempt}: {error:#}"))
     }
 
     pub(crate) fn report(&self) -> ExitCode {

@@ -121,7 +121,7 @@ fn next(port: &MessagePort) -> Result<Option<Message>, Failure> {
     match port.recv() {
         Ok(message) => Ok(Some(message)),
         Err(RecvError::Ended(CloseReason::Closed)) => Ok(None),
-        Err(error) => Err(Failure::failed(format_args!("the page is gone: {error}"))),
+        Err(error) => Err(Failure::failed(format_args!("the page is gone: {error:#}"))),
     }
 }
 

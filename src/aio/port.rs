@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::wait::{Registration, Wait};
 use crate::end::lane::Doorbell;
+use crate::error::with_cause;
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf, SendHalf};
 
@@ -147,13 +148,20 @@ pub struct RegisterError {
 
 impl fmt::Display for RegisterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot register the port with a runtime: {}", self.error)
+        with_cause(f, &"cannot register the port with a runtime", &self.error)
     }
 }
 
 impl std::error::Error for RegisterError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.error)
+    }
+}
+
+/// The port is dropped.
+impl From<RegisterError> for io::Error {
+    fn from(error: RegisterError) -> Self {
+        error.error
     }
 }
 
@@ -173,6 +181,13 @@ impl fmt::Display for AsyncJoinError {
 }
 
 impl std::error::Error for AsyncJoinError {}
+
+/// The halves are dropped.
+impl From<AsyncJoinError> for io::Error {
+    fn from(error: AsyncJoinError) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error.to_string())
+    }
+}
 
 // A port, and so a future that uses it, may go from thread to thread.
 const _: fn() = || {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -317,6 +318,13 @@ impl fmt::Display for SendError {
 
 impl std::error::Error for SendError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.kind)
+        self.kind.source()
+    }
+}
+
+/// The message is dropped, with everything in it.
+impl From<SendError> for io::Error {
+    fn from(error: SendError) -> Self {
+        error.kind.into()
     }
 }

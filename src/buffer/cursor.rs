@@ -67,8 +67,7 @@ impl Read for BufferCursor<'_> {
         match self.buffer {
             Buffer::Transfer(buffer) => buffer.read_at(start, into),
             Buffer::Shared(buffer) => buffer.read_at(start, into),
-        }
-        .map_err(io::Error::other)?;
+        }?;
         self.position += count as u64;
         Ok(count)
     }
@@ -81,8 +80,7 @@ impl Write for BufferCursor<'_> {
         match self.buffer {
             Buffer::Transfer(buffer) => buffer.write_at(start, from),
             Buffer::Shared(buffer) => buffer.write_at(start, from),
-        }
-        .map_err(io::Error::other)?;
+        }?;
         self.position += count as u64;
         Ok(count)
     }

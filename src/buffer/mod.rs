@@ -20,7 +20,7 @@ use bytemuck::Pod;
 use self::cursor::{Buffer, BufferCursor, whole};
 use self::file::place;
 use self::frozen::FrozenBuffer;
-use crate::error::{BufferError, exhausted};
+use crate::error::{BufferError, exhausted, with_cause};
 use crate::layout::HEADER_LEN;
 
 /// A block of memory that can be posted: the native `ArrayBuffer` of a transfer list.
@@ -303,12 +303,31 @@ impl fmt::Display for FreezeErrorKind {
             Self::Forked => BufferError::Forked.fmt(f),
             Self::Received => f.write_str("the buffer was received: only a new one can be frozen"),
             Self::InUse => f.write_str("somebody else has the buffer mapped for writing"),
-            Self::ResourceExhausted(error) => write!(f, "cannot freeze the buffer: {error}"),
+            Self::ResourceExhausted(error) => with_cause(f, &"cannot freeze the buffer", error),
         }
     }
 }
 
-impl std::error::Error for FreezeErrorKind {}
+impl std::error::Error for FreezeErrorKind {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::ResourceExhausted(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<FreezeErrorKind> for io::Error {
+    fn from(error: FreezeErrorKind) -> Self {
+        let kind = match error {
+            FreezeErrorKind::Detached | FreezeErrorKind::Received => io::ErrorKind::InvalidInput,
+            FreezeErrorKind::Forked => io::ErrorKind::Unsupported,
+            FreezeErrorKind::InUse => io::ErrorKind::ResourceBusy,
+            FreezeErrorKind::ResourceExhausted(error) => return error,
+        };
+        Self::new(kind, error)
+    }
+}
 
 /// [`TransferBuffer::freeze`] failed: why, and the buffer back.
 #[derive(Debug)]
@@ -328,6 +347,13 @@ impl fmt::Display for FreezeError {
 
 impl std::error::Error for FreezeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.kind)
+        self.kind.source()
+    }
+}
+
+/// The buffer is dropped.
+impl From<FreezeError> for io::Error {
+    fn from(error: FreezeError) -> Self {
+        error.kind.into()
     }
 }

@@ -1,6 +1,7 @@
 //! Why a call fails.
 
 use std::fmt;
+use std::io;
 
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::port::transfer::PostError;
@@ -64,7 +65,26 @@ impl fmt::Display for AnswerError {
     }
 }
 
-impl std::error::Error for AnswerError {}
+impl std::error::Error for AnswerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Dropped | Self::TimedOut | Self::Taken => None,
+            Self::Failed(error) => error.source(),
+        }
+    }
+}
+
+impl From<AnswerError> for io::Error {
+    fn from(error: AnswerError) -> Self {
+        let kind = match error {
+            AnswerError::Dropped => io::ErrorKind::ConnectionAborted,
+            AnswerError::TimedOut => io::ErrorKind::TimedOut,
+            AnswerError::Taken => io::ErrorKind::InvalidInput,
+            AnswerError::Failed(error) => return error.into(),
+        };
+        Self::new(kind, error)
+    }
+}
 
 impl<P: fmt::Display> fmt::Display for CallError<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,4 +95,21 @@ impl<P: fmt::Display> fmt::Display for CallError<P> {
     }
 }
 
-impl<P: std::error::Error> std::error::Error for CallError<P> {}
+impl<P: std::error::Error> std::error::Error for CallError<P> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NotPosted(error) => error.source(),
+            Self::NoAnswer(error) => error.source(),
+        }
+    }
+}
+
+/// What was to be posted is dropped.
+impl<P: Into<io::Error>> From<CallError<P>> for io::Error {
+    fn from(error: CallError<P>) -> Self {
+        match error {
+            CallError::NotPosted(error) => error.into(),
+            CallError::NoAnswer(error) => error.into(),
+        }
+    }
+}

@@ -20,6 +20,8 @@ mod table;
 
 pub use self::client::{Client, PendingCall};
 pub use self::error::{AnswerError, CallError};
+#[cfg(feature = "serde")]
+pub(crate) use self::server::unless_gone;
 pub use self::server::{NotAnswered, Responder, ServeError, Server};
 use crate::port::message::Message;
 use crate::port::transfer::{TransferRef, Transferable};

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::{Kind, Number, list_of, mark, things_of, unmark};
 use crate::end::End;
-use crate::error::{BadTransfer, CloseReason, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
+use crate::error::{BadTransfer, CloseReason, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError, with_cause};
 use crate::port::message::Message;
 use crate::port::recv::Patience;
 use crate::port::transfer::{PostError, TransferRef, Transferable};
@@ -53,11 +54,11 @@ pub struct NotAnswered<R, E> {
 /// Why [`Server::serve`] came to an end other than the client's closing.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum ServeError {
+pub enum ServeError<E = PostErrorKind> {
     /// No request can be received. `Ended` if the client is gone without having closed its port.
     Failed(RecvError),
-    /// An answer could not be posted. The client has been told that there is none.
-    NotAnswered(PostErrorKind),
+    /// An answer could not be posted, and the client has been notified. `E` is the reason.
+    NotAnswered(E),
 }
 
 /// What posts the answers.
@@ -142,16 +143,16 @@ impl Server {
         self.serve_with(|message, open| {
             handler(message);
             let transfer = things_of(message);
-            open.post(&mut message.data, &list_of(&transfer), Patience::Until(None))
+            unless_gone(open.post(&mut message.data, &list_of(&transfer), Patience::Until(None)))
         })
     }
 
     /// The loop of every server. `answer` is given each request, and posts the answer.
     #[inline]
-    pub(crate) fn serve_with(
+    pub(crate) fn serve_with<E>(
         &self,
-        mut answer: impl FnMut(&mut Message, &Open<&Answers>) -> Result<(), PostErrorKind>,
-    ) -> Result<(), ServeError> {
+        mut answer: impl FnMut(&mut Message, &Open<&Answers>) -> Result<(), E>,
+    ) -> Result<(), ServeError<E>> {
         let mut message = Message::new();
         loop {
             let number = match self.next(&mut message, None) {
@@ -162,11 +163,7 @@ impl Server {
                 Err(RecvTimeoutError::Failed(error)) => return Err(ServeError::Failed(error)),
             };
             let open = Open { answers: &*self.answers, number, over: Cell::new(false) };
-            match answer(&mut message, &open) {
-                // How the client has gone the next look tells.
-                Ok(()) | Err(PostErrorKind::PeerGone(_)) => {}
-                Err(kind) => return Err(ServeError::NotAnswered(kind)),
-            }
+            answer(&mut message, &open).map_err(ServeError::NotAnswered)?;
         }
     }
 
@@ -212,6 +209,14 @@ impl Server {
             self.answers.drop_request(number);
         }
         error
+    }
+}
+
+/// The outcome of posting an answer. That the client is gone is not an error here: the next receive returns the reason.
+pub(crate) fn unless_gone(posted: Result<(), PostErrorKind>) -> Result<(), PostErrorKind> {
+    match posted {
+        Err(PostErrorKind::PeerGone(_)) => Ok(()),
+        result => result,
     }
 }
 
@@ -412,16 +417,32 @@ impl AsFd for Server {
     }
 }
 
-impl fmt::Display for ServeError {
+impl<E: std::error::Error> fmt::Display for ServeError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(error) => error.fmt(f),
-            Self::NotAnswered(kind) => write!(f, "a request could not be answered: {kind}"),
+            Self::NotAnswered(error) => with_cause(f, &"a request could not be answered", error),
         }
     }
 }
 
-impl std::error::Error for ServeError {}
+impl<E: std::error::Error + 'static> std::error::Error for ServeError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Failed(error) => error.source(),
+            Self::NotAnswered(error) => Some(error),
+        }
+    }
+}
+
+impl<E: Into<io::Error>> From<ServeError<E>> for io::Error {
+    fn from(error: ServeError<E>) -> Self {
+        match error {
+            ServeError::Failed(error) => error.into(),
+            ServeError::NotAnswered(error) => error.into(),
+        }
+    }
+}
 
 impl<R, E: fmt::Debug> fmt::Debug for NotAnswered<R, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -435,7 +456,18 @@ impl<R, E: fmt::Display> fmt::Display for NotAnswered<R, E> {
     }
 }
 
-impl<R, E: std::error::Error> std::error::Error for NotAnswered<R, E> {}
+impl<R, E: std::error::Error> std::error::Error for NotAnswered<R, E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// Answer and responder are dropped.
+impl<R, E: Into<io::Error>> From<NotAnswered<R, E>> for io::Error {
+    fn from(error: NotAnswered<R, E>) -> Self {
+        error.error.into()
+    }
+}
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

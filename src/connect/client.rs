@@ -13,7 +13,7 @@ use nix::unistd::geteuid;
 use super::greeting;
 use super::listener::{credentials, flags};
 use super::names::{NameError, path_of};
-use crate::error::{ChannelError, PostErrorKind};
+use crate::error::{ChannelError, PostErrorKind, with_cause};
 use crate::layout::VERSION;
 use crate::port::MessagePort;
 use crate::port::channel::{ChannelOptions, MessageChannel};
@@ -216,10 +216,36 @@ impl fmt::Display for ConnectError {
             Self::Version(version) => write!(f, "the listener speaks format version {version}"),
             Self::TimedOut => f.write_str("the listener did not answer in time"),
             Self::Channel(error) => error.fmt(f),
-            Self::Greeting(error) => write!(f, "cannot send the greeting: {error}"),
-            Self::System(error) => write!(f, "cannot connect: {error}"),
+            Self::Greeting(error) => with_cause(f, &"cannot send the greeting", error),
+            Self::System(error) => with_cause(f, &"cannot connect", error),
         }
     }
 }
 
-impl std::error::Error for ConnectError {}
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Name(error) => error.source(),
+            Self::Channel(error) => error.source(),
+            Self::Greeting(error) => Some(error),
+            Self::System(error) => Some(error),
+            Self::NobodyListens(_) | Self::WrongUser(_) | Self::Refused | Self::Version(_) | Self::TimedOut => None,
+        }
+    }
+}
+
+impl From<ConnectError> for io::Error {
+    fn from(error: ConnectError) -> Self {
+        let kind = match error {
+            ConnectError::Name(error) => return error.into(),
+            ConnectError::NobodyListens(_) | ConnectError::Refused => io::ErrorKind::ConnectionRefused,
+            ConnectError::WrongUser(_) => io::ErrorKind::PermissionDenied,
+            ConnectError::Version(_) => io::ErrorKind::Unsupported,
+            ConnectError::TimedOut => io::ErrorKind::TimedOut,
+            ConnectError::Channel(error) => return error.into(),
+            ConnectError::Greeting(error) => return error.into(),
+            ConnectError::System(error) => return error,
+        };
+        Self::new(kind, error)
+    }
+}

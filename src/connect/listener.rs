@@ -20,6 +20,7 @@ use nix::unistd::geteuid;
 
 use super::greeting::{self, BadGreeting};
 use super::names::{NameError, path_of};
+use crate::error::with_cause;
 use crate::port::MessagePort;
 use crate::port::message::Message;
 use crate::sys::process::io_error;
@@ -460,12 +461,32 @@ impl fmt::Display for ListenError {
             Self::Name(error) => error.fmt(f),
             Self::InUse(path) => write!(f, "{}: another listener uses this name", path.display()),
             Self::NotASocket(path) => write!(f, "{}: is there and is no socket", path.display()),
-            Self::System(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::System(path, error) => with_cause(f, &format_args!("cannot listen on {}", path.display()), error),
         }
     }
 }
 
-impl std::error::Error for ListenError {}
+impl std::error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Name(error) => error.source(),
+            Self::InUse(_) | Self::NotASocket(_) => None,
+            Self::System(_, error) => Some(error),
+        }
+    }
+}
+
+impl From<ListenError> for io::Error {
+    fn from(error: ListenError) -> Self {
+        let kind = match error {
+            ListenError::Name(error) => return error.into(),
+            ListenError::InUse(_) => io::ErrorKind::AddrInUse,
+            ListenError::NotASocket(_) => io::ErrorKind::AlreadyExists,
+            ListenError::System(_, error) => return error,
+        };
+        Self::new(kind, error)
+    }
+}
 
 /// [`Listener::accept`] failed. The listener goes on.
 #[derive(Debug)]
@@ -484,9 +505,27 @@ impl fmt::Display for AcceptError {
         match self {
             Self::TimedOut => f.write_str("timed out waiting for a client"),
             Self::Forked => f.write_str("the listener was inherited by fork and belongs to the parent process"),
-            Self::System(error) => write!(f, "cannot accept: {error}"),
+            Self::System(error) => with_cause(f, &"cannot accept", error),
         }
     }
 }
 
-impl std::error::Error for AcceptError {}
+impl std::error::Error for AcceptError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::TimedOut | Self::Forked => None,
+            Self::System(error) => Some(error),
+        }
+    }
+}
+
+impl From<AcceptError> for io::Error {
+    fn from(error: AcceptError) -> Self {
+        let kind = match error {
+            AcceptError::TimedOut => io::ErrorKind::TimedOut,
+            AcceptError::Forked => io::ErrorKind::Unsupported,
+            AcceptError::System(error) => return error,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
 
-use crate::error::{BadTransfer, CloseReason};
+use crate::error::{BadTransfer, CloseReason, with_cause};
 use crate::port::message::Message;
 
 /// An event of a port, in the sense of the standard's [`Event`](https://dom.spec.whatwg.org/#interface-event): a
@@ -157,7 +157,16 @@ impl fmt::Display for ErrorEvent {
                 let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
                 write!(f, "a handler panicked: {}", text.unwrap_or("(no text)"))
             }
-            Self::ResourceExhausted(error) => write!(f, "cannot receive: {error}"),
+            Self::ResourceExhausted(error) => with_cause(f, &"cannot receive", error),
+        }
+    }
+}
+
+impl std::error::Error for ErrorEvent {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Panic(_) => None,
+            Self::ResourceExhausted(error) => Some(error),
         }
     }
 }

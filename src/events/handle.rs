@@ -158,13 +158,12 @@ impl PortHandle {
     /// Posts a message; see [`MessagePort::post_message`].
     ///
     /// # Errors
-    /// As there, [`Detached`](PostErrorKind::Detached) for a port that was taken out of the loop, and
-    /// [`NoSendHalf`](PostErrorKind::NoSendHalf).
+    /// As there, and [`Detached`](PostErrorKind::Detached) for a port that was taken out of the loop, or whose sending half
+    /// is not in the loop ([`EventLoop::add_half`]).
     pub fn post_message(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<(), PostError> {
         let kind = match self.member.source.borrow().as_ref() {
             Some(Source::Port(port)) => return port.post_message(data, transfer),
-            Some(Source::Half(_)) => PostErrorKind::NoSendHalf,
-            None => PostErrorKind::Detached,
+            Some(Source::Half(_)) | None => PostErrorKind::Detached,
         };
         Err(PostError { kind, transfer: transfer.into_iter().collect() })
     }
@@ -177,8 +176,7 @@ impl PortHandle {
     pub fn post_message_detaching(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
         match self.member.source.borrow().as_ref() {
             Some(Source::Port(port)) => port.post_message_detaching(data, transfer),
-            Some(Source::Half(_)) => Err(PostErrorKind::NoSendHalf),
-            None => Err(PostErrorKind::Detached),
+            Some(Source::Half(_)) | None => Err(PostErrorKind::Detached),
         }
     }
 

@@ -140,7 +140,7 @@ impl EventLoop {
     }
 
     /// Adds the receiving half of a port, whose sending half may be used by another thread meanwhile. The handle cannot
-    /// post ([`NoSendHalf`](crate::PostErrorKind::NoSendHalf)); everything else is the same.
+    /// post ([`Detached`](crate::PostErrorKind::Detached)); everything else is the same.
     ///
     /// # Errors
     /// As for [`add`](Self::add).
@@ -499,7 +499,7 @@ impl Inner {
     pub(crate) fn report(&self, event: ErrorEvent) {
         let Some(mut handler) = self.onerror.take() else {
             if matches!(event, ErrorEvent::ResourceExhausted(_)) {
-                eprintln!("messageport: {event}");
+                eprintln!("messageport: {event:#}");
             }
             return;
         };

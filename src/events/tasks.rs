@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -175,3 +176,10 @@ impl<F> fmt::Display for LoopGone<F> {
 }
 
 impl<F> std::error::Error for LoopGone<F> {}
+
+/// The task is dropped.
+impl<F> From<LoopGone<F>> for io::Error {
+    fn from(_: LoopGone<F>) -> Self {
+        Self::new(io::ErrorKind::BrokenPipe, LoopGone(()))
+    }
+}

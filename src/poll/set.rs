@@ -6,7 +6,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::poller::{Poller, Watchable};
-use crate::error::{BadTransfer, CloseReason, RecvError, TryRecvError};
+use crate::error::{BadTransfer, CloseReason, RecvError, TryRecvError, with_cause};
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf};
 use crate::sys::process::io_error;
@@ -227,13 +227,20 @@ pub struct AddError<P> {
 
 impl<P> fmt::Display for AddError<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot watch the port: {}", self.error)
+        with_cause(f, &"cannot watch the port", &self.error)
     }
 }
 
 impl<P: fmt::Debug> std::error::Error for AddError<P> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.error)
+    }
+}
+
+/// The port is dropped.
+impl<P> From<AddError<P>> for io::Error {
+    fn from(error: AddError<P>) -> Self {
+        error.error
     }
 }
 

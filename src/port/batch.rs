@@ -2,12 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::message::Message;
 use super::post::IfFull;
 use super::{MessagePort, RecvHalf, SendHalf};
-use crate::error::{PostErrorKind, RecvError, TryRecvError};
+use crate::error::{PostErrorKind, RecvError, TryRecvError, with_cause};
 use crate::queue::record::Kind;
 use crate::queue::sync::{Ordering, fence};
 
@@ -149,12 +150,18 @@ pub struct PostMessagesError {
 
 impl fmt::Display for PostMessagesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "after {} messages: {}", self.posted, self.kind)
+        with_cause(f, &format_args!("posting stopped after {} messages", self.posted), &self.kind)
     }
 }
 
 impl std::error::Error for PostMessagesError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.kind)
+    }
+}
+
+impl From<PostMessagesError> for io::Error {
+    fn from(error: PostMessagesError) -> Self {
+        error.kind.into()
     }
 }

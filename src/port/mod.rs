@@ -17,6 +17,7 @@ pub(crate) mod baggage;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -362,3 +363,10 @@ impl fmt::Display for JoinError {
 }
 
 impl std::error::Error for JoinError {}
+
+/// The halves are dropped.
+impl From<JoinError> for io::Error {
+    fn from(error: JoinError) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error.to_string())
+    }
+}

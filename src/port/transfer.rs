@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::MessagePort;
@@ -162,6 +163,13 @@ impl fmt::Display for PostError {
 
 impl std::error::Error for PostError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.kind)
+        self.kind.source()
+    }
+}
+
+/// What was on the transfer list is dropped.
+impl From<PostError> for io::Error {
+    fn from(error: PostError) -> Self {
+        error.kind.into()
     }
 }

@@ -9,8 +9,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::encoding::decode;
-use super::{TypedPostError, post_value};
-use crate::call::{AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server};
+use super::{TypedPostError, TypedPostErrorKind, post_value};
+use crate::call::{
+    AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server, unless_gone,
+};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::port::MessagePort;
 use crate::port::message::Message;
@@ -195,12 +197,13 @@ impl<Req: DeserializeOwned, Ans: Serialize> TypedServer<Req, Ans> {
     ///
     /// # Errors
     /// [`ServeError`]. The server can be used again.
-    pub fn serve(&self, mut handler: impl FnMut(Req) -> Ans) -> Result<(), ServeError> {
+    pub fn serve(&self, mut handler: impl FnMut(Req) -> Ans) -> Result<(), ServeError<TypedPostErrorKind>> {
         self.server.serve_with(|message, open| {
             // The client of a request that is none is told so, since it is not answered.
             let Ok(request) = decode(message) else { return Ok(()) };
-            let result =
-                post_value(open.end(), handler(request), |data, list| open.post(data, list, Patience::Until(None)));
+            let result = post_value(open.end(), handler(request), |data, list| {
+                unless_gone(open.post(data, list, Patience::Until(None)))
+            });
             result.map_err(|error| error.kind)
         })
     }

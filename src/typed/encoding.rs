@@ -4,8 +4,8 @@ use postcard::{Deserializer, de_flavors, ser_flavors};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::things;
-use crate::error::{BadTransfer, BadValue, PostErrorKind, RecvError};
+use super::{TypedPostErrorKind, things};
+use crate::error::{BadTransfer, BadValue, RecvError};
 use crate::port::loan::Loan;
 use crate::port::message::Message;
 
@@ -14,11 +14,11 @@ const STACK: usize = 512 << 10;
 
 /// Appends the encoding of `value` to `bytes`. Returns what it lends.
 #[inline]
-pub(crate) fn encode<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<Vec<Loan>, PostErrorKind> {
+pub(crate) fn encode<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<Vec<Loan>, TypedPostErrorKind> {
     let (result, list) = things::lending(|| postcard::serialize_with_flavor(value, Append(bytes)));
     match result {
         Ok(()) => Ok(list),
-        Err(_) => Err(PostErrorKind::Unencodable),
+        Err(_) => Err(TypedPostErrorKind::Unencodable),
     }
 }
 

@@ -9,6 +9,7 @@ mod encoding;
 mod things;
 
 use std::fmt;
+use std::io;
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -107,7 +108,7 @@ impl<Out: Serialize, In> TypedPort<Out, In> {
     /// Posts a value, with the ports and buffers in it; see [`MessagePort::post_message`]. It never blocks.
     ///
     /// # Errors
-    /// In this order: the port itself is unusable; the value is [`Unencodable`](PostErrorKind::Unencodable); it contains
+    /// In this order: the port itself is unusable; the value is [`Unencodable`](TypedPostErrorKind::Unencodable); it contains
     /// this port, or its peer, or the same thing twice, or something closed, detached, borrowed, or dropped by its own
     /// `Serialize` (`index` counts ports and buffers in the order of encoding); then as for
     /// [`post_message`](MessagePort::post_message). The value comes back, and everything in it works.
@@ -292,12 +293,14 @@ fn post_value<T: Serialize, R>(
 ) -> Result<R, TypedPostError<T>> {
     let mut data = scratch::take();
     // 1. An unusable port is told before anything about the value.
-    let result = check(end).and_then(|()| {
+    let attempt = || {
+        check(end)?;
         // 2. Encode; ports and buffers in the value are lent.
         let list = encode(&value, &mut data)?;
         // 3. Post; then they are detached, or given back.
-        loan::post(list, end, |list| post(&mut data, list))
-    });
+        Ok(loan::post(list, end, |list| post(&mut data, list))?)
+    };
+    let result = attempt();
     scratch::keep(data);
     result.map_err(|kind| TypedPostError { kind, value })
 }
@@ -321,10 +324,54 @@ fn recv_value<T: DeserializeOwned, E: From<RecvError>>(
     result
 }
 
+/// Why a value was not posted.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TypedPostErrorKind {
+    /// The value cannot be encoded: its `Serialize` returned an error, or it contains a sequence or map that does not
+    /// state its length.
+    Unencodable,
+    /// The encoded value was not posted.
+    Post(PostErrorKind),
+}
+
+impl From<PostErrorKind> for TypedPostErrorKind {
+    fn from(kind: PostErrorKind) -> Self {
+        Self::Post(kind)
+    }
+}
+
+impl fmt::Display for TypedPostErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unencodable => f.write_str("the value cannot be encoded"),
+            Self::Post(kind) => kind.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TypedPostErrorKind {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unencodable => None,
+            Self::Post(kind) => kind.source(),
+        }
+    }
+}
+
+impl From<TypedPostErrorKind> for io::Error {
+    fn from(error: TypedPostErrorKind) -> Self {
+        match error {
+            TypedPostErrorKind::Unencodable => Self::new(io::ErrorKind::InvalidInput, error),
+            TypedPostErrorKind::Post(kind) => kind.into(),
+        }
+    }
+}
+
 /// A value was not posted: why, and the value back.
 pub struct TypedPostError<T> {
     /// Why.
-    pub kind: PostErrorKind,
+    pub kind: TypedPostErrorKind,
     /// The value. Ports and buffers in it are as they were.
     pub value: T,
 }
@@ -343,7 +390,14 @@ impl<T> fmt::Display for TypedPostError<T> {
 
 impl<T> std::error::Error for TypedPostError<T> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.kind)
+        self.kind.source()
+    }
+}
+
+/// The value is dropped.
+impl<T> From<TypedPostError<T>> for io::Error {
+    fn from(error: TypedPostError<T>) -> Self {
+        error.kind.into()
     }
 }
 

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::time::Duration;
 
+use messageport::TypedPostErrorKind::Post;
 use messageport::{
     AnswerError, BadTransfer, BadValue, CallError, Client, CloseReason, MessagePort, PostErrorKind, RecvError,
     RecvTimeoutError, Server, TransferBuffer, TryRecvError, TypedClient, TypedPendingCall, TypedServer,
@@ -178,7 +179,7 @@ fn the_end_of_the_server_ends_every_open_call(peer: &mut Peer) {
         assert!(matches!(error, AnswerError::Failed(RecvError::Ended(seen)) if seen == reason), "{error:?}");
     }
     let error = client.start(7).unwrap_err();
-    assert!(matches!(error.kind, PostErrorKind::PeerGone(seen) if seen == reason));
+    assert!(matches!(error.kind, Post(PostErrorKind::PeerGone(seen)) if seen == reason));
     assert!(matches!(client.call(7), Err(CallError::NotPosted(error)) if error.value == 7));
 }
 
@@ -192,7 +193,7 @@ fn answers_arrive_before_the_end_of_the_server(peer: &mut Peer) {
         first.answer(10).unwrap();
         drop(server);
         let error = second.answer(11).unwrap_err();
-        assert!(matches!(error.error.kind, PostErrorKind::PortClosed));
+        assert!(matches!(error.error.kind, Post(PostErrorKind::PortClosed)));
         assert_eq!(error.error.value, 11);
     });
     let outcomes: Vec<_> = calls.into_iter().map(answer).collect();
@@ -333,7 +334,7 @@ fn a_request_that_is_not_posted_comes_back(peer: &mut Peer) {
     let client = TypedClient::<(MessagePort, Vec<u8>), ()>::new(here);
     let (inside, other) = pair();
     let error = client.start((inside, vec![0; 4096])).unwrap_err();
-    assert!(matches!(error.kind, PostErrorKind::TooLarge { .. }));
+    assert!(matches!(error.kind, Post(PostErrorKind::TooLarge { .. })));
     let (inside, _) = error.value;
     let mut open = Vec::new();
     let error = loop {
@@ -342,10 +343,10 @@ fn a_request_that_is_not_posted_comes_back(peer: &mut Peer) {
             Err(error) => break error,
         }
     };
-    assert!(matches!(error.kind, PostErrorKind::Full(_)));
+    assert!(matches!(error.kind, Post(PostErrorKind::Full(_))));
     let result = client.call_timeout((inside, vec![0; 200]), SHORT);
     let Err(CallError::NotPosted(error)) = result else { panic!("{result:?}") };
-    assert!(matches!(error.kind, PostErrorKind::TimedOut));
+    assert!(matches!(error.kind, Post(PostErrorKind::TimedOut)));
     assert_entangled(&error.value.0, &other);
 }
 
@@ -362,7 +363,7 @@ fn a_drop_is_told_although_the_answers_fill_the_queue(peer: &mut Peer) {
         for _ in 0..40 {
             let (_, responder) = server.recv_timeout(PATIENCE).unwrap();
             if !filled && let Err(error) = responder.answer([[7; 32]; 8]) {
-                assert!(matches!(error.error.kind, PostErrorKind::Full(_)));
+                assert!(matches!(error.error.kind, Post(PostErrorKind::Full(_))));
                 filled = true;
             }
         }

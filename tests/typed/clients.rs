@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use messageport::TypedPostErrorKind::{self, Post};
 use messageport::{
     AnswerError, CallError, Client, CloseReason, MessageChannel, PostErrorKind, RecvError, ServeError, Server,
     TypedClient, TypedServer,
@@ -12,11 +13,13 @@ use messageport::{
 
 use crate::harness::*;
 
+type Served = thread::JoinHandle<Result<(), ServeError<TypedPostErrorKind>>>;
+
 /// A client whose server answers in a thread of its own.
 fn served<Ans: serde::Serialize + 'static>(
     capacity: usize,
     handler: impl FnMut(u64) -> Ans + Send + 'static,
-) -> (TypedClient<u64, Ans>, thread::JoinHandle<Result<(), ServeError>>) {
+) -> (TypedClient<u64, Ans>, Served) {
     let (here, there) = pair_of(capacity);
     (TypedClient::new(here), thread::spawn(move || TypedServer::<u64, Ans>::new(there).serve(handler)))
 }
@@ -152,7 +155,7 @@ fn an_answer_that_does_not_fit_gives_the_responder_back() {
     let call = client.start(1).unwrap();
     let (_, responder) = server.recv().unwrap();
     let error = responder.answer(vec![1; 5000]).unwrap_err();
-    assert!(matches!(error.error.kind, PostErrorKind::TooLarge { .. }));
+    assert!(matches!(error.error.kind, Post(PostErrorKind::TooLarge { .. })));
     assert_eq!(error.error.value, vec![1; 5000]);
     error.responder.answer(vec![2]).unwrap();
     assert_eq!(call.wait().unwrap(), [2]);
@@ -160,7 +163,7 @@ fn an_answer_that_does_not_fit_gives_the_responder_back() {
     // In a loop that serves it is an error, and the client is told.
     let call = client.start(1).unwrap();
     let error = server.serve(|_| vec![1; 5000]).unwrap_err();
-    assert!(matches!(error, ServeError::NotAnswered(PostErrorKind::TooLarge { .. })));
+    assert!(matches!(error, ServeError::NotAnswered(Post(PostErrorKind::TooLarge { .. }))));
     assert!(matches!(call.wait(), Err(AnswerError::Dropped)));
 }
 
@@ -241,11 +244,11 @@ fn a_forked_child_cannot_use_them() {
     // SAFETY: the child allocates little, and exits without running anything else.
     match unsafe { nix::unistd::fork() }.unwrap() {
         nix::unistd::ForkResult::Child => {
-            let started = matches!(client.start(2), Err(error) if matches!(error.kind, PostErrorKind::Forked));
+            let started = matches!(client.start(2), Err(error) if matches!(error.kind, Post(PostErrorKind::Forked)));
             let waited = matches!(call.try_wait(), Err(AnswerError::Failed(RecvError::Forked)));
             let served = matches!(server.recv(), Err(RecvError::Forked));
             let answered =
-                matches!(responder.answer(1), Err(error) if matches!(error.error.kind, PostErrorKind::Forked));
+                matches!(responder.answer(1), Err(error) if matches!(error.error.kind, Post(PostErrorKind::Forked)));
             drop((client, call, server));
             #[allow(unsafe_code)]
             // SAFETY: ends the process at once.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
+use messageport::TypedPostErrorKind::Post;
 use messageport::{
     BadTransfer, BadValue, CloseReason, FullCause, MessagePort, PostErrorKind, RecvError, RecvTimeoutError,
     TransferBuffer, TryRecvError, TypedPort,
@@ -338,10 +339,10 @@ fn posting_waits_for_space(peer: &mut Peer) {
             Err(error) => break error,
         }
     };
-    assert!(matches!(error.kind, PostErrorKind::Full(FullCause::Ring)));
+    assert!(matches!(error.kind, Post(PostErrorKind::Full(FullCause::Ring))));
     assert_eq!(error.value, value(posted));
     let error = port.post_timeout(error.value, Duration::from_millis(1)).unwrap_err();
-    assert!(matches!(error.kind, PostErrorKind::TimedOut));
+    assert!(matches!(error.kind, Post(PostErrorKind::TimedOut)));
     assert_eq!(error.value, value(posted));
     if peer.is_concurrent() {
         peer.begin(|there| {
@@ -385,7 +386,7 @@ fn the_end_of_the_peer_is_told_with_the_value_back(peer: &mut Peer) {
     let reason = peer.death();
     assert!(matches!(port.recv(), Err(RecvError::Ended(seen)) if seen == reason));
     let error = port.post(load).unwrap_err();
-    assert!(matches!(error.kind, PostErrorKind::PeerGone(seen) if seen == reason));
+    assert!(matches!(error.kind, Post(PostErrorKind::PeerGone(seen)) if seen == reason));
     error.value.assert_whole();
     for (port, other) in error.value.ports().into_iter().zip(&others) {
         assert_entangled(port, other);
