@@ -1,19 +1,25 @@
-//! What request and answer cost over the bare round trip of the same bytes: two pinned threads, the contestants by turns,
-//! medians, and the first deciles for a machine that others use too. `cargo bench --bench call`; with `--test`, a look whether it works.
+//! The cost of a call compared with a bare round trip of the same bytes, between two pinned threads. The contestants take
+//! turns. Besides medians the first deciles are compared, which other programs on the machine disturb less.
+//!
+//! `cargo bench --bench call`; `-- --test` only checks that it works.
+
+mod pinned;
 
 use std::hint::black_box;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use messageport::{Message, MessageChannel, MessagePort, TypedClient, TypedServer};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use pinned::{allowed_cpus, pin, quantile, time};
+
+/// Spin time of the ports, long enough for them never to sleep.
 const SPIN: Duration = Duration::from_secs(1);
+/// Number of untimed round trips before the timed ones.
 const WARM_UP: u32 = 200;
 
-/// A request, and its answer.
+/// The type of requests and of answers.
 #[derive(Serialize, Deserialize, Clone)]
 struct Job {
     number: u64,
@@ -29,10 +35,11 @@ impl Job {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Contestant {
-    /// Messages of as many bytes as those of a call, which nobody makes or reads.
+    /// Messages with the size of a call's messages, without encoding.
     Bare,
-    /// The same, and the values are encoded and decoded.
+    /// Messages with the size of a call's messages, encoded and decoded on both sides.
     Encoded,
+    /// Calls.
     Call,
 }
 use Contestant::{Bare, Call, Encoded};
@@ -42,7 +49,7 @@ fn main() {
     let (rounds, trips) = if quick { (2, 1000) } else { (400, 2000) };
     let cpus = allowed_cpus();
     let [client_cpu, server_cpu, ..] = cpus[..] else {
-        println!("nothing is measured: only one CPU is allowed");
+        println!("skipped: it needs two CPUs, and only one is allowed");
         return;
     };
     let (work, orders) = mpsc::channel::<(Contestant, MessagePort)>();
@@ -53,7 +60,7 @@ fn main() {
         }
     });
     pin(client_cpu);
-    println!("  bytes   bare ns   + encoding   call ns   call / (bare + encoding)   of the deciles");
+    println!("  bytes   bare ns   + encoding   call ns   call / (bare + encoding)   deciles");
     for text in [0, 50, 1000] {
         let bytes = postcard::to_allocvec(&Job::new(text)).unwrap().len() + 8;
         let mut times: [Vec<f64>; 3] = Default::default();
@@ -71,20 +78,20 @@ fn main() {
         let ratio = quantile(0.5, times[2].iter().zip(&times[1]).map(|(call, encoded)| call / encoded));
         let deciles = quantile(0.1, times[2].iter().copied()) / quantile(0.1, times[1].iter().copied());
         let [bare, encoded, call] = times.map(|times| quantile(0.5, times.into_iter()));
-        println!("{bytes:7} {bare:9.1} {encoded:12.1} {call:9.1}   {ratio:23.2} {deciles:16.2}");
+        println!("{bytes:7} {bare:9.1} {encoded:12.1} {call:9.1}   {ratio:23.2} {deciles:9.2}");
     }
     drop(work);
     server.join().unwrap();
 }
 
-/// Nanoseconds a trip.
+/// Runs the client and returns the mean duration of a round trip in nanoseconds.
 fn ask(contestant: Contestant, text: usize, bytes: usize, port: MessagePort, trips: u32) -> f64 {
     let job = Job::new(text);
     match contestant {
         Bare => {
             port.set_spin(SPIN);
             let (data, mut message) = (vec![1; bytes], Message::new());
-            time(trips, || {
+            time(WARM_UP, trips, || {
                 port.post_message(&data, []).unwrap();
                 port.recv_into(&mut message).unwrap();
             })
@@ -92,7 +99,7 @@ fn ask(contestant: Contestant, text: usize, bytes: usize, port: MessagePort, tri
         Encoded => {
             port.set_spin(SPIN);
             let (mut data, mut message) = (Vec::new(), Message::new());
-            time(trips, || {
+            time(WARM_UP, trips, || {
                 encode(&job.clone(), &mut data);
                 port.post_message(&data, []).unwrap();
                 port.recv_into(&mut message).unwrap();
@@ -102,13 +109,14 @@ fn ask(contestant: Contestant, text: usize, bytes: usize, port: MessagePort, tri
         Call => {
             let client = TypedClient::<Job, Job>::new(port);
             client.set_spin(SPIN);
-            time(trips, || {
+            time(WARM_UP, trips, || {
                 black_box(client.call(job.clone()).unwrap());
             })
         }
     }
 }
 
+/// Runs the server until the client closes its port.
 fn answer(contestant: Contestant, port: MessagePort) {
     match contestant {
         Bare => {
@@ -133,6 +141,7 @@ fn answer(contestant: Contestant, port: MessagePort) {
     }
 }
 
+/// Encodes a job, followed by 8 bytes in place of the header of a call.
 fn encode(job: &Job, data: &mut Vec<u8>) {
     data.clear();
     *data = postcard::to_extend(job, std::mem::take(data)).unwrap();
@@ -141,28 +150,4 @@ fn encode(job: &Job, data: &mut Vec<u8>) {
 
 fn decode(data: &[u8]) -> Job {
     postcard::from_bytes(&data[..data.len() - 8]).unwrap()
-}
-
-fn time(trips: u32, mut trip: impl FnMut()) -> f64 {
-    (0..WARM_UP).for_each(|_| trip());
-    let start = Instant::now();
-    (0..trips).for_each(|_| trip());
-    start.elapsed().as_nanos() as f64 / f64::from(trips)
-}
-
-fn quantile(quantile: f64, values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
-    values[(values.len() as f64 * quantile) as usize]
-}
-
-fn allowed_cpus() -> Vec<usize> {
-    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
-    (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect()
-}
-
-fn pin(cpu: usize) {
-    let mut set = CpuSet::new();
-    set.set(cpu).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &set).unwrap();
 }

@@ -1,4 +1,5 @@
-//! What the event loop and the set add to receiving: time a message of a busy stream, the ways interleaved, medians.
+//! The time per message that the event loop and the port set add to receiving. The contestants take turns; medians are
+//! printed.
 //!
 //! `cargo bench --bench dispatch`
 
@@ -8,13 +9,17 @@ use std::time::{Duration, Instant};
 
 use messageport::{ChannelOptions, EventLoop, Message, MessageChannel, MessagePort, PortSet, SetEvent};
 
+/// Number of messages per measurement.
 const MESSAGES: u32 = 400_000;
-/// Fit into a queue of 1 MiB.
+/// Number of messages in a filled queue, few enough for a capacity of 1 MiB.
 const FILL: u32 = 10_000;
+/// Number of measurements of each contestant.
 const ROUNDS: usize = 9;
+/// Number of idle ports in the larger event loop.
 const IDLE: usize = 4000;
 
-type Way<'a> = (&'static str, Box<dyn FnMut() -> f64 + 'a>);
+/// A name, and a function that measures and returns nanoseconds per message.
+type Contestant<'a> = (&'static str, Box<dyn FnMut() -> f64 + 'a>);
 
 fn pair() -> (MessagePort, MessagePort) {
     pair_of(64 << 10)
@@ -27,7 +32,7 @@ fn pair_of(capacity: usize) -> (MessagePort, MessagePort) {
 }
 
 fn main() {
-    // As many idle ports as the limit of descriptors allows.
+    // The idle ports need more descriptors than the usual soft limit.
     let (_, limit) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("a limit");
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, limit, limit).expect("the limit");
     let many = EventLoop::new().expect("a loop");
@@ -64,26 +69,27 @@ fn main() {
     drop(idle);
 }
 
-fn report(what: &str, ways: &mut [Way<'_>]) {
-    let mut times = vec![Vec::new(); ways.len()];
+/// Measures the contestants in turns and prints their medians, and the differences to the first one.
+fn report(title: &str, contestants: &mut [Contestant<'_>]) {
+    let mut times = vec![Vec::new(); contestants.len()];
     for _ in 0..ROUNDS {
-        for ((_, way), times) in ways.iter_mut().zip(&mut times) {
-            times.push(way());
+        for ((_, measure), times) in contestants.iter_mut().zip(&mut times) {
+            times.push(measure());
         }
     }
-    println!("{what}, ns a message");
+    println!("{title}, ns per message");
     let median = |times: &mut Vec<f64>| {
         times.sort_by(f64::total_cmp);
         times[times.len() / 2]
     };
     let base = median(&mut times[0]);
-    for ((name, _), times) in ways.iter().zip(&mut times) {
+    for ((name, _), times) in contestants.iter().zip(&mut times) {
         let time = median(times);
         println!("  {name:30} {time:7.1}  {:+7.1}", time - base);
     }
 }
 
-/// The time of emptying full queues, a message.
+/// Returns the time per message in nanoseconds of emptying full queues with `empty`.
 fn filled(mut empty: impl FnMut(MessagePort, u32)) -> f64 {
     let mut time = Duration::ZERO;
     for _ in 0..MESSAGES / FILL {
@@ -98,6 +104,7 @@ fn filled(mut empty: impl FnMut(MessagePort, u32)) -> f64 {
     time.as_nanos() as f64 / f64::from(MESSAGES / FILL * FILL)
 }
 
+/// Returns the time per message in nanoseconds of a stream from another thread.
 fn stream(receive: impl FnOnce(MessagePort, u32)) -> f64 {
     let (sender, receiver) = pair();
     let thread = std::thread::spawn(move || {
@@ -121,7 +128,7 @@ fn recv_into(port: MessagePort, count: u32) {
     }
 }
 
-/// As a set does, each message in memory of its own.
+/// Receives each message into new memory, as a port set does.
 fn recv(port: MessagePort, count: u32) {
     for _ in 0..count {
         assert_eq!(port.recv().expect("a message").data[0], 7);

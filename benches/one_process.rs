@@ -1,5 +1,5 @@
-//! What the library does inside one process and one thread: both ends of a channel are here, so that nothing waits and
-//! no cache line travels. What travels, and what waiting costs, is measured by `messageport bench`.
+//! The cost of operations within one thread, which holds both ports of a channel, so that nothing waits and no cache line
+//! moves between cores. `messageport bench` measures those costs.
 
 #![allow(missing_docs)] // criterion's macros make public items
 
@@ -14,7 +14,7 @@ fn channel() -> MessageChannel {
     MessageChannel::new().unwrap()
 }
 
-/// A message posted and received, by each of the ways to receive.
+/// A message posted and received with each of the receiving calls.
 fn messages(c: &mut Criterion) {
     let mut group = c.benchmark_group("post");
     for size in SIZES {
@@ -61,7 +61,7 @@ fn reservations(c: &mut Criterion) {
     group.finish();
 }
 
-/// Posts and receives apart: as many as a quarter of the queue holds, then all of them taken.
+/// Posting and receiving separately: messages that fill a part of the queue, then receiving all of them.
 fn halves(c: &mut Criterion) {
     const COUNT: u64 = 100;
     let mut group = c.benchmark_group("hundred");
@@ -88,8 +88,8 @@ fn halves(c: &mut Criterion) {
     group.finish();
 }
 
-/// Looks that find nothing, and a queue that is full.
-fn nothing(c: &mut Criterion) {
+/// Receiving from an empty queue, and posting to a full one.
+fn refusals(c: &mut Criterion) {
     let MessageChannel { port1, port2 } = channel();
     let mut message = Message::new();
     c.bench_function("try_recv of an empty queue", |b| b.iter(|| port2.try_recv_into(&mut message).is_err()));
@@ -97,8 +97,8 @@ fn nothing(c: &mut Criterion) {
     c.bench_function("post to a full queue", |b| b.iter(|| port1.post_message(black_box(&[7; 1024]), []).is_err()));
 }
 
-/// Ports and buffers in messages, and what makes them.
-fn things(c: &mut Criterion) {
+/// Creating and transferring ports and buffers.
+fn transferables(c: &mut Criterion) {
     let mut group = c.benchmark_group("things");
     group.bench_function("channel made and dropped", |b| b.iter(channel));
     group.bench_function("buffer of 64 KiB made and dropped", |b| b.iter(|| TransferBuffer::new(64 << 10).unwrap()));
@@ -120,7 +120,7 @@ fn things(c: &mut Criterion) {
     group.finish();
 }
 
-/// Buffers that are used again: taken, posted, received and dropped.
+/// A recycled buffer: taken from the port, posted, received and dropped.
 fn recycled(c: &mut Criterion) {
     let MessageChannel { port1, port2 } = channel();
     let mut message = Message::new();
@@ -134,7 +134,7 @@ fn recycled(c: &mut Criterion) {
     });
 }
 
-/// A value encoded and posted, received and decoded; beside it, plain data, which is neither.
+/// A value encoded, posted, received and decoded; and plain data, which needs no encoding.
 fn typed(c: &mut Criterion) {
     #[derive(Serialize, Deserialize, Clone)]
     struct Job {
@@ -168,5 +168,5 @@ fn typed(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, messages, reservations, halves, nothing, things, recycled, typed);
+criterion_group!(benches, messages, reservations, halves, refusals, transferables, recycled, typed);
 criterion_main!(benches);

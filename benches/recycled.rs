@@ -1,27 +1,34 @@
-//! What a buffer costs: a recycled one against a message of 64 bytes, a fresh one against its bare system calls and page
-//! faults. Contestants by turns, medians and fifth percentiles. `cargo bench --bench recycled`; with `--test`, a look
-//! whether it works.
+//! The cost of a buffer: recycled buffers compared with a message of 64 bytes, fresh ones with their bare system calls and
+//! page faults. The contestants take turns; medians and fifth percentiles are printed.
+//!
+//! `cargo bench --bench recycled`; `-- --test` only checks that it works.
+
+mod pinned;
 
 use std::hint::black_box;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
 use messageport::{ChannelOptions, Message, MessageChannel, MessagePort, TransferBuffer};
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
 };
 use nix::sys::stat::fstat;
-use nix::unistd::{Pid, ftruncate};
+use nix::unistd::ftruncate;
 
+use pinned::{allowed_cpus, pin, quantile, time};
+
+/// Spin time of the ports, long enough for them never to sleep.
 const SPIN: Duration = Duration::from_secs(1);
+/// Size in bytes of a message without a buffer.
 const SMALL: usize = 64;
+/// Distance in bytes between the accesses that touch each page.
 const PAGE: usize = 4096;
 
 fn main() {
@@ -30,11 +37,11 @@ fn main() {
     fresh(if quick { 2 } else { 200 });
 }
 
-/// Round trips over one channel, to a thread on another CPU that drops what comes and answers with 64 bytes.
+/// Measures round trips over one channel to a thread on another CPU, which drops each buffer and answers with 64 bytes.
 fn recycled(rounds: usize, trips: u32) {
     let cpus = allowed_cpus();
     let [near, far, ..] = cpus[..] else {
-        return println!("round trips are not measured: only one CPU is allowed");
+        return println!("round trips skipped: they need two CPUs, and only one is allowed");
     };
     let options = ChannelOptions::new().cached_bytes(4 << 30);
     let MessageChannel { port1: port, port2 } = options.create().unwrap();
@@ -55,9 +62,9 @@ fn recycled(rounds: usize, trips: u32) {
     let lens = [None, Some(4 << 10), Some(1 << 20), Some(1 << 30)];
     let mut times: [Vec<f64>; 4] = Default::default();
     for round in 0..rounds {
-        for place in 0..lens.len() {
-            let place = if round % 2 == 0 { place } else { lens.len() - 1 - place };
-            times[place].push(time(trips, || trip(&port, lens[place])));
+        for index in 0..lens.len() {
+            let index = if round % 2 == 0 { index } else { lens.len() - 1 - index };
+            times[index].push(time(1, trips, || trip(&port, lens[index])));
         }
     }
     drop(port);
@@ -65,13 +72,13 @@ fn recycled(rounds: usize, trips: u32) {
     println!("round trip, ns        median      5 %   x 64 bytes");
     let names = ["64 bytes", "recycled 4 KiB", "recycled 1 MiB", "recycled 1 GiB"];
     report(&names, &times);
-    // On one thread there is nothing to wait for: this is what is done, and not how far apart the cores are.
+    // On one thread nothing waits, so this is the cost of the calls without the distance of the cores.
     let MessageChannel { port1, port2 } = options.create().unwrap();
     let mut times: [Vec<f64>; 4] = Default::default();
     let mut message = Message::new();
     for _ in 0..rounds {
         for (len, times) in lens.iter().zip(&mut times) {
-            times.push(time(trips, || {
+            times.push(time(1, trips, || {
                 post(&port1, *len);
                 port2.recv_into(&mut message).unwrap();
                 message.clear();
@@ -82,6 +89,7 @@ fn recycled(rounds: usize, trips: u32) {
     report(&names, &times);
 }
 
+/// Posts a message, with a recycled buffer of `len` bytes if given, and waits for the answer.
 fn trip(port: &MessagePort, len: Option<usize>) {
     post(port, len);
     let mut answer = Message::new();
@@ -89,6 +97,7 @@ fn trip(port: &MessagePort, len: Option<usize>) {
     black_box(answer);
 }
 
+/// Posts a message, with a recycled buffer of `len` bytes if given.
 fn post(port: &MessagePort, len: Option<usize>) {
     match len {
         None => port.post_message(&[1; SMALL], []).unwrap(),
@@ -96,15 +105,15 @@ fn post(port: &MessagePort, len: Option<usize>) {
     }
 }
 
-/// One thread makes, fills, posts, receives, reads and drops a buffer of 1 MiB that is used once.
+/// Measures fresh buffers of 1 MiB on one thread: created, written, posted, received, read and dropped.
 fn fresh(rounds: usize) {
     const LEN: usize = 1 << 20;
     let MessageChannel { port1, port2 } = ChannelOptions::new().cached_buffers(0).create().unwrap();
     let lane = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
     let mut times: [Vec<f64>; 2] = Default::default();
     for _ in 0..rounds {
-        times[0].push(time(1, || bare(&lane, LEN)));
-        times[1].push(time(1, || {
+        times[0].push(time(1, 1, || bare(&lane, LEN)));
+        times[1].push(time(1, 1, || {
             let buffer = TransferBuffer::new(LEN).unwrap();
             for page in (0..LEN).step_by(PAGE) {
                 buffer.write_value(page, &1_u8).unwrap();
@@ -120,7 +129,7 @@ fn fresh(rounds: usize) {
     report(&["bare system calls", "messageport"], &times);
 }
 
-/// What the system must do for it, and nothing else.
+/// Makes only the system calls and page faults that a fresh buffer cannot avoid.
 fn bare(lane: &(OwnedFd, OwnedFd), len: usize) {
     let file = memfd_create(c"bare", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
     ftruncate(&file, len as i64).unwrap();
@@ -138,7 +147,7 @@ fn bare(lane: &(OwnedFd, OwnedFd), len: usize) {
     let received = recvmsg::<()>(lane.1.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
     let Some(ControlMessageOwned::ScmRights(raw)) = received.cmsgs().unwrap().next() else { panic!("no descriptor") };
     #[allow(unsafe_code)]
-    // SAFETY: it has just come, and nobody else knows of it.
+    // SAFETY: recvmsg has just installed this descriptor, and nothing else owns it.
     let file = unsafe { OwnedFd::from_raw_fd(raw[0]) };
     fcntl(&file, FcntlArg::F_GET_SEALS).unwrap();
     assert_eq!(fstat(&file).unwrap().st_size, len as i64);
@@ -148,43 +157,23 @@ fn bare(lane: &(OwnedFd, OwnedFd), len: usize) {
     });
 }
 
+/// Calls `touch` with the first byte of each page.
 fn touch(mapping: &MmapRaw, mut touch: impl FnMut(&AtomicU8)) {
     for page in (0..mapping.len()).step_by(PAGE) {
         let byte = mapping.as_mut_ptr().wrapping_add(page);
         #[allow(unsafe_code)]
-        // SAFETY: inside the mapping, which lives as long as the reference.
+        // SAFETY: the byte lies in the mapping, which outlives the reference and is accessed only by atomics.
         touch(unsafe { AtomicU8::from_ptr(byte) });
     }
 }
 
-fn time(trips: u32, mut trip: impl FnMut()) -> f64 {
-    trip();
-    let start = Instant::now();
-    (0..trips).for_each(|_| trip());
-    start.elapsed().as_nanos() as f64 / f64::from(trips)
-}
-
+/// Prints the median and the fifth percentile of each contestant, and their ratios to the first one.
 fn report(names: &[&str], times: &[Vec<f64>]) {
-    let quantile = |times: &[f64], part: f64| {
-        let mut times = times.to_vec();
-        times.sort_unstable_by(f64::total_cmp);
-        times[(times.len() as f64 * part) as usize]
-    };
-    let base = [0.5, 0.05].map(|part| quantile(&times[0], part));
+    let quantiles = |times: &[f64]| [0.5, 0.05].map(|part| quantile(part, times.iter().copied()));
+    let base = quantiles(&times[0]);
     for (name, times) in names.iter().zip(times) {
-        let found = [0.5, 0.05].map(|part| quantile(times, part));
+        let found = quantiles(times);
         let ratios = [0, 1].map(|index| found[index] / base[index]);
         println!("{name:18} {:9.1} {:9.1}   {:.2}, {:.2}", found[0], found[1], ratios[0], ratios[1]);
     }
-}
-
-fn allowed_cpus() -> Vec<usize> {
-    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
-    (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect()
-}
-
-fn pin(cpu: usize) {
-    let mut set = CpuSet::new();
-    set.set(cpu).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &set).unwrap();
 }

@@ -1,5 +1,5 @@
-//! One model for many workers: `broadcast FILE [WORKERS]` freezes the file's contents once, and every worker process
-//! reads the same memory.
+//! Sharing a model with many workers: `broadcast FILE [WORKERS]` freezes the contents of FILE once, and all worker
+//! processes read the same memory.
 
 use std::fs::{self, File};
 use std::process::Command;
@@ -23,8 +23,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         workers.push((port1, child));
     }
     for (port, child) in &workers {
-        let answer = port.recv()?; // it has read all of it
-        let number = u64::from_le_bytes(answer.data.try_into().map_err(|_| "an odd answer")?);
+        let answer = port.recv()?; // the worker has read all of the model
+        let number = u64::from_le_bytes(answer.data.try_into().map_err(|_| "malformed answer")?);
         println!("process {}: {} bytes, checksum {number:016x}", child.id(), model.len());
     }
     let mut memory = resident("self")?;
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("{count} workers and this process: {} KiB of memory for {} KiB", memory >> 10, model.len() >> 10);
     for (port, mut child) in workers {
-        port.close(); // and the worker ends
+        port.close(); // ends the worker
         child.wait()?;
     }
     Ok(())
@@ -49,17 +49,17 @@ fn work(port: &MessagePort) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A process's share of the memory of all buffers that it has mapped.
+/// Returns the proportional set size in bytes of all buffers that a process has mapped.
 fn resident(process: &str) -> std::io::Result<usize> {
-    let (mut ours, mut bytes) = (false, 0);
+    let (mut is_buffer, mut bytes) = (false, 0);
     for line in fs::read_to_string(format!("/proc/{process}/smaps"))?.lines() {
         match line.split_once(':') {
-            Some(("Pss", size)) if ours => {
+            Some(("Pss", size)) if is_buffer => {
                 bytes += size.trim_end_matches("kB").trim().parse::<usize>().unwrap_or(0) << 10
             }
-            // A line with an address starts the next mapping.
+            // A line that starts with an address describes the next mapping.
             _ if line.starts_with(|first: char| first.is_ascii_hexdigit() && !first.is_ascii_uppercase()) => {
-                ours = line.contains("/memfd:messageport-buffer");
+                is_buffer = line.contains("/memfd:messageport-buffer");
             }
             _ => {}
         }

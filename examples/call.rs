@@ -1,4 +1,5 @@
-//! Request and answer across two processes: typed values, many calls at a time, errors that are told at once.
+//! Calls across two processes: typed requests and answers, several calls at a time, and immediate errors when the server
+//! dies.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The ports of a process in the loop of another program, which knows one descriptor of them: here an epoll loop that
-//! waits for a socket too.
+//! Ports in the event loop of an existing program: its epoll instance waits for a socket and for the one descriptor of an
+//! [`EventLoop`].
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,12 +12,12 @@ const PORTS: u64 = 0;
 const SOCKET: u64 = 1;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The program and its loop, as they were before it had ports.
+    // The existing program: an epoll instance and a socket.
     let (mut socket, mut user) = UnixStream::pair()?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, SOCKET))?;
 
-    // The ports: one descriptor more, and when it is readable, `dispatch`.
+    // The ports add one descriptor. When it is readable, the program calls `dispatch`.
     let events = EventLoop::new()?;
     epoll.add(&events, EpollEvent::new(EpollFlags::EPOLLIN, PORTS))?;
 

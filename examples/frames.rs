@@ -1,5 +1,5 @@
-//! Video to another process: `frames [COUNT]` draws frames of 1920 x 1080 pixels into recycled buffers and posts them to a
-//! player. Each pixel is written once and read once, and no byte is copied on the way.
+//! Video for another process: `frames [COUNT]` draws frames of 1920 x 1080 pixels into recycled buffers and transfers them
+//! to a player. Each pixel is written once and read once, without copies in between.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,10 +8,13 @@ use messageport::{ChannelOptions, MessageChannel, MessagePort, parent_port, spaw
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 
+/// Width of a frame in pixels.
 const WIDTH: usize = 1920;
+/// Height of a frame in pixels.
 const HEIGHT: usize = 1080;
+/// Size of a frame in bytes.
 const FRAME: usize = WIDTH * HEIGHT * 4;
-/// Frames that may be on their way or on the screen while the next one is drawn.
+/// Number of frames that may be in transit or on display while the next one is drawn.
 const AHEAD: u32 = 2;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     for number in 0..count {
         if number > AHEAD {
-            port.recv()?; // a frame has been shown, and its buffer is free
+            port.recv()?; // the player has shown a frame and released its buffer
         }
         let frame = port.buffer(FRAME)?;
         let mut row = [0_u32; WIDTH];
@@ -46,15 +49,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let time = start.elapsed();
     player.wait()?;
     println!("{count} frames of {} KiB: {:.0} a second", FRAME >> 10, f64::from(count) / time.as_secs_f64());
-    for (who, used) in [("drawing", cpu_time()?), ("playing", used)] {
+    for (task, used) in [("drawing", cpu_time()?), ("playing", used)] {
         let share = used.as_secs_f64() / time.as_secs_f64();
         let each = used.checked_div(count).unwrap_or_default();
-        println!("{who}: {:.0} % of a CPU, {} us a frame", share * 100.0, each.as_micros());
+        println!("{task}: {:.0} % of a CPU, {} us a frame", share * 100.0, each.as_micros());
     }
     Ok(())
 }
 
-/// Looks at every pixel of every frame.
+/// Receives frames and checks every pixel.
 fn play(port: &MessagePort) -> Result<(), Box<dyn std::error::Error>> {
     let mut row = [0_u32; WIDTH];
     loop {
@@ -67,7 +70,7 @@ fn play(port: &MessagePort) -> Result<(), Box<dyn std::error::Error>> {
                 return Err(format!("frame {number} is torn at line {y}").into());
             }
         }
-        drop(message); // the buffer is free again
+        drop(message); // releases the buffer
         port.post_message(b"shown", [])?;
     }
     port.post_message(&(cpu_time()?.as_nanos() as u64).to_ne_bytes(), [])?;
@@ -78,7 +81,7 @@ fn color(number: u32, y: usize) -> u32 {
     number.wrapping_mul(0x0001_0203) ^ y as u32
 }
 
-/// What this process has used of the CPU.
+/// Returns the CPU time of this process.
 fn cpu_time() -> Result<Duration, nix::errno::Errno> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     let duration = |time: TimeVal| Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000);

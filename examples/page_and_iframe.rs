@@ -1,4 +1,4 @@
-//! A page and its iframe, as two processes: the example of the Channel Messaging API, with handlers.
+//! The example of the Channel Messaging API with handlers: a page and its iframe, as two processes.
 
 use messageport::{EventLoop, MessageChannel, parent_port, spawn_with_port};
 
@@ -26,7 +26,7 @@ fn page() -> Result<(), Box<dyn std::error::Error>> {
             port.close();
         }
     });
-    events.run()?; // until nothing is left that could happen
+    events.run()?; // returns when no event can happen any more
     println!("page: the iframe ended with {}", child.wait()?);
     Ok(())
 }
@@ -35,8 +35,8 @@ fn iframe(parent: messageport::MessagePort) -> Result<(), Box<dyn std::error::Er
     let events = EventLoop::new()?;
     let window = events.add(parent)?;
     window.set_onmessage(|window, event| {
-        let events = window.event_loop().expect("it is running");
-        let port = events.add(event.ports.remove(0)).expect("a port more");
+        let events = window.event_loop().expect("the loop is running");
+        let port = events.add(event.ports.remove(0)).expect("the port can be added");
         port.set_onmessage(|port, event| {
             println!("iframe: {}", String::from_utf8_lossy(&event.data));
             port.post_message(b"received, thanks", []).expect("the page is there");

@@ -1,11 +1,12 @@
-//! An echo server of tasks: `tokio_echo serve NAME` in one terminal, `tokio_echo say NAME WORDS...` in others.
+//! An echo server with a task per client: run `tokio_echo serve NAME` in one terminal and `tokio_echo say NAME WORDS...` in
+//! others.
 
 use std::error::Error;
 
 use futures_util::{SinkExt, TryStreamExt};
 use messageport::aio::{AsyncListener, AsyncPort, connect};
 
-/// Everything that comes goes back, ports and buffers too. While the client does not read, this waits.
+/// Sends every message back, with its ports and buffers. Waits while the client does not read.
 async fn echo(mut port: AsyncPort) -> Result<(), Box<dyn Error>> {
     while let Some(message) = port.try_next().await? {
         port.send(message).await?;
@@ -31,7 +32,7 @@ async fn serve(name: &str) -> Result<(), Box<dyn Error>> {
 
 async fn say(name: &str, words: &[String]) -> Result<(), Box<dyn Error>> {
     let (mut sender, mut receiver) = connect(name, b"hello").await?.split();
-    // Both halves at once: answers come while words are still being sent.
+    // Sends and receives concurrently, so that a long list of words cannot fill both queues.
     let sending = async {
         for word in words {
             sender.post_message_wait(word.as_bytes(), []).await?;

@@ -1,4 +1,4 @@
-//! A worker pool: jobs for three processes, with a frame and a reply port in each.
+//! A pool of three worker processes. Each job carries a frame and a reply port.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize)]
 struct Job {
     color: u8,
-    frame: TransferBuffer, // moves to the worker and is not copied
+    frame: TransferBuffer, // moves to the worker without a copy
     reply: TypedPort<Done, ()>,
 }
 
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("worker {number:?} has painted {} bytes with {pixel:?}", frame.len());
     }
     for (mut child, port) in pool {
-        drop(port); // the worker sees the end of its port, and ends
+        drop(port); // the worker's `recv` returns an error, and the worker exits
         child.wait()?;
     }
     Ok(())

@@ -1,8 +1,8 @@
-//! Compiles the shims of those C and C++ libraries that are installed; the others are reported as skipped at run time.
+//! Compiles the shims of the C and C++ libraries that are installed. The others are reported as skipped at run time.
 
 use std::process::Command;
 
-/// The shim, what pkg-config calls the library, and a header that shows that it is there.
+/// The file of each shim, the pkg-config name of its library, and a header whose presence shows that it is installed.
 const SHIMS: [(&str, Option<&str>, &str); 3] = [
     ("boost.cpp", None, "/usr/include/boost/interprocess/ipc/message_queue.hpp"),
     ("zeromq.c", Some("libzmq"), "/usr/include/zmq.h"),
@@ -24,7 +24,7 @@ fn main() {
             build.cpp(true).std("c++17");
         }
         if build.try_compile(&format!("shim_{name}")).is_err() {
-            println!("cargo:warning={name} is there, but its shim does not compile");
+            println!("cargo:warning={name} is installed, but its shim does not compile");
             continue;
         }
         println!("cargo:rustc-cfg={name}");
@@ -42,6 +42,6 @@ fn main() {
             }
         }
     }
-    // Parts of glibc before 2.34.
+    // Boost.Interprocess needs shm_open, which is in librt before glibc 2.34.
     println!("cargo:rustc-link-lib=dylib=rt");
 }

@@ -406,6 +406,84 @@ impl From<PostErrorKind> for io::Error {
     }
 }
 
+/// Why data was not posted, by an operation that has no transfer list. Nothing was taken.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PostDataError {
+    /// The port was inherited by `fork`; it belongs to the parent process.
+    Forked,
+    /// The port has been closed here.
+    PortClosed,
+    /// The port has been transferred.
+    Detached,
+    /// A reservation on the port is open, or the port is inside a value that is being posted.
+    Borrowed,
+    /// The message is longer than the channel allows, or than what was reserved.
+    TooLarge {
+        /// Bytes of the message.
+        len: usize,
+        /// Bytes that are allowed; see [`MessagePort::max_message_len`](crate::MessagePort::max_message_len).
+        max: usize,
+    },
+    /// The peer is gone.
+    PeerGone(CloseReason),
+    /// The queue is full and must not grow further.
+    Full(FullCause),
+    /// The queue was still full when the timeout was over. Only operations with a timeout return this.
+    TimedOut,
+    /// The system has no memory or no descriptors left.
+    ResourceExhausted(io::Error),
+}
+
+impl From<PostDataError> for PostErrorKind {
+    fn from(error: PostDataError) -> Self {
+        match error {
+            PostDataError::Forked => Self::Forked,
+            PostDataError::PortClosed => Self::PortClosed,
+            PostDataError::Detached => Self::Detached,
+            PostDataError::Borrowed => Self::Borrowed,
+            PostDataError::TooLarge { len, max } => Self::TooLarge { len, max },
+            PostDataError::PeerGone(reason) => Self::PeerGone(reason),
+            PostDataError::Full(cause) => Self::Full(cause),
+            PostDataError::TimedOut => Self::TimedOut,
+            PostDataError::ResourceExhausted(error) => Self::ResourceExhausted(error),
+        }
+    }
+}
+
+impl fmt::Display for PostDataError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forked => f.write_str(FORKED),
+            Self::PortClosed => f.write_str(CLOSED),
+            Self::Detached => f.write_str(DETACHED),
+            Self::Borrowed => f.write_str("a reservation on the port is open, or the port is being posted"),
+            Self::TooLarge { len, max } => write!(f, "the message needs {len} bytes, at most {max} fit"),
+            Self::PeerGone(reason) => reason.fmt(f),
+            Self::Full(cause) => cause.fmt(f),
+            Self::TimedOut => f.write_str("timed out waiting for space in the queue"),
+            Self::ResourceExhausted(error) => with_cause(f, &"cannot post", error),
+        }
+    }
+}
+
+impl Error for PostDataError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::PeerGone(reason) => reason.source(),
+            Self::Full(cause) => cause.source(),
+            Self::ResourceExhausted(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<PostDataError> for io::Error {
+    fn from(error: PostDataError) -> Self {
+        PostErrorKind::from(error).into()
+    }
+}
+
 /// Why nothing was received.
 #[derive(Debug)]
 #[non_exhaustive]

@@ -262,8 +262,8 @@ pub use connect::{
     ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
 };
 pub use error::{
-    BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FullCause, PostErrorKind, RecvError,
-    RecvTimeoutError, TryRecvError, Violation,
+    BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FullCause, PostDataError, PostErrorKind,
+    RecvError, RecvTimeoutError, TryRecvError, Violation,
 };
 pub use events::EventLoop;
 pub use events::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};

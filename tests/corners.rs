@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use messageport::{
-    BufferError, ChannelOptions, CloseReason, FullCause, Message, MessageChannel, MessagePort, PostErrorKind,
-    RecvError, RecvTimeoutError, TransferBuffer, TryRecvError,
+    BufferError, ChannelOptions, CloseReason, FullCause, Message, MessageChannel, MessagePort, PostDataError,
+    PostErrorKind, RecvError, RecvTimeoutError, TransferBuffer, TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -50,9 +50,9 @@ fn no_message_is_longer_than_the_channel_allows() {
     };
     assert_eq!(port.max_message_len(), 100);
     refused(port.post_message(&[0; 101], []).map_err(|error| error.kind));
-    refused(port.post_message_wait(&[0; 101], [], Some(PATIENCE)).map_err(|error| error.kind));
+    refused(port.post_message_timeout(&[0; 101], [], PATIENCE).map_err(|error| error.kind));
     refused(port.post_message_detaching(&[0; 101], &[]));
-    refused(port.reserve(101).map(drop));
+    refused(port.reserve(101).map(drop).map_err(PostErrorKind::from));
     port.post_message(&[0; 100], []).expect("posted");
     assert_eq!(peer.recv().expect("a message").data.len(), 100);
 }
@@ -104,7 +104,7 @@ fn one_that_waits_to_post_a_port_with_recycled_buffers_sleeps() {
         }
         assert!(matches!(peer.try_recv_ref().map(drop), Ok(())));
         let wait = Duration::from_millis(300);
-        let (result, cost) = cost_of(|| port.post_message_wait(b"", [passenger.into()], Some(wait)));
+        let (result, cost) = cost_of(|| port.post_message_timeout(b"", [passenger.into()], wait));
         assert!(matches!(result.expect_err("no room").kind, PostErrorKind::TimedOut));
         assert!(cost.cpu < wait / 3, "{:?} of the CPU", cost.cpu);
     });
@@ -142,7 +142,7 @@ fn what_was_written_in_place_finds_room_when_it_is_posted() {
     let _alone = alone();
     let (port, peer) = pair_with(ChannelOptions::new().capacity(4096).max_capacity(4096));
     while port.post_message(&[0; 24], []).is_ok() {}
-    assert!(matches!(port.reserve(10_000), Err(PostErrorKind::Full(FullCause::Ring))));
+    assert!(matches!(port.reserve(10_000), Err(PostDataError::Full(FullCause::Ring))));
     while peer.try_recv().is_ok() {}
     let mut reservation = port.reserve(10_000).expect("room");
     reservation.write_at(0, b"in place").expect("written");
@@ -157,7 +157,7 @@ fn a_message_that_was_not_received_for_want_of_something_leaves_the_callers_empt
     {
         let (port, peer) = pair_with(ChannelOptions::new());
         port.post_message(&[1; 100_000], []).expect("posted");
-        let mut message = Message { data: b"old".to_vec(), ..Message::new() };
+        let mut message = Message::from(b"old".to_vec());
         let (limit, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
         setrlimit(Resource::RLIMIT_NOFILE, 3, hard).expect("lower");
         let failed = peer.try_recv_into(&mut message);
@@ -208,7 +208,7 @@ fn what_waits_for_a_port_that_is_dropped_unread_is_closed() {
 fn what_a_batch_has_no_message_for_stays_as_it_was() {
     let _alone = alone();
     let (port, peer) = pair();
-    let mut messages: Vec<Message> = (0..3).map(|byte| Message { data: vec![byte], ..Message::new() }).collect();
+    let mut messages: Vec<Message> = (0..3).map(|byte| Message::from(vec![byte])).collect();
     let (kept, sent) = pair();
     messages[1].ports.push(sent);
     for wait in [false, true] {

@@ -10,8 +10,9 @@ use messageport::{
     AcceptError, AddError, AnswerError, BadSegment, BadTransfer, BadValue, BufferError, CallError, ChannelError,
     ChannelOptions, CloseReason, ConnectError, ErrorEvent, EventLoop, FreezeError, FreezeErrorKind, FullCause,
     JoinError, ListenError, Message, MessageChannel, MessagePort, NameError, NamedBufferError, NotAnswered,
-    ParentPortError, PostError, PostErrorKind, PostMessagesError, RecvError, RecvTimeoutError, ServeError, SpawnError,
-    SpawnErrorKind, TransferBuffer, TryRecvError, TypedPostError, TypedPostErrorKind, Violation, WrongSize,
+    ParentPortError, PostDataError, PostError, PostErrorKind, PostMessagesError, RecvError, RecvTimeoutError,
+    ServeError, SpawnError, SpawnErrorKind, TransferBuffer, TryRecvError, TypedPostError, TypedPostErrorKind,
+    Violation, WrongSize,
 };
 
 /// The number of a shortage, to be found again in what is made of it.
@@ -130,7 +131,10 @@ fn posting() {
 
     let kind = || PostErrorKind::ResourceExhausted(shortage());
     check(PostError { kind: kind(), transfer: vec![port().into()] }, 1, Shortage);
-    check(PostMessagesError { kind: kind(), posted: 3 }, 2, Shortage);
+    check(PostDataError::TooLarge { len: 2, max: 1 }, 0, Kind(ErrorKind::InvalidInput));
+    check(PostDataError::PeerGone(CloseReason::PeerDied), 0, Kind(ErrorKind::ConnectionReset));
+    check(PostDataError::ResourceExhausted(shortage()), 1, Shortage);
+    check(PostMessagesError { kind: PostDataError::ResourceExhausted(shortage()), posted: 3 }, 2, Shortage);
     check(SendError { kind: kind(), message: Message::new() }, 1, Shortage);
     check(TypedPostErrorKind::Unencodable, 0, Kind(ErrorKind::InvalidInput));
     check(TypedPostErrorKind::Post(kind()), 1, Shortage);

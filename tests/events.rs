@@ -45,7 +45,7 @@ fn echo() {
     let port = parent_port().expect("a port");
     while let Ok(message) = port.recv() {
         let things = message.ports.into_iter().map(Into::into).chain(message.buffers.into_iter().map(Into::into));
-        if let Err(error) = port.post_message_wait(&message.data, things, Some(PATIENCE)) {
+        if let Err(error) = port.post_message_timeout(&message.data, things, PATIENCE) {
             return assert!(matches!(error.kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{error:?}");
         }
     }
@@ -420,14 +420,14 @@ fn a_receiving_half_can_be_in_a_loop_while_another_thread_sends() {
     assert!(half.port().is_none() && events.remove(&half).is_none());
     let thread = thread::spawn(move || {
         for _ in 0..10_000 {
-            sender.post_message_wait(b"there", [], Some(PATIENCE)).expect("room");
+            sender.post_message_timeout(b"there", [], PATIENCE).expect("room");
         }
         sender
     });
     let echo = thread::spawn(move || {
         for _ in 0..10_000 {
             let message = peer.recv_timeout(PATIENCE).expect("a message");
-            peer.post_message_wait(&message.data, [], Some(PATIENCE)).expect("room");
+            peer.post_message_timeout(&message.data, [], PATIENCE).expect("room");
         }
         peer
     });
@@ -625,7 +625,7 @@ fn a_set_sees_deaths_and_holds_halves() {
     let (sender, receiver) = port.split();
     let id = set.add(receiver).unwrap();
     let thread = thread::spawn(move || {
-        (0..5000_u32).for_each(|number| sender.post_message_wait(&number.to_ne_bytes(), [], Some(PATIENCE)).unwrap());
+        (0..5000_u32).for_each(|number| sender.post_message_timeout(&number.to_ne_bytes(), [], PATIENCE).unwrap());
         sender
     });
     for number in 0..5000_u32 {

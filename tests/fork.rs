@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use messageport::{
-    BufferError, FreezeErrorKind, FrozenBuffer, ListenError, Listener, Message, MessagePort, PostError, PostErrorKind,
-    RecvError, RecvHalf, RecvTimeoutError, SendHalf, SharedBuffer, SpawnErrorKind, TransferBuffer, TransferRef,
-    TryRecvError, parent_port, spawn_with_port,
+    BufferError, FreezeErrorKind, FrozenBuffer, ListenError, Listener, Message, MessagePort, PostDataError, PostError,
+    PostErrorKind, RecvError, RecvHalf, RecvTimeoutError, SendHalf, SharedBuffer, SpawnErrorKind, TransferBuffer,
+    TransferRef, TryRecvError, parent_port, spawn_with_port,
 };
 use nix::libc;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -133,10 +133,10 @@ fn assert_sender_forked(port: &SendHalf) {
     let posted =
         |result: Result<(), PostError>| matches!(result, Err(error) if matches!(error.kind, PostErrorKind::Forked));
     assert!(posted(port.post_message(b"", [])));
-    assert!(posted(port.post_message_wait(b"", [], None)));
-    assert!(posted(port.post_message_wait(b"", [], Some(Duration::ZERO))));
+    assert!(posted(port.post_message_wait(b"", [])));
+    assert!(posted(port.post_message_timeout(b"", [], Duration::ZERO)));
     assert!(matches!(port.post_message_detaching(b"", &[]), Err(PostErrorKind::Forked)));
-    assert!(matches!(port.reserve(1), Err(PostErrorKind::Forked)));
+    assert!(matches!(port.reserve(1), Err(PostDataError::Forked)));
     port.close();
 }
 
@@ -289,8 +289,8 @@ fn guards_in_the_child_are_harmless() {
     reservation.write_at(0, b"reserved").expect("inside");
     let message = b.recv_ref().expect("a message");
     in_child!(move || {
-        assert!(matches!(reservation.write_at(0, b"spoilt!!"), Err(PostErrorKind::Forked)));
-        assert!(matches!(reservation.commit(), Err(PostErrorKind::Forked)));
+        assert!(matches!(reservation.write_at(0, b"spoilt!!"), Err(BufferError::Forked)));
+        assert!(matches!(reservation.commit(), Err(PostDataError::Forked)));
         assert!(matches!(message.read_at(0, &mut [0]), Err(BufferError::Forked)));
         assert!(matches!(message.to_vec(), Err(BufferError::Forked)));
         #[allow(unsafe_code)]

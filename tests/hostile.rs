@@ -15,8 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    CloseReason, Message, MessagePort, PostError, PostErrorKind, RecvError, RecvTimeoutError, TransferBuffer,
-    TryRecvError, Violation, parent_port,
+    CloseReason, Message, MessagePort, PostDataError, PostError, PostErrorKind, RecvError, RecvTimeoutError,
+    TransferBuffer, TryRecvError, Violation, parent_port,
 };
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
@@ -189,13 +189,13 @@ fn chat(port: MessagePort, stop: &AtomicBool, random: Random) -> bool {
         let len = random.below(if random.one_in(8) { max + 2 } else { 200 });
         let (over, cost) = cost_of(|| match what {
             0..4 => post_is_over(port.post_message(&vec![what as u8; len], [])),
-            4 => post_is_over(port.post_message_wait(&vec![4; len], [], Some(short))),
+            4 => post_is_over(port.post_message_timeout(&vec![4; len], [], short)),
             5 => match port.reserve(len) {
                 Ok(mut reservation) => {
                     let _ = reservation.write_at(len / 2, &[5]);
-                    is_gone(&reservation.commit_len(len / 2 + usize::from(len > 0)))
+                    is_gone(&reservation.commit_len(len / 2 + usize::from(len > 0)).map_err(PostErrorKind::from))
                 }
-                error => is_gone(&error.map(drop)),
+                error => is_gone(&error.map(drop).map_err(PostErrorKind::from)),
             },
             6 => {
                 let (keep, travel) = pair_of(4096);
@@ -466,7 +466,7 @@ fn doorbells_that_never_rest_do_not_make_a_wait_spin() {
         assert!(matches!(result, Err(RecvTimeoutError::TimedOut)), "{result:?}");
         println!("recv, packets {with_packets}: {:?} of {:?}", cost.cpu, cost.time);
         assert_slept(&cost);
-        let (result, cost) = annoyed(annoy, || victim.post_message_wait(&[], [], Some(WAIT)));
+        let (result, cost) = annoyed(annoy, || victim.post_message_timeout(&[], [], WAIT));
         assert!(matches!(result, Err(error) if matches!(error.kind, PostErrorKind::TimedOut)));
         println!("post, packets {with_packets}: {:?} of {:?}", cost.cpu, cost.time);
         assert_slept(&cost);

@@ -136,7 +136,7 @@ fn laden(mut message: Message) -> MessagePort {
 /// Fills the queue with numbered messages up to where it would grow: 65 of them, 64 in one that is not empty.
 fn fill(port: &MessagePort) -> u8 {
     let mut count = 0;
-    while port.post_message_wait(&[count; 1000], [], Some(Duration::ZERO)).is_ok() {
+    while port.post_message_timeout(&[count; 1000], [], Duration::ZERO).is_ok() {
         count += 1;
     }
     assert!(matches!(count, 64 | 65), "{count}");
@@ -273,7 +273,7 @@ const ROLES: &[Role] = &[
             port.set_spin(Duration::ZERO);
             let count = fill(&port);
             Box::new(move || {
-                port.post_message_wait(&[count; 1000], [], None).unwrap();
+                port.post_message_wait(&[count; 1000], []).unwrap();
                 std::mem::forget(port);
             })
         },

@@ -19,7 +19,7 @@ const ROLES: &[Role] = &[("count", count)];
 fn count() {
     let port = parent_port().expect("a port");
     for number in 0..1000_u32 {
-        port.post_message_wait(&number.to_ne_bytes(), [], Some(PATIENCE)).expect("room");
+        port.post_message_timeout(&number.to_ne_bytes(), [], PATIENCE).expect("room");
     }
     std::mem::forget(port);
 }
@@ -96,7 +96,7 @@ fn the_polling_crate_drives_ports() {
             .map(|(index, port)| {
                 thread::spawn(move || {
                     for number in u32::from(index == 0)..1000 {
-                        port.post_message_wait(&number.to_ne_bytes(), [], Some(PATIENCE)).expect("room");
+                        port.post_message_timeout(&number.to_ne_bytes(), [], PATIENCE).expect("room");
                     }
                 })
             })
@@ -126,7 +126,7 @@ fn plain_poll_drives_ports() {
         .map(|port| {
             thread::spawn(move || {
                 for number in 0..1000_u32 {
-                    port.post_message_wait(&number.to_ne_bytes(), [], Some(PATIENCE)).expect("room");
+                    port.post_message_timeout(&number.to_ne_bytes(), [], PATIENCE).expect("room");
                 }
             })
         })

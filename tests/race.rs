@@ -67,7 +67,7 @@ fn space_that_is_given_back_orders_what_was_before_it() {
     let write = |memory: &Shared, port: MessagePort| {
         // A full queue, whose reader has written before it made room.
         while port.post_message(&[0; 1000], []).is_ok() {}
-        port.post_message_wait(&[1; 1000], [], None).expect("room in the end");
+        port.post_message_wait(&[1; 1000], []).expect("room in the end");
         assert_eq!(memory.read(), 7);
         port.recv().expect("an answer");
     };

@@ -10,8 +10,8 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use messageport::{
-    BufferError, ChannelOptions, FreezeErrorKind, FrozenBuffer, Message, MessageChannel, MessagePort, PostErrorKind,
-    RecvError, RecvTimeoutError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError,
+    BufferError, ChannelOptions, FreezeErrorKind, FrozenBuffer, Message, MessageChannel, MessagePort, PostDataError,
+    PostErrorKind, RecvError, RecvTimeoutError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, geteuid, seteuid};
@@ -138,7 +138,7 @@ fn assert_whole(set: usize, list: &[Transferable], witness: &MessagePort) {
 }
 
 fn unpacked(message: Message) -> Vec<Transferable> {
-    let Message { data: _, ports, buffers, frozen, shared, descriptors } = message;
+    let Message { data: _, ports, buffers, frozen, shared, descriptors, .. } = message;
     let mut list: Vec<Transferable> = ports.into_iter().map(Transferable::from).collect();
     list.extend(buffers.into_iter().map(Transferable::from));
     list.extend(frozen.into_iter().map(Transferable::from));
@@ -353,7 +353,7 @@ fn small_files() {
         assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
         assert_eq!(error.transfer.len(), 1);
         assert!(matches!(a.buffer(40_000), Err(BufferError::ResourceExhausted(_))));
-        assert!(matches!(a.reserve(40_000), Err(PostErrorKind::ResourceExhausted(_))));
+        assert!(matches!(a.reserve(40_000), Err(PostDataError::ResourceExhausted(_))));
         expect(&b, 0..count);
     });
     a.post_message(&[1; 40_000], []).expect("no limit");
@@ -379,7 +379,7 @@ fn growing_pair(capacity: usize, max_capacity: usize) -> (MessagePort, MessagePo
 /// Fills the queue with numbers, up to where it would grow. Returns how many.
 fn fill(port: &MessagePort) -> u32 {
     let mut count = 0;
-    while port.post_message_wait(&u32::to_ne_bytes(count), [], Some(Duration::ZERO)).is_ok() {
+    while port.post_message_timeout(&u32::to_ne_bytes(count), [], Duration::ZERO).is_ok() {
         count += 1;
     }
     count
@@ -404,7 +404,7 @@ fn few_descriptors_to_grow() {
         assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
         assert_whole(set, &error.transfer, &witness);
         let result = with_room_for(0, || a.reserve(500).map(drop));
-        assert!(matches!(result, Err(PostErrorKind::ResourceExhausted(_))), "{result:?}");
+        assert!(matches!(result, Err(PostDataError::ResourceExhausted(_))), "{result:?}");
         held.assert_restored("after a queue did not grow");
         assert_eq!(a.queued().capacity, 4096);
         with_room_for(1, || a.post_message(b"things", error.transfer).expect("room for a ring"));
@@ -442,7 +442,7 @@ fn few_descriptors_to_recycle() {
         let error = with_room_for(0, || a.post_message(&large, list)).expect_err("no descriptor");
         assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
         assert_whole(set, &error.transfer, &witness);
-        assert!(matches!(with_room_for(0, || a.reserve(100_000).map(drop)), Err(PostErrorKind::ResourceExhausted(_))));
+        assert!(matches!(with_room_for(0, || a.reserve(100_000).map(drop)), Err(PostDataError::ResourceExhausted(_))));
         assert!(matches!(with_room_for(0, || a.buffer(100_000)), Err(BufferError::ResourceExhausted(_))));
         held.assert_restored("after a post that failed");
         with_room_for(1, || a.post_message(&large, error.transfer).expect("room for one"));
@@ -532,7 +532,7 @@ fn no_address_space_to_grow() {
     let (a, b) = growing_pair(CAPACITY, 8 * CAPACITY);
     let megabyte = vec![7; 1 << 20];
     let mut count = 0;
-    while a.post_message_wait(&megabyte, [], Some(Duration::ZERO)).is_ok() {
+    while a.post_message_timeout(&megabyte, [], Duration::ZERO).is_ok() {
         count += 1;
     }
     // Whoever posts cannot map a larger ring.
@@ -556,7 +556,7 @@ fn no_address_space_to_grow() {
     let large = vec![7; LARGE];
     let error = without_address_space(|| a.post_message(&large, [])).expect_err("no address space");
     assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
-    assert!(matches!(without_address_space(|| a.reserve(LARGE).map(drop)), Err(PostErrorKind::ResourceExhausted(_))));
+    assert!(matches!(without_address_space(|| a.reserve(LARGE).map(drop)), Err(PostDataError::ResourceExhausted(_))));
     assert!(matches!(without_address_space(|| a.buffer(LARGE)), Err(BufferError::ResourceExhausted(_))));
     a.post_message(&large, []).expect("address space");
     for _ in 0..3 {

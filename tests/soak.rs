@@ -246,7 +246,7 @@ impl Talker {
                 self.counts.buffers += 1;
                 stream.port.post_message(b"buffer", [buffer.into()]).map_err(|error| error.kind)
             }),
-            1..4 => stream.port.post_message_wait(&self.data, [], Some(Duration::ZERO)).map_err(|error| error.kind),
+            1..4 => stream.port.post_message_timeout(&self.data, [], Duration::ZERO).map_err(|error| error.kind),
             _ => stream.port.post_message(&self.data, []).map_err(|error| error.kind),
         };
         match result {

@@ -198,9 +198,9 @@ const ROLES: &[Role] = &[
         },
         prepare: |survivor| {
             let port = survivor.port();
-            while port.post_message_wait(&[500_usize as u8; 500], [], Some(Duration::ZERO)).is_ok() {}
+            while port.post_message_timeout(&[500_usize as u8; 500], [], Duration::ZERO).is_ok() {}
             survivor.fall_asleep(|port| {
-                let result = port.post_message_wait(&[1; 500], [], None).map_err(|error| error.kind);
+                let result = port.post_message_wait(&[1; 500], []).map_err(|error| error.kind);
                 assert!(matches!(result, Ok(()) | Err(PostErrorKind::PeerGone(_))), "{result:?}");
             });
         },

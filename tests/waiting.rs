@@ -43,7 +43,7 @@ fn echo() {
     let port = parent_port().expect("a port");
     while let Ok(message) = port.recv() {
         let things = message.ports.into_iter().map(Into::into).chain(message.buffers.into_iter().map(Into::into));
-        port.post_message_wait(&message.data, things, Some(PATIENCE)).expect("the peer takes its answers");
+        port.post_message_timeout(&message.data, things, PATIENCE).expect("the peer takes its answers");
     }
 }
 
@@ -153,7 +153,7 @@ fn a_blocked_post_wakes_on_space_close_and_death() {
             (None, Some(b))
         };
         fill(&a);
-        let sender = thread::spawn(move || a.post_message_wait(b"at last", [], Some(PATIENCE)));
+        let sender = thread::spawn(move || a.post_message_timeout(b"at last", [], PATIENCE));
         await_sleeper(space_of_a(&pages), FUTEX);
         let b = match (event, b) {
             ("space", Some(b)) => {
@@ -201,9 +201,9 @@ fn a_blocked_post_of_a_transfer_list_wakes_too_and_gives_it_back_at_its_deadline
     let (a, b, pages) = watched_pair(4096);
     let (x1, x2) = pair();
     fill(&a);
-    let error = a.post_message_wait(b"a port", [x2.into()], Some(Duration::from_millis(30))).expect_err("it is full");
+    let error = a.post_message_timeout(b"a port", [x2.into()], Duration::from_millis(30)).expect_err("it is full");
     assert!(matches!(error.kind, PostErrorKind::TimedOut), "{error:?}");
-    let sender = thread::spawn(move || a.post_message_wait(b"a port", error.transfer, Some(PATIENCE)));
+    let sender = thread::spawn(move || a.post_message_timeout(b"a port", error.transfer, PATIENCE));
     await_sleeper(space_of_a(&pages), FUTEX);
     b.recv().expect("a message");
     join_soon(sender).expect("there is room");
@@ -223,7 +223,7 @@ fn deadlines_hold_when_nothing_happens() {
         let timeout = Duration::from_millis(millis);
         let (result, recv) = cost_of(|| a.recv_timeout(timeout));
         assert!(matches!(result, Err(RecvTimeoutError::TimedOut)), "{result:?}");
-        let (result, post) = cost_of(|| a.post_message_wait(b"", [], Some(timeout)));
+        let (result, post) = cost_of(|| a.post_message_timeout(b"", [], timeout));
         assert!(matches!(result, Err(error) if matches!(error.kind, PostErrorKind::TimedOut)));
         assert!(recv.time >= timeout && post.time >= timeout, "too early");
         for cost in [recv, post] {
@@ -240,7 +240,7 @@ fn both_halves_can_be_blocked_and_each_wakes_for_its_own_reason() {
         fill(&a);
         let (sender, receiver) = a.split();
         let sender = thread::spawn(move || {
-            let result = sender.post_message_wait(b"at last", [], Some(PATIENCE));
+            let result = sender.post_message_timeout(b"at last", [], PATIENCE);
             (sender, result)
         });
         let receiver = thread::spawn(move || {
@@ -288,7 +288,7 @@ fn both_halves_are_woken_by_the_close_and_by_the_death_of_the_peer() {
         };
         fill(&a);
         let (sender, receiver) = a.split();
-        let sender = thread::spawn(move || sender.post_message_wait(b"at last", [], None));
+        let sender = thread::spawn(move || sender.post_message_wait(b"at last", []));
         let receiver = thread::spawn(move || receiver.recv());
         await_sleeper(space_of_a(&pages), FUTEX);
         await_sleeper(data_of_a(&pages), FD);
@@ -320,7 +320,7 @@ fn closing_by_one_half_wakes_the_other() {
     let (a, b, pages) = watched_pair(4096);
     let filled = fill(&a);
     let (sender, receiver) = a.split();
-    let sender = thread::spawn(move || sender.post_message_wait(b"at last", [], None));
+    let sender = thread::spawn(move || sender.post_message_wait(b"at last", []));
     await_sleeper(space_of_a(&pages), FUTEX);
     receiver.close();
     let error = join_soon(sender).expect_err("closed").kind;
@@ -374,7 +374,7 @@ fn under_signals() -> Result<(), String> {
         if !matches!(result, Err(RecvTimeoutError::TimedOut)) {
             return Err(format!("instead of a timeout: {result:?}"));
         }
-        let (result, post) = cost_of(|| a.post_message_wait(&[0; 500], [], Some(timeout)));
+        let (result, post) = cost_of(|| a.post_message_timeout(&[0; 500], [], timeout));
         if !matches!(&result, Err(error) if matches!(error.kind, PostErrorKind::TimedOut)) {
             return Err(format!("instead of a timeout: {result:?}"));
         }
@@ -414,10 +414,10 @@ fn a_consumer_that_only_looks_never_holds_up_a_producer_at_any_offset() {
         let rounds = 4096 / 8;
         let producer = thread::spawn(move || {
             for round in 0..rounds {
-                a.post_message_wait(&[], [], Some(LATE)).unwrap_or_else(|error| panic!("round {round}: {error}"));
+                a.post_message_timeout(&[], [], LATE).unwrap_or_else(|error| panic!("round {round}: {error}"));
                 for part in 0..3_u8 {
                     let data = vec![part ^ round as u8; max];
-                    a.post_message_wait(&data, [], Some(LATE)).unwrap_or_else(|error| panic!("round {round}: {error}"));
+                    a.post_message_timeout(&data, [], LATE).unwrap_or_else(|error| panic!("round {round}: {error}"));
                 }
             }
         });
@@ -526,7 +526,7 @@ fn an_event_loop_sees_a_message_from_another_thread_and_the_close() {
         assert!(matches!(a.try_recv(), Err(TryRecvError::Empty)));
         let poster = thread::spawn(move || {
             for number in 0..1000_u32 {
-                b.post_message_wait(&number.to_ne_bytes(), [], Some(PATIENCE)).expect("room");
+                b.post_message_timeout(&number.to_ne_bytes(), [], PATIENCE).expect("room");
             }
         });
         for number in 0..1000_u32 {
@@ -573,15 +573,15 @@ fn what_waits_for_a_time_waits_no_longer() {
     // A list of borrowed things: untouched where it fails, detached where it is posted.
     let (travelling, witness) = pair();
     let list = [TransferRef::Port(&travelling)];
-    while a.post_message_wait(&[0; 1000], [], Some(Duration::ZERO)).is_ok() {}
-    let full = a.post_message_wait_detaching(b"full", &list, Some(Duration::from_millis(1)));
+    while a.post_message_timeout(&[0; 1000], [], Duration::ZERO).is_ok() {}
+    let full = a.post_message_detaching_timeout(b"full", &list, Duration::from_millis(1));
     assert!(matches!(full, Err(PostErrorKind::TimedOut)), "{full:?}");
     assert_entangled(&travelling, &witness);
     let reader =
         thread::spawn(
             move || while b.recv_ref_timeout(PATIENCE).expect("a message").take_transferred().ports.is_empty() {},
         );
-    a.post_message_wait_detaching(b"room", &list, Some(PATIENCE)).expect("room in time");
+    a.post_message_detaching_timeout(b"room", &list, PATIENCE).expect("room in time");
     assert!(matches!(travelling.try_recv(), Err(TryRecvError::Failed(RecvError::Detached))));
     reader.join().expect("the port has arrived");
 }
@@ -605,7 +605,7 @@ fn a_post_that_finds_the_lane_full_waits_for_room() {
     assert!(matches!(cause, PostErrorKind::Full(messageport::FullCause::Lane)), "after {posted}: {cause:?}");
     let sender = thread::spawn(move || {
         let buffer = TransferBuffer::new(0).expect("memory");
-        a.post_message_wait(b"at last", [buffer.into()], Some(PATIENCE))
+        a.post_message_timeout(b"at last", [buffer.into()], PATIENCE)
     });
     within(PATIENCE, move || {
         for _ in 0..posted {

@@ -1,8 +1,8 @@
-//! Why a run ended without figures.
+//! The error type of this crate.
 
 use std::fmt;
 
-/// A benchmark that did not work out, in one line.
+/// The reason why a run ended without figures, in one line.
 #[derive(Debug)]
 pub struct Error {
     refused: bool,
@@ -10,22 +10,22 @@ pub struct Error {
 }
 
 impl Error {
-    /// It was begun and did not work out.
+    /// An error of a run that had begun.
     pub fn failed(message: impl fmt::Display) -> Self {
         Self { refused: false, message: message.to_string() }
     }
 
-    /// What the user asked for cannot be done.
+    /// An error in what the user asked for: a bad argument, or a file that cannot be used.
     pub fn refused(message: impl fmt::Display) -> Self {
         Self { refused: true, message: message.to_string() }
     }
 
-    /// Adapter for `map_err`: says what was attempted and why it failed.
+    /// Returns an adapter for `map_err` that puts `attempt`, for example `cannot post`, before the cause.
     pub fn of<E: fmt::Display>(attempt: &str) -> impl Fn(E) -> Self {
         move |error| Self::failed(format_args!("{attempt}: {error:#}"))
     }
 
-    /// True if the fault lies with what was asked for.
+    /// Returns true for an error made by [`refused`](Self::refused).
     pub fn is_refused(&self) -> bool {
         self.refused
     }
@@ -39,5 +39,5 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The result of everything here.
+/// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,105 +1,118 @@
-//! What was measured, as a line of JSON and as a line of a table.
+//! A measured result, as a line of JSON and as a row of a table.
 
 use serde::{Deserialize, Serialize};
 
-use crate::suite::label;
+/// Returns the name of a subject: `what`, `call`, `wait` and `parameter`, without the parts that do not apply.
+pub(crate) fn label(what: &str, call: &str, wait: &str, parameter: Option<(&str, u64)>) -> String {
+    let mut label = what.to_owned();
+    for word in [call, wait] {
+        if !word.is_empty() && word != "none" {
+            label += " ";
+            label += word;
+        }
+    }
+    if let Some((name, value)) = parameter {
+        label += &format!(" {name}={value}");
+    }
+    label
+}
 
-/// One result: who did what, and the figures that apply. Times are nanoseconds of one operation.
+/// One result: a subject and the figures that apply to it. Times are nanoseconds per operation.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Figure {
-    /// The benchmark.
+    /// The name of the benchmark.
     pub bench: String,
-    /// Who did it.
+    /// The implementation that was measured.
     pub what: String,
-    /// By which call, if there are several.
+    /// The call or mode that was measured; empty if the implementation has only one.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub call: String,
-    /// How the receiver waits.
+    /// The way in which the receiver waited.
     pub wait: String,
-    /// Bytes of a message.
+    /// Message size in bytes.
     pub size: usize,
-    /// How many ports share a receiver.
+    /// Number of ports that share the receiver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<u64>,
-    /// Microseconds between messages.
+    /// Gap between messages in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_us: Option<u64>,
-    /// Median of the blocks' means.
+    /// Median of the means of the blocks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_ns: Option<f64>,
-    /// The middle half of the blocks' means lies within this share of their median.
+    /// Interquartile range of the means of the blocks, as a share of their median.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spread: Option<f64>,
-    /// Half of the single operations are faster.
+    /// Median of the individually timed operations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p50_ns: Option<u64>,
-    /// 99 % are.
+    /// 99th percentile of the individually timed operations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p99_ns: Option<u64>,
-    /// 99.9 % are.
+    /// 99.9th percentile of the individually timed operations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p999_ns: Option<u64>,
-    /// Operations that were timed one by one.
+    /// Number of operations behind the percentiles or counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<u64>,
-    /// Messages in a second.
+    /// Messages per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub msgs_per_s: Option<f64>,
-    /// Bytes of messages in a second.
+    /// Message bytes per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_s: Option<f64>,
-    /// Share of a CPU that the receiver used.
+    /// CPU time of the receiver, as a share of the elapsed time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<f64>,
-    /// How often the first process slept for one operation.
+    /// Voluntary context switches of the first process per operation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sleeps: Option<f64>,
-    /// System calls of one operation.
+    /// System calls per operation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub syscalls: Option<f64>,
-    /// Allocations of one operation.
+    /// Allocations per operation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocations: Option<f64>,
-    /// Resident bytes of one pair.
+    /// Resident memory of one pair in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resident_bytes: Option<u64>,
-    /// Whether the two CPUs were near each other: `one core`, `near`, `far`, or `mixed`.
+    /// Distance of the two CPUs: `one core`, `near`, `far`, `mixed` (it changed) or `same CPU`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub placement: String,
-    /// Blocks that count.
+    /// Number of blocks behind the mean.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocks: Option<usize>,
-    /// Median of the ratios of the means, block by block: this one's to that of `against`.
+    /// Median of the ratios within each round: the mean of this subject divided by the mean of `against`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
-    /// What it is compared with.
+    /// The label of the subject in the denominator of `ratio`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub against: String,
-    /// Pairs of a share of the operations and the time within which they were done, for plots.
+    /// Points of the percentile curve for plots: a share of the operations, and their longest time in nanoseconds.
     #[serde(skip)]
     pub curve: Vec<(f64, u64)>,
 }
 
 impl Figure {
-    /// Its name in its bench, the same for all sizes.
+    /// Returns the name of the subject within its bench, the same for all sizes.
     pub fn label(&self) -> String {
-        let at = self.ports.map(|ports| ("ports", ports)).or(self.gap_us.map(|gap| ("gap_us", gap)));
-        label(&self.what, &self.call, &self.wait, at)
+        let parameter = self.ports.map(|ports| ("ports", ports)).or(self.gap_us.map(|gap| ("gap_us", gap)));
+        label(&self.what, &self.call, &self.wait, parameter)
     }
 
-    /// True if both measure the same, in two runs.
+    /// Returns true if both figures are of the same subject and size, in two runs.
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.bench, self.label(), self.size) == (&other.bench, other.label(), other.size)
     }
 
-    /// As one line of JSON.
+    /// Returns the figure as one line of JSON.
     pub fn json(&self) -> String {
-        serde_json::to_string(self).expect("numbers and text can be written")
+        serde_json::to_string(self).expect("numbers and text always serialize")
     }
 }
 
-/// A column of the table: its title, and what a figure has to say.
+/// A column of the table: its title, and the text of its cell for a figure.
 type Column = (&'static str, fn(&Figure) -> Option<String>);
 
 const COLUMNS: [Column; 15] = [
@@ -120,7 +133,7 @@ const COLUMNS: [Column; 15] = [
     ("ratio", |figure| figure.ratio.map(|ratio| format!("{ratio:.2} x {}", figure.against))),
 ];
 
-/// The figures of one bench as titles and rows of cells, without the columns that would be empty.
+/// Returns the figures of one bench as column titles and rows of cells, without empty columns.
 pub(crate) fn cells(figures: &[Figure]) -> (Vec<String>, Vec<Vec<String>>) {
     let mut titles = vec![String::new()];
     let mut rows: Vec<Vec<String>> = figures.iter().map(|figure| vec![figure.label()]).collect();
@@ -136,22 +149,22 @@ pub(crate) fn cells(figures: &[Figure]) -> (Vec<String>, Vec<Vec<String>>) {
     (titles, rows)
 }
 
-/// The same as lines of text.
+/// Returns the figures of one bench as lines of text, the titles first.
 pub(crate) fn table(figures: &[Figure]) -> Vec<String> {
     let (titles, mut rows) = cells(figures);
     let ratio = titles.iter().position(|title| title == "ratio");
     rows.insert(0, titles);
-    let wide = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let width_of = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let line = |row: &Vec<String>| {
         let cell = |(column, cell): (usize, &String)| {
-            // Names and ratios, which end in a name, begin at the left.
-            let wide = wide(column);
+            // Names and ratios, which end in a name, are aligned to the left.
+            let width = width_of(column);
             if column == 0 {
-                format!("{cell:wide$}")
+                format!("{cell:width$}")
             } else if Some(column) == ratio {
                 format!("  {cell}")
             } else {
-                format!("  {cell:>wide$}")
+                format!("  {cell:>width$}")
             }
         };
         row.iter().enumerate().map(cell).collect()

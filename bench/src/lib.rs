@@ -1,67 +1,72 @@
-//! The benchmarks of messageport: two real processes, pinned to two CPUs, and the limits of the machine beside every
-//! figure.
+//! The benchmarks of messageport: two processes, each pinned to a CPU of its own, with the limits of the machine
+//! measured beside every figure.
 //!
-//! A [`Bench`] is a list of [`Subject`]s that are measured in turns. A subject is opened on both sides of a
-//! [`Session`] and plays what it is told: mostly it is a [`Link`], a way to send messages, that plays round trips or a
-//! stream. [`suite`] has the subjects that need nothing but the system; programs that compare others add theirs to it.
+//! A [`Bench`] is a list of [`Subject`]s that are measured in turns. Both processes of a [`Session`] open each subject
+//! and play the same turns with it. Most subjects are a [`Link`], which sends and receives messages, wrapped in a
+//! [`Player`] for round trips or for a stream. [`suite()`] returns the subjects that need nothing but the operating
+//! system; a program that compares other libraries adds its own.
 //!
-//! A program that runs benchmarks starts itself again, so its `main` begins with [`role`], and has [`Counting`] as its
-//! allocator.
+//! A program that runs benchmarks starts its own executable again. Its `main` must call [`role`] first, and its global
+//! allocator must be [`Counting`] for allocations to be counted.
 
-mod allocations;
-mod bare;
-mod benches;
-mod compare;
-mod descriptors;
-mod error;
-mod fan;
-mod figure;
-mod link;
-mod machine;
-mod options;
-mod payload;
-mod plots;
-mod ports;
+// Imports point down this list only.
+mod run;
+
 mod report;
 mod rounds;
-mod run;
-mod session;
-mod sockets;
-mod suite;
-mod trace;
 
-pub use allocations::Counting;
-pub use benches::suite;
+mod second;
+mod suite;
+
+mod transport;
+mod limits;
+mod bench;
+
+mod figure;
+mod session;
+
+mod link;
+mod payload;
+
+mod system;
+mod error;
+
+pub use bench::{Bench, Metric, Subject};
 pub use error::{Error, Result};
 pub use figure::Figure;
 pub use link::{
-    Alone, Gaps, Link, Outcome, PATIENCE, Player, RoundTrips, Side, Stream, Turn, expect, spin_until, streamed, timed,
+    Alone, Gaps, Link, Outcome, PEER_TIMEOUT, Player, RoundTrips, Side, Stream, Turn, Wait, expect, spin_until,
+    streamed, timed,
 };
-pub use machine::{Machine, available_memory, now, pin, pin_thread};
-pub use options::Options;
 pub use payload::{MIN_SIZE, Payload};
-pub use run::run;
+pub use run::{Options, run};
 pub use session::Session;
-pub use sockets::{Pipe, Socket};
-pub use suite::{Bench, Kind, Subject, Wait};
+pub use suite::suite;
+pub use system::allocations::Counting;
+pub use system::machine::{available_memory, pin, pin_thread};
+pub use transport::sockets::{PipeLink, SocketLink};
 
-/// Plays the part of a process that the benchmarks have started, if this is one. `suite` must be that of the process
-/// that started it.
-pub fn role(suite: impl FnOnce() -> Vec<Bench>) -> Option<Result<()>> {
+/// Runs the part of this process if a benchmark started it; returns `None` in a process that the user started.
+/// `benches` must return the same suite in both.
+pub fn role(benches: impl FnOnce() -> Vec<Bench>) -> Option<Result<()>> {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() != Some(session::ROLE) {
+    if arguments.next().as_deref() != Some(system::role::ROLE) {
         return None;
     }
     let name = arguments.next().unwrap_or_default();
     let numbers: Vec<u64> = arguments.map_while(|argument| argument.parse().ok()).collect();
     let Ok(numbers) = <[u64; 3]>::try_from(numbers) else {
-        return Some(Err(Error::failed("this process is of no use to people")));
+        return Some(Err(for_internal_use()));
     };
     Some(match &*name {
-        "second" => session::second(&suite(), &numbers),
-        "counted" => benches::counted(&numbers),
-        "steps" => benches::steps(&numbers),
-        "idle" => benches::idle(&numbers),
-        _ => Err(Error::failed("this process is of no use to people")),
+        "second" => second::serve(&benches(), &numbers),
+        "counted" => suite::counted(&numbers),
+        "steps" => suite::steps(&numbers),
+        "idle" => suite::idle(&numbers),
+        _ => Err(for_internal_use()),
     })
+}
+
+fn for_internal_use() -> Error {
+    Error::failed("this command is only for processes that a benchmark starts")
 }

@@ -1,39 +1,40 @@
-//! What messages contain: a stamp, and bytes whose sum is checked where they arrive.
+//! The contents of messages: a stamp, and bytes whose sum the receiver checks.
 
 use crate::error::{Error, Result};
 
-/// The smallest message: a stamp and nothing else.
+/// Size of the smallest message in bytes: that of a stamp.
 pub const MIN_SIZE: usize = size_of::<u64>();
 
-/// The content of all messages of one size. Every byte is written anew for each message, and read by its receiver.
+/// The contents of all messages of one size. The sender copies every byte anew for each message, and the receiver reads
+/// every byte.
 pub struct Payload {
     bytes: Vec<u8>,
-    /// Of everything behind the stamp.
+    /// Sum of the bytes behind the stamp.
     sum: u64,
 }
 
 impl Payload {
-    /// Messages of `size` bytes, at least [`MIN_SIZE`].
+    /// Creates the contents of messages of `size` bytes, which must be at least [`MIN_SIZE`].
     pub fn new(size: usize) -> Self {
         let bytes: Vec<u8> = (0..size).map(|at| (at.wrapping_mul(131) >> 3) as u8 ^ at as u8).collect();
         let sum = sum(&bytes[MIN_SIZE..]);
         Self { bytes, sum }
     }
 
-    /// Bytes of a message.
+    /// Returns the size of a message in bytes.
     #[inline]
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The message with this stamp.
+    /// Returns the message with this stamp.
     #[inline]
     pub fn stamped(&mut self, stamp: u64) -> &[u8] {
         self.bytes[..MIN_SIZE].copy_from_slice(&stamp.to_ne_bytes());
         &self.bytes
     }
 
-    /// The stamp of a message that arrived, if it is as it was sent.
+    /// Checks the length and the sum of a received message and returns its stamp.
     #[inline]
     pub fn stamp_of(&self, data: &[u8]) -> Result<u64> {
         match data.split_first_chunk() {
@@ -45,10 +46,10 @@ impl Payload {
 
 #[cold]
 fn wrong(len: usize) -> Error {
-    Error::failed(format_args!("a wrong message of {len} bytes arrived, or the other process is gone"))
+    Error::failed(format_args!("a wrong message of {len} bytes arrived, or the other process has gone"))
 }
 
-/// Sum of all bytes, as words.
+/// Returns a checksum over `bytes` that reads all of them, eight at a time.
 #[inline]
 pub(crate) fn sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks();

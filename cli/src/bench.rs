@@ -1,4 +1,4 @@
-//! `bench`: the benchmarks are in a package of their own.
+//! `bench`: runs the benchmarks of the package `messageport-bench`.
 
 use messageport_bench::{Error, Options, suite};
 
@@ -11,7 +11,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Plays the part of a process that a benchmark has started, if this is one.
+/// Runs the part of this process if a benchmark started it; returns `None` in a process that the user started.
 pub(crate) fn role() -> Option<Result<(), Failure>> {
     messageport_bench::role(suite).map(|played| played.map_err(Failure::from))
 }

@@ -1,9 +1,10 @@
-//! How a command fails: one line on standard error and an exit status.
+//! The failure of a command: a line on standard error and an exit status.
 
 use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 
+/// A failure of a command.
 #[derive(Debug)]
 pub(crate) struct Failure {
     status: u8,
@@ -11,28 +12,29 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// It was begun and did not work out.
+    /// A failure of a command that had begun: exit status 1.
     pub(crate) fn failed(message: impl Display) -> Self {
         Self { status: 1, message: message.to_string() }
     }
 
-    /// What the user asked for cannot be done.
+    /// An argument, file or name that cannot be used: exit status 2.
     pub(crate) fn refused(message: impl Display) -> Self {
         Self { status: 2, message: message.to_string() }
     }
 
-    /// The other side was gone too early.
+    /// A peer that closed too early: exit status 3.
     pub(crate) fn peer_gone(message: impl Display) -> Self {
         Self { status: 3, message: message.to_string() }
     }
 
-    /// Adapter for `map_err`: a failure that says what was attempted and why it failed.
+    /// Returns an adapter for `map_err` that puts `attempt`, for example `cannot post`, before the cause.
     pub(crate) fn of<E: Display>(attempt: &str) -> impl Fn(E) -> Self {
         move |error| Self::failed(format_args!("{attempt}: {error:#}"))
     }
 
+    /// Prints the failure and returns the exit status of the process.
     pub(crate) fn report(&self) -> ExitCode {
-        // With standard error closed there is nobody left to tell.
+        // If standard error is closed, the exit status is all that remains.
         let _ = writeln!(std::io::stderr(), "messageport: {}", self.message);
         ExitCode::from(self.status)
     }

@@ -1,8 +1,8 @@
-//! `listen` and `connect`: standard input and output of two processes joined through a port pair.
+//! `listen` and `connect`: the standard input and output of two processes, joined through a pair of ports.
 //!
-//! Each side posts what it reads; an empty message is the end of its input. One thread reads and posts,
-//! one receives and writes, and this one waits for both: only it decides how the process ends, so that a
-//! read that waits for a terminal keeps nobody alive.
+//! Each side posts its input in messages; an empty message marks the end of the input. One thread reads and posts, one
+//! receives and writes, and the main thread waits for events of both and decides when the process ends. A read that
+//! blocks on a terminal therefore does not keep the process alive.
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::failure::Failure;
 pub(crate) fn listen(name: &str) -> Result<(), Failure> {
     let refuse = |error: &dyn std::fmt::Display| Failure::refused(format_args!("cannot listen at {name}: {error:#}"));
     let listener = Listener::bind(name).map_err(|error| refuse(&error))?;
-    // Said on standard error, for people and for scripts that start the other side.
+    // Standard error, because standard output carries data. A script may wait for this line to start the other side.
     let _ = writeln!(std::io::stderr(), "listening at {}", listener.path().display());
     let incoming = listener.accept().map_err(|error| refuse(&error))?;
     drop(listener);
@@ -29,18 +29,21 @@ pub(crate) fn connect(name: &str) -> Result<(), Failure> {
     join(port.map_err(|error| Failure::refused(format_args!("cannot connect to {name}: {error:#}")))?)
 }
 
+/// An event of one of the two threads.
 enum Event {
-    /// The end of our input is posted.
+    /// The end of this side's input has been posted.
     InputEnded,
-    /// Our input has nobody left to go to.
+    /// This side's input cannot be posted any more, because the peer has gone.
     InputCut,
-    /// The end of the peer's input is received, and all before it written.
+    /// The end of the peer's input has been received, and everything before it has been written.
     OutputEnded,
-    /// All that the peer posted is received, and no more will come.
+    /// The peer has gone, and every message that it posted has been received.
     Gone(CloseReason),
+    /// A thread has failed.
     Failed(Failure),
 }
 
+/// Joins standard input and output with those of the peer.
 fn join(port: MessagePort) -> Result<(), Failure> {
     let chunk = port.max_inline_len();
     let (send, recv) = port.split();
@@ -52,6 +55,7 @@ fn join(port: MessagePort) -> Result<(), Failure> {
     wait(&inbox, &posting_end)
 }
 
+/// Waits for the end of both inputs, or for a failure.
 fn wait(inbox: &Receiver<Event>, posting_end: &AtomicBool) -> Result<(), Failure> {
     let (mut input_ended, mut input_cut, mut output_ended) = (false, false, false);
     let mut gone = None;
@@ -63,16 +67,18 @@ fn wait(inbox: &Receiver<Event>, posting_end: &AtomicBool) -> Result<(), Failure
             Event::Gone(reason) => gone = Some(reason),
             Event::Failed(failure) => return Err(failure),
         }
-        // A peer that has both ends leaves at once, perhaps before our thread can say that the end which
-        // the peer has seen is posted.
+        // A peer that has seen the end of both inputs leaves at once. Its departure may be noticed before the sending
+        // thread has reported that the end of this side's input was posted.
+        // Acquire: pairs with the release store in `pump_input`.
         let may_have_ended = output_ended && !input_cut && posting_end.load(Ordering::Acquire);
         if let Some(reason) = gone.as_ref().filter(|_| !may_have_ended) {
-            return Err(Failure::peer_gone(format_args!("the peer was gone before both inputs had ended: {reason:#}")));
+            return Err(Failure::peer_gone(format_args!("the peer closed before both inputs had ended: {reason:#}")));
         }
     }
     Ok(())
 }
 
+/// Posts standard input until it ends, and returns the event of its end.
 fn pump_input(send: &SendHalf, chunk: usize, posting_end: &AtomicBool) -> Event {
     let mut stdin = std::io::stdin().lock();
     let mut data = vec![0; chunk];
@@ -82,7 +88,8 @@ fn pump_input(send: &SendHalf, chunk: usize, posting_end: &AtomicBool) -> Event 
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Event::Failed(Failure::refused(format_args!("cannot read standard input: {error}"))),
         };
-        // The empty read at the end of the input becomes the empty message that marks it.
+        // The empty read at the end of the input results in the empty message that marks the end.
+        // Release: pairs with the acquire load in `wait`.
         posting_end.store(len == 0, Ordering::Release);
         match send.post_message_wait(&data[..len], [], None).map_err(|error| error.kind) {
             Ok(()) if len == 0 => return Event::InputEnded,
@@ -93,13 +100,14 @@ fn pump_input(send: &SendHalf, chunk: usize, posting_end: &AtomicBool) -> Event 
     }
 }
 
+/// Writes received messages to standard output until the peer has gone, and sends the events of this direction.
 fn pump_output(recv: &RecvHalf, events: &Sender<Event>) {
     let mut message = Message::default();
     let mut stdout = std::io::stdout().lock();
     let end = loop {
         match recv.recv_into(&mut message) {
             Ok(()) if message.data.is_empty() => {
-                // Whoever reads our output learns that it ended, though our own input may go on.
+                // The reader of standard output sees its end although this side's input may continue.
                 close_stdout();
                 let _ = events.send(Event::OutputEnded);
             }
@@ -115,6 +123,7 @@ fn pump_output(recv: &RecvHalf, events: &Sender<Event>) {
     let _ = events.send(end);
 }
 
+/// Replaces standard output by `/dev/null`, so that its reader sees the end of file.
 fn close_stdout() {
     if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
         let _ = nix::unistd::dup2_stdout(null);

@@ -1,19 +1,21 @@
-//! The command line tool `messageport`: the Channel Messaging example between real processes, a pipe
-//! between two terminals, and the benchmarks. It uses the public interface of the library only.
+//! The command line tool `messageport`: a demo of Channel Messaging between processes, a pipe between two terminals, and
+//! the benchmarks. It uses only the public interface of the library.
+
+// Imports point down this list only.
 
 mod bench;
 mod demo;
-mod failure;
-mod frames;
 mod join;
+
 mod output;
+mod failure;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// For the benchmarks, which count allocations.
+/// Counts allocations for the benchmarks.
 #[global_allocator]
 static ALLOCATOR: messageport_bench::Counting = messageport_bench::Counting;
 
@@ -26,8 +28,8 @@ fn main() -> ExitCode {
         Command::Listen { name } => join::listen(&name),
         Command::Connect { name } => join::connect(&name),
         Command::Bench(options) => bench::run(&options),
-        Command::DemoIframe => frames::iframe(),
-        Command::DemoWorker => frames::worker(),
+        Command::DemoIframe => demo::iframe(),
+        Command::DemoWorker => demo::worker(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -35,67 +37,88 @@ fn main() -> ExitCode {
     }
 }
 
-/// The Web's MessagePort for native processes.
+/// The Web's MessagePort for native processes
 ///
-/// Without a command it plays `demo` on its own executable.
+/// Without a command, runs `demo` with this executable as the file.
 #[derive(Parser)]
 #[command(
     name = "messageport",
     version,
-    after_help = "Exit status: 0 done, 1 failed, 2 refused (bad \
-    usage, a file or a name that cannot be used), 3 the peer was gone too early."
+    after_help = "Exit status:\n  0  success\n  1  failure\n  2  bad usage, or a file or name that cannot be used\n  \
+        3  the peer closed too early"
 )]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
 }
 
+/// What follows the options in `bench --help`.
+const BENCH_HELP: &str = "\
+Benchmarks:
+  rtt         round trips of messages
+  throughput  streams of messages
+  buffers     round trips of transferred buffers
+  wake        delay of messages after a gap
+  create      creating and dropping a pair
+  transfer    round trips of a port that is transferred over another
+  fanin       streams over many ports to one receiver
+  memory      memory and CPU time of idle pairs
+  calls       system calls and allocations of a message
+
+Examples:
+  messageport bench rtt throughput --size 64 --json > base.json
+  messageport bench --quick --compare base.json
+
+In JSON, mean_ns is the median of the means of the blocks; percentiles are those of
+individually timed operations in separate blocks. docs/BENCHMARKS.md describes all fields.
+
+Exit status:
+  0  success
+  1  failure
+  2  bad usage, or a file that cannot be used";
+
 #[derive(Subcommand)]
 enum Command {
-    /// Play the Channel Messaging example between three processes, and move a file through it
+    /// Run the Channel Messaging example between three processes and send a file through it
     ///
-    /// The page starts a second process, the iframe, greets it and gives it a port. Then FILE is moved to
-    /// the iframe twice: as a stream of messages, and as one transferred buffer. The iframe computes the
-    /// SHA-256 of what it received each time. At last it hands its port on to a third process. The last
-    /// line is `sha256 HEX FILE`, with the iframe's sum.
-    #[command(after_help = "Example: messageport demo /usr/bin/env\n\nExit status: 0 the sums agree, 1 \
-        they do not or something failed, 2 FILE is missing or cannot be read.")]
+    /// The page starts a second process, the iframe, and sends it a greeting with a port. It then sends FILE to the
+    /// iframe twice: as a stream of messages, and as one transferred buffer. Each time the iframe returns the SHA-256 of
+    /// what it received. Finally the iframe transfers its port to a third process, which answers in its place. The last
+    /// line of the output is `sha256 HEX FILE` with the iframe's hash.
+    #[command(after_help = "Example:\n  messageport demo /usr/bin/env\n\nExit status:\n  0  the hashes agree\n  \
+        1  the hashes differ, or another failure\n  2  FILE is missing or cannot be read")]
     Demo {
-        /// The file to move; this executable if it is left out
+        /// File to send [default: this executable]
         file: Option<PathBuf>,
     },
 
-    /// Wait for one `connect NAME`, then join the standard input and output of both
+    /// Wait for one `connect NAME` and exchange standard input and output with it
     ///
-    /// Bytes pass in both directions at once, as they are. The end of the input is passed on; it is over
-    /// when both inputs have ended.
-    #[command(after_help = "Example: messageport listen talk > received\n\nExit status: 0 both inputs \
-        ended, 2 the name is in use or cannot be used, 3 the peer was gone before the end of both inputs.")]
+    /// The input of each side becomes the output of the other, in both directions at the same time. When the input of one
+    /// side ends, so does the output of the other. The command exits when both inputs have ended.
+    #[command(after_help = "Example:\n  messageport listen talk > received\n\nExit status:\n  0  both inputs \
+        ended\n  1  failure\n  2  NAME is in use or cannot be used, or standard input or output failed\n  \
+        3  the peer closed before both inputs had ended")]
     Listen {
-        /// A plain name, the same for both sides, or the path of a socket
+        /// Name that both sides use, or path of a Unix socket
         name: String,
     },
 
-    /// Join standard input and output with those of a waiting `listen NAME`
-    #[command(after_help = "Example: messageport connect talk < file\n\nExit status: 0 both inputs ended, \
-        2 nobody listens at this name, 3 the peer was gone before the end of both inputs.")]
+    /// Connect to a waiting `listen NAME` and exchange standard input and output with it
+    #[command(after_help = "Example:\n  messageport connect talk < file\n\nExit status:\n  0  both inputs ended\n  \
+        1  failure\n  2  there is no listener at NAME, or standard input or output failed\n  \
+        3  the peer closed before both inputs had ended")]
     Connect {
-        /// The name that the other side listens at, or the path of a socket
+        /// Name that the listener uses, or path of its Unix socket
         name: String,
     },
 
-    /// Measure, beside the limits of this machine
+    /// Measure messageport beside the limits of this machine
     ///
-    /// Two processes on two CPUs: `rtt` round trips, `throughput` streams, `buffers` hand-over of buffers, `wake`
-    /// messages to a receiver that waits, `create` pairs made and dropped, `transfer` ports that travel, `fanin` many
-    /// ports into one receiver, `memory` what idle pairs cost, `calls` system calls and allocations of a message. What
-    /// the machine itself takes for the same is measured beside it, all in turns in short blocks, so that a ratio
-    /// compares what was measured at nearly the same time.
-    #[command(after_help = "Example: messageport bench rtt throughput --size 64 --json > base.json\n         \
-        messageport bench --quick --compare base.json\n\nWith --json there is one object a line: mean_ns is the \
-        median of the means of blocks, the percentiles are those of single operations in blocks of their own. \
-        docs/BENCHMARKS.md says more.\n\nExit status: 0 measured, 1 failed, 2 bad usage, or a file that cannot \
-        be used.")]
+    /// The benchmarks run between two processes on two CPUs. For each of them the least that the machine needs for the
+    /// same work is measured too. All subjects take turns in short blocks, so that a ratio compares measurements made at
+    /// nearly the same time.
+    #[command(after_long_help = BENCH_HELP)]
     Bench(messageport_bench::Options),
 
     #[command(hide = true)]

@@ -1,4 +1,4 @@
-//! Lines on standard output, and how sizes and rates are written.
+//! Lines on standard output, and the format of sizes and rates.
 
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
@@ -7,14 +7,15 @@ use indicatif::HumanBytes;
 
 use crate::failure::Failure;
 
-/// Standard output. Once its reader has closed it, what is still said is dropped: the work goes on, and
-/// the exit status tells how it ended.
+/// Standard output. Once its reader has closed it, further lines are dropped; the command continues, and its exit status
+/// reports the result.
 #[derive(Default)]
 pub(crate) struct Output {
     closed: bool,
 }
 
 impl Output {
+    /// Writes a line and flushes it.
     pub(crate) fn line(&mut self, line: impl AsRef<[u8]>) -> Result<(), Failure> {
         if self.closed {
             return Ok(());
@@ -31,10 +32,12 @@ impl Output {
     }
 }
 
+/// Formats a size with a binary unit.
 pub(crate) fn size(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
 }
 
+/// Formats the rate of `bytes` in `time` with a binary unit.
 pub(crate) fn rate(bytes: u64, time: Duration) -> String {
     let per_second = bytes as f64 / time.as_secs_f64().max(1e-9);
     format!("{}/s", HumanBytes(per_second as u64))

@@ -1,4 +1,4 @@
-//! The benchmarks as their users run them. One test measures: what it measures would disturb another.
+//! The benchmarks, run through the command line tool. Only one test measures, because two would disturb each other.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,9 +19,9 @@ fn every_bench_prints_lines_with_its_fields_and_the_run_can_be_compared_with() {
     let lines: Vec<Value> = text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     lines.iter().for_each(assert_fields);
 
-    // With one CPU nothing that spins is measured.
+    // With one CPU, subjects that spin are skipped.
     let cpus = thread::available_parallelism().unwrap().get();
-    // Where nobody may trace a process, its system calls cannot be counted; that is said then.
+    // Without the permission to trace, system calls cannot be counted and `calls` is reported as skipped.
     let counted = !text(&output.stderr).contains("calls: skipped: ");
     assert!(counted || cpus == 1 || text(&output.stderr).contains("EPERM"), "{}", text(&output.stderr));
     let expected: BTreeSet<_> = BENCHES.into_iter().filter(|bench| counted || *bench != "calls").collect();
@@ -42,7 +42,7 @@ fn every_bench_prints_lines_with_its_fields_and_the_run_can_be_compared_with() {
         }
     }
     if cpus > 1 {
-        // A message costs no system call, except that a long wait looks at the lane now and then, and no allocation.
+        // A message needs no allocation and no system call, except that a long wait polls the lane now and then.
         for line in lines.iter().filter(|line| line["bench"] == "calls" && line["wait"] == "spin") {
             assert_eq!(line["allocations"], 0.0, "{line}");
             assert!(line["syscalls"].as_f64().unwrap() < 0.1, "{line}");
@@ -56,13 +56,14 @@ fn every_bench_prints_lines_with_its_fields_and_the_run_can_be_compared_with() {
     let output = run(bench().args(["create", "memory", "--quick", "--compare"]).arg(&baseline));
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let ratios = text(&output.stdout).lines().filter(|line| line.contains(" x time ")).count();
-    assert_eq!(ratios, 2, "{}", text(&output.stdout)); // the bare calls, and a pair
+    assert_eq!(ratios, 2, "{}", text(&output.stdout)); // those of the bare calls and of a pair
     let resident = |line: &str| line.split_once(" x resident ")?.1.parse::<f64>().ok();
     let residents: Vec<f64> = text(&output.stdout).lines().filter_map(resident).collect();
-    assert_eq!(residents.len(), 2, "{}", text(&output.stdout)); // a new pair, and a used one
+    assert_eq!(residents.len(), 2, "{}", text(&output.stdout)); // those of a new pair and of a used one
     assert!(residents.iter().all(|ratio| (0.5..2.0).contains(ratio)), "{residents:?}");
 }
 
+/// Asserts that a figure has the fields of its benchmark.
 fn assert_fields(line: &Value) {
     let bench = line["bench"].as_str().unwrap();
     for field in ["what", "wait"] {
@@ -90,7 +91,7 @@ fn assert_fields(line: &Value) {
     }
 }
 
-/// Every element is closed where it should be, and there is a plot in each section that has one.
+/// Asserts that elements are closed in order, and that each section has its plots and its table.
 fn assert_is_page(page: &str) {
     assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
     let mut open = Vec::new();
@@ -112,12 +113,12 @@ fn assert_is_page(page: &str) {
         assert!(plots > 0 || bench == "memory" || bench == "calls", "no plot of {bench}");
         assert!(section.contains("<table>"), "no table of {bench}");
     }
-    // Nothing is loaded from elsewhere.
+    // The page loads nothing from elsewhere.
     assert!(!page.contains("src=") && !page.contains("<link") && !page.contains("@import"));
 }
 
 #[test]
-fn what_cannot_be_done_is_refused_in_one_line() {
+fn bad_arguments_and_files_are_refused_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let (missing, nowhere) = (dir.path().join("missing.json"), dir.path().join("no/report.html"));
     let (empty, other) = (dir.path().join("empty.json"), dir.path().join("other.json"));
@@ -142,7 +143,7 @@ fn what_cannot_be_done_is_refused_in_one_line() {
 }
 
 #[test]
-fn the_other_processes_are_of_no_use_to_people() {
+fn internal_commands_fail_for_users() {
     for arguments in [&[][..], &["second"], &["nonsense", "1", "2", "3"], &["second", "1", "0", "0"]] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_messageport"));
         let output = run(command.arg("bench-role").args(arguments));

@@ -1,4 +1,4 @@
-//! The tool as its users run it: real processes, their output and their exit status.
+//! The command line tool: processes, their output and their exit status.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -41,7 +41,7 @@ fn demo_moves_an_empty_file() {
 }
 
 #[test]
-fn demo_refuses_what_is_no_readable_file() {
+fn demo_refuses_anything_but_a_readable_file() {
     let dir = tempfile::tempdir().unwrap();
     for path in [dir.path(), &dir.path().join("missing"), Path::new("/dev/null")] {
         assert_refused(&run(messageport(&dir).arg("demo").arg(path)));
@@ -80,7 +80,7 @@ fn join_goes_on_in_one_direction_after_the_other_ended() {
     let dir = tempfile::tempdir().unwrap();
     let mut listener = Listening::start(&dir, "half");
     let mut connector = start_with(messageport(&dir).args(["connect", "half"]), Stdio::null());
-    // The connector's input has ended at once: the listener's output ends, its input does not.
+    // The connector's input ends at once, and with it the listener's output, but not the listener's input.
     let mut stdout = listener.child.stdout.take().unwrap();
     assert_eq!(stdout.read(&mut [0; 8]).unwrap(), 0);
     listener.stdin().write_all(b"still here").unwrap();
@@ -97,7 +97,7 @@ fn join_reports_a_killed_peer() {
         let mut listener = Listening::start(&dir, "doomed");
         let mut connector = start(messageport(&dir).args(["connect", "doomed"]));
         let mut inputs = [listener.stdin(), connector.stdin.take().unwrap()];
-        // One byte through each direction: both are connected.
+        // One byte in each direction shows that both are connected.
         for stdin in &mut inputs {
             stdin.write_all(b"x").unwrap();
         }
@@ -140,7 +140,7 @@ fn names_that_cannot_be_used_are_refused() {
     assert_refused(&run(messageport(&dir).args(["connect", "nobody"])));
     assert_refused(&run(messageport(&dir).args(["listen", ""])));
     first.child.kill().unwrap();
-    // A listener that was killed leaves a name that can be used again.
+    // The name of a killed listener can be used again.
     first.child.wait().unwrap();
     let mut second = Listening::start(&dir, "taken");
     second.child.kill().unwrap();
@@ -153,7 +153,7 @@ fn an_explicit_path_is_a_name() {
     let path = dir.path().join("socket");
     let mut listener = Listening::start(&dir, path.to_str().unwrap());
     assert!(path.exists());
-    drop(listener.stdin()); // its input ends, and so does the connector's
+    drop(listener.stdin()); // ends the listener's input; that of the connector is empty
     let connector = run(messageport(&dir).arg("connect").arg(&path));
     assert_eq!((listener.finish().status.code(), connector.status.code()), (Some(0), Some(0)));
 }
@@ -167,11 +167,11 @@ fn help_and_wrong_usage() {
         assert!(text(&help.stdout).contains(command));
         assert_eq!(run(messageport(&dir).args([command, "--wrong"])).status.code(), Some(2));
     }
-    // The commands of the other processes are of no use to people, and say so.
+    // The internal commands of the demo fail without a parent process.
     assert_eq!(run(messageport(&dir).arg("demo-iframe")).status.code(), Some(1));
 }
 
-/// A process of the tool whose names are private to the test.
+/// Returns a command of the tool that resolves names in the test's own directory.
 fn messageport(dir: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_messageport"));
     command.env("XDG_RUNTIME_DIR", dir.path()).current_dir(dir.path());
@@ -182,16 +182,17 @@ fn run(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
 }
 
-/// Starts it with a pipe at each of its ends.
+/// Starts a command with pipes for standard input, output and error.
 fn start(command: &mut Command) -> Child {
     start_with(command, Stdio::piped())
 }
 
+/// Starts a command with the given standard input, and pipes for output and error.
 fn start_with(command: &mut Command, stdin: Stdio) -> Child {
     command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// A `listen` that is known to listen.
+/// A `listen` process that accepts connections.
 struct Listening {
     child: Child,
     stderr: BufReader<std::process::ChildStderr>,
@@ -211,7 +212,7 @@ impl Listening {
         self.child.stdin.take().unwrap()
     }
 
-    /// Waits for its end; gives what it wrote to standard error since it listens.
+    /// Waits for the end of the process. Returns its output, without the line on standard error that it listens.
     fn finish(mut self) -> Output {
         let mut stdout = Vec::new();
         if let Some(mut pipe) = self.child.stdout.take() {
@@ -242,7 +243,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Bytes of every value, in an order that is the same each time.
+/// Returns reproducible pseudorandom bytes.
 fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed;
     let next = || {

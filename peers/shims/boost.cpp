@@ -1,4 +1,4 @@
-// Boost.Interprocess message_queue: one queue a direction.
+// Boost.Interprocess message_queue: one queue per direction.
 #include "shim.h"
 
 #include <boost/date_time/posix_time/posix_time_types.hpp>
@@ -16,6 +16,9 @@ struct End {
     size_t size;
     bool spin, first;
 };
+
+// Failed attempts after which a call that spins gives up.
+constexpr long max_tries = 100000000;
 
 pt::ptime deadline() { return pt::microsec_clock::universal_time() + pt::seconds(10); }
 
@@ -48,7 +51,7 @@ int boost_send(void *handle, const void *data, size_t len) try {
     if (!end->spin)
         return end->out->timed_send(data, len, 0, deadline()) ? 0 : -1;
     for (long tries = 0; !end->out->try_send(data, len, 0); tries++) {
-        if (tries > 100000000)
+        if (tries > max_tries)
             return -1;
         relax();
     }
@@ -64,7 +67,7 @@ int boost_receive(void *handle, void *data, size_t len) try {
     if (!end->spin)
         return end->in->timed_receive(data, end->size, received, priority, deadline()) && received == len ? 0 : -1;
     for (long tries = 0; !end->in->try_receive(data, end->size, received, priority); tries++) {
-        if (tries > 100000000)
+        if (tries > max_tries)
             return -1;
         relax();
     }

@@ -1,4 +1,4 @@
-/* nng: a pair socket over ipc, messages by nng_sendmsg and nng_recvmsg. */
+/* nng: a pair socket over ipc, used with nng_sendmsg and nng_recvmsg. */
 #include "shim.h"
 
 #include <nng/nng.h>
@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* Largest buffer that nng allows, in messages. */
+#define MAX_DEPTH 8192
 
 struct end {
     nng_socket socket;
@@ -33,12 +36,12 @@ void *nng_shim_open(const char *name, const char *dir, int first, size_t size, s
     nng_socket_set_ms(end->socket, NNG_OPT_RECVTIMEO, 10000);
     nng_socket_set_ms(end->socket, NNG_OPT_SENDTIMEO, 10000);
     nng_socket_set_size(end->socket, NNG_OPT_RECVMAXSZ, 0);
-    nng_socket_set_int(end->socket, NNG_OPT_SENDBUF, depth > 8192 ? 8192 : (int)depth);
-    nng_socket_set_int(end->socket, NNG_OPT_RECVBUF, depth > 8192 ? 8192 : (int)depth);
+    nng_socket_set_int(end->socket, NNG_OPT_SENDBUF, depth > MAX_DEPTH ? MAX_DEPTH : (int)depth);
+    nng_socket_set_int(end->socket, NNG_OPT_RECVBUF, depth > MAX_DEPTH ? MAX_DEPTH : (int)depth);
     if (first) {
         failed = nng_listen(end->socket, address, NULL, 0);
     } else {
-        /* Until the other side listens. */
+        /* Retries until the other side listens. */
         for (int tries = 0; (failed = nng_dial(end->socket, address, NULL, 0)) != 0 && tries < 1000; tries++)
             nng_msleep(2);
     }
@@ -65,14 +68,14 @@ int nng_shim_send(void *handle, const void *data, size_t len) {
 int nng_shim_receive(void *handle, void *data, size_t len) {
     struct end *end = handle;
     nng_msg *message;
-    int right;
+    int complete;
     if (nng_recvmsg(end->socket, &message, 0) != 0)
         return -1;
-    right = nng_msg_len(message) == len;
-    if (right)
+    complete = nng_msg_len(message) == len;
+    if (complete)
         memcpy(data, nng_msg_body(message), len);
     nng_msg_free(message);
-    return right ? 0 : -1;
+    return complete ? 0 : -1;
 }
 
 void nng_shim_close(void *handle) {

@@ -1,4 +1,4 @@
-/* What each shim offers: one end of a way to send messages both ways. */
+/* The functions of a shim: one end of a bidirectional link. */
 #ifndef SHIM_H
 #define SHIM_H
 
@@ -8,11 +8,12 @@
 extern "C" {
 #endif
 
-/* The four functions of a shim. `open`: `name` is the same on both sides and nobody else's, `dir` a directory of our
- * own; `first` is 1 on one side and 0 on the other; messages have at most `size` bytes, and `depth` of them may wait;
- * with `spin` the calls below never sleep. NULL if it failed.
- * `send` and `receive` wait for room or a message, 10 seconds at most, and return 0, or -1 if that failed. `receive`
- * fills exactly `len` bytes. `close` frees everything. */
+/* Declares the four functions of a shim.
+ * `open` returns an end of a link, or NULL on failure. `name` is unique and the same on both sides, `dir` is a directory
+ * for files, `first` is 1 on one side and 0 on the other. Messages have at most `size` bytes, and the queue holds
+ * `depth` of them. If `spin` is set, the calls below never sleep.
+ * `send` and `receive` wait at most 10 seconds for space or a message and return 0, or -1 on failure. `receive` fills
+ * exactly `len` bytes. `close` frees the end. */
 #define SHIM(NAME)                                                                                               \
     void *NAME##_open(const char *name, const char *dir, int first, size_t size, size_t depth, int spin);        \
     int NAME##_send(void *end, const void *data, size_t len);                                                    \
@@ -21,7 +22,7 @@ extern "C" {
 
 SHIM(boost)
 SHIM(zeromq)
-SHIM(nng_shim) /* nng_send and nng_close are its own */
+SHIM(nng_shim) /* nng itself defines nng_send and nng_close */
 
 #ifdef __cplusplus
 }

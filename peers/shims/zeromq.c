@@ -1,4 +1,4 @@
-/* ZeroMQ: a PAIR socket over ipc. */
+/* ZeroMQ: a PAIR socket over ipc, used with zmq_send and zmq_recv. */
 #include "shim.h"
 
 #include <errno.h>
@@ -7,6 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 #include <zmq.h>
+
+/* Failed attempts after which a call that spins gives up. */
+#define MAX_TRIES 100000000
 
 struct end {
     void *context, *socket;
@@ -17,7 +20,7 @@ struct end {
 void *zeromq_open(const char *name, const char *dir, int first, size_t size, size_t depth, int spin) {
     struct end *end = calloc(1, sizeof *end);
     char address[220];
-    int patience = 10000, linger = 0, high_water = (int)depth;
+    int timeout_ms = 10000, linger = 0, high_water = (int)depth;
     (void)size;
     if (!end)
         return NULL;
@@ -27,8 +30,8 @@ void *zeromq_open(const char *name, const char *dir, int first, size_t size, siz
     end->socket = zmq_socket(end->context, ZMQ_PAIR);
     snprintf(end->path, sizeof end->path, "%s/%s", dir, name);
     snprintf(address, sizeof address, "ipc://%s", end->path);
-    zmq_setsockopt(end->socket, ZMQ_RCVTIMEO, &patience, sizeof patience);
-    zmq_setsockopt(end->socket, ZMQ_SNDTIMEO, &patience, sizeof patience);
+    zmq_setsockopt(end->socket, ZMQ_RCVTIMEO, &timeout_ms, sizeof timeout_ms);
+    zmq_setsockopt(end->socket, ZMQ_SNDTIMEO, &timeout_ms, sizeof timeout_ms);
     zmq_setsockopt(end->socket, ZMQ_LINGER, &linger, sizeof linger);
     zmq_setsockopt(end->socket, ZMQ_SNDHWM, &high_water, sizeof high_water);
     zmq_setsockopt(end->socket, ZMQ_RCVHWM, &high_water, sizeof high_water);
@@ -43,7 +46,7 @@ int zeromq_send(void *handle, const void *data, size_t len) {
     struct end *end = handle;
     long tries = 0;
     while (zmq_send(end->socket, data, len, end->flags) != (int)len) {
-        if (errno == EINTR || (errno == EAGAIN && end->flags && ++tries < 100000000))
+        if (errno == EINTR || (errno == EAGAIN && end->flags && ++tries < MAX_TRIES))
             continue;
         return -1;
     }
@@ -57,7 +60,7 @@ int zeromq_receive(void *handle, void *data, size_t len) {
         int received = zmq_recv(end->socket, data, len, end->flags);
         if (received >= 0)
             return (size_t)received == len ? 0 : -1;
-        if (errno == EINTR || (errno == EAGAIN && end->flags && ++tries < 100000000))
+        if (errno == EINTR || (errno == EAGAIN && end->flags && ++tries < MAX_TRIES))
             continue;
         return -1;
     }

@@ -1,5 +1,6 @@
-//! iceoryx2: publish-subscribe of byte slices, loaned and written in place, one service a direction; the receiver
-//! polls, or waits on an event that the sender raises after each message. Its files are in a folder of ours.
+//! iceoryx2: publish-subscribe of byte slices, one service per direction. Samples are loaned, written and read in place.
+//! The receiver polls, or waits for an event that the sender raises after each message. Files of iceoryx2 lie in a
+//! folder of this program.
 
 use std::path::PathBuf;
 
@@ -8,15 +9,16 @@ use iceoryx2::port::{listener::Listener, notifier::Notifier, publisher::Publishe
 use iceoryx2::prelude::*;
 use iceoryx2::service::port_factory::{event, publish_subscribe};
 use messageport_bench::{
-    Bench, Error, Gaps, Link, PATIENCE, Payload, Result, RoundTrips, Session, Side, Stream, Subject, Wait, spin_until,
+    Bench, Error, Gaps, Link, PEER_TIMEOUT, Payload, Result, RoundTrips, Session, Side, Stream, Subject, Wait,
+    spin_until,
 };
 
-use crate::{depth, push};
+use crate::compare::{add_subject, queue_depth};
 
 type Bytes = publish_subscribe::PortFactory<ipc::Service, [u8], ()>;
 type Signal = event::PortFactory<ipc::Service>;
 
-/// One side. The fields are dropped in this order: ports before their services, those before the node.
+/// One side of the link. Fields are dropped in this order: ports before their services, services before the node.
 struct Iceoryx {
     publisher: Publisher<ipc::Service, [u8], ()>,
     subscriber: Subscriber<ipc::Service, [u8], ()>,
@@ -30,7 +32,7 @@ struct Iceoryx {
 impl Iceoryx {
     fn new(session: &Session, size: usize, wait: Wait) -> Result<Self> {
         set_log_level(LogLevel::Fatal);
-        let refuse = |error: &dyn std::fmt::Debug| Error::failed(format_args!("iceoryx2 refuses: {error:?}"));
+        let refuse = |error: &dyn std::fmt::Debug| Error::failed(format_args!("cannot set up iceoryx2: {error:?}"));
         let node = NodeBuilder::new().config(&config()?).create::<ipc::Service>().map_err(|error| refuse(&error))?;
         let name = session.name();
         let ways = if session.side() == Side::First { ["ab", "ba"] } else { ["ba", "ab"] };
@@ -38,8 +40,8 @@ impl Iceoryx {
         let service = |way: &str| {
             node.service_builder(&named(way)?)
                 .publish_subscribe::<[u8]>()
-                .enable_safe_overflow(false) // nothing is to be lost
-                .subscriber_max_buffer_size(depth(size))
+                .enable_safe_overflow(false) // no message may be lost
+                .subscriber_max_buffer_size(queue_depth(size))
                 .max_publishers(1)
                 .max_subscribers(1)
                 .history_size(0)
@@ -76,12 +78,12 @@ impl Iceoryx {
 impl Link for Iceoryx {
     fn send(&mut self, stamp: u64) -> Result<()> {
         let Self { publisher, payload, event, .. } = self;
-        // All its memory may be on the way: then one has to be released first.
+        // A loan fails while all samples are in use; the receiver then has to release one first.
         let sample = spin_until(|| Ok(publisher.loan_slice_uninit(payload.size()).ok()))?;
         let sample = sample.write_from_slice(payload.stamped(stamp));
         sample.send().map_err(|error| Error::failed(format_args!("cannot send with iceoryx2: {error:?}")))?;
         if let Some((notifier, _)) = event {
-            notifier.notify().map_err(|error| Error::failed(format_args!("cannot notify: {error:?}")))?;
+            notifier.notify().map_err(|error| Error::failed(format_args!("cannot notify with iceoryx2: {error:?}")))?;
         }
         Ok(())
     }
@@ -98,7 +100,7 @@ impl Link for Iceoryx {
                 if let Some(sample) = receive()? {
                     break sample;
                 }
-                let waited = listener.timed_wait(|_| {}, PATIENCE);
+                let waited = listener.timed_wait(|_| {}, PEER_TIMEOUT);
                 waited.map_err(|error| Error::failed(format_args!("cannot wait with iceoryx2: {error:?}")))?;
             },
         };
@@ -106,22 +108,26 @@ impl Link for Iceoryx {
     }
 }
 
-/// Where its files are; the second process is a child of the first and has it as its working folder's neighbour.
+/// Returns the folder for the files of iceoryx2, the same in both processes.
 fn root() -> PathBuf {
     std::env::temp_dir().join("messageport-peers-iceoryx2")
 }
 
+/// Returns a configuration that keeps all files in [`root`] and gives shared memory a prefix of its own.
 fn config() -> Result<Config> {
     let mut config = Config::default();
     let root = root();
     let path = root.to_str().and_then(|root| Path::new(root.as_bytes()).ok());
-    config.global.set_root_path(&path.ok_or_else(|| Error::failed("the temporary folder has an odd name"))?);
-    config.global.prefix =
-        FileName::new(b"mpbench_").map_err(|error| Error::failed(format_args!("odd prefix: {error:?}")))?;
+    config.global.set_root_path(
+        &path.ok_or_else(|| Error::failed("the path of the temporary folder cannot be used with iceoryx2"))?,
+    );
+    config.global.prefix = FileName::new(b"mpbench_").map_err(|error| {
+        Error::failed(format_args!("the prefix of file names cannot be used with iceoryx2: {error:?}"))
+    })?;
     Ok(config)
 }
 
-/// Removes what it leaves behind: its folder, and shared memory of processes that were killed.
+/// Removes the files of iceoryx2: its folder, and shared memory of processes that were killed.
 pub(crate) fn clean_up() {
     let _ = std::fs::remove_dir_all(root());
     for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
@@ -137,15 +143,15 @@ pub(crate) fn add(suite: &mut [Bench]) {
         let trips = Subject::new("iceoryx2", call, wait, move |session, size| {
             Iceoryx::new(session, size, wait).map(RoundTrips)
         });
-        push(suite, "rtt", trips);
+        add_subject(suite, "rtt", trips);
     }
     let stream =
         Subject::new("iceoryx2", "", Wait::Spin, |session, size| Iceoryx::new(session, size, Wait::Spin).map(Stream));
-    push(suite, "throughput", stream);
+    add_subject(suite, "throughput", stream);
     for gap in [1, 3, 10, 30, 100, 1000, 10_000] {
         let delays = Subject::new("iceoryx2", "event", Wait::Block, move |session, size| {
             Ok(Gaps { link: Iceoryx::new(session, size, Wait::Block)?, gap: gap * 1000 })
         });
-        push(suite, "wake", delays.at("gap_us", gap));
+        add_subject(suite, "wake", delays.parameter("gap_us", gap));
     }
 }

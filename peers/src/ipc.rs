@@ -1,4 +1,4 @@
-//! ipc-channel: a bytes channel a direction, and memory that is sent as `IpcSharedMemory`.
+//! ipc-channel: messages over one bytes channel per direction, and memory sent as `IpcSharedMemory`.
 
 use ipc_channel::TryRecvError;
 use ipc_channel::ipc::{
@@ -10,32 +10,34 @@ use messageport_bench::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::push;
+use crate::compare::add_subject;
 
-/// What the second side makes for the first, handed over as the documentation shows it.
+/// Connects both sides through a one-shot server, as the documentation of ipc-channel shows. The second side calls
+/// `make` for its own ends and those of the first side, which takes them with `of`.
 fn meet<T: Serialize + DeserializeOwned, O>(
     session: &Session,
     make: impl FnOnce() -> std::io::Result<(O, T)>,
     of: impl FnOnce(T) -> O,
 ) -> Result<O> {
-    let refuse = Error::of("cannot set up ipc-channel");
+    let failed = Error::of("cannot set up ipc-channel");
     match session.side() {
         Side::First => {
-            let (server, name) = IpcOneShotServer::<T>::new().map_err(&refuse)?;
+            let (server, name) = IpcOneShotServer::<T>::new().map_err(&failed)?;
             session.text(|| Ok(name))?;
             let (_, theirs) = server.accept().map_err(Error::of("cannot set up ipc-channel"))?;
             Ok(of(theirs))
         }
         Side::Second => {
-            let name = session.text(|| Err(Error::failed("the name is the first side's")))?;
-            let (ours, theirs) = make().map_err(&refuse)?;
-            let sender = IpcSender::<T>::connect(name).map_err(refuse)?;
+            let name = session.text(|| Err(Error::failed("only the first side names the server")))?;
+            let (ours, theirs) = make().map_err(&failed)?;
+            let sender = IpcSender::<T>::connect(name).map_err(failed)?;
             sender.send(theirs).map_err(Error::of("cannot set up ipc-channel"))?;
             Ok(ours)
         }
     }
 }
 
+/// Sends messages over a bytes channel.
 struct BytesLink {
     sender: IpcBytesSender,
     receiver: IpcBytesReceiver,
@@ -60,7 +62,7 @@ impl Link for BytesLink {
     }
 
     fn receive(&mut self) -> Result<u64> {
-        let refuse = Error::of("cannot receive with ipc-channel");
+        let failed = Error::of("cannot receive with ipc-channel");
         let data = if self.spins {
             spin_until(|| match self.receiver.try_recv() {
                 Ok(data) => Ok(Some(data)),
@@ -68,13 +70,13 @@ impl Link for BytesLink {
                 Err(error) => Err(Error::failed(format_args!("cannot receive with ipc-channel: {error}"))),
             })?
         } else {
-            self.receiver.recv().map_err(refuse)?
+            self.receiver.recv().map_err(failed)?
         };
         self.payload.stamp_of(&data)
     }
 }
 
-/// New memory each time, written when it is made; the answer is a stamp.
+/// Sends new memory on each round trip, written when it is created. The answer is a stamp.
 struct MemoryLink {
     sender: IpcSender<(u64, Option<IpcSharedMemory>)>,
     receiver: IpcReceiver<(u64, Option<IpcSharedMemory>)>,
@@ -114,14 +116,14 @@ pub(crate) fn add(suite: &mut [Bench]) {
         let trips = Subject::new("ipc-channel", "bytes", wait, move |session, size| {
             BytesLink::new(session, size, wait).map(RoundTrips)
         });
-        push(suite, "rtt", trips);
+        add_subject(suite, "rtt", trips);
     }
     let stream = Subject::new("ipc-channel", "bytes", Wait::Block, |session, size| {
         BytesLink::new(session, size, Wait::Block).map(Stream)
     });
-    push(suite, "throughput", stream);
+    add_subject(suite, "throughput", stream);
     let memory = Subject::new("ipc-channel", "fresh, touched", Wait::Block, |session, size| {
         MemoryLink::new(session, size).map(RoundTrips)
     });
-    push(suite, "buffers", memory.sizes(|size| size <= 16 << 20).against("messageport fresh, touched spin"));
+    add_subject(suite, "buffers", memory.sizes(|size| size <= 16 << 20).against("messageport fresh, touched spin"));
 }

@@ -1,40 +1,47 @@
-//! The benchmarks of messageport with its peers in the same turns: other ways between processes, and two between
-//! threads. Each is used in the way that its documentation recommends for speed; docs/BENCHMARKS.md says how.
+//! The benchmarks of messageport with its peers in the same turns: other mechanisms between processes, and queues between
+//! threads. Each is used in the way that its documentation recommends for speed; docs/BENCHMARKS.md describes it.
 
-mod foreign;
+// Imports point down this list only.
+
+mod system;
 mod iceoryx;
 mod ipc;
-mod node;
-mod plain;
 mod threads;
+mod foreign;
+mod node;
+
+mod compare;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use messageport_bench::{Bench, Counting, Error, Options, Subject, Wait, suite};
+use messageport_bench::{Bench, Counting, Error, Options, suite};
 
+use compare::Skipped;
+
+/// Counts allocations for the benchmarks.
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Measures messageport beside its peers and the limits of this machine.
+/// Measure messageport beside its peers and the limits of this machine
 #[derive(Parser)]
 #[command(
     name = "messageport-peers",
     version,
-    after_help = "A peer that is not installed is named as skipped.\n\nExit status: 0 measured, 1 failed, 2 bad \
-    usage, or a file that cannot be used."
+    after_help = "Peers that are not installed are reported as skipped.\n\nExit status:\n  0  success\n  1  failure\n  \
+        2  bad usage, or a file that cannot be used"
 )]
 struct Cli {
     #[command(flatten)]
     options: Options,
-    /// Leave out peers whose name contains this; repeat it for several
+    /// Skip subjects whose label contains NAME; may be repeated
     #[arg(long, value_name = "NAME")]
     without: Vec<String>,
 }
 
 fn main() -> ExitCode {
-    // The second process cannot know which peers were left out, and needs not to.
+    // The second process does not need to know which peers are skipped: they keep their indices.
     if let Some(played) = messageport_bench::role(|| with_peers().0) {
         return ended(played);
     }
@@ -45,7 +52,7 @@ fn main() -> ExitCode {
     }
     for subject in suite.iter_mut().flat_map(|bench| &mut bench.subjects) {
         if without.iter().any(|name| subject.label().contains(name)) {
-            subject.leave_out("as asked");
+            subject.skip("excluded with --without");
         }
     }
     let ran = messageport_bench::run(&suite, &options, |line| {
@@ -55,6 +62,7 @@ fn main() -> ExitCode {
     ended(ran)
 }
 
+/// Prints the error, if any, and returns the exit status.
 fn ended(done: messageport_bench::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,41 +73,15 @@ fn ended(done: messageport_bench::Result<()>) -> ExitCode {
     }
 }
 
-/// A peer that is not here, and why.
-type Skipped = (&'static str, &'static str);
-
-/// The suite with the peers in it, and those peers that are not here.
+/// Returns the suite with the peers, and the peers that are not installed.
 fn with_peers() -> (Vec<Bench>, Vec<Skipped>) {
     let mut suite = suite();
     let mut skipped = Vec::new();
-    plain::add(&mut suite);
+    system::add(&mut suite);
     iceoryx::add(&mut suite);
     ipc::add(&mut suite);
     threads::add(&mut suite);
     foreign::add(&mut suite, &mut skipped);
     node::add(&mut suite, &mut skipped);
     (suite, skipped)
-}
-
-/// Adds a subject to the bench with this name, compared with messageport where it waits in the same way.
-fn push(suite: &mut [Bench], bench: &str, subject: Subject) {
-    let beside = if bench == "wake" { None } else { Some(format!("messageport recv_into {}", beside(subject.wait))) };
-    let subject = match beside {
-        // Streams of messageport are measured spinning only.
-        Some(_) if bench == "throughput" => subject.against("messageport recv_into spin"),
-        Some(label) if bench == "rtt" => subject.against(label),
-        _ => subject,
-    };
-    if let Some(bench) = suite.iter_mut().find(|known| known.name == bench) {
-        bench.subjects.push(subject);
-    }
-}
-
-fn beside(wait: Wait) -> &'static str {
-    if wait == Wait::Block { "block" } else { "spin" }
-}
-
-/// How many messages of a stream may wait: as many as in the memory that a port has.
-fn depth(size: usize) -> usize {
-    ((64 << 10) / (size + 8)).clamp(16, 1024)
 }

@@ -1,5 +1,5 @@
-//! Queues between two threads of one process: what a queue can do that has no process boundary, no wake-up and no
-//! variable sizes. Messages are values of a fixed size; the second thread is pinned to the other process's CPU.
+//! Queues between two threads of one process, without a process boundary, wake-ups or variable sizes. Messages are values
+//! of a fixed size. The second thread is pinned to the CPU of the second process.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,9 +8,9 @@ use messageport_bench::{
     Bench, Error, Outcome, Player, Result, Session, Side, Subject, Turn, Wait, expect, pin, spin_until, streamed, timed,
 };
 
-use crate::push;
+use crate::compare::add_subject;
 
-/// Messages that a queue holds.
+/// Capacity of a queue in messages.
 const DEPTH: usize = 1024;
 
 /// A message of `N` words.
@@ -25,7 +25,7 @@ impl<const N: usize> Value<N> {
         Self(words)
     }
 
-    /// The stamp, if every word is as it was sent.
+    /// Checks the sum of the words and returns the stamp.
     #[inline]
     fn stamp(&self) -> Result<u64> {
         let sum = self.0.iter().fold(0u64, |sum, word| sum.wrapping_add(*word));
@@ -36,13 +36,15 @@ impl<const N: usize> Value<N> {
     }
 }
 
-/// One end of two queues, one a direction.
+/// One end of two queues, one per direction.
 trait Queue<const N: usize>: Send {
+    /// Creates both ends.
     fn pair() -> (Self, Self)
     where
         Self: Sized;
-    /// False if it is full.
+    /// Sends a value and returns true, or returns false if the queue is full.
     fn push(&mut self, value: Value<N>) -> bool;
+    /// Receives a value, or returns `None` if the queue is empty.
     fn pop(&mut self) -> Option<Value<N>>;
 }
 
@@ -91,7 +93,7 @@ fn receive<const N: usize>(queue: &mut impl Queue<N>, stamp: u64) -> Result<()> 
     expect(spin_until(|| Ok(queue.pop()))?.stamp()?, stamp)
 }
 
-/// Both sides of a turn are played by the first process, the second one by a thread.
+/// Plays both sides of a turn in the first process, the second side in a new thread.
 struct Threads<Q, const N: usize> {
     ours: Q,
     theirs: Q,
@@ -107,7 +109,7 @@ impl<Q: Queue<N>, const N: usize> Threads<Q, N> {
 }
 
 impl<Q: Queue<N>, const N: usize> Player for Threads<Q, N> {
-    fn play(&mut self, turn: &Turn, single: Option<&mut Histogram<u64>>) -> Result<Outcome> {
+    fn play(&mut self, turn: &Turn, latencies: Option<&mut Histogram<u64>>) -> Result<Outcome> {
         if turn.side == Side::Second {
             return Ok(Outcome::default());
         }
@@ -117,6 +119,7 @@ impl<Q: Queue<N>, const N: usize> Player for Threads<Q, N> {
         std::thread::scope(|scope| {
             let other = scope.spawn(|| {
                 pin(*cpu)?;
+                // Release: pairs with the acquire load below.
                 ready.store(true, Ordering::Release);
                 stamps.clone().try_for_each(|stamp| {
                     if !stream {
@@ -125,12 +128,13 @@ impl<Q: Queue<N>, const N: usize> Player for Threads<Q, N> {
                     send(theirs, stamp)
                 })
             });
+            // Acquire: pairs with the release store above. The turn begins when the thread is pinned.
             spin_until(|| Ok(ready.load(Ordering::Acquire).then_some(())))?;
             let outcome = if stream {
                 streamed(turn, |stamp| receive(ours, stamp))
             } else {
                 let mut stamp = turn.stamp;
-                timed(turn, single, || {
+                timed(turn, latencies, || {
                     send(ours, stamp)?;
                     receive(ours, stamp)?;
                     stamp += 1;
@@ -143,7 +147,7 @@ impl<Q: Queue<N>, const N: usize> Player for Threads<Q, N> {
     }
 }
 
-/// The player for messages of this size.
+/// Opens the player for messages of `size` bytes.
 fn open<Q1, Q8, Q128>(session: &Session, size: usize, stream: bool) -> Result<Box<dyn Player>>
 where
     Q1: Queue<1> + 'static,
@@ -167,10 +171,10 @@ pub(crate) fn add(suite: &mut [Bench]) {
         let rtrb = Subject::new("rtrb", "threads", Wait::Spin, move |session, size| {
             open::<Rtrb<1>, Rtrb<8>, Rtrb<128>>(session, size, stream)
         });
-        push(suite, bench, rtrb.sizes(sizes));
+        add_subject(suite, bench, rtrb.sizes(sizes));
         let crossbeam = Subject::new("crossbeam-channel", "threads", Wait::Spin, move |session, size| {
             open::<Crossbeam<1>, Crossbeam<8>, Crossbeam<128>>(session, size, stream)
         });
-        push(suite, bench, crossbeam.sizes(sizes));
+        add_subject(suite, bench, crossbeam.sizes(sizes));
     }
 }

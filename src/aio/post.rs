@@ -194,7 +194,7 @@ impl AsyncSendHalf {
     /// Posts the message that the `Sink` holds. It is still held after an error.
     fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<Result<(), PostErrorKind>> {
         let Some(message) = self.unsent.take() else { return Poll::Ready(Ok(())) };
-        let result = self.poll_post(context, &message.data, &list_of(&message));
+        let result = self.poll_post(context, &message.data, &message.transfer_list());
         if !matches!(result, Poll::Ready(Ok(()))) {
             self.unsent = Some(message);
         }
@@ -204,7 +204,7 @@ impl AsyncSendHalf {
     /// The same without waiting.
     fn try_post_unsent(&mut self) -> Result<(), PostErrorKind> {
         if let Some(message) = &self.unsent {
-            self.half.post(&message.data, &list_of(message))?;
+            self.half.post(&message.data, &message.transfer_list())?;
             self.unsent = None;
         }
         Ok(())
@@ -214,11 +214,6 @@ impl AsyncSendHalf {
     fn or_give_back(&mut self, result: Result<(), PostErrorKind>) -> Result<(), SendError> {
         result.map_err(|kind| SendError { kind, message: self.unsent.take().unwrap_or_default() })
     }
-}
-
-fn list_of(message: &Message) -> Vec<TransferRef<'_>> {
-    let ports = message.ports.iter().map(TransferRef::Port);
-    ports.chain(message.buffers.iter().map(TransferRef::Buffer)).collect()
 }
 
 /// When to try again without having been woken: the peer cannot wake a sender over a lane that is full, and a lane that

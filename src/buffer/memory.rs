@@ -3,6 +3,7 @@
 
 use std::mem::offset_of;
 use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -282,9 +283,14 @@ impl Memory {
         self.mapping.read_to_vec(HEADER_LEN, len.min(self.capacity), into);
     }
 
-    /// Copies bytes in, from the beginning on.
-    pub(crate) fn write(&self, from: &[u8]) {
-        self.mapping.write(HEADER_LEN, from);
+    /// Copies bytes in, from `offset` on.
+    pub(crate) fn write(&self, offset: usize, from: &[u8]) {
+        self.mapping.write(HEADER_LEN + offset, from);
+    }
+
+    /// The address of the first `len` bytes.
+    pub(crate) fn pointer(&self, len: usize) -> NonNull<u8> {
+        self.mapping.at(HEADER_LEN, len)
     }
 
     /// Before the owner posts it for the first time.

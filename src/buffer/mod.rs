@@ -12,7 +12,6 @@ use self::memory::{Hold, Memory, Role};
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 use bytemuck::Pod;
@@ -82,13 +81,6 @@ impl TransferBuffer {
         if let Some(hold) = self.hold.borrow().as_ref().filter(|hold| hold.is_usable()) {
             hold.memory.read_to_vec(hold.len, into);
         }
-    }
-
-    /// The hold, if this is the only handle and it can be used.
-    pub(crate) fn into_hold(self, len: usize) -> Option<Hold> {
-        let mut hold = self.hold.take().filter(|hold| hold.is_usable() && hold.is_sole())?;
-        hold.len = len.min(hold.len);
-        Some(hold)
     }
 
     /// Lends the buffer to a post: a second handle, to be transferred or dropped, and another hold on its memory, to be
@@ -254,13 +246,6 @@ impl TransferBuffer {
     #[inline]
     pub(crate) fn hold(&self) -> &RefCell<Option<Hold>> {
         &self.hold
-    }
-
-    /// The address of the bytes. `None` if the buffer is detached or inherited by `fork`.
-    pub(crate) fn pointer(&self) -> Option<NonNull<u8>> {
-        let hold = self.hold.borrow();
-        let hold = hold.as_ref().filter(|hold| hold.is_usable())?;
-        Some(hold.memory.mapping.at(HEADER_LEN, hold.len))
     }
 
     fn with(&self, offset: usize, len: usize, access: impl FnOnce(&Memory, usize)) -> Result<(), BufferError> {

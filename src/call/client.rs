@@ -13,10 +13,10 @@ use super::error::{AnswerError, CallError};
 use super::table::Calls;
 use super::{Number, list_of};
 use crate::end::End;
+use crate::end::wait::Deadline;
 use crate::error::{PostErrorKind, RecvError};
 use crate::port::MessagePort;
 use crate::port::message::Message;
-use crate::port::recv::Patience;
 use crate::port::transfer::{PostError, TransferRef, Transferable};
 use crate::scratch;
 
@@ -89,7 +89,7 @@ impl Client {
         let transfer: Vec<Transferable> = transfer.into_iter().collect();
         let mut request = scratch::take();
         request.extend_from_slice(data);
-        let result = self.post(&mut request, &list_of(&transfer), Patience::None);
+        let result = self.post(&mut request, &list_of(&transfer), Deadline::Now);
         scratch::keep(request);
         result.map(|number| self.pending(number)).map_err(|kind| PostError { kind, transfer })
     }
@@ -99,7 +99,7 @@ impl Client {
     /// # Errors
     /// [`NotPosted`](CallError::NotPosted) with the transfer list; [`NoAnswer`](CallError::NoAnswer).
     pub fn call(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<Message, CallError> {
-        self.call_until(data, transfer.into_iter().collect(), Patience::Until(None))
+        self.call_until(data, transfer.into_iter().collect(), Deadline::Never)
     }
 
     /// As [`call`](Self::call), waiting at most for `timeout`, for space and answer together.
@@ -112,16 +112,16 @@ impl Client {
         transfer: impl IntoIterator<Item = Transferable>,
         timeout: Duration,
     ) -> Result<Message, CallError> {
-        self.call_until(data, transfer.into_iter().collect(), Patience::timeout(timeout))
+        self.call_until(data, transfer.into_iter().collect(), Deadline::after(timeout))
     }
 
-    fn call_until(&self, data: &[u8], transfer: Vec<Transferable>, patience: Patience) -> Result<Message, CallError> {
+    fn call_until(&self, data: &[u8], transfer: Vec<Transferable>, deadline: Deadline) -> Result<Message, CallError> {
         // The memory of the request becomes that of the answer.
-        let mut message = Message { data: data.to_vec(), ..Message::new() };
-        match self.post(&mut message.data, &list_of(&transfer), patience) {
+        let mut message = Message::from(data.to_vec());
+        match self.post(&mut message.data, &list_of(&transfer), deadline) {
             Ok(number) => {
                 drop(transfer);
-                self.finish(number, patience, &mut message).map_err(CallError::NoAnswer)?;
+                self.finish(number, deadline, &mut message).map_err(CallError::NoAnswer)?;
                 Ok(message)
             }
             Err(kind) => Err(CallError::NotPosted(PostError { kind, transfer })),
@@ -154,7 +154,7 @@ impl Client {
         &self,
         data: &mut Vec<u8>,
         list: &[TransferRef<'_>],
-        patience: Patience,
+        deadline: Deadline,
     ) -> Result<Number, PostErrorKind> {
         let shared = &*self.shared;
         if !shared.end.home().is_here() {
@@ -162,8 +162,8 @@ impl Client {
         }
         let mut calls = shared.lock();
         match calls.post(data, list) {
-            Err(PostErrorKind::Full(_)) if !matches!(patience, Patience::None) => {
-                shared.post_when_there_is_room(calls, data, list, patience)
+            Err(PostErrorKind::Full(_)) if deadline.waits() => {
+                shared.post_when_there_is_room(calls, data, list, deadline)
             }
             result => result,
         }
@@ -171,8 +171,8 @@ impl Client {
 
     /// Waits for the answer to a call, which is over then.
     #[inline]
-    pub(crate) fn finish(&self, number: Number, patience: Patience, answer: &mut Message) -> Result<(), AnswerError> {
-        let result = self.shared.wait(number, patience, answer);
+    pub(crate) fn finish(&self, number: Number, deadline: Deadline, answer: &mut Message) -> Result<(), AnswerError> {
+        let result = self.shared.wait(number, deadline, answer);
         if result.is_err() {
             self.shared.give_up(number);
         }
@@ -187,7 +187,7 @@ impl PendingCall {
     /// [`AnswerError`]. The call is over, whatever the error.
     pub fn wait(mut self) -> Result<Message, AnswerError> {
         let mut answer = Message::new();
-        self.wait_into(&mut answer, Patience::Until(None))?;
+        self.wait_into(&mut answer, Deadline::Never)?;
         Ok(answer)
     }
 
@@ -198,7 +198,7 @@ impl PendingCall {
     /// resources.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Message, AnswerError> {
         let mut answer = Message::new();
-        self.wait_into(&mut answer, Patience::timeout(timeout))?;
+        self.wait_into(&mut answer, Deadline::after(timeout))?;
         Ok(answer)
     }
 
@@ -208,7 +208,7 @@ impl PendingCall {
     /// [`AnswerError`], but `None` where that would be `TimedOut`.
     pub fn try_wait(&mut self) -> Result<Option<Message>, AnswerError> {
         let mut answer = Message::new();
-        match self.wait_into(&mut answer, Patience::None) {
+        match self.wait_into(&mut answer, Deadline::Now) {
             Ok(()) => Ok(Some(answer)),
             Err(AnswerError::TimedOut) => Ok(None),
             Err(error) => Err(error),
@@ -216,8 +216,8 @@ impl PendingCall {
     }
 
     #[inline]
-    pub(crate) fn wait_into(&mut self, answer: &mut Message, patience: Patience) -> Result<(), AnswerError> {
-        self.shared.wait(self.number, patience, answer)
+    pub(crate) fn wait_into(&mut self, answer: &mut Message, deadline: Deadline) -> Result<(), AnswerError> {
+        self.shared.wait(self.number, deadline, answer)
     }
 }
 
@@ -236,7 +236,7 @@ impl Shared {
 
     /// Waits for the answer to a call.
     #[inline]
-    fn wait(&self, number: Number, patience: Patience, answer: &mut Message) -> Result<(), AnswerError> {
+    fn wait(&self, number: Number, deadline: Deadline, answer: &mut Message) -> Result<(), AnswerError> {
         // In a forked child the lock may be held by a thread that is not there.
         if !self.end.home().is_here() {
             return Err(AnswerError::Failed(RecvError::Forked));
@@ -248,7 +248,7 @@ impl Shared {
                 break result;
             }
             let result;
-            (calls, result) = self.receive(calls, Some(number), answer, patience);
+            (calls, result) = self.receive(calls, Some(number), answer, deadline);
             match result {
                 Ok(true) => break Ok(()),
                 Ok(false) => {}
@@ -256,7 +256,7 @@ impl Shared {
             }
             // Messages that keep coming must not keep us here when the time is over.
             looks += 1;
-            if looks >= LOOKS && patience.left().is_some_and(|left| left.is_zero()) {
+            if looks >= LOOKS && deadline.is_over() {
                 break Err(AnswerError::TimedOut);
             }
         };
@@ -273,19 +273,16 @@ impl Shared {
         mut calls: MutexGuard<'a, Calls>,
         number: Option<Number>,
         message: &mut Message,
-        patience: Patience,
+        deadline: Deadline,
     ) -> (MutexGuard<'a, Calls>, Result<bool, AnswerError>) {
         let Some(receiver) = calls.receiver.take() else {
-            return self.sleep(calls, number, patience);
+            return self.sleep(calls, number, deadline);
         };
         drop(calls);
-        let received = match patience {
-            Patience::Until(None) => receiver.recv_into(message).map_err(AnswerError::from),
-            Patience::Until(Some(_)) => {
-                let left = patience.left().unwrap_or_default();
-                receiver.recv_into_timeout(message, left).map_err(AnswerError::from)
-            }
-            Patience::None => receiver.try_recv_into(message).map_err(AnswerError::from),
+        let received = match deadline {
+            Deadline::Never => receiver.recv_into(message).map_err(AnswerError::from),
+            Deadline::At(_) => receiver.recv_into_timeout(message, deadline.left()).map_err(AnswerError::from),
+            Deadline::Now => receiver.try_recv_into(message).map_err(AnswerError::from),
         };
         calls = self.lock();
         calls.receiver = Some(receiver);
@@ -294,8 +291,7 @@ impl Shared {
             Err(AnswerError::Failed(error)) => calls.fail(error).map(|()| false),
             Err(error) => Err(error),
         };
-        let has_things = !message.ports.is_empty() || !message.buffers.is_empty();
-        if has_things && !matches!(result, Ok(true)) {
+        if message.has_transferred() && !matches!(result, Ok(true)) {
             // Of an answer that comes too late. Closing things can take time.
             calls.pass_on();
             drop(calls);
@@ -310,10 +306,9 @@ impl Shared {
         &'a self,
         mut calls: MutexGuard<'a, Calls>,
         number: Option<Number>,
-        patience: Patience,
+        deadline: Deadline,
     ) -> (MutexGuard<'a, Calls>, Result<bool, AnswerError>) {
-        let left = patience.left();
-        if left.is_some_and(|left| left.is_zero()) {
+        if deadline.is_over() {
             return (calls, Err(AnswerError::TimedOut));
         }
         let set_sleeper = |calls: &mut Calls, sleeper| {
@@ -324,9 +319,9 @@ impl Shared {
         calls.sleepers += 1;
         set_sleeper(&mut calls, Some(thread::current()));
         drop(calls);
-        match left {
-            None => thread::park(),
-            Some(left) => thread::park_timeout(left),
+        match deadline {
+            Deadline::Never => thread::park(),
+            Deadline::At(_) | Deadline::Now => thread::park_timeout(deadline.left()),
         }
         calls = self.lock();
         calls.sleepers -= 1;
@@ -341,16 +336,16 @@ impl Shared {
         mut calls: MutexGuard<'a, Calls>,
         data: &mut Vec<u8>,
         list: &[TransferRef<'_>],
-        patience: Patience,
+        deadline: Deadline,
     ) -> Result<Number, PostErrorKind> {
         let mut message = Message::new();
         let result = loop {
-            let left = patience.left().unwrap_or(RETRY).min(RETRY);
+            let left = deadline.left().min(RETRY);
             if left.is_zero() {
                 break Err(PostErrorKind::TimedOut);
             }
             let result;
-            (calls, result) = self.receive(calls, None, &mut message, Patience::timeout(left));
+            (calls, result) = self.receive(calls, None, &mut message, Deadline::after(left));
             if matches!(result, Err(AnswerError::Failed(_))) {
                 // Nothing can be received now; whoever waits for an answer is told why.
                 drop(calls);

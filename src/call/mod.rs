@@ -23,7 +23,6 @@ pub use self::error::{AnswerError, CallError};
 #[cfg(feature = "serde")]
 pub(crate) use self::server::unless_gone;
 pub use self::server::{NotAnswered, Responder, ServeError, Server};
-use crate::port::message::Message;
 use crate::port::transfer::{TransferRef, Transferable};
 
 /// Bytes of a mark.
@@ -80,9 +79,4 @@ fn unmark(data: &mut Vec<u8>) -> Option<(Kind, Number)> {
 /// What is in a message, on a list that borrows it.
 fn list_of(transfer: &[Transferable]) -> Vec<TransferRef<'_>> {
     transfer.iter().map(Into::into).collect()
-}
-
-/// The things of a message, in an owned list.
-fn things_of(message: &mut Message) -> Vec<Transferable> {
-    message.ports.drain(..).map(Into::into).chain(message.buffers.drain(..).map(Into::into)).collect()
 }

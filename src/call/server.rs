@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Kind, Number, list_of, mark, things_of, unmark};
+use super::{Kind, Number, list_of, mark, unmark};
 use crate::end::End;
+use crate::end::wait::Deadline;
 use crate::error::{BadTransfer, CloseReason, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError, with_cause};
 use crate::port::message::Message;
-use crate::port::recv::Patience;
 use crate::port::transfer::{PostError, TransferRef, Transferable};
 use crate::port::{MessagePort, RecvHalf, SendHalf};
 use crate::scratch;
@@ -100,7 +100,7 @@ impl Server {
     /// [`NoRequest`](BadTransfer::NoRequest). A request that cannot be received counts as dropped.
     pub fn recv(&self) -> Result<(Message, Responder), RecvError> {
         loop {
-            match self.recv_until(None) {
+            match self.recv_until(Deadline::Never) {
                 Ok(request) => return Ok(request),
                 Err(RecvTimeoutError::TimedOut) => {}
                 Err(RecvTimeoutError::Failed(error)) => return Err(error),
@@ -123,11 +123,10 @@ impl Server {
     /// # Errors
     /// [`TimedOut`](RecvTimeoutError::TimedOut), or as for [`recv`](Self::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<(Message, Responder), RecvTimeoutError> {
-        // A time too far away to be told is no deadline.
-        self.recv_until(Instant::now().checked_add(timeout))
+        self.recv_until(Deadline::after(timeout))
     }
 
-    fn recv_until(&self, deadline: Option<Instant>) -> Result<(Message, Responder), RecvTimeoutError> {
+    fn recv_until(&self, deadline: Deadline) -> Result<(Message, Responder), RecvTimeoutError> {
         let mut message = Message::new();
         let number = self.next(&mut message, deadline)?;
         Ok((message, self.responder(number)))
@@ -142,8 +141,11 @@ impl Server {
     pub fn serve(&self, mut handler: impl FnMut(&mut Message)) -> Result<(), ServeError> {
         self.serve_with(|message, open| {
             handler(message);
-            let transfer = things_of(message);
-            unless_gone(open.post(&mut message.data, &list_of(&transfer), Patience::Until(None)))
+            let mut data = std::mem::take(&mut message.data);
+            let posted = open.post(&mut data, &message.transfer_list(), Deadline::Never);
+            message.data = data;
+            message.clear(); // a handle that was detached must not outlive the post
+            unless_gone(posted)
         })
     }
 
@@ -155,7 +157,7 @@ impl Server {
     ) -> Result<(), ServeError<E>> {
         let mut message = Message::new();
         loop {
-            let number = match self.next(&mut message, None) {
+            let number = match self.next(&mut message, Deadline::Never) {
                 Ok(number) => number,
                 Err(RecvTimeoutError::TimedOut) => continue,
                 Err(RecvTimeoutError::Failed(RecvError::MessageError { .. })) => continue,
@@ -172,15 +174,15 @@ impl Server {
         self.receiver.set_spin(budget);
     }
 
-    /// Receives the next request. May return `TimedOut` although there is no deadline.
+    /// Receives the next request.
     #[inline]
-    pub(crate) fn next(&self, message: &mut Message, deadline: Option<Instant>) -> Result<Number, RecvTimeoutError> {
+    pub(crate) fn next(&self, message: &mut Message, deadline: Deadline) -> Result<Number, RecvTimeoutError> {
         loop {
             let slice = if self.answers.settle() { SLICE } else { RETRY };
-            let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = deadline.left();
             match self.receiver.recv_into_timeout(message, left.min(slice)) {
                 Ok(()) => return Ok(request(message)?),
-                Err(RecvTimeoutError::TimedOut) if left > slice || deadline.is_none() => {}
+                Err(RecvTimeoutError::TimedOut) if left > slice => {}
                 Err(RecvTimeoutError::TimedOut) => return Err(RecvTimeoutError::TimedOut),
                 Err(RecvTimeoutError::Failed(error)) => return Err(self.tell_of(error).into()),
             }
@@ -252,7 +254,7 @@ impl Responder {
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
     ) -> Result<(), NotAnswered<Self, PostError>> {
-        self.post(data, transfer.into_iter().collect(), Patience::None)
+        self.post(data, transfer.into_iter().collect(), Deadline::Now)
     }
 
     /// Posts the answer and, if the queue is full, waits for space for as long as the client lives.
@@ -264,7 +266,7 @@ impl Responder {
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
     ) -> Result<(), NotAnswered<Self, PostError>> {
-        self.post(data, transfer.into_iter().collect(), Patience::Until(None))
+        self.post(data, transfer.into_iter().collect(), Deadline::Never)
     }
 
     /// Posts the answer and, if the queue is full, waits for space at most for `timeout`.
@@ -277,18 +279,18 @@ impl Responder {
         transfer: impl IntoIterator<Item = Transferable>,
         timeout: Duration,
     ) -> Result<(), NotAnswered<Self, PostError>> {
-        self.post(data, transfer.into_iter().collect(), Patience::timeout(timeout))
+        self.post(data, transfer.into_iter().collect(), Deadline::after(timeout))
     }
 
     fn post(
         self,
         data: &[u8],
         transfer: Vec<Transferable>,
-        patience: Patience,
+        deadline: Deadline,
     ) -> Result<(), NotAnswered<Self, PostError>> {
         let mut answer = scratch::take();
         answer.extend_from_slice(data);
-        let result = self.open.post(&mut answer, &list_of(&transfer), patience);
+        let result = self.open.post(&mut answer, &list_of(&transfer), deadline);
         scratch::keep(answer);
         result.map_err(|kind| NotAnswered { error: PostError { kind, transfer }, responder: self })
     }
@@ -306,11 +308,11 @@ impl<A: Deref<Target = Answers>> Open<A> {
         &self,
         data: &mut Vec<u8>,
         list: &[TransferRef<'_>],
-        patience: Patience,
+        deadline: Deadline,
     ) -> Result<(), PostErrorKind> {
         let len = data.len();
         mark(data, Kind::Answer, self.number);
-        let result = self.answers.post(data, list, patience);
+        let result = self.answers.post(data, list, deadline);
         data.truncate(len);
         if result.is_ok() {
             self.over.set(true);
@@ -341,15 +343,15 @@ impl Answers {
     }
 
     #[inline]
-    fn post(&self, data: &[u8], list: &[TransferRef<'_>], patience: Patience) -> Result<(), PostErrorKind> {
+    fn post(&self, data: &[u8], list: &[TransferRef<'_>], deadline: Deadline) -> Result<(), PostErrorKind> {
         // In a forked child the lock may be held by a thread that is not there.
         if !self.end.home().is_here() {
             return Err(PostErrorKind::Forked);
         }
         self.settle();
         let result = self.lock().sender.post(data, list);
-        match (result, patience) {
-            (Err(PostErrorKind::Full(_)), Patience::Until(deadline)) => {
+        match (result, deadline) {
+            (Err(PostErrorKind::Full(_)), Deadline::At(_) | Deadline::Never) => {
                 self.post_when_there_is_room(data, list, deadline)
             }
             (result, _) => result,
@@ -361,13 +363,13 @@ impl Answers {
         &self,
         data: &[u8],
         list: &[TransferRef<'_>],
-        deadline: Option<Instant>,
+        deadline: Deadline,
     ) -> Result<(), PostErrorKind> {
         loop {
             let turn = Instant::now() + TURN;
-            let until = deadline.map_or(turn, |deadline| deadline.min(turn));
-            match self.lock().sender.post_patiently(data, list, Some(until)) {
-                Err(PostErrorKind::TimedOut) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {}
+            let until = deadline.instant().map_or(turn, |deadline| deadline.min(turn));
+            match self.lock().sender.post_by(data, list, Deadline::At(until)) {
+                Err(PostErrorKind::TimedOut) if !deadline.is_over() => {}
                 result => return result,
             }
             self.settle();

@@ -1,81 +1,118 @@
 //! Arrival: what came with a record becomes ports and buffers of this process.
 #![forbid(unsafe_code)]
 
-use super::buffer::KnownCapsule;
+use super::buffer::LoneCapsule;
 use super::discard::discard;
-use super::{Table, Things};
+use super::{Arrival, Table};
 use crate::end::lane::Doorbell;
 use crate::end::{End, Parts};
 use crate::error::{BadTransfer, RecvError, Rejection, Violation, exhausted};
-use crate::queue::record::Kind;
+use crate::queue::record::RecordKind;
 use crate::queue::ring::{Consumer, Record};
+use crate::sys::Errno;
 
-/// Takes the things of a record that has some, whose payload has been copied out. Returns the length of the data as well.
+/// What becomes of data that came in a buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Body {
+    /// The caller appends it to the payload, in which room for it is made.
+    Copied,
+    /// It stays where it is.
+    InPlace,
+}
+
+/// Makes ports, buffers and descriptors of what came with a record that is not plain data. `payload` is a copy of the
+/// record's payload; what is left in it is the message's data.
 ///
-/// On a shortage the record and its descriptors stay where they are. If the contents are bad the descriptors are gone
-/// and the record is the caller's to release.
-pub(crate) fn take(
+/// After a shortage the record and its descriptors are still queued. If the contents are invalid, the descriptors are gone
+/// and the caller releases the record.
+pub(crate) fn arrive(
     end: &End,
     consumer: &Consumer,
     record: Record,
-    payload: &[u8],
-) -> Result<(usize, Things), Rejection<Undeliverable>> {
-    let max = end.segment().limits().max_message_len;
-    if record.kind == Kind::Buffer {
-        let last = payload.last_chunk().ok_or(Violation::BadTable)?;
-        let known = KnownCapsule::parse(*last, payload.len()).ok_or(Violation::BadTable)?;
-        if known.data_len > max {
-            return Err(Undeliverable::Violation(Violation::BadLength).into());
-        }
-        let Some(buffer) = known.take(end) else {
-            return Err(Undeliverable::Message { reason: BadTransfer::NoSuchBuffer, data_len: known.data_len }.into());
-        };
-        return Ok((known.data_len, Things { buffers: vec![buffer], ..Things::default() }));
+    payload: &mut Vec<u8>,
+    body: Body,
+) -> Result<Arrival, Rejection<Undeliverable>> {
+    if record.kind == RecordKind::Buffer {
+        lone_buffer(end, payload)
+    } else {
+        carrier(end, consumer, record, payload, body)
     }
-    let table = Table::parse(payload)?;
-    if record.handles != table.handles() || record.handles > end.segment().limits().max_handles {
-        return Err(Undeliverable::Violation(Violation::BadHandles).into());
+}
+
+fn lone_buffer(end: &End, payload: &mut Vec<u8>) -> Result<Arrival, Rejection<Undeliverable>> {
+    let last = payload.last_chunk().ok_or(Violation::BadTable)?;
+    let lone = LoneCapsule::decode(*last, payload.len()).ok_or(Violation::BadTable)?;
+    if lone.data_len > end.segment().limits().max_message_len {
+        return Err(Violation::BadLength.into());
     }
-    if table.data_len > max || table.body_len().is_some_and(|len| len > max as u64) {
-        return Err(Undeliverable::Violation(Violation::BadLength).into());
+    payload.truncate(lone.data_len);
+    let buffer = lone.take(end).ok_or(Undeliverable::Message(BadTransfer::NoSuchBuffer))?;
+    let mut arrival = Arrival::default();
+    arrival.transferred.buffers.push(buffer);
+    Ok(arrival)
+}
+
+fn carrier(
+    end: &End,
+    consumer: &Consumer,
+    record: Record,
+    payload: &mut Vec<u8>,
+    body: Body,
+) -> Result<Arrival, Rejection<Undeliverable>> {
+    // 1. Check the table, and make room for data that will be copied.
+    let table = Table::cut_off(payload)?;
+    let limits = end.segment().limits();
+    if record.handles != table.handles() || record.handles > limits.max_handles {
+        return Err(Violation::BadHandles.into());
     }
+    let body_len = table.body_len().unwrap_or(0);
+    if payload.len() > limits.max_message_len || body_len > limits.max_message_len as u64 {
+        return Err(Violation::BadLength.into());
+    }
+    if body == Body::Copied && payload.try_reserve(body_len as usize).is_err() {
+        return Err(Rejection::Shortage(Errno::ENOMEM));
+    }
+    // 2. Duplicate the descriptors, whose packet stays on the lane.
     let _reading = (record.handles > 0).then(|| end.reading());
     let handles = match record.handles {
-        0 => Ok(Vec::new()),
-        count => end.lane().peek_handles(consumer.sequence(), count, |bell| end.heard(bell, Doorbell::Data)),
+        0 => Vec::new(),
+        count => end
+            .lane()
+            .peek_handles(consumer.sequence(), count, |bell| end.heard(bell, Doorbell::Data))
+            .map_err(|rejection| rejection.map(Undeliverable::Violation))?,
     };
-    let handles = handles.map_err(|not| not.map(Undeliverable::Violation))?;
-    let mut things = Things::default();
-    let made = table.adopt(handles, Some(end), &mut things);
-    if record.handles > 0 && !matches!(made, Err(Rejection::Shortage(_))) {
+    // 3. Adopt what they are of, and take the packet off the lane unless a later attempt needs it.
+    let mut arrival = Arrival::default();
+    let adopted = table.adopt(handles, Some(end), &mut arrival);
+    if record.handles > 0 && !matches!(adopted, Err(Rejection::Shortage(_))) {
         end.lane().take_handles();
     }
-    match made {
-        Ok(()) => Ok((table.data_len, things)),
+    match adopted {
+        Ok(()) => Ok(arrival),
         Err(Rejection::Shortage(errno)) => Err(Rejection::Shortage(errno)),
         Err(Rejection::Invalid(reason)) => {
-            things.close();
-            Err(Undeliverable::Message { reason, data_len: table.data_len }.into())
+            arrival.close();
+            Err(Undeliverable::Message(reason).into())
         }
     }
 }
 
-impl Things {
-    /// Ends what came with a message that its receiver cannot have.
+impl Arrival {
+    /// Ends what came with a message that its receiver cannot have: ports are closed, and their queues discarded.
     pub(crate) fn close(self) {
-        for Parts { end, mut consumer, .. } in self.ports {
+        for Parts { end, mut consumer, .. } in self.transferred.ports {
             end.close();
             discard(&end, &mut consumer);
         }
     }
 }
 
-/// Why the things of a message can never arrive.
+/// Why a message can never be delivered.
 pub(crate) enum Undeliverable {
     /// The record breaks the format, which ends the channel.
     Violation(Violation),
-    /// The record is in order and what it carries is not, which ends this message alone.
-    Message { reason: BadTransfer, data_len: usize },
+    /// The record is in order and what it carries is invalid, which ends this message alone.
+    Message(BadTransfer),
 }
 
 impl From<Violation> for Rejection<Undeliverable> {
@@ -85,15 +122,12 @@ impl From<Violation> for Rejection<Undeliverable> {
 }
 
 impl Rejection<Undeliverable> {
-    /// The receiver's error; `data` is the payload that was copied out.
-    pub(crate) fn into_error(self, end: &End, mut data: Vec<u8>) -> RecvError {
+    /// The receiver's error. `data` is that of the message.
+    pub(crate) fn into_error(self, end: &End, data: Vec<u8>) -> RecvError {
         match self {
             Self::Shortage(errno) => RecvError::ResourceExhausted(exhausted(errno)),
             Self::Invalid(Undeliverable::Violation(violation)) => RecvError::Ended(end.violated(violation)),
-            Self::Invalid(Undeliverable::Message { reason, data_len }) => {
-                data.truncate(data_len);
-                RecvError::MessageError { reason, data }
-            }
+            Self::Invalid(Undeliverable::Message(reason)) => RecvError::MessageError { reason, data },
         }
     }
 }

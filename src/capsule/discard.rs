@@ -1,33 +1,33 @@
-//! Discarding: what is queued for an end that nobody reads any more.
+//! Discarding: dropping what is queued for an end that nothing reads any more.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
 
-use super::arrive::{Undeliverable, take};
+use super::arrive::{Body, Undeliverable, arrive};
 use crate::end::{End, Parts, growth};
 use crate::error::Rejection;
-use crate::queue::record::{HEADER, Kind};
+use crate::queue::record::{RECORD_HEADER_LEN, RecordKind};
 use crate::queue::ring::Consumer;
 
-/// Most ports that are closed one by one when a queue is dropped: a peer could nest new ones as fast as we close them.
+/// At most 4096 ports are closed one by one when a queue is dropped; the kernel closes the rest. A peer could otherwise nest
+/// new ports as fast as they are closed.
 const MAX_CLOSED: usize = 4096;
 
-/// Drops what is queued for an end that nobody reads any more. Ports in the queue are closed and their queues dropped
-/// in turn, those of one message before the next message is looked at: so few descriptors are needed at a time. By a
-/// list of work and not by recursion, since a peer decides how deep they are nested.
+/// Drops what is queued for an end. Ports in the queue are closed and their queues dropped in turn, those of one message
+/// before the next message, so few descriptors are needed at a time. A list of work stands in for recursion, since a peer
+/// decides how deep ports are nested.
 pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
     discard_queue(end, consumer);
     end.lane().discard_rest();
-    // A wake-up for our sending half may have been among it.
+    // A wake-up for the sending half of this process may have been among the packets.
     end.wake_own_producer();
-    // What was dropped may have come to stay.
+    // Dropped messages may have put buffers into the cache.
     end.buffers().cache().give_up();
 }
 
-/// The same for an end that nothing holds but the handle that is being dropped: what is left on the lane goes with the
-/// socket.
+/// As [`discard`], for an end that only the handle being dropped holds: what is left on the lane goes with the socket.
 pub(crate) fn discard_last(end: &End, consumer: &mut Consumer) {
-    // A look at a ring that nobody has written to would cost a page of memory.
+    // Reading a ring that was never written to would cost a page of memory.
     if consumer.sequence() > 0 || !end.segment().is_untouched(end.side().incoming()) {
         discard_queue(end, consumer);
     }
@@ -47,7 +47,7 @@ fn discard_queue(end: &End, consumer: &mut Consumer) {
         }
         total += ports.len();
         if total > MAX_CLOSED {
-            return; // what is left in `nested` is closed by the kernel
+            return; // the kernel closes what is left in `nested`
         }
         for port in ports {
             port.end.close();
@@ -57,29 +57,29 @@ fn discard_queue(end: &End, consumer: &mut Consumer) {
     }
 }
 
-/// Drops messages up to the first that carries ports, which it returns; none at the end of the queue. A peer that posts
-/// as fast as we drop must not keep us here: a full queue, of which `left` bytes are left, is all that can have been
-/// unread.
+/// Drops messages up to the first that carries ports, and returns these ports; none at the end of the queue. `left` counts
+/// down the bytes of a full queue, which are all that can have been unread: a peer that posts as fast as this end drops
+/// cannot keep it here.
 fn discard_message_with_ports(end: &End, consumer: &mut Consumer, left: &mut usize) -> Vec<Parts> {
     let mut ports = Vec::new();
     let mut payload = Vec::new();
     while ports.is_empty()
         && let Ok(Some(record)) = growth::peek(end, consumer)
     {
-        let Some(rest) = left.checked_sub(record.len + HEADER) else { break };
+        let Some(rest) = left.checked_sub(record.len + RECORD_HEADER_LEN) else { break };
         *left = rest;
-        if record.kind != Kind::Data {
+        if record.kind != RecordKind::Data {
             payload.clear();
             consumer.read_to_vec(record, &mut payload);
-            match take(end, consumer, record, &payload) {
-                Ok((_, things)) => ports = things.ports,
+            match arrive(end, consumer, record, &mut payload, Body::InPlace) {
+                Ok(arrival) => ports = arrival.transferred.ports,
                 Err(Rejection::Invalid(Undeliverable::Violation(_))) => break,
-                // Without descriptors to spare they cannot be closed in our name: the kernel closes them.
+                // Without descriptors to spare this process cannot close them itself: the kernel does.
                 Err(Rejection::Shortage(_)) if record.handles > 0 => {
                     let _reading = end.reading();
                     end.lane().take_handles();
                 }
-                Err(Rejection::Shortage(_) | Rejection::Invalid(Undeliverable::Message { .. })) => {}
+                Err(Rejection::Shortage(_) | Rejection::Invalid(Undeliverable::Message(_))) => {}
             }
         }
         if consumer.release(record) {

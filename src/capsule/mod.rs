@@ -1,23 +1,33 @@
 //! Capsules: what a thing on a transfer list becomes while it travels in a message.
 //!
-//! The payload of a carrier record is the data, padded to 8 bytes, then the capsules, and the table's end, which tells how
-//! to read the rest. Ports come first, each with the slots of its recycled buffers, then buffers, frozen and shared
-//! buffers, and plain descriptors, which have no capsule. The descriptors travel on the lane in the same order: for each
-//! port segment, lane, the rings that its directions have grown into, and its recycled buffers; one for each other thing,
-//! but none for a buffer that the receiver has already.
+//! The payload of a carrier record is the data, padded to 8 bytes, then the *table*: capsules, and an end that counts them.
+//!
+//! ```text
+//! | data, padded | ports, each with its slots | buffers | frozen | shared | table end |
+//! ```
+//! Descriptors travel on the lane, in the order of the table. A port has its segment, its lane, the rings that its
+//! directions have grown into, and its recycled buffers. Every other thing has one, but a buffer that the receiver keeps
+//! already has none. A plain descriptor has no capsule.
+//!
+//! A new kind of transferable thing needs a variant of `Transferable` and `TransferRef` (`port/transfer.rs`), a list in
+//! [`Message`](message::Message), a count and its capsule here, and a variant of `Item` (`port/baggage.rs`). The compiler
+//! names every place that lacks it.
 #![forbid(unsafe_code)]
 
+pub(crate) mod message;
 pub(crate) mod port;
 pub(crate) mod buffer;
 pub(crate) mod arrive;
 pub(crate) mod discard;
 
-use self::buffer::{BufferCapsule, MemoryCapsule, adopt_buffer};
-use self::port::{PORT_HANDLES, PortCapsule, STALE, SlotCapsule, adopt_port};
+use std::mem::offset_of;
 use std::os::fd::OwnedFd;
 
 use bytemuck::{AnyBitPattern, Pod, Zeroable, pod_read_unaligned};
 
+use self::buffer::{BufferCapsule, MemoryCapsule, adopt_buffer};
+use self::message::Message;
+use self::port::{PORT_HANDLES, PortCapsule, STALE, SlotCapsule, adopt_port};
 use crate::buffer::TransferBuffer;
 use crate::buffer::frozen::FrozenBuffer;
 use crate::buffer::memory::Memory;
@@ -29,20 +39,30 @@ use crate::error::{BadTransfer, Rejection, Violation};
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct TableEnd {
+    /// Bytes of data in front of the table, without the padding.
     data_len: u32,
     ports: u16,
     buffers: u16,
     frozen: u16,
     shared: u16,
     descriptors: u16,
-    /// Of all ports.
+    /// Capsules of recycled buffers, of all ports together.
     slots: u16,
-    /// 1: the last buffer is the data of the message.
+    /// 1 if the last buffer is the data of the message, else 0.
     body: u16,
+    /// Zero.
     reserved: [u16; 3],
 }
 
-/// How many things of each kind a message carries.
+const _: () = {
+    assert!(size_of::<TableEnd>() == 24);
+    assert!(offset_of!(TableEnd, ports) == 4 && offset_of!(TableEnd, buffers) == 6);
+    assert!(offset_of!(TableEnd, frozen) == 8 && offset_of!(TableEnd, shared) == 10);
+    assert!(offset_of!(TableEnd, descriptors) == 12 && offset_of!(TableEnd, slots) == 14);
+    assert!(offset_of!(TableEnd, body) == 16 && offset_of!(TableEnd, reserved) == 18);
+};
+
+/// How many capsules of each kind a table has.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Counts {
     pub(crate) ports: usize,
@@ -52,88 +72,94 @@ pub(crate) struct Counts {
     pub(crate) descriptors: usize,
     /// Recycled buffers of the ports.
     pub(crate) slots: usize,
-    /// The last buffer is the data.
+    /// True if the last buffer is the data.
     pub(crate) body: bool,
 }
 
 impl Counts {
+    /// The table of a message whose data lies in a buffer.
+    pub(crate) const BODY: Self =
+        Self { ports: 0, buffers: 1, frozen: 0, shared: 0, descriptors: 0, slots: 0, body: true };
+
     /// Bytes of the table.
-    pub(crate) fn table_len(self) -> usize {
-        self.ports * size_of::<PortCapsule>()
-            + self.slots * size_of::<SlotCapsule>()
+    fn table_len(self) -> usize {
+        self.ports_len()
             + self.buffers * size_of::<BufferCapsule>()
             + (self.frozen + self.shared) * size_of::<MemoryCapsule>()
             + size_of::<TableEnd>()
+    }
+
+    /// Bytes of the ports' capsules and their slots', which come first.
+    fn ports_len(self) -> usize {
+        self.ports * size_of::<PortCapsule>() + self.slots * size_of::<SlotCapsule>()
     }
 
     /// Bytes of a carrier record's payload.
     pub(crate) fn payload_len(self, data_len: usize) -> usize {
         data_len.next_multiple_of(8) + self.table_len()
     }
+
+    /// Hands the end of the table to `put`.
+    pub(crate) fn write_end(self, put: &mut impl FnMut(&[u8]), data_len: usize) {
+        let Self { ports, buffers, frozen, shared, descriptors, slots, body } = self;
+        put(bytemuck::bytes_of(&TableEnd {
+            data_len: data_len as u32,
+            ports: ports as u16,
+            buffers: buffers as u16,
+            frozen: frozen as u16,
+            shared: shared as u16,
+            descriptors: descriptors as u16,
+            slots: slots as u16,
+            body: body.into(),
+            reserved: [0; 3],
+        }));
+    }
 }
 
-/// Hands the end of the table to `put`.
-pub(crate) fn write_end(put: &mut impl FnMut(&[u8]), data_len: usize, counts: Counts) {
-    let end = TableEnd {
-        data_len: data_len as u32,
-        ports: counts.ports as u16,
-        buffers: counts.buffers as u16,
-        frozen: counts.frozen as u16,
-        shared: counts.shared as u16,
-        descriptors: counts.descriptors as u16,
-        slots: counts.slots as u16,
-        body: counts.body.into(),
-        reserved: [0; 3],
-    };
-    put(bytemuck::bytes_of(&end));
+impl From<TableEnd> for Counts {
+    fn from(end: TableEnd) -> Self {
+        let TableEnd { data_len: _, ports, buffers, frozen, shared, descriptors, slots, body, reserved: _ } = end;
+        Self {
+            ports: ports.into(),
+            buffers: buffers.into(),
+            frozen: frozen.into(),
+            shared: shared.into(),
+            descriptors: descriptors.into(),
+            slots: slots.into(),
+            body: body == 1,
+        }
+    }
 }
 
-/// A table as it was found, checked against the length of its record.
-pub(crate) struct Table<'a> {
-    pub(crate) data_len: usize,
+/// The table of a received record, checked against the record's length.
+pub(crate) struct Table {
     counts: Counts,
-    capsules: &'a [u8],
+    /// Without the table's end.
+    capsules: Vec<u8>,
 }
 
-impl<'a> Table<'a> {
-    /// Splits a carrier record's payload, a private copy, into data and table.
-    pub(crate) fn parse(payload: &'a [u8]) -> Result<Self, Violation> {
+impl Table {
+    /// Cuts the table off the payload of a carrier record, a private copy. What is left in `payload` is the data.
+    pub(crate) fn cut_off(payload: &mut Vec<u8>) -> Result<Self, Violation> {
         let at = payload.len().checked_sub(size_of::<TableEnd>()).ok_or(Violation::BadTable)?;
         let end: TableEnd = pod_read_unaligned(&payload[at..]);
-        let counts = Counts {
-            ports: end.ports.into(),
-            buffers: end.buffers.into(),
-            frozen: end.frozen.into(),
-            shared: end.shared.into(),
-            descriptors: end.descriptors.into(),
-            slots: end.slots.into(),
-            body: end.body == 1,
-        };
-        let data_len = end.data_len as usize;
+        let (counts, data_len) = (Counts::from(end), end.data_len as usize);
         let has_body = counts.body && data_len == 0 && counts.buffers > 0;
         if counts.payload_len(data_len) != payload.len() || (end.body, end.reserved) != (has_body.into(), [0; 3]) {
             return Err(Violation::BadTable);
         }
-        let table = Self { data_len, counts, capsules: &payload[data_len.next_multiple_of(8)..at] };
-        // As many slots as the ports say, no more and no less: from here on all capsules are where they should be.
+        let capsules = payload[data_len.next_multiple_of(8)..at].to_vec();
+        payload.truncate(data_len);
+        let table = Self { counts, capsules };
+        // The ports must have exactly as many slots as the end counts: then every capsule lies where its count puts it.
         let (ports, slots) =
             table.ports().fold((0, 0), |(ports, slots), port| (ports + 1, slots + port.slots as usize));
         if (ports, slots) == (counts.ports, counts.slots) { Ok(table) } else { Err(Violation::BadTable) }
     }
 
-    /// Bytes of the capsules of the ports and their slots, which come first.
-    fn ports_len(&self) -> usize {
-        self.counts.ports * size_of::<PortCapsule>() + self.counts.slots * size_of::<SlotCapsule>()
-    }
-
-    /// Bytes of the capsules of the buffers, which come next.
-    fn buffers_len(&self) -> usize {
-        self.counts.buffers * size_of::<BufferCapsule>()
-    }
-
     /// The capsules of the ports, which stand between those of their slots.
     fn ports(&self) -> impl Iterator<Item = PortCapsule> {
-        let mut rest = &self.capsules[..self.ports_len()];
+        let mut rest = &self.capsules[..self.counts.ports_len()];
         (0..self.counts.ports).map_while(move |_| {
             let port: PortCapsule = pod_read_unaligned(rest.split_off(..size_of::<PortCapsule>())?);
             rest.split_off(..(port.slots as usize).checked_mul(size_of::<SlotCapsule>())?)?;
@@ -143,7 +169,7 @@ impl<'a> Table<'a> {
 
     /// The capsules of the slots of all ports.
     fn slots(&self) -> impl Iterator<Item = SlotCapsule> {
-        let mut rest = self.capsules;
+        let mut rest = &self.capsules[..];
         (0..self.counts.ports).flat_map(move |_| {
             let port: PortCapsule = next(&mut rest);
             let slots: Vec<SlotCapsule> = (0..port.slots).map(|_| next(&mut rest)).collect();
@@ -151,13 +177,14 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// The capsules of the buffers.
+    /// The capsules of the buffers, which come behind those of the ports.
     fn buffers(&self) -> impl Iterator<Item = BufferCapsule> {
-        let buffers = &self.capsules[self.ports_len()..][..self.buffers_len()];
+        let len = self.counts.buffers * size_of::<BufferCapsule>();
+        let buffers = &self.capsules[self.counts.ports_len()..][..len];
         buffers.chunks_exact(size_of::<BufferCapsule>()).map(pod_read_unaligned)
     }
 
-    /// Bytes of data that the message says are in a buffer.
+    /// Bytes of data that lie in a buffer, as the peer claims. `None` if the data is in the record.
     pub(crate) fn body_len(&self) -> Option<u64> {
         self.buffers().last().filter(|_| self.counts.body).map(|capsule| capsule.len)
     }
@@ -168,25 +195,27 @@ impl<'a> Table<'a> {
         self.handles_of_ports() + buffers + self.counts.frozen + self.counts.shared + self.counts.descriptors
     }
 
-    /// Those of the ports, which come first.
+    /// Descriptors of the ports, which come first.
     fn handles_of_ports(&self) -> usize {
         let grown: usize = self.ports().map(|port| port.grown_rings()).sum();
         let slots = self.slots().filter(|slot| slot.what != STALE).count();
         self.counts.ports * PORT_HANDLES + grown + slots
     }
 
-    /// Makes things of capsules and descriptors, for a receiver at `end`. After an error `things` holds what had been made,
-    /// and if something was bad, pool and cache are as the sender takes them to be.
+    /// Makes ports, buffers and descriptors of the table and its `handles`, for a receiver at `end`.
+    ///
+    /// After an error `arrival` holds what had been made. If something was invalid, pool and cache still agree with the
+    /// sender's.
     pub(crate) fn adopt(
         &self,
         handles: Vec<OwnedFd>,
         end: Option<&End>,
-        things: &mut Things,
+        arrival: &mut Arrival,
     ) -> Result<(), Rejection<BadTransfer>> {
         debug_assert_eq!(handles.len(), self.handles());
         let mut of_ports = handles;
         let mut others = of_ports.split_off(self.handles_of_ports()).into_iter();
-        // First what may fail for want of something, and would be tried again; then what changes pool and cache.
+        // A shortage must leave pool and cache untouched for the next attempt, so everything that can meet one comes first.
         let mut memories = Vec::new();
         for (capsule, file) in self.buffers().filter(BufferCapsule::has_handle).zip(&mut others) {
             memories.push(match Memory::adopt(file, capsule.capacity) {
@@ -195,67 +224,64 @@ impl<'a> Table<'a> {
                 Err(Rejection::Shortage(errno)) => return Err(Rejection::Shortage(errno)),
             });
         }
-        let mut made = self.adopt_others(of_ports, others, things);
+        let mut made = self.adopt_others(of_ports, others, &mut arrival.transferred);
         if let Err(Rejection::Shortage(_)) = made {
             return made;
         }
-        // Each buffer, although something else may be bad, which the sender may have from a third party: what he posts from
-        // now on counts on this one.
+        // Every buffer is recorded in the slot that the sender assigned, even if another item is invalid: the sender may have
+        // that item from a third party, which could otherwise desynchronise the caches of this channel.
         let mut memories = memories.into_iter();
         for capsule in self.buffers() {
             let memory = if capsule.has_handle() { memories.next().transpose() } else { Ok(None) };
             match memory.and_then(|memory| adopt_buffer(&capsule, memory, end)) {
-                Ok(hold) => things.buffers.push(TransferBuffer::from_hold(hold)),
+                Ok(hold) => arrival.transferred.buffers.push(TransferBuffer::from_hold(hold)),
                 Err(reason) => made = made.and(Err(Rejection::Invalid(reason))),
             }
         }
         if self.counts.body {
-            things.body = things.buffers.pop();
+            arrival.body = arrival.transferred.buffers.pop();
         }
         made
     }
 
-    /// Everything but the buffers.
+    /// Makes everything but the buffers.
     fn adopt_others(
         &self,
         of_ports: Vec<OwnedFd>,
         mut others: impl Iterator<Item = OwnedFd>,
-        things: &mut Things,
+        message: &mut Message<Parts>,
     ) -> Result<(), Rejection<BadTransfer>> {
-        let (mut of_ports, mut capsules) = (of_ports.into_iter(), self.capsules);
-        things.ports.reserve_exact(self.counts.ports);
+        let (mut of_ports, mut capsules) = (of_ports.into_iter(), &self.capsules[..]);
+        message.ports.reserve_exact(self.counts.ports);
         for _ in 0..self.counts.ports {
-            things.ports.push(adopt_port(&mut capsules, &mut of_ports)?);
+            message.ports.push(adopt_port(&mut capsules, &mut of_ports)?);
         }
         capsules = &capsules[self.counts.buffers * size_of::<BufferCapsule>()..];
         for file in others.by_ref().take(self.counts.frozen) {
             let MemoryCapsule { len } = next(&mut capsules);
-            things.frozen.push(FrozenBuffer::adopt(file, len)?);
+            message.frozen.push(FrozenBuffer::adopt(file, len)?);
         }
         for file in others.by_ref().take(self.counts.shared) {
             let MemoryCapsule { len } = next(&mut capsules);
-            things.shared.push(SharedBuffer::adopt(file, len)?);
+            message.shared.push(SharedBuffer::adopt(file, len)?);
         }
-        things.descriptors.extend(others);
+        message.descriptors.extend(others);
         Ok(())
     }
 }
 
-/// Takes the next capsule; there are as many as the table's end says, which was checked.
+/// Takes the next capsule. `Table::cut_off` has checked that there are as many as the table's end counts.
 fn next<T: AnyBitPattern>(capsules: &mut &[u8]) -> T {
     let (first, rest) = capsules.split_at(size_of::<T>());
     *capsules = rest;
     pod_read_unaligned(first)
 }
 
-/// What a message carried.
+/// What came with a record, before it becomes the user's message.
 #[derive(Default)]
-pub(crate) struct Things {
-    pub(crate) ports: Vec<Parts>,
-    pub(crate) buffers: Vec<TransferBuffer>,
+pub(crate) struct Arrival {
+    /// What was on the transfer list. `data` is empty.
+    pub(crate) transferred: Message<Parts>,
     /// The data, if it came in a buffer.
     pub(crate) body: Option<TransferBuffer>,
-    pub(crate) frozen: Vec<FrozenBuffer>,
-    pub(crate) shared: Vec<SharedBuffer>,
-    pub(crate) descriptors: Vec<OwnedFd>,
 }

@@ -1,6 +1,7 @@
 //! A port while it travels, with its recycled buffers.
 #![forbid(unsafe_code)]
 
+use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -16,36 +17,42 @@ use crate::queue::direction::Direction;
 use crate::queue::ring::{Consumer, Cursors, Producer};
 use crate::queue::segment::Segment;
 
-/// Descriptors of a port whose directions have not grown; of any other thing it is one.
+/// Descriptors that a port takes on the lane: segment and lane. Grown rings and recycled buffers add one each.
 pub(super) const PORT_HANDLES: usize = 2;
 
 /// A port in transit.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-pub(crate) struct PortCapsule {
+pub(super) struct PortCapsule {
+    /// `Side`.
     side: u32,
-    /// Which end stands in a ring that its direction grew into, whose descriptor comes along: `PRODUCER_GREW`,
-    /// `CONSUMER_GREW`.
+    /// `PRODUCER_GREW` and `CONSUMER_GREW`: the cursor stands in a ring that its direction grew into, whose descriptor comes
+    /// along.
     grown: u32,
     producer: CursorsCapsule,
     consumer: CursorsCapsule,
     /// Capsules of recycled buffers that follow.
     pub(super) slots: u32,
+    /// Zero.
     reserved: u32,
 }
 
+/// Flag in `PortCapsule::grown`: the producer writes to a grown ring.
+const PRODUCER_GREW: u32 = 1;
+/// Flag in `PortCapsule::grown`: the consumer reads from a grown ring.
+const CONSUMER_GREW: u32 = 2;
+
 impl PortCapsule {
+    /// Grown rings whose descriptors come along.
     pub(super) fn grown_rings(&self) -> usize {
         (self.grown & (PRODUCER_GREW | CONSUMER_GREW)).count_ones() as usize
     }
 }
 
-pub(super) const PRODUCER_GREW: u32 = 1;
-pub(super) const CONSUMER_GREW: u32 = 2;
-
+/// [`Cursors`] in transit.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-pub(super) struct CursorsCapsule {
+struct CursorsCapsule {
     position: u64,
     other: u64,
     sequence: u64,
@@ -56,18 +63,34 @@ pub(super) struct CursorsCapsule {
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(super) struct SlotCapsule {
-    /// Bytes of its memory.
+    /// Bytes of the buffer's memory.
     capacity: u64,
     slot: u32,
-    /// `CACHED`, `POSTED` or `STALE`: see `Moving`. The last comes without a descriptor.
+    /// `CACHED`, `POSTED` or `STALE`.
     pub(super) what: u32,
 }
 
-pub(super) const CACHED: u32 = 1;
-pub(super) const POSTED: u32 = 2;
+/// `SlotCapsule::what` of [`Moving::Cached`].
+const CACHED: u32 = 1;
+/// `SlotCapsule::what` of [`Moving::Posted`].
+const POSTED: u32 = 2;
+/// `SlotCapsule::what` of [`Moving::Stale`], which comes without a descriptor.
 pub(super) const STALE: u32 = 3;
 
-/// Hands a port's capsule, and those of its recycled buffers, to `put`.
+const _: () = {
+    assert!(size_of::<PortCapsule>() == 80);
+    assert!(offset_of!(PortCapsule, side) == 0 && offset_of!(PortCapsule, grown) == 4);
+    assert!(offset_of!(PortCapsule, producer) == 8 && offset_of!(PortCapsule, consumer) == 40);
+    assert!(offset_of!(PortCapsule, slots) == 72 && offset_of!(PortCapsule, reserved) == 76);
+    assert!(size_of::<CursorsCapsule>() == 32);
+    assert!(offset_of!(CursorsCapsule, position) == 0 && offset_of!(CursorsCapsule, other) == 8);
+    assert!(offset_of!(CursorsCapsule, sequence) == 16 && offset_of!(CursorsCapsule, ring_start) == 24);
+    assert!(size_of::<SlotCapsule>() == 16);
+    assert!(offset_of!(SlotCapsule, capacity) == 0 && offset_of!(SlotCapsule, slot) == 8);
+    assert!(offset_of!(SlotCapsule, what) == 12);
+};
+
+/// Encodes a port: hands its capsule, and those of its recycled buffers, to `put`.
 pub(crate) fn write_port(
     put: &mut impl FnMut(&[u8]),
     end: &End,
@@ -108,7 +131,7 @@ pub(crate) fn port_handles<'a>(
     [end.segment().as_fd(), end.lane().as_fd()].into_iter().chain(grown.map(|ring| ring.file.as_fd())).chain(recycled)
 }
 
-/// Checks everything that came, and makes it an end of ours.
+/// Decodes a port: checks the capsule and its descriptors, and makes an end of this process from them.
 pub(super) fn adopt_port(
     capsules: &mut &[u8],
     handles: &mut impl Iterator<Item = OwnedFd>,

@@ -7,9 +7,10 @@ use std::os::fd::BorrowedFd;
 
 use bytemuck::{Pod, Zeroable, pod_read_unaligned};
 
-use crate::capsule::{Table, Things};
+use crate::capsule::{Arrival, Table};
 use crate::error::{BadTransfer, CloseReason, PostErrorKind, Rejection, exhausted};
 use crate::layout::VERSION;
+use crate::port::MessagePort;
 use crate::port::baggage::Baggage;
 use crate::port::message::Message;
 use crate::port::transfer::TransferRef;
@@ -108,7 +109,8 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Message, BadGreeting> {
     if header.version != VERSION {
         return Err(BadGreeting::Version(header.version));
     }
-    let table = Table::parse(payload).map_err(|_| BadGreeting::Malformed)?;
+    let mut message = Message::from(payload.to_vec());
+    let table = Table::cut_off(&mut message.data).map_err(|_| BadGreeting::Malformed)?;
     if table.body_len().is_some() {
         return Err(BadGreeting::Malformed);
     }
@@ -117,16 +119,15 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Message, BadGreeting> {
         let short = received.descriptors_cut;
         return Err(if short { BadGreeting::Exhausted(Errno::EMFILE) } else { BadGreeting::Malformed });
     }
-    let mut things = Things::default();
-    if let Err(rejection) = table.adopt(received.descriptors, None, &mut things) {
-        things.close();
+    let mut arrival = Arrival::default();
+    if let Err(rejection) = table.adopt(received.descriptors, None, &mut arrival) {
+        arrival.close();
         return Err(match rejection {
             Rejection::Invalid(bad) => BadGreeting::Contents(bad),
             Rejection::Shortage(errno) => BadGreeting::Exhausted(errno),
         });
     }
-    let mut message = Message { data: payload[..table.data_len].to_vec(), ..Message::new() };
-    message.unpack(things);
+    message.take_transferred_of(arrival.transferred, MessagePort::from_parts);
     Ok(message)
 }
 

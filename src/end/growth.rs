@@ -1,10 +1,10 @@
-//! How a direction grows and shrinks again.
+//! Growth: how a direction goes on in a larger ring, and back.
 //!
-//! A full ring is followed by one of twice its size: the producer makes it, sends its descriptor over the lane, tagged
-//! like those of any record, and commits a `Next` link in the room that is always kept for one header. So the contents
-//! are in shared memory at once, survive the producer's process, and move with either end. The consumer follows the
-//! link when it has read everything before it. Once it has read everything there is, the producer's next post goes back
-//! to the first ring, with a `Back` link. Each side keeps its present ring and the first one, and nothing else.
+//! A full ring is followed by one of twice its size. The producer makes it, sends its descriptor over the lane, tagged with
+//! a record's number as any descriptor is, and commits a `Next` link in the room that every claim leaves for one header. So
+//! the contents are in shared memory at once, survive the producer's process, and move with either end. The consumer
+//! follows the link when it has read everything in front of it. Once it has read everything there is, the producer's next
+//! post goes back to the first ring, with a `Back` link. Each side keeps its present ring and the first one, and no other.
 #![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
@@ -14,20 +14,20 @@ use super::lane::{Doorbell, NotSent};
 use crate::error::{Rejection, Violation};
 use crate::layout::MAX_CACHED_BUFFERS;
 use crate::queue::direction::Direction;
-use crate::queue::record::{FORGET_LEN, Kind};
-use crate::queue::ring::{Consumer, MOST_PASSED, Producer, Record};
+use crate::queue::record::{FORGET_LEN, RecordKind};
+use crate::queue::ring::{Consumer, MAX_PASSED, Producer, Record};
 
-// Twice: besides the buffers there are the links, a few dozen at most.
-const _: () = assert!(MOST_PASSED as usize >= 2 * MAX_CACHED_BUFFERS);
+// Beside a `Forget` for each recycled buffer there are the links, a few dozen at most.
+const _: () = assert!(MAX_PASSED as usize >= 2 * MAX_CACHED_BUFFERS);
 
 /// Lets the producer go on in a larger, empty ring. False if the direction is at its limit.
 #[cold]
 pub(crate) fn grow(end: &End, producer: &mut Producer) -> Result<bool, NotSent> {
     let capacity = producer.direction().capacity() as usize;
     let Some(ring) = end.segment().next_ring(capacity).map_err(NotSent::Shortage)? else { return Ok(false) };
-    // The descriptor first: whoever sees the link finds it on the lane.
+    // The descriptor first, so that a consumer that sees the link finds it on the lane.
     end.lane().send_handles(producer.sequence(), &[ring.file.as_fd()])?;
-    producer.go_on_in(producer.direction().in_ring(ring), Kind::Next);
+    producer.go_on_in(producer.direction().in_ring(ring), RecordKind::Next);
     Ok(true)
 }
 
@@ -35,25 +35,26 @@ pub(crate) fn grow(end: &End, producer: &mut Producer) -> Result<bool, NotSent> 
 #[cold]
 pub(crate) fn shrink(end: &End, producer: &mut Producer) -> Result<(), Violation> {
     if producer.unread()? == 0 {
-        producer.go_on_in(end.outgoing().clone(), Kind::Back);
+        producer.go_on_in(end.outgoing().clone(), RecordKind::Back);
     }
     Ok(())
 }
 
-/// The next message, in whatever ring it is, if one has been committed. Records that are none are followed.
+/// The next message, in whatever ring it is, if one has been committed. Records that are not messages are obeyed and passed
+/// over.
 pub(crate) fn peek(end: &End, consumer: &mut Consumer) -> Result<Option<Record>, Rejection<Violation>> {
     loop {
         let Some(record) = consumer.peek()? else { return Ok(None) };
-        let grown = consumer.direction().is_grown();
+        let is_grown = consumer.direction().is_grown();
         let ring = match record.kind {
-            Kind::Data | Kind::Carrier | Kind::Buffer => return Ok(Some(record)),
-            Kind::Next => next_ring(end, consumer)?,
-            Kind::Back if grown => end.incoming().clone(),
-            Kind::Forget => {
+            RecordKind::Data | RecordKind::Carrier | RecordKind::Buffer => return Ok(Some(record)),
+            RecordKind::Next => next_ring(end, consumer)?,
+            RecordKind::Back if is_grown => end.incoming().clone(),
+            RecordKind::Forget => {
                 forget(end, consumer, record)?;
                 continue;
             }
-            Kind::Back | Kind::Pad => return Err(Violation::BadLink.into()),
+            RecordKind::Back | RecordKind::Pad => return Err(Violation::BadLink.into()),
         };
         consumer.pass()?;
         if consumer.go_on_in(ring, record) {
@@ -80,14 +81,15 @@ fn forget(end: &End, consumer: &mut Consumer, record: Record) -> Result<(), Viol
     Ok(())
 }
 
-/// Takes the ring that a `Next` link leads to off the lane.
+/// Takes the ring of a `Next` link off the lane.
 fn next_ring(end: &End, consumer: &Consumer) -> Result<Direction, Rejection<Violation>> {
     let _reading = end.reading();
     let wake = |bell| end.heard(bell, Doorbell::Data);
     let mut files = end.lane().peek_handles(consumer.sequence(), 1, wake)?;
     let file = files.pop().ok_or(Violation::NoHandles)?;
     let after = consumer.direction().capacity() as usize;
-    let ring = end.segment().adopt_ring(file, Some(after)).map_err(|not| not.map(|_| Violation::BadLink))?;
+    let ring =
+        end.segment().adopt_ring(file, Some(after)).map_err(|rejection| rejection.map(|_| Violation::BadLink))?;
     end.lane().take_handles();
     Ok(consumer.direction().in_ring(ring))
 }

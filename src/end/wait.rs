@@ -5,30 +5,67 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::lane::{Drained, Lane};
+use super::spurious::SpuriousWakes;
 use crate::queue::doorbell::{FD, FUTEX, sleep};
 use crate::queue::sync::{AtomicU32, futex};
 use crate::sys::cpu;
 use crate::violation::Violation;
 
-/// Longest sleep on the futex before the lane is looked at: a peer that died rings no doorbell.
-const SLICE: Duration = Duration::from_millis(10);
-/// Longest sleep on the lane, in case a wake-up could not be sent for want of memory.
+/// A sleep on the futex lasts at most 10 ms; then the lane is checked, since a peer that died rings no doorbell.
+const FUTEX_SLICE: Duration = Duration::from_millis(10);
+/// A sleep on the lane lasts at most 1 s, in case the peer could not send a wake-up for want of memory.
 const LANE_SLICE: Duration = Duration::from_secs(1);
-/// After so many slices a consumer sleeps on the lane instead: slower to wake, but nothing to look after.
-const SLICES: u32 = 3;
+/// After 3 futex slices a consumer sleeps on the lane instead, which wakes slower and needs no periodic check.
+const FUTEX_SLICES: u32 = 3;
 
-/// So many wake-ups in a row that came early and for nothing are believed: more of them for a producer, whom each
-/// message that is read wakes, though it may need the space of many.
-const EARLY: [u32; 2] = [4, 64];
-/// Then the sleep is one that nobody can end, for this time, doubled up to three times.
-const NAP: Duration = Duration::from_millis(1);
+/// How long an operation waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Deadline {
+    /// Not at all.
+    Now,
+    At(Instant),
+    Never,
+}
+
+impl Deadline {
+    /// A timeout that overflows `Instant` means no deadline.
+    pub(crate) fn after(timeout: Duration) -> Self {
+        Instant::now().checked_add(timeout).map_or(Self::Never, Self::At)
+    }
+
+    #[inline]
+    pub(crate) fn waits(self) -> bool {
+        !matches!(self, Self::Now)
+    }
+
+    pub(crate) fn is_over(self) -> bool {
+        self.left().is_zero()
+    }
+
+    /// The time that is left.
+    pub(crate) fn left(self) -> Duration {
+        match self {
+            Self::Now => Duration::ZERO,
+            Self::At(deadline) => deadline.saturating_duration_since(Instant::now()),
+            Self::Never => Duration::MAX,
+        }
+    }
+
+    /// The instant, unless it is now or never.
+    pub(crate) fn instant(self) -> Option<Instant> {
+        match self {
+            Self::At(deadline) => Some(deadline),
+            Self::Now | Self::Never => None,
+        }
+    }
+}
 
 /// How a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
     Ready,
     TimedOut,
-    /// The peer's end of the lane is gone. What is in the ring now is all there will be.
+    /// The peer's end of the lane is gone: the ring now holds all there will be.
     HungUp,
 }
 
@@ -37,47 +74,42 @@ pub(crate) struct Waiter<'a> {
     pub(crate) doorbell: &'a AtomicU32,
     pub(crate) lane: &'a Lane,
     pub(crate) spin: &'a Spin,
-    pub(crate) deadline: Option<Instant>,
+    pub(crate) deadline: Deadline,
 }
 
 impl Waiter<'_> {
-    /// Waits until `ready`, by spinning and on the futex.
+    /// Waits until `ready`.
     ///
-    /// `drain` is what a consumer does to the lane before it may sleep on it; a producer, whose other half may
-    /// own the lane's packets, has none and stays with the futex.
+    /// `drain` empties the lane, which a consumer does before it sleeps on it. A producer has none and stays with the futex:
+    /// the lane's packets may belong to its other half.
     pub(crate) fn wait(
         &self,
         ready: impl Fn() -> bool,
         drain: Option<&dyn Fn() -> Result<Drained, Violation>>,
     ) -> Result<Outcome, Violation> {
-        if self.spin.run(&ready, self.deadline, Spin::LANE_INTERVAL, || self.lane.hung_up()) {
+        if self.spin.run(&ready, self.deadline.instant(), Spin::LANE_INTERVAL, || self.lane.hung_up()) {
             return Ok(Outcome::Ready);
         }
         let begun = Instant::now();
         let mut slices = 0;
-        let mut early = 0;
-        let believed = EARLY[usize::from(drain.is_none())];
+        let mut spurious = if drain.is_some() { SpuriousWakes::CONSUMER } else { SpuriousWakes::PRODUCER };
         loop {
-            let left = match self.deadline {
-                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
-                None => Duration::MAX,
-            };
+            let left = self.deadline.left();
             if left.is_zero() {
                 return Ok(if ready() { Outcome::Ready } else { Outcome::TimedOut });
             }
             let start = Instant::now();
             let interrupted = Cell::new(false);
             match drain {
-                Some(drain) if slices >= SLICES && drain()? == Drained::Empty => {
-                    // Whatever ends this sleep, a wake-up that turns out to be none (a hostile peer can send as
-                    // many as it likes) is followed by futex slices.
+                Some(drain) if slices >= FUTEX_SLICES && drain()? == Drained::Empty => {
+                    // Futex slices follow, whatever ends this sleep: a hostile peer can send any number of wake-ups.
                     slices = 0;
                     sleep(self.doorbell, FD, &ready, || interrupted.set(self.lane.sleep(left.min(LANE_SLICE))));
                 }
                 _ => {
                     slices += 1;
                     sleep(self.doorbell, FUTEX, &ready, || {
-                        interrupted.set(futex::wait(self.doorbell, FUTEX, left.min(SLICE)));
+                        interrupted.set(futex::wait(self.doorbell, FUTEX, left.min(FUTEX_SLICE)));
                     });
                 }
             }
@@ -90,62 +122,62 @@ impl Waiter<'_> {
                 return Ok(Outcome::HungUp);
             }
             if interrupted.get() {
-                continue; // a signal is nobody's wake-up
+                continue; // a signal is not a wake-up by the peer
             }
-            early = if start.elapsed() < SLICE / 2 { early + 1 } else { 0 };
-            if early > believed {
-                // A hostile peer, or one that frees very little at a time for a producer that wants much.
-                let nap = NAP * (1 << (early - believed).min(3));
+            if start.elapsed() >= FUTEX_SLICE / 2 {
+                spurious.reset();
+            } else if let Some(nap) = spurious.add(1) {
                 std::thread::sleep(nap.min(left.saturating_sub(start.elapsed())));
             }
         }
     }
 }
 
-/// How long to spin before sleeping: at most the budget, less while spinning has not helped.
+/// How long to spin before sleeping: at most the budget, and less while spinning does not help.
 pub(crate) struct Spin {
-    /// `None`: the default, which a thread with one CPU to run on does not use.
+    /// `None` is the default budget, which a thread that may run on one CPU only does not use.
     budget: Cell<Option<Duration>>,
-    now: Cell<Duration>,
+    /// The length of the next spin.
+    next: Cell<Duration>,
 }
 
 impl Spin {
-    /// About what a sleep and a wake-up cost.
+    /// The default budget is 20 us, about the cost of a sleep and a wake-up.
     const DEFAULT: Duration = Duration::from_micros(20);
-    /// Any budget beyond this is this.
+    /// A budget is at most 2^30 s, so that it can be added to an instant.
     const LONGEST: Duration = Duration::from_secs(1 << 30);
-    /// Time between two looks at the lane.
+    /// A spin checks the lane every millisecond.
     const LANE_INTERVAL: Duration = Duration::from_millis(1);
-    /// Looks between two readings of the clock.
-    const LOOKS: u32 = 32;
-    /// Budgets that a sleep and the wake-up from it take together if what was waited for came within one.
+    /// A spin reads the clock once in 32 polls.
+    const POLLS_PER_CLOCK: u32 = 32;
+    /// A spin and a sleep that ended within 3 budgets came soon enough for a full spin next time.
     const SOON: u32 = 3;
-    /// Pauses while messages gather.
-    const GATHER: u32 = 128;
+    /// A receiver lets messages gather for 128 pauses, 1 or 2 us.
+    const GATHER_PAUSES: u32 = 128;
 
     pub(crate) fn new() -> Self {
-        Self { budget: Cell::new(None), now: Cell::new(Self::DEFAULT) }
+        Self { budget: Cell::new(None), next: Cell::new(Self::DEFAULT) }
     }
 
-    /// Lets a stream of messages gather, for a microsecond or two, where spinning is allowed at all.
+    /// Lets the messages of a stream gather for a microsecond or two, unless the budget is zero.
     pub(crate) fn gather(&self) {
         if self.budget().is_zero() {
             return;
         }
-        for _ in 0..Self::GATHER {
+        for _ in 0..Self::GATHER_PAUSES {
             std::hint::spin_loop();
         }
     }
 
-    /// A few looks for what comes at once, where spinning is allowed at all; the first that is not 0, or 0.
+    /// Polls 32 times, unless the budget is zero. Returns the first word that is not 0, or 0.
     #[inline]
-    pub(crate) fn briefly(&self, look: impl Fn() -> u64) -> u64 {
+    pub(crate) fn briefly(&self, poll: impl Fn() -> u64) -> u64 {
         if self.budget().is_zero() {
             return 0;
         }
-        for _ in 0..Self::LOOKS {
+        for _ in 0..Self::POLLS_PER_CLOCK {
             std::hint::spin_loop();
-            let word = look();
+            let word = poll();
             if word != 0 {
                 return word;
             }
@@ -163,20 +195,21 @@ impl Spin {
 
     pub(crate) fn set_budget(&self, budget: Duration) {
         self.budget.set(Some(budget));
-        self.now.set(budget);
+        self.next.set(budget);
     }
 
-    /// A sleep ended well, this time after the spin before it. If that was soon, spinning longer is worth another try: what
-    /// comes every 10 us would otherwise be slept through for good after one that came late.
+    /// Notes that a spin and a sleep have ended with success after this time. If that was soon, the next spin has the full
+    /// budget again: otherwise, after one message that came late, a stream with one every 10 us would be slept through for
+    /// good.
     fn note_sleep(&self, slept: Duration) {
         let budget = self.budget();
         if slept < budget.saturating_mul(Self::SOON) {
-            self.now.set(budget);
+            self.next.set(budget);
         }
     }
 
-    /// True if `ready` came true in time. `ended`, which is looked at every `interval`, ends the spin too: a peer that
-    /// died is seen, however long the budget.
+    /// Spins until `ready`. False if the budget or the deadline is over first, or `ended` returns true, which is called every
+    /// `interval`: so the death of a peer is seen however long the budget.
     pub(crate) fn run(
         &self,
         ready: impl Fn() -> bool,
@@ -189,27 +222,27 @@ impl Spin {
             return false;
         }
         let mut until: Option<Instant> = None;
-        let mut looked: Option<Instant> = None;
+        let mut checked: Option<Instant> = None;
         loop {
-            for _ in 0..Self::LOOKS {
+            for _ in 0..Self::POLLS_PER_CLOCK {
                 if ready() {
                     if until.is_some() {
-                        self.now.set(budget.min(self.now.get().saturating_mul(2)));
+                        self.next.set(budget.min(self.next.get().saturating_mul(2)));
                     }
                     return true;
                 }
                 std::hint::spin_loop();
             }
             let now = Instant::now();
-            let until = *until.get_or_insert_with(|| now + self.now.get().min(Self::LONGEST));
-            if now.duration_since(*looked.get_or_insert(now)) >= interval {
-                looked = Some(now);
+            let until = *until.get_or_insert_with(|| now + self.next.get().min(Self::LONGEST));
+            if now.duration_since(*checked.get_or_insert(now)) >= interval {
+                checked = Some(now);
                 if ended() {
                     return false;
                 }
             }
             if now >= until || deadline.is_some_and(|deadline| now >= deadline) {
-                self.now.set((self.now.get() / 2).max(budget / 16));
+                self.next.set((self.next.get() / 2).max(budget / 16));
                 return false;
             }
         }

@@ -1,4 +1,4 @@
-//! A transfer list on its way out: checked, encoded, and handed over.
+//! A transfer list on its way out: checked, encoded, handed over, detached.
 #![forbid(unsafe_code)]
 
 use std::cell::RefMut;
@@ -11,36 +11,58 @@ use crate::buffer::TransferBuffer;
 use crate::buffer::frozen::FrozenBuffer;
 use crate::buffer::memory::{Hold, Place, Role};
 use crate::buffer::pool::{Moving, Planned};
-use crate::capsule::buffer::{KnownCapsule, Way};
+use crate::capsule::Counts;
+use crate::capsule::buffer::{LoneCapsule, Way, write_buffer, write_memory};
 use crate::capsule::discard::discard;
-use crate::capsule::{self, Counts};
+use crate::capsule::port::{port_handles, write_port};
 use crate::end::{End, State};
 use crate::error::PostErrorKind;
 use crate::queue::ring::Cursors;
 
-/// A checked transfer list. Everything on it is borrowed, so nothing can happen to it until it has left or the list
-/// is dropped.
+/// A checked transfer list. Everything on it is borrowed, so nothing can happen to it until it has left or the baggage is
+/// dropped.
+#[derive(Default)]
 pub(crate) struct Baggage<'a> {
+    /// In the order of the list; [`write_table`](Self::write_table) puts them into the order of the table.
+    items: Vec<Item<'a>>,
     counts: Counts,
     /// Descriptors.
     handles: usize,
-    ports: Vec<(PortGuard<'a>, Vec<Moving>)>,
-    buffers: Vec<(RefMut<'a, Option<Hold>>, Way)>,
-    /// The data of the message, if it does not fit the ring.
-    body: Option<(Hold, Way)>,
-    frozen: Vec<&'a FrozenBuffer>,
-    shared: Vec<(BorrowedFd<'a>, usize)>,
-    descriptors: Vec<BorrowedFd<'a>>,
+    /// Slots that buffers on the list get, and the body cannot get.
     planned: Vec<Planned>,
 }
 
+/// One thing of a list, borrowed. The order of the variants is that of the table.
+enum Item<'a> {
+    Port {
+        port: PortGuard<'a>,
+        moving: Vec<Moving>,
+    },
+    Buffer {
+        hold: RefMut<'a, Option<Hold>>,
+        way: Way,
+    },
+    /// The data of the message, if it does not fit the ring.
+    Body {
+        hold: Hold,
+        way: Way,
+    },
+    Frozen(&'a FrozenBuffer),
+    Shared {
+        file: BorrowedFd<'a>,
+        len: usize,
+    },
+    Descriptor(BorrowedFd<'a>),
+}
+
 impl<'a> Baggage<'a> {
-    /// Makes the checks that need no space and no system call, in the order that SEMANTICS rule S10 fixes.
+    /// Makes the checks that need no space and no system call. They come in a fixed order: the port itself, its peer,
+    /// duplicates, then each thing in the order of the list.
     ///
-    /// "Its own peer" is told by the identity of the segment, which a number in the segment could not prove.
+    /// The peer is recognised by the identity of the segment, which a number inside the segment could not prove.
     pub(crate) fn check(list: &[TransferRef<'a>], carrier: Option<&Arc<End>>) -> Result<Self, PostErrorKind> {
         let ports =
-            || list.iter().filter_map(|thing| if let TransferRef::Port(port) = thing { Some(*port) } else { None });
+            || list.iter().filter_map(|item| if let TransferRef::Port(port) = item { Some(*port) } else { None });
         if let Some(carrier) = carrier {
             if ports().any(|port| Arc::ptr_eq(port.end(), carrier)) {
                 return Err(PostErrorKind::ContainsSelf);
@@ -52,54 +74,46 @@ impl<'a> Baggage<'a> {
         if has_duplicates(list) {
             return Err(PostErrorKind::Duplicate);
         }
-        let mut baggage = Self {
-            counts: count(list),
-            handles: 0,
-            ports: Vec::new(),
-            buffers: Vec::new(),
-            body: None,
-            planned: Vec::new(),
-            frozen: Vec::new(),
-            shared: Vec::new(),
-            descriptors: Vec::new(),
-        };
-        for (index, thing) in list.iter().enumerate() {
-            baggage.add(index, *thing, carrier.map(|end| &**end))?;
+        let mut baggage = Self { counts: count(list), ..Self::default() };
+        for (index, item) in list.iter().enumerate() {
+            baggage.add(index, *item, carrier.map(|end| &**end))?;
         }
         Ok(baggage)
     }
 
-    fn add(&mut self, index: usize, thing: TransferRef<'a>, carrier: Option<&End>) -> Result<(), PostErrorKind> {
-        let unusable = PostErrorKind::Unusable { index };
-        match thing {
+    fn add(&mut self, index: usize, item: TransferRef<'a>, carrier: Option<&End>) -> Result<(), PostErrorKind> {
+        let unusable = || PostErrorKind::Unusable { index };
+        let item = match item {
             TransferRef::Port(port) => {
                 let usable = port.end().home().is_here()
                     && matches!(port.end().state(), State::Open | State::PeerClosed | State::PeerDied);
-                let guard = port.guard().filter(|_| usable).ok_or(unusable)?;
-                let moving = guard.end.buffers().moving();
+                let port = port.guard().filter(|_| usable).ok_or_else(unusable)?;
+                let moving = port.end.buffers().moving();
                 self.counts.slots += moving.len();
-                self.handles +=
-                    capsule::port::port_handles(guard.end, &guard.producer, &guard.receiving.consumer, &moving).count();
-                self.ports.push((guard, moving));
-                return Ok(());
+                Item::Port { port, moving }
             }
             TransferRef::Buffer(buffer) => {
-                let hold = buffer.hold().try_borrow_mut().map_err(|_| PostErrorKind::Unusable { index })?;
-                let found = hold.as_ref().filter(|hold| hold.is_usable()).ok_or(unusable)?;
+                let hold = buffer.hold().try_borrow_mut().map_err(|_| unusable())?;
+                let found = hold.as_ref().filter(|hold| hold.is_usable()).ok_or_else(unusable)?;
                 let way = self.way(found, carrier).ok_or(PostErrorKind::PooledElsewhere { index })?;
-                self.handles += usize::from(way.has_handle());
-                self.buffers.push((hold, way));
-                return Ok(());
+                Item::Buffer { hold, way }
             }
-            TransferRef::Frozen(buffer) => self.frozen.push(buffer),
-            TransferRef::Shared(buffer) => self.shared.push((buffer.file().ok_or(unusable)?, buffer.len())),
-            TransferRef::Descriptor(descriptor) => self.descriptors.push(descriptor),
-        }
-        self.handles += 1;
+            TransferRef::Frozen(buffer) => Item::Frozen(buffer),
+            TransferRef::Shared(buffer) => {
+                Item::Shared { file: buffer.file().ok_or_else(unusable)?, len: buffer.len() }
+            }
+            TransferRef::Descriptor(descriptor) => Item::Descriptor(descriptor),
+        };
+        self.push(item);
         Ok(())
     }
 
-    /// How a buffer will travel over `carrier`. `None`: it is in the pool of another port, whose peer lives.
+    fn push(&mut self, item: Item<'a>) {
+        self.handles += item.descriptors().count();
+        self.items.push(item);
+    }
+
+    /// How a buffer travels over `carrier`. `None` if it is in the pool of another port, whose peer lives.
     fn way(&mut self, hold: &Hold, carrier: Option<&End>) -> Option<Way> {
         let Hold { memory, role, .. } = hold;
         let buffers = carrier.map(End::buffers);
@@ -107,18 +121,18 @@ impl<'a> Baggage<'a> {
             Role::New => {
                 let slot = buffers.and_then(|buffers| buffers.pool().slot_for(memory.capacity, &self.planned));
                 self.planned.extend(slot.map(|slot| Planned { slot, bytes: memory.capacity as u64 }));
-                Some(slot.map_or(Way::Alone, Way::New))
+                Some(slot.map_or(Way::Once, Way::First))
             }
             Role::Owner => match buffers.and_then(|buffers| buffers.slot_of(memory)) {
-                Some(slot) => Some(Way::Known(slot)),
-                None if memory.is_orphan() => Some(Way::Alone),
+                Some(slot) => Some(Way::Again(slot)),
+                None if memory.is_orphan() => Some(Way::Once),
                 None => None,
             },
             Role::Guest => {
                 let slot = buffers.and_then(|buffers| buffers.slot_of(memory));
-                Some(slot.map_or(Way::Alone, Way::Back))
+                Some(slot.map_or(Way::Once, Way::Back))
             }
-            Role::Traveller => Some(Way::Alone),
+            Role::Traveller => Some(Way::Once),
         }
     }
 
@@ -128,114 +142,163 @@ impl<'a> Baggage<'a> {
         self.counts.buffers += 1;
     }
 
-    /// Slots that the buffers on the list will have, and the data cannot have.
+    /// Slots that the buffers on the list get, and the data cannot get.
     pub(crate) fn planned(&self) -> &[Planned] {
         &self.planned
     }
 
-    /// The data of the message, in a buffer.
-    pub(crate) fn set_body(&mut self, body: Hold, carrier: &End) {
-        // One of the carrier's own, or a new one: there is always a way.
-        let way = self.way(&body, Some(carrier)).unwrap_or(Way::Alone);
-        self.handles += usize::from(way.has_handle());
-        self.body = Some((body, way));
+    /// Adds the data of the message, in a buffer.
+    pub(crate) fn set_body(&mut self, hold: Hold, carrier: &End) {
+        // It is a new buffer or one of the carrier's own pool: neither is in the pool of another port.
+        let way = self.way(&hold, Some(carrier)).unwrap_or(Way::Once);
+        self.push(Item::Body { hold, way });
     }
 
-    /// The holds on buffers, and how they travel.
-    fn holds(&self) -> impl Iterator<Item = (&Hold, Way)> {
-        let listed = self.buffers.iter().filter_map(|(hold, way)| Some(((**hold).as_ref()?, *way)));
-        listed.chain(self.body.iter().map(|(hold, way)| (hold, *way)))
-    }
-
+    /// Descriptors that go with the message.
     pub(crate) fn handles(&self) -> usize {
         self.handles
     }
 
-    /// Bytes of a message with this list and `data_len` bytes of data.
+    /// Bytes of payload of a message with this list and `data_len` bytes of data.
     pub(crate) fn payload_len(&self, data_len: usize) -> usize {
         self.counts.payload_len(data_len)
     }
 
-    /// Puts everything in order for the next holder and hands the table to `put`, part by part. Nothing changes for the
-    /// present holder: an announced cursor makes no difference to it.
+    /// Hands the table to `put`, part by part. Nothing changes for the present holders.
     pub(crate) fn write_table(&mut self, data_len: usize, mut put: impl FnMut(&[u8])) {
-        for (port, moving) in &mut self.ports {
-            let Cursors { position, other: announced, .. } = port.receiving.consumer.cursors();
-            if position != announced && port.receiving.consumer.announce() {
-                port.end.wake_peer_producer();
-            }
-            // Doorbells are AWAKE: nobody waits on a port that is borrowed here. One left armed for a `poll` of the
-            // old holder would only cost a wake-up packet.
-            capsule::port::write_port(&mut put, port.end, &port.producer, &port.receiving.consumer, moving);
-        }
-        self.holds().for_each(|(hold, way)| capsule::buffer::write_buffer(&mut put, &hold.memory, hold.len, way));
-        self.frozen.iter().for_each(|buffer| capsule::buffer::write_memory(&mut put, buffer.len()));
-        self.shared.iter().for_each(|(_, len)| capsule::buffer::write_memory(&mut put, *len));
-        capsule::write_end(&mut put, data_len, self.counts);
+        self.items.sort_by_key(Item::rank);
+        self.items.iter_mut().for_each(|item| item.encode(&mut put));
+        self.counts.write_end(&mut put, data_len);
     }
 
-    /// The descriptors that go with the table.
+    /// The descriptors of the table, in its order.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let ports = self.ports.iter().flat_map(|(port, moving)| {
-            capsule::port::port_handles(port.end, &port.producer, &port.receiving.consumer, moving)
-        });
-        let buffers = self.holds().filter(|(_, way)| way.has_handle()).map(|(hold, _)| hold.memory.file.as_fd());
-        let frozen = self.frozen.iter().map(|buffer| buffer.file());
-        let shared = self.shared.iter().map(|(file, _)| *file);
-        ports.chain(buffers).chain(frozen).chain(shared).chain(self.descriptors.iter().copied())
+        self.items.iter().flat_map(Item::descriptors)
     }
 
-    /// Just before the commit, which cannot fail any more: from then on the buffers may come back at any time, to whatever
-    /// thread receives, so that pool and cache must know where they are.
+    /// Puts pool and cache in order, just before the commit, which cannot fail any more: from then on the buffers can come
+    /// back at any time, to the thread that receives.
     ///
-    /// True if it is time to look for buffers that have not been used for long.
+    /// Returns true if it is time to look for buffers that have not been used for long.
     pub(crate) fn hand_over(&self, carrier: &End) -> bool {
-        self.holds().for_each(|(hold, way)| hand_over(hold, way, carrier));
+        self.items.iter().for_each(|item| item.hand_over(carrier));
         carrier.buffers().count_post()
     }
 
-    /// The message is on its way: what was on the list is no longer ours.
+    /// Detaches everything, after the commit.
     pub(crate) fn detach(self) {
-        for (port, _) in &self.ports {
-            port.end.detach();
-        }
-        let listed = self.buffers.into_iter().filter_map(|(mut hold, way)| Some((hold.take()?, way)));
-        for (mut hold, way) in listed.chain(self.body) {
-            hold.set_gone();
-            if (hold.role, way) == (Role::Guest, Way::Alone) {
-                hold.memory.set_place(Place::Away);
-                hold.memory.note_gone();
-            }
+        self.items.into_iter().for_each(Item::detach);
+    }
+
+    /// Ends everything that a post takes and no peer receives.
+    pub(crate) fn discard(self) {
+        self.items.into_iter().for_each(Item::discard);
+    }
+}
+
+impl Item<'_> {
+    /// The place among the kinds of the table.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Port { .. } => 0,
+            Self::Buffer { .. } => 1,
+            Self::Body { .. } => 2,
+            Self::Frozen(_) => 3,
+            Self::Shared { .. } => 4,
+            Self::Descriptor(_) => 5,
         }
     }
 
-    /// There is nobody to receive it: what was on the list ends here.
-    pub(crate) fn discard(self) {
-        for (mut port, _) in self.ports {
-            port.end.close();
-            discard(port.end, &mut port.receiving.consumer);
+    /// Hands the capsule to `put`.
+    fn encode(&mut self, put: &mut impl FnMut(&[u8])) {
+        match self {
+            Self::Port { port, moving } => {
+                // The next holder starts with an announced cursor. To the present holder that makes no difference.
+                let Cursors { position, other: announced, .. } = port.receiving.consumer.cursors();
+                if position != announced && port.receiving.consumer.announce() {
+                    port.end.wake_peer_producer();
+                }
+                // The doorbells are awake: nothing waits on a port that is borrowed here. One that is still armed for the
+                // `poll` of this holder would only cost a wake-up packet.
+                write_port(put, port.end, &port.producer, &port.receiving.consumer, moving);
+            }
+            Self::Buffer { hold, way } => {
+                if let Some(hold) = hold.as_ref() {
+                    write_buffer(put, &hold.memory, hold.len, *way);
+                }
+            }
+            Self::Body { hold, way } => write_buffer(put, &hold.memory, hold.len, *way),
+            Self::Frozen(buffer) => write_memory(put, buffer.len()),
+            Self::Shared { len, .. } => write_memory(put, *len),
+            Self::Descriptor(_) => {}
         }
-        for (mut hold, _) in self.buffers {
-            hold.take();
+    }
+
+    fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let port = match self {
+            Self::Port { port, moving } => {
+                Some(port_handles(port.end, &port.producer, &port.receiving.consumer, moving))
+            }
+            _ => None,
+        };
+        let other = match self {
+            Self::Port { .. } => None,
+            Self::Buffer { hold, way } if way.has_handle() => hold.as_ref().map(|hold| hold.memory.file.as_fd()),
+            Self::Body { hold, way } if way.has_handle() => Some(hold.memory.file.as_fd()),
+            Self::Buffer { .. } | Self::Body { .. } => None,
+            Self::Frozen(buffer) => Some(buffer.file()),
+            Self::Shared { file, .. } => Some(*file),
+            Self::Descriptor(descriptor) => Some(*descriptor),
+        };
+        port.into_iter().flatten().chain(other)
+    }
+
+    fn hand_over(&self, carrier: &End) {
+        match self {
+            Self::Buffer { hold, way } => hold.iter().for_each(|hold| hand_over(hold, *way, carrier)),
+            Self::Body { hold, way } => hand_over(hold, *way, carrier),
+            // A port is detached after the commit. Of the others the sender keeps its handle.
+            Self::Port { .. } | Self::Frozen(_) | Self::Shared { .. } | Self::Descriptor(_) => {}
+        }
+    }
+
+    fn detach(self) {
+        match self {
+            Self::Port { port, .. } => port.end.detach(),
+            Self::Buffer { mut hold, way } => hold.take().into_iter().for_each(|hold| detach(hold, way)),
+            Self::Body { hold, way } => detach(hold, way),
+            Self::Frozen(_) | Self::Shared { .. } | Self::Descriptor(_) => {}
+        }
+    }
+
+    fn discard(self) {
+        match self {
+            Self::Port { mut port, .. } => {
+                port.end.close();
+                discard(port.end, &mut port.receiving.consumer);
+            }
+            Self::Buffer { mut hold, .. } => drop(hold.take()),
+            Self::Body { .. } | Self::Frozen(_) | Self::Shared { .. } | Self::Descriptor(_) => {}
         }
     }
 }
 
-/// A list of one buffer that the peer of the carrier knows: as a [`Baggage`] of one, and a fraction of its cost.
-pub(crate) struct Known<'a> {
+/// A list of one buffer that the peer of the carrier keeps: what a [`Baggage`] of one would be, without a table, an
+/// allocation or a lock.
+pub(crate) struct LoneBuffer<'a> {
     hold: RefMut<'a, Option<Hold>>,
     way: Way,
 }
 
-impl<'a> Known<'a> {
-    /// `None` for a buffer that is not like this, or cannot be posted.
+impl<'a> LoneBuffer<'a> {
+    /// `None` for a buffer that the peer does not keep, or that cannot be posted.
     #[inline]
     pub(crate) fn find(buffer: &'a TransferBuffer, carrier: &End) -> Option<Self> {
         let hold = buffer.hold().try_borrow_mut().ok()?;
         let Hold { memory, role, .. } = hold.as_ref().filter(|hold| hold.is_usable())?;
         let slot = carrier.buffers().slot_of(memory)?;
         let way = match role {
-            Role::Owner => Way::Known(slot),
+            Role::Owner => Way::Again(slot),
             Role::Guest => Way::Back(slot),
             Role::New | Role::Traveller => return None,
         };
@@ -243,8 +306,8 @@ impl<'a> Known<'a> {
     }
 
     #[inline]
-    pub(crate) fn capsule(&self, data_len: usize) -> Option<KnownCapsule> {
-        KnownCapsule::of(self.hold.as_ref()?.len, self.way, data_len)
+    pub(crate) fn encode(&self, data_len: usize) -> Option<[u8; 8]> {
+        LoneCapsule::encode(self.hold.as_ref()?.len, self.way, data_len)
     }
 
     /// As [`Baggage::hand_over`].
@@ -268,22 +331,31 @@ impl<'a> Known<'a> {
 #[inline]
 fn hand_over(Hold { memory, .. }: &Hold, way: Way, carrier: &End) {
     match way {
-        Way::Alone => return,
-        Way::New(slot) => {
+        Way::Once => return,
+        Way::First(slot) => {
             memory.clear_note();
             carrier.buffers().pool().insert(slot, Arc::clone(memory));
         }
-        Way::Known(_) | Way::Back(_) => {}
+        Way::Again(_) | Way::Back(_) => {}
     }
     memory.note_used();
     memory.set_place(Place::Away);
+}
+
+/// Gives up a hold on a buffer that has been posted.
+fn detach(mut hold: Hold, way: Way) {
+    hold.set_gone();
+    if (hold.role, way) == (Role::Guest, Way::Once) {
+        hold.memory.set_place(Place::Away);
+        hold.memory.note_gone();
+    }
 }
 
 fn has_duplicates(list: &[TransferRef<'_>]) -> bool {
     if list.len() < 2 {
         return false;
     }
-    let mut identities: Vec<usize> = list.iter().map(|thing| thing.identity()).collect();
+    let mut identities: Vec<usize> = list.iter().map(|item| item.identity()).collect();
     identities.sort_unstable();
     identities.windows(2).any(|two| two[0] == two[1])
 }

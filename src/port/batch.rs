@@ -1,21 +1,22 @@
-//! Several messages in one call: one fence and one look at the receiver's doorbell for all of them.
+//! Several messages in one call: one fence and one read of the receiver's doorbell for all of them.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::message::Message;
 use super::post::IfFull;
 use super::{MessagePort, RecvHalf, SendHalf};
-use crate::error::{PostErrorKind, RecvError, TryRecvError, with_cause};
-use crate::queue::record::Kind;
+use crate::end::wait::Deadline;
+use crate::error::{PostDataError, RecvError, RecvTimeoutError, TryRecvError, with_cause};
+use crate::queue::record::RecordKind;
 use crate::queue::sync::{Ordering, fence};
 
 impl MessagePort {
-    /// Posts several messages of plain data, in order. As one [`post_message`](Self::post_message) for each, and cheaper
-    /// for small ones; each is visible to the receiver as soon as it has been copied, and a sleeping receiver is woken
-    /// once, at the end.
+    /// Posts several messages of plain data, in order. As one [`post_message`](Self::post_message) for each, and cheaper for
+    /// small ones: each is visible to the receiver as soon as it has been copied, and a sleeping receiver is woken once, at
+    /// the end.
     ///
     /// ```
     /// # use messageport::{Message, MessageChannel};
@@ -29,26 +30,34 @@ impl MessagePort {
     /// ```
     ///
     /// # Errors
-    /// As for `post_message`, for the first message that could not be posted, with the number of those before it, which
-    /// were.
+    /// The error of the first message that could not be posted, as for `post_message`, with the number of messages before it,
+    /// which were posted.
     pub fn post_messages(&self, messages: &[&[u8]]) -> Result<(), PostMessagesError> {
         self.sender.post_messages(messages)
     }
 
-    /// As [`post_messages`](Self::post_messages), and where the queue is full waits for space, for `timeout` in all or for
-    /// as long as the peer lives; the queue does not grow.
+    /// As [`post_messages`](Self::post_messages), waiting for space as long as the peer lives where the queue is full. The
+    /// queue does not grow.
     ///
     /// # Errors
-    /// As for [`post_messages`](Self::post_messages), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
-    pub fn post_messages_wait(&self, messages: &[&[u8]], timeout: Option<Duration>) -> Result<(), PostMessagesError> {
-        self.sender.post_messages_wait(messages, timeout)
+    /// As for [`post_messages`](Self::post_messages), without `Full`.
+    pub fn post_messages_wait(&self, messages: &[&[u8]]) -> Result<(), PostMessagesError> {
+        self.sender.post_messages_wait(messages)
     }
 
-    /// Waits for a message and takes it and those that are there behind it, as many as `messages` has room for, whose
-    /// memory is used again as in [`recv_into`](Self::recv_into). Returns how many; the rest of `messages` stays as it was.
+    /// As [`post_messages_wait`](Self::post_messages_wait), waiting at most for `timeout` in all.
     ///
     /// # Errors
-    /// As for [`recv`](Self::recv), if there is no first message. What ends a later one is told by the next call.
+    /// As for [`post_messages`](Self::post_messages), with [`TimedOut`](PostDataError::TimedOut) instead of `Full`.
+    pub fn post_messages_timeout(&self, messages: &[&[u8]], timeout: Duration) -> Result<(), PostMessagesError> {
+        self.sender.post_messages_timeout(messages, timeout)
+    }
+
+    /// Waits for a message and takes it, and those that are there behind it, as many as `messages` has room for. Their memory
+    /// is reused as in [`recv_into`](Self::recv_into). Returns how many were taken; the rest of `messages` stays as it was.
+    ///
+    /// # Errors
+    /// As for [`recv`](Self::recv), if there is no first message. The error of a later one is returned by the next call.
     pub fn recv_messages(&self, messages: &mut [Message]) -> Result<usize, RecvError> {
         self.receiver.recv_messages(messages)
     }
@@ -60,25 +69,42 @@ impl MessagePort {
     pub fn try_recv_messages(&self, messages: &mut [Message]) -> Result<usize, TryRecvError> {
         self.receiver.try_recv_messages(messages)
     }
+
+    /// As [`recv_messages`](Self::recv_messages), waiting for the first message at most for `timeout`.
+    ///
+    /// # Errors
+    /// As for [`recv_timeout`](Self::recv_timeout), if there is no first message.
+    pub fn recv_messages_timeout(
+        &self,
+        messages: &mut [Message],
+        timeout: Duration,
+    ) -> Result<usize, RecvTimeoutError> {
+        self.receiver.recv_messages_timeout(messages, timeout)
+    }
 }
 
 impl SendHalf {
     /// See [`MessagePort::post_messages`].
     pub fn post_messages(&self, messages: &[&[u8]]) -> Result<(), PostMessagesError> {
-        self.each(messages, |data| self.post_anything(data, &[], IfFull::Grow))
+        self.post_each(messages, |data| self.post_data(data, IfFull::Grow))
     }
 
     /// See [`MessagePort::post_messages_wait`].
-    pub fn post_messages_wait(&self, messages: &[&[u8]], timeout: Option<Duration>) -> Result<(), PostMessagesError> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.each(messages, |data| self.post_patiently(data, &[], deadline))
+    pub fn post_messages_wait(&self, messages: &[&[u8]]) -> Result<(), PostMessagesError> {
+        self.post_each(messages, |data| self.post_data_by(data, Deadline::Never))
     }
 
-    /// Posts what goes straight, and the others by `post`.
-    fn each(
+    /// See [`MessagePort::post_messages_timeout`].
+    pub fn post_messages_timeout(&self, messages: &[&[u8]], timeout: Duration) -> Result<(), PostMessagesError> {
+        let deadline = Deadline::after(timeout);
+        self.post_each(messages, |data| self.post_data_by(data, deadline))
+    }
+
+    /// Posts runs of messages by the fast path, and those between them by `post`.
+    fn post_each(
         &self,
         messages: &[&[u8]],
-        post: impl Fn(&[u8]) -> Result<(), PostErrorKind>,
+        post: impl Fn(&[u8]) -> Result<(), PostDataError>,
     ) -> Result<(), PostMessagesError> {
         let mut posted = 0;
         loop {
@@ -89,20 +115,22 @@ impl SendHalf {
         }
     }
 
-    /// Posts messages up to the first in whose way something stands. Returns how many.
+    /// Posts messages up to the first that the fast path does not take. Returns how many.
+    ///
+    /// One fence and one wake-up end the whole run; else each message goes as in `publish`.
     #[inline]
     fn post_run(&self, messages: &[&[u8]]) -> usize {
         let _posting = self.end.posting();
-        let Some(mut producer) = self.straight() else { return 0 };
+        let Some(mut producer) = self.ready() else { return 0 };
         let mut posted = 0;
         for data in messages {
-            if !producer.put_unfenced(data) {
-                break;
-            }
+            let Some(claim) = producer.try_claim(data.len()) else { break };
+            producer.fill(claim, data);
+            producer.commit_unfenced(claim, data.len(), RecordKind::Data, 0);
             posted += 1;
         }
         if posted > 0 {
-            // With the fence of a sleeper, in `doorbell::arm`: one of the two sees what the other did.
+            // Pairs with the fence in `doorbell::arm`: either the sleeper sees the records, or this side sees its doorbell.
             fence(Ordering::SeqCst);
             self.end.wake_peer_consumer();
         }
@@ -125,14 +153,29 @@ impl RecvHalf {
         Ok(1 + self.take_run(rest))
     }
 
+    /// See [`MessagePort::recv_messages_timeout`].
+    pub fn recv_messages_timeout(
+        &self,
+        messages: &mut [Message],
+        timeout: Duration,
+    ) -> Result<usize, RecvTimeoutError> {
+        let Some((first, rest)) = messages.split_first_mut() else { return Ok(0) };
+        self.recv_into_timeout(first, timeout)?;
+        Ok(1 + self.take_run(rest))
+    }
+
     /// Takes messages up to the first that is not there or not plain data.
     #[inline]
     fn take_run(&self, messages: &mut [Message]) -> usize {
         let mut taken = 0;
         for message in messages {
-            let Some(found) = self.straight(Kind::Data, false) else { break };
-            message.clear(); // not before: what there is no message for stays as it was
-            self.copy(found, message);
+            let Some((mut receiving, record)) = self.try_next(false) else { break };
+            if record.kind != RecordKind::Data {
+                break;
+            }
+            message.clear(); // not before: a message that is not taken stays as it was
+            receiving.consumer.read_to_vec(record, &mut message.data);
+            self.release(&mut receiving, record);
             taken += 1;
         }
         taken
@@ -143,7 +186,7 @@ impl RecvHalf {
 #[derive(Debug)]
 pub struct PostMessagesError {
     /// Why.
-    pub kind: PostErrorKind,
+    pub kind: PostDataError,
     /// Messages that were posted before, in order.
     pub posted: usize,
 }

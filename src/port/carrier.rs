@@ -1,34 +1,34 @@
-//! Posting what a plain record cannot hold: transfer lists, and data that does not fit the ring. And the buffers that such
-//! posts use again.
+//! Posting what plain data in the ring cannot hold: transfer lists, and data that does not fit. And the recycled buffers of
+//! such posts.
 #![forbid(unsafe_code)]
 
-use super::baggage::{Baggage, Known};
-use super::post::{Data, IfFull, Peer};
+use std::sync::Arc;
+
+use super::baggage::{Baggage, LoneBuffer};
+use super::post::{IfFull, Peer};
 use super::transfer::TransferRef;
 use super::{MessagePort, SendHalf};
 use crate::buffer::TransferBuffer;
 use crate::buffer::memory::{Hold, Memory, Role};
 use crate::buffer::pool::{PAGE, Planned};
-use crate::capsule::buffer::KnownCapsule;
+use crate::capsule::buffer::LoneCapsule;
 use crate::end::State;
-use crate::error::{BufferError, PostErrorKind, exhausted};
-use crate::queue::record::{FORGET_LEN, Kind};
-use crate::queue::ring::{Producer, Slot};
+use crate::error::{BufferError, PostDataError, PostErrorKind, exhausted};
+use crate::queue::record::{FORGET_LEN, RecordKind};
+use crate::queue::ring::{Claim, Producer};
 use crate::sys::Errno;
-use std::cell::RefMut;
-use std::sync::Arc;
 
 impl MessagePort {
-    /// A buffer of `len` bytes to be filled and posted here: one that came back, if there is one, or a new one.
+    /// A buffer of `len` bytes, to be filled and posted on this port: a recycled one if one came back, else a new one.
     ///
-    /// A buffer that was posted on this port before and came back costs no system call and no page fault, and posting
-    /// it again costs the same whatever its size: the peer has kept its mapping. It comes back when the peer drops it, or
-    /// posts it back over this channel. Its bytes are what was last written to it by either side; a new one is all zero.
+    /// A buffer that was posted on this port before and came back costs no system call and no page fault, and posting it
+    /// again costs the same whatever its size, since the peer has kept its mapping. A buffer comes back when the peer drops
+    /// it, or posts it back over this channel. Its bytes are what either side last wrote to it; a new buffer is all zero.
     ///
-    /// So that this works both sides keep buffers that were posted here, as many as
-    /// [`ChannelOptions`](crate::ChannelOptions) allow; a [`TransferBuffer::new`] that is posted joins them. A buffer that the
-    /// peer posted on to somebody else is given up. While this port and its peer live, a buffer of this pool cannot be
-    /// posted on another port: [`PooledElsewhere`](PostErrorKind::PooledElsewhere).
+    /// Both sides keep the buffers that were posted here, as many as [`ChannelOptions`](crate::ChannelOptions) allow; a
+    /// [`TransferBuffer::new`] that is posted joins them. A buffer that the peer posts on to another port is given up. While
+    /// this port and its peer live, a buffer of this pool cannot be posted on another port:
+    /// [`PooledElsewhere`](crate::PostErrorKind::PooledElsewhere).
     ///
     /// ```
     /// # use messageport::MessageChannel;
@@ -50,13 +50,12 @@ impl MessagePort {
         self.sender.buffer(len)
     }
 
-    /// Gives back the memory of this port's recycled buffers that nobody uses at the moment. Returns how many were let go;
-    /// fewer than there are if the queue is full. Those that have not been used for a second are let go as well when other
-    /// buffers are posted.
+    /// Frees the recycled buffers of this port that are not in use. Returns how many were freed: fewer than there are if the
+    /// queue is full. Buffers that have not been used for a second are also freed when other buffers are posted.
     ///
     /// # Errors
     /// The port cannot be used, or its peer is gone.
-    pub fn release_buffers(&self) -> Result<usize, PostErrorKind> {
+    pub fn release_buffers(&self) -> Result<usize, PostDataError> {
         self.sender.release_buffers()
     }
 }
@@ -78,13 +77,14 @@ impl SendHalf {
 
     #[cold]
     fn new_buffer(&self, len: usize) -> Result<TransferBuffer, BufferError> {
-        self.new_hold(len)
-            .map(TransferBuffer::from_hold)
-            .map_err(|errno| BufferError::ResourceExhausted(exhausted(errno)))
+        match self.new_hold(len) {
+            Ok(hold) => Ok(TransferBuffer::from_hold(hold)),
+            Err(errno) => Err(BufferError::ResourceExhausted(exhausted(errno))),
+        }
     }
 
     /// See [`MessagePort::release_buffers`].
-    pub fn release_buffers(&self) -> Result<usize, PostErrorKind> {
+    pub fn release_buffers(&self) -> Result<usize, PostDataError> {
         let _posting = self.end.posting();
         let mut producer = self.open()?;
         match self.find_peer()? {
@@ -93,101 +93,129 @@ impl SendHalf {
         }
     }
 
-    /// The way of a message with one buffer that the peer knows, when nothing stands in it; as
-    /// [`post_straight`](Self::post_straight).
-    pub(crate) fn post_known_straight(&self, data: &[u8], buffer: &TransferBuffer) -> bool {
-        let _posting = self.end.posting();
-        let Some(mut producer) = self.straight() else { return false };
-        let Some(known) = Known::find(buffer, &self.end) else { return false };
-        let Some(capsule) = known.capsule(data.len()) else { return false };
-        let len = KnownCapsule::payload_len(data.len());
-        let direction = producer.direction();
-        if direction.is_grown() || len > direction.max_data_len() {
-            return false;
-        }
-        let Ok(slot) = producer.reserve(len) else { return false };
+    /// Posts data and a buffer that the peer keeps already. `None` if they cannot go into the ring as they are; then nothing
+    /// has happened.
+    #[inline]
+    pub(super) fn post_lone_buffer(&self, producer: &mut Producer, data: &[u8], buffer: &TransferBuffer) -> Option<()> {
+        let lone = LoneBuffer::find(buffer, &self.end)?;
+        let capsule = lone.encode(data.len())?;
+        let len = LoneCapsule::payload_len(data.len());
+        let claim = producer.try_claim(len)?;
         // From here on nothing can fail.
-        producer.write(slot, 0, data);
-        producer.write(slot, len - size_of::<KnownCapsule>(), &capsule.to_bytes());
-        let look_for_idle = known.hand_over(&self.end);
-        producer.commit(slot, len, Kind::Buffer, 0);
-        self.end.wake_peer_consumer();
-        producer.clear_ahead(len);
-        known.detach();
+        producer.write(claim, 0, data);
+        producer.write(claim, len - capsule.len(), &capsule);
+        let look_for_idle = lone.hand_over(&self.end);
+        self.publish(producer, claim, len, RecordKind::Buffer, 0);
+        lone.detach();
         if look_for_idle {
-            self.forget_idle(&mut producer, false);
+            self.forget_idle(producer, false);
         }
-        true
+        Some(())
     }
 
-    /// The same with a transfer list, or with data that does not fit the ring. Whatever fails, fails before the commit, and
-    /// undoes itself by being dropped.
-    #[cold]
-    pub(crate) fn post_carrier(
+    /// Posts a message with a transfer list, or with data that does not fit the ring.
+    pub(super) fn post_carrier(
         &self,
-        mut producer: RefMut<'_, Producer>,
-        data: Data<'_>,
+        producer: &mut Producer,
+        data: &[u8],
         list: &[TransferRef<'_>],
         if_full: IfFull,
     ) -> Result<(), PostErrorKind> {
-        let mut baggage = Baggage::check(list, Some(&self.end))?;
-        let limits = self.end.segment().limits();
-        let has_body = match &data {
-            Data::Copy(data) => baggage.payload_len(data.len()) > self.max_inline_len() && limits.max_handles > 0,
-            Data::InBuffer(_) => true,
-        };
-        let at_most = |handles| match limits.max_handles {
-            max if handles > max => Err(PostErrorKind::TooManyHandles { handles, max }),
+        let baggage = Baggage::check(list, Some(&self.end))?;
+        let max = self.end.segment().limits().max_handles;
+        let check_handles = |handles| match handles {
+            handles if handles > max => Err(PostErrorKind::TooManyHandles { handles, max }),
             _ => Ok(()),
         };
-        at_most(baggage.handles())?;
-        self.may_be_posted(data.len())?;
-        // The buffer with the data may turn out to be known to the peer, and to need no descriptor.
-        at_most(baggage.handles() + usize::from(has_body))?;
-        let data_len = if has_body { 0 } else { data.len() };
-        if has_body {
-            baggage.expect_body();
+        check_handles(baggage.handles())?;
+        self.check_len(data.len())?;
+        // A channel without descriptors has no buffer for the data: it must fit the ring.
+        if max > 0 && baggage.payload_len(data.len()) > self.max_inline_len() {
+            check_handles(baggage.handles() + 1)?;
+            self.send_carrier(producer, Data::ToBuffer(data), baggage, if_full)?;
+        } else {
+            self.send_carrier(producer, Data::InRing(data), baggage, if_full)?;
         }
-        let len = baggage.payload_len(data_len);
-        self.fits_inline(len)?;
+        Ok(())
+    }
+
+    /// Posts data that does not fit the ring. Its length has been checked.
+    #[cold]
+    pub(super) fn post_large(
+        &self,
+        producer: &mut Producer,
+        data: &[u8],
+        if_full: IfFull,
+    ) -> Result<(), PostDataError> {
+        self.send_carrier(producer, Data::ToBuffer(data), Baggage::default(), if_full)
+    }
+
+    /// Posts data that a reservation has written to a buffer.
+    #[cold]
+    pub(super) fn post_body(&self, producer: &mut Producer, body: Hold) -> Result<(), PostDataError> {
+        self.send_carrier(producer, Data::InBuffer(body), Baggage::default(), IfFull::Grow)
+    }
+
+    /// Posts a checked list, and data. What fails does so before the commit, and is undone by being dropped.
+    fn send_carrier(
+        &self,
+        producer: &mut Producer,
+        data: Data<'_>,
+        mut baggage: Baggage<'_>,
+        if_full: IfFull,
+    ) -> Result<(), PostDataError> {
+        let data_len = match data {
+            Data::InRing(data) => data.len(),
+            Data::ToBuffer(_) | Data::InBuffer(_) => {
+                baggage.expect_body();
+                0
+            }
+        };
+        let (len, max) = (baggage.payload_len(data_len), self.max_inline_len());
+        if len > max {
+            return Err(PostDataError::TooLarge { len, max });
+        }
+        // 1. Find the receiver, and room.
         if self.find_peer()? == Peer::Discards {
             baggage.discard();
             return Ok(());
         }
-        let slot = self.find_room(&mut producer, len, if_full)?;
+        let claim = self.find_room(producer, len, if_full)?;
+        // 2. Write data and table.
         match data {
-            Data::Copy(data) if has_body => baggage.set_body(self.filled(data, baggage.planned())?, &self.end),
-            Data::Copy(data) => producer.write(slot, 0, data),
-            Data::InBuffer(hold) => baggage.set_body(hold, &self.end),
+            Data::InRing(data) => producer.write(claim, 0, data),
+            Data::ToBuffer(data) => baggage.set_body(self.filled(data, baggage.planned())?, &self.end),
+            Data::InBuffer(body) => baggage.set_body(body, &self.end),
         }
-        baggage.write_table(data_len, table_writer(&producer, slot, data_len));
-        // The descriptors first: whoever sees the record finds them on the lane.
+        baggage.write_table(data_len, table_writer(producer, claim, data_len));
+        // 3. Send the descriptors before the commit, so that a receiver that sees the record finds them on the lane. The
+        //    buffer with the data may have turned out to be one that the peer keeps, and to need none.
         let handles = baggage.handles();
         if handles > 0 {
             let mut descriptors = Vec::with_capacity(handles);
-            baggage.descriptors().for_each(|descriptor| descriptors.push(descriptor));
+            descriptors.extend(baggage.descriptors());
             self.end.lane().send_handles(producer.sequence(), &descriptors).map_err(|why| self.not_sent(why))?;
         }
+        // 4. Commit. Nothing fails from here on, and only now is anything detached.
         let look_for_idle = baggage.hand_over(&self.end);
-        producer.commit(slot, len, Kind::Carrier, handles as u8);
-        self.end.wake_peer_consumer();
+        self.publish(producer, claim, len, RecordKind::Carrier, handles as u8);
         baggage.detach();
         if look_for_idle {
-            self.forget_idle(&mut producer, false);
+            self.forget_idle(producer, false);
         }
         Ok(())
     }
 
     /// A buffer with a copy of `data`.
-    fn filled(&self, data: &[u8], planned: &[Planned]) -> Result<Hold, PostErrorKind> {
-        let hold =
-            self.hold(data.len(), planned).map_err(|errno| PostErrorKind::ResourceExhausted(exhausted(errno)))?;
-        hold.memory.write(data);
+    fn filled(&self, data: &[u8], planned: &[Planned]) -> Result<Hold, PostDataError> {
+        let shortage = |errno| PostDataError::ResourceExhausted(exhausted(errno));
+        let hold = self.hold(data.len(), planned).map_err(shortage)?;
+        hold.memory.write(0, data);
         Ok(hold)
     }
 
-    /// Memory for `len` bytes: some that came back, or new.
-    pub(crate) fn hold(&self, len: usize, planned: &[Planned]) -> Result<Hold, Errno> {
+    /// Memory for `len` bytes: recycled, or new. Slots that are `planned` for other buffers are passed over.
+    pub(super) fn hold(&self, len: usize, planned: &[Planned]) -> Result<Hold, Errno> {
         let recycled = self.end.buffers().pool().take(len, planned);
         if let Some(memory) = recycled {
             return Ok(Hold::new(memory, len, Role::Owner));
@@ -200,27 +228,37 @@ impl SendHalf {
         Ok(Hold::new(Arc::new(Memory::create(capacity)?), len, Role::New))
     }
 
-    /// Has the peer forget recycled buffers that wait, if there is room to say so. Returns how many.
+    /// Tells the peer to forget recycled buffers that are idle, or at once all that wait, as far as the ring has room.
+    /// Returns how many.
     fn forget_idle(&self, producer: &mut Producer, at_once: bool) -> usize {
         let idle = self.end.buffers().pool().idle(at_once);
         let mut count = 0;
         for slot in idle {
-            let Ok(room) = producer.reserve(FORGET_LEN) else { break };
-            producer.write(room, 0, &(slot as u64).to_ne_bytes());
+            let Ok(claim) = producer.claim(FORGET_LEN) else { break };
+            producer.fill(claim, &(slot as u64).to_ne_bytes());
             self.end.buffers().pool().forget(slot);
-            producer.commit(room, FORGET_LEN, Kind::Forget, 0);
-            self.end.wake_peer_consumer();
+            self.publish(producer, claim, FORGET_LEN, RecordKind::Forget, 0);
             count += 1;
         }
         count
     }
 }
 
+/// The data of a carrier.
+enum Data<'a> {
+    /// Copied to the ring.
+    InRing(&'a [u8]),
+    /// Copied to a buffer, since it does not fit the ring.
+    ToBuffer(&'a [u8]),
+    /// Written to a buffer already, which is as long as the data.
+    InBuffer(Hold),
+}
+
 /// Writes the parts of a table behind `data_len` bytes of data.
-fn table_writer(producer: &Producer, slot: Slot, data_len: usize) -> impl FnMut(&[u8]) {
-    let mut at = data_len.next_multiple_of(8);
+fn table_writer(producer: &Producer, claim: Claim, data_len: usize) -> impl FnMut(&[u8]) {
+    let mut offset = data_len.next_multiple_of(8);
     move |part| {
-        producer.write(slot, at, part);
-        at += part.len();
+        producer.write(claim, offset, part);
+        offset += part.len();
     }
 }

@@ -2,28 +2,33 @@
 
 use std::cell::RefMut;
 use std::fmt;
+use std::io;
 
 use super::message::Message;
-use super::{Receiving, RecvHalf};
+use super::{MessagePort, Receiving, RecvHalf};
 use crate::buffer::TransferBuffer;
-use crate::capsule::Things;
+use crate::capsule::Arrival;
 use crate::capsule::discard::discard;
 use crate::end::State;
 use crate::error::BufferError;
-use crate::queue::ring::{Record, payload};
+use crate::queue::ring::Record;
 
 /// A message in place, in the shared memory of the queue; see [`MessagePort::recv_ref`](crate::MessagePort::recv_ref).
 ///
-/// The peer can still write to these bytes if it breaks the protocol. So the safe ways to them are copies.
+/// A peer that breaks the protocol can still write to these bytes. So the safe ways to read them are copies: `read_at`,
+/// `to_vec`, and [`io::Read`], which reads from the beginning on.
 pub struct MessageRef<'a> {
     half: &'a RecvHalf,
     receiving: RefMut<'a, Receiving>,
     record: Record,
     len: usize,
-    /// What plain data has not, out of its way.
+    /// The position of `io::Read`.
+    read: usize,
+    /// `None` for plain data.
     more: Option<Box<More>>,
 }
 
+/// What a message has that is not plain data.
 struct More {
     /// The data, if it did not fit the ring.
     body: Option<TransferBuffer>,
@@ -34,25 +39,24 @@ impl<'a> MessageRef<'a> {
     /// A message of plain data.
     #[inline]
     pub(crate) fn plain(half: &'a RecvHalf, receiving: RefMut<'a, Receiving>, record: Record) -> Self {
-        Self { half, receiving, record, len: record.len, more: None }
+        Self { half, receiving, record, len: record.len, read: 0, more: None }
     }
 
-    /// The first `len` bytes of the record, or the buffer that has the data instead, and what came with it.
-    pub(crate) fn new(
+    /// A message of the first `len` bytes of the record, or of the buffer that has the data instead, and of what came with it.
+    pub(crate) fn with_arrival(
         half: &'a RecvHalf,
         receiving: RefMut<'a, Receiving>,
         record: Record,
         len: usize,
-        mut things: Things,
+        Arrival { transferred: arrived, body }: Arrival,
     ) -> Self {
-        let body = things.body.take();
         let len = body.as_ref().map_or(len, TransferBuffer::len);
         let mut transferred = Message::new();
-        transferred.unpack(things);
-        Self { half, receiving, record, len, more: Some(Box::new(More { body, transferred })) }
+        transferred.take_transferred_of(arrived, MessagePort::from_parts);
+        Self { half, receiving, record, len, read: 0, more: Some(Box::new(More { body, transferred })) }
     }
 
-    /// Takes out what was on the transfer list: a message with no `data`, empty if there was no list, or if it was taken
+    /// Takes out what was on the transfer list, as a message without `data`: empty if there was no list, or if it was taken
     /// before. What is not taken is closed or freed with the guard.
     pub fn take_transferred(&mut self) -> Message {
         self.more.as_mut().map_or_else(Message::new, |more| std::mem::take(&mut more.transferred))
@@ -78,7 +82,7 @@ impl<'a> MessageRef<'a> {
     /// Copies data out, from `offset` on.
     ///
     /// # Errors
-    /// [`OutOfRange`](BufferError::OutOfRange): nothing was copied. [`Forked`](BufferError::Forked): in a child that
+    /// [`OutOfRange`](BufferError::OutOfRange): nothing was copied. [`Forked`](BufferError::Forked): this is a child that
     /// inherited the guard.
     #[inline]
     pub fn read_at(&self, offset: usize, into: &mut [u8]) -> Result<(), BufferError> {
@@ -110,8 +114,8 @@ impl<'a> MessageRef<'a> {
     /// The data in place. Empty in a child that inherited the guard by `fork`.
     ///
     /// # Safety
-    /// While the slice lives the peer does not write to a message that it has posted: it runs this library and keeps
-    /// to the protocol.
+    /// While the slice lives the peer must not write to a message that it has posted: it must keep to the protocol, as this
+    /// library does.
     #[allow(unsafe_code)]
     #[inline]
     pub unsafe fn as_slice(&self) -> &[u8] {
@@ -119,11 +123,21 @@ impl<'a> MessageRef<'a> {
             return &[];
         }
         if let Some(body) = self.body() {
-            // SAFETY: the peer does not write, says the caller, and nobody else has the buffer.
+            // SAFETY: the caller promises that the peer does not write, and this guard is the only holder of the buffer.
             return unsafe { body.as_slice() };
         }
-        // SAFETY: the record is not released while the guard lives, and the peer does not write, says the caller.
-        unsafe { self.receiving.consumer.direction().slice(payload(self.record), self.len) }
+        // SAFETY: the guard releases the record when it is dropped, and the caller promises that the peer does not write.
+        unsafe { self.receiving.consumer.direction().slice(self.record.payload(), self.len) }
+    }
+}
+
+/// Reads from the beginning of the message on; each read goes on where the last one ended.
+impl io::Read for MessageRef<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = into.len().min(self.len - self.read);
+        self.read_at(self.read, &mut into[..count]).map_err(io::Error::other)?;
+        self.read += count;
+        Ok(count)
     }
 }
 
@@ -135,7 +149,7 @@ impl Drop for MessageRef<'_> {
         }
         self.half.release(&mut self.receiving, self.record);
         if self.half.end.state() == State::Closed {
-            // Closed meanwhile: the rest of the queue was left to us.
+            // Closed meanwhile: the rest of the queue was left to this guard.
             discard(&self.half.end, &mut self.receiving.consumer);
         }
     }

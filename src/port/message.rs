@@ -1,70 +1,49 @@
-//! A received message.
+//! The message of a user, and its transfer list.
+#![forbid(unsafe_code)]
 
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 
 use super::MessagePort;
-use crate::buffer::TransferBuffer;
-use crate::buffer::frozen::FrozenBuffer;
-use crate::buffer::shared::SharedBuffer;
-use crate::capsule::Things;
+use super::transfer::{TransferRef, Transferable};
+use crate::capsule::message;
 
-/// A message as it was received: data, and what was on the transfer list, all owned. It can be kept as long as you
-/// like and sent to another thread.
-///
-/// The fields are those of the standard's
-/// [`MessageEvent`](https://html.spec.whatwg.org/multipage/comms.html#the-messageevent-interface) that mean something
-/// here. A message without data has an empty `data`; that there is a message at all says the call that returned it.
-#[derive(Default, Debug)]
-pub struct Message {
-    /// The data that was posted.
-    pub data: Vec<u8>,
-    /// The ports on the transfer list, in its order.
-    pub ports: Vec<MessagePort>,
-    /// The buffers on the transfer list, in its order.
-    pub buffers: Vec<TransferBuffer>,
-    /// The frozen buffers on the transfer list, in its order.
-    pub frozen: Vec<FrozenBuffer>,
-    /// The shared buffers on the transfer list, in its order.
-    pub shared: Vec<SharedBuffer>,
-    /// The descriptors on the transfer list, in its order, closed on exec. They can be anything that the sender has:
-    /// what one is good for is to be found out before it is used.
-    pub descriptors: Vec<OwnedFd>,
-}
+/// A received message: `data`, `ports`, `buffers`, `frozen`, `shared` and `descriptors`, all owned.
+pub type Message = message::Message<MessagePort>;
 
 impl Message {
-    /// An empty message, to receive into.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Empties it and keeps its memory. Ports and descriptors in it are closed, buffers freed.
-    #[inline]
-    pub fn clear(&mut self) {
-        self.data.clear();
+    /// Everything that came with the data, as a transfer list that [`post_message`](MessagePort::post_message) takes: to
+    /// forward a message, post its data with this list.
+    ///
+    /// ```
+    /// # use messageport::{MessageChannel, SharedBuffer};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (here, there) = (MessageChannel::new()?, MessageChannel::new()?);
+    /// # here.port1.post_message(b"all of it", [SharedBuffer::new(8)?.into()])?;
+    /// let mut message = here.port2.recv()?;
+    /// let list = message.take_transfer_list();
+    /// there.port1.post_message(&message.data, list)?;
+    /// # assert_eq!(there.port2.recv()?.shared.len(), 1);
+    /// # Ok(()) }
+    /// ```
+    pub fn take_transfer_list(&mut self) -> Vec<Transferable> {
         let Self { data: _, ports, buffers, frozen, shared, descriptors } = self;
-        // Mostly empty: a look each instead of loops that drop.
-        if ports.len() + buffers.len() + frozen.len() + shared.len() + descriptors.len() > 0 {
-            self.drop_things();
-        }
+        let ports = ports.drain(..).map(Transferable::Port);
+        let buffers = buffers.drain(..).map(Transferable::Buffer);
+        let frozen = frozen.drain(..).map(Transferable::Frozen);
+        let shared = shared.drain(..).map(Transferable::Shared);
+        let descriptors = descriptors.drain(..).map(Transferable::Descriptor);
+        ports.chain(buffers).chain(frozen).chain(shared).chain(descriptors).collect()
     }
 
-    #[cold]
-    fn drop_things(&mut self) {
+    /// As [`take_transfer_list`](Self::take_transfer_list), borrowed: for
+    /// [`post_message_detaching`](MessagePort::post_message_detaching).
+    pub fn transfer_list(&self) -> Vec<TransferRef<'_>> {
         let Self { data: _, ports, buffers, frozen, shared, descriptors } = self;
-        ports.clear();
-        buffers.clear();
-        frozen.clear();
-        shared.clear();
-        descriptors.clear();
-    }
-
-    /// Puts in what came with the data.
-    pub(crate) fn unpack(&mut self, things: Things) {
-        let Things { ports, buffers, body, frozen, shared, descriptors } = things;
-        if let Some(body) = body {
-            body.append_to(&mut self.data);
-        }
-        self.ports.extend(ports.into_iter().map(MessagePort::from_parts));
-        (self.buffers, self.frozen, self.shared, self.descriptors) = (buffers, frozen, shared, descriptors);
+        let ports = ports.iter().map(TransferRef::Port);
+        let buffers = buffers.iter().map(TransferRef::Buffer);
+        let frozen = frozen.iter().map(TransferRef::Frozen);
+        let shared = shared.iter().map(TransferRef::Shared);
+        let descriptors = descriptors.iter().map(|descriptor| TransferRef::Descriptor(descriptor.as_fd()));
+        ports.chain(buffers).chain(frozen).chain(shared).chain(descriptors).collect()
     }
 }

@@ -73,17 +73,17 @@ pub(crate) struct Receiving {
     pub(crate) consumer: Consumer,
     /// Messages in a row that were there at once.
     pub(crate) run: u32,
-    /// Looks in a row that found nothing.
-    pub(crate) empty_looks: u32,
-    /// When one of those last looked at the lane too.
-    pub(crate) lane_seen: Option<Instant>,
-    /// The end of the peer has been told; nothing comes after it.
+    /// Polls in a row that found nothing.
+    pub(crate) empty_polls: u32,
+    /// When one of those last checked the lane too.
+    pub(crate) lane_checked: Option<Instant>,
+    /// The end of the peer has been reported: nothing comes after it.
     pub(crate) finished: bool,
 }
 
 impl Receiving {
     pub(crate) fn new(consumer: Consumer) -> Self {
-        Self { consumer, run: 0, empty_looks: 0, lane_seen: None, finished: false }
+        Self { consumer, run: 0, empty_polls: 0, lane_checked: None, finished: false }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Messages of plain data: values that are the same as their bytes ([`bytemuck`]), without an encoding.
+//! Messages of plain data: values whose bytes are the message ([`bytemuck`]), without an encoding.
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
@@ -8,8 +8,9 @@ use std::io;
 use bytemuck::{AnyBitPattern, NoUninit};
 
 use super::message::Message;
+use super::post::IfFull;
 use super::{MessagePort, SendHalf};
-use crate::error::PostErrorKind;
+use crate::error::PostDataError;
 
 impl MessagePort {
     /// Posts a value whose bytes are the message: a number, an array, or a `repr(C)` struct without padding
@@ -30,7 +31,7 @@ impl MessagePort {
     /// # Errors
     /// As for [`post_message`](Self::post_message) without a transfer list.
     #[inline]
-    pub fn post_plain<T: NoUninit>(&self, value: &T) -> Result<(), PostErrorKind> {
+    pub fn post_plain<T: NoUninit>(&self, value: &T) -> Result<(), PostDataError> {
         self.sender.post_plain(value)
     }
 
@@ -39,33 +40,27 @@ impl MessagePort {
     /// # Errors
     /// As for [`post_message`](Self::post_message) without a transfer list.
     #[inline]
-    pub fn post_plain_slice<T: NoUninit>(&self, values: &[T]) -> Result<(), PostErrorKind> {
+    pub fn post_plain_slice<T: NoUninit>(&self, values: &[T]) -> Result<(), PostDataError> {
         self.sender.post_plain_slice(values)
     }
 }
 
 impl SendHalf {
     /// See [`MessagePort::post_plain`].
-    ///
-    /// # Errors
-    /// The same.
     #[inline]
-    pub fn post_plain<T: NoUninit>(&self, value: &T) -> Result<(), PostErrorKind> {
-        self.post(bytemuck::bytes_of(value), &[])
+    pub fn post_plain<T: NoUninit>(&self, value: &T) -> Result<(), PostDataError> {
+        self.post_data(bytemuck::bytes_of(value), IfFull::Grow)
     }
 
     /// See [`MessagePort::post_plain_slice`].
-    ///
-    /// # Errors
-    /// The same.
     #[inline]
-    pub fn post_plain_slice<T: NoUninit>(&self, values: &[T]) -> Result<(), PostErrorKind> {
-        self.post(bytemuck::cast_slice(values), &[])
+    pub fn post_plain_slice<T: NoUninit>(&self, values: &[T]) -> Result<(), PostDataError> {
+        self.post_data(bytemuck::cast_slice(values), IfFull::Grow)
     }
 }
 
 impl Message {
-    /// The data as one value of a type for which all bytes are good (`AnyBitPattern` or `Pod` of [`bytemuck`]).
+    /// The data as one value of a type for which every bit pattern is valid (`AnyBitPattern` or `Pod` of [`bytemuck`]).
     ///
     /// # Errors
     /// [`WrongSize`]: the data is not exactly as long as a `T`.
@@ -94,7 +89,7 @@ impl Message {
     }
 }
 
-/// The data of a message does not have the size of the type that it was to be.
+/// The data of a message does not have the size of the requested type.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WrongSize {
     /// Bytes of data.

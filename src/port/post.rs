@@ -1,29 +1,32 @@
-//! Posting: the way of a message from the caller into the ring.
+//! Posting: the path of a message from the caller into the ring.
+//!
+//! Every post ends in [`SendHalf::publish`], which commits the record, wakes the receiver and prepares the next record.
 #![forbid(unsafe_code)]
+
+use std::cell::RefMut;
+use std::time::Duration;
 
 use super::transfer::{PostError, TransferRef, Transferable, count};
 use super::{MessagePort, SendHalf};
-use crate::buffer::memory::Hold;
+use crate::buffer::TransferBuffer;
 use crate::capsule::Counts;
 use crate::end::lane::NotSent;
-use crate::end::wait::{Outcome, Waiter};
+use crate::end::wait::{Deadline, Outcome, Waiter};
 use crate::end::{CLOSED, DISCARDING, End, OPEN, State, growth};
-use crate::error::{FullCause, PostErrorKind, exhausted};
-use crate::queue::record::Kind;
-use crate::queue::ring::{NoRoom, Producer, Slot};
+use crate::error::{FullCause, PostDataError, PostErrorKind, exhausted};
+use crate::queue::record::{RecordKind, max_payload};
+use crate::queue::ring::{Claim, NoRoom, Producer};
 use crate::queue::sync::Ordering;
-use std::cell::RefMut;
-use std::time::{Duration, Instant};
 
-/// Longest sleep while the lane is full; then the post is tried again.
+/// A sender that waits while the lane is full tries again after 10 ms at the latest.
 const LANE_RETRY: Duration = Duration::from_millis(10);
 
 impl MessagePort {
     /// Posts a message: the standard's
     /// [`postMessage(message, transfer)`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-postmessage).
     ///
-    /// `data` is copied; what is on the transfer list moves to the receiver. When the call returns, the receiver can
-    /// take the message, whatever happens to this process afterwards. It never blocks: a queue that is full grows, up to
+    /// `data` is copied; what is on the transfer list moves to the receiver. When the call returns, the receiver can take
+    /// the message, whatever happens to this process afterwards. It never blocks: a full queue grows, up to
     /// [`max_capacity`](crate::ChannelOptions::max_capacity).
     ///
     /// ```
@@ -40,36 +43,49 @@ impl MessagePort {
     /// ```
     ///
     /// # Errors
-    /// In this order: the port itself is unusable; the list contains this port's peer; contains something closed,
-    /// detached or borrowed (the list owns its things, so it cannot contain this port or the same thing twice);
-    /// [`TooManyHandles`](PostErrorKind::TooManyHandles), [`TooLarge`](PostErrorKind::TooLarge); the peer is known to
-    /// be gone; the queue is [`Full`](PostErrorKind::Full); the system has no resources. Nothing was taken then, and
-    /// the list is in the error.
+    /// Nothing was taken, and the list is in the error. Checked in this order: the port itself is unusable; the list contains
+    /// this port's peer; it contains something closed, detached or borrowed;
+    /// [`TooManyHandles`](PostErrorKind::TooManyHandles); [`TooLarge`](PostErrorKind::TooLarge); the peer is known to be gone;
+    /// the queue is [`Full`](PostErrorKind::Full); the system lacks resources. Since the list owns its things, it cannot
+    /// contain this port, nor the same thing twice.
     #[inline]
     pub fn post_message(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<(), PostError> {
         self.sender.post_message(data, transfer)
     }
 
-    /// Posts a message and, if the queue is full, waits for space: for `timeout`, or for as long as the peer lives. The
-    /// queue does not grow by it, so that a stream whose receiver is slower than its sender stays where it is.
+    /// Posts a message, and waits for space as long as the peer lives if the queue is full. The queue does not grow, so a
+    /// stream whose receiver is slower than its sender stays in the cache.
     ///
     /// # Errors
-    /// As for [`post_message`](Self::post_message), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
+    /// As for [`post_message`](Self::post_message), without `Full`.
     pub fn post_message_wait(
         &self,
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
-        timeout: Option<Duration>,
     ) -> Result<(), PostError> {
-        self.sender.post_message_wait(data, transfer, timeout)
+        self.sender.post_message_wait(data, transfer)
     }
 
-    /// Posts a message with a list of borrowed things, whose ports and buffers are detached if it succeeds: the
-    /// standard's way, for callers whose handles stay behind (handlers, other languages).
+    /// As [`post_message_wait`](Self::post_message_wait), waiting at most for `timeout`.
     ///
     /// # Errors
-    /// As for [`post_message`](Self::post_message); since the things are borrowed, also
-    /// [`ContainsSelf`](PostErrorKind::ContainsSelf), first, and [`Duplicate`](PostErrorKind::Duplicate), third.
+    /// As for [`post_message`](Self::post_message), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
+    pub fn post_message_timeout(
+        &self,
+        data: &[u8],
+        transfer: impl IntoIterator<Item = Transferable>,
+        timeout: Duration,
+    ) -> Result<(), PostError> {
+        self.sender.post_message_timeout(data, transfer, timeout)
+    }
+
+    /// Posts a message with a list of borrowed things. Its ports and buffers are detached if the post succeeds, as in the
+    /// standard: for callers whose handles stay behind, such as event handlers and other languages.
+    ///
+    /// # Errors
+    /// As for [`post_message`](Self::post_message). Since the things are borrowed, also
+    /// [`ContainsSelf`](PostErrorKind::ContainsSelf), checked before `ContainsPeer`, and
+    /// [`Duplicate`](PostErrorKind::Duplicate), checked behind it.
     pub fn post_message_detaching(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
         self.sender.post_message_detaching(data, transfer)
     }
@@ -78,31 +94,42 @@ impl MessagePort {
     /// [`post_message_wait`](Self::post_message_wait).
     ///
     /// # Errors
-    /// Those of both.
-    pub fn post_message_wait_detaching(
+    /// As for [`post_message_detaching`](Self::post_message_detaching), without `Full`.
+    pub fn post_message_detaching_wait(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
+        self.sender.post_message_detaching_wait(data, transfer)
+    }
+
+    /// As [`post_message_detaching_wait`](Self::post_message_detaching_wait), waiting at most for `timeout`.
+    ///
+    /// # Errors
+    /// As for [`post_message_detaching`](Self::post_message_detaching), with [`TimedOut`](PostErrorKind::TimedOut) instead of
+    /// `Full`.
+    pub fn post_message_detaching_timeout(
         &self,
         data: &[u8],
         transfer: &[TransferRef<'_>],
-        timeout: Option<Duration>,
+        timeout: Duration,
     ) -> Result<(), PostErrorKind> {
-        self.sender.post_message_wait_detaching(data, transfer, timeout)
+        self.sender.post_message_detaching_timeout(data, transfer, timeout)
     }
 
-    /// How much waits for the peer.
+    /// How full the queue towards the peer is.
     pub fn queued(&self) -> Queued {
         self.sender.queued()
     }
 
-    /// The most bytes of data that a message can have: as the channel's maker
-    /// [decided](crate::ChannelOptions::max_message_len).
+    /// The most bytes of data that a message can have, as the channel was
+    /// [made](crate::ChannelOptions::max_message_len).
     pub fn max_message_len(&self) -> usize {
         self.sender.max_message_len()
     }
 
-    /// The longest message that travels in the ring itself, 7/16 of the capacity less 8; what is longer goes in a recycled
-    /// buffer, which the receiver does not notice. A transfer list takes 80 bytes of it for a port and 16 for each buffer
-    /// in the port's caches, 24 for a buffer, 8 for a frozen or shared buffer, none for a descriptor, and 24 besides; or 8
-    /// for a lone buffer that the peer has had before.
+    /// The longest message that travels in the ring itself, in bytes: 7/16 of the capacity less 8. A longer one travels in a
+    /// recycled buffer, which the receiver does not notice.
+    ///
+    /// A transfer list takes its share of these bytes: 24, and 80 for a port, 16 for each buffer in the port's caches, 24 for
+    /// a buffer, 8 for a frozen or shared buffer, none for a descriptor. A lone buffer that the peer has had before takes 8 in
+    /// all.
     pub fn max_inline_len(&self) -> usize {
         self.sender.max_inline_len()
     }
@@ -112,7 +139,7 @@ impl SendHalf {
     /// See [`MessagePort::post_message`].
     #[inline]
     pub fn post_message(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<(), PostError> {
-        self.with_list(data, transfer, |list| self.post_anything(data, list, IfFull::Grow))
+        lend(transfer, |list| self.post(data, list))
     }
 
     /// See [`MessagePort::post_message_wait`].
@@ -120,28 +147,44 @@ impl SendHalf {
         &self,
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
-        timeout: Option<Duration>,
     ) -> Result<(), PostError> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.with_list(data, transfer, |list| self.post_patiently(data, list, deadline))
+        lend(transfer, |list| self.post_by(data, list, Deadline::Never))
+    }
+
+    /// See [`MessagePort::post_message_timeout`].
+    pub fn post_message_timeout(
+        &self,
+        data: &[u8],
+        transfer: impl IntoIterator<Item = Transferable>,
+        timeout: Duration,
+    ) -> Result<(), PostError> {
+        let deadline = Deadline::after(timeout);
+        lend(transfer, |list| self.post_by(data, list, deadline))
     }
 
     /// See [`MessagePort::post_message_detaching`].
     pub fn post_message_detaching(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
         self.post(data, transfer)?;
-        let_go(transfer);
+        release_lanes(transfer);
         Ok(())
     }
 
-    /// See [`MessagePort::post_message_wait_detaching`].
-    pub fn post_message_wait_detaching(
+    /// See [`MessagePort::post_message_detaching_wait`].
+    pub fn post_message_detaching_wait(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
+        self.post_by(data, transfer, Deadline::Never)?;
+        release_lanes(transfer);
+        Ok(())
+    }
+
+    /// See [`MessagePort::post_message_detaching_timeout`].
+    pub fn post_message_detaching_timeout(
         &self,
         data: &[u8],
         transfer: &[TransferRef<'_>],
-        timeout: Option<Duration>,
+        timeout: Duration,
     ) -> Result<(), PostErrorKind> {
-        self.post_patiently(data, transfer, timeout.and_then(|timeout| Instant::now().checked_add(timeout)))?;
-        let_go(transfer);
+        self.post_by(data, transfer, Deadline::after(timeout))?;
+        release_lanes(transfer);
         Ok(())
     }
 
@@ -173,185 +216,180 @@ impl SendHalf {
     /// See [`MessagePort::max_inline_len`].
     #[inline]
     pub fn max_inline_len(&self) -> usize {
-        crate::queue::record::max_payload(self.end.segment().capacity())
+        max_payload(self.end.segment().capacity())
     }
 
-    /// Lends `post` the things that `transfer` owns; gives them back if it fails.
-    #[inline(always)] // a list is large, and what is inlined need not be moved about
-    fn with_list(
-        &self,
-        data: &[u8],
-        transfer: impl IntoIterator<Item = Transferable>,
-        post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), PostErrorKind>,
-    ) -> Result<(), PostError> {
-        let mut transfer = transfer.into_iter();
-        let Some(first) = transfer.next() else {
-            if self.post_straight(data) {
-                return Ok(());
-            }
-            return post(&[]).map_err(|kind| PostError { kind, transfer: Vec::new() });
-        };
-        match transfer.next() {
-            None => lend_one(first, post),
-            Some(second) => lend_all([first, second].into_iter().chain(transfer).collect(), post),
-        }
-    }
-
-    /// Posts now, and lets the queue grow if it is full.
+    /// Posts now, and lets a full queue grow.
     #[inline]
     pub(crate) fn post(&self, data: &[u8], list: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
-        if list.is_empty() && self.post_straight(data) {
-            return Ok(());
-        }
-        self.post_anything(data, list, IfFull::Grow)
+        self.post_or(data, list, IfFull::Grow)
     }
 
-    /// Posts as soon as there is room, before `deadline`.
-    pub(crate) fn post_patiently(
+    /// Posts now: the standard's *message port post message steps*
+    /// (<https://html.spec.whatwg.org/multipage/web-messaging.html#message-port-post-message-steps>), from step 2 on.
+    #[inline]
+    fn post_or(&self, data: &[u8], list: &[TransferRef<'_>], if_full: IfFull) -> Result<(), PostErrorKind> {
+        // The common cases first. Their conditions include every check of the steps.
+        let posted = match list {
+            [] => self.try_post_inline(data),
+            [TransferRef::Buffer(buffer)] => self.try_post_lone_buffer(data, buffer),
+            _ => false,
+        };
+        if posted { Ok(()) } else { self.post_checked(data, list, if_full) }
+    }
+
+    /// As [`post`](Self::post), without a list.
+    #[inline]
+    pub(super) fn post_data(&self, data: &[u8], if_full: IfFull) -> Result<(), PostDataError> {
+        if self.try_post_inline(data) { Ok(()) } else { self.post_data_checked(data, if_full) }
+    }
+
+    /// As [`post_by`](Self::post_by), without a list.
+    pub(super) fn post_data_by(&self, data: &[u8], deadline: Deadline) -> Result<(), PostDataError> {
+        loop {
+            match self.post_data(data, IfFull::Fail) {
+                Err(PostDataError::Full(cause)) => self.wait_for_space(cause, data.len(), &[], deadline)?,
+                result => return result,
+            }
+        }
+    }
+
+    /// Posts as soon as there is room, until `deadline`. The queue does not grow.
+    pub(crate) fn post_by(
         &self,
         data: &[u8],
         list: &[TransferRef<'_>],
-        deadline: Option<Instant>,
+        deadline: Deadline,
     ) -> Result<(), PostErrorKind> {
         loop {
-            match self.post_anything(data, list, IfFull::Fail) {
+            match self.post_or(data, list, IfFull::Fail) {
                 Err(PostErrorKind::Full(cause)) => self.wait_for_space(cause, data.len(), list, deadline)?,
                 result => return result,
             }
         }
     }
 
-    /// The way of a message, when nothing stands in it: plain data, a peer that receives, and room. False if something
-    /// does; then nothing has happened, and `post_anything` finds out what it is.
+    /// The fast path of plain data. If anything prevents it, such as a full or grown queue or a peer that is gone, it returns
+    /// false, nothing has happened, and [`post_checked`](Self::post_checked) handles the general case.
     #[inline]
-    fn post_straight(&self, data: &[u8]) -> bool {
-        // 1. May this half post at all, and is there a receiver?
+    fn try_post_inline(&self, data: &[u8]) -> bool {
         let _posting = self.end.posting();
-        let Some(mut producer) = self.straight() else { return false };
-        // 2. Copy the data in, which nobody sees yet, and commit it: from there on the receiver has it.
-        let posted = producer.put(data);
-        if posted {
-            self.committed(&mut producer, data.len());
-        }
-        posted
+        let Some(mut producer) = self.ready() else { return false };
+        let Some(claim) = producer.try_claim(data.len()) else { return false };
+        producer.fill(claim, data);
+        self.publish(&mut producer, claim, data.len(), RecordKind::Data, 0);
+        true
     }
 
-    /// What is left to do behind a message of `len` bytes, of which nothing can fail.
-    #[inline(always)]
-    fn committed(&self, producer: &mut Producer, len: usize) {
-        // 3. Wake the receiver if it sleeps.
-        self.end.wake_peer_consumer();
-        // 4. Prepare the memory of the next one.
-        producer.clear_ahead(len);
-    }
-
-    /// The producer, if this half is in order and its peer receives.
+    /// The fast path of a message with one buffer that the peer keeps already; as
+    /// [`try_post_inline`](Self::try_post_inline).
     #[inline]
-    pub(crate) fn straight(&self) -> Option<RefMut<'_, Producer>> {
+    fn try_post_lone_buffer(&self, data: &[u8], buffer: &TransferBuffer) -> bool {
+        let _posting = self.end.posting();
+        let Some(mut producer) = self.ready() else { return false };
+        self.post_lone_buffer(&mut producer, data, buffer).is_some()
+    }
+
+    /// The general case.
+    #[cold]
+    fn post_checked(&self, data: &[u8], list: &[TransferRef<'_>], if_full: IfFull) -> Result<(), PostErrorKind> {
+        if list.is_empty() {
+            return Ok(self.post_data_checked(data, if_full)?);
+        }
+        let _posting = self.end.posting();
+        let mut producer = self.open()?;
+        self.post_carrier(&mut producer, data, list, if_full)
+    }
+
+    /// The general case of data without a list.
+    #[cold]
+    fn post_data_checked(&self, data: &[u8], if_full: IfFull) -> Result<(), PostDataError> {
+        let _posting = self.end.posting();
+        let mut producer = self.open()?;
+        self.check_len(data.len())?;
+        if data.len() > self.max_inline_len() {
+            return self.post_large(&mut producer, data, if_full);
+        }
+        if self.find_peer()? == Peer::Receives {
+            let claim = self.find_room(&mut producer, data.len(), if_full)?;
+            producer.fill(claim, data);
+            self.publish(&mut producer, claim, data.len(), RecordKind::Data, 0);
+        }
+        Ok(())
+    }
+
+    /// The end of every post: commits the record, from which point on the receiver has the message; wakes the receiver if it
+    /// sleeps; and prepares the memory of the next record. Nothing of it can fail.
+    #[inline(always)]
+    pub(super) fn publish(&self, producer: &mut Producer, claim: Claim, len: usize, kind: RecordKind, handles: u8) {
+        producer.commit(claim, len, kind, handles);
+        self.end.wake_peer_consumer();
+        producer.prepare_next(len);
+    }
+
+    /// The producer, if this half can post and its peer receives.
+    #[inline]
+    pub(super) fn ready(&self) -> Option<RefMut<'_, Producer>> {
         if !self.end.home().is_here() || self.end.state() != State::Open {
             return None;
         }
         let producer = self.producer.try_borrow_mut().ok()?;
+        // Acquire: as in `find_peer`.
         let peer = self.end.outgoing().consumer_state().load(Ordering::Acquire);
         (peer == OPEN).then_some(producer)
     }
 
-    /// The same in general.
-    #[cold]
-    pub(crate) fn post_anything(
-        &self,
-        data: &[u8],
-        list: &[TransferRef<'_>],
-        if_full: IfFull,
-    ) -> Result<(), PostErrorKind> {
-        if let [TransferRef::Buffer(buffer)] = list
-            && self.post_known_straight(data, buffer)
-        {
-            return Ok(());
-        }
-        // 1. May this half post at all?
-        let _posting = self.end.posting();
-        let mut producer = self.open()?;
-        if !list.is_empty() || data.len() > self.max_inline_len() {
-            return self.post_carrier(producer, Data::Copy(data), list, if_full);
-        }
-        // 2. Is there a receiver, and room?
-        self.may_be_posted(data.len())?;
-        if self.find_peer()? == Peer::Discards {
-            return Ok(());
-        }
-        let slot = self.find_room(&mut producer, data.len(), if_full)?;
-        producer.write(slot, 0, data);
-        producer.commit(slot, data.len(), Kind::Data, 0);
-        self.committed(&mut producer, data.len());
-        Ok(())
+    /// The producer, if this half can be used. A peer that is gone is reported later, after the list has been checked.
+    #[inline]
+    pub(crate) fn open(&self) -> Result<RefMut<'_, Producer>, PostDataError> {
+        check_usable(&self.end)?;
+        self.producer.try_borrow_mut().map_err(|_| PostDataError::Borrowed)
     }
 
-    /// The producer, if this half can be used here and now.
+    /// Whether the peer receives.
     #[inline]
-    pub(crate) fn open(&self) -> Result<RefMut<'_, Producer>, PostErrorKind> {
-        check(&self.end)?;
-        self.producer.try_borrow_mut().map_err(|_| PostErrorKind::Borrowed)
-    }
-
-    /// Whether anybody will receive a message.
-    #[inline]
-    pub(crate) fn find_peer(&self) -> Result<Peer, PostErrorKind> {
+    pub(crate) fn find_peer(&self) -> Result<Peer, PostDataError> {
         if self.end.state() != State::Open
             && let Some(reason) = self.end.gone()
         {
-            return Err(PostErrorKind::PeerGone(reason));
+            return Err(PostDataError::PeerGone(reason));
         }
-        // Acquire, with the release in `End::announce_close`.
+        // Acquire: pairs with the release stores in `End::announce_close` and `End::discard_arrivals`.
         match self.end.outgoing().consumer_state().load(Ordering::Acquire) {
-            CLOSED => Err(self.nobody()),
+            CLOSED => Err(self.no_receiver()),
             DISCARDING => Ok(Peer::Discards),
             _ => Ok(Peer::Receives),
         }
     }
 
-    /// What such a message takes of the ring.
-    fn inline_len(&self, data_len: usize, counts: Counts) -> usize {
-        let len = if counts == Counts::default() { data_len } else { counts.payload_len(data_len) };
-        if len <= self.max_inline_len() {
-            return len;
-        }
-        Counts { buffers: counts.buffers + 1, ..counts }.payload_len(0)
-    }
-
     /// Whether the channel allows a message with `len` bytes of data.
-    pub(crate) fn may_be_posted(&self, len: usize) -> Result<(), PostErrorKind> {
+    pub(super) fn check_len(&self, len: usize) -> Result<(), PostDataError> {
         let max = self.max_message_len();
-        if len > max { Err(PostErrorKind::TooLarge { len, max }) } else { Ok(()) }
+        if len > max { Err(PostDataError::TooLarge { len, max }) } else { Ok(()) }
     }
 
-    /// Whether the ring takes a record with a payload of `len` bytes.
-    pub(crate) fn fits_inline(&self, len: usize) -> Result<(), PostErrorKind> {
-        let max = self.max_inline_len();
-        if len > max { Err(PostErrorKind::TooLarge { len, max }) } else { Ok(()) }
-    }
-
+    /// Claims room for a payload of `len` bytes.
     #[inline]
-    pub(crate) fn find_room(
+    pub(super) fn find_room(
         &self,
         producer: &mut Producer,
         len: usize,
         if_full: IfFull,
-    ) -> Result<Slot, PostErrorKind> {
-        let violated = |violation| PostErrorKind::PeerGone(self.end.violated(violation));
+    ) -> Result<Claim, PostDataError> {
+        let violated = |violation| PostDataError::PeerGone(self.end.violated(violation));
         if producer.direction().is_grown() {
             growth::shrink(&self.end, producer).map_err(violated)?;
         }
-        match producer.reserve(len) {
-            Ok(slot) => Ok(slot),
+        match producer.claim(len) {
+            Ok(claim) => Ok(claim),
             Err(NoRoom::Violation(violation)) => Err(violated(violation)),
-            Err(NoRoom::Full) if if_full == IfFull::Grow => self.make_room(producer, len),
+            Err(NoRoom::Full) if if_full == IfFull::Grow => self.grow(producer, len),
             Err(NoRoom::Full) => Err(self.full(FullCause::Ring)),
         }
     }
 
     #[cold]
-    fn make_room(&self, producer: &mut Producer, len: usize) -> Result<Slot, PostErrorKind> {
+    fn grow(&self, producer: &mut Producer, len: usize) -> Result<Claim, PostDataError> {
         match growth::grow(&self.end, producer) {
             Ok(true) => self.find_room(producer, len, IfFull::Fail),
             Ok(false) => Err(self.full(FullCause::Ring)),
@@ -360,27 +398,27 @@ impl SendHalf {
     }
 
     #[cold]
-    pub(crate) fn not_sent(&self, why: NotSent) -> PostErrorKind {
+    pub(super) fn not_sent(&self, why: NotSent) -> PostDataError {
         match why {
             NotSent::Full => self.full(FullCause::Lane),
-            NotSent::Gone => self.nobody(),
-            NotSent::Shortage(errno) => PostErrorKind::ResourceExhausted(exhausted(errno)),
+            NotSent::Gone => self.no_receiver(),
+            NotSent::Shortage(errno) => PostDataError::ResourceExhausted(exhausted(errno)),
         }
     }
 
-    /// Full, unless the reason is that nobody reads any more.
+    /// `Full`, unless the queue is full because the peer is gone.
     #[cold]
-    fn full(&self, cause: FullCause) -> PostErrorKind {
-        if self.end.lane().hung_up() { self.nobody() } else { PostErrorKind::Full(cause) }
+    fn full(&self, cause: FullCause) -> PostDataError {
+        if self.end.lane().hung_up() { self.no_receiver() } else { PostDataError::Full(cause) }
     }
 
-    /// The error for a message that nobody will receive: the peer is gone, or this end itself is.
+    /// The error of a message that cannot be received: this end was closed or transferred, or the peer is gone.
     #[cold]
-    fn nobody(&self) -> PostErrorKind {
+    fn no_receiver(&self) -> PostDataError {
         match self.end.state() {
-            State::Closed => PostErrorKind::PortClosed,
-            State::Detached => PostErrorKind::Detached,
-            _ => PostErrorKind::PeerGone(self.end.note_peer_gone()),
+            State::Closed => PostDataError::PortClosed,
+            State::Detached => PostDataError::Detached,
+            _ => PostDataError::PeerGone(self.end.note_peer_gone()),
         }
     }
 
@@ -390,61 +428,89 @@ impl SendHalf {
         cause: FullCause,
         data_len: usize,
         list: &[TransferRef<'_>],
-        deadline: Option<Instant>,
-    ) -> Result<(), PostErrorKind> {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        if left.is_some_and(|left| left.is_zero()) {
-            return Err(PostErrorKind::TimedOut);
+        deadline: Deadline,
+    ) -> Result<(), PostDataError> {
+        let left = deadline.left();
+        if left.is_zero() {
+            return Err(PostDataError::TimedOut);
         }
         if cause == FullCause::Lane {
-            self.end.lane().sleep_for_room(left.unwrap_or(LANE_RETRY).min(LANE_RETRY));
+            self.end.lane().sleep_for_room(left.min(LANE_RETRY));
             return Ok(());
         }
-        let mut counts = count(list);
-        for thing in list {
-            if let TransferRef::Port(port) = thing {
-                counts.slots += port.end().buffers().moving().len();
-            }
-        }
-        let len = self.inline_len(data_len, counts);
+        let len = self.inline_len(data_len, list);
         let waiter =
             Waiter { doorbell: self.end.outgoing().space(), lane: self.end.lane(), spin: &self.spin, deadline };
         let ready = || {
-            let has_room = self.producer.borrow_mut().reserve(len) != Err(NoRoom::Full);
+            let has_room = self.producer.borrow_mut().claim(len) != Err(NoRoom::Full);
             has_room || self.end.state() != State::Open || !matches!(self.find_peer(), Ok(Peer::Receives))
         };
         match waiter.wait(ready, None) {
             Ok(Outcome::Ready) => Ok(()),
-            Ok(Outcome::TimedOut) => Err(PostErrorKind::TimedOut),
-            Ok(Outcome::HungUp) => Err(self.nobody()),
-            Err(violation) => Err(PostErrorKind::PeerGone(self.end.violated(violation))),
+            Ok(Outcome::TimedOut) => Err(PostDataError::TimedOut),
+            Ok(Outcome::HungUp) => Err(self.no_receiver()),
+            Err(violation) => Err(PostDataError::PeerGone(self.end.violated(violation))),
         }
+    }
+
+    /// Bytes of payload that a message takes in the ring.
+    fn inline_len(&self, data_len: usize, list: &[TransferRef<'_>]) -> usize {
+        let mut counts = count(list);
+        for item in list {
+            if let TransferRef::Port(port) = item {
+                counts.slots += port.end().buffers().moving().len();
+            }
+        }
+        let len = if list.is_empty() { data_len } else { counts.payload_len(data_len) };
+        if len <= self.max_inline_len() {
+            return len;
+        }
+        Counts { buffers: counts.buffers + 1, ..counts }.payload_len(0)
     }
 }
 
-/// Whether the holder of an end can use it here and now.
+/// Whether the holder of an end can use it. A peer that is gone is reported later, after the list has been checked.
 #[inline]
-pub(crate) fn check(end: &End) -> Result<(), PostErrorKind> {
+pub(crate) fn check_usable(end: &End) -> Result<(), PostDataError> {
     if !end.home().is_here() {
-        return Err(PostErrorKind::Forked);
+        return Err(PostDataError::Forked);
     }
     match end.state() {
-        State::Closed => Err(PostErrorKind::PortClosed),
-        State::Detached => Err(PostErrorKind::Detached),
-        State::Lent => Err(PostErrorKind::Borrowed),
-        // That the peer is gone is told after the list has been checked.
+        State::Closed => Err(PostDataError::PortClosed),
+        State::Detached => Err(PostDataError::Detached),
+        State::Lent => Err(PostDataError::Borrowed),
         State::Open | State::PeerClosed | State::PeerDied | State::Violated => Ok(()),
     }
 }
 
-#[inline(always)] // as `with_list`
-fn lend_one(
-    thing: Transferable,
+pub(crate) fn check(end: &End) -> Result<(), PostErrorKind> {
+    Ok(check_usable(end)?)
+}
+
+/// Lends `post` the things that `transfer` owns, and gives them back if it fails.
+#[inline(always)] // a list is large, and inlined it is not moved
+fn lend(
+    transfer: impl IntoIterator<Item = Transferable>,
     post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), PostErrorKind>,
 ) -> Result<(), PostError> {
-    match post(&[TransferRef::from(&thing)]) {
+    let mut transfer = transfer.into_iter();
+    let Some(first) = transfer.next() else {
+        return post(&[]).map_err(|kind| PostError { kind, transfer: Vec::new() });
+    };
+    match transfer.next() {
+        None => lend_one(first, post),
+        Some(second) => lend_all([first, second].into_iter().chain(transfer).collect(), post),
+    }
+}
+
+#[inline(always)] // as `lend`
+fn lend_one(
+    item: Transferable,
+    post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), PostErrorKind>,
+) -> Result<(), PostError> {
+    match post(&[TransferRef::from(&item)]) {
         Ok(()) => Ok(()),
-        Err(kind) => Err(PostError { kind, transfer: vec![thing] }),
+        Err(kind) => Err(PostError { kind, transfer: vec![item] }),
     }
 }
 
@@ -457,59 +523,43 @@ fn lend_all(
     post(&list).map_err(|kind| PostError { kind, transfer })
 }
 
-/// After a post with borrowed things: the handles stay, but must not keep the lanes of their ports alive, since the end of
-/// a new holder would go unnoticed.
-fn let_go(transfer: &[TransferRef<'_>]) {
-    for thing in transfer {
-        if let TransferRef::Port(port) = thing {
+/// After a post of borrowed things: the handles stay, but must not keep the lanes of their ports alive, since their peers
+/// would not see the new holder's end.
+fn release_lanes(transfer: &[TransferRef<'_>]) {
+    for item in transfer {
+        if let TransferRef::Port(port) = item {
             port.end().detach();
             port.end().let_go_of_lane();
         }
     }
 }
 
-/// What becomes of a message.
+/// Whether a peer that lives receives messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Peer {
     Receives,
-    /// The peer dropped its receiving half.
+    /// Its receiving half was dropped: the sender drops what it posts.
     Discards,
-}
-
-/// How full the queue towards the peer is, in bytes; a message takes its length rounded up to 8, and 8 more. All zero for
-/// a port that is closed, transferred away, or has a reservation open.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-#[non_exhaustive]
-pub struct Queued {
-    /// What the peer has not read. It tells when its queue is empty, and at every eighth of the capacity, so this may be
-    /// more than there is. It changes as the peer reads.
-    pub bytes: usize,
-    /// What the queue holds before it grows, or grows again.
-    pub capacity: usize,
-    /// The most that `bytes` has been, whenever the queue seemed full or was asked, since this port was made or received.
-    pub high_water: usize,
 }
 
 /// What a post does about a full queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum IfFull {
-    /// Goes on in a larger ring.
+    /// It goes on in a larger ring.
     Grow,
     Fail,
 }
 
-/// The data of a message.
-pub(crate) enum Data<'a> {
-    Copy(&'a [u8]),
-    /// Written in place.
-    InBuffer(Hold),
-}
-
-impl Data<'_> {
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Copy(data) => data.len(),
-            Self::InBuffer(hold) => hold.len,
-        }
-    }
+/// How full the queue towards the peer is, in bytes. A message takes its length rounded up to 8, and 8 more. All fields are
+/// zero for a port that is closed, transferred, or has a reservation open.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
+pub struct Queued {
+    /// Bytes that the peer has not read. The peer publishes when its queue is empty, and at every eighth of the capacity, so
+    /// this can be more than there is. It changes as the peer reads.
+    pub bytes: usize,
+    /// Bytes that the queue holds before it grows, or grows again.
+    pub capacity: usize,
+    /// The most that `bytes` has been since this port was made or received, whenever the queue seemed full or was asked.
+    pub high_water: usize,
 }

@@ -1,73 +1,65 @@
 //! `Reservation`: a message that is written where it will lie.
 #![forbid(unsafe_code)]
 
-use super::post::{Data, IfFull, Peer};
-use super::{MessagePort, SendHalf};
-use crate::buffer::TransferBuffer;
-use crate::capsule::Counts;
-use crate::end::State;
-use crate::error::{PostErrorKind, exhausted};
-use crate::queue::record::Kind;
-use crate::queue::ring::{Producer, Slot};
 use std::cell::RefMut;
 use std::fmt;
 use std::io;
-use std::ptr::NonNull;
+
+use super::post::{IfFull, Peer};
+use super::{MessagePort, SendHalf};
+use crate::buffer::memory::Hold;
+use crate::capsule::Counts;
+use crate::end::State;
+use crate::error::{BufferError, PostDataError, exhausted};
+use crate::queue::record::RecordKind;
+use crate::queue::ring::{Claim, Producer};
 
 impl MessagePort {
-    /// Reserves space for a message of `len` bytes, to write it in place. Nothing is visible before
-    /// [`commit`](Reservation::commit); dropping the reservation leaves no trace.
+    /// Reserves space for a message of `len` bytes, to write it in place. The receiver sees nothing before
+    /// [`commit`](Reservation::commit); a reservation that is dropped leaves no trace.
     ///
     /// # Errors
-    /// As for [`post_message`](Self::post_message) without a transfer list. One reservation is open at a time: another
-    /// one, or a post, is [`Borrowed`](PostErrorKind::Borrowed).
-    pub fn reserve(&self, len: usize) -> Result<Reservation<'_>, PostErrorKind> {
+    /// As for [`post_message`](Self::post_message) without a transfer list. A port has one reservation at a time: another
+    /// one, or a post, returns [`Borrowed`](PostDataError::Borrowed).
+    pub fn reserve(&self, len: usize) -> Result<Reservation<'_>, PostDataError> {
         self.sender.reserve(len)
     }
 }
 
 impl SendHalf {
     /// See [`MessagePort::reserve`].
-    pub fn reserve(&self, len: usize) -> Result<Reservation<'_>, PostErrorKind> {
+    pub fn reserve(&self, len: usize) -> Result<Reservation<'_>, PostDataError> {
         let mut producer = self.open()?;
-        self.may_be_posted(len)?;
+        self.check_len(len)?;
         self.find_peer()?;
         let room = if len > self.max_inline_len() {
-            // Found again by the commit: while the reservation is open nobody else takes it.
-            let counts = Counts { buffers: 1, body: true, ..Counts::default() };
-            self.find_room(&mut producer, counts.payload_len(0), IfFull::Grow)?;
-            let hold = self.hold(len, &[]).map_err(|errno| PostErrorKind::ResourceExhausted(exhausted(errno)))?;
-            Room::Buffer(TransferBuffer::from_hold(hold))
+            // The commit claims this room again, and finds it: nothing else posts while the reservation is open.
+            self.find_room(&mut producer, Counts::BODY.payload_len(0), IfFull::Grow)?;
+            Room::Buffer(self.hold(len, &[]).map_err(|errno| PostDataError::ResourceExhausted(exhausted(errno)))?)
         } else {
             Room::Ring(self.find_room(&mut producer, len, IfFull::Grow)?)
         };
-        Ok(Reservation::new(self, producer, room, len))
+        Ok(Reservation { half: self, producer, room, len, written: 0 })
     }
 }
 
 /// Space for one message, to be written in place; see [`MessagePort::reserve`](crate::MessagePort::reserve).
 ///
-/// What was never written is whatever was in the queue before: earlier data of this channel, or zero.
+/// Bytes that were never written are earlier data of this channel, or zero.
 #[must_use = "nothing is posted before `commit`"]
 pub struct Reservation<'a> {
     half: &'a SendHalf,
     producer: RefMut<'a, Producer>,
     room: Room,
     len: usize,
-    /// How far `io::Write` has come.
+    /// The position of `io::Write`.
     written: usize,
 }
 
-/// Where the message is being written.
-pub(crate) enum Room {
-    Ring(Slot),
-    Buffer(TransferBuffer),
-}
-
-impl<'a> Reservation<'a> {
-    pub(crate) fn new(half: &'a SendHalf, producer: RefMut<'a, Producer>, room: Room, len: usize) -> Self {
-        Self { half, producer, room, len, written: 0 }
-    }
+/// Where the message is written.
+enum Room {
+    Ring(Claim),
+    Buffer(Hold),
 }
 
 impl Reservation<'_> {
@@ -76,7 +68,7 @@ impl Reservation<'_> {
         self.len
     }
 
-    /// True if no bytes are reserved: a message of no data.
+    /// True if no bytes are reserved: the message has no data.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -84,42 +76,39 @@ impl Reservation<'_> {
     /// Copies `from` to `offset`.
     ///
     /// # Errors
-    /// [`TooLarge`](PostErrorKind::TooLarge): not inside the reservation; nothing was written.
-    /// [`Forked`](PostErrorKind::Forked): in a child that inherited the reservation.
-    pub fn write_at(&mut self, offset: usize, from: &[u8]) -> Result<(), PostErrorKind> {
+    /// [`OutOfRange`](BufferError::OutOfRange): nothing was written. [`Forked`](BufferError::Forked): this is a child that
+    /// inherited the reservation.
+    pub fn write_at(&mut self, offset: usize, from: &[u8]) -> Result<(), BufferError> {
         if !self.half.end.home().is_here() {
-            return Err(PostErrorKind::Forked);
+            return Err(BufferError::Forked);
         }
-        let len = offset.saturating_add(from.len());
-        if len > self.len {
-            return Err(PostErrorKind::TooLarge { len, max: self.len });
+        if offset > self.len || from.len() > self.len - offset {
+            return Err(BufferError::OutOfRange { offset, len: from.len(), buffer_len: self.len });
         }
         match &self.room {
-            Room::Ring(slot) => self.producer.write(*slot, offset, from),
-            // The buffer is ours alone, and as long as the reservation.
-            Room::Buffer(buffer) => buffer.write_at(offset, from).map_err(|_| PostErrorKind::PortClosed)?,
+            Room::Ring(claim) => self.producer.write(*claim, offset, from),
+            Room::Buffer(hold) => hold.memory.write(offset, from),
         }
         Ok(())
     }
 
-    /// The reserved bytes in place, for a caller that writes through pointers. Valid until the reservation is committed
-    /// or dropped; not to be touched in a child that inherited it by `fork`, where nothing is mapped there.
+    /// The reserved bytes in place, for a caller that writes through pointers. Valid until the reservation is committed or
+    /// dropped. A child that inherited the reservation by `fork` must not use it: nothing is mapped there.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         match &self.room {
-            Room::Ring(slot) => self.producer.direction().pointer(slot.payload(), self.len).as_ptr(),
-            // There is one as long as the reservation is this process's.
-            Room::Buffer(buffer) => buffer.pointer().map_or(std::ptr::dangling_mut(), NonNull::as_ptr),
+            Room::Ring(claim) => self.producer.direction().pointer(claim.payload(), self.len).as_ptr(),
+            Room::Buffer(hold) => hold.memory.pointer(self.len).as_ptr(),
         }
     }
 
     /// Posts the message.
     ///
     /// # Errors
-    /// The port was closed, or its peer is gone, since the reservation was made; or this is a forked child. More than
-    /// [`max_inline_len`](crate::MessagePort::max_inline_len) may need a descriptor to be sent: then also
-    /// [`Full`](PostErrorKind::Full) because of too many of them, and
-    /// [`ResourceExhausted`](PostErrorKind::ResourceExhausted).
-    pub fn commit(self) -> Result<(), PostErrorKind> {
+    /// The port was closed, or its peer is gone, since the reservation was made; or this is a forked child. A message longer
+    /// than [`max_inline_len`](crate::MessagePort::max_inline_len) may need a descriptor to be sent: then also
+    /// [`Full`](PostDataError::Full), because of too many of them, and
+    /// [`ResourceExhausted`](PostDataError::ResourceExhausted).
+    pub fn commit(self) -> Result<(), PostDataError> {
         let len = self.len;
         self.commit_len(len)
     }
@@ -127,35 +116,35 @@ impl Reservation<'_> {
     /// Posts only the first `len` bytes.
     ///
     /// # Errors
-    /// As for [`commit`](Self::commit), and [`TooLarge`](PostErrorKind::TooLarge) for more than was reserved.
-    pub fn commit_len(self, len: usize) -> Result<(), PostErrorKind> {
+    /// As for [`commit`](Self::commit), and [`TooLarge`](PostDataError::TooLarge) for more than was reserved.
+    pub fn commit_len(self, len: usize) -> Result<(), PostDataError> {
         if !self.half.end.home().is_here() {
-            return Err(PostErrorKind::Forked);
+            return Err(PostDataError::Forked);
         }
         if len > self.len {
-            return Err(PostErrorKind::TooLarge { len, max: self.len });
+            return Err(PostDataError::TooLarge { len, max: self.len });
         }
         let _posting = self.half.end.posting();
         if self.half.end.state() == State::Closed {
-            return Err(PostErrorKind::PortClosed);
+            return Err(PostDataError::PortClosed);
         }
         let Self { half, mut producer, room, .. } = self;
         match room {
-            Room::Ring(slot) if half.find_peer()? == Peer::Receives => {
-                producer.commit(slot, len, Kind::Data, 0);
-                half.end.wake_peer_consumer();
+            Room::Ring(claim) => {
+                if half.find_peer()? == Peer::Receives {
+                    half.publish(&mut producer, claim, len, RecordKind::Data, 0);
+                }
                 Ok(())
             }
-            Room::Ring(_) => Ok(()),
-            Room::Buffer(buffer) => match buffer.into_hold(len) {
-                Some(hold) => half.post_carrier(producer, Data::InBuffer(hold), &[], IfFull::Grow),
-                None => Err(PostErrorKind::PortClosed),
-            },
+            Room::Buffer(mut hold) => {
+                hold.len = len;
+                half.post_body(&mut producer, hold)
+            }
         }
     }
 }
 
-/// Writes one part after the other, from the beginning; a full reservation takes no more.
+/// Writes one part behind the other, from the beginning. A full reservation takes no more: `write` returns 0.
 impl io::Write for Reservation<'_> {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
         let count = from.len().min(self.len - self.written);

@@ -3,26 +3,26 @@
 
 use crate::violation::Violation;
 
-/// Bytes of a header.
-pub(crate) const HEADER: usize = 8;
+/// A header has 8 bytes.
+pub(crate) const RECORD_HEADER_LEN: usize = 8;
 
-/// What a record is.
+/// The kind of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub(crate) enum Kind {
+pub(crate) enum RecordKind {
     /// Fills the end of the ring; the next record starts at its beginning.
     Pad = 1,
     /// A message of plain data.
     Data = 2,
     /// A message with a transfer list: data, then capsules.
     Carrier = 3,
-    /// The queue goes on in a larger ring, whose descriptor waits on the lane. The last record in its ring.
+    /// A link: the queue goes on in a larger ring, whose descriptor waits on the lane. The last record in its ring.
     Next = 4,
-    /// The queue goes on in the first ring. The last record in its ring.
+    /// A link: the queue goes on in the first ring. The last record in its ring.
     Back = 5,
-    /// The owner of a recycled buffer does not keep it any more; the payload is its slot.
+    /// The owner of a recycled buffer no longer keeps it; the payload is its slot.
     Forget = 6,
-    /// A message with one buffer, which the receiver has: data, then a word that says which.
+    /// A message with one buffer, which the receiver keeps already: data, then a word that names the buffer.
     Buffer = 7,
 }
 
@@ -35,17 +35,17 @@ pub(crate) enum Kind {
 /// bits 48..64  low bits of the sequence number
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Header {
-    pub(crate) kind: Kind,
+pub(crate) struct RecordHeader {
+    pub(crate) kind: RecordKind,
     pub(crate) len: u32,
     pub(crate) handles: u8,
     pub(crate) sequence: u16,
 }
 
-/// Bytes of the payload of a `Forget` record.
+/// The payload of a `Forget` record, a slot, has 8 bytes.
 pub(crate) const FORGET_LEN: usize = 8;
 
-impl Header {
+impl RecordHeader {
     #[inline]
     pub(crate) fn encode(self) -> u64 {
         u64::from(self.len)
@@ -54,10 +54,10 @@ impl Header {
             | u64::from(self.sequence) << 48
     }
 
-    /// The payload's length, if this is the header of a record of this kind, without descriptors, with this number.
+    /// The length of the payload, if `word` is the header of a record of this kind and number, without descriptors.
     #[inline]
-    pub(crate) fn len_of(kind: Kind, word: u64, sequence: u16) -> Option<usize> {
-        // What is left beside the length must be nothing.
+    pub(crate) fn len_of(kind: RecordKind, word: u64, sequence: u16) -> Option<usize> {
+        // Every other field must match, so only the length is left.
         let len = word ^ Self { kind, len: 0, handles: 0, sequence }.encode();
         (len >> 32 == 0).then_some(len as usize)
     }
@@ -65,13 +65,13 @@ impl Header {
     #[inline]
     pub(crate) fn decode(word: u64) -> Result<Self, Violation> {
         let kind = match (word >> 32) as u8 {
-            1 => Kind::Pad,
-            2 => Kind::Data,
-            3 => Kind::Carrier,
-            4 => Kind::Next,
-            5 => Kind::Back,
-            6 => Kind::Forget,
-            7 => Kind::Buffer,
+            1 => RecordKind::Pad,
+            2 => RecordKind::Data,
+            3 => RecordKind::Carrier,
+            4 => RecordKind::Next,
+            5 => RecordKind::Back,
+            6 => RecordKind::Forget,
+            7 => RecordKind::Buffer,
             _ => return Err(Violation::UnknownKind),
         };
         Ok(Self { kind, len: word as u32, handles: (word >> 40) as u8, sequence: (word >> 48) as u16 })
@@ -81,12 +81,12 @@ impl Header {
 /// Bytes that a record with `len` bytes of payload takes in the ring.
 #[inline]
 pub(crate) const fn record_len(len: usize) -> u64 {
-    ((len + HEADER + 7) & !7) as u64
+    ((len + RECORD_HEADER_LEN + 7) & !7) as u64
 }
 
-/// The longest payload in a ring of `capacity`: a record is at most 7/16 of the ring, so that an empty queue takes
-/// any message: pad (shorter than the record), record and the next header are less than 14/16, and the consumer
-/// holds back less than 2/16 (see [`crate::ring`]).
+/// The longest payload in a ring of `capacity` bytes. A record takes at most 7/16 of the ring, so that an empty queue has
+/// room for any message: pad (shorter than the record), record and the next header take less than 14/16, and the consumer
+/// holds back less than 2/16 (see [`Consumer::release`](super::ring::Consumer::release)).
 pub(crate) const fn max_payload(capacity: usize) -> usize {
-    capacity / 16 * 7 - HEADER
+    capacity / 16 * 7 - RECORD_HEADER_LEN
 }

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use super::direction::Direction;
-use super::record::{Header, Kind, max_payload, record_len};
-use super::ring::{Consumer, Cursors, NoRoom, Producer};
+use super::record::{RecordHeader, RecordKind, max_payload, record_len};
+use super::ring::{Consumer, Cursors, NoRoom, Producer, Record};
 use super::segment::Segment;
 use crate::layout::{Limits, MIN_CAPACITY};
 use crate::violation::Violation;
@@ -26,9 +26,9 @@ fn ring() -> (Direction, Producer, Consumer) {
 }
 
 fn post(producer: &mut Producer, data: &[u8]) -> Result<(), NoRoom> {
-    let slot = producer.reserve(data.len())?;
+    let slot = producer.claim(data.len())?;
     producer.write(slot, 0, data);
-    producer.commit(slot, data.len(), Kind::Data, 0);
+    producer.commit(slot, data.len(), RecordKind::Data, 0);
     Ok(())
 }
 
@@ -52,17 +52,29 @@ impl Random {
     }
 }
 
-/// By the short way, of either kind.
+/// Posts by the fast path. False if it does not take the message.
 fn put(producer: &mut Producer, data: &[u8], fenced: bool) -> bool {
-    if fenced { producer.put(data) } else { producer.put_unfenced(data) }
+    let Some(claim) = producer.try_claim(data.len()) else { return false };
+    producer.fill(claim, data);
+    if fenced {
+        producer.commit(claim, data.len(), RecordKind::Data, 0);
+    } else {
+        producer.commit_unfenced(claim, data.len(), RecordKind::Data, 0);
+    }
+    true
 }
 
-/// By the short way, if the next record may go by it.
-fn recv_straight(consumer: &mut Consumer) -> Option<Vec<u8>> {
-    let record = consumer.straight(consumer.look(), Kind::Data)?;
+/// The next record, if the fast path takes it as plain data.
+fn poll_data(consumer: &Consumer) -> Option<Record> {
+    consumer.decode_common(consumer.poll()).filter(|record| record.kind == RecordKind::Data)
+}
+
+/// Receives by the fast path, if it takes the next record.
+fn recv_fast(consumer: &mut Consumer) -> Option<Vec<u8>> {
+    let record = poll_data(consumer)?;
     let mut data = Vec::new();
     consumer.read_to_vec(record, &mut data);
-    consumer.take_lines(record);
+    consumer.own_lines(record);
     consumer.release(record);
     Some(data)
 }
@@ -87,7 +99,7 @@ fn behaves_like_a_queue() {
             0..2 => match post(&mut producer, &data) {
                 Ok(()) => {
                     expected.push_back(data);
-                    producer.clear_ahead(len);
+                    producer.prepare_next(len);
                 }
                 Err(no_room) => {
                     assert_eq!(no_room, NoRoom::Full);
@@ -98,7 +110,7 @@ fn behaves_like_a_queue() {
                 if put(&mut producer, &data, random.below(2) == 0) {
                     expected.push_back(data);
                     if random.below(2) == 0 {
-                        producer.clear_ahead(len);
+                        producer.prepare_next(len);
                     }
                 } else {
                     assert!(!expected.is_empty(), "an empty queue took no message of {len} bytes");
@@ -106,17 +118,17 @@ fn behaves_like_a_queue() {
             }
             4 => {
                 // Written, and not committed: leaves no trace.
-                if let Ok(slot) = producer.reserve(len) {
+                if let Ok(slot) = producer.claim(len) {
                     producer.write(slot, 0, &vec![0xFF; len]);
                 }
             }
             5 => {
                 // Reserved for more than is committed.
-                if let Ok(slot) = producer.reserve(len) {
+                if let Ok(slot) = producer.claim(len) {
                     producer.write(slot, 0, &vec![0xFF; len]);
                     let shorter = random.below(len + 1);
                     producer.write(slot, 0, &data[..shorter]);
-                    producer.commit(slot, shorter, Kind::Data, 0);
+                    producer.commit(slot, shorter, RecordKind::Data, 0);
                     expected.push_back(data[..shorter].to_vec());
                 }
             }
@@ -131,7 +143,7 @@ fn behaves_like_a_queue() {
             },
             // The short way, or else the general one.
             7 => {
-                if let Some(data) = recv_straight(&mut consumer) {
+                if let Some(data) = recv_fast(&mut consumer) {
                     assert_eq!(Some(data), expected.pop_front());
                 }
             }
@@ -141,28 +153,28 @@ fn behaves_like_a_queue() {
 }
 
 #[test]
-fn what_is_not_for_the_short_way_is_left_to_the_general_one() {
-    let good = Header { kind: Kind::Data, len: 8, handles: 0, sequence: 0 };
+fn what_the_fast_path_does_not_take_is_left_to_the_general_one() {
+    let good = RecordHeader { kind: RecordKind::Data, len: 8, handles: 0, sequence: 0 };
     let max = max_payload(MIN_CAPACITY) as u32;
     let cases = [
         (good, true),
-        (Header { len: max, ..good }, true),
-        (Header { len: max + 1, ..good }, false),
-        (Header { len: u32::MAX, ..good }, false),
-        (Header { kind: Kind::Pad, ..good }, false),
-        (Header { kind: Kind::Buffer, ..good }, false),
-        (Header { handles: 1, ..good }, false),
-        (Header { sequence: 1, ..good }, false),
+        (RecordHeader { len: max, ..good }, true),
+        (RecordHeader { len: max + 1, ..good }, false),
+        (RecordHeader { len: u32::MAX, ..good }, false),
+        (RecordHeader { kind: RecordKind::Pad, ..good }, false),
+        (RecordHeader { kind: RecordKind::Buffer, ..good }, false),
+        (RecordHeader { handles: 1, ..good }, false),
+        (RecordHeader { sequence: 1, ..good }, false),
     ];
-    for (header, straight) in cases {
+    for (header, taken) in cases {
         let (direction, _, consumer) = ring();
-        assert!(consumer.straight(consumer.look(), Kind::Data).is_none(), "nothing is there");
+        assert!(poll_data(&consumer).is_none(), "nothing is there");
         direction.header(0).store(header.encode(), Ordering::Relaxed);
-        assert_eq!(consumer.straight(consumer.look(), Kind::Data).is_some(), straight, "{header:?}");
+        assert_eq!(poll_data(&consumer).is_some(), taken, "{header:?}");
     }
     let (_, mut producer, _) = ring();
-    assert!(!producer.put(&vec![0; max as usize + 1]));
-    assert!(producer.put(&vec![0; max as usize]));
+    assert!(!put(&mut producer, &vec![0; max as usize + 1], true));
+    assert!(put(&mut producer, &vec![0; max as usize], true));
     // One that would go on behind the end of the ring.
     let (direction, mut producer, mut consumer) = ring();
     for _ in 0..4 {
@@ -170,10 +182,10 @@ fn what_is_not_for_the_short_way_is_left_to_the_general_one() {
         recv(&mut consumer).unwrap();
     }
     let rest = (MIN_CAPACITY - 4 * 1000 - 8) as u32;
-    for (len, straight) in [(rest, true), (rest + 1, false)] {
-        let header = Header { len, sequence: 4, ..good };
+    for (len, taken) in [(rest, true), (rest + 1, false)] {
+        let header = RecordHeader { len, sequence: 4, ..good };
         direction.header(4 * 1000).store(header.encode(), Ordering::Relaxed);
-        assert_eq!(consumer.straight(consumer.look(), Kind::Data).is_some(), straight, "{header:?}");
+        assert_eq!(poll_data(&consumer).is_some(), taken, "{header:?}");
     }
 }
 
@@ -191,16 +203,16 @@ fn an_empty_queue_takes_the_longest_message_at_every_offset() {
 
 #[test]
 fn every_violation_is_found() {
-    let header = |kind, len, handles, sequence| Header { kind, len, handles, sequence }.encode();
-    let good = header(Kind::Data, 8, 0, 0);
+    let header = |kind, len, handles, sequence| RecordHeader { kind, len, handles, sequence }.encode();
+    let good = header(RecordKind::Data, 8, 0, 0);
     let cases = [
         (good & !(0xFF << 32), Violation::UnknownKind),
         (good | 0xFF << 32, Violation::UnknownKind),
-        (header(Kind::Data, max_payload(MIN_CAPACITY) as u32 + 1, 0, 0), Violation::BadLength),
-        (header(Kind::Data, u32::MAX, 0, 0), Violation::BadLength),
-        (header(Kind::Data, 8, 0, 1), Violation::BadSequence),
-        (header(Kind::Data, 8, 1, 0), Violation::BadHandles),
-        (header(Kind::Pad, MIN_CAPACITY as u32 - 8, 0, 0), Violation::BadPad), // at the start of the ring
+        (header(RecordKind::Data, max_payload(MIN_CAPACITY) as u32 + 1, 0, 0), Violation::BadLength),
+        (header(RecordKind::Data, u32::MAX, 0, 0), Violation::BadLength),
+        (header(RecordKind::Data, 8, 0, 1), Violation::BadSequence),
+        (header(RecordKind::Data, 8, 1, 0), Violation::BadHandles),
+        (header(RecordKind::Pad, MIN_CAPACITY as u32 - 8, 0, 0), Violation::BadPad), // at the start of the ring
     ];
     for (word, violation) in cases {
         let (direction, _, mut consumer) = ring();
@@ -211,8 +223,8 @@ fn every_violation_is_found() {
 
 #[test]
 fn a_record_must_end_inside_the_ring_and_a_pad_must_fill_it() {
-    let data = |len, sequence| Header { kind: Kind::Data, len, handles: 0, sequence }.encode();
-    let pad = |len| Header { kind: Kind::Pad, len, handles: 0, sequence: 4 }.encode();
+    let data = |len, sequence| RecordHeader { kind: RecordKind::Data, len, handles: 0, sequence }.encode();
+    let pad = |len| RecordHeader { kind: RecordKind::Pad, len, handles: 0, sequence: 4 }.encode();
     let start = 4 * 1000;
     let rest = (MIN_CAPACITY - start - 8) as u32;
     let cases = [
@@ -243,7 +255,7 @@ fn a_peers_cursor_is_checked() {
             post(&mut producer, &[1; 1000]).unwrap_or(());
         }
         direction.read_cursor().store(cursor, Ordering::Relaxed);
-        let result = producer.reserve(1000).map(drop);
+        let result = producer.claim(1000).map(drop);
         let expected = match (fits, cursor) {
             (true, _) => Ok(()),
             (false, 8) => Err(NoRoom::Full), // possible, and not enough
@@ -267,9 +279,9 @@ fn a_cursor_that_goes_back_is_a_violation() {
 
 #[test]
 fn headers_survive_encoding() {
-    for kind in [Kind::Pad, Kind::Data, Kind::Carrier] {
-        let header = Header { kind, len: 0xDEAD_BEEF, handles: 253, sequence: 0xABCD };
+    for kind in [RecordKind::Pad, RecordKind::Data, RecordKind::Carrier] {
+        let header = RecordHeader { kind, len: 0xDEAD_BEEF, handles: 253, sequence: 0xABCD };
         assert_ne!(header.encode(), 0);
-        assert_eq!(Header::decode(header.encode()), Ok(header));
+        assert_eq!(RecordHeader::decode(header.encode()), Ok(header));
     }
 }

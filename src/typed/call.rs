@@ -13,10 +13,10 @@ use super::{TypedPostError, TypedPostErrorKind, post_value};
 use crate::call::{
     AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server, unless_gone,
 };
+use crate::end::wait::Deadline;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::port::MessagePort;
 use crate::port::message::Message;
-use crate::port::recv::Patience;
 use crate::port::transfer::TransferRef;
 use crate::scratch;
 
@@ -82,7 +82,7 @@ impl<Req: Serialize, Ans: DeserializeOwned> TypedClient<Req, Ans> {
     /// # Errors
     /// As for [`TypedPort::post`](crate::TypedPort::post), [`Full`](crate::PostErrorKind::Full) too, with the request.
     pub fn start(&self, request: Req) -> Result<TypedPendingCall<Ans>, TypedPostError<Req>> {
-        let post = |data: &mut Vec<u8>, list: &[TransferRef<'_>]| self.client.post(data, list, Patience::None);
+        let post = |data: &mut Vec<u8>, list: &[TransferRef<'_>]| self.client.post(data, list, Deadline::Now);
         let number = post_value(self.client.end(), request, post)?;
         Ok(TypedPendingCall { call: self.client.pending(number), values: PhantomData })
     }
@@ -94,7 +94,7 @@ impl<Req: Serialize, Ans: DeserializeOwned> TypedClient<Req, Ans> {
     /// `Ans`.
     #[inline]
     pub fn call(&self, request: Req) -> Result<Ans, CallError<TypedPostError<Req>>> {
-        self.call_until(request, Patience::Until(None))
+        self.call_until(request, Deadline::Never)
     }
 
     /// As [`call`](Self::call), waiting at most for `timeout`, for space and answer together.
@@ -102,15 +102,15 @@ impl<Req: Serialize, Ans: DeserializeOwned> TypedClient<Req, Ans> {
     /// # Errors
     /// As for [`call`](Self::call), and `TimedOut` in either.
     pub fn call_timeout(&self, request: Req, timeout: Duration) -> Result<Ans, CallError<TypedPostError<Req>>> {
-        self.call_until(request, Patience::timeout(timeout))
+        self.call_until(request, Deadline::after(timeout))
     }
 
     #[inline]
-    fn call_until(&self, request: Req, patience: Patience) -> Result<Ans, CallError<TypedPostError<Req>>> {
-        let post = |data: &mut Vec<u8>, list: &[TransferRef<'_>]| self.client.post(data, list, patience);
+    fn call_until(&self, request: Req, deadline: Deadline) -> Result<Ans, CallError<TypedPostError<Req>>> {
+        let post = |data: &mut Vec<u8>, list: &[TransferRef<'_>]| self.client.post(data, list, deadline);
         let number = post_value(self.client.end(), request, post).map_err(CallError::NotPosted)?;
-        let mut answer = Message { data: scratch::take(), ..Message::new() };
-        let result = self.client.finish(number, patience, &mut answer);
+        let mut answer = Message::from(scratch::take());
+        let result = self.client.finish(number, deadline, &mut answer);
         answer_of(result, answer).map_err(CallError::NoAnswer)
     }
 }
@@ -121,7 +121,7 @@ impl<Ans: DeserializeOwned> TypedPendingCall<Ans> {
     /// # Errors
     /// [`AnswerError`]. The call is over, whatever the error.
     pub fn wait(mut self) -> Result<Ans, AnswerError> {
-        self.wait_until(Patience::Until(None))
+        self.wait_until(Deadline::Never)
     }
 
     /// Waits for the answer at most for `timeout`.
@@ -130,7 +130,7 @@ impl<Ans: DeserializeOwned> TypedPendingCall<Ans> {
     /// [`AnswerError`]. After [`TimedOut`](AnswerError::TimedOut) the call is still open, and after a shortage of
     /// resources.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Ans, AnswerError> {
-        self.wait_until(Patience::timeout(timeout))
+        self.wait_until(Deadline::after(timeout))
     }
 
     /// The answer, if it is there.
@@ -138,15 +138,15 @@ impl<Ans: DeserializeOwned> TypedPendingCall<Ans> {
     /// # Errors
     /// [`AnswerError`], but `None` where that would be `TimedOut`.
     pub fn try_wait(&mut self) -> Result<Option<Ans>, AnswerError> {
-        match self.wait_until(Patience::None) {
+        match self.wait_until(Deadline::Now) {
             Err(AnswerError::TimedOut) => Ok(None),
             result => result.map(Some),
         }
     }
 
-    fn wait_until(&mut self, patience: Patience) -> Result<Ans, AnswerError> {
-        let mut answer = Message { data: scratch::take(), ..Message::new() };
-        let result = self.call.wait_into(&mut answer, patience);
+    fn wait_until(&mut self, deadline: Deadline) -> Result<Ans, AnswerError> {
+        let mut answer = Message::from(scratch::take());
+        let result = self.call.wait_into(&mut answer, deadline);
         answer_of(result, answer)
     }
 }
@@ -202,7 +202,7 @@ impl<Req: DeserializeOwned, Ans: Serialize> TypedServer<Req, Ans> {
             // The client of a request that is none is told so, since it is not answered.
             let Ok(request) = decode(message) else { return Ok(()) };
             let result = post_value(open.end(), handler(request), |data, list| {
-                unless_gone(open.post(data, list, Patience::Until(None)))
+                unless_gone(open.post(data, list, Deadline::Never))
             });
             result.map_err(|error| error.kind)
         })
@@ -215,7 +215,7 @@ impl<Ans: Serialize> TypedResponder<Ans> {
     /// # Errors
     /// As for [`TypedPort::post`](crate::TypedPort::post), [`Full`](crate::PostErrorKind::Full) too; responder and answer are in the error.
     pub fn answer(self, answer: Ans) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
-        self.post(answer, Patience::None)
+        self.post(answer, Deadline::Now)
     }
 
     /// Posts the answer and, if the queue is full, waits for space for as long as the client lives.
@@ -223,7 +223,7 @@ impl<Ans: Serialize> TypedResponder<Ans> {
     /// # Errors
     /// As for [`answer`](Self::answer), without `Full`.
     pub fn answer_wait(self, answer: Ans) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
-        self.post(answer, Patience::Until(None))
+        self.post(answer, Deadline::Never)
     }
 
     /// Posts the answer and, if the queue is full, waits for space at most for `timeout`.
@@ -231,12 +231,12 @@ impl<Ans: Serialize> TypedResponder<Ans> {
     /// # Errors
     /// As for [`answer`](Self::answer), with [`TimedOut`](crate::PostErrorKind::TimedOut) instead of `Full`.
     pub fn answer_timeout(self, answer: Ans, timeout: Duration) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
-        self.post(answer, Patience::timeout(timeout))
+        self.post(answer, Deadline::after(timeout))
     }
 
-    fn post(self, answer: Ans, patience: Patience) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
+    fn post(self, answer: Ans, deadline: Deadline) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
         let open = self.responder.open();
-        let result = post_value(open.end(), answer, |data, list| open.post(data, list, patience));
+        let result = post_value(open.end(), answer, |data, list| open.post(data, list, deadline));
         result.map_err(|error| NotAnswered { error, responder: self })
     }
 }

@@ -14,7 +14,7 @@ use std::iter::FusedIterator;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 pub use self::call::{TypedClient, TypedPendingCall, TypedResponder, TypedServer};
 use self::encoding::{decode, encode};
 use crate::end::End;
+use crate::end::wait::Deadline;
 use crate::error::{PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
 use crate::port::iter::next_of;
 use crate::port::message::Message;
@@ -122,7 +123,7 @@ impl<Out: Serialize, In> TypedPort<Out, In> {
     /// # Errors
     /// As for [`post`](Self::post), without `Full`.
     pub fn post_wait(&self, value: Out) -> Result<(), TypedPostError<Out>> {
-        post_value_patiently(&self.port.sender, value, None)
+        post_value_by(&self.port.sender, value, Deadline::Never)
     }
 
     /// Posts a value and, if the queue is full, waits for space at most for `timeout`.
@@ -130,7 +131,7 @@ impl<Out: Serialize, In> TypedPort<Out, In> {
     /// # Errors
     /// As for [`post`](Self::post), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
     pub fn post_timeout(&self, value: Out, timeout: Duration) -> Result<(), TypedPostError<Out>> {
-        post_value_patiently(&self.port.sender, value, Instant::now().checked_add(timeout))
+        post_value_by(&self.port.sender, value, Deadline::after(timeout))
     }
 }
 
@@ -235,12 +236,12 @@ impl<Out: Serialize> TypedSendHalf<Out> {
     /// # Errors
     /// The same.
     pub fn post_wait(&self, value: Out) -> Result<(), TypedPostError<Out>> {
-        post_value_patiently(&self.half, value, None)
+        post_value_by(&self.half, value, Deadline::Never)
     }
 
     /// See [`TypedPort::post_timeout`].
     pub fn post_timeout(&self, value: Out, timeout: Duration) -> Result<(), TypedPostError<Out>> {
-        post_value_patiently(&self.half, value, Instant::now().checked_add(timeout))
+        post_value_by(&self.half, value, Deadline::after(timeout))
     }
 }
 
@@ -305,12 +306,8 @@ fn post_value<T: Serialize, R>(
     result.map_err(|kind| TypedPostError { kind, value })
 }
 
-fn post_value_patiently<T: Serialize>(
-    half: &SendHalf,
-    value: T,
-    deadline: Option<Instant>,
-) -> Result<(), TypedPostError<T>> {
-    post_value(half.end(), value, |data, list| half.post_patiently(data, list, deadline))
+fn post_value_by<T: Serialize>(half: &SendHalf, value: T, deadline: Deadline) -> Result<(), TypedPostError<T>> {
+    post_value(half.end(), value, |data, list| half.post_by(data, list, deadline))
 }
 
 /// The way of a value out of a message.
@@ -318,7 +315,7 @@ fn post_value_patiently<T: Serialize>(
 fn recv_value<T: DeserializeOwned, E: From<RecvError>>(
     recv: impl FnOnce(&mut Message) -> Result<(), E>,
 ) -> Result<T, E> {
-    let mut message = Message { data: scratch::take(), ..Message::new() };
+    let mut message = Message::from(scratch::take());
     let result = recv(&mut message).and_then(|()| Ok(decode(&mut message)?));
     scratch::keep(message.data);
     result

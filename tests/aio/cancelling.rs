@@ -89,7 +89,7 @@ async fn a_recv_that_loses_a_race_loses_no_message() {
     let (mut a, b) = small_pair();
     let peer = spawn_blocking(move || {
         for number in 0..3000_u32 {
-            b.post_message_wait(&number.to_ne_bytes(), [], Some(PATIENCE)).expect("room");
+            b.post_message_timeout(&number.to_ne_bytes(), [], PATIENCE).expect("room");
         }
         b
     });

@@ -47,7 +47,7 @@ pub(crate) fn echo() {
     let port = parent_port().expect("a port");
     while let Ok(message) = port.recv() {
         let things = message.ports.into_iter().map(Into::into).chain(message.buffers.into_iter().map(Into::into));
-        port.post_message_wait(&message.data, things, Some(PATIENCE)).expect("the peer takes its answers");
+        port.post_message_timeout(&message.data, things, PATIENCE).expect("the peer takes its answers");
     }
 }
 

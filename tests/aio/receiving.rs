@@ -53,7 +53,7 @@ async fn a_burst_arrives_in_order() {
     let (mut a, b) = small_pair();
     let peer = thread::spawn(move || {
         for number in 0..50_000_u32 {
-            b.post_message_wait(&number.to_ne_bytes(), [], None).expect("room, in time");
+            b.post_message_wait(&number.to_ne_bytes(), []).expect("room, in time");
         }
     });
     for number in 0..50_000_u32 {

@@ -2,7 +2,7 @@
 
 use futures_util::{SinkExt, StreamExt, TryStreamExt, stream};
 use messageport::aio::{AsyncPort, SendError};
-use messageport::{CloseReason, Message, PostErrorKind, RecvError, TransferBuffer};
+use messageport::{CloseReason, Message, MessagePort, PostErrorKind, RecvError, TransferBuffer};
 use tokio::task::yield_now;
 
 use crate::tools::{assert_entangled, pair};
@@ -19,8 +19,14 @@ on_runtimes! {
     closing_a_sink_only_flushes_it,
 }
 
+fn with_ports(data: Vec<u8>, ports: Vec<MessagePort>) -> Message {
+    let mut message = Message::from(data);
+    message.ports = ports;
+    message
+}
+
 fn text(data: &str) -> Message {
-    Message { data: data.into(), ..Message::new() }
+    Message::from(data.as_bytes().to_vec())
 }
 
 async fn a_stream_gives_the_messages_and_ends_with_the_peer() {
@@ -61,7 +67,7 @@ async fn a_sink_takes_messages_in_order_and_waits_for_room() {
     let messages = stream::iter(0..2000_u32).map(|number| {
         let mut data = number.to_ne_bytes().to_vec();
         data.resize(4 + number as usize % 300, 0);
-        Ok(Message { data, ..Message::new() })
+        Ok(Message::from(data))
     });
     soon(messages.forward(a)).await.expect("everything is posted");
     drop(soon(reader).await.expect("no panic"));
@@ -77,7 +83,7 @@ async fn forwarding_makes_an_echo() {
     let (mut sink, mut stream) = a.split();
     let sending = tokio::spawn(async move {
         for number in 0..5000_u32 {
-            sink.feed(Message { data: number.to_ne_bytes().to_vec(), ..Message::new() }).await.expect("room");
+            sink.feed(Message::from(number.to_ne_bytes().to_vec())).await.expect("room");
         }
         sink.flush().await.expect("room");
         sink
@@ -95,7 +101,8 @@ async fn a_port_goes_through_both() {
     let (mut a, mut b) = async_pair();
     let (x, y) = pair();
     let buffer = TransferBuffer::new(4096).expect("memory");
-    let message = Message { data: b"both".to_vec(), ports: vec![y], buffers: vec![buffer], ..Message::new() };
+    let mut message = with_ports(b"both".to_vec(), vec![y]);
+    message.buffers.push(buffer);
     a.send(message).await.expect("room");
     let message = soon(b.try_next()).await.expect("no error").expect("a message");
     assert_eq!((&*message.data, message.buffers[0].len()), (&b"both"[..], 4096));
@@ -106,10 +113,8 @@ async fn the_sink_gives_back_what_cannot_be_posted() {
     let (mut a, b) = async_pair();
     let (x, y) = pair();
     let too_long = vec![1; a.max_message_len() + 1];
-    let SendError { kind, mut message } = a
-        .send(Message { data: too_long.clone(), ports: vec![y], ..Message::new() })
-        .await
-        .expect_err("the message is too long");
+    let SendError { kind, mut message } =
+        a.send(with_ports(too_long.clone(), vec![y])).await.expect_err("the message is too long");
     assert!(matches!(kind, PostErrorKind::TooLarge { .. }), "{kind:?}");
     assert_eq!(message.data, too_long);
     message.data.truncate(10);
@@ -121,7 +126,7 @@ async fn the_sink_gives_back_what_cannot_be_posted() {
     // The same for one that was waiting for room when the peer went.
     let (mut a, b) = small_pair();
     fill(&mut a);
-    a.feed(Message { data: vec![1; 500], ports: message.ports, ..Message::new() }).await.expect("it is held");
+    a.feed(with_ports(vec![1; 500], message.ports)).await.expect("it is held");
     let waiting = tokio::spawn(async move { a.flush().await.expect_err("nobody reads") });
     yield_now().await;
     drop(b);
@@ -165,7 +170,7 @@ async fn what_the_sink_holds_can_be_taken_back() {
     let (mut a, b) = small_pair();
     let count = fill(&mut a);
     let (x, y) = pair();
-    let message = Message { data: vec![1; 500], ports: vec![y], ..Message::new() };
+    let message = with_ports(vec![1; 500], vec![y]);
     a.feed(message).await.expect("it is held");
     let message = a.take_unsent().expect("the message");
     assert_entangled(&x, &message.ports[0]);

@@ -179,11 +179,11 @@ async fn traffic_the_other_way_does_not_hide_a_wake_up() {
         while received < 500 {
             received += usize::from(b.recv_timeout(PATIENCE).expect("a message").data == [1; 700]);
             for _ in 0..3 {
-                b.post_message_wait(b"noise", [], Some(PATIENCE)).expect("it is read");
+                b.post_message_timeout(b"noise", [], PATIENCE).expect("it is read");
             }
         }
         stop.store(true, Ordering::Relaxed);
-        b.post_message_wait(b"the last", [], Some(PATIENCE)).expect("it is read");
+        b.post_message_timeout(b"the last", [], PATIENCE).expect("it is read");
         b
     });
     drop((soon(sending).await, soon(peer).await.expect("no panic"), soon(receiving).await));

@@ -274,7 +274,7 @@ fn peer_process() {
     loop {
         match control.recv() {
             Ok(order) if order.data.is_empty() => break,
-            Ok(Message { data, ports, buffers, frozen, shared, descriptors }) => {
+            Ok(Message { data, ports, buffers, frozen, shared, descriptors, .. }) => {
                 let step = step_at(usize::from_ne_bytes(data.try_into().expect("the address of a step")));
                 let mut things: Vec<Transferable> = Vec::new();
                 things.extend(ports.into_iter().map(Transferable::from));

@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use messageport::{
-    CloseReason, FullCause, Message, MessagePort, PostErrorKind, RecvError, RecvTimeoutError, TransferBuffer,
-    TryRecvError, Violation,
+    CloseReason, FullCause, Message, MessagePort, PostDataError, PostErrorKind, RecvError, RecvTimeoutError,
+    TransferBuffer, TryRecvError, Violation,
 };
 
 use crate::harness::*;
@@ -26,8 +26,8 @@ rules! {
 fn s42_close_takes_effect_at_once(peer: &mut Peer) {
     let assert_closed = |port: &MessagePort| {
         assert!(matches!(port.post_message(b"", []).unwrap_err().kind, PostErrorKind::PortClosed));
-        assert!(matches!(port.post_message_wait(b"", [], None).unwrap_err().kind, PostErrorKind::PortClosed));
-        assert!(matches!(port.reserve(1).unwrap_err(), PostErrorKind::PortClosed));
+        assert!(matches!(port.post_message_wait(b"", []).unwrap_err().kind, PostErrorKind::PortClosed));
+        assert!(matches!(port.reserve(1).unwrap_err(), PostDataError::PortClosed));
         assert!(matches!(port.recv(), Err(RecvError::PortClosed)));
         assert!(matches!(port.recv_ref(), Err(RecvError::PortClosed)));
         assert!(matches!(port.try_recv(), Err(TryRecvError::Failed(RecvError::PortClosed))));
@@ -59,7 +59,7 @@ fn s42_close_takes_effect_at_once(peer: &mut Peer) {
     port.close();
     assert_eq!(in_place.to_vec().unwrap(), b"being read");
     reservation.write_at(0, b"x").unwrap();
-    assert!(matches!(reservation.commit(), Err(PostErrorKind::PortClosed)));
+    assert!(matches!(reservation.commit(), Err(PostDataError::PortClosed)));
     drop(in_place);
     assert_closed(&port);
     peer.run(|there| assert_ended(&there.ports[2], CloseReason::Closed));
@@ -259,7 +259,7 @@ fn in_a_loop_of_posts(port: &MessagePort) -> CloseReason {
 
 fn while_waiting_for_space(port: &MessagePort) -> CloseReason {
     loop {
-        match port.post_message_wait(&[0; 1000], [], Some(PATIENCE)).map_err(|error| error.kind) {
+        match port.post_message_timeout(&[0; 1000], [], PATIENCE).map_err(|error| error.kind) {
             Ok(()) => {}
             Err(PostErrorKind::PeerGone(reason)) => return reason,
             Err(kind) => panic!("instead of the end: {kind:?}"),

@@ -343,7 +343,7 @@ fn s21_a_handler_may_do_anything(peer: &mut Peer) {
                 new.set_onmessage(log.messages_as("new: "));
                 port.post_message(b"added", []).expect("room");
                 port.set_onmessage(log.messages_as("replaced: "));
-                port.dispatch_event(&mut MessageEvent::new(Message { data: b"nested".to_vec(), ..Message::new() }));
+                port.dispatch_event(&mut MessageEvent::new(Message::from(b"nested".to_vec())));
             }
         }
     });

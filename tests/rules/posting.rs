@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    ChannelOptions, CloseReason, FrozenBuffer, FullCause, Message, MessageChannel, MessagePort, PostErrorKind,
-    SharedBuffer, TransferRef, Transferable, TryRecvError,
+    ChannelOptions, CloseReason, FrozenBuffer, FullCause, Message, MessageChannel, MessagePort, PostDataError,
+    PostErrorKind, SharedBuffer, TransferRef, Transferable, TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, geteuid, seteuid};
@@ -105,7 +105,7 @@ fn s08_a_full_queue_takes_nothing_and_can_be_waited_for(peer: &mut Peer) {
     assert!(matches!(full, PostErrorKind::Full(FullCause::Ring)), "{full:?}");
 
     let (start, timeout) = (Instant::now(), Duration::from_millis(50));
-    let error = port.post_message_wait(b"", luggage.list.drain(..), Some(timeout)).unwrap_err();
+    let error = port.post_message_timeout(b"", luggage.list.drain(..), timeout).unwrap_err();
     assert!(matches!(error.kind, PostErrorKind::TimedOut), "{error:?}");
     assert!(start.elapsed() >= timeout, "before its time");
     luggage.list = error.transfer;
@@ -125,16 +125,16 @@ fn s08_a_full_queue_takes_nothing_and_can_be_waited_for(peer: &mut Peer) {
     if peer.is_concurrent() {
         peer.begin(take_all);
         for number in sent..sent + 5000 {
-            port.post_message_wait(&number.to_ne_bytes(), [], Some(PATIENCE)).unwrap();
+            port.post_message_timeout(&number.to_ne_bytes(), [], PATIENCE).unwrap();
         }
-        port.post_message_wait(b"", luggage.list.drain(..), Some(PATIENCE)).unwrap();
+        port.post_message_timeout(b"", luggage.list.drain(..), PATIENCE).unwrap();
         peer.finish();
     } else {
         peer.run(|there| {
             expect_numbers(there.port(), 0..100);
             there.seen = 100;
         });
-        port.post_message_wait(b"", luggage.list.drain(..), Some(PATIENCE)).unwrap();
+        port.post_message_timeout(b"", luggage.list.drain(..), PATIENCE).unwrap();
         peer.run(take_all);
     }
 }
@@ -280,8 +280,8 @@ fn s10_a_limit_of_data_below_the_rings_holds_too(peer: &mut Peer) {
     peer.run(|there| drop(recv(there.port())));
     let too_large = |kind| matches!(kind, PostErrorKind::TooLarge { len: 101, max: 100 });
     assert!(too_large(port.post_message(&[1; 101], []).unwrap_err().kind));
-    assert!(too_large(port.post_message_wait(&[1; 101], [], None).unwrap_err().kind));
-    assert!(too_large(port.reserve(101).map(drop).unwrap_err()));
+    assert!(too_large(port.post_message_wait(&[1; 101], []).unwrap_err().kind));
+    assert!(too_large(port.reserve(101).map(drop).unwrap_err().into()));
     // With a new buffer, and with one that the peer knows.
     for buffer in [buffer_of(b"pixels"), port.buffer(10).unwrap()] {
         assert!(too_large(port.post_message_detaching(&[1; 101], &[TransferRef::Buffer(&buffer)]).unwrap_err()));
@@ -358,7 +358,7 @@ fn s13_things_arrive_in_list_order(peer: &mut Peer) {
     ];
     carrier.post_message(b"data", list.into_iter().flatten()).unwrap();
     peer.run(|there| {
-        let Message { data, ports, buffers, frozen, shared, descriptors } = recv(there.port());
+        let Message { data, ports, buffers, frozen, shared, descriptors, .. } = recv(there.port());
         assert_eq!(data, b"data");
         assert_eq!(ports.iter().map(text).collect::<Vec<_>>(), ["p0", "p1", "p2", "p3"]);
         assert_eq!(buffers.iter().map(bytes_of).collect::<Vec<_>>(), [b"b0", b"b1", b"b2"]);
@@ -488,7 +488,7 @@ impl Luggage {
 /// What [`Luggage`] was, where it arrives.
 #[track_caller]
 fn unpack(message: &Message) {
-    let Message { data: _, ports, buffers, frozen, shared, descriptors } = message;
+    let Message { data: _, ports, buffers, frozen, shared, descriptors, .. } = message;
     let counts = [ports.len(), buffers.len(), frozen.len(), shared.len(), descriptors.len()];
     assert_eq!(counts, [1; 5]);
     assert_eq!((text(&ports[0]).as_str(), bytes_of(&buffers[0]).as_slice()), ("queued", &b"pixels"[..]));

@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 
 use messageport::{
-    ChannelOptions, CloseReason, Message, MessageChannel, MessagePort, PostErrorKind, RecvError, RecvTimeoutError,
-    TransferRef, Transferable, TryRecvError,
+    ChannelOptions, CloseReason, Message, MessageChannel, MessagePort, PostDataError, PostErrorKind, RecvError,
+    RecvTimeoutError, TransferRef, Transferable, TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit};
 
@@ -126,8 +126,8 @@ fn s29_the_old_handle_is_detached(peer: &mut Peer) {
     carrier.post_message_detaching(b"", &[TransferRef::Port(&port)]).unwrap();
     let assert_detached = || {
         assert!(matches!(port.post_message(b"", []).unwrap_err().kind, PostErrorKind::Detached));
-        assert!(matches!(port.post_message_wait(b"", [], None).unwrap_err().kind, PostErrorKind::Detached));
-        assert!(matches!(port.reserve(1).unwrap_err(), PostErrorKind::Detached));
+        assert!(matches!(port.post_message_wait(b"", []).unwrap_err().kind, PostErrorKind::Detached));
+        assert!(matches!(port.reserve(1).unwrap_err(), PostDataError::Detached));
         assert!(matches!(port.recv(), Err(RecvError::Detached)));
         assert!(matches!(port.recv_ref(), Err(RecvError::Detached)));
         assert!(matches!(port.try_recv(), Err(TryRecvError::Failed(RecvError::Detached))));

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use messageport::TypedPostErrorKind::Post;
 use messageport::{
-    BufferError, ChannelOptions, CloseReason, FullCause, MessageChannel, MessagePort, PostErrorKind, RecvError,
-    TransferBuffer, TransferRef, TryRecvError, TypedPort, TypedPostError, TypedPostErrorKind,
+    BufferError, ChannelOptions, CloseReason, FullCause, MessageChannel, MessagePort, PostDataError, PostErrorKind,
+    RecvError, TransferBuffer, TransferRef, TryRecvError, TypedPort, TypedPostError, TypedPostErrorKind,
 };
 use serde::ser::{Error as _, SerializeSeq, SerializeTuple};
 use serde::{Deserialize, Serialize, Serializer};
@@ -254,7 +254,7 @@ fn a_lent_port_can_do_nothing() {
     let user = Rc::clone(&passenger);
     let use_it = Doing(|| {
         assert!(matches!(user.post_message(b"", []).unwrap_err().kind, PostErrorKind::Borrowed));
-        assert!(matches!(user.reserve(1), Err(PostErrorKind::Borrowed)));
+        assert!(matches!(user.reserve(1), Err(PostDataError::Borrowed)));
         assert!(matches!(user.recv(), Err(RecvError::Borrowed)));
         assert!(matches!(user.try_recv(), Err(TryRecvError::Failed(RecvError::Borrowed))));
         let (carrier, _carrier_peer) = pair();

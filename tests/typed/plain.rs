@@ -1,7 +1,7 @@
 //! Messages of plain data.
 
 use bytemuck::{Pod, Zeroable};
-use messageport::{Message, PostErrorKind, WrongSize};
+use messageport::{Message, PostDataError, WrongSize};
 
 use crate::harness::*;
 
@@ -47,7 +47,7 @@ fn a_plain_slice_arrives_whole(peer: &mut Peer) {
 
 #[test]
 fn a_wrong_size_is_an_error() {
-    let message = |len: usize| Message { data: vec![0; len], ..Message::new() };
+    let message = |len: usize| Message::from(vec![0; len]);
     assert_eq!(message(7).plain::<u64>(), Err(WrongSize { len: 7, size: 8 }));
     assert_eq!(message(9).plain::<u64>(), Err(WrongSize { len: 9, size: 8 }));
     assert_eq!(message(0).plain::<u64>(), Err(WrongSize { len: 0, size: 8 }));
@@ -63,17 +63,17 @@ fn the_address_of_the_data_does_not_matter() {
         let mut bytes = vec![0xff; skip];
         bytes.extend(7_u64.to_ne_bytes());
         bytes.extend(8_u64.to_ne_bytes());
-        let message = Message { data: bytes[skip..].to_vec(), ..Message::new() };
+        let message = Message::from(bytes[skip..].to_vec());
         assert_eq!(*message.plain_slice::<u64>().unwrap(), [7, 8]);
         let data = message.data;
-        assert_eq!(Message { data, ..Message::new() }.plain::<[u64; 2]>(), Ok([7, 8]));
+        assert_eq!(Message::from(data).plain::<[u64; 2]>(), Ok([7, 8]));
     }
 }
 
 #[test]
 fn plain_data_is_posted_like_any_other() {
     let (port1, port2) = pair_of(4096);
-    assert!(matches!(port1.post_plain(&[0_u8; 4096]), Err(PostErrorKind::TooLarge { len: 4096, .. })));
+    assert!(matches!(port1.post_plain(&[0_u8; 4096]), Err(PostDataError::TooLarge { len: 4096, .. })));
     drop(port2);
-    assert!(matches!(port1.post_plain(&1), Err(PostErrorKind::PeerGone(_))));
+    assert!(matches!(port1.post_plain(&1), Err(PostDataError::PeerGone(_))));
 }

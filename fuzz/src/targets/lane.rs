@@ -288,7 +288,7 @@ impl Victim {
                 let _ = port.post_messages(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>());
             }
             12 => drop(port.queued()),
-            13 => drop(port.post_message_wait(&[0; 1000], [], Some(Duration::ZERO))),
+            13 => drop(port.post_message_timeout(&[0; 1000], [], Duration::ZERO)),
             14 if input.byte() < 20 => port.close(),
             _ => {
                 let mut message = Message::new();

@@ -236,7 +236,7 @@ impl World {
             }
         }
         let result = if input.byte() & 7 == 0 {
-            port.post_message_wait(&posted.data, list, Some(Duration::ZERO))
+            port.post_message_timeout(&posted.data, list, Duration::ZERO)
         } else {
             port.post_message(&posted.data, list)
         };
@@ -341,7 +341,7 @@ impl World {
         let at = input.below(self.ports.len());
         let (name, port) = &self.ports[at];
         let name = *name;
-        let mut message = Message { data: vec![9; 20], ..Message::new() };
+        let mut message = Message::from(vec![9; 20]);
         let result = match input.byte() & 7 {
             0 | 1 => port.try_recv_into(&mut message),
             2 => port.recv_timeout(Duration::ZERO).map(|received| message = received).map_err(|error| match error {
