@@ -12,15 +12,15 @@ use crate::port::transfer::PostError;
 pub enum AnswerError {
     /// The server has dropped the request without answering it.
     Dropped,
-    /// The time was over before the answer came.
+    /// The time for waiting was over before the answer came.
     TimedOut,
-    /// The call was over before: its answer has been taken, or the error told.
+    /// The call was over already: its answer or its error has been returned.
     Taken,
-    /// The answer could not be received, or the server is gone: then `Ended` with the reason.
+    /// The answer could not be received; or the server is gone, which is `Ended` with the reason.
     Failed(RecvError),
 }
 
-/// A call failed: [`Client::call`](super::Client::call) has no answer. `P` has the request if that was not posted.
+/// [`Client::call`](super::Client::call) failed. `P` contains the request if it was not posted.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CallError<P = PostError> {
@@ -59,7 +59,7 @@ impl fmt::Display for AnswerError {
         match self {
             Self::Dropped => f.write_str("the server dropped the request"),
             Self::TimedOut => f.write_str("timed out waiting for the answer"),
-            Self::Taken => f.write_str("the call is over, and its outcome has been told"),
+            Self::Taken => f.write_str("the call is over, and its outcome was returned before"),
             Self::Failed(error) => error.fmt(f),
         }
     }

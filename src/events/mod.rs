@@ -313,7 +313,7 @@ impl EventLoop {
         let _running = self.inner.enter()?;
         let mut poller = self.inner.poller.borrow_mut();
         poller.settle(); // `run_once` may have left ports whose messages are no edges
-        poller.ask(Duration::ZERO).map_err(io_error)?;
+        poller.poll_epoll(Duration::ZERO).map_err(io_error)?;
         drop(poller);
         let count = self.round();
         self.inner.shared.take_stop();
