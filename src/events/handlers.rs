@@ -1,4 +1,4 @@
-//! The handlers of a port for one kind of event: the standard's
+//! The handlers of a port for one type of event: the standard's
 //! [event listener list](https://dom.spec.whatwg.org/#concept-event-listener).
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use std::rc::Rc;
 use super::event::{CloseEvent, MessageErrorEvent, MessageEvent, PortEvent};
 use super::handle::PortHandle;
 
-/// Names a handler of one port; see [`PortHandle::remove_handler`].
+/// Identifies a handler of one port; see [`PortHandle::remove_handler`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct HandlerId(pub(crate) u64);
 
@@ -20,14 +20,15 @@ struct Handler<E> {
     id: HandlerId,
     once: bool,
     removed: Cell<bool>,
-    /// `None` while it runs, so that it may do anything: be removed, be replaced, see other events dispatched.
+    /// `None` while the handler runs, so that it may do anything: remove or replace itself, or dispatch events.
     callback: Cell<Option<Callback<E>>>,
 }
 
-/// In the order in which they were added, which is that of their numbers.
+/// The handlers for events of type `E`.
 pub struct Handlers<E> {
+    /// In the order in which the handlers were added, which is the order of their ids.
     list: RefCell<Vec<Rc<Handler<E>>>>,
-    /// The one that is the event handler (`onmessage` and the like).
+    /// The handler that was set by `onmessage` or a similar attribute.
     on: Cell<Option<HandlerId>>,
 }
 
@@ -45,11 +46,11 @@ impl<E: PortEvent> Handlers<E> {
         self.list.borrow_mut().push(Rc::new(Handler { id, once, removed: Cell::new(false), callback }));
     }
 
-    /// The [event handler](https://html.spec.whatwg.org/multipage/webappapis.html#event-handlers) keeps its place
-    /// in the order when it is set again. Returns its number: `id` if there was none.
+    /// Sets the [event handler](https://html.spec.whatwg.org/multipage/webappapis.html#event-handlers) of the attribute. When
+    /// it is set again, it keeps its position in the order and its id. Returns the id, which is `id` the first time.
     pub(crate) fn set_on(&self, id: HandlerId, callback: Callback<E>) -> HandlerId {
         if let Some(handler) = self.on.get().and_then(|id| self.find(id)) {
-            // The old callback is dropped here, when nothing is borrowed; if it runs, when it returns.
+            // The old callback is dropped here, while nothing is borrowed; or when it returns, if it is running.
             drop(handler.callback.replace(Some(callback)));
             return handler.id;
         }
@@ -70,7 +71,7 @@ impl<E: PortEvent> Handlers<E> {
         if self.on.get() == Some(id) {
             self.on.set(None);
         }
-        drop(list); // what the callback owns may come back here when it is dropped
+        drop(list); // before the callback, whose captures may call this when they are dropped
         true
     }
 
@@ -80,34 +81,40 @@ impl<E: PortEvent> Handlers<E> {
         self.on.set(None);
     }
 
-    /// Calls the handlers in order: the standard's
-    /// [inner invoke](https://dom.spec.whatwg.org/#concept-event-listener-inner-invoke). One that is removed before its
-    /// turn is not called, nor one that is added meanwhile, with a number from `end` on. A handler that is running
-    /// already, since it dispatched this event itself, is passed over.
+    /// Calls the handlers: the standard's
+    /// [*inner invoke*](https://dom.spec.whatwg.org/#concept-event-listener-inner-invoke). The numbers are those of its
+    /// step 2; the steps on event type, phase, current event and passive listeners have no counterpart. `end` is greater than
+    /// the id of every handler that was there when the dispatch began.
+    ///
+    /// Deviation: a handler that is running already, because it dispatched this event itself, is skipped.
     pub(crate) fn call(&self, port: &PortHandle, event: &mut E, end: u64, mut report: impl FnMut(Box<dyn Any + Send>)) {
         let mut next = 0;
+        // 2. Each handler of the list as it was, unless it has been removed.
         while let Some(handler) = self.from(next).filter(|handler| handler.id.0 < end) {
             next = handler.id.0 + 1;
             let Some(mut callback) = handler.callback.take() else { continue };
+            // 2.5 A `once` handler is removed before it is called.
             if handler.once {
                 self.remove(handler.id);
             }
+            // 2.11 Call it. A panic takes the place of the exception, and is reported.
             let result = catch_unwind(AssertUnwindSafe(|| callback(port, event)));
             if !handler.removed.get() {
-                // Back to its place, unless it has been replaced meanwhile.
+                // Put the callback back, unless it has been replaced meanwhile.
                 let newer = handler.callback.take();
                 handler.callback.set(newer.or(Some(callback)));
             }
             if let Err(payload) = result {
                 report(payload);
             }
+            // 2.14 Stop if the event's stop immediate propagation flag is set.
             if event.flow().stopped {
                 return;
             }
         }
     }
 
-    /// The first handler with this number or a later one.
+    /// The first handler whose id is at least `id`.
     fn from(&self, id: u64) -> Option<Rc<Handler<E>>> {
         let list = self.list.borrow();
         list.get(list.partition_point(|handler| handler.id.0 < id)).cloned()
@@ -132,7 +139,7 @@ impl AllHandlers {
         HandlerId(self.next.replace(self.next.get() + 1))
     }
 
-    /// Greater than every number so far.
+    /// Greater than the id of every handler so far.
     pub(crate) fn end(&self) -> u64 {
         self.next.get()
     }
