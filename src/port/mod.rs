@@ -104,10 +104,10 @@ impl MessagePort {
     /// Closes the port: the standard's
     /// [`close()`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-close).
     ///
-    /// It takes effect at once and never fails; a second call does nothing. What was posted here before still arrives
-    /// at the peer, then the peer sees the end with the reason `Closed`. What is unread here is dropped: ports in it
-    /// are closed, buffers freed. From now on every call on this port fails with `PortClosed`. Its descriptors are
-    /// released when the port is dropped.
+    /// Takes effect at once and never fails; a second call does nothing. What was posted here before still arrives at the
+    /// peer, which then sees the end with the reason `Closed`. What is unread here is dropped: its ports are closed, its
+    /// buffers freed. From now on every call on this port fails with `PortClosed`. The port's descriptors are released when it
+    /// is dropped.
     pub fn close(&self) {
         self.receiver.close();
     }
@@ -195,8 +195,10 @@ impl SendHalf {
 impl RecvHalf {
     /// Closes the whole port, the sending half too; see [`MessagePort::close`].
     pub fn close(&self) {
+        // 1. Detach the port. Deviation: its calls return `PortClosed`, and `Detached` only after a transfer.
+        // 2. Disentangle it, which fires `close` at the peer. Deviation: at this end the unread messages are dropped too.
         self.end.close();
-        // A message that is being read in place is let finish: its guard drops the rest.
+        // While a message is being read in place, its guard drops the others when it is dropped.
         if self.end.state() == State::Closed
             && self.end.home().is_here()
             && let Ok(mut receiving) = self.receiving.try_borrow_mut()
