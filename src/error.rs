@@ -189,7 +189,7 @@ pub enum BadValue {
     TooDeep,
     /// The value names a port or buffer that did not come with the message, or names one twice.
     NoSuchThing,
-    /// A port or buffer came with the message, and the value does not name it.
+    /// A port, buffer or descriptor came with the message, and the value does not name it.
     Unnamed,
 }
 
@@ -200,7 +200,7 @@ impl fmt::Display for BadValue {
             Self::TooLong => "the data is longer than the value in it",
             Self::TooDeep => "the value is nested too deeply",
             Self::NoSuchThing => "the value names a port or buffer that did not come with it",
-            Self::Unnamed => "a port or buffer came with the value that does not name it",
+            Self::Unnamed => "something came with the value that it does not name",
         })
     }
 }

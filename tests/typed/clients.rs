@@ -1,5 +1,7 @@
 //! One client in several threads, full queues, handlers that fail.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -7,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use messageport::TypedPostErrorKind::{self, Post};
 use messageport::{
-    AnswerError, CallError, Client, CloseReason, MessageChannel, PostErrorKind, RecvError, ServeError, Server,
-    TypedClient, TypedServer,
+    AnswerError, CallError, Client, CloseReason, FrozenBuffer, MessageChannel, PostErrorKind, RecvError, ServeError,
+    Server, SharedBuffer, TransferBuffer, Transferable, TypedClient, TypedServer,
 };
 
 use crate::harness::*;
@@ -263,4 +265,25 @@ fn a_forked_child_cannot_use_them() {
     }
     responder.answer(number + 1).unwrap();
     assert_eq!(call.wait_timeout(PATIENCE).unwrap(), 2);
+}
+
+#[test]
+fn an_answer_carries_everything_that_the_handler_leaves_in_the_message() {
+    let (here, there) = pair();
+    let server = thread::spawn(move || Server::new(there).serve(|message| message.data.reverse()));
+    let client = Client::new(here);
+    let shared = SharedBuffer::new(8).unwrap();
+    let list = [
+        FrozenBuffer::from_bytes(b"frozen").unwrap().into(),
+        shared.clone().into(),
+        TransferBuffer::new(1).unwrap().into(),
+        Transferable::from(OwnedFd::from(File::open("/dev/null").unwrap())),
+    ];
+    let answer = client.call(b"live", list).unwrap();
+    assert_eq!((&*answer.data, &answer.frozen[0][..]), (&b"evil"[..], &b"frozen"[..]));
+    answer.shared[0].write_value(0, &7_u64).unwrap();
+    assert_eq!(shared.read_value::<u64>(0).unwrap(), 7);
+    assert_eq!((answer.buffers.len(), answer.descriptors.len()), (1, 1));
+    drop((client, answer));
+    server.join().unwrap().unwrap();
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use messageport::{
-    AnswerError, BadTransfer, BadValue, Client, CloseReason, MessagePort, RecvError, Server, TransferBuffer,
-    Transferable, TryRecvError, TypedClient, TypedPort, TypedServer,
+    AnswerError, BadTransfer, BadValue, Client, CloseReason, MessagePort, RecvError, Server, SharedBuffer,
+    TransferBuffer, Transferable, TryRecvError, TypedClient, TypedPort, TypedServer,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -220,4 +220,17 @@ fn a_server_that_is_asked_by_bytes_answers_bytes() {
     let (request, responder) = server.recv().unwrap();
     responder.answer(request + "!").unwrap();
     assert_eq!(call.wait().unwrap().data, b"\x02x!");
+}
+
+#[test]
+fn what_no_value_can_name_is_an_error() {
+    let (port, peer) = pair();
+    let receiver: TypedPort<(), u8> = peer.into();
+    let shared = || SharedBuffer::new(8).unwrap().into();
+    port.post_message(&[1], [shared()]).unwrap();
+    port.post_message(&[2], []).unwrap();
+    let error = receiver.recv().unwrap_err();
+    let RecvError::MessageError { reason, data } = error else { panic!("{error:?}") };
+    assert_eq!((reason, &*data), (BadTransfer::Value(BadValue::Unnamed), &[1][..]));
+    assert_eq!(receiver.recv().unwrap(), 2);
 }
