@@ -109,7 +109,7 @@ fn stream(receive: impl FnOnce(MessagePort, u32)) -> f64 {
     let (sender, receiver) = pair();
     let thread = std::thread::spawn(move || {
         for _ in 0..MESSAGES {
-            sender.post_message_wait(&[7; 64], [], None).expect("a receiver");
+            sender.post_message_wait(&[7; 64], []).expect("a receiver");
         }
         sender
     });

@@ -2,30 +2,34 @@
 //
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //
-// A thin layer over messageport.h, which explains every word and every rule: each function here calls the function of
-// the same name there, and adds nothing to what that costs.
+// A thin layer over messageport.h, which explains every word and every rule. Each function calls the function of the
+// same name there, at no further cost.
 //
 //     channel               Two entangled ports: port1 and port2.
-//     port                  Owns an end of a channel; closes it when it is destroyed. Moves, and is never copied.
+//     port                  Owns one end of a channel and closes it on destruction. Movable, not copyable.
 //     port_ref              Borrows a port.
 //     sender, receiver      Own the halves of a port that was split, for two threads.
-//     message               A received message; memory to receive into again.
-//     in_place              A message that is read where it lies.
-//     reservation           A message that is written where it will lie.
-//     buffer                Memory that moves.
-//     frozen                Memory that nobody can write any more.
+//     message               A received message, or memory to receive into.
+//     in_place              A message that is read in the shared memory.
+//     reservation           A message that is written in the shared memory.
+//     buffer                Memory with one holder at a time.
+//     frozen                Memory that no process can write any more.
 //     shared                Memory that several holders read and write.
 //     descriptor            Owns a descriptor.
-//     item                  Something on a transfer list.
-//     event_loop, remote    Handlers, timers and tasks; what speaks to a loop from other threads.
-//     port_set              Receives from many ports.
+//     item                  An entry of a transfer list.
+//     event_loop, remote    Handlers, timers and tasks; a handle of a loop for other threads.
+//     port_set              Returns the next event of many ports.
 //     client, server        Request and answer.
 //     listener, connect     Meeting by name.
-//     spawn, parent_port    Child processes with a port.
-//     result<T>             A T or a failure: std::expected where the library has it, else the same in small.
+//     spawn_with_port, parent_port   Child processes with a port.
+//     result<T>             A T or a failure: std::expected where the standard library has it, a small equivalent
+//                           elsewhere.
 //     failure               A code of messageport.h.
 //
-// Functions that can fail return a result and throw nothing; value() of a result throws if there is none.
+// Waiting is spelled the same everywhere: x() waits without limit, try_x() does not wait, x_for() waits for a time and
+// x_until() until a time. Only posting does not wait by default: post_message(), and post_message_wait() without limit.
+//
+// Functions that can fail return a result and throw nothing; value() of a result throws if there is no value.
 #ifndef MESSAGEPORT_HPP
 #define MESSAGEPORT_HPP
 
@@ -61,7 +65,8 @@
 
 namespace messageport {
 
-// What is made of the standard library differs by its version, so the names of compiled functions do too.
+// The types below depend on the version of the standard library. Different names keep programs that mix versions from
+// linking functions of one to the other.
 #if defined(__cpp_lib_expected)
 inline namespace with_expected {
 #elif defined(__cpp_lib_span)
@@ -72,7 +77,7 @@ inline namespace plain {
 
 // ---- Results -----------------------------------------------------------------------------------------------------
 
-// Why something failed.
+// The code of a call that failed.
 class failure {
 public:
     explicit constexpr failure(msgport_code code) noexcept : code_(code) {}
@@ -82,14 +87,14 @@ public:
     const char *name() const noexcept { return msgport_code_name(code_); }
     // "the queue is full"
     const char *text() const noexcept { return msgport_code_text(code_); }
-    // All that this thread knows about it; to be asked before the next call that fails.
+    // The description with details. Ask for it before the next call of this thread that fails.
     std::string describe() const
     {
         std::string text(msgport_describe(code_, nullptr, 0), '\0');
         msgport_describe(code_, text.data(), text.size() + 1);
         return text;
     }
-    // The peer is gone and there will be no more messages.
+    // True if the peer is gone, so that no more messages come.
     constexpr bool is_end() const noexcept
     {
         return code_ == MSGPORT_PEER_CLOSED || code_ == MSGPORT_PEER_DIED || code_ == MSGPORT_PROTOCOL_VIOLATION;
@@ -115,7 +120,7 @@ inline std::unexpected<failure> fail(msgport_code code) noexcept { return std::u
 
 #else
 
-// What value() throws.
+// The exception that value() throws.
 class bad_result_access : public std::logic_error {
 public:
     explicit bad_result_access(failure why) : std::logic_error(why.text()), why_(why) {}
@@ -213,7 +218,7 @@ using span = std::span<T>;
 
 #else
 
-// As much of std::span as is needed here.
+// The part of std::span that this header needs.
 template <class T>
 class span {
 public:
@@ -238,7 +243,7 @@ private:
 
 #endif
 
-// Bytes to be copied: text, or anything that lies in one piece and is plain data.
+// Borrowed bytes to copy: a text, or a contiguous container of trivially copyable values.
 class bytes {
 public:
     constexpr bytes() noexcept = default;
@@ -259,13 +264,13 @@ private:
     std::size_t size_ = 0;
 };
 
-static_assert(sizeof(bytes) == sizeof(msgport_bytes) && std::is_standard_layout_v<bytes>, "several of them are C's");
+static_assert(sizeof(bytes) == sizeof(msgport_bytes) && std::is_standard_layout_v<bytes>, "arrays are passed to C");
 
-// The bytes of one value of plain data.
+// The bytes of one trivially copyable value.
 template <class T>
 bytes bytes_of(const T &value) noexcept
 {
-    static_assert(std::is_trivially_copyable_v<T>, "only plain data can be sent as bytes");
+    static_assert(std::is_trivially_copyable_v<T>, "only trivially copyable values can be posted as bytes");
     return bytes(&value, sizeof(T));
 }
 
@@ -292,9 +297,9 @@ public:
         if (handle_ != nullptr) Free(handle_);
     }
 
-    // The handle, still owned here.
+    // The handle, which this object still owns.
     constexpr Handle *get() const noexcept { return handle_; }
-    // The handle, for the caller to free.
+    // The handle, which the caller now owns.
     [[nodiscard]] Handle *release() noexcept { return std::exchange(handle_, nullptr); }
     void reset(Handle *handle = nullptr) noexcept
     {
@@ -307,7 +312,8 @@ private:
     Handle *handle_ = nullptr;
 };
 
-// A time as messageport.h takes it: rounded up, over if it has passed, forever if it is centuries.
+// A timeout for messageport.h: rounded up; at least 1 ns, so that the result is MSGPORT_TIMED_OUT; MSGPORT_FOREVER from
+// 9e9 seconds on.
 template <class Rep, class Period>
 std::int64_t nanoseconds(std::chrono::duration<Rep, Period> time) noexcept
 {
@@ -315,6 +321,13 @@ std::int64_t nanoseconds(std::chrono::duration<Rep, Period> time) noexcept
     if (duration<double>(time).count() >= 9e9) return MSGPORT_FOREVER;
     const std::int64_t count = ceil<std::chrono::nanoseconds>(time).count();
     return count > 1 ? count : 1;
+}
+
+// A time for messageport.h that may be 0: a spin, a delay, or a timeout whose passing is no failure.
+template <class Rep, class Period>
+std::int64_t nanoseconds_or_0(std::chrono::duration<Rep, Period> time) noexcept
+{
+    return time.count() > 0 ? nanoseconds(time) : 0;
 }
 
 template <class Clock, class Duration>
@@ -331,8 +344,9 @@ class port;
 class port_ref;
 class sender;
 class receiver;
+class frozen;
 
-// Memory that moves.
+// Memory with one holder at a time.
 class buffer : public detail::owner<msgport_buffer, msgport_buffer_free> {
 public:
     using owner::owner;
@@ -346,14 +360,14 @@ public:
         return buffer(made);
     }
 
-    // 0 for one that has moved away.
+    // 0 for a buffer that has moved away.
     std::size_t size() noexcept
     {
         std::size_t size = 0;
         msgport_buffer_len(get(), &size);
         return size;
     }
-    // The memory in place. Empty for one that has moved away.
+    // The memory in place. Empty for a buffer that has moved away.
     span<std::byte> data() noexcept
     {
         void *data = nullptr;
@@ -361,42 +375,36 @@ public:
         msgport_buffer_data(get(), &data, &size);
         return {static_cast<std::byte *>(data), size};
     }
-    result<void> write(std::size_t offset, bytes from) noexcept
+    result<void> write_at(std::size_t offset, bytes from) noexcept
     {
-        return detail::as_result(msgport_buffer_write(get(), offset, from.data(), from.size()));
+        return detail::as_result(msgport_buffer_write_at(get(), offset, from.data(), from.size()));
     }
-    result<void> read(std::size_t offset, void *into, std::size_t size) noexcept
+    result<void> read_at(std::size_t offset, void *into, std::size_t size) noexcept
     {
-        return detail::as_result(msgport_buffer_read(get(), offset, into, size));
+        return detail::as_result(msgport_buffer_read_at(get(), offset, into, size));
     }
+    // Turns the memory into that of a frozen buffer. This buffer is detached then; on failure it is unchanged.
+    result<frozen> freeze() noexcept;
 };
 
-// Memory that nobody can write any more. The bytes may be read by any number of threads.
+// Memory that no process can write any more. Any number of threads may read the bytes.
 class frozen : public detail::owner<msgport_frozen, msgport_frozen_free> {
 public:
     using owner::owner;
 
     // A copy of these bytes.
-    static result<frozen> make(bytes from) noexcept
+    static result<frozen> from_bytes(bytes from) noexcept
     {
         msgport_frozen *made;
-        const msgport_code code = msgport_frozen_new(from.data(), from.size(), &made);
+        const msgport_code code = msgport_frozen_from_bytes(from.data(), from.size(), &made);
         if (code != MSGPORT_OK) return detail::fail(code);
         return frozen(made);
     }
-    // A copy of a regular file's contents.
+    // A copy of the contents of a regular file.
     static result<frozen> from_file(int descriptor) noexcept
     {
         msgport_frozen *made;
         const msgport_code code = msgport_frozen_from_file(descriptor, &made);
-        if (code != MSGPORT_OK) return detail::fail(code);
-        return frozen(made);
-    }
-    // The memory of a buffer, which is detached then; on failure it is as it was.
-    static result<frozen> of(buffer &filled) noexcept
-    {
-        msgport_frozen *made;
-        const msgport_code code = msgport_buffer_freeze(filled.get(), &made);
         if (code != MSGPORT_OK) return detail::fail(code);
         return frozen(made);
     }
@@ -417,7 +425,15 @@ public:
     }
 };
 
-// Memory that several holders, in whatever threads and processes, read and write at the same time.
+inline result<frozen> buffer::freeze() noexcept
+{
+    msgport_frozen *made;
+    const msgport_code code = msgport_buffer_freeze(get(), &made);
+    if (code != MSGPORT_OK) return detail::fail(code);
+    return frozen(made);
+}
+
+// Memory that several holders, in any threads and processes, read and write at the same time.
 class shared : public detail::owner<msgport_shared, msgport_shared_free> {
 public:
     using owner::owner;
@@ -430,23 +446,23 @@ public:
         if (code != MSGPORT_OK) return detail::fail(code);
         return shared(made);
     }
-    // The same with a name, for processes that have no port between them.
-    static result<shared> create(const char *name, std::size_t size) noexcept
+    // `size` bytes with a name, all zero, for processes that have no port between them.
+    static result<shared> create_named(const char *name, std::size_t size) noexcept
     {
         msgport_shared *made;
         const msgport_code code = msgport_shared_create_named(name, size, &made);
         if (code != MSGPORT_OK) return detail::fail(code);
         return shared(made);
     }
-    // That of a name, with at least `min_size` bytes.
-    static result<shared> open(const char *name, std::size_t min_size = 0) noexcept
+    // The buffer of this name, which must have at least `min_size` bytes.
+    static result<shared> open_named(const char *name, std::size_t min_size = 0) noexcept
     {
         msgport_shared *made;
         const msgport_code code = msgport_shared_open_named(name, min_size, &made);
         if (code != MSGPORT_OK) return detail::fail(code);
         return shared(made);
     }
-    static result<void> remove(const char *name) noexcept
+    static result<void> remove_name(const char *name) noexcept
     {
         return detail::as_result(msgport_shared_remove_name(name));
     }
@@ -458,7 +474,7 @@ public:
         if (code != MSGPORT_OK) return detail::fail(code);
         return shared(made);
     }
-    // The memory in place: words are accessed by atomics, which also tell who may use the rest when.
+    // The memory in place. Access words by atomics, and let those decide which holder may use the rest when.
     span<std::byte> data() const noexcept
     {
         void *data = nullptr;
@@ -466,17 +482,17 @@ public:
         msgport_shared_data(get(), &data, &size);
         return {static_cast<std::byte *>(data), size};
     }
-    result<void> write(std::size_t offset, bytes from) const noexcept
+    result<void> write_at(std::size_t offset, bytes from) const noexcept
     {
-        return detail::as_result(msgport_shared_write(get(), offset, from.data(), from.size()));
+        return detail::as_result(msgport_shared_write_at(get(), offset, from.data(), from.size()));
     }
-    result<void> read(std::size_t offset, void *into, std::size_t size) const noexcept
+    result<void> read_at(std::size_t offset, void *into, std::size_t size) const noexcept
     {
-        return detail::as_result(msgport_shared_read(get(), offset, into, size));
+        return detail::as_result(msgport_shared_read_at(get(), offset, into, size));
     }
 };
 
-// Owns a descriptor; closes it when it is destroyed.
+// Owns a descriptor and closes it on destruction.
 class descriptor {
 public:
     explicit constexpr descriptor(int number = -1) noexcept : number_(number) {}
@@ -499,8 +515,8 @@ private:
     int number_;
 };
 
-// Something on a transfer list. It borrows. Ports and buffers on the list of a message that was posted are detached; of
-// the others the receiver gets its own.
+// An entry of a transfer list, which borrows. Posting detaches ports and buffers; of the other kinds the receiver gets
+// a duplicate.
 class item {
 public:
     item(port &port) noexcept;
@@ -515,9 +531,9 @@ public:
 private:
     msgport_item raw_;
 };
-static_assert(sizeof(item) == sizeof(msgport_item) && std::is_standard_layout_v<item>, "a list of items is one of C");
+static_assert(sizeof(item) == sizeof(msgport_item) && std::is_standard_layout_v<item>, "lists are passed to C");
 
-// Several of them.
+// A transfer list, which borrows.
 class items {
 public:
     constexpr items() noexcept = default;
@@ -547,17 +563,17 @@ public:
         return {static_cast<const std::byte *>(data), size};
     }
     std::size_t size() const noexcept { return data().size(); }
-    // The data as text. It is not checked.
+    // The data as text. The encoding is not checked.
     std::string_view text() const noexcept
     {
         const auto bytes = data();
         return {reinterpret_cast<const char *>(bytes.data()), bytes.size()};
     }
-    // The data as one value of plain data. MSGPORT_OUT_OF_RANGE if it has another size.
+    // The data as one trivially copyable value. MSGPORT_OUT_OF_RANGE if it has another size.
     template <class T>
     result<T> as() const noexcept
     {
-        static_assert(std::is_trivially_copyable_v<T>, "only plain data can be received as bytes");
+        static_assert(std::is_trivially_copyable_v<T>, "only trivially copyable values can be received as bytes");
         const auto bytes = data();
         if (bytes.size() != sizeof(T)) return detail::fail(MSGPORT_OUT_OF_RANGE);
         T value;
@@ -565,7 +581,7 @@ public:
         return value;
     }
 
-    // How many of each kind came with it.
+    // The number of things of each kind that came with the message, including those that were taken out.
     std::size_t ports() const noexcept { return count(MSGPORT_ITEM_PORT); }
     std::size_t buffers() const noexcept { return count(MSGPORT_ITEM_BUFFER); }
     std::size_t frozen_buffers() const noexcept { return count(MSGPORT_ITEM_FROZEN); }
@@ -593,7 +609,7 @@ public:
         if (code != MSGPORT_OK) return detail::fail(code);
         return shared(taken);
     }
-    // It can be anything that the sender had.
+    // Any descriptor that the sender had: check what it is before using it.
     result<descriptor> take_descriptor(std::size_t index = 0) noexcept
     {
         int taken;
@@ -603,7 +619,7 @@ public:
     }
     void clear() noexcept { msgport_message_clear(get()); }
 
-    // The handle, made if there is none yet.
+    // Makes the handle if there is none yet.
     msgport_code prepare() noexcept
     {
         if (get() != nullptr) return MSGPORT_OK;
@@ -622,7 +638,7 @@ private:
     }
 };
 
-// A message that is read where it lies; its space goes back to the sender with this. The port must outlive it.
+// A message that is read in the shared memory. Destruction returns the space to the sender. The port must outlive it.
 class in_place {
 public:
     in_place(msgport_port *port, message &&rest, span<const std::byte> data) noexcept
@@ -639,10 +655,10 @@ public:
         if (port_ != nullptr) msgport_port_release(port_);
     }
 
-    // The peer can still write to it if it breaks the protocol.
+    // A malicious peer can still write to these bytes.
     span<const std::byte> data() const noexcept { return data_; }
     std::string_view text() const noexcept { return {reinterpret_cast<const char *>(data_.data()), data_.size()}; }
-    // Its ports and buffers.
+    // The ports, buffers and so on that came with it.
     message &rest() noexcept { return rest_; }
 
 private:
@@ -651,7 +667,7 @@ private:
     span<const std::byte> data_;
 };
 
-// A message that is written where it will lie. Destroyed without a commit it leaves no trace. The port must outlive it.
+// A message that is written in the shared memory. Without a commit it leaves no trace. The port must outlive it.
 class [[nodiscard]] reservation {
 public:
     reservation(msgport_port *port, span<std::byte> data) noexcept : port_(port), data_(data) {}
@@ -677,10 +693,11 @@ private:
     span<std::byte> data_;
 };
 
-// The messages of a port, one after the other, in the same memory, until there are no more:
+// The messages of a port, one after the other in the same memory, until there are no more:
+//
 //     auto messages = port.messages();
 //     for (auto &message : messages) ...
-//     messages.reason() says why it ended
+//     messages.reason() is the code that ended it
 class message_range {
 public:
     explicit message_range(msgport_port *port) noexcept : port_(port) {}
@@ -733,7 +750,7 @@ private:
 
 namespace detail {
 
-// What any end can do.
+// The functions of ports and halves.
 template <class End>
 class closing {
 public:
@@ -741,42 +758,42 @@ public:
     template <class Rep, class Period>
     void set_spin(std::chrono::duration<Rep, Period> budget) noexcept
     {
-        const std::int64_t time = budget.count() > 0 ? nanoseconds(budget) : 0;
-        msgport_port_set_spin(handle(), static_cast<std::uint64_t>(time));
+        msgport_port_set_spin(handle(), nanoseconds_or_0(budget));
     }
 
 protected:
     msgport_port *handle() noexcept { return static_cast<End *>(this)->get(); }
 };
 
-// What a port and a sending half can do.
+// The functions of ports and sending halves.
 template <class End>
 class sending : public closing<End> {
 public:
-    result<void> post(bytes data, items list = {}) noexcept
+    // Does not wait: a full queue grows.
+    result<void> post_message(bytes data, items list = {}) noexcept { return post_in(0, data, list); }
+    // Waits for space, and keeps the queue from growing.
+    result<void> post_message_wait(bytes data, items list = {}) noexcept
     {
-        return as_result(msgport_port_post(this->handle(), data.data(), data.size(), list.data(), list.size()));
+        return post_in(MSGPORT_FOREVER, data, list);
     }
-    // Several messages, in one call, waiting for space if need be. How many were posted, if not all.
-    result<void> post_messages(const bytes *messages, std::size_t count, std::size_t *posted = nullptr) noexcept
-    {
-        std::size_t done;
-        const auto *raw = reinterpret_cast<const msgport_bytes *>(messages);
-        const msgport_code code =
-            msgport_port_post_messages(this->handle(), raw, count, MSGPORT_FOREVER, posted ? posted : &done);
-        return as_result(code);
-    }
-    // Waits for space.
-    result<void> post_wait(bytes data, items list = {}) noexcept { return post_in(MSGPORT_FOREVER, data, list); }
     template <class Rep, class Period>
-    result<void> post_for(std::chrono::duration<Rep, Period> time, bytes data, items list = {}) noexcept
+    result<void> post_message_for(std::chrono::duration<Rep, Period> time, bytes data, items list = {}) noexcept
     {
         return post_in(nanoseconds(time), data, list);
     }
     template <class Clock, class Duration>
-    result<void> post_until(std::chrono::time_point<Clock, Duration> deadline, bytes data, items list = {})
+    result<void> post_message_until(std::chrono::time_point<Clock, Duration> deadline, bytes data, items list = {})
     {
         return post_in(nanoseconds_until(deadline), data, list);
+    }
+    // Several messages in one call. `posted` receives the number of those that were posted, on failure too.
+    result<void> post_messages(const bytes *messages, std::size_t count, std::size_t *posted = nullptr) noexcept
+    {
+        return post_all_in(0, messages, count, posted);
+    }
+    result<void> post_messages_wait(const bytes *messages, std::size_t count, std::size_t *posted = nullptr) noexcept
+    {
+        return post_all_in(MSGPORT_FOREVER, messages, count, posted);
     }
     result<reservation> reserve(std::size_t size) noexcept
     {
@@ -785,19 +802,7 @@ public:
         if (code != MSGPORT_OK) return fail(code);
         return reservation(this->handle(), {static_cast<std::byte *>(data), size});
     }
-    std::size_t max_message_size() noexcept
-    {
-        std::size_t size = 0;
-        msgport_port_max_message_len(this->handle(), &size);
-        return size;
-    }
-    std::size_t max_inline_size() noexcept
-    {
-        std::size_t size = 0;
-        msgport_port_max_inline_len(this->handle(), &size);
-        return size;
-    }
-    // How full the queue towards the peer is.
+    // How full the queue towards the peer is, and how long a message may be.
     result<msgport_queued> queued() noexcept
     {
         msgport_queued queued = MSGPORT_QUEUED_INIT;
@@ -805,7 +810,7 @@ public:
         if (code != MSGPORT_OK) return fail(code);
         return queued;
     }
-    // A buffer to be filled and posted here: one that came back, or a new one.
+    // A buffer for posting on this port: one that came back, or a new one.
     result<messageport::buffer> buffer(std::size_t size) noexcept
     {
         msgport_buffer *made;
@@ -813,7 +818,7 @@ public:
         if (code != MSGPORT_OK) return fail(code);
         return messageport::buffer(made);
     }
-    // Gives back the memory of buffers that nobody uses at the moment.
+    // Releases the memory of this port's buffers that are not in use at the moment. Returns their number.
     result<std::size_t> release_buffers() noexcept
     {
         std::size_t count;
@@ -826,11 +831,19 @@ private:
     result<void> post_in(std::int64_t timeout, bytes data, items list) noexcept
     {
         return as_result(
-            msgport_port_post_wait(this->handle(), data.data(), data.size(), list.data(), list.size(), timeout));
+            msgport_port_post_message(this->handle(), data.data(), data.size(), list.data(), list.size(), timeout));
+    }
+    result<void> post_all_in(std::int64_t timeout, const bytes *messages, std::size_t count,
+                             std::size_t *posted) noexcept
+    {
+        std::size_t done;
+        const auto *raw = reinterpret_cast<const msgport_bytes *>(messages);
+        return as_result(
+            msgport_port_post_messages(this->handle(), raw, count, timeout, posted != nullptr ? posted : &done));
     }
 };
 
-// What a port and a receiving half can do. try_ only looks, _for waits for a time, _until until a time.
+// The functions of ports and receiving halves.
 template <class End>
 class receiving {
 public:
@@ -847,7 +860,7 @@ public:
         return recv_in(nanoseconds_until(deadline));
     }
 
-    // The same into memory that is used again. Returns the data, which is valid as long as that of the message.
+    // Receives into memory that is used again. Returns the data, which is valid as long as that of the message.
     result<span<const std::byte>> recv_into(message &into) noexcept { return recv_into_in(MSGPORT_FOREVER, into); }
     result<span<const std::byte>> try_recv_into(message &into) noexcept { return recv_into_in(0, into); }
     template <class Rep, class Period>
@@ -856,7 +869,7 @@ public:
         return recv_into_in(nanoseconds(time), into);
     }
 
-    // The same in place.
+    // Receives in place.
     result<in_place> recv_ref() noexcept { return recv_ref_in(MSGPORT_FOREVER); }
     result<in_place> try_recv_ref() noexcept { return recv_ref_in(0); }
     template <class Rep, class Period>
@@ -865,10 +878,10 @@ public:
         return recv_ref_in(nanoseconds(time));
     }
 
-    // One after the other until the end.
+    // Receives one message after the other until there are no more.
     message_range messages() noexcept { return message_range(self()); }
 
-    // To wait on in a poll or epoll loop: see msgport_port_descriptor.
+    // The descriptor that a poll or epoll loop waits on: see msgport_port_descriptor().
     result<int> descriptor() noexcept
     {
         int descriptor;
@@ -910,7 +923,7 @@ private:
 
 using port_owner = owner<msgport_port, msgport_port_free>;
 
-// The loop that runs on this thread, and what a handler of it threw.
+// The loop that runs on this thread, and the exception that a handler of it threw.
 struct running_here {
     msgport_loop *loop = nullptr;
     std::exception_ptr thrown;
@@ -921,7 +934,7 @@ inline running_here &here() noexcept
     return state;
 }
 
-// Calls a handler for C, which no exception may reach: the loop stops, and throws it when it returns.
+// Calls a handler for C, which no exception may reach: the loop stops, and running() rethrows the exception.
 template <class F>
 void call_for_c(F &&call) noexcept
 {
@@ -944,13 +957,13 @@ void destroy_for_c(void *user) noexcept
     delete static_cast<F *>(user);
 }
 
-// A handler on its way to C, which owns it once it has been taken.
+// A handler that C owns once a call has succeeded.
 template <class F>
 class callback {
 public:
     explicit callback(F call) : call_(new F(std::move(call))) {}
     void *user() const noexcept { return call_.get(); }
-    // Whether C has taken it.
+    // Gives up the handler if the call with this code succeeded.
     msgport_code sent(msgport_code code) noexcept
     {
         if (code == MSGPORT_OK) static_cast<void>(call_.release());
@@ -963,25 +976,25 @@ private:
 
 } // namespace detail
 
-// How a handler is added: instead of the one that was set before; beside the others; for one time.
+// How a handler is added: replacing the one that was set before, beside the others, or for one call.
 enum class how : std::uint32_t { set = MSGPORT_SET, add = MSGPORT_ADD, once = MSGPORT_ADD_ONCE };
 
-// Names a handler or a timer.
-using listener_id = std::uint64_t;
+// The numbers of a handler and of a timer.
+using handler_id = std::uint64_t;
 using timer_id = std::uint64_t;
 
 namespace detail {
 
-// What a port in an event loop can do. Handlers are lambdas, or whatever can be called.
+// The functions of ports in an event loop. A handler is a lambda or any other callable object.
 template <class End>
-class listening {
+class handling {
 public:
-    // F(port_ref, message &). The message is the loop's; what is to be kept is taken out of it.
+    // F(port_ref, message &). The message belongs to the loop: take out what the program keeps.
     template <class F>
-    result<listener_id> on_message(F call, how way = how::set)
+    result<handler_id> on_message(F call, how way = how::set)
     {
         callback<F> handler(std::move(call));
-        listener_id id;
+        handler_id id;
         const msgport_code code = handler.sent(msgport_port_on_message(
             self(), static_cast<std::uint32_t>(way),
             [](msgport_port *port, msgport_message *received, void *user) {
@@ -993,12 +1006,12 @@ public:
         if (code != MSGPORT_OK) return fail(code);
         return id;
     }
-    // F(port_ref, span<const std::byte>), with the data of a message that cannot be received.
+    // F(port_ref, span<const std::byte>), called with the data of a message that cannot be received.
     template <class F>
-    result<listener_id> on_message_error(F call, how way = how::set)
+    result<handler_id> on_message_error(F call, how way = how::set)
     {
         callback<F> handler(std::move(call));
-        listener_id id;
+        handler_id id;
         const msgport_code code = handler.sent(msgport_port_on_message_error(
             self(), static_cast<std::uint32_t>(way),
             [](msgport_port *port, const void *data, std::size_t size, void *user) {
@@ -1009,12 +1022,12 @@ public:
         if (code != MSGPORT_OK) return fail(code);
         return id;
     }
-    // F(port_ref, failure), with the reason.
+    // F(port_ref, failure), called with the reason why the peer is gone.
     template <class F>
-    result<listener_id> on_close(F call, how way = how::set)
+    result<handler_id> on_close(F call, how way = how::set)
     {
         callback<F> handler(std::move(call));
-        listener_id id;
+        handler_id id;
         const msgport_code code = handler.sent(msgport_port_on_close(
             self(), static_cast<std::uint32_t>(way),
             [](msgport_port *port, msgport_code reason, void *user) {
@@ -1024,13 +1037,13 @@ public:
         if (code != MSGPORT_OK) return fail(code);
         return id;
     }
-    result<void> remove_listener(listener_id id) noexcept
-    {
-        return as_result(msgport_port_remove_listener(self(), id));
-    }
+    result<void> remove_handler(handler_id id) noexcept { return as_result(msgport_port_remove_handler(self(), id)); }
     result<void> start() noexcept { return as_result(msgport_port_start(self())); }
-    // Calls the handlers of messages at once.
-    result<void> dispatch(message &own) noexcept { return as_result(msgport_port_dispatch(self(), own.get())); }
+    // Calls the handlers of messages at once, with this message.
+    result<void> dispatch_event(message &own) noexcept
+    {
+        return as_result(msgport_port_dispatch_event(self(), own.get()));
+    }
 
 private:
     msgport_port *self() noexcept { return static_cast<End *>(this)->get(); }
@@ -1038,10 +1051,10 @@ private:
 
 } // namespace detail
 
-// Borrows a port; to be passed by value.
+// Borrows a port. Pass it by value.
 class port_ref : public detail::sending<port_ref>,
                  public detail::receiving<port_ref>,
-                 public detail::listening<port_ref> {
+                 public detail::handling<port_ref> {
 public:
     explicit constexpr port_ref(msgport_port *handle) noexcept : handle_(handle) {}
     constexpr msgport_port *get() const noexcept { return handle_; }
@@ -1061,7 +1074,7 @@ public:
 class receiver : public detail::port_owner,
                  public detail::receiving<receiver>,
                  public detail::closing<receiver>,
-                 public detail::listening<receiver> {
+                 public detail::handling<receiver> {
 public:
     using owner::owner;
     static port_ref ref(msgport_port *handle) noexcept { return port_ref(handle); }
@@ -1071,14 +1084,14 @@ public:
 class port : public detail::port_owner,
              public detail::sending<port>,
              public detail::receiving<port>,
-             public detail::listening<port> {
+             public detail::handling<port> {
 public:
     using owner::owner;
     static port_ref ref(msgport_port *handle) noexcept { return port_ref(handle); }
 
     operator port_ref() & noexcept { return port_ref(get()); }
 
-    // The two halves. The port is empty then; on failure it is as it was.
+    // The two halves. The port is empty then; on failure it is unchanged.
     result<std::pair<sender, receiver>> split() && noexcept
     {
         msgport_port *half;
@@ -1086,7 +1099,7 @@ public:
         if (code != MSGPORT_OK) return detail::fail(code);
         return std::pair<sender, receiver>(sender(release()), receiver(half));
     }
-    // One port again. The halves are empty then; on failure they are as they were.
+    // The whole port. The halves are empty then; on failure they are unchanged.
     static result<port> join(sender &&sending, receiver &&receiving) noexcept
     {
         const msgport_code code = msgport_port_join(sending.get(), receiving.get());
@@ -1110,7 +1123,7 @@ inline result<port> message::take_port(std::size_t index) noexcept
 
 // ---- Channels ----------------------------------------------------------------------------------------------------
 
-// 0 is the default.
+// Options of a channel; 0 is the default of each.
 struct channel_options {
     std::size_t capacity = 0;
     std::size_t max_capacity = 0;
@@ -1148,7 +1161,7 @@ struct channel {
 
 // ---- Event loops -------------------------------------------------------------------------------------------------
 
-// Speaks to an event loop from any thread.
+// A handle of an event loop for other threads.
 class remote : public detail::owner<msgport_remote, msgport_remote_free> {
 public:
     using owner::owner;
@@ -1166,8 +1179,8 @@ public:
     }
 };
 
-// Calls the handlers of its ports, timers and tasks, on one thread. If one throws, the loop stops and throws that; what
-// has not been handled goes on waiting.
+// Calls the handlers of its ports, timers and tasks, on one thread. If one of them throws, the loop stops and the call
+// that runs it throws the same exception; messages that have not been handled go on waiting.
 class event_loop : public detail::owner<msgport_loop, msgport_loop_free> {
 public:
     using owner::owner;
@@ -1180,36 +1193,27 @@ public:
         return event_loop(made);
     }
 
-    // The port stays the caller's, and must not be destroyed as long as handlers are to be called for it.
+    // The port stays with the caller. Destroying it closes it, and its handlers are called no more.
     result<void> add(port_ref port) noexcept { return detail::as_result(msgport_loop_add(get(), port.get())); }
     result<void> add(receiver &half) noexcept { return detail::as_result(msgport_loop_add(get(), half.get())); }
     result<void> remove(port_ref port) noexcept { return detail::as_result(msgport_loop_remove(get(), port.get())); }
     result<void> remove(receiver &half) noexcept { return detail::as_result(msgport_loop_remove(get(), half.get())); }
 
-    // Until it is stopped, or until nothing is left that could happen.
+    // Runs until it is stopped, or until no event is possible any more.
     result<void> run() { return run_in(MSGPORT_FOREVER); }
     template <class Rep, class Period>
     result<void> run_for(std::chrono::duration<Rep, Period> time)
     {
-        return run_in(time.count() > 0 ? detail::nanoseconds(time) : 0);
+        return run_in(detail::nanoseconds_or_0(time));
     }
-    // One round, waiting for it at most this time. Returns how many handlers were called.
+    // Waits for an event and handles one round. Returns the number of messages, ends, timers and tasks.
+    result<std::size_t> poll() { return poll_in(MSGPORT_FOREVER); }
+    // Handles one round of what is there now: for a program with a loop of its own, when the descriptor is readable.
+    result<std::size_t> try_poll() { return poll_in(0); }
     template <class Rep, class Period>
     result<std::size_t> poll_for(std::chrono::duration<Rep, Period> time)
     {
-        std::size_t count;
-        const std::int64_t timeout = time.count() > 0 ? detail::nanoseconds(time) : 0;
-        const msgport_code code = running([&] { return msgport_loop_poll(get(), timeout, &count); });
-        if (code != MSGPORT_OK) return detail::fail(code);
-        return count;
-    }
-    // One round of what is there now, for a program that has a loop of its own and polls the descriptor.
-    result<std::size_t> dispatch()
-    {
-        std::size_t count;
-        const msgport_code code = running([&] { return msgport_loop_dispatch(get(), &count); });
-        if (code != MSGPORT_OK) return detail::fail(code);
-        return count;
+        return poll_in(detail::nanoseconds_or_0(time));
     }
     result<int> descriptor() noexcept
     {
@@ -1223,19 +1227,17 @@ public:
     template <class Rep, class Period>
     void set_spin(std::chrono::duration<Rep, Period> budget) noexcept
     {
-        const std::int64_t time = budget.count() > 0 ? detail::nanoseconds(budget) : 0;
-        msgport_loop_set_spin(get(), static_cast<std::uint64_t>(time));
+        msgport_loop_set_spin(get(), detail::nanoseconds_or_0(budget));
     }
 
-    // F(), once.
+    // F(), called once after the delay.
     template <class Rep, class Period, class F>
     result<timer_id> set_timeout(std::chrono::duration<Rep, Period> delay, F call)
     {
         detail::callback<F> timer(std::move(call));
         timer_id id;
-        const std::int64_t time = delay.count() > 0 ? detail::nanoseconds(delay) : 0;
         const msgport_code code = timer.sent(msgport_loop_set_timeout(
-            get(), static_cast<std::uint64_t>(time),
+            get(), detail::nanoseconds_or_0(delay),
             [](msgport_loop *, void *user) { detail::call_for_c([&] { (*static_cast<F *>(user))(); }); },
             timer.user(), detail::destroy_for_c<F>, &id));
         if (code != MSGPORT_OK) return detail::fail(code);
@@ -1245,7 +1247,7 @@ public:
     {
         return detail::as_result(msgport_loop_clear_timeout(get(), id));
     }
-    // F(failure), for what nobody else is told.
+    // F(failure), called with errors that no call can return.
     template <class F>
     result<void> on_error(F call)
     {
@@ -1257,7 +1259,7 @@ public:
             },
             handler.user(), detail::destroy_for_c<F>)));
     }
-    // For other threads. As long as there is one, run() goes on.
+    // A handle for other threads. As long as there is one, run() goes on.
     result<messageport::remote> remote() noexcept
     {
         msgport_remote *made;
@@ -1271,7 +1273,7 @@ private:
     msgport_code running(F &&call)
     {
         msgport_loop *before = std::exchange(detail::here().loop, get());
-        const msgport_code code = call(); // which throws nothing
+        const msgport_code code = call(); // throws nothing
         detail::here().loop = before;
         if (detail::here().thrown) std::rethrow_exception(std::exchange(detail::here().thrown, nullptr));
         return code;
@@ -1280,37 +1282,47 @@ private:
     {
         return detail::as_result(running([&] { return msgport_loop_run(get(), timeout); }));
     }
+    result<std::size_t> poll_in(std::int64_t timeout)
+    {
+        std::size_t count;
+        const msgport_code code = running([&] { return msgport_loop_poll(get(), timeout, &count); });
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return count;
+    }
 };
 
 // ---- Sets of ports -----------------------------------------------------------------------------------------------
 
-// What happened to a port of a set.
+// An event of a port in a set.
 struct set_event {
     port_ref port;
-    failure what; // MSGPORT_OK: a message
+    failure what; // MSGPORT_OK for a message; the other codes are those of msgport_portset_event
     bool is_message() const noexcept { return what == MSGPORT_OK; }
 };
 
-// Receives from many ports, whichever has something.
-class port_set : public detail::owner<msgport_set, msgport_set_free> {
+// Returns the next event of many ports.
+class port_set : public detail::owner<msgport_portset, msgport_portset_free> {
 public:
     using owner::owner;
 
     static result<port_set> make() noexcept
     {
-        msgport_set *made;
-        const msgport_code code = msgport_set_new(&made);
+        msgport_portset *made;
+        const msgport_code code = msgport_portset_new(&made);
         if (code != MSGPORT_OK) return detail::fail(code);
         return port_set(made);
     }
 
-    // The port stays the caller's; destroyed, it leaves the set.
-    result<void> add(port_ref port) noexcept { return detail::as_result(msgport_set_add(get(), port.get())); }
-    result<void> add(receiver &half) noexcept { return detail::as_result(msgport_set_add(get(), half.get())); }
-    result<void> remove(port_ref port) noexcept { return detail::as_result(msgport_set_remove(get(), port.get())); }
-    result<void> remove(receiver &half) noexcept { return detail::as_result(msgport_set_remove(get(), half.get())); }
+    // The port stays with the caller. Destroying it closes it, and it leaves the set.
+    result<void> add(port_ref port) noexcept { return detail::as_result(msgport_portset_add(get(), port.get())); }
+    result<void> add(receiver &half) noexcept { return detail::as_result(msgport_portset_add(get(), half.get())); }
+    result<void> remove(port_ref port) noexcept { return detail::as_result(msgport_portset_remove(get(), port.get())); }
+    result<void> remove(receiver &half) noexcept
+    {
+        return detail::as_result(msgport_portset_remove(get(), half.get()));
+    }
 
-    // Waits for the next thing that happens; a message goes into `into`.
+    // Waits for the next event; a message goes into `into`.
     result<set_event> next(message &into) noexcept { return next_in(MSGPORT_FOREVER, into); }
     result<set_event> try_next(message &into) noexcept { return next_in(0, into); }
     template <class Rep, class Period>
@@ -1322,9 +1334,9 @@ public:
 private:
     result<set_event> next_in(std::int64_t timeout, message &into) noexcept
     {
-        msgport_set_event event;
+        msgport_portset_event event;
         msgport_code code = into.prepare();
-        if (code == MSGPORT_OK) code = msgport_set_next(get(), timeout, into.get(), &event);
+        if (code == MSGPORT_OK) code = msgport_portset_next(get(), timeout, into.get(), &event);
         if (code != MSGPORT_OK) return detail::fail(code);
         return set_event{port_ref(event.port), failure(event.code)};
     }
@@ -1332,7 +1344,7 @@ private:
 
 // ---- Request and answer ------------------------------------------------------------------------------------------
 
-// A call that has not been answered. Destroyed, it is given up.
+// A request whose answer has not been received. Destroying it drops the answer.
 class pending : public detail::owner<msgport_pending, msgport_pending_free> {
 public:
     using owner::owner;
@@ -1356,13 +1368,13 @@ private:
     }
 };
 
-// Asks, over one end of a channel. May be used by several threads at the same time. The port is closed when the client
-// and its pending calls are gone.
+// The end of a channel that posts requests. Several threads may use it at the same time. The port is closed once the
+// client and its pending calls are destroyed.
 class client : public detail::owner<msgport_client, msgport_client_free> {
 public:
     using owner::owner;
 
-    // Makes a port the client's, and detaches it; on failure it is as it was.
+    // Makes a port the client's end, and detaches it; on failure it is unchanged.
     static result<client> make(port_ref port) noexcept
     {
         msgport_client *made;
@@ -1400,13 +1412,15 @@ private:
     }
 };
 
-// The duty to answer one request. Destroyed without an answer, it tells the client so.
+// The obligation to answer one request. If it is destroyed without an answer, the call of the client fails with
+// MSGPORT_REQUEST_DROPPED.
 class responder : public detail::owner<msgport_responder, msgport_responder_free> {
 public:
     using owner::owner;
 
+    // Does not wait: a full queue grows.
     result<void> answer(bytes data, items list = {}) noexcept { return answer_in(0, data, list); }
-    // Waits for space.
+    // Waits for space, and keeps the queue from growing.
     result<void> answer_wait(bytes data, items list = {}) noexcept { return answer_in(MSGPORT_FOREVER, data, list); }
     template <class Rep, class Period>
     result<void> answer_for(std::chrono::duration<Rep, Period> time, bytes data, items list = {}) noexcept
@@ -1422,18 +1436,18 @@ private:
     }
 };
 
-// What a server receives.
+// A request and the obligation to answer it.
 struct request {
     messageport::message message;
     messageport::responder responder;
 };
 
-// Is asked, over the other end.
+// The end of a channel that answers requests.
 class server : public detail::owner<msgport_server, msgport_server_free> {
 public:
     using owner::owner;
 
-    // Makes a port the server's, and detaches it; on failure it is as it was.
+    // Makes a port the server's end, and detaches it; on failure it is unchanged.
     static result<server> make(port_ref port) noexcept
     {
         msgport_server *made;
@@ -1454,35 +1468,36 @@ private:
     result<request> recv_in(std::int64_t timeout) noexcept
     {
         message asked;
-        msgport_responder *duty;
+        msgport_responder *open;
         msgport_code code = asked.prepare();
-        if (code == MSGPORT_OK) code = msgport_server_recv(get(), timeout, asked.get(), &duty);
+        if (code == MSGPORT_OK) code = msgport_server_recv(get(), timeout, asked.get(), &open);
         if (code != MSGPORT_OK) return detail::fail(code);
-        return request{std::move(asked), responder(duty)};
+        return request{std::move(asked), responder(open)};
     }
 };
 
 // ---- Child processes ---------------------------------------------------------------------------------------------
 
-// Starts a program, whose arguments end with NULL, and gives it a port. Returns its process number, to be waited for.
-inline result<int> spawn(const char *program, const char *const *arguments, port_ref given,
-                         const char *const *environment = nullptr) noexcept
+// Starts a program, whose arguments end with NULL, and gives it a port. Returns its process number, for waitpid(2).
+inline result<int> spawn_with_port(const char *program, const char *const *arguments, port_ref given,
+                                   const char *const *environment = nullptr) noexcept
 {
     std::int32_t pid;
-    const msgport_code code = msgport_spawn(program, arguments, environment, given.get(), &pid);
+    const msgport_code code = msgport_spawn_with_port(program, arguments, environment, given.get(), &pid);
     if (code != MSGPORT_OK) return detail::fail(code);
     return pid;
 }
 
-// The same with a short list of arguments, the program's name not among them.
-inline result<int> spawn(const char *program, std::initializer_list<const char *> arguments, port_ref given) noexcept
+// Starts a program with at most 32 arguments, without the program's own name, and gives it a port.
+inline result<int> spawn_with_port(const char *program, std::initializer_list<const char *> arguments,
+                                   port_ref given) noexcept
 {
     constexpr std::size_t most = 32;
     if (arguments.size() > most) return detail::fail(MSGPORT_BAD_ARGUMENT);
     const char *list[most + 2] = {program};
     std::size_t count = 1;
     for (const char *argument : arguments) list[count++] = argument;
-    return spawn(program, list, given);
+    return spawn_with_port(program, list, given);
 }
 
 // The port that the parent process gave to this one.
@@ -1496,7 +1511,7 @@ inline result<port> parent_port() noexcept
 
 // ---- Meeting by name ---------------------------------------------------------------------------------------------
 
-// What a listener accepts.
+// A port that a listener accepted.
 struct incoming {
     messageport::port port;
     message greeting;
@@ -1504,7 +1519,7 @@ struct incoming {
 };
 
 struct listen_options {
-    std::chrono::nanoseconds greeting_timeout{0}; // 0: the default, 2 s
+    std::chrono::nanoseconds greeting_timeout{0}; // 0 is the default, 2 s
     bool any_user = false;
 };
 
@@ -1565,12 +1580,12 @@ private:
 };
 
 struct connect_options {
-    std::chrono::nanoseconds timeout{0}; // 0: the default, 5 s
+    std::chrono::nanoseconds timeout{0}; // 0 is the default, 5 s
     bool any_user = false;
     channel_options channel;
 };
 
-// Brings one end of a new channel to the listener of a name, and returns the other one.
+// Brings one end of a new channel to the listener of a name, and returns the other end.
 inline result<port> connect(const char *name, bytes greeting = {}, const connect_options &options = {}) noexcept
 {
     const msgport_channel_options channel = options.channel.raw();

@@ -91,7 +91,7 @@ fn pump_input(send: &SendHalf, chunk: usize, posting_end: &AtomicBool) -> Event 
         // The empty read at the end of the input results in the empty message that marks the end.
         // Release: pairs with the acquire load in `wait`.
         posting_end.store(len == 0, Ordering::Release);
-        match send.post_message_wait(&data[..len], [], None).map_err(|error| error.kind) {
+        match send.post_message_wait(&data[..len], []).map_err(|error| error.kind) {
             Ok(()) if len == 0 => return Event::InputEnded,
             Ok(()) => {}
             Err(PostErrorKind::PeerGone(_)) => return Event::InputCut,

@@ -1,4 +1,4 @@
-/* Two processes: the parent says something, the child says it again. cc echo.c -lmessageport */
+/* Two processes: the parent posts a message, the child posts it back. cc echo.c -lmessageport */
 #include <err.h>
 #include <messageport.h>
 #include <stdio.h>
@@ -20,11 +20,11 @@ int main(void)
     check(msgport_message_new(&message));
     if (msgport_parent_port(&port) == MSGPORT_OK) { /* the child: until the parent closes its port */
         while (msgport_port_recv_into(port, MSGPORT_FOREVER, message, &data, &len) == MSGPORT_OK)
-            check(msgport_port_post(port, data, len, NULL, 0));
+            check(msgport_port_post_message(port, data, len, NULL, 0, 0));
     } else {
         check(msgport_channel_new(NULL, &port, &theirs));
-        check(msgport_spawn("/proc/self/exe", arguments, NULL, theirs, &child));
-        check(msgport_port_post(port, "hello", 5, NULL, 0));
+        check(msgport_spawn_with_port("/proc/self/exe", arguments, NULL, theirs, &child));
+        check(msgport_port_post_message(port, "hello", 5, NULL, 0, 0));
         check(msgport_port_recv_into(port, MSGPORT_FOREVER, message, &data, &len));
         printf("%.*s\n", (int)len, (const char *)data);
         msgport_port_free(theirs);

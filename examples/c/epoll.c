@@ -1,8 +1,7 @@
 /*
- * A port in a program's own epoll loop, beside a timer of the program's own.
+ * A port in an epoll loop of the program, beside a timer.
  *
- * The rule that makes it work: before each epoll_wait, receive until the port says MSGPORT_EMPTY. That arms the
- * wake-up.
+ * Before each epoll_wait, receive until the port returns MSGPORT_EMPTY: that arms the wake-up.
  */
 #include <messageport.h>
 
@@ -23,7 +22,7 @@ static void check(msgport_code code)
     exit(1);
 }
 
-/* Takes all that is there. False: the peer is gone. */
+/* Receives all messages that have arrived. Returns 0 if the peer is gone. */
 static int drain(msgport_port *port, msgport_message *message, int *received)
 {
     msgport_code code;
@@ -40,11 +39,11 @@ static void watch(int epoll, int descriptor)
     if (epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) != 0) exit(1);
 }
 
-/* The child: a thousand messages with pauses, then the end. */
+/* The child posts a thousand messages with pauses, then closes its port. */
 static int be_the_child(msgport_port *parent)
 {
     for (int i = 0; i < 1000; i++) {
-        check(msgport_port_post_wait(parent, &i, sizeof i, NULL, 0, MSGPORT_FOREVER));
+        check(msgport_port_post_message(parent, &i, sizeof i, NULL, 0, MSGPORT_FOREVER));
         if (i % 100 == 0) usleep(1000);
     }
     msgport_port_free(parent);
@@ -64,7 +63,7 @@ int main(void)
 
     check(msgport_channel_new(NULL, &port, &theirs));
     check(msgport_message_new(&message));
-    check(msgport_spawn("/proc/self/exe", arguments, NULL, theirs, &child));
+    check(msgport_spawn_with_port("/proc/self/exe", arguments, NULL, theirs, &child));
     msgport_port_free(theirs);
     check(msgport_port_descriptor(port, &descriptor));
 

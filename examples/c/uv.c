@@ -1,6 +1,6 @@
 /*
- * A port in a libuv loop: a poll handle for its descriptor, and a prepare handle that receives until the port is empty
- * before the loop sleeps, which arms the wake-up.
+ * A port in a libuv loop: a poll handle for its descriptor, and a prepare handle that receives until the port is empty,
+ * which arms the wake-up, before the loop sleeps.
  */
 #include <messageport.h>
 
@@ -28,7 +28,7 @@ static void check(msgport_code code)
     exit(1);
 }
 
-/* Takes all that is there; the end of the peer takes everything out of the loop. */
+/* Receives all messages that have arrived. Once the peer is gone, stops the handles, which ends the loop. */
 static void drain(port_in_loop *self)
 {
     msgport_code code;
@@ -45,7 +45,7 @@ static void before_sleep(uv_prepare_t *prepare)
     drain(prepare->data);
 }
 
-/* The descriptor is ready; the loop comes to `before_sleep` by itself. */
+/* The descriptor is readable. The loop calls `before_sleep` next, which receives. */
 static void ready(uv_poll_t *poll, int status, int events)
 {
     (void)poll;
@@ -58,11 +58,11 @@ static void tick(uv_timer_t *timer)
     ((port_in_loop *)timer->data)->ticks++;
 }
 
-/* The child: a thousand messages with pauses, then the end. */
+/* The child posts a thousand messages with pauses, then closes its port. */
 static int be_the_child(msgport_port *parent)
 {
     for (int i = 0; i < 1000; i++) {
-        check(msgport_port_post_wait(parent, &i, sizeof i, NULL, 0, MSGPORT_FOREVER));
+        check(msgport_port_post_message(parent, &i, sizeof i, NULL, 0, MSGPORT_FOREVER));
         if (i % 100 == 0) usleep(1000);
     }
     msgport_port_free(parent);
@@ -82,7 +82,7 @@ int main(void)
 
     check(msgport_channel_new(NULL, &self.port, &theirs));
     check(msgport_message_new(&self.message));
-    check(msgport_spawn("/proc/self/exe", arguments, NULL, theirs, &child));
+    check(msgport_spawn_with_port("/proc/self/exe", arguments, NULL, theirs, &child));
     msgport_port_free(theirs);
     check(msgport_port_descriptor(self.port, &descriptor));
 

@@ -1,4 +1,4 @@
-/* `pingpong ping|pong CPU`: one side of the round trips that pingpong.rs measures. */
+/* `pingpong ping|pong CPU`: one of the two processes that pingpong.rs measures. */
 #define _GNU_SOURCE
 #include <messageport.h>
 
@@ -35,12 +35,12 @@ static void ping(msgport_port *control, msgport_port *port, msgport_message *mes
         for (uint64_t trip = 0; trip < trips; trip++) {
             const void *echo;
             data[0] = (unsigned char)trip;
-            check(msgport_port_post(port, data, SIZE, NULL, 0));
+            check(msgport_port_post_message(port, data, SIZE, NULL, 0, 0));
             check(msgport_port_recv_into(port, MSGPORT_FOREVER, message, &echo, &len));
             if (len != SIZE || *(const unsigned char *)echo != (unsigned char)trip) exit(1);
         }
         took = now() - start;
-        check(msgport_port_post(control, &took, sizeof took, NULL, 0));
+        check(msgport_port_post_message(control, &took, sizeof took, NULL, 0, 0));
     }
 }
 
@@ -49,7 +49,7 @@ static void pong(msgport_port *port, msgport_message *message)
     const void *data;
     size_t len;
     while (msgport_port_recv_into(port, MSGPORT_FOREVER, message, &data, &len) == MSGPORT_OK)
-        check(msgport_port_post(port, data, len, NULL, 0));
+        check(msgport_port_post_message(port, data, len, NULL, 0, 0));
 }
 
 int main(int argc, char **argv)

@@ -1,4 +1,4 @@
-// `pingpong ping|pong CPU`: one side of the round trips that pingpong.rs measures.
+// `pingpong ping|pong CPU`: one of the two processes that pingpong.rs measures.
 #include <messageport.hpp>
 
 #include <array>
@@ -16,19 +16,19 @@ static void ping(mp::port_ref control, mp::port_ref port)
         const auto start = clock_type::now();
         for (std::uint64_t trip = 0; trip < trips; trip++) {
             data[0] = static_cast<unsigned char>(trip);
-            port.post(data).value();
+            port.post_message(data).value();
             const auto seen = port.recv_into(echo).value();
             if (seen.size() != data.size() || seen[0] != std::byte{data[0]}) std::exit(1);
         }
         const std::uint64_t took = static_cast<std::uint64_t>((clock_type::now() - start) / std::chrono::nanoseconds(1));
-        control.post(mp::bytes_of(took)).value();
+        control.post_message(mp::bytes_of(took)).value();
     }
 }
 
 static void pong(mp::port_ref port)
 {
     mp::message message;
-    while (auto data = port.recv_into(message)) port.post(*data).value();
+    while (auto data = port.recv_into(message)) port.post_message(*data).value();
 }
 
 int main(int argc, char **argv)

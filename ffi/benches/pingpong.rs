@@ -1,6 +1,6 @@
-//! Round trips of 64 bytes between two pinned processes: in Rust, in C, in C++, in turns, in one run.
+//! Round trips of 64 bytes between two pinned processes in Rust, C and C++, which take turns in one run.
 //!
-//! `cargo bench -p messageport-ffi` prints the median of each, and what C and C++ take of Rust's.
+//! `cargo bench -p messageport-ffi` prints the median of each language, and its ratio to that of Rust.
 
 #[path = "../tests/native/mod.rs"]
 mod native;
@@ -17,13 +17,13 @@ const SIZE: usize = 64;
 const ROUNDS: usize = 200;
 const TRIPS: u64 = 10_000;
 
-/// Two processes that play.
+/// Two processes that post to each other.
 struct Pair {
     name: &'static str,
     control: MessagePort,
     _other: MessagePort,
     children: [Child; 2],
-    /// Nanoseconds a round trip, one mean a round.
+    /// Mean nanoseconds of a round trip, one for each round.
     means: Vec<f64>,
 }
 
@@ -31,7 +31,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
         Some("ping" | "pong") => return play(&arguments[1], &arguments[2]),
-        // `cargo bench` says --bench; anything else only wants to know whether this can be started.
+        // `cargo bench` passes --bench; a test run only checks that the program starts.
         Some("--bench") => {}
         _ => return println!("run this by `cargo bench -p messageport-ffi`"),
     }
@@ -108,7 +108,7 @@ fn number(port: &MessagePort) -> u64 {
     u64::from_ne_bytes(port.recv().expect("the child lives").data.try_into().expect("a number"))
 }
 
-/// Two CPUs that this process may use; the same one twice if there is only one.
+/// Two CPUs that this process may use; twice the same if there is only one.
 fn cpus() -> [usize; 2] {
     let allowed = sched_getaffinity(Pid::from_raw(0)).expect("the CPUs of this process");
     let mut numbers = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));

@@ -4,11 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::code::{Code, OK};
 use crate::failure::Failure;
+use crate::handle::{Handle, Object};
 
 /// Runs the body of a function of the header.
 #[inline]
 pub(crate) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> Code {
-    // What a panic may have left half done is a handle of the caller's, which `MSGPORT_INTERNAL` tells it to free.
+    // A panic may leave the handles of this call half changed; after `MSGPORT_INTERNAL` the caller may only free them.
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => OK,
         Ok(Err(failure)) => failure.code(),
@@ -16,20 +17,22 @@ pub(crate) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> Code {
     }
 }
 
+/// The body of every function whose name ends in `_free`. NULL is allowed.
+///
+/// # Safety
+/// `handle` is NULL or a live handle of any type, and this is its last use.
+pub(crate) unsafe fn free<T: Object>(handle: *mut Handle<T>) {
+    guard(|| {
+        // SAFETY: the conditions of `take`, which the caller upholds.
+        drop(unsafe { Handle::take(handle) });
+        Ok(())
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::guard;
-    use crate::code::{INTERNAL, OK, msgport_describe};
-
-    #[test]
-    fn a_panic_becomes_a_code_with_its_message() {
-        assert_eq!(guard(|| panic!("a planted mistake, number {}", 1)), INTERNAL);
-        let mut text = [0_u8; 100];
-        // SAFETY: the buffer is as long as is said.
-        let len = unsafe { msgport_describe(INTERNAL, text.as_mut_ptr().cast(), text.len()) };
-        assert_eq!(std::str::from_utf8(&text[..len]), Ok("a planted mistake, number 1"));
-        assert_eq!(guard(|| Ok(())), OK);
-    }
+    use crate::code::INTERNAL;
 
     #[test]
     fn a_panic_that_panics_when_it_is_dropped_is_kept() {

@@ -1,61 +1,41 @@
 //! `messageport` for C: the functions of `include/messageport.h`, which documents them.
 //!
-//! Each is one closure under one guard, over the public interface of the Rust library. The files
-//! follow the sections of the header.
+//! The body of each function is one closure under one guard, over the public interface of the Rust library. The rooms,
+//! from top to bottom; imports point down:
 //!
-//! | header | here |
+//! | room | contents |
 //! |---|---|
-//! | result codes | `code` (the table), `failure` (what Rust's errors become) |
-//! | channels, ports | `channel`, `port`, `end` (what a handle of a port stands for) |
-//! | posting, reserving, receiving | `post`, `reserve`, `recv` |
-//! | messages, buffers | `message`, `buffer`, `frozen`, `shared` |
-//! | event loops, sets | `events`, `listen`, `callback`, `set` |
-//! | request and answer | `call` |
-//! | meeting | `child`, `names` |
+//! | `calls` | the functions of the header, a file for each of its sections |
+//! | `guard` | the way out of every function: a code, and never a panic |
+//! | `transfer` | transfer lists, the kinds of things on them, messages |
+//! | `port` | what a handle of a port stands for; sets of ports |
+//! | `buffer` | what the handles of buffers stand for |
+//! | `input` | bytes, texts, times, options, user data |
+//! | `handle` | the way from a pointer of C to a value of Rust and back, and to the place of a result |
+//! | `failure` | what errors become: a code, and a description for each thread |
+//! | `code` | the table of codes |
 //!
-//! `handle` is the one way from a pointer of C to a value of Rust and back, `guard` the one way out of a function.
+//! Comments that begin with SAFETY refer to the header, section "Rules that hold for all functions": where they name the
+//! caller of C, it upholds the rules on pointers, outputs and threads.
+//!
 //! This crate is no Rust interface: use `messageport`.
 #![allow(unsafe_code)]
-// Both are in the header: what a function does, and what its caller has to promise.
+// The header documents what each function does and what its caller must uphold.
 #![allow(missing_docs, clippy::missing_safety_doc)]
 
-mod buffer;
-mod call;
-mod callback;
-mod channel;
-mod child;
-mod code;
-mod end;
-mod events;
-mod failure;
-mod frozen;
+mod calls;
 mod guard;
-mod handle;
-mod input;
-mod listen;
-mod message;
-mod names;
+mod transfer;
 mod port;
-mod post;
-mod recv;
-mod reserve;
-mod set;
-mod shared;
+mod buffer;
+mod input;
+mod handle;
+mod failure;
+mod code;
 
 pub use buffer::*;
-pub use call::*;
-pub use callback::Destroy;
-pub use channel::*;
-pub use child::*;
+pub use calls::*;
 pub use code::*;
-pub use events::*;
-pub use frozen::*;
-pub use listen::*;
-pub use message::*;
-pub use names::*;
-pub use port::*;
-pub use post::*;
-pub use recv::*;
-pub use reserve::*;
-pub use set::*;
-pub use shared::*;
+pub use input::Destroy;
+pub use port::{PortHandle, SetHandle};
+pub use transfer::*;

@@ -1,4 +1,4 @@
-//! A message of 64 bytes costs no allocation, from post to receive.
+//! A message of 64 bytes allocates nothing, from post to receive.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -6,7 +6,7 @@ use std::ptr::{null, null_mut};
 
 use messageport_ffi::*;
 
-/// Counts what this thread allocates.
+/// An allocator that counts the allocations of each thread.
 struct Counting;
 
 thread_local! {
@@ -37,7 +37,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations in a call.
+/// The number of allocations in a call.
 fn count(call: impl FnOnce()) -> u64 {
     let before = COUNT.get();
     call();
@@ -53,7 +53,7 @@ fn none_for_a_message() {
     unsafe {
         assert!(count(|| assert_eq!(msgport_channel_new(null(), &mut a, &mut b), OK)) > 0, "the counter counts");
         assert_eq!(msgport_message_new(&mut message), OK);
-        let post = || assert_eq!(msgport_port_post(a, data.as_ptr().cast(), 64, null(), 0), OK);
+        let post = || assert_eq!(msgport_port_post_message(a, data.as_ptr().cast(), 64, null(), 0, 0), OK);
         let recv_into = || assert_eq!(msgport_port_recv_into(b, -1, message, null_mut(), null_mut()), OK);
         post();
         recv_into(); // the message's memory grows once
@@ -62,7 +62,7 @@ fn none_for_a_message() {
             assert_eq!(count(recv_into), 0);
             assert_eq!(count(|| assert_eq!(msgport_port_recv_into(b, 0, message, null_mut(), null_mut()), EMPTY)), 0);
         }
-        // In place, too.
+        // In place.
         for _ in 0..10_000 {
             let (mut place, mut seen, mut len) = (null_mut(), null(), 0);
             assert_eq!(count(|| assert_eq!(msgport_port_reserve(a, 64, &mut place), OK)), 0);
@@ -70,9 +70,9 @@ fn none_for_a_message() {
             assert_eq!(count(|| assert_eq!(msgport_port_recv_ref(b, 0, null_mut(), &mut seen, &mut len), OK)), 0);
             assert_eq!(count(|| assert_eq!(msgport_port_release(b), OK)), 0);
         }
-        // And none for a queue that is full.
-        while msgport_port_post(a, data.as_ptr().cast(), 64, null(), 0) == OK {}
-        assert_eq!(count(|| assert_eq!(msgport_port_post(a, data.as_ptr().cast(), 64, null(), 0), FULL)), 0);
+        // A queue that is full.
+        while msgport_port_post_message(a, data.as_ptr().cast(), 64, null(), 0, 0) == OK {}
+        assert_eq!(count(|| assert_eq!(msgport_port_post_message(a, data.as_ptr().cast(), 64, null(), 0, 0), FULL)), 0);
         msgport_port_free(a);
         msgport_port_free(b);
         msgport_message_free(message);

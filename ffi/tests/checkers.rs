@@ -1,4 +1,4 @@
-//! The C and C++ programs under the checkers of memory: AddressSanitizer, UndefinedBehaviorSanitizer, valgrind.
+//! Runs the C and C++ programs under AddressSanitizer, UndefinedBehaviorSanitizer and valgrind.
 
 mod native;
 
@@ -17,7 +17,7 @@ const PROGRAMS: &[&str] = &[
     "tests/cpp/rules.cpp",
 ];
 
-/// Whether the compiler has its runtime here.
+/// True if the runtimes of the sanitizers are installed.
 fn can_sanitize() -> bool {
     let trial = scratch("programs").join("sanitized-nothing");
     let mut command = compile(&[source("tests/c/sanitized.c")], &[C, SANITIZE].concat());
@@ -64,7 +64,7 @@ fn valgrind_finds_nothing() {
         return;
     }
     for (index, path) in PROGRAMS.iter().enumerate() {
-        // All cases in one process: most of the time would go into starting.
+        // All cases in one process: starting valgrind takes longer than most cases.
         let program = program(&format!("memcheck-{index}"), &[path], &[]);
         print!("{}", succeed(Command::new(VALGRIND[0]).args(&VALGRIND[1..]).arg(program)));
     }

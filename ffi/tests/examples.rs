@@ -1,4 +1,4 @@
-//! The examples in C and C++ do what they say, and the page that shows them shows these very files.
+//! Runs the examples in C and C++, and compares them with the page that shows them.
 
 mod native;
 

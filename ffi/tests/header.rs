@@ -1,4 +1,4 @@
-//! The header: compiles alone in every language it is for, says what the library has, and its macros work.
+//! The header compiles alone in every language, declares exactly the functions of the library, and its macros work.
 
 mod native;
 
@@ -11,7 +11,7 @@ use std::process::Command;
 use messageport_ffi as ffi;
 use native::*;
 
-/// Every function, one a line: what programs that were built with this library rely on.
+/// The functions that programs link to, one a line.
 const GOLDEN: &str = include_str!("golden.txt");
 
 #[test]
@@ -23,7 +23,7 @@ fn compiles_alone_and_twice() {
     let mut kinds: Vec<Vec<&str>> = CPP_VERSIONS.iter().map(|standard| vec![*standard]).collect();
     kinds.extend(CPP_VERSIONS.iter().map(|standard| vec![*standard, "-fno-exceptions", "-fno-rtti"]));
     for kind in kinds {
-        // The functions in the headers do not collide where two units are linked.
+        // Two units that include the headers link without duplicate symbols.
         program("alone", &["tests/cpp/alone1.cpp", "tests/cpp/alone2.cpp"], &kind);
     }
 }
@@ -91,15 +91,15 @@ fn structs_lie_the_same_in_c_and_in_rust() {
         };
         "msgport_item" = ffi::Item { kind, reserved, of };
         "msgport_bytes" = ffi::FfiBytes { data, len };
-        "msgport_queued" = ffi::FfiQueued { size, bytes, capacity, high_water };
-        "msgport_set_event" = ffi::FfiSetEvent { port, code, reserved };
+        "msgport_queued" = ffi::FfiQueued { size, bytes, capacity, high_water, max_message_len, max_inline_len };
+        "msgport_portset_event" = ffi::FfiSetEvent { port, code, reserved };
         "msgport_listen_options" = ffi::FfiListenOptions { size, greeting_timeout, flags, reserved };
         "msgport_connect_options" = ffi::FfiConnectOptions { size, timeout, flags, reserved, channel };
         "msgport_peer" = ffi::Peer { uid, pid };
     };
     let c = succeed(&mut Command::new(program("layout", &["tests/c/layout.c"], &[])));
     assert_eq!(c, rust);
-    // And every struct of the header is among them.
+    // Every struct of the header must be among them.
     let header = fs::read_to_string(source("include/messageport.h")).unwrap();
     let structs = header.lines().filter(|line| line.starts_with("typedef struct") && line.ends_with('{'));
     for line in structs {
@@ -137,9 +137,13 @@ fn every_function_says_what_may_run_at_the_same_time() {
     for name in declared {
         let call = format!("{name}(");
         let at = header.match_indices(&call).map(|(at, _)| at);
-        // The declaration is the mention that is not inside a comment.
-        let at = at.filter(|at| header[..*at].rfind("/*") <= header[..*at].rfind("*/")).last().unwrap();
+        // The declaration is the mention that is neither inside a comment nor, indented, inside another function.
+        let line_of = |at: usize| header[..at].rsplit('\n').next().unwrap();
+        let at =
+            at.filter(|at| header[..*at].rfind("/*") <= header[..*at].rfind("*/") && !line_of(*at).starts_with(' '));
+        let at = at.last().unwrap();
         let end = header[..at].rfind("*/").unwrap();
+        assert!(!header[end..at].contains([';', '}']), "{name} has no comment of its own");
         let comment = &header[header[..end].rfind("/*").unwrap()..end];
         let said = ["Exclusive on", "Thread-safe", "May run at the same time"];
         assert!(said.iter().any(|words| comment.contains(words)), "{name}: nothing about threads");
@@ -156,10 +160,10 @@ fn every_function_is_misused_by_a_test() {
     }
 }
 
-/// What an object calls, and how many instructions its function `once` has.
+/// The functions that an object calls, and the number of instructions in its function `once`.
 fn look_into(object: &Path) -> (BTreeSet<String>, usize) {
     let undefined = succeed(Command::new("nm").arg("-u").arg(object));
-    // The personality routine is named in tables for exceptions, and not called.
+    // The personality routine is named in tables for exceptions, not called.
     let not_calls = ["U", "_GLOBAL_OFFSET_TABLE_", "__gxx_personality_v0"];
     let calls = undefined.split_whitespace().filter(|word| !not_calls.contains(word));
     let code = succeed(Command::new("objdump").args(["-d", "--no-show-raw-insn"]).arg(object));
@@ -180,10 +184,10 @@ fn cpp_costs_nothing_over_c() {
     assert_eq!(c_calls.len(), 3, "{c_calls:?}");
     for version in CPP_VERSIONS {
         let (calls, len) = object("overhead-cpp", "tests/cpp/overhead.cpp", &[version]);
-        // No allocation, no exceptions, nothing of the standard library; and `free`, for a handle that there was.
+        // No allocation, no exceptions, nothing of the standard library; `free` for the handle that `prepare` replaces.
         let more: Vec<_> = calls.difference(&c_calls).collect();
         assert!(more.iter().all(|call| *call == "msgport_message_free"), "{version}: also calls {more:?}");
-        // They include the case that the handle has to be made, which the C function leaves simpler.
+        // A quarter more, for making the handle, which the C function does with fewer checks.
         assert!(len <= c_len + c_len / 4, "{version}: {len} instructions instead of {c_len}");
         println!("{version}: {len} instructions, C: {c_len}");
     }

@@ -1,4 +1,4 @@
-//! The installer puts everything where other people's builds find it, and such builds work.
+//! The installer puts every file where the builds of other projects find it, and such builds work.
 
 mod native;
 
@@ -8,12 +8,12 @@ use std::process::Command;
 
 use native::*;
 
-/// The installer, which cargo builds with the tests.
+/// The installer, which cargo builds together with the tests.
 fn installer() -> Command {
     Command::new(env!("CARGO_BIN_EXE_messageport-install"))
 }
 
-/// A directory that is empty.
+/// An empty directory.
 fn fresh(name: &str) -> PathBuf {
     let directory = scratch(name);
     fs::remove_dir_all(&directory).unwrap();
@@ -21,14 +21,14 @@ fn fresh(name: &str) -> PathBuf {
     directory
 }
 
-/// Installs to a prefix of our own.
+/// Installs to an empty prefix.
 fn install(name: &str, arguments: &[&str]) -> PathBuf {
     let prefix = fresh(name);
     succeed(installer().arg("--prefix").arg(&prefix).args(arguments).env_remove("DESTDIR"));
     prefix
 }
 
-/// The variables that lead pkg-config to a prefix.
+/// pkg-config with the variables that make it search a prefix.
 fn pkg_config(prefix: &Path, libdir: &str) -> Command {
     let mut command = Command::new("pkg-config");
     command.env("PKG_CONFIG_PATH", prefix.join(libdir).join("pkgconfig")).env_remove("PKG_CONFIG_SYSROOT_DIR");
@@ -74,7 +74,7 @@ fn an_outside_c_program_finds_it_by_pkg_config() {
         let mut cc = compile(&[project.join("echo.c")], &[]);
         cc.arg("-o").arg(project.join(kind));
         if kind == "static" {
-            // The static library is the only one that is found.
+            // A directory with only the static library.
             let only = fresh("prefix-only-static");
             fs::copy(prefix.join("lib/libmessageport.a"), only.join("libmessageport.a")).unwrap();
             cc.arg("-L").arg(only);
@@ -93,9 +93,9 @@ fn an_outside_cpp_program_finds_it_by_cmake() {
     if !have("cmake", "an outside program by CMake") {
         return;
     }
-    // A directory of libraries that is two levels deep.
+    // A libdir of two levels.
     let prefix = install("prefix-cmake", &["--libdir", "lib/x86_64-linux-gnu", "--includedir=include/extra"]);
-    // And not where it was installed.
+    // Moved after the installation.
     let moved = fresh("prefix-moved");
     fs::remove_dir(&moved).unwrap();
     fs::rename(&prefix, &moved).unwrap();
@@ -107,7 +107,7 @@ fn an_outside_cpp_program_finds_it_by_cmake() {
     for program in ["shared", "static", "c"] {
         assert_eq!(succeed(&mut Command::new(build.join(program))), "hello\n", "{program}");
     }
-    // A version that this is not.
+    // Requests for other versions.
     let wanted = project.join("CMakeLists.txt");
     for (version, fits) in
         [("0.1", true), ("0.1.0", true), ("0.2", false), ("0.0.9", false), ("0.1.1", false), ("1", false)]
@@ -154,7 +154,7 @@ fn puts_everything_below_destdir() {
         ] {
             assert_eq!(fs::read_link(root.join("lib64").join(link)).unwrap(), Path::new(target));
         }
-        // What is written into the files is where it will be used, not where it was staged.
+        // The files contain the prefix, not the staging directory.
         let text = fs::read_to_string(root.join("lib64/pkgconfig/messageport.pc")).unwrap();
         assert!(
             text.contains("prefix=/opt/messageport\n") && !text.contains("staging") && !text.contains('@'),
@@ -177,7 +177,7 @@ fn refuses_what_makes_no_sense() {
         assert!(String::from_utf8_lossy(&output.stderr).contains("usage:"));
     }
     assert!(succeed(installer().arg("--help")).starts_with("Installs"));
-    // A place that cannot be written.
+    // A prefix that is not writable.
     let output = run(installer().args(["--prefix", "/proc/nowhere"]).env_remove("DESTDIR"));
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("/proc/nowhere"));

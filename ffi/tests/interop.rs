@@ -1,5 +1,5 @@
-//! Processes in C, C++ and Rust hold the two ends of one pair, send each other ports and buffers, and survive each
-//! other's SIGKILL: each as the parent and as the child of each.
+//! Processes in C, C++ and Rust hold the two ends of one channel, post ports and buffers to each other, and survive the
+//! SIGKILL of the other one: each language as the parent and as the child of each.
 
 mod native;
 
@@ -17,7 +17,7 @@ use nix::sys::signal::{Signal, kill, raise};
 use nix::unistd::{Pid, alarm};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What the parent does in the end: makes the child die, or waits to be killed.
+/// The last action of the parent: it makes the child die, or waits to be killed.
 const ENDS: [&str; 2] = ["end", "sleep"];
 
 /// A program and its arguments.
@@ -27,7 +27,7 @@ fn native_role(name: &str, path: &str) -> Role {
     vec![program(name, &[path], &[]).display().to_string()]
 }
 
-/// This very program.
+/// This program, which runs one of its ignored tests.
 fn rust_role(test: &str) -> Role {
     let this = std::env::current_exe().unwrap().display().to_string();
     [&*this, "--exact", test, "--ignored", "--nocapture"].map(str::to_owned).to_vec()
@@ -67,20 +67,20 @@ fn meet(parent: &Role, child: &Role, end: &str) {
     let mut process = command.spawn().unwrap();
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
     let mut expect = |what: &str| {
-        // The harness of a Rust test talks too.
+        // The harness of a Rust test prints lines of its own.
         assert!(lines.any(|line| line.ends_with(what)), "{pair}: no \"{what}\"");
     };
     if end == "sleep" {
         expect("asleep");
         kill(Pid::from_raw(process.id() as i32), Signal::SIGKILL).unwrap();
-        // The child, orphaned, prints to the same pipe.
+        // The orphaned child prints to the same pipe.
         expect("ended by MSGPORT_PEER_DIED");
         process.wait().unwrap();
     } else {
         expect("survived");
         assert!(process.wait().unwrap().success(), "{pair}");
     }
-    lines.for_each(drop); // a harness that cannot print complains
+    lines.for_each(drop); // a harness fails if it cannot print
 }
 
 fn name(path: &str) -> &str {
@@ -172,7 +172,7 @@ fn rust_peer() {
             data => {
                 let ports = message.ports.into_iter().map(Into::into);
                 let things = ports.chain(message.buffers.into_iter().map(Into::into));
-                parent.post_message_wait(data, things, Some(PATIENCE)).unwrap();
+                parent.post_message_timeout(data, things, PATIENCE).unwrap();
             }
         }
     };

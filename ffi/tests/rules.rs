@@ -1,4 +1,4 @@
-//! The rules of a port and the ways to call it, from C and from C++; and every misuse.
+//! Runs the C and C++ programs: the rules of a port, every way to call it, and every misuse.
 
 mod native;
 

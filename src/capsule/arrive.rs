@@ -62,7 +62,8 @@ fn carrier(
     // 1. Check the table, and make room for data that will be copied.
     let table = Table::cut_off(payload)?;
     let limits = end.segment().limits();
-    if record.handles != table.handles() || record.handles > limits.max_handles {
+    let handles = usize::from(record.handles);
+    if handles != table.handles() || handles > limits.max_handles {
         return Err(Violation::BadHandles.into());
     }
     let body_len = table.body_len().unwrap_or(0);
@@ -73,8 +74,8 @@ fn carrier(
         return Err(Rejection::Shortage(Errno::ENOMEM));
     }
     // 2. Duplicate the descriptors, whose packet stays on the lane.
-    let _reading = (record.handles > 0).then(|| end.reading());
-    let handles = match record.handles {
+    let _reading = (handles > 0).then(|| end.reading());
+    let descriptors = match handles {
         0 => Vec::new(),
         count => end
             .lane()
@@ -83,8 +84,8 @@ fn carrier(
     };
     // 3. Adopt what they are of, and take the packet off the lane unless a later attempt needs it.
     let mut arrival = Arrival::default();
-    let adopted = table.adopt(handles, Some(end), &mut arrival);
-    if record.handles > 0 && !matches!(adopted, Err(Rejection::Shortage(_))) {
+    let adopted = table.adopt(descriptors, Some(end), &mut arrival);
+    if handles > 0 && !matches!(adopted, Err(Rejection::Shortage(_))) {
         end.lane().take_handles();
     }
     match adopted {

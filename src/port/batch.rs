@@ -124,7 +124,8 @@ impl SendHalf {
         let Some(mut producer) = self.ready() else { return 0 };
         let mut posted = 0;
         for data in messages {
-            let Some(claim) = producer.try_claim(data.len()) else { break };
+            let prepared = producer.claim_prepared(data.len());
+            let Some(claim) = prepared.or_else(|| producer.try_claim(data.len())) else { break };
             producer.fill(claim, data);
             producer.commit_unfenced(claim, data.len(), RecordKind::Data, 0);
             posted += 1;

@@ -139,7 +139,7 @@ impl SendHalf {
     /// See [`MessagePort::post_message`].
     #[inline]
     pub fn post_message(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<(), PostError> {
-        lend(transfer, |list| self.post(data, list))
+        self.lend(data, transfer, |list| self.post(data, list))
     }
 
     /// See [`MessagePort::post_message_wait`].
@@ -148,7 +148,7 @@ impl SendHalf {
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
     ) -> Result<(), PostError> {
-        lend(transfer, |list| self.post_by(data, list, Deadline::Never))
+        self.lend(data, transfer, |list| self.post_by(data, list, Deadline::Never))
     }
 
     /// See [`MessagePort::post_message_timeout`].
@@ -159,7 +159,7 @@ impl SendHalf {
         timeout: Duration,
     ) -> Result<(), PostError> {
         let deadline = Deadline::after(timeout);
-        lend(transfer, |list| self.post_by(data, list, deadline))
+        self.lend(data, transfer, |list| self.post_by(data, list, deadline))
     }
 
     /// See [`MessagePort::post_message_detaching`].
@@ -219,6 +219,29 @@ impl SendHalf {
         max_payload(self.end.segment().capacity())
     }
 
+    /// Lends `post` the things that `transfer` owns, and gives them back if it fails. A message without a list tries the fast
+    /// path first, whose answer stays in a register.
+    #[inline(always)] // a list is large, and inlined it is not moved
+    fn lend(
+        &self,
+        data: &[u8],
+        transfer: impl IntoIterator<Item = Transferable>,
+        post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), PostErrorKind>,
+    ) -> Result<(), PostError> {
+        let mut transfer = transfer.into_iter();
+        let Some(first) = transfer.next() else {
+            drop(transfer); // here it is known to be empty
+            if self.try_post_inline(data) {
+                return Ok(());
+            }
+            return post(&[]).map_err(|kind| PostError { kind, transfer: Vec::new() });
+        };
+        match transfer.next() {
+            None => lend_one(first, post),
+            Some(second) => lend_all([first, second].into_iter().chain(transfer).collect(), post),
+        }
+    }
+
     /// Posts now, and lets a full queue grow.
     #[inline]
     pub(crate) fn post(&self, data: &[u8], list: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
@@ -275,15 +298,26 @@ impl SendHalf {
     fn try_post_inline(&self, data: &[u8]) -> bool {
         let _posting = self.end.posting();
         let Some(mut producer) = self.ready() else { return false };
-        let Some(claim) = producer.try_claim(data.len()) else { return false };
+        let Some(claim) = producer.claim_prepared(data.len()) else {
+            return self.post_unprepared(&mut producer, data);
+        };
         producer.fill(claim, data);
         self.publish(&mut producer, claim, data.len(), RecordKind::Data, 0);
         true
     }
 
+    /// As [`try_post_inline`](Self::try_post_inline), where the memory of the record is not prepared.
+    #[inline(never)] // keeps the path of a small message short
+    fn post_unprepared(&self, producer: &mut Producer, data: &[u8]) -> bool {
+        let Some(claim) = producer.try_claim(data.len()) else { return false };
+        producer.fill(claim, data);
+        self.publish(producer, claim, data.len(), RecordKind::Data, 0);
+        true
+    }
+
     /// The fast path of a message with one buffer that the peer keeps already; as
     /// [`try_post_inline`](Self::try_post_inline).
-    #[inline]
+    #[inline(never)] // keeps the path of plain data short
     fn try_post_lone_buffer(&self, data: &[u8], buffer: &TransferBuffer) -> bool {
         let _posting = self.end.posting();
         let Some(mut producer) = self.ready() else { return false };
@@ -485,22 +519,6 @@ pub(crate) fn check_usable(end: &End) -> Result<(), PostDataError> {
 
 pub(crate) fn check(end: &End) -> Result<(), PostErrorKind> {
     Ok(check_usable(end)?)
-}
-
-/// Lends `post` the things that `transfer` owns, and gives them back if it fails.
-#[inline(always)] // a list is large, and inlined it is not moved
-fn lend(
-    transfer: impl IntoIterator<Item = Transferable>,
-    post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), PostErrorKind>,
-) -> Result<(), PostError> {
-    let mut transfer = transfer.into_iter();
-    let Some(first) = transfer.next() else {
-        return post(&[]).map_err(|kind| PostError { kind, transfer: Vec::new() });
-    };
-    match transfer.next() {
-        None => lend_one(first, post),
-        Some(second) => lend_all([first, second].into_iter().chain(transfer).collect(), post),
-    }
 }
 
 #[inline(always)] // as `lend`

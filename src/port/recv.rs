@@ -161,6 +161,9 @@ impl RecvHalf {
     #[inline]
     pub fn recv_ref(&self) -> Result<MessageRef<'_>, RecvError> {
         loop {
+            if let Some(message) = self.try_refer(true) {
+                return Ok(message);
+            }
             if let Some(message) = self.refer(Deadline::Never)? {
                 return Ok(message);
             }
@@ -170,7 +173,10 @@ impl RecvHalf {
     /// See [`MessagePort::try_recv_ref`].
     #[inline]
     pub fn try_recv_ref(&self) -> Result<MessageRef<'_>, TryRecvError> {
-        self.refer(Deadline::Now)?.ok_or(TryRecvError::Empty)
+        match self.try_refer(false) {
+            Some(message) => Ok(message),
+            None => self.refer(Deadline::Now)?.ok_or(TryRecvError::Empty),
+        }
     }
 
     /// See [`MessagePort::recv_ref_timeout`].
@@ -207,8 +213,15 @@ impl RecvHalf {
         Ok(true)
     }
 
+    /// The fast path of plain data in place.
+    #[inline(always)] // a guard is large, and inlined it is built in place
+    fn try_refer(&self, waits: bool) -> Option<MessageRef<'_>> {
+        let (receiving, record) = self.try_next(waits)?;
+        if record.kind == RecordKind::Data { Some(MessageRef::plain(self, receiving, record)) } else { None }
+    }
+
     /// As [`receive`](Self::receive), in place.
-    #[inline]
+    #[cold]
     fn refer(&self, deadline: Deadline) -> Result<Option<MessageRef<'_>>, RecvError> {
         let Some((receiving, record)) = self.next_message(deadline)? else { return Ok(None) };
         match record.kind {
@@ -235,7 +248,7 @@ impl RecvHalf {
 
     /// The fast path: plain data or a lone buffer that is there, or that comes within about one round trip if `waits`, so that
     /// the common reply is handled here. `None` leaves the general case to [`next_checked`](Self::next_checked).
-    #[inline]
+    #[inline(always)] // the result stays in registers
     pub(super) fn try_next(&self, waits: bool) -> Option<Found<'_>> {
         if !self.end.home().is_here() || self.end.state() != State::Open {
             return None;
@@ -449,7 +462,7 @@ enum Next<'a> {
 
 /// Takes a message with one buffer that this side keeps already, without a table or an allocation. `None` if the capsule or
 /// the slot is invalid; then nothing has happened. `message` is empty.
-#[inline]
+#[inline(never)] // keeps the path of plain data short
 fn take_lone_buffer(half: &RecvHalf, receiving: &Receiving, record: Record, message: &mut Message) -> Option<()> {
     let mut last = [0; LoneCapsule::LEN];
     receiving.consumer.read(record, record.len.checked_sub(last.len())?, &mut last);

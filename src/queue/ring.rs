@@ -110,23 +110,20 @@ impl Producer {
         self.sequence
     }
 
-    /// Claims room for a message of `len` bytes of plain data, which the caller fills and commits. `None` if the channel does
-    /// not allow so many bytes, the queue has grown, or there is no room.
+    /// Claims room for a message of `len` bytes, which the caller fills and commits, in memory that is prepared: free, zero
+    /// and in one piece. `None` if it is not, or the channel does not allow so many bytes.
     #[inline(always)]
-    pub(crate) fn try_claim(&mut self, len: usize) -> Option<Claim> {
-        if len > self.direction.max_data_len() {
-            return None;
-        }
+    pub(crate) fn claim_prepared(&self, len: usize) -> Option<Claim> {
         let upto = self.write + record_len(len) + RECORD_HEADER_LEN as u64;
-        if upto <= self.zero_until {
-            return Some(Claim { cursor: self.write, start: self.write, room: len, zero_until: self.zero_until });
-        }
-        self.try_claim_unprepared(len)
+        let prepared = len <= self.direction.max_data_len() && upto <= self.zero_until;
+        prepared.then_some(Claim { cursor: self.write, start: self.write, room: len, zero_until: self.zero_until })
     }
 
-    #[inline(never)] // keeps the path of a small message short
-    fn try_claim_unprepared(&mut self, len: usize) -> Option<Claim> {
-        if self.direction.is_grown() { None } else { self.claim(len).ok() }
+    /// As [`claim_prepared`](Self::claim_prepared), in any memory of the first ring. `None` also if the queue has grown or is
+    /// full.
+    #[inline]
+    pub(crate) fn try_claim(&mut self, len: usize) -> Option<Claim> {
+        if len > self.direction.max_data_len() || self.direction.is_grown() { None } else { self.claim(len).ok() }
     }
 
     /// Claims room for a payload of `len` bytes, at most [`max_payload`] of the direction's first ring. A claim that is not
@@ -306,7 +303,8 @@ pub(crate) struct Record {
     start: u64,
     pub(crate) len: usize,
     pub(crate) kind: RecordKind,
-    pub(crate) handles: usize,
+    /// Descriptors that wait on the lane.
+    pub(crate) handles: u8,
 }
 
 impl Record {
@@ -389,7 +387,7 @@ impl Consumer {
                 return Err(Violation::BadPad);
             }
         }
-        let (len, handles) = (header.len as usize, usize::from(header.handles));
+        let (len, handles) = (header.len as usize, header.handles);
         if !self.may_be_here(len) || (header.kind == RecordKind::Data && len > self.direction.max_data_len()) {
             return Err(Violation::BadLength);
         }

@@ -167,7 +167,7 @@ fn partner(port: &MessagePort, count: u64) -> Result<()> {
 }
 
 fn post(port: &MessagePort, data: &[u8]) -> Result<()> {
-    port.post_message_wait(data, [], None).map_err(Error::of("cannot post"))
+    port.post_message_wait(data, []).map_err(Error::of("cannot post"))
 }
 
 fn wait_for(port: &MessagePort, message: &mut Message) -> Result<()> {

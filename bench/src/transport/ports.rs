@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use messageport::{ChannelOptions, Message, MessagePort, PostErrorKind};
+use messageport::{ChannelOptions, Message, MessagePort, PostDataError};
 
 use crate::error::{Error, Result};
 use crate::link::{Link, Side, Wait, spin_until};
@@ -47,7 +47,7 @@ pub(super) fn post(port: &MessagePort, data: &[u8]) -> Result<()> {
 /// Posts a message of a stream. Waits for space, so that the queue does not grow.
 #[inline]
 pub(crate) fn stream(port: &MessagePort, data: &[u8]) -> Result<()> {
-    port.post_message_wait(data, [], None).map_err(Error::of("cannot post"))
+    port.post_message_wait(data, []).map_err(Error::of("cannot post"))
 }
 
 /// Receives with `recv_into`: every message into the same memory.
@@ -118,7 +118,7 @@ impl Link for BatchLink {
             for (place, (payload, stamp)) in messages.iter_mut().zip(self.payloads.iter_mut().zip(next..)) {
                 *place = payload.stamped(stamp);
             }
-            let posted = self.port.port.post_messages_wait(&messages[..count], None);
+            let posted = self.port.port.post_messages_wait(&messages[..count]);
             posted.map_err(Error::of("cannot post"))?;
             next += count as u64;
         }
@@ -187,7 +187,7 @@ impl Link for ReservedLink {
         let PortLink { port, payload, .. } = &mut self.0.0;
         let mut reservation = spin_until(|| match port.reserve(payload.size()) {
             Ok(reservation) => Ok(Some(reservation)),
-            Err(PostErrorKind::Full(_)) => Ok(None),
+            Err(PostDataError::Full(_)) => Ok(None),
             Err(error) => Err(Error::failed(format_args!("cannot reserve: {error}"))),
         })?;
         reservation.write_at(0, payload.stamped(stamp)).map_err(Error::of("cannot write"))?;

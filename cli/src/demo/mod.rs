@@ -86,9 +86,8 @@ fn stream(port1: &MessagePort, input: &mut InputFile, out: &mut Output) -> Resul
     port1
         .post_message(protocol::STREAM, [channel.port2.into()])
         .map_err(Failure::of("cannot transfer the stream's port to the iframe"))?;
-    let post = |data: &[u8]| {
-        channel.port1.post_message_wait(data, [], None).map_err(Failure::of("cannot stream to the iframe"))
-    };
+    let post =
+        |data: &[u8]| channel.port1.post_message_wait(data, []).map_err(Failure::of("cannot stream to the iframe"));
 
     let begin = Instant::now();
     let sent = input.read_through("stream", u64::MAX, |_, chunk| post(chunk))?;

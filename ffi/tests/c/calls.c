@@ -1,10 +1,10 @@
-/* Writing and reading in place, halves in threads, the descriptor. */
+/* Writing and reading in place, halves in threads, the descriptor, timeouts. */
 #include "check.h"
 
 #include <poll.h>
 #include <pthread.h>
 
-/* ---- In place, and in memory that is used again ---- */
+/* ---- In place, and into memory that is used again ---- */
 
 static void reserve_commit_and_abandon(void)
 {
@@ -18,7 +18,7 @@ static void reserve_commit_and_abandon(void)
     memcpy(place, "written in place", 16);
     CODE(MSGPORT_BORROWED, msgport_port_reserve(a, 1, &second));
     CHECK(second == NULL);
-    CODE(MSGPORT_BORROWED, msgport_port_post(a, "x", 1, NULL, 0));
+    CODE(MSGPORT_BORROWED, msgport_port_post_message(a, "x", 1, NULL, 0, 0));
     CODE(MSGPORT_OUT_OF_RANGE, msgport_port_commit(a, 101));
     expect_empty(b);
     OK(msgport_port_commit(a, 16));
@@ -29,13 +29,13 @@ static void reserve_commit_and_abandon(void)
     expect_empty(b);
     post_text(a, "next");
     EXPECT_TEXT(b, "next");
-    /* To nobody. */
+    /* The peer is closed. */
     OK(msgport_port_reserve(a, 10, &place));
     OK(msgport_port_close(b));
     CODE(MSGPORT_PEER_CLOSED, msgport_port_commit(a, 10));
     CODE(MSGPORT_NOTHING_OPEN, msgport_port_commit(a, 10));
     msgport_port_free(b);
-    /* Freed while open: no trace. */
+    /* A port freed with an open reservation posts nothing. */
     msgport_port_free(a);
     make_pair(&a, &b);
     OK(msgport_port_reserve(a, 10, &place));
@@ -52,10 +52,10 @@ static void reserving_at_every_offset(void)
     size_t max;
     options.capacity = 4096;
     OK(msgport_channel_new(&options, &a, &b));
-    OK(msgport_port_max_inline_len(a, &max));
+    max = queued_of(a).max_inline_len;
     OK(msgport_message_new(&message));
     for (size_t i = 0; i < 1000; i++) {
-        /* Now and then one that does not fit the queue. */
+        /* Some do not fit the queue. */
         size_t reserved = i % 16 == 0 ? max + i : i * 37 % max, len = reserved - reserved % 5 % (reserved + 1);
         const void *data;
         size_t got;
@@ -92,7 +92,7 @@ static void several_messages_in_one_call(void)
     OK(msgport_port_post_messages(a, messages, 100, 0, &posted));
     CHECK(posted == 100);
     expect_numbers(b, 0, 100);
-    /* More than there is room for: some are posted. */
+    /* Without enough space some are posted. */
     CODE(MSGPORT_FULL, msgport_port_post_messages(a, messages, COUNT, 0, &posted));
     CHECK(posted > 100 && posted < COUNT);
     CODE(MSGPORT_TIMED_OUT, msgport_port_post_messages(a, messages + posted, COUNT - posted, 1000000, &second));
@@ -138,7 +138,7 @@ static void read_in_place_and_release(void)
     OK(msgport_port_recv_ref(b, MSGPORT_FOREVER, NULL, &data, &len));
     OK(msgport_port_release(b));
     expect_end(c, MSGPORT_PEER_CLOSED);
-    /* A message that is open when its port goes. */
+    /* A message that is still open when its port is freed. */
     post_text(a, "open");
     OK(msgport_port_recv_ref(b, PATIENCE, NULL, &data, &len));
     OK(msgport_port_close(b));
@@ -167,16 +167,16 @@ static void a_message_that_is_received_into_again(void)
     OK(msgport_port_recv_into(b, PATIENCE, message, NULL, NULL));
     OK(msgport_message_count(message, MSGPORT_ITEM_PORT, &count));
     CHECK(count == 1);
-    /* Drops the port that was not taken. */
+    /* Closes the port that was not taken out. */
     OK(msgport_port_recv_into(b, PATIENCE, message, NULL, NULL));
     OK(msgport_message_count(message, MSGPORT_ITEM_PORT, &count));
     CHECK(count == 0);
     expect_end(d, MSGPORT_PEER_CLOSED);
     OK(msgport_message_data(message, &data, &len));
     CHECK(len == 7 && memcmp(data, "without", 7) == 0);
-    /* Empty on failure. */
+    /* The message is empty after a failure. */
     CODE(MSGPORT_EMPTY, msgport_port_recv_into(b, 0, message, &data, &len));
-    CHECK(len == 7); /* an output: untouched */
+    CHECK(len == 7); /* outputs are not written */
     OK(msgport_message_data(message, &data, &len));
     CHECK(len == 0);
     CODE(MSGPORT_TIMED_OUT, msgport_port_recv_into(b, 1000, message, NULL, NULL));
@@ -212,11 +212,11 @@ static void halves_in_two_threads(void)
     OK(msgport_port_split(a, &a_receiver));
     OK(msgport_port_split(b, &b_receiver));
     CODE(MSGPORT_WRONG_HALF, msgport_port_recv(a, 0, &message));
-    CODE(MSGPORT_WRONG_HALF, msgport_port_post(a_receiver, "x", 1, NULL, 0));
+    CODE(MSGPORT_WRONG_HALF, msgport_port_post_message(a_receiver, "x", 1, NULL, 0, 0));
     CODE(MSGPORT_WRONG_HALF, msgport_port_descriptor(a, &fd));
     CODE(MSGPORT_WRONG_HALF, msgport_port_split(a, &a_receiver));
     item = msgport_item_port(b);
-    CODE(MSGPORT_BAD_ITEM, msgport_port_post(a, "x", 1, &item, 1));
+    CODE(MSGPORT_BAD_ITEM, msgport_port_post_message(a, "x", 1, &item, 1, 0));
     CHECK(pthread_create(&threads[0], NULL, stream_out, a) == 0);
     CHECK(pthread_create(&threads[1], NULL, stream_out, b) == 0);
     for (uint32_t number = 0; number < STREAM; number += 100) {
@@ -225,7 +225,7 @@ static void halves_in_two_threads(void)
     }
     CHECK(pthread_join(threads[0], NULL) == 0);
     CHECK(pthread_join(threads[1], NULL) == 0);
-    /* Together again. */
+    /* Joining them. */
     CODE(MSGPORT_DIFFERENT_PORTS, msgport_port_join(a, b_receiver));
     CODE(MSGPORT_WRONG_HALF, msgport_port_join(a, b));
     CODE(MSGPORT_WRONG_HALF, msgport_port_join(a_receiver, b_receiver));
@@ -312,8 +312,89 @@ static void a_call_that_sleeps_at_once(void)
     make_pair(&a, &b);
     OK(msgport_port_set_spin(a, 0));
     CODE(MSGPORT_TIMED_OUT, msgport_port_recv(a, 2000000, &message));
-    OK(msgport_port_set_spin(a, UINT64_MAX));
+    OK(msgport_port_set_spin(a, MSGPORT_FOREVER));
     CODE(MSGPORT_TIMED_OUT, msgport_port_recv(a, 2000000, &message));
+    msgport_port_free(a);
+    msgport_port_free(b);
+}
+
+/* Timeout 0 does not wait and a positive one limits the wait, whatever the call waits for. */
+static void a_timeout_means_the_same_everywhere(void)
+{
+    msgport_port *a, *b, *c, *d, *port;
+    msgport_channel_options options = MSGPORT_CHANNEL_OPTIONS_INIT;
+    msgport_message *message, *received;
+    msgport_portset *set;
+    msgport_portset_event event;
+    msgport_listener *listener;
+    msgport_client *client;
+    msgport_server *server;
+    msgport_pending *pending;
+    msgport_responder *responder;
+    msgport_loop *loop;
+    msgport_bytes one;
+    char block[1000] = { 0 }, name[64];
+    const void *data;
+    size_t len;
+    options.capacity = options.max_capacity = 4096;
+    OK(msgport_channel_new(&options, &a, &b));
+    OK(msgport_message_new(&message));
+    snprintf(name, sizeof name, "messageport-ffi-timeout-%d", (int)getpid());
+    OK(msgport_listener_bind(name, NULL, &listener));
+    one.data = block;
+    one.len = sizeof block;
+    for (int waits = 0; waits < 2; waits++) {
+        const int64_t timeout = waits ? 1000 : 0;
+        const msgport_code nothing = waits ? MSGPORT_TIMED_OUT : MSGPORT_EMPTY;
+        const msgport_code no_space = waits ? MSGPORT_TIMED_OUT : MSGPORT_FULL;
+        /* Receiving. */
+        CODE(nothing, msgport_port_recv(a, timeout, &received));
+        CODE(nothing, msgport_port_recv_into(a, timeout, message, NULL, NULL));
+        CODE(nothing, msgport_port_recv_ref(a, timeout, NULL, &data, &len));
+        OK(msgport_portset_new(&set));
+        OK(msgport_portset_add(set, a));
+        CODE(nothing, msgport_portset_next(set, timeout, message, &event));
+        msgport_portset_free(set);
+        CODE(nothing, msgport_listener_accept(listener, timeout, NULL, &port, NULL));
+        /* Posting. */
+        while (msgport_port_post_message(a, block, sizeof block, NULL, 0, 0) == MSGPORT_OK) continue;
+        CODE(no_space, msgport_port_post_message(a, block, sizeof block, NULL, 0, timeout));
+        CODE(no_space, msgport_port_post_messages(a, &one, 1, timeout, &len));
+        /* Requests. */
+        OK(msgport_channel_new(&options, &c, &d));
+        OK(msgport_client_new(c, &client));
+        OK(msgport_server_new(d, &server));
+        CODE(nothing, msgport_server_recv(server, timeout, message, &responder));
+        CODE(nothing, msgport_client_call(client, "x", 1, NULL, 0, timeout, message));
+        OK(msgport_client_start(client, "x", 1, NULL, 0, &pending));
+        CODE(nothing, msgport_pending_wait(pending, timeout, message));
+        msgport_pending_free(pending);
+        OK(msgport_server_recv(server, timeout, message, &responder));
+        for (;;) {
+            msgport_responder *filler;
+            msgport_code code;
+            OK(msgport_client_start(client, "x", 1, NULL, 0, &pending));
+            OK(msgport_server_recv(server, timeout, message, &filler));
+            code = msgport_responder_answer(filler, block, sizeof block, NULL, 0, 0);
+            msgport_pending_free(pending);
+            if (code != MSGPORT_OK) CODE(no_space, msgport_responder_answer(filler, block, 1000, NULL, 0, timeout));
+            msgport_responder_free(filler);
+            if (code != MSGPORT_OK) break;
+        }
+        msgport_responder_free(responder);
+        msgport_client_free(client);
+        msgport_server_free(server);
+        msgport_port_free(c);
+        msgport_port_free(d);
+        /* For a loop a timeout that has passed is no failure. */
+        OK(msgport_loop_new(&loop));
+        OK(msgport_loop_run(loop, timeout));
+        OK(msgport_loop_poll(loop, timeout, &len));
+        CHECK(len == 0);
+        msgport_loop_free(loop);
+    }
+    msgport_listener_free(listener);
+    msgport_message_free(message);
     msgport_port_free(a);
     msgport_port_free(b);
 }
@@ -329,6 +410,7 @@ static const test_case CASES[] = {
     CASE(closing_one_half_wakes_the_other),
     CASE(the_descriptor_tells_of_messages_and_of_the_end),
     CASE(a_call_that_sleeps_at_once),
+    CASE(a_timeout_means_the_same_everywhere),
     { NULL, NULL },
 };
 

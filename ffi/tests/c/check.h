@@ -1,8 +1,8 @@
-/* What the C programs of the tests share: a check that says where it failed, a list of cases, a second process. */
+/* Shared by the C programs of the tests: checks that print where they failed, a list of cases, a second process. */
 #ifndef CHECK_H
 #define CHECK_H
 
-#ifndef _GNU_SOURCE /* C++ has it */
+#ifndef _GNU_SOURCE /* C++ compilers define it */
 #define _GNU_SOURCE
 #endif
 
@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Long enough for anything that does happen. */
+/* Nanoseconds to wait for events that must happen: far more than any of them takes. */
 #define PATIENCE (INT64_C(20) * 1000 * 1000 * 1000)
 
 static inline void fail_at(const char *file, int line, const char *what, msgport_code code)
@@ -36,28 +36,28 @@ static inline void fail_at(const char *file, int line, const char *what, msgport
         }                                                                         \
     } while (0)
 
-/* The call succeeds. */
+/* The call must return MSGPORT_OK. */
 #define OK(call) CODE(MSGPORT_OK, call)
 
-/* The call answers this. */
+/* The call must return this code. */
 #define CODE(expected, call)                                                      \
     do {                                                                          \
         msgport_code code_ = (call);                                              \
         if (code_ != (expected)) fail_at(__FILE__, __LINE__, #call " is not " #expected, code_); \
     } while (0)
 
-/* The path of this program: /proc/self/exe is the checker where it runs under one. */
+/* The path of this program. Under valgrind /proc/self/exe is valgrind. */
 static const char *this_program;
 
-/* A case of a program; the list ends with one of no name. */
+/* A case of a program. The list ends with a case without a name. */
 typedef struct test_case {
     const char *name;
     void (*run)(void);
 } test_case;
 
 /*
- * `PROGRAM --list` prints the names, `PROGRAM NAME` runs one, `PROGRAM` all of them in a row. A program that hangs is
- * ended by the kernel.
+ * `PROGRAM --list` prints the names of the cases, `PROGRAM NAME` runs one of them, `PROGRAM` runs all of them. alarm(2)
+ * ends a program that hangs.
  */
 static inline int run_cases(const test_case *cases, int argc, char **argv)
 {
@@ -78,18 +78,18 @@ static inline int run_cases(const test_case *cases, int argc, char **argv)
     return ran == 0;
 }
 
-/* Starts this very program again with one argument and a port. */
+/* Starts this program again with one argument and a port. */
 static inline pid_t start_again(const char *role, msgport_port *port)
 {
     const char *arguments[3] = { "again", NULL, NULL };
     int32_t pid = 0;
     arguments[1] = role;
-    OK(msgport_spawn(this_program, arguments, NULL, port, &pid));
+    OK(msgport_spawn_with_port(this_program, arguments, NULL, port, &pid));
     CHECK(pid > 0);
     return (pid_t)pid;
 }
 
-/* How many descriptors this process has open. */
+/* The number of open descriptors of this process. */
 static inline int count_descriptors(void)
 {
     int count = 0;
@@ -98,18 +98,26 @@ static inline int count_descriptors(void)
     return count;
 }
 
-/* A new channel with default options. */
+/* Makes a channel with default options. */
 static inline void make_pair(msgport_port **port1, msgport_port **port2)
 {
     OK(msgport_channel_new(NULL, port1, port2));
 }
 
-static inline void post_text(msgport_port *port, const char *text)
+/* The state of the queue towards the peer. */
+static inline msgport_queued queued_of(msgport_port *port)
 {
-    OK(msgport_port_post(port, text, strlen(text), NULL, 0));
+    msgport_queued queued = MSGPORT_QUEUED_INIT;
+    OK(msgport_port_queued(port, &queued));
+    return queued;
 }
 
-/* The next message is this text. */
+static inline void post_text(msgport_port *port, const char *text)
+{
+    OK(msgport_port_post_message(port, text, strlen(text), NULL, 0, 0));
+}
+
+/* The next message must be this text. */
 #define EXPECT_TEXT(port, text) expect_text(__FILE__, __LINE__, port, text)
 
 static inline void expect_text(const char *file, int line, msgport_port *port, const char *text)
@@ -127,14 +135,14 @@ static inline void expect_text(const char *file, int line, msgport_port *port, c
     msgport_message_free(message);
 }
 
-/* The port after its journey over another pair. */
+/* Transfers a port over another channel and returns it as received. */
 static inline msgport_port *hop(msgport_port *port)
 {
     msgport_port *carrier1, *carrier2, *arrived;
     msgport_message *message;
     msgport_item item = msgport_item_port(port);
     make_pair(&carrier1, &carrier2);
-    OK(msgport_port_post(carrier1, NULL, 0, &item, 1));
+    OK(msgport_port_post_message(carrier1, NULL, 0, &item, 1, 0));
     msgport_port_free(port);
     OK(msgport_port_recv(carrier2, PATIENCE, &message));
     OK(msgport_message_take_port(message, 0, &arrived));
@@ -144,7 +152,7 @@ static inline msgport_port *hop(msgport_port *port)
     return arrived;
 }
 
-/* The two are the ends of one channel. */
+/* The two ports must be the ends of one channel. */
 static inline void expect_entangled(msgport_port *port1, msgport_port *port2)
 {
     post_text(port1, "are you there?");
@@ -155,7 +163,7 @@ static inline void expect_entangled(msgport_port *port1, msgport_port *port2)
 
 static inline void post_number(msgport_port *port, uint32_t number)
 {
-    OK(msgport_port_post_wait(port, &number, sizeof number, NULL, 0, PATIENCE));
+    OK(msgport_port_post_message(port, &number, sizeof number, NULL, 0, PATIENCE));
 }
 
 static inline void expect_numbers(msgport_port *port, uint32_t first, uint32_t end)
@@ -188,7 +196,7 @@ static inline void expect_end(msgport_port *port, msgport_code reason)
 static inline void post_port(msgport_port *carrier, const char *text, msgport_port *port)
 {
     msgport_item item = msgport_item_port(port);
-    OK(msgport_port_post(carrier, text, strlen(text), &item, 1));
+    OK(msgport_port_post_message(carrier, text, strlen(text), &item, 1, 0));
     msgport_port_free(port);
 }
 
@@ -215,7 +223,7 @@ static inline void kill_and_wait(pid_t child)
     CHECK(waitpid(child, NULL, 0) == child);
 }
 
-/* Makes a case of a function. */
+/* A case named after its function. */
 #define CASE(function) { #function, function }
 
 #endif

@@ -6,7 +6,7 @@
 
 enum { MILLISECOND = 1000000 };
 
-/* What the handlers of a test write down, and how often its data was destroyed. */
+/* The log of a test's handlers, and the number of times that their user data was destroyed. */
 typedef struct notes {
     char text[400];
     int destroyed;
@@ -92,9 +92,9 @@ static void s15_messages_wait_until_the_port_is_started(void)
     CHECK(count == 1);
     expect_notes(&n, "one ");
     CHECK(n.destroyed == 0);
-    OK(msgport_port_remove_listener(b, n.id));
+    OK(msgport_port_remove_handler(b, n.id));
     CHECK(n.destroyed == 1);
-    CODE(MSGPORT_NOT_FOUND, msgport_port_remove_listener(b, n.id));
+    CODE(MSGPORT_NOT_FOUND, msgport_port_remove_handler(b, n.id));
     msgport_port_free(a);
     msgport_port_free(b);
     msgport_loop_free(loop);
@@ -115,12 +115,12 @@ static void s17_setting_a_handler_starts_the_port(void)
     post_text(a, "after");
     OK(msgport_loop_run(loop, 0));
     expect_notes(&n, "before after ");
-    /* Another one in its place. */
+    /* A second handler replaces it. */
     OK(msgport_port_on_message(b, MSGPORT_SET, note_message, &second, destroyed, &id));
     CHECK(id == n.id && n.destroyed == 1);
     post_text(a, "second");
     msgport_port_free(a);
-    OK(msgport_loop_run(loop, PATIENCE)); /* until nothing is left that could happen */
+    OK(msgport_loop_run(loop, PATIENCE)); /* until no event is possible any more */
     expect_notes(&second, "second ");
     expect_notes(&n, "before after MSGPORT_PEER_CLOSED ");
     CHECK(n.destroyed == 2 && second.destroyed == 1);
@@ -132,7 +132,7 @@ static void s17_setting_a_handler_starts_the_port(void)
 static void s18_handlers_in_order_once_and_removed(void)
 {
     msgport_port *a, *b, *own;
-    msgport_loop *loop;
+    msgport_loop *loop, *elsewhere;
     msgport_message *message;
     notes n = { { 0 }, 0, 0, NULL, NULL, 0 };
     uint64_t once, second;
@@ -145,12 +145,12 @@ static void s18_handlers_in_order_once_and_removed(void)
     post_text(a, "y");
     OK(msgport_loop_run(loop, 0));
     expect_notes(&n, "x + x + y ");
-    CODE(MSGPORT_NOT_FOUND, msgport_port_remove_listener(b, once));
-    /* A message of our own. */
+    CODE(MSGPORT_NOT_FOUND, msgport_port_remove_handler(b, once));
+    /* Dispatching a message of this program. */
     make_pair(&n.other, &own);
     post_text(n.other, "own");
     OK(msgport_port_recv(own, PATIENCE, &message));
-    OK(msgport_port_dispatch(b, message));
+    OK(msgport_port_dispatch_event(b, message));
     expect_notes(&n, "x + x + y + own ");
     {
         const void *data;
@@ -159,6 +159,12 @@ static void s18_handlers_in_order_once_and_removed(void)
         CHECK(len == 3);
     }
     msgport_message_free(message);
+    /* A call on another loop fails and changes nothing. */
+    OK(msgport_loop_new(&elsewhere));
+    CODE(MSGPORT_NOT_IN_LOOP, msgport_loop_remove(elsewhere, b));
+    msgport_loop_free(elsewhere);
+    OK(msgport_port_remove_handler(b, second));
+    CHECK(n.destroyed == 2);
     OK(msgport_loop_remove(loop, b));
     CHECK(n.destroyed == 2);
     CODE(MSGPORT_NOT_IN_LOOP, msgport_loop_remove(loop, b));
@@ -180,7 +186,7 @@ static void s19_a_started_port_without_a_handler_drops(void)
     loop = loop_with(b);
     OK(msgport_port_start(b));
     item = msgport_item_port(c);
-    OK(msgport_port_post(a, NULL, 0, &item, 1));
+    OK(msgport_port_post_message(a, NULL, 0, &item, 1, 0));
     msgport_port_free(c);
     OK(msgport_loop_run(loop, 0));
     CODE(MSGPORT_PEER_CLOSED, msgport_port_recv(d, PATIENCE, &message));
@@ -216,7 +222,7 @@ static void s20_calls_go_past_the_handlers(void)
     post_text(a, "half");
     EXPECT_TEXT(receiver, "half");
     post_text(a, "handled");
-    CODE(MSGPORT_WRONG_HALF, msgport_port_post(receiver, "x", 1, NULL, 0));
+    CODE(MSGPORT_WRONG_HALF, msgport_port_post_message(receiver, "x", 1, NULL, 0, 0));
     OK(msgport_loop_run(loop, 0));
     expect_notes(&n, "handled ");
     OK(msgport_loop_remove(loop, receiver));
@@ -228,7 +234,7 @@ static void s20_calls_go_past_the_handlers(void)
     msgport_loop_free(loop);
 }
 
-/* Does everything that a handler may do, by what the message says. */
+/* Does what the message says: everything that a handler may do. */
 static void do_as_told(msgport_port *port, msgport_message *message, void *user)
 {
     notes *n = user;
@@ -236,20 +242,20 @@ static void do_as_told(msgport_port *port, msgport_message *message, void *user)
     size_t len;
     OK(msgport_message_data(message, &data, &len));
     note(n, data, len);
-    if (memcmp(data, "post", 4) == 0) OK(msgport_port_post(port, "answer", 6, NULL, 0));
+    if (memcmp(data, "post", 4) == 0) OK(msgport_port_post_message(port, "answer", 6, NULL, 0, 0));
     if (memcmp(data, "take", 4) == 0) OK(msgport_message_take_port(message, 0, &n->other));
     if (memcmp(data, "hook", 4) == 0) OK(msgport_port_on_message(port, MSGPORT_SET, note_again, n, destroyed, NULL));
-    if (memcmp(data, "gone", 4) == 0) OK(msgport_port_remove_listener(port, n->id));
+    if (memcmp(data, "gone", 4) == 0) OK(msgport_port_remove_handler(port, n->id));
     if (memcmp(data, "send", 4) == 0) {
         msgport_item item = msgport_item_port(port);
-        OK(msgport_port_post(n->other, "moved", 5, &item, 1));
+        OK(msgport_port_post_message(n->other, "moved", 5, &item, 1, 0));
     }
     if (memcmp(data, "free", 4) == 0) msgport_port_free(port);
     if (memcmp(data, "loop", 4) == 0) {
         CODE(MSGPORT_RUNNING, msgport_loop_run(n->loop, 0));
         msgport_loop_free(n->loop);
     }
-    msgport_message_free(message); /* which is the loop's: does nothing */
+    msgport_message_free(message); /* the loop's message: does nothing */
 }
 
 static void s21_a_handler_may_do_anything(void)
@@ -258,14 +264,14 @@ static void s21_a_handler_may_do_anything(void)
     msgport_message *message;
     notes n = { { 0 }, 0, 0, NULL, NULL, 0 };
     msgport_item item;
-    /* Answer, take a port out, transfer its own port with what is undelivered. */
+    /* Answers, takes a port out, transfers its own port with its unhandled messages. */
     make_pair(&a, &b);
     make_pair(&c, &d);
     n.loop = loop_with(b);
     OK(msgport_port_on_message(b, MSGPORT_SET, do_as_told, &n, destroyed, &n.id));
     post_text(a, "post");
     item = msgport_item_port(c);
-    OK(msgport_port_post(a, "take", 4, &item, 1));
+    OK(msgport_port_post_message(a, "take", 4, &item, 1, 0));
     msgport_port_free(c);
     post_text(a, "send");
     post_text(a, "undelivered");
@@ -273,7 +279,7 @@ static void s21_a_handler_may_do_anything(void)
     expect_notes(&n, "post take send ");
     CHECK(n.destroyed == 1);
     EXPECT_TEXT(a, "answer");
-    CODE(MSGPORT_DETACHED, msgport_port_post(b, "x", 1, NULL, 0));
+    CODE(MSGPORT_DETACHED, msgport_port_post_message(b, "x", 1, NULL, 0, 0));
     msgport_port_free(b);
     OK(msgport_port_recv(d, PATIENCE, &message));
     OK(msgport_message_take_port(message, 0, &moved));
@@ -285,7 +291,7 @@ static void s21_a_handler_may_do_anything(void)
     msgport_port_free(a);
     msgport_port_free(d);
     msgport_loop_free(n.loop);
-    /* Set another handler; remove itself. */
+    /* Sets another handler; removes itself. */
     memset(&n, 0, sizeof n);
     make_pair(&a, &b);
     n.loop = loop_with(b);
@@ -300,7 +306,7 @@ static void s21_a_handler_may_do_anything(void)
     OK(msgport_loop_run(n.loop, PATIENCE));
     expect_notes(&n, "hook + x gone ");
     CHECK(n.destroyed == 3);
-    /* Free its own port; free the loop. */
+    /* Frees its own port; frees the loop. */
     OK(msgport_port_on_message(b, MSGPORT_SET, do_as_told, &n, destroyed, &n.id));
     make_pair(&c, &d);
     OK(msgport_loop_add(n.loop, d));
@@ -315,7 +321,7 @@ static void s21_a_handler_may_do_anything(void)
     CHECK(n.destroyed == 5);
     expect_notes(&n, "hook + x gone free loop ");
     CODE(MSGPORT_PEER_CLOSED, msgport_port_recv(c, PATIENCE, &message));
-    CODE(MSGPORT_CLOSED, msgport_port_post(d, "x", 1, NULL, 0));
+    CODE(MSGPORT_CLOSED, msgport_port_post_message(d, "x", 1, NULL, 0, 0));
     msgport_port_free(a);
     msgport_port_free(c);
     msgport_port_free(d);
@@ -347,7 +353,7 @@ static void s22_batches_are_fair(void)
     msgport_loop_free(loop);
 }
 
-/* Posts a message with a buffer whose memory is no buffer's: somebody has broken the rules. */
+/* Posts a message whose buffer has no valid header, as a malicious sender could. */
 static void post_spoiled(msgport_port *port)
 {
     msgport_buffer *buffer;
@@ -362,7 +368,7 @@ static void post_spoiled(msgport_port *port)
     }
     CHECK(spoiled > 0);
     item = msgport_item_buffer(buffer);
-    OK(msgport_port_post(port, "spoiled", 7, &item, 1));
+    OK(msgport_port_post_message(port, "spoiled", 7, &item, 1, 0));
     msgport_buffer_free(buffer);
 }
 
@@ -379,15 +385,15 @@ static void s24_a_message_that_cannot_be_received(void)
 {
     msgport_port *a, *b;
     msgport_loop *loop;
-    msgport_set *set;
-    msgport_set_event event;
+    msgport_portset *set;
+    msgport_portset_event event;
     msgport_message *message;
     notes n = { { 0 }, 0, 0, NULL, NULL, 0 };
     const void *data;
     size_t len;
     make_pair(&a, &b);
     OK(msgport_message_new(&message));
-    /* By a call: what it said is there, and later messages flow. */
+    /* By a call: its data is returned, and later messages are not affected. */
     post_spoiled(a);
     post_text(a, "good");
     CODE(MSGPORT_MESSAGE_ERROR, msgport_port_recv_into(b, PATIENCE, message, NULL, NULL));
@@ -398,13 +404,13 @@ static void s24_a_message_that_cannot_be_received(void)
     CODE(MSGPORT_MESSAGE_ERROR, msgport_port_recv_ref(b, PATIENCE, message, &data, &len));
     CODE(MSGPORT_NOTHING_OPEN, msgport_port_release(b));
     /* In a set. */
-    OK(msgport_set_new(&set));
-    OK(msgport_set_add(set, b));
+    OK(msgport_portset_new(&set));
+    OK(msgport_portset_add(set, b));
     post_spoiled(a);
-    OK(msgport_set_next(set, PATIENCE, message, &event));
+    OK(msgport_portset_next(set, PATIENCE, message, &event));
     OK(msgport_message_data(message, &data, &len));
     CHECK(event.code == MSGPORT_MESSAGE_ERROR && event.port == b && len == 7);
-    msgport_set_free(set);
+    msgport_portset_free(set);
     /* By handlers. */
     loop = loop_with(b);
     OK(msgport_port_on_message(b, MSGPORT_SET, note_message, &n, destroyed, NULL));
@@ -417,7 +423,7 @@ static void s24_a_message_that_cannot_be_received(void)
     CHECK(n.destroyed == 2);
     msgport_loop_free(loop);
     msgport_port_free(a);
-    /* What is no request. */
+    /* A message that is not a request. */
     {
         msgport_server *server;
         msgport_responder *responder = NULL;
@@ -494,20 +500,20 @@ static void timers_and_tasks(void)
     CHECK(n.destroyed == 3);
     OK(msgport_loop_stop(loop));
     OK(msgport_loop_run(loop, MSGPORT_FOREVER));
-    /* In another loop. */
+    /* Inside a loop of the program. */
     OK(msgport_loop_descriptor(loop, &descriptor));
     poller.fd = descriptor;
-    OK(msgport_loop_dispatch(loop, &count));
+    OK(msgport_loop_poll(loop, 0, &count));
     CHECK(poll(&poller, 1, 0) == 0);
     OK(msgport_remote_post_task(remote, note_task, &n, destroyed));
     CHECK(poll(&poller, 1, 20000) == 1);
-    OK(msgport_loop_dispatch(loop, &count));
+    OK(msgport_loop_poll(loop, 0, &count));
     CHECK(count == 1 && n.destroyed == 4);
     OK(msgport_loop_set_timeout(loop, MILLISECOND, note_task, &n, destroyed, NULL));
     CHECK(poll(&poller, 1, 20000) == 1);
-    OK(msgport_loop_dispatch(loop, NULL));
+    OK(msgport_loop_poll(loop, 0, NULL));
     CHECK(n.destroyed == 5);
-    /* What is left when the loop goes is dropped, and what comes after stays the caller's. */
+    /* Freeing the loop destroys what is left; a task posted afterwards stays with the caller. */
     OK(msgport_remote_post_task(remote, note_task, &n, destroyed));
     OK(msgport_loop_set_timeout(loop, MILLISECOND, note_task, &n, destroyed, NULL));
     CODE(MSGPORT_NULL_ARGUMENT, msgport_loop_on_error(loop, NULL, &n, destroyed));
@@ -525,50 +531,50 @@ static void a_set_tells_which_port_has_something(void)
 {
     enum { PORTS = 20 };
     msgport_port *near[PORTS], *far[PORTS], *receiver;
-    msgport_set *set;
-    msgport_set_event event = { NULL, 0, 0 };
+    msgport_portset *set;
+    msgport_portset_event event = { NULL, 0, 0 };
     msgport_message *message;
     const void *data;
     size_t len;
     int seen[PORTS] = { 0 };
-    OK(msgport_set_new(&set));
+    OK(msgport_portset_new(&set));
     OK(msgport_message_new(&message));
     for (int i = 0; i < PORTS; i++) {
         make_pair(&near[i], &far[i]);
-        OK(msgport_set_add(set, far[i]));
+        OK(msgport_portset_add(set, far[i]));
     }
-    for (int i = 0; i < PORTS; i += 2) OK(msgport_port_post(near[i], &i, sizeof i, NULL, 0));
+    for (int i = 0; i < PORTS; i += 2) OK(msgport_port_post_message(near[i], &i, sizeof i, NULL, 0, 0));
     for (int i = 0; i < PORTS / 2; i++) {
         int number;
-        OK(msgport_set_next(set, PATIENCE, message, &event));
+        OK(msgport_portset_next(set, PATIENCE, message, &event));
         OK(msgport_message_data(message, &data, &len));
         CHECK(event.code == MSGPORT_OK && len == sizeof number);
         memcpy(&number, data, sizeof number);
         CHECK(event.port == far[number] && !seen[number]++);
-        OK(msgport_port_post(event.port, "seen", 4, NULL, 0));
+        OK(msgport_port_post_message(event.port, "seen", 4, NULL, 0, 0));
         EXPECT_TEXT(near[number], "seen");
     }
-    CODE(MSGPORT_EMPTY, msgport_set_next(set, 0, message, &event));
-    /* The end of a peer: the port leaves, and is its holder's. */
+    CODE(MSGPORT_EMPTY, msgport_portset_next(set, 0, message, &event));
+    /* The peer is gone: the port leaves the set and works without it. */
     post_text(near[3], "last");
     msgport_port_free(near[3]);
-    OK(msgport_set_next(set, PATIENCE, message, &event));
+    OK(msgport_portset_next(set, PATIENCE, message, &event));
     CHECK(event.port == far[3] && event.code == MSGPORT_OK);
-    OK(msgport_set_next(set, PATIENCE, message, &event));
+    OK(msgport_portset_next(set, PATIENCE, message, &event));
     CHECK(event.port == far[3] && event.code == MSGPORT_PEER_CLOSED);
-    CODE(MSGPORT_NOT_FOUND, msgport_set_remove(set, far[3]));
+    CODE(MSGPORT_NOT_FOUND, msgport_portset_remove(set, far[3]));
     CODE(MSGPORT_PEER_CLOSED, msgport_port_recv_into(far[3], 0, message, NULL, NULL));
-    /* Freed while it is in the set; a half; a set that is freed first. */
+    /* A port freed inside the set; a half; a set freed before its ports. */
     msgport_port_free(far[4]);
     CODE(MSGPORT_PEER_CLOSED, msgport_port_recv_into(near[4], PATIENCE, message, NULL, NULL));
-    OK(msgport_set_remove(set, far[5]));
+    OK(msgport_portset_remove(set, far[5]));
     OK(msgport_port_split(far[5], &receiver));
-    CODE(MSGPORT_WRONG_HALF, msgport_set_add(set, far[5]));
-    OK(msgport_set_add(set, receiver));
+    CODE(MSGPORT_WRONG_HALF, msgport_portset_add(set, far[5]));
+    OK(msgport_portset_add(set, receiver));
     post_text(near[5], "to a half");
-    OK(msgport_set_next(set, PATIENCE, message, &event));
+    OK(msgport_portset_next(set, PATIENCE, message, &event));
     CHECK(event.port == receiver);
-    msgport_set_free(set);
+    msgport_portset_free(set);
     expect_entangled(near[0], far[0]);
     OK(msgport_port_join(far[5], receiver));
     msgport_port_free(receiver);
@@ -589,8 +595,8 @@ static void *serve(void *port)
     msgport_code code;
     const void *data;
     size_t len, ports;
+    OK(msgport_port_set_spin(port, 0));
     OK(msgport_server_new(port, &server));
-    OK(msgport_server_set_spin(server, 0));
     OK(msgport_message_new(&request));
     while ((code = msgport_server_recv(server, PATIENCE, request, &responder)) == MSGPORT_OK) {
         OK(msgport_message_data(request, &data, &len));
@@ -658,11 +664,11 @@ static void requests_are_answered(void)
     make_pair(&a, &b);
     make_pair(&c, &d);
     CHECK(pthread_create(&server, NULL, serve, b) == 0);
+    OK(msgport_port_set_spin(a, 0));
     OK(msgport_client_new(a, &client));
-    CODE(MSGPORT_DETACHED, msgport_port_post(a, "x", 1, NULL, 0));
-    OK(msgport_client_set_spin(client, 0));
+    CODE(MSGPORT_DETACHED, msgport_port_post_message(a, "x", 1, NULL, 0, 0));
     OK(msgport_message_new(&answer));
-    /* In any order, from several threads, given up, dropped. */
+    /* Answered in any order, from several threads; freed before the answer; dropped by the server. */
     OK(msgport_client_start(client, "late", 4, NULL, 0, &late));
     OK(msgport_client_start(client, "drop", 4, NULL, 0, &given_up));
     CODE(MSGPORT_REQUEST_DROPPED, msgport_pending_wait(given_up, PATIENCE, answer));
@@ -679,16 +685,16 @@ static void requests_are_answered(void)
     CHECK(len == 7 && memcmp(data, "at last", 7) == 0);
     msgport_pending_free(late);
     CODE(MSGPORT_TIMED_OUT, msgport_client_call(client, "late", 4, NULL, 0, 1000000, answer));
-    /* With a port on it, and lists that fail as a whole. */
+    /* With a port on the list, and lists that fail as a whole. */
     items[0] = msgport_item_port(d);
     items[1] = msgport_item_port(d);
     CODE(MSGPORT_DUPLICATE, msgport_client_call(client, "port", 4, items, 2, PATIENCE, answer));
     items[1] = msgport_item_port(NULL);
     CODE(MSGPORT_BAD_ITEM, msgport_client_call(client, "port", 4, items, 2, PATIENCE, answer));
-    OK(msgport_port_close(b)); /* no longer the server's port: closes nothing */
+    OK(msgport_port_close(b)); /* detached: closes nothing */
     expect_entangled(c, d);
     OK(msgport_client_call(client, "port", 4, items, 1, PATIENCE, answer));
-    CODE(MSGPORT_DETACHED, msgport_port_post(d, "x", 1, NULL, 0));
+    CODE(MSGPORT_DETACHED, msgport_port_post_message(d, "x", 1, NULL, 0, 0));
     OK(msgport_message_take_port(answer, 0, &back));
     expect_entangled(c, back);
     msgport_port_free(back);

@@ -1,4 +1,4 @@
-/* Sizes and offsets as the C compiler sees them, and the numbers of the codes. */
+/* Prints the sizes and offsets that the C compiler uses. */
 #include <messageport.h>
 
 #include <stdio.h>
@@ -31,10 +31,12 @@ int main(void)
     FIELD(msgport_queued, bytes);
     FIELD(msgport_queued, capacity);
     FIELD(msgport_queued, high_water);
-    SIZE(msgport_set_event);
-    FIELD(msgport_set_event, port);
-    FIELD(msgport_set_event, code);
-    FIELD(msgport_set_event, reserved);
+    FIELD(msgport_queued, max_message_len);
+    FIELD(msgport_queued, max_inline_len);
+    SIZE(msgport_portset_event);
+    FIELD(msgport_portset_event, port);
+    FIELD(msgport_portset_event, code);
+    FIELD(msgport_portset_event, reserved);
     SIZE(msgport_listen_options);
     FIELD(msgport_listen_options, size);
     FIELD(msgport_listen_options, greeting_timeout);

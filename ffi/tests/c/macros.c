@@ -1,10 +1,10 @@
-/* Every macro of the header, evaluated. */
+/* Evaluates every macro of the header. */
 #include <messageport.h>
 
 #include <stdio.h>
 #include <string.h>
 
-/* In the preprocessor, too. */
+/* The preprocessor must evaluate it too. */
 #if MSGPORT_VERSION < 1000 || MSGPORT_VERSION_MAJOR != 0
 #error "the version cannot be compared by the preprocessor"
 #endif

@@ -1,9 +1,9 @@
-/* Every function with NULL for every pointer, with handles of another kind, and out of turn: a code, never more. */
+/* Every function with NULL for every pointer, with handles of another type, and in the wrong state: only a code. */
 #include "check.h"
 
 #define NULL_(call) CODE(MSGPORT_NULL_ARGUMENT, call)
 
-/* Something of each kind, and outputs that must stay as they are. */
+/* A handle of each type, and outputs that must not be written. */
 static msgport_port *a, *b, *port = NULL, *port2 = NULL;
 static msgport_message *message, *other_message = NULL;
 static msgport_buffer *buffer, *other_buffer = NULL;
@@ -11,10 +11,11 @@ static msgport_listener *listener, *other_listener = NULL;
 static msgport_frozen *frozen, *other_frozen = NULL;
 static msgport_shared *shared, *other_shared = NULL;
 static msgport_queued queued = MSGPORT_QUEUED_INIT;
+static msgport_item taken = { 0, 0, { NULL } };
 static msgport_loop *loop;
 static msgport_remote *remote, *other_remote = NULL;
-static msgport_set *set;
-static msgport_set_event event = { NULL, 0, 0 };
+static msgport_portset *set;
+static msgport_portset_event event = { NULL, 0, 0 };
 static msgport_client *client, *other_client = NULL;
 static msgport_pending *pending, *other_pending = NULL;
 static msgport_server *server, *other_server = NULL;
@@ -77,13 +78,13 @@ static void set_up(void)
     OK(msgport_message_new(&message));
     OK(msgport_buffer_new(16, &buffer));
     OK(msgport_listener_bind(name, NULL, &listener));
-    OK(msgport_frozen_new("ice", 3, &frozen));
+    OK(msgport_frozen_from_bytes("ice", 3, &frozen));
     OK(msgport_shared_new(16, &shared));
     OK(msgport_loop_new(&loop));
     OK(msgport_loop_remote(loop, &remote));
     make_pair(&c, &d);
     OK(msgport_loop_add(loop, c));
-    OK(msgport_set_new(&set));
+    OK(msgport_portset_new(&set));
     {
         msgport_port *asking, *answering;
         make_pair(&asking, &answering);
@@ -99,14 +100,14 @@ static void set_up(void)
 static void tear_down(void)
 {
     CHECK(port == NULL && port2 == NULL && other_message == NULL && other_buffer == NULL && other_listener == NULL);
-    CHECK(other_frozen == NULL && other_shared == NULL && queued.capacity == 0);
+    CHECK(other_frozen == NULL && other_shared == NULL && queued.capacity == 0 && taken.kind == 0);
     CHECK(other_remote == NULL && other_client == NULL && other_pending == NULL && other_server == NULL);
     CHECK(other_responder == NULL && event.port == NULL && destroyed == 0);
     msgport_remote_free(remote);
     msgport_loop_free(loop);
     msgport_port_free(c);
     msgport_port_free(d);
-    msgport_set_free(set);
+    msgport_portset_free(set);
     msgport_pending_free(pending);
     msgport_responder_free(responder);
     msgport_client_free(client);
@@ -131,12 +132,12 @@ static void null_for_every_pointer(void)
     NULL_(msgport_channel_new(NULL, NULL, &port2));
     NULL_(msgport_channel_new(NULL, &port, NULL));
     NULL_(msgport_port_close(NULL));
-    NULL_(msgport_port_post(NULL, "x", 1, NULL, 0));
-    NULL_(msgport_port_post(a, NULL, 1, NULL, 0));
-    NULL_(msgport_port_post(a, "x", 1, NULL, 1));
-    NULL_(msgport_port_post_wait(NULL, "x", 1, NULL, 0, 0));
-    NULL_(msgport_port_post_wait(a, NULL, 1, NULL, 0, 0));
-    NULL_(msgport_port_post_wait(a, "x", 1, NULL, 1, 0));
+    NULL_(msgport_port_post_message(NULL, "x", 1, NULL, 0, 0));
+    NULL_(msgport_port_post_message(a, NULL, 1, NULL, 0, 0));
+    NULL_(msgport_port_post_message(a, "x", 1, NULL, 1, 0));
+    NULL_(msgport_port_post_message(NULL, "x", 1, NULL, 0, 1));
+    NULL_(msgport_port_post_message(a, NULL, 1, NULL, 0, 1));
+    NULL_(msgport_port_post_message(a, "x", 1, NULL, 1, 1));
     NULL_(msgport_port_post_messages(NULL, &bytes, 1, 0, &len));
     NULL_(msgport_port_post_messages(a, &bytes, 1, 0, NULL));
     NULL_(msgport_port_post_messages(a, NULL, 1, 0, &len));
@@ -145,8 +146,6 @@ static void null_for_every_pointer(void)
     NULL_(msgport_port_post_messages(a, &bytes, 1, 0, &len));
     CHECK(len == 0);
     len = 77;
-    NULL_(msgport_port_max_message_len(NULL, &len));
-    NULL_(msgport_port_max_message_len(a, NULL));
     NULL_(msgport_port_reserve(NULL, 1, &memory));
     NULL_(msgport_port_reserve(a, 1, NULL));
     NULL_(msgport_port_commit(NULL, 0));
@@ -172,8 +171,6 @@ static void null_for_every_pointer(void)
     NULL_(msgport_message_data(NULL, &data, &len));
     NULL_(msgport_message_data(message, NULL, &len));
     NULL_(msgport_message_data(message, &data, NULL));
-    NULL_(msgport_port_max_inline_len(NULL, &len));
-    NULL_(msgport_port_max_inline_len(a, NULL));
     NULL_(msgport_port_queued(NULL, &queued));
     NULL_(msgport_port_queued(a, NULL));
     NULL_(msgport_port_buffer(NULL, 1, &other_buffer));
@@ -182,14 +179,16 @@ static void null_for_every_pointer(void)
     NULL_(msgport_port_release_buffers(a, NULL));
     NULL_(msgport_message_count(NULL, MSGPORT_ITEM_PORT, &len));
     NULL_(msgport_message_count(message, MSGPORT_ITEM_PORT, NULL));
+    NULL_(msgport_message_take(NULL, MSGPORT_ITEM_PORT, 0, &taken));
+    NULL_(msgport_message_take(message, MSGPORT_ITEM_PORT, 0, NULL));
     NULL_(msgport_message_take_frozen(NULL, 0, &other_frozen));
     NULL_(msgport_message_take_frozen(message, 0, NULL));
     NULL_(msgport_message_take_shared(NULL, 0, &other_shared));
     NULL_(msgport_message_take_shared(message, 0, NULL));
     NULL_(msgport_message_take_descriptor(NULL, 0, &descriptor));
     NULL_(msgport_message_take_descriptor(message, 0, NULL));
-    NULL_(msgport_frozen_new(NULL, 1, &other_frozen));
-    NULL_(msgport_frozen_new("x", 1, NULL));
+    NULL_(msgport_frozen_from_bytes(NULL, 1, &other_frozen));
+    NULL_(msgport_frozen_from_bytes("x", 1, NULL));
     NULL_(msgport_frozen_from_file(0, NULL));
     NULL_(msgport_buffer_freeze(NULL, &other_frozen));
     NULL_(msgport_buffer_freeze(buffer, NULL));
@@ -209,10 +208,10 @@ static void null_for_every_pointer(void)
     NULL_(msgport_shared_data(NULL, &memory, &len));
     NULL_(msgport_shared_data(shared, NULL, &len));
     NULL_(msgport_shared_data(shared, &memory, NULL));
-    NULL_(msgport_shared_read(NULL, 0, &len, 1));
-    NULL_(msgport_shared_read(shared, 0, NULL, 1));
-    NULL_(msgport_shared_write(NULL, 0, "x", 1));
-    NULL_(msgport_shared_write(shared, 0, NULL, 1));
+    NULL_(msgport_shared_read_at(NULL, 0, &len, 1));
+    NULL_(msgport_shared_read_at(shared, 0, NULL, 1));
+    NULL_(msgport_shared_write_at(NULL, 0, "x", 1));
+    NULL_(msgport_shared_write_at(shared, 0, NULL, 1));
     NULL_(msgport_message_take_port(NULL, 0, &port));
     NULL_(msgport_message_take_port(message, 0, NULL));
     NULL_(msgport_message_take_buffer(NULL, 0, &other_buffer));
@@ -220,17 +219,17 @@ static void null_for_every_pointer(void)
     NULL_(msgport_buffer_new(1, NULL));
     NULL_(msgport_buffer_len(NULL, &len));
     NULL_(msgport_buffer_len(buffer, NULL));
-    NULL_(msgport_buffer_read(NULL, 0, &len, 1));
-    NULL_(msgport_buffer_read(buffer, 0, NULL, 1));
-    NULL_(msgport_buffer_write(NULL, 0, "x", 1));
-    NULL_(msgport_buffer_write(buffer, 0, NULL, 1));
+    NULL_(msgport_buffer_read_at(NULL, 0, &len, 1));
+    NULL_(msgport_buffer_read_at(buffer, 0, NULL, 1));
+    NULL_(msgport_buffer_write_at(NULL, 0, "x", 1));
+    NULL_(msgport_buffer_write_at(buffer, 0, NULL, 1));
     NULL_(msgport_buffer_data(NULL, &memory, &len));
     NULL_(msgport_buffer_data(buffer, NULL, &len));
     NULL_(msgport_buffer_data(buffer, &memory, NULL));
-    NULL_(msgport_spawn(NULL, arguments, NULL, b, &pid));
-    NULL_(msgport_spawn("/bin/true", NULL, NULL, b, &pid));
-    NULL_(msgport_spawn("/bin/true", arguments, NULL, NULL, &pid));
-    NULL_(msgport_spawn("/bin/true", arguments, NULL, b, NULL));
+    NULL_(msgport_spawn_with_port(NULL, arguments, NULL, b, &pid));
+    NULL_(msgport_spawn_with_port("/bin/true", NULL, NULL, b, &pid));
+    NULL_(msgport_spawn_with_port("/bin/true", arguments, NULL, NULL, &pid));
+    NULL_(msgport_spawn_with_port("/bin/true", arguments, NULL, b, NULL));
     NULL_(msgport_parent_port(NULL));
     NULL_(msgport_listener_bind(NULL, NULL, &other_listener));
     NULL_(msgport_listener_bind("name", NULL, NULL));
@@ -252,7 +251,7 @@ static void null_for_every_pointer(void)
     NULL_(msgport_loop_remove(loop, NULL));
     NULL_(msgport_loop_run(NULL, 0));
     NULL_(msgport_loop_poll(NULL, 0, &len));
-    NULL_(msgport_loop_dispatch(NULL, &len));
+    NULL_(msgport_loop_poll(NULL, 0, &len));
     NULL_(msgport_loop_descriptor(NULL, &descriptor));
     NULL_(msgport_loop_descriptor(loop, NULL));
     NULL_(msgport_loop_stop(NULL));
@@ -274,18 +273,18 @@ static void null_for_every_pointer(void)
     NULL_(msgport_port_on_message_error(c, MSGPORT_SET, NULL, &destroyed, destroy, &refused));
     NULL_(msgport_port_on_close(NULL, MSGPORT_SET, on_close, &destroyed, destroy, &refused));
     NULL_(msgport_port_on_close(c, MSGPORT_SET, NULL, &destroyed, destroy, &refused));
-    NULL_(msgport_port_remove_listener(NULL, 0));
+    NULL_(msgport_port_remove_handler(NULL, 0));
     NULL_(msgport_port_start(NULL));
-    NULL_(msgport_port_dispatch(NULL, message));
-    NULL_(msgport_port_dispatch(c, NULL));
-    NULL_(msgport_set_new(NULL));
-    NULL_(msgport_set_add(NULL, a));
-    NULL_(msgport_set_add(set, NULL));
-    NULL_(msgport_set_remove(NULL, a));
-    NULL_(msgport_set_remove(set, NULL));
-    NULL_(msgport_set_next(NULL, 0, message, &event));
-    NULL_(msgport_set_next(set, 0, NULL, &event));
-    NULL_(msgport_set_next(set, 0, message, NULL));
+    NULL_(msgport_port_dispatch_event(NULL, message));
+    NULL_(msgport_port_dispatch_event(c, NULL));
+    NULL_(msgport_portset_new(NULL));
+    NULL_(msgport_portset_add(NULL, a));
+    NULL_(msgport_portset_add(set, NULL));
+    NULL_(msgport_portset_remove(NULL, a));
+    NULL_(msgport_portset_remove(set, NULL));
+    NULL_(msgport_portset_next(NULL, 0, message, &event));
+    NULL_(msgport_portset_next(set, 0, NULL, &event));
+    NULL_(msgport_portset_next(set, 0, message, NULL));
     NULL_(msgport_client_new(NULL, &other_client));
     NULL_(msgport_client_new(a, NULL));
     NULL_(msgport_client_call(NULL, "x", 1, NULL, 0, 0, message));
@@ -296,19 +295,17 @@ static void null_for_every_pointer(void)
     NULL_(msgport_client_start(client, NULL, 1, NULL, 0, &other_pending));
     NULL_(msgport_client_start(client, "x", 1, NULL, 1, &other_pending));
     NULL_(msgport_client_start(client, "x", 1, NULL, 0, NULL));
-    NULL_(msgport_client_set_spin(NULL, 0));
     NULL_(msgport_pending_wait(NULL, 0, message));
     NULL_(msgport_pending_wait(pending, 0, NULL));
     NULL_(msgport_server_new(NULL, &other_server));
     NULL_(msgport_server_new(a, NULL));
-    NULL_(msgport_server_set_spin(NULL, 0));
     NULL_(msgport_server_recv(NULL, 0, message, &other_responder));
     NULL_(msgport_server_recv(server, 0, NULL, &other_responder));
     NULL_(msgport_server_recv(server, 0, message, NULL));
     NULL_(msgport_responder_answer(NULL, "x", 1, NULL, 0, 0));
     NULL_(msgport_responder_answer(responder, NULL, 1, NULL, 0, 0));
     NULL_(msgport_responder_answer(responder, "x", 1, NULL, 1, 0));
-    /* Freeing nothing. */
+    /* Freeing NULL. */
     msgport_port_free(NULL);
     msgport_message_free(NULL);
     msgport_buffer_free(NULL);
@@ -317,7 +314,7 @@ static void null_for_every_pointer(void)
     msgport_shared_free(NULL);
     msgport_loop_free(NULL);
     msgport_remote_free(NULL);
-    msgport_set_free(NULL);
+    msgport_portset_free(NULL);
     msgport_client_free(NULL);
     msgport_pending_free(NULL);
     msgport_server_free(NULL);
@@ -338,7 +335,7 @@ static void a_handle_of_another_kind(void)
     msgport_shared *no_shared;
     msgport_loop *no_loop;
     msgport_remote *no_remote;
-    msgport_set *no_set;
+    msgport_portset *no_set;
     msgport_client *no_client;
     msgport_pending *no_pending;
     msgport_server *no_server;
@@ -352,16 +349,15 @@ static void a_handle_of_another_kind(void)
     no_shared = (msgport_shared *)frozen;
     no_loop = (msgport_loop *)remote;
     no_remote = (msgport_remote *)loop;
-    no_set = (msgport_set *)loop;
+    no_set = (msgport_portset *)loop;
     no_client = (msgport_client *)server;
     no_pending = (msgport_pending *)client;
     no_server = (msgport_server *)client;
     no_responder = (msgport_responder *)pending;
     WRONG(msgport_port_close(no_port));
-    WRONG(msgport_port_post(no_port, "x", 1, NULL, 0));
-    WRONG(msgport_port_post_wait(no_port, "x", 1, NULL, 0, 0));
+    WRONG(msgport_port_post_message(no_port, "x", 1, NULL, 0, 0));
+    WRONG(msgport_port_post_message(no_port, "x", 1, NULL, 0, 1));
     WRONG(msgport_port_post_messages(no_port, NULL, 0, 0, &len));
-    WRONG(msgport_port_max_message_len(no_port, &len));
     WRONG(msgport_port_reserve(no_port, 1, &memory));
     WRONG(msgport_port_commit(no_port, 0));
     WRONG(msgport_port_abandon(no_port));
@@ -378,11 +374,11 @@ static void a_handle_of_another_kind(void)
     WRONG(msgport_port_join(a, no_port));
     WRONG(msgport_message_clear(no_message));
     WRONG(msgport_message_data(no_message, &data, &len));
-    WRONG(msgport_port_max_inline_len(no_port, &len));
     WRONG(msgport_port_queued(no_port, &queued));
     WRONG(msgport_port_buffer(no_port, 1, &other_buffer));
     WRONG(msgport_port_release_buffers(no_port, &len));
     WRONG(msgport_message_count(no_message, MSGPORT_ITEM_PORT, &len));
+    WRONG(msgport_message_take(no_message, MSGPORT_ITEM_PORT, 0, &taken));
     WRONG(msgport_message_take_frozen(no_message, 0, &other_frozen));
     WRONG(msgport_message_take_shared(no_message, 0, &other_shared));
     WRONG(msgport_message_take_descriptor(no_message, 0, &descriptor));
@@ -391,15 +387,15 @@ static void a_handle_of_another_kind(void)
     WRONG(msgport_frozen_data(no_frozen, &data, &len));
     WRONG(msgport_shared_clone(no_shared, &other_shared));
     WRONG(msgport_shared_data(no_shared, &memory, &len));
-    WRONG(msgport_shared_read(no_shared, 0, &len, 1));
-    WRONG(msgport_shared_write(no_shared, 0, "x", 1));
+    WRONG(msgport_shared_read_at(no_shared, 0, &len, 1));
+    WRONG(msgport_shared_write_at(no_shared, 0, "x", 1));
     WRONG(msgport_message_take_port(no_message, 0, &port));
     WRONG(msgport_message_take_buffer(no_message, 0, &other_buffer));
     WRONG(msgport_buffer_len(no_buffer, &len));
-    WRONG(msgport_buffer_read(no_buffer, 0, &len, 1));
-    WRONG(msgport_buffer_write(no_buffer, 0, "x", 1));
+    WRONG(msgport_buffer_read_at(no_buffer, 0, &len, 1));
+    WRONG(msgport_buffer_write_at(no_buffer, 0, "x", 1));
     WRONG(msgport_buffer_data(no_buffer, &memory, &len));
-    WRONG(msgport_spawn("/bin/true", arguments, NULL, no_port, &pid));
+    WRONG(msgport_spawn_with_port("/bin/true", arguments, NULL, no_port, &pid));
     WRONG(msgport_listener_accept(no_listener, 0, NULL, &port, NULL));
     WRONG(msgport_listener_accept(listener, 0, no_message, &port, NULL));
     WRONG(msgport_listener_path(no_listener, &path));
@@ -411,7 +407,7 @@ static void a_handle_of_another_kind(void)
     WRONG(msgport_loop_remove(loop, no_port));
     WRONG(msgport_loop_run(no_loop, 0));
     WRONG(msgport_loop_poll(no_loop, 0, &len));
-    WRONG(msgport_loop_dispatch(no_loop, &len));
+    WRONG(msgport_loop_poll(no_loop, 0, &len));
     WRONG(msgport_loop_descriptor(no_loop, &descriptor));
     WRONG(msgport_loop_stop(no_loop));
     WRONG(msgport_loop_set_batch(no_loop, 1));
@@ -425,36 +421,34 @@ static void a_handle_of_another_kind(void)
     WRONG(msgport_port_on_message(no_port, MSGPORT_SET, on_message, &destroyed, destroy, &refused));
     WRONG(msgport_port_on_message_error(no_port, MSGPORT_SET, on_message_error, &destroyed, destroy, &refused));
     WRONG(msgport_port_on_close(no_port, MSGPORT_SET, on_close, &destroyed, destroy, &refused));
-    WRONG(msgport_port_remove_listener(no_port, 0));
+    WRONG(msgport_port_remove_handler(no_port, 0));
     WRONG(msgport_port_start(no_port));
-    WRONG(msgport_port_dispatch(no_port, message));
-    WRONG(msgport_port_dispatch(c, no_message));
-    WRONG(msgport_set_add(no_set, a));
-    WRONG(msgport_set_add(set, no_port));
-    WRONG(msgport_set_remove(no_set, a));
-    WRONG(msgport_set_remove(set, no_port));
-    WRONG(msgport_set_next(no_set, 0, message, &event));
-    WRONG(msgport_set_next(set, 0, no_message, &event));
+    WRONG(msgport_port_dispatch_event(no_port, message));
+    WRONG(msgport_port_dispatch_event(c, no_message));
+    WRONG(msgport_portset_add(no_set, a));
+    WRONG(msgport_portset_add(set, no_port));
+    WRONG(msgport_portset_remove(no_set, a));
+    WRONG(msgport_portset_remove(set, no_port));
+    WRONG(msgport_portset_next(no_set, 0, message, &event));
+    WRONG(msgport_portset_next(set, 0, no_message, &event));
     WRONG(msgport_client_new(no_port, &other_client));
     WRONG(msgport_client_call(no_client, "x", 1, NULL, 0, 0, message));
     WRONG(msgport_client_call(client, "x", 1, NULL, 0, 0, no_message));
     WRONG(msgport_client_start(no_client, "x", 1, NULL, 0, &other_pending));
-    WRONG(msgport_client_set_spin(no_client, 0));
     WRONG(msgport_pending_wait(no_pending, 0, message));
     WRONG(msgport_pending_wait(pending, 0, no_message));
     WRONG(msgport_server_new(no_port, &other_server));
-    WRONG(msgport_server_set_spin(no_server, 0));
     WRONG(msgport_server_recv(no_server, 0, message, &other_responder));
     WRONG(msgport_server_recv(server, 0, no_message, &other_responder));
     WRONG(msgport_responder_answer(no_responder, "x", 1, NULL, 0, 0));
     msgport_loop_free(no_loop);
     msgport_remote_free(no_remote);
-    msgport_set_free(no_set);
+    msgport_portset_free(no_set);
     msgport_client_free(no_client);
     msgport_pending_free(no_pending);
     msgport_server_free(no_server);
     msgport_responder_free(no_responder);
-    /* Nothing is freed by the function of another kind. */
+    /* A function of another type frees nothing. */
     msgport_port_free(no_port);
     msgport_message_free(no_message);
     msgport_buffer_free(no_buffer);
@@ -464,54 +458,58 @@ static void a_handle_of_another_kind(void)
     tear_down();
 }
 
-/* Calls that make no sense for what the handle is at the moment. */
+/* Calls that the state of the handle does not allow. */
 static void out_of_turn(void)
 {
     const char *arguments[] = { "name", NULL };
     msgport_item item;
     set_up();
-    /* What is in a loop is not by itself. */
+    /* A port in a loop. */
     CODE(MSGPORT_WATCHED, msgport_port_reserve(c, 1, &memory));
     CODE(MSGPORT_WATCHED, msgport_port_recv_ref(c, 0, NULL, &data, &len));
     CODE(MSGPORT_WATCHED, msgport_port_descriptor(c, &descriptor));
     CODE(MSGPORT_WATCHED, msgport_port_split(c, &port));
     CODE(MSGPORT_WATCHED, msgport_port_join(a, c));
     CODE(MSGPORT_WATCHED, msgport_loop_add(loop, c));
-    CODE(MSGPORT_WATCHED, msgport_set_add(set, c));
+    CODE(MSGPORT_WATCHED, msgport_portset_add(set, c));
     CODE(MSGPORT_WATCHED, msgport_client_new(c, &other_client));
     CODE(MSGPORT_WATCHED, msgport_server_new(c, &other_server));
-    CODE(MSGPORT_WATCHED, msgport_spawn("/bin/true", arguments, NULL, c, &pid));
-    CODE(MSGPORT_NOT_FOUND, msgport_set_remove(set, c));
-    CODE(MSGPORT_NOT_FOUND, msgport_port_remove_listener(c, 5));
+    CODE(MSGPORT_WATCHED, msgport_spawn_with_port("/bin/true", arguments, NULL, c, &pid));
+    CODE(MSGPORT_NOT_FOUND, msgport_portset_remove(set, c));
+    CODE(MSGPORT_NOT_FOUND, msgport_port_remove_handler(c, 5));
     CODE(MSGPORT_BAD_ARGUMENT, msgport_port_on_message(c, 3, on_message, &destroyed, destroy, &refused));
     CODE(MSGPORT_BAD_ARGUMENT, msgport_port_on_message_error(c, 3, on_message_error, &destroyed, destroy, &refused));
     CODE(MSGPORT_BAD_ARGUMENT, msgport_port_on_close(c, 3, on_close, &destroyed, destroy, &refused));
     item = msgport_item_port(c);
     CODE(MSGPORT_BAD_ITEM, msgport_client_call(client, "x", 1, &item, 1, 0, message));
     expect_entangled(c, d);
-    /* What is not, is not. */
+    /* A port that is not in a loop; timers and ports that do not exist. */
+    OK(msgport_port_reserve(a, 1, &memory));
     CODE(MSGPORT_NOT_IN_LOOP, msgport_loop_remove(loop, a));
+    CODE(MSGPORT_NOT_FOUND, msgport_portset_remove(set, a));
+    OK(msgport_port_abandon(a));
+    memory = NULL;
     CODE(MSGPORT_NOT_IN_LOOP, msgport_port_on_message(a, MSGPORT_SET, on_message, &destroyed, destroy, &refused));
     CODE(MSGPORT_NOT_IN_LOOP,
          msgport_port_on_message_error(a, MSGPORT_SET, on_message_error, &destroyed, destroy, &refused));
     CODE(MSGPORT_NOT_IN_LOOP, msgport_port_on_close(a, MSGPORT_SET, on_close, &destroyed, destroy, &refused));
     CODE(MSGPORT_NOT_IN_LOOP, msgport_port_start(a));
-    CODE(MSGPORT_NOT_IN_LOOP, msgport_port_dispatch(a, message));
+    CODE(MSGPORT_NOT_IN_LOOP, msgport_port_dispatch_event(a, message));
     CODE(MSGPORT_NOT_FOUND, msgport_loop_clear_timeout(loop, 5));
-    CODE(MSGPORT_NO_PORTS, msgport_set_next(set, 0, message, &event));
-    CODE(MSGPORT_NO_PORTS, msgport_set_next(set, MSGPORT_FOREVER, message, &event));
+    CODE(MSGPORT_NO_PORTS, msgport_portset_next(set, 0, message, &event));
+    CODE(MSGPORT_NO_PORTS, msgport_portset_next(set, MSGPORT_FOREVER, message, &event));
     /* In a set. */
-    OK(msgport_set_add(set, a));
+    OK(msgport_portset_add(set, a));
     item = msgport_item_port(a);
-    CODE(MSGPORT_BAD_ITEM, msgport_port_post(d, NULL, 0, &item, 1));
+    CODE(MSGPORT_BAD_ITEM, msgport_port_post_message(d, NULL, 0, &item, 1, 0));
     CODE(MSGPORT_WATCHED, msgport_loop_add(loop, a));
     CODE(MSGPORT_WATCHED, msgport_port_reserve(a, 1, &memory));
     CODE(MSGPORT_NOT_IN_LOOP, msgport_port_start(a));
-    CODE(MSGPORT_EMPTY, msgport_set_next(set, 0, message, &event));
-    CODE(MSGPORT_TIMED_OUT, msgport_set_next(set, 1000, message, &event));
+    CODE(MSGPORT_EMPTY, msgport_portset_next(set, 0, message, &event));
+    CODE(MSGPORT_TIMED_OUT, msgport_portset_next(set, 1000, message, &event));
     expect_entangled(a, b);
-    OK(msgport_set_remove(set, a));
-    CODE(MSGPORT_NOT_FOUND, msgport_set_remove(set, a));
+    OK(msgport_portset_remove(set, a));
+    CODE(MSGPORT_NOT_FOUND, msgport_portset_remove(set, a));
     /* Calls. */
     CODE(MSGPORT_EMPTY, msgport_pending_wait(pending, 0, message));
     CODE(MSGPORT_TIMED_OUT, msgport_pending_wait(pending, 1000, message));
@@ -522,7 +520,8 @@ static void out_of_turn(void)
     OK(msgport_pending_wait(pending, PATIENCE, message));
     CODE(MSGPORT_CALL_OVER, msgport_pending_wait(pending, 0, message));
     CODE(MSGPORT_EMPTY, msgport_server_recv(server, 0, message, &other_responder));
-    CODE(MSGPORT_TIMED_OUT, msgport_client_call(client, "x", 1, NULL, 0, 0, message));
+    CODE(MSGPORT_EMPTY, msgport_client_call(client, "x", 1, NULL, 0, 0, message));
+    CODE(MSGPORT_TIMED_OUT, msgport_client_call(client, "x", 1, NULL, 0, 1000, message));
     tear_down();
 }
 
@@ -533,25 +532,28 @@ static void arguments_that_cannot_be(void)
     set_up();
     item = msgport_item_buffer(buffer);
     CODE(MSGPORT_BAD_ARGUMENT, msgport_channel_new(NULL, &port, &port));
-    CODE(MSGPORT_BAD_ARGUMENT, msgport_port_post(a, "x", huge, NULL, 0));
-    CODE(MSGPORT_BAD_ARGUMENT, msgport_port_post(a, "x", 1, &item, huge));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_port_post_message(a, "x", huge, NULL, 0, 0));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_port_post_message(a, "x", 1, &item, huge, 0));
     CODE(MSGPORT_BAD_ARGUMENT, msgport_port_post_messages(a, (const msgport_bytes *)&item, huge, 0, &len));
     CHECK(len == 0);
     len = 77;
-    CODE(MSGPORT_BAD_ARGUMENT, msgport_port_post_wait(a, "x", huge, NULL, 0, 0));
-    CODE(MSGPORT_BAD_ARGUMENT, msgport_buffer_read(buffer, 0, &huge, huge));
-    CODE(MSGPORT_BAD_ARGUMENT, msgport_buffer_write(buffer, 0, "x", huge));
-    CODE(MSGPORT_OUT_OF_RANGE, msgport_buffer_write(buffer, huge, "x", 1));
-    CODE(MSGPORT_OUT_OF_RANGE, msgport_buffer_write(buffer, huge, "x", 4));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_port_post_message(a, "x", huge, NULL, 0, 1));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_buffer_read_at(buffer, 0, &huge, huge));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_buffer_write_at(buffer, 0, "x", huge));
+    CODE(MSGPORT_OUT_OF_RANGE, msgport_buffer_write_at(buffer, huge, "x", 1));
+    CODE(MSGPORT_OUT_OF_RANGE, msgport_buffer_write_at(buffer, huge, "x", 4));
     CODE(MSGPORT_TOO_LARGE, msgport_port_reserve(a, huge, &memory));
     CODE(MSGPORT_BAD_ARGUMENT, msgport_connect("name", "x", huge, NULL, &port));
     CODE(MSGPORT_OUT_OF_RANGE, msgport_message_take_port(message, huge, &port));
+    CODE(MSGPORT_OUT_OF_RANGE, msgport_message_take(message, MSGPORT_ITEM_FROZEN, 0, &taken));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_message_take(message, 0, 0, &taken));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_message_take(message, 99, 0, &taken));
     CODE(MSGPORT_BAD_ARGUMENT, msgport_message_count(message, 99, &len));
-    CODE(MSGPORT_BAD_ARGUMENT, msgport_frozen_new("x", huge, &other_frozen));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_frozen_from_bytes("x", huge, &other_frozen));
     CODE(MSGPORT_BAD_ARGUMENT, msgport_frozen_from_file(-1, &other_frozen));
     CODE(MSGPORT_UNREADABLE, msgport_frozen_from_file(1000, &other_frozen));
     CODE(MSGPORT_RESOURCE_EXHAUSTED, msgport_shared_new(huge, &other_shared));
-    CODE(MSGPORT_OUT_OF_RANGE, msgport_shared_write(shared, huge, "x", 4));
+    CODE(MSGPORT_OUT_OF_RANGE, msgport_shared_write_at(shared, huge, "x", 4));
     CODE(MSGPORT_BAD_NAME, msgport_shared_create_named("a/b", 1, &other_shared));
     CODE(MSGPORT_BAD_NAME, msgport_shared_open_named("", 1, &other_shared));
     CODE(MSGPORT_BAD_NAME, msgport_shared_remove_name("\xff"));
@@ -589,7 +591,7 @@ static void arguments_that_cannot_be(void)
     tear_down();
 }
 
-/* Options of a future library. */
+/* Options of a later version. */
 typedef struct longer_options {
     msgport_channel_options known;
     uint64_t unknown;
@@ -610,18 +612,16 @@ static void options_that_grow(void)
     port = port2 = NULL;
     longer.unknown = 1;
     CODE(MSGPORT_BAD_OPTIONS, msgport_channel_new(&longer.known, &port, &port2));
-    /* As an older caller knows it: only the size and the capacity. */
+    /* The struct of an older caller: only the size and the capacity. */
     options.capacity = 4096;
     options.max_handles = 4000;
     options.size = offsetof(msgport_channel_options, max_capacity);
     OK(msgport_channel_new(&options, &port, &port2));
-    OK(msgport_port_max_inline_len(port, &len));
-    CHECK(len == 4096 / 16 * 7 - 8);
-    len = 77;
+    CHECK(queued_of(port).max_inline_len == 4096 / 16 * 7 - 8);
     msgport_port_free(port);
     msgport_port_free(port2);
     port = port2 = NULL;
-    /* Sizes that cannot be. */
+    /* Impossible sizes. */
     options.size = 0;
     CODE(MSGPORT_BAD_OPTIONS, msgport_channel_new(&options, &port, &port2));
     options.size = SIZE_MAX;
@@ -646,14 +646,14 @@ static void options_that_grow(void)
     OK(msgport_channel_new(&options, &port, &port2));
     {
         msgport_item item = msgport_item_buffer(buffer);
-        CODE(MSGPORT_TOO_MANY_HANDLES, msgport_port_post(port, NULL, 0, &item, 1));
+        CODE(MSGPORT_TOO_MANY_HANDLES, msgport_port_post_message(port, NULL, 0, &item, 1, 0));
     }
     msgport_port_free(port);
     msgport_port_free(port2);
     port = port2 = NULL;
     options.max_handles = 1;
     CODE(MSGPORT_BAD_ARGUMENT, msgport_channel_new(&options, &port, &port2));
-    /* The others. */
+    /* The other structs of options. */
     listen.flags = 2;
     CODE(MSGPORT_BAD_OPTIONS, msgport_listener_bind("name", &listen, &other_listener));
     listen.flags = 0;
@@ -679,7 +679,7 @@ static void failures_are_described(void)
     set_up();
     options.max_message_len = 30000;
     OK(msgport_channel_new(&options, &port, &port2));
-    CODE(MSGPORT_TOO_LARGE, msgport_port_post(port, large, 40000, NULL, 0));
+    CODE(MSGPORT_TOO_LARGE, msgport_port_post_message(port, large, 40000, NULL, 0, 0));
     msgport_port_free(port);
     msgport_port_free(port2);
     port = port2 = NULL;
@@ -690,7 +690,7 @@ static void failures_are_described(void)
     CHECK(strlen(small) == 9 && strncmp(small, text, 9) == 0);
     CHECK(msgport_describe(MSGPORT_TOO_LARGE, small, 1) == whole && small[0] == 0);
     CHECK(msgport_describe(MSGPORT_TOO_LARGE, NULL, 100) == whole);
-    /* Another code: only its meaning. */
+    /* For another code, its text. */
     msgport_describe(MSGPORT_FULL, text, sizeof text);
     CHECK(strcmp(text, "the queue is full") == 0);
     CHECK(strcmp(msgport_code_name(MSGPORT_FULL), "MSGPORT_FULL") == 0);

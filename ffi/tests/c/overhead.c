@@ -1,4 +1,4 @@
-/* What a message costs the caller in C: two calls. See overhead.cpp. */
+/* A message costs a caller in C two calls. header.rs compares the object with that of overhead.cpp. */
 #include <messageport.h>
 
 int once(msgport_port *port, msgport_message **message, const void *data, size_t size);
@@ -7,7 +7,7 @@ int once(msgport_port *port, msgport_message **message, const void *data, size_t
 {
     const void *received;
     size_t count;
-    if (msgport_port_post(port, data, size, NULL, 0) != MSGPORT_OK) return 0;
+    if (msgport_port_post_message(port, data, size, NULL, 0, 0) != MSGPORT_OK) return 0;
     if (*message == NULL) {
         msgport_message *made;
         if (msgport_message_new(&made) != MSGPORT_OK) return 0;

@@ -1,6 +1,6 @@
 /*
  * The parent of an interoperation test: `parent end|sleep PROGRAM ARGUMENTS...` starts the program and makes it echo,
- * use and hold ports and buffers; then it makes it die, or sleeps until it is killed itself.
+ * use and hold ports and buffers; then it makes the program die, or sleeps until it is killed itself.
  */
 #include "check.h"
 
@@ -17,16 +17,16 @@ int main(int argc, char **argv)
     alarm(100);
     CHECK(argc > 2);
     make_pair(&port, &theirs);
-    OK(msgport_spawn(argv[2], (const char *const *)argv + 2, NULL, theirs, &pid));
+    OK(msgport_spawn_with_port(argv[2], (const char *const *)argv + 2, NULL, theirs, &pid));
     msgport_port_free(theirs);
 
-    /* There and back. */
+    /* Echoed. */
     make_pair(&near, &far);
     OK(msgport_buffer_new(1 << 20, &buffer));
-    OK(msgport_buffer_write(buffer, (1 << 20) - 6, "inside", 6));
+    OK(msgport_buffer_write_at(buffer, (1 << 20) - 6, "inside", 6));
     items[0] = msgport_item_port(far);
     items[1] = msgport_item_buffer(buffer);
-    OK(msgport_port_post(port, "echo", 4, items, 2));
+    OK(msgport_port_post_message(port, "echo", 4, items, 2, 0));
     msgport_port_free(far);
     msgport_buffer_free(buffer);
     OK(msgport_port_recv(port, PATIENCE, &message));
@@ -36,13 +36,13 @@ int main(int argc, char **argv)
     OK(msgport_message_take_buffer(message, 0, &buffer));
     msgport_message_free(message);
     expect_entangled(near, arrived);
-    OK(msgport_buffer_read(buffer, (1 << 20) - 6, text, 6));
+    OK(msgport_buffer_read_at(buffer, (1 << 20) - 6, text, 6));
     CHECK(strcmp(text, "inside") == 0);
 
-    /* Used there. */
+    /* Used by the child. */
     items[0] = msgport_item_port(arrived);
     items[1] = msgport_item_buffer(buffer);
-    OK(msgport_port_post(port, "use", 3, items, 2));
+    OK(msgport_port_post_message(port, "use", 3, items, 2, 0));
     msgport_port_free(arrived);
     msgport_buffer_free(buffer);
     OK(msgport_port_recv(near, PATIENCE, &message));
@@ -51,7 +51,7 @@ int main(int argc, char **argv)
     OK(msgport_message_take_buffer(message, 0, &buffer));
     msgport_message_free(message);
     memset(text, 0, sizeof text);
-    OK(msgport_buffer_read(buffer, 0, text, 4));
+    OK(msgport_buffer_read_at(buffer, 0, text, 4));
     CHECK(strcmp(text, "seen") == 0);
     msgport_buffer_free(buffer);
     expect_end(near, MSGPORT_PEER_CLOSED);
@@ -66,7 +66,7 @@ int main(int argc, char **argv)
     }
     msgport_message_free(message);
 
-    /* Held there by one that dies. */
+    /* Held by a child that dies. */
     make_pair(&near, &far);
     post_port(port, "hold", far);
     EXPECT_TEXT(port, "held");

@@ -1,4 +1,4 @@
-/* The child of an interoperation test: echoes, uses, holds what it is sent, dies when told to. */
+/* The child of an interoperation test: echoes, uses or holds what it receives, or dies, as the message says. */
 #include "check.h"
 
 int main(void)
@@ -31,15 +31,15 @@ int main(void)
         if (memcmp(data, "die", 3) == 0) {
             raise(SIGKILL);
         } else if (memcmp(data, "use", 3) == 0) {
-            /* The buffer, written to, goes over the port. */
-            OK(msgport_buffer_write(buffers[0], 0, "seen", 4));
-            OK(msgport_port_post(ports[0], "from the peer", 13, &items[port_count], 1));
+            /* Writes to the buffer and posts it over the port. */
+            OK(msgport_buffer_write_at(buffers[0], 0, "seen", 4));
+            OK(msgport_port_post_message(ports[0], "from the peer", 13, &items[port_count], 1, 0));
         } else if (memcmp(data, "hold", 4) == 0) {
             held[holding++] = ports[0];
             port_count = 0;
-            OK(msgport_port_post(parent, "held", 4, NULL, 0));
+            OK(msgport_port_post_message(parent, "held", 4, NULL, 0, 0));
         } else {
-            OK(msgport_port_post_wait(parent, data, len, items, count, PATIENCE));
+            OK(msgport_port_post_message(parent, data, len, items, count, PATIENCE));
         }
         for (size_t i = 0; i < port_count; i++) msgport_port_free(ports[i]);
         for (size_t i = 0; i < buffer_count; i++) msgport_buffer_free(buffers[i]);

@@ -1,4 +1,4 @@
-/* Faults for the checkers to find: proof that they look into what the library hands out. */
+/* Planted faults, which prove that the checkers examine the memory that the library returns. */
 #include "check.h"
 
 int main(int argc, char **argv)

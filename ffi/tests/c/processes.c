@@ -59,14 +59,14 @@ static void s45_the_end_has_a_reason(void)
     expect_end(a, MSGPORT_PEER_CLOSED);
     msgport_port_free(a);
     wait_for(child);
-    /* One that is killed. */
+    /* A child that is killed. */
     make_pair(&a, &b);
     child = start_again("as a child that sleeps", b);
     msgport_port_free(b);
     EXPECT_TEXT(a, "last words");
     kill_and_wait(child);
     expect_end(a, MSGPORT_PEER_DIED);
-    CODE(MSGPORT_PEER_DIED, msgport_port_post(a, "x", 1, NULL, 0));
+    CODE(MSGPORT_PEER_DIED, msgport_port_post_message(a, "x", 1, NULL, 0, 0));
     msgport_port_free(a);
 }
 
@@ -128,7 +128,7 @@ static void a_child_that_answers(void)
     CHECK(none == NULL);
     make_pair(&a, &b);
     child = start_again("as a child that echoes", b);
-    CODE(MSGPORT_DETACHED, msgport_port_post(b, "x", 1, NULL, 0));
+    CODE(MSGPORT_DETACHED, msgport_port_post_message(b, "x", 1, NULL, 0, 0));
     OK(msgport_port_close(b)); /* closes nothing */
     msgport_port_free(b);
     post_text(a, "echo this");
@@ -148,20 +148,20 @@ static void a_child_that_cannot_be_started(void)
     int32_t pid = -7;
     void *place;
     make_pair(&a, &b);
-    CODE(MSGPORT_SYSTEM, msgport_spawn("/nonexistent/program", arguments, NULL, b, &pid));
+    CODE(MSGPORT_SYSTEM, msgport_spawn_with_port("/nonexistent/program", arguments, NULL, b, &pid));
     CHECK(msgport_os_error() == 2 && pid == -7);
-    CODE(MSGPORT_BAD_ARGUMENT, msgport_spawn("/bin/true", nothing, NULL, b, &pid));
-    CODE(MSGPORT_BAD_ARGUMENT, msgport_spawn("/bin/true", arguments, bad, b, &pid));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_spawn_with_port("/bin/true", nothing, NULL, b, &pid));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_spawn_with_port("/bin/true", arguments, bad, b, &pid));
     expect_entangled(a, b);
     OK(msgport_port_reserve(b, 1, &place));
-    CODE(MSGPORT_BORROWED, msgport_spawn("/bin/true", arguments, NULL, b, &pid));
+    CODE(MSGPORT_BORROWED, msgport_spawn_with_port("/bin/true", arguments, NULL, b, &pid));
     CODE(MSGPORT_BORROWED, msgport_port_split(b, &receiver));
     OK(msgport_port_abandon(b));
     OK(msgport_port_split(b, &receiver));
-    CODE(MSGPORT_WRONG_HALF, msgport_spawn("/bin/true", arguments, NULL, b, &pid));
+    CODE(MSGPORT_WRONG_HALF, msgport_spawn_with_port("/bin/true", arguments, NULL, b, &pid));
     OK(msgport_port_join(b, receiver));
     OK(msgport_port_close(b));
-    CODE(MSGPORT_UNUSABLE, msgport_spawn("/bin/true", arguments, NULL, b, &pid));
+    CODE(MSGPORT_UNUSABLE, msgport_spawn_with_port("/bin/true", arguments, NULL, b, &pid));
     msgport_port_free(receiver);
     msgport_port_free(a);
     msgport_port_free(b);
@@ -175,7 +175,7 @@ static void an_environment_of_its_own(void)
     int32_t pid;
     make_pair(&a, &b);
     CHECK(setenv("UNTOLD", "secret", 1) == 0);
-    OK(msgport_spawn(this_program, arguments, environment, b, &pid));
+    OK(msgport_spawn_with_port(this_program, arguments, environment, b, &pid));
     msgport_port_free(b);
     EXPECT_TEXT(a, "by the parent");
     wait_for(pid);
@@ -201,11 +201,11 @@ static void a_forked_child_is_told(void)
         void *place;
         size_t len;
         alarm(20);
-        CODE(MSGPORT_FORKED, msgport_port_post(a, "x", 1, NULL, 0));
+        CODE(MSGPORT_FORKED, msgport_port_post_message(a, "x", 1, NULL, 0, 0));
         CODE(MSGPORT_FORKED, msgport_port_recv(a, 0, &message));
         CODE(MSGPORT_FORKED, msgport_port_reserve(a, 1, &place));
         CODE(MSGPORT_FORKED, msgport_buffer_data(buffer, &place, &len));
-        CODE(MSGPORT_FORKED, msgport_buffer_write(buffer, 0, "x", 1));
+        CODE(MSGPORT_FORKED, msgport_buffer_write_at(buffer, 0, "x", 1));
         CODE(MSGPORT_FORKED, msgport_listener_accept(listener, 0, NULL, &port, NULL));
         msgport_port_free(a);
         msgport_port_free(b);
@@ -215,7 +215,7 @@ static void a_forked_child_is_told(void)
     }
     wait_for(child);
     expect_entangled(a, b);
-    OK(msgport_buffer_write(buffer, 0, "x", 1));
+    OK(msgport_buffer_write_at(buffer, 0, "x", 1));
     msgport_port_free(a);
     msgport_port_free(b);
     msgport_buffer_free(buffer);
@@ -257,7 +257,7 @@ static void meeting_by_name(void)
     CODE(MSGPORT_IN_USE, msgport_listener_bind(name, NULL, &second));
     OK(msgport_listener_path(listener, &path));
     CHECK(strstr(path, name) != NULL && access(path, F_OK) == 0);
-    CODE(MSGPORT_TIMED_OUT, msgport_listener_accept(listener, 0, NULL, &port, NULL));
+    CODE(MSGPORT_EMPTY, msgport_listener_accept(listener, 0, NULL, &port, NULL));
     CODE(MSGPORT_TIMED_OUT, msgport_listener_accept(listener, 1000000, NULL, &port, NULL));
     CHECK(pthread_create(&thread, NULL, connect_by_name, name) == 0);
     OK(msgport_listener_descriptor(listener, &poller.fd));
@@ -267,8 +267,7 @@ static void meeting_by_name(void)
     OK(msgport_message_data(greeting, &data, &len));
     CHECK(len == 10 && memcmp(data, "a greeting", 10) == 0);
     CHECK(peer.uid == getuid() && peer.pid == getpid());
-    OK(msgport_port_max_inline_len(port, &len));
-    CHECK(len == 8192 / 16 * 7 - 8);
+    CHECK(queued_of(port).max_inline_len == 8192 / 16 * 7 - 8);
     post_text(port, "welcome");
     CHECK(pthread_join(thread, NULL) == 0);
     expect_end(port, MSGPORT_PEER_CLOSED);
@@ -280,7 +279,7 @@ static void meeting_by_name(void)
     CODE(MSGPORT_NOBODY_LISTENS, msgport_connect(name, NULL, 0, NULL, &port));
 }
 
-/* What the second process does. */
+/* The roles of the second process. */
 static int be_a_child(const char *role)
 {
     msgport_port *parent, *second = NULL;
@@ -308,10 +307,10 @@ static int be_a_child(const char *role)
             if (count == 1) {
                 msgport_port *port;
                 OK(msgport_message_take_port(message, 0, &port));
-                OK(msgport_port_post(port, data, len, NULL, 0));
+                OK(msgport_port_post_message(port, data, len, NULL, 0, 0));
                 msgport_port_free(port);
             } else {
-                OK(msgport_port_post(parent, data, len, NULL, 0));
+                OK(msgport_port_post_message(parent, data, len, NULL, 0, 0));
             }
         }
         msgport_message_free(message);

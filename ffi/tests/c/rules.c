@@ -1,4 +1,4 @@
-/* What a port does, rule by rule: posting and transferring. */
+/* The rules of a port, one case each: posting and transferring. */
 #include "check.h"
 
 /* ---- Pair ---- */
@@ -56,7 +56,7 @@ static void s07_data_is_a_snapshot(void)
     msgport_port *a, *b;
     char text[] = "before";
     make_pair(&a, &b);
-    OK(msgport_port_post(a, text, 6, NULL, 0));
+    OK(msgport_port_post_message(a, text, 6, NULL, 0, 0));
     memset(text, 'x', 6);
     EXPECT_TEXT(b, "before");
     msgport_port_free(a);
@@ -72,13 +72,13 @@ static void s08_a_full_queue_is_an_error_and_can_be_waited_for(void)
     msgport_code code;
     options.capacity = options.max_capacity = 4096;
     OK(msgport_channel_new(&options, &a, &b));
-    while ((code = msgport_port_post(a, block, sizeof block, NULL, 0)) == MSGPORT_OK) continue;
+    while ((code = msgport_port_post_message(a, block, sizeof block, NULL, 0, 0)) == MSGPORT_OK) continue;
     CODE(MSGPORT_FULL, code);
-    CODE(MSGPORT_TIMED_OUT, msgport_port_post_wait(a, block, sizeof block, NULL, 0, 1000000));
-    CODE(MSGPORT_TIMED_OUT, msgport_port_post_wait(a, block, sizeof block, NULL, 0, 0));
+    CODE(MSGPORT_TIMED_OUT, msgport_port_post_message(a, block, sizeof block, NULL, 0, 1000000));
+    CODE(MSGPORT_TIMED_OUT, msgport_port_post_message(a, block, sizeof block, NULL, 0, 1));
     while ((code = msgport_port_recv(b, 0, &message)) == MSGPORT_OK) msgport_message_free(message);
     CODE(MSGPORT_EMPTY, code);
-    OK(msgport_port_post_wait(a, block, sizeof block, NULL, 0, MSGPORT_FOREVER));
+    OK(msgport_port_post_message(a, block, sizeof block, NULL, 0, MSGPORT_FOREVER));
     msgport_port_free(a);
     msgport_port_free(b);
 }
@@ -98,32 +98,32 @@ static void s09_a_list_moves_as_a_whole_or_not_at_all(void)
     items[1] = msgport_item_buffer(buffer);
 
     items[2] = msgport_item_port(a);
-    CODE(MSGPORT_CONTAINS_SELF, msgport_port_post(a, "x", 1, items, 3));
+    CODE(MSGPORT_CONTAINS_SELF, msgport_port_post_message(a, "x", 1, items, 3, 0));
     items[2] = msgport_item_port(b);
-    CODE(MSGPORT_CONTAINS_PEER, msgport_port_post(a, "x", 1, items, 3));
+    CODE(MSGPORT_CONTAINS_PEER, msgport_port_post_message(a, "x", 1, items, 3, 0));
     items[2] = msgport_item_port(c);
-    CODE(MSGPORT_DUPLICATE, msgport_port_post(a, "x", 1, items, 3));
+    CODE(MSGPORT_DUPLICATE, msgport_port_post_message(a, "x", 1, items, 3, 0));
     items[2] = msgport_item_port(closed);
-    CODE(MSGPORT_UNUSABLE, msgport_port_post(a, "x", 1, items, 3));
+    CODE(MSGPORT_UNUSABLE, msgport_port_post_message(a, "x", 1, items, 3, 0));
     items[2] = msgport_item_port(NULL);
-    CODE(MSGPORT_BAD_ITEM, msgport_port_post(a, "x", 1, items, 3));
+    CODE(MSGPORT_BAD_ITEM, msgport_port_post_message(a, "x", 1, items, 3, 0));
     items[2].kind = 77;
-    CODE(MSGPORT_BAD_ITEM, msgport_port_post(a, "x", 1, items, 3));
+    CODE(MSGPORT_BAD_ITEM, msgport_port_post_message(a, "x", 1, items, 3, 0));
     items[2] = msgport_item_port(other);
     items[2].reserved = 1;
-    CODE(MSGPORT_BAD_ITEM, msgport_port_post(a, "x", 1, items, 3));
+    CODE(MSGPORT_BAD_ITEM, msgport_port_post_message(a, "x", 1, items, 3, 0));
     items[2] = msgport_item_buffer((msgport_buffer *)other);
-    CODE(MSGPORT_BAD_ITEM, msgport_port_post(a, "x", 1, items, 3));
+    CODE(MSGPORT_BAD_ITEM, msgport_port_post_message(a, "x", 1, items, 3, 0));
 
-    /* All of it is still ours and works. */
+    /* Nothing has moved, and everything works. */
     expect_entangled(a, b);
     expect_entangled(c, d);
     OK(msgport_buffer_len(buffer, &len));
     CHECK(len == 100);
     expect_empty(b);
 
-    OK(msgport_port_post(a, "x", 1, items, 2));
-    CODE(MSGPORT_UNUSABLE, msgport_port_post(a, "x", 1, items, 2));
+    OK(msgport_port_post_message(a, "x", 1, items, 2, 0));
+    CODE(MSGPORT_UNUSABLE, msgport_port_post_message(a, "x", 1, items, 2, 0));
     msgport_port_free(a);
     msgport_port_free(b);
     msgport_port_free(c);
@@ -144,9 +144,8 @@ static void s10_errors_come_in_their_order(void)
     options.max_message_len = 100000;
     OK(msgport_channel_new(&options, &a, &b));
     make_pair(&c, &d);
-    OK(msgport_port_max_inline_len(a, &max));
-    CHECK(max == 65536 / 16 * 7 - 8);
-    OK(msgport_port_max_message_len(a, &max));
+    CHECK(queued_of(a).max_inline_len == 65536 / 16 * 7 - 8);
+    max = queued_of(a).max_message_len;
     CHECK(max == 100000);
     large = calloc(1, max + 1);
     CHECK(large != NULL);
@@ -154,12 +153,12 @@ static void s10_errors_come_in_their_order(void)
     items[1] = msgport_item_port(b);
     items[2] = msgport_item_port(c);
     items[3] = msgport_item_port(c);
-    CODE(MSGPORT_CONTAINS_SELF, msgport_port_post(a, large, max + 1, items, 4));
-    CODE(MSGPORT_CONTAINS_PEER, msgport_port_post(a, large, max + 1, items + 1, 3));
-    CODE(MSGPORT_DUPLICATE, msgport_port_post(a, large, max + 1, items + 2, 2));
+    CODE(MSGPORT_CONTAINS_SELF, msgport_port_post_message(a, large, max + 1, items, 4, 0));
+    CODE(MSGPORT_CONTAINS_PEER, msgport_port_post_message(a, large, max + 1, items + 1, 3, 0));
+    CODE(MSGPORT_DUPLICATE, msgport_port_post_message(a, large, max + 1, items + 2, 2, 0));
     items[3] = msgport_item_port(d);
-    CODE(MSGPORT_TOO_LARGE, msgport_port_post(a, large, max + 1, NULL, 0));
-    OK(msgport_port_post(a, large, max, NULL, 0));
+    CODE(MSGPORT_TOO_LARGE, msgport_port_post_message(a, large, max + 1, NULL, 0, 0));
+    OK(msgport_port_post_message(a, large, max, NULL, 0, 0));
     {
         msgport_port *e, *f;
         msgport_item three[3];
@@ -167,7 +166,7 @@ static void s10_errors_come_in_their_order(void)
         three[0] = msgport_item_port(c);
         three[1] = msgport_item_port(d);
         three[2] = msgport_item_port(e);
-        CODE(MSGPORT_TOO_MANY_HANDLES, msgport_port_post(a, large, max + 1, three, 3));
+        CODE(MSGPORT_TOO_MANY_HANDLES, msgport_port_post_message(a, large, max + 1, three, 3, 0));
         msgport_port_free(e);
         msgport_port_free(f);
     }
@@ -183,8 +182,8 @@ static void s11_posting_where_nobody_receives_is_an_error(void)
     msgport_port *a, *b;
     make_pair(&a, &b);
     OK(msgport_port_close(b));
-    CODE(MSGPORT_CLOSED, msgport_port_post(b, "x", 1, NULL, 0));
-    CODE(MSGPORT_PEER_CLOSED, msgport_port_post(a, "x", 1, NULL, 0));
+    CODE(MSGPORT_CLOSED, msgport_port_post_message(b, "x", 1, NULL, 0, 0));
+    CODE(MSGPORT_PEER_CLOSED, msgport_port_post_message(a, "x", 1, NULL, 0, 0));
     msgport_port_free(a);
     msgport_port_free(b);
 }
@@ -201,9 +200,9 @@ static void s12_what_is_on_the_list_leaves_although_nobody_looks(void)
     OK(msgport_buffer_new(10, &buffer));
     items[0] = msgport_item_port(c);
     items[1] = msgport_item_buffer(buffer);
-    OK(msgport_port_post(a, "x", 1, items, 2));
-    CODE(MSGPORT_DETACHED, msgport_port_post(c, "x", 1, NULL, 0));
-    CODE(MSGPORT_DETACHED, msgport_buffer_write(buffer, 0, "x", 1));
+    OK(msgport_port_post_message(a, "x", 1, items, 2, 0));
+    CODE(MSGPORT_DETACHED, msgport_port_post_message(c, "x", 1, NULL, 0, 0));
+    CODE(MSGPORT_DETACHED, msgport_buffer_write_at(buffer, 0, "x", 1));
     OK(msgport_buffer_len(buffer, &len));
     CHECK(len == 0);
     OK(msgport_port_descriptor(c, &fd));
@@ -211,7 +210,7 @@ static void s12_what_is_on_the_list_leaves_although_nobody_looks(void)
     msgport_buffer_free(buffer);
     msgport_port_free(a);
     msgport_port_free(b);
-    /* Its carrier was dropped. */
+    /* The message that carried c was dropped. */
     expect_end(d, MSGPORT_PEER_CLOSED);
     msgport_port_free(d);
 }
@@ -232,7 +231,7 @@ static void s13_things_arrive_in_list_order(void)
     items[2] = msgport_item_port(far[1]);
     items[3] = msgport_item_port(far[2]);
     items[4] = msgport_item_buffer(buffers[1]);
-    OK(msgport_port_post(a, NULL, 0, items, 5));
+    OK(msgport_port_post_message(a, NULL, 0, items, 5, 0));
     OK(msgport_port_recv(b, PATIENCE, &message));
     OK(msgport_message_count(message, MSGPORT_ITEM_PORT, &count));
     CHECK(count == 3);
@@ -273,14 +272,14 @@ static void s14_nothing_is_something(void)
     void *memory = NULL;
     size_t len = 1;
     make_pair(&a, &b);
-    OK(msgport_port_post(a, NULL, 0, NULL, 0));
+    OK(msgport_port_post_message(a, NULL, 0, NULL, 0, 0));
     OK(msgport_port_recv(b, PATIENCE, &message));
     OK(msgport_message_data(message, &data, &len));
     CHECK(len == 0 && data != NULL);
     msgport_message_free(message);
     OK(msgport_buffer_new(0, &buffer));
     item = msgport_item_buffer(buffer);
-    OK(msgport_port_post(a, NULL, 0, &item, 1));
+    OK(msgport_port_post_message(a, NULL, 0, &item, 1, 0));
     OK(msgport_port_recv(b, PATIENCE, &message));
     OK(msgport_message_take_buffer(message, 0, &arrived));
     OK(msgport_buffer_data(arrived, &memory, &len));
@@ -340,10 +339,10 @@ static void s29_the_old_handle_is_detached(void)
     make_pair(&a, &b);
     make_pair(&carrier1, &carrier2);
     item = msgport_item_port(b);
-    OK(msgport_port_post(carrier1, NULL, 0, &item, 1));
+    OK(msgport_port_post_message(carrier1, NULL, 0, &item, 1, 0));
     arrived = recv_port(carrier2);
-    CODE(MSGPORT_DETACHED, msgport_port_post(b, "x", 1, NULL, 0));
-    CODE(MSGPORT_DETACHED, msgport_port_post_wait(b, "x", 1, NULL, 0, 0));
+    CODE(MSGPORT_DETACHED, msgport_port_post_message(b, "x", 1, NULL, 0, 0));
+    CODE(MSGPORT_DETACHED, msgport_port_post_message(b, "x", 1, NULL, 0, 1));
     CODE(MSGPORT_DETACHED, msgport_port_reserve(b, 1, &place));
     CODE(MSGPORT_DETACHED, msgport_port_recv(b, 0, &message));
     OK(msgport_port_close(b)); /* closes nothing */
@@ -417,7 +416,7 @@ static void s33_sixty_four_ports_in_one_message(void)
         make_pair(&near[i], &far[i]);
         items[i] = msgport_item_port(far[i]);
     }
-    OK(msgport_port_post(a, NULL, 0, items, COUNT));
+    OK(msgport_port_post_message(a, NULL, 0, items, COUNT, 0));
     OK(msgport_port_recv(b, PATIENCE, &message));
     for (int i = 0; i < COUNT; i++) {
         msgport_port *port;
@@ -466,30 +465,30 @@ static void s37_a_buffer_arrives_with_its_contents(void)
     OK(msgport_buffer_data(buffer, &memory, &len));
     CHECK(len == 3 << 20 && (uintptr_t)memory % 4096 == 0);
     memcpy((char *)memory + 5000, "inside", 6);
-    OK(msgport_buffer_write(buffer, len - 4, "last", 4));
-    CODE(MSGPORT_OUT_OF_RANGE, msgport_buffer_write(buffer, len - 3, "last", 4));
-    CODE(MSGPORT_OUT_OF_RANGE, msgport_buffer_read(buffer, SIZE_MAX, text, 2));
+    OK(msgport_buffer_write_at(buffer, len - 4, "last", 4));
+    CODE(MSGPORT_OUT_OF_RANGE, msgport_buffer_write_at(buffer, len - 3, "last", 4));
+    CODE(MSGPORT_OUT_OF_RANGE, msgport_buffer_read_at(buffer, SIZE_MAX, text, 2));
     item = msgport_item_buffer(buffer);
-    OK(msgport_port_post(a, NULL, 0, &item, 1));
+    OK(msgport_port_post_message(a, NULL, 0, &item, 1, 0));
     CODE(MSGPORT_DETACHED, msgport_buffer_data(buffer, &memory, &len));
     msgport_buffer_free(buffer);
     b = hop(b);
     OK(msgport_port_recv(b, PATIENCE, &message));
     OK(msgport_message_take_buffer(message, 0, &arrived));
     msgport_message_free(message);
-    OK(msgport_buffer_read(arrived, 5000, text, 6));
+    OK(msgport_buffer_read_at(arrived, 5000, text, 6));
     CHECK(strcmp(text, "inside") == 0);
-    OK(msgport_buffer_read(arrived, (3 << 20) - 4, text, 4));
+    OK(msgport_buffer_read_at(arrived, (3 << 20) - 4, text, 4));
     CHECK(memcmp(text, "last", 4) == 0);
     OK(msgport_buffer_data(arrived, &memory, &len));
     CHECK(len == 3 << 20 && memcmp((char *)memory + 5000, "inside", 6) == 0);
-    /* And on. */
+    /* Posted on. */
     item = msgport_item_buffer(arrived);
-    OK(msgport_port_post(b, NULL, 0, &item, 1));
+    OK(msgport_port_post_message(b, NULL, 0, &item, 1, 0));
     msgport_buffer_free(arrived);
     OK(msgport_port_recv(a, PATIENCE, &message));
     OK(msgport_message_take_buffer(message, 0, &arrived));
-    OK(msgport_buffer_read(arrived, 5000, text, 6));
+    OK(msgport_buffer_read_at(arrived, 5000, text, 6));
     CHECK(memcmp(text, "inside", 6) == 0);
     msgport_buffer_free(arrived);
     msgport_message_free(message);
@@ -509,7 +508,7 @@ static void s39_what_is_dropped_unread_is_freed(void)
         OK(msgport_buffer_new(1 << 20, &buffer));
         items[0] = msgport_item_buffer(buffer);
         items[1] = msgport_item_port(c);
-        OK(msgport_port_post(a, NULL, 0, items, 2));
+        OK(msgport_port_post_message(a, NULL, 0, items, 2, 0));
         msgport_buffer_free(buffer);
         msgport_port_free(c);
         if (i % 2) {

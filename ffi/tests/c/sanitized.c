@@ -1,4 +1,4 @@
-/* Can be linked where the compiler has the runtimes of its sanitizers. */
+/* Links only if the compiler has the runtimes of its sanitizers. */
 int main(void)
 {
     return 0;

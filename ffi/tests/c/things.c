@@ -27,19 +27,19 @@ static void s41_a_frozen_buffer_has_many_readers(void)
     make_pair(&a, &b);
     make_pair(&c, &d);
     OK(msgport_buffer_new(100000, &buffer));
-    OK(msgport_buffer_write(buffer, 50000, "solid", 5));
+    OK(msgport_buffer_write_at(buffer, 50000, "solid", 5));
     OK(msgport_buffer_freeze(buffer, &frozen));
     CODE(MSGPORT_DETACHED, msgport_buffer_freeze(buffer, &clone));
-    CODE(MSGPORT_DETACHED, msgport_buffer_write(buffer, 0, "x", 1));
+    CODE(MSGPORT_DETACHED, msgport_buffer_write_at(buffer, 0, "x", 1));
     item = msgport_item_buffer(buffer);
-    CODE(MSGPORT_UNUSABLE, msgport_port_post(a, NULL, 0, &item, 1));
+    CODE(MSGPORT_UNUSABLE, msgport_port_post_message(a, NULL, 0, &item, 1, 0));
     OK(msgport_buffer_len(buffer, &len));
     CHECK(len == 0);
     msgport_buffer_free(buffer);
     OK(msgport_frozen_clone(frozen, &clone));
     item = msgport_item_frozen(frozen);
-    OK(msgport_port_post(a, NULL, 0, &item, 1));
-    OK(msgport_port_post(c, NULL, 0, &item, 1));
+    OK(msgport_port_post_message(a, NULL, 0, &item, 1, 0));
+    OK(msgport_port_post_message(c, NULL, 0, &item, 1, 0));
     msgport_frozen_free(frozen);
     OK(msgport_frozen_data(clone, &data, &len));
     CHECK(len == 100000 && memcmp((const char *)data + 50000, "solid", 5) == 0);
@@ -71,7 +71,7 @@ static void a_received_buffer_is_not_frozen(void)
     make_pair(&a, &b);
     OK(msgport_buffer_new(10, &buffer));
     item = msgport_item_buffer(buffer);
-    OK(msgport_port_post(a, NULL, 0, &item, 1));
+    OK(msgport_port_post_message(a, NULL, 0, &item, 1, 0));
     msgport_buffer_free(buffer);
     message = recv_message(b);
     OK(msgport_message_take_buffer(message, 0, &buffer));
@@ -101,7 +101,7 @@ static void a_file_is_frozen(void)
     CODE(MSGPORT_UNREADABLE, msgport_frozen_from_file(ends[0], &frozen));
     close(ends[0]);
     close(ends[1]);
-    OK(msgport_frozen_new(NULL, 0, &frozen));
+    OK(msgport_frozen_from_bytes(NULL, 0, &frozen));
     OK(msgport_frozen_data(frozen, &data, &len));
     CHECK(len == 0 && data != NULL);
     msgport_frozen_free(frozen);
@@ -121,7 +121,7 @@ static void s40_both_sides_keep_a_shared_buffer(void)
     OK(msgport_shared_data(shared, &data, &len));
     CHECK(len == 5000 && (uintptr_t)data % 64 == 0);
     item = msgport_item_shared(shared);
-    OK(msgport_port_post(a, NULL, 0, &item, 1));
+    OK(msgport_port_post_message(a, NULL, 0, &item, 1, 0));
     message = recv_message(b);
     CHECK(count_of(message, MSGPORT_ITEM_SHARED) == 1);
     OK(msgport_message_take_shared(message, 0, &received));
@@ -130,14 +130,14 @@ static void s40_both_sides_keep_a_shared_buffer(void)
     CHECK(len == 5000 && other_data != data);
     __atomic_store_n((uint64_t *)other_data + 1, 42, __ATOMIC_RELEASE);
     CHECK(__atomic_load_n((uint64_t *)data + 1, __ATOMIC_ACQUIRE) == 42);
-    OK(msgport_shared_write(shared, 4995, "there", 5));
-    OK(msgport_shared_read(received, 4995, text, 5));
+    OK(msgport_shared_write_at(shared, 4995, "there", 5));
+    OK(msgport_shared_read_at(received, 4995, text, 5));
     CHECK(memcmp(text, "there", 5) == 0);
-    CODE(MSGPORT_OUT_OF_RANGE, msgport_shared_write(shared, 4996, "there", 5));
+    CODE(MSGPORT_OUT_OF_RANGE, msgport_shared_write_at(shared, 4996, "there", 5));
     OK(msgport_shared_clone(received, &clone));
     msgport_shared_free(received);
     msgport_shared_free(shared);
-    OK(msgport_shared_read(clone, 4995, text, 5));
+    OK(msgport_shared_read_at(clone, 4995, text, 5));
     msgport_shared_free(clone);
     msgport_port_free(a);
     msgport_port_free(b);
@@ -156,16 +156,16 @@ static void shared_buffers_have_names(void)
     CODE(MSGPORT_NAME_EXISTS, msgport_shared_create_named(name, 100, &none));
     CODE(MSGPORT_TOO_SMALL, msgport_shared_open_named(name, 101, &none));
     OK(msgport_shared_open_named(name, 100, &opener));
-    OK(msgport_shared_write(opener, 96, "last", 4));
-    OK(msgport_shared_read(maker, 96, text, 4));
+    OK(msgport_shared_write_at(opener, 96, "last", 4));
+    OK(msgport_shared_read_at(maker, 96, text, 4));
     CHECK(memcmp(text, "last", 4) == 0);
-    /* It is for those who know the name, and not for messages. */
+    /* A buffer with a name cannot be on a transfer list. */
     make_pair(&a, &b);
     item = msgport_item_shared(maker);
-    CODE(MSGPORT_UNUSABLE, msgport_port_post(a, NULL, 0, &item, 1));
+    CODE(MSGPORT_UNUSABLE, msgport_port_post_message(a, NULL, 0, &item, 1, 0));
     msgport_shared_free(maker);
     CODE(MSGPORT_NAME_MISSING, msgport_shared_open_named(name, 0, &none));
-    OK(msgport_shared_write(opener, 0, "kept", 4));
+    OK(msgport_shared_write_at(opener, 0, "kept", 4));
     msgport_shared_free(opener);
     OK(msgport_shared_create_named(name, 1, &maker));
     OK(msgport_shared_remove_name(name));
@@ -186,11 +186,11 @@ static void a_descriptor_is_duplicated_for_the_receiver(void)
     CHECK(pipe(ends) == 0);
     items[0] = msgport_item_descriptor(ends[1]);
     items[1] = msgport_item_descriptor(1000);
-    CODE(MSGPORT_BAD_ITEM, msgport_port_post(a, NULL, 0, items, 2));
+    CODE(MSGPORT_BAD_ITEM, msgport_port_post_message(a, NULL, 0, items, 2, 0));
     items[1] = msgport_item_descriptor(-1);
-    CODE(MSGPORT_BAD_ITEM, msgport_port_post(a, NULL, 0, items, 2));
-    OK(msgport_port_post(a, NULL, 0, items, 1));
-    OK(msgport_port_post(a, NULL, 0, items, 1)); /* never taken out */
+    CODE(MSGPORT_BAD_ITEM, msgport_port_post_message(a, NULL, 0, items, 2, 0));
+    OK(msgport_port_post_message(a, NULL, 0, items, 1, 0));
+    OK(msgport_port_post_message(a, NULL, 0, items, 1, 0)); /* never taken out */
     CHECK(close(ends[1]) == 0);
     message = recv_message(b);
     CHECK(count_of(message, MSGPORT_ITEM_DESCRIPTOR) == 1);
@@ -200,7 +200,7 @@ static void a_descriptor_is_duplicated_for_the_receiver(void)
     CHECK(read(ends[0], &letter, 1) == 1 && letter == 'x');
     msgport_message_free(message);
     msgport_message_free(recv_message(b));
-    CHECK(read(ends[0], &letter, 1) == 0); /* nobody has the other end any more */
+    CHECK(read(ends[0], &letter, 1) == 0); /* no copy of the other end is left */
     close(ends[0]);
     msgport_port_free(a);
     msgport_port_free(b);
@@ -221,7 +221,7 @@ static void everything_in_one_message_in_place(void)
     make_pair(&a, &b);
     make_pair(&c, &d);
     OK(msgport_buffer_new(1, &buffer));
-    OK(msgport_frozen_new("f", 1, &frozen));
+    OK(msgport_frozen_from_bytes("f", 1, &frozen));
     OK(msgport_shared_new(1, &shared));
     items[0] = msgport_item_descriptor(0);
     items[1] = msgport_item_shared(shared);
@@ -230,7 +230,7 @@ static void everything_in_one_message_in_place(void)
     items[4] = msgport_item_port(d);
     OK(msgport_message_new(&rest));
     for (int round = 0; round < 2; round++) {
-        OK(msgport_port_post(a, "all", 3, items, round == 0 ? 5 : 3));
+        OK(msgport_port_post_message(a, "all", 3, items, round == 0 ? 5 : 3, 0));
         OK(msgport_port_recv_ref(b, PATIENCE, round == 0 ? rest : NULL, &data, &len));
         CHECK(len == 3 && memcmp(data, "all", 3) == 0);
         OK(msgport_port_release(b));
@@ -252,6 +252,64 @@ static void everything_in_one_message_in_place(void)
     CHECK(count_descriptors() == before);
 }
 
+static void a_message_is_forwarded_with_everything(void)
+{
+    enum { KINDS = MSGPORT_ITEM_DESCRIPTOR };
+    msgport_port *a, *b, *c, *d, *e, *f;
+    msgport_buffer *buffer;
+    msgport_frozen *frozen;
+    msgport_shared *shared;
+    msgport_message *message;
+    msgport_item items[KINDS], item;
+    const void *data;
+    size_t len;
+    int before = count_descriptors();
+    make_pair(&a, &b);
+    make_pair(&c, &d);
+    make_pair(&e, &f);
+    OK(msgport_buffer_new(1, &buffer));
+    OK(msgport_frozen_from_bytes("f", 1, &frozen));
+    OK(msgport_shared_new(1, &shared));
+    items[0] = msgport_item_port(f);
+    items[1] = msgport_item_buffer(buffer);
+    items[2] = msgport_item_frozen(frozen);
+    items[3] = msgport_item_shared(shared);
+    items[4] = msgport_item_descriptor(0);
+    OK(msgport_port_post_message(a, "all", 3, items, KINDS, 0));
+    msgport_port_free(f);
+    msgport_buffer_free(buffer);
+    msgport_frozen_free(frozen);
+    msgport_shared_free(shared);
+    /* Taken out of a message as items, posted on as a list. */
+    message = recv_message(b);
+    OK(msgport_message_data(message, &data, &len));
+    for (uint32_t kind = 1; kind <= KINDS; kind++) {
+        OK(msgport_message_take(message, kind, 0, &items[kind - 1]));
+        CHECK(items[kind - 1].kind == kind && items[kind - 1].reserved == 0);
+        CODE(MSGPORT_TAKEN, msgport_message_take(message, kind, 0, &item));
+        CODE(MSGPORT_OUT_OF_RANGE, msgport_message_take(message, kind, 1, &item));
+    }
+    OK(msgport_port_post_message(c, data, len, items, KINDS, 0));
+    msgport_message_free(message);
+    msgport_port_free(items[0].of.port);
+    msgport_buffer_free(items[1].of.buffer);
+    msgport_frozen_free(items[2].of.frozen);
+    msgport_shared_free(items[3].of.shared);
+    CHECK(close(items[4].of.descriptor) == 0);
+    message = recv_message(d);
+    for (uint32_t kind = 1; kind <= KINDS; kind++) CHECK(count_of(message, kind) == 1);
+    OK(msgport_message_take_port(message, 0, &f));
+    expect_entangled(e, f);
+    msgport_message_free(message);
+    msgport_port_free(a);
+    msgport_port_free(b);
+    msgport_port_free(c);
+    msgport_port_free(d);
+    msgport_port_free(e);
+    msgport_port_free(f);
+    CHECK(count_descriptors() == before);
+}
+
 static void buffers_come_back(void)
 {
     msgport_port *a, *b, *c, *d;
@@ -269,21 +327,21 @@ static void buffers_come_back(void)
         OK(msgport_buffer_data(buffer, &memory, &len));
         CHECK(len == 1 << 20);
         if (i == 0) first = memory;
-        CHECK(memory == first); /* the very same */
+        CHECK(memory == first); /* the same mapping */
         snprintf(memory, 8, "%d", i);
         item = msgport_item_buffer(buffer);
-        OK(msgport_port_post(a, NULL, 0, &item, 1));
+        OK(msgport_port_post_message(a, NULL, 0, &item, 1, 0));
         msgport_buffer_free(buffer);
         OK(msgport_port_recv_into(b, PATIENCE, message, NULL, NULL));
         OK(msgport_message_take_buffer(message, 0, &received));
-        OK(msgport_buffer_read(received, 0, text, 7));
+        OK(msgport_buffer_read_at(received, 0, text, 7));
         CHECK(atoi(text) == i);
         msgport_buffer_free(received);
     }
-    /* On another port it would take away what the first one's peer knows. */
+    /* The peer of the first port still has it mapped. */
     OK(msgport_port_buffer(a, 1 << 20, &buffer));
     item = msgport_item_buffer(buffer);
-    CODE(MSGPORT_POOLED_ELSEWHERE, msgport_port_post(c, NULL, 0, &item, 1));
+    CODE(MSGPORT_POOLED_ELSEWHERE, msgport_port_post_message(c, NULL, 0, &item, 1, 0));
     msgport_buffer_free(buffer);
     OK(msgport_port_release_buffers(a, &count));
     CHECK(count == 1);
@@ -311,7 +369,7 @@ static void s08_a_queue_grows_and_tells_how_full_it_is(void)
     CHECK(queued.bytes == 0 && queued.capacity == 4096);
     for (int i = 0; i < 1000; i++) {
         memcpy(block, &i, sizeof i);
-        OK(msgport_port_post(a, block, sizeof block, NULL, 0));
+        OK(msgport_port_post_message(a, block, sizeof block, NULL, 0, 0));
     }
     OK(msgport_port_queued(a, &queued));
     CHECK(queued.bytes >= 1000 * 1008 && queued.capacity > 4096 && queued.high_water >= queued.bytes);
@@ -327,7 +385,7 @@ static void s08_a_queue_grows_and_tells_how_full_it_is(void)
         CHECK(len == sizeof block && memcmp(data, &i, sizeof i) == 0);
     }
     CODE(MSGPORT_EMPTY, msgport_port_recv_into(b, 0, message, NULL, NULL));
-    OK(msgport_port_post(a, "x", 1, NULL, 0));
+    OK(msgport_port_post_message(a, "x", 1, NULL, 0, 0));
     OK(msgport_port_queued(a, &queued));
     CHECK(queued.capacity == 4096);
     msgport_message_free(message);
@@ -350,7 +408,7 @@ static void long_messages_are_messages(void)
     CHECK(text != NULL);
     for (size_t i = 0; i < size; i++) text[i] = (char)(i * 7);
     make_pair(&a, &b);
-    OK(msgport_port_post(a, text, size, NULL, 0));
+    OK(msgport_port_post_message(a, text, size, NULL, 0, 0));
     OK(msgport_port_reserve(a, size, &place));
     memcpy(place, text, size);
     OK(msgport_port_commit(a, size - 1));
@@ -374,6 +432,7 @@ static const test_case CASES[] = {
     CASE(shared_buffers_have_names),
     CASE(a_descriptor_is_duplicated_for_the_receiver),
     CASE(everything_in_one_message_in_place),
+    CASE(a_message_is_forwarded_with_everything),
     CASE(buffers_come_back),
     CASE(s08_a_queue_grows_and_tells_how_full_it_is),
     CASE(long_messages_are_messages),

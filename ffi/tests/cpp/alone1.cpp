@@ -6,5 +6,5 @@ bool works_elsewhere();
 int main()
 {
     auto channel = messageport::channel::make();
-    return channel && channel->port1.post("x") && channel->port2.recv() && works_elsewhere() ? 0 : 1;
+    return channel && channel->port1.post_message("x") && channel->port2.recv() && works_elsewhere() ? 0 : 1;
 }

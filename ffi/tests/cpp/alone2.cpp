@@ -7,5 +7,5 @@ bool works_elsewhere();
 bool works_elsewhere()
 {
     auto channel = messageport::channel::make();
-    return channel && channel->port1.post("x") && channel->port2.recv();
+    return channel && channel->port1.post_message("x") && channel->port2.recv();
 }

@@ -1,4 +1,4 @@
-// The same as overhead.c, in C++. An object of this is compared with one of that.
+// A message in C++. header.rs compares the object with that of overhead.c.
 #include <messageport.hpp>
 
 namespace mp = messageport;
@@ -7,7 +7,7 @@ bool once(mp::port_ref port, mp::message &message, const void *data, std::size_t
 
 bool once(mp::port_ref port, mp::message &message, const void *data, std::size_t size)
 {
-    if (!port.post({data, size})) return false;
+    if (!port.post_message({data, size})) return false;
     auto received = port.recv_into(message);
     return received && received->size() == size;
 }

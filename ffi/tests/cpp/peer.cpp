@@ -21,16 +21,16 @@ int main()
         if (message.text() == "die") {
             raise(SIGKILL);
         } else if (message.text() == "use") {
-            buffers[0].write(0, "seen").value();
-            ports[0].post("from the peer", {buffers[0]}).value();
+            buffers[0].write_at(0, "seen").value();
+            ports[0].post_message("from the peer", {buffers[0]}).value();
         } else if (message.text() == "hold") {
             held.push_back(std::move(ports[0]));
-            parent.post("held").value();
+            parent.post_message("held").value();
         } else {
             std::vector<mp::item> items;
             for (auto &port : ports) items.emplace_back(port);
             for (auto &buffer : buffers) items.emplace_back(buffer);
-            parent.post_wait(message.data(), {items.data(), items.size()}).value();
+            parent.post_message_wait(message.data(), {items.data(), items.size()}).value();
         }
     }
     std::printf("ended by %s\n", messages.reason().name());

@@ -1,5 +1,5 @@
-//! Compiling and running C and C++: the system's compilers, the library that cargo has built beside the tests.
-#![allow(dead_code)] // each test program uses its part
+//! Compiles and runs C and C++ with the system's compilers and the library that cargo builds beside the tests.
+#![allow(dead_code)] // each test program uses a part of it
 
 use std::fmt::Write;
 use std::fs;
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-/// What C and C++ are compiled with, everywhere.
+/// The warnings that all C and C++ must compile without.
 pub(crate) const STRICT: &[&str] = &["-Wall", "-Wextra", "-Wshadow", "-pedantic", "-Werror"];
 pub(crate) const C: &[&str] = &["-std=c99"];
 pub(crate) const CPP: &[&str] = &["-std=c++17"];
 pub(crate) const CPP_VERSIONS: &[&str] = &["-std=c++17", "-std=c++20", "-std=c++23"];
 
-/// Where cargo puts what it builds in this profile.
+/// The directory of the artifacts of this profile.
 pub(crate) fn built() -> PathBuf {
     let test = std::env::current_exe().expect("this program has a path"); // target/PROFILE/deps/this-test
     test.parent().expect("deps").to_owned()
@@ -34,20 +34,20 @@ pub(crate) fn library() -> &'static Path {
         for (from, to) in links.into_iter().chain([("libmessageport_ffi.a", "libmessageport-static.a")]) {
             let from = built().join(from);
             assert!(from.exists(), "cargo has not built {}", from.display());
-            let _ = symlink(from, directory.join(to)); // another test program may have been faster
+            let _ = symlink(from, directory.join(to)); // another test program may have made it
         }
         directory
     })
 }
 
-/// A directory for what the tests of this profile make.
+/// A directory for files that the tests of this profile make.
 pub(crate) fn scratch(name: &str) -> PathBuf {
     let directory = built().parent().expect("target/PROFILE").join("ffi-tests").join(name);
     fs::create_dir_all(&directory).expect("a directory below target");
     directory
 }
 
-/// A compiler, as the environment or the system names it.
+/// The compiler in an environment variable, or else the default.
 fn compiler(variable: &str, default: &str) -> Command {
     let named = std::env::var(variable).unwrap_or_default();
     let mut words = named.split_whitespace();
@@ -56,16 +56,16 @@ fn compiler(variable: &str, default: &str) -> Command {
     command
 }
 
-/// True for a source in C++.
+/// True for a C++ source.
 fn is_cpp(source: &Path) -> bool {
     source.extension().is_some_and(|extension| extension == "cpp")
 }
 
-/// A compiler for these sources, with the headers.
+/// A command that compiles these sources with the headers.
 pub(crate) fn compile(sources: &[PathBuf], flags: &[&str]) -> Command {
     let mut command =
         if sources.iter().any(|source| is_cpp(source)) { compiler("CXX", "c++") } else { compiler("CC", "cc") };
-    // Libraries behind the sources that need them.
+    // Linkers want libraries behind the sources that need them.
     let (libraries, flags): (Vec<&str>, Vec<&str>) = flags.iter().partition(|flag| flag.starts_with("-l"));
     command.arg("-I").arg(source("include")).args(flags).args(sources).args(libraries);
     command
@@ -86,7 +86,7 @@ pub(crate) fn program(name: &str, sources: &[&str], flags: &[&str]) -> PathBuf {
     output
 }
 
-/// Runs a command that must succeed, and returns what it printed.
+/// Runs a command that must succeed, and returns its output.
 #[track_caller]
 pub(crate) fn succeed(command: &mut Command) -> String {
     let output = run(command);
@@ -126,7 +126,7 @@ pub(crate) fn run_cases(program: &Path) {
     assert!(failed.is_empty(), "{failed}");
 }
 
-/// True if a tool is there; says that a test is left out if not.
+/// True if a tool is installed. If it is not, prints that the test is skipped.
 pub(crate) fn have(tool: &str, test: &str) -> bool {
     let there = Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
     if !there {
@@ -136,7 +136,7 @@ pub(crate) fn have(tool: &str, test: &str) -> bool {
     there
 }
 
-/// The functions that the header declares, and those that it defines itself.
+/// The functions that the header declares, and those that it defines inline.
 pub(crate) fn declared() -> (Vec<String>, Vec<String>) {
     let header = fs::read_to_string(source("include/messageport.h")).expect("the header");
     let code = without_comments(&header);
@@ -146,6 +146,9 @@ pub(crate) fn declared() -> (Vec<String>, Vec<String>) {
         let starts = !code[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
         if starts && code[at + name.len()..].starts_with('(') {
             let line = code[..at].rsplit('\n').next().unwrap_or_default();
+            if line.starts_with(' ') {
+                continue; // a call, inside a function that the header defines
+            }
             let list = if line.contains("static inline") { &mut inline } else { &mut functions };
             list.push(name);
         }

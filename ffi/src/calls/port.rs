@@ -1,0 +1,78 @@
+//! Ports: freeing, closing, waiting, halves.
+
+use std::ffi::c_int;
+use std::os::fd::AsRawFd;
+
+use crate::code::{self, Code};
+use crate::failure::Failure;
+use crate::guard::{free, guard};
+use crate::handle::{Handle, Out};
+use crate::input::duration;
+use crate::port::PortHandle;
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_free(port: *mut PortHandle) {
+    guard(|| {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        unsafe { Handle::get(port) }?.release();
+        Ok(())
+    });
+    // SAFETY: NULL or a live handle; the caller of C upholds that this is its last use.
+    unsafe { free(port) };
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_close(port: *mut PortHandle) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        unsafe { Handle::get(port) }?.end().close();
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_set_spin(port: *mut PortHandle, nanoseconds: i64) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        unsafe { Handle::get(port) }?.end().set_spin(duration(nanoseconds));
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_descriptor(port: *mut PortHandle, descriptor: *mut c_int) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let port = unsafe { Handle::get(port) }?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let out = unsafe { Out::new(descriptor, "descriptor") }?;
+        out.set(port.end().descriptor()?.as_raw_fd());
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_split(port: *mut PortHandle, receiver: *mut *mut PortHandle) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
+        let port = unsafe { Handle::get_mut(port) }?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let out = unsafe { Out::new(receiver, "receiver") }?;
+        out.give(port.split()?);
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_join(port: *mut PortHandle, receiver: *mut PortHandle) -> Code {
+    guard(|| {
+        if !port.is_null() && port == receiver {
+            return Err(Failure::plain(code::DIFFERENT_PORTS));
+        }
+        // SAFETY: NULL or a live handle in exclusive use, and not `receiver`; the caller of C upholds the first.
+        let port = unsafe { Handle::get_mut(port) }?;
+        // SAFETY: NULL or a live handle in exclusive use, and not `port`; the caller of C upholds the first.
+        let receiver = unsafe { Handle::get_mut(receiver) }?;
+        port.join(receiver)
+    })
+}

@@ -1,0 +1,54 @@
+//! Messages written in place.
+
+use std::ffi::c_void;
+use std::mem::transmute;
+
+use messageport::Reservation;
+
+use crate::code::{self, Code};
+use crate::failure::Failure;
+use crate::guard::guard;
+use crate::handle::{Handle, Out};
+use crate::port::PortHandle;
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_reserve(port: *mut PortHandle, len: usize, data: *mut *mut c_void) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let port = unsafe { Handle::get(port) }?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let out = unsafe { Out::new(data, "data") }?;
+        let mut reservation = port.end().reserve(len)?;
+        let place = reservation.as_mut_ptr();
+        // SAFETY: only the lifetime changes. The reservation borrows the end in this handle, which does not move.
+        // `Port` drops the reservation before the end, and replaces the end only while there is none.
+        let reservation = unsafe { transmute::<Reservation<'_>, Reservation<'static>>(reservation) };
+        port.reservation().set(Some(reservation));
+        out.set(place.cast());
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_commit(port: *mut PortHandle, len: usize) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let port = unsafe { Handle::get(port) }?;
+        let reservation = port.reservation().take().ok_or(Failure::plain(code::NOTHING_OPEN))?;
+        let reserved = reservation.len();
+        if len > reserved {
+            port.reservation().set(Some(reservation));
+            return Err(Failure::out_of_range(len, reserved + 1));
+        }
+        Ok(reservation.commit_len(len)?)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_abandon(port: *mut PortHandle) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let port = unsafe { Handle::get(port) }?;
+        port.reservation().take().map(drop).ok_or(Failure::plain(code::NOTHING_OPEN))
+    })
+}

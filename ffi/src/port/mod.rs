@@ -1,0 +1,146 @@
+//! The handle of a port: the port or one half of it, with its open reservation and message.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use messageport::{JoinError, ListenerId, MessagePort, MessageRef, RecvHalf, Reservation};
+
+use crate::code;
+use crate::failure::Failure;
+use crate::handle::{Handle, Object};
+
+mod end;
+mod set;
+
+pub(crate) use self::end::{End, NotMovable, PortItem};
+pub(crate) use self::set::Set;
+pub use self::set::SetHandle;
+
+/// `msgport_port`.
+pub type PortHandle = Handle<Port>;
+
+/// The handlers of a port in an event loop. The index of a handler is its number in C.
+pub(crate) type Handlers = Rc<RefCell<Vec<Option<ListenerId>>>>;
+
+pub struct Port {
+    /// The open reservation. `'static` stands for the lifetime of `end`, which it borrows: it is declared, and so
+    /// dropped, before `end`, and [`replace_end`](Self::replace_end) fails while it is open.
+    reservation: Cell<Option<Reservation<'static>>>,
+    /// The message that is being read in place, under the conditions of `reservation`.
+    in_place: Cell<Option<MessageRef<'static>>>,
+    end: End,
+    /// Empty unless the port is in an event loop.
+    handlers: Handlers,
+}
+
+impl Object for Port {
+    const NAME: &'static str = "port";
+}
+
+impl From<MessagePort> for Port {
+    fn from(port: MessagePort) -> Self {
+        Self::of(End::Whole(port))
+    }
+}
+
+impl Port {
+    fn of(end: End) -> Self {
+        Self { reservation: Cell::new(None), in_place: Cell::new(None), end, handlers: Handlers::default() }
+    }
+
+    #[inline]
+    pub(crate) fn end(&self) -> &End {
+        &self.end
+    }
+
+    pub(crate) fn handlers(&self) -> &Handlers {
+        &self.handlers
+    }
+
+    /// For a port that leaves its loop.
+    pub(crate) fn forget_handlers(&mut self) {
+        self.handlers = Handlers::default();
+    }
+
+    /// The place of the reservation.
+    #[inline]
+    pub(crate) fn reservation(&self) -> &Cell<Option<Reservation<'static>>> {
+        &self.reservation
+    }
+
+    /// The place of the message that is being read in place.
+    #[inline]
+    pub(crate) fn in_place(&self) -> &Cell<Option<MessageRef<'static>>> {
+        &self.in_place
+    }
+
+    /// Before the handle is freed: ends the reservation and the message, and takes the port out of its loop, so that no
+    /// handler is called for it any more.
+    pub(crate) fn release(&self) {
+        self.reservation.take();
+        self.in_place.take();
+        if matches!(self.end, End::InLoop { .. }) {
+            self.end.close();
+        }
+    }
+
+    /// Replaces the end by the result of `make`. Fails while a reservation or a message is open.
+    pub(crate) fn replace_end<T>(&mut self, make: impl FnOnce(End) -> (End, Result<T, Failure>)) -> Result<T, Failure> {
+        if self.reservation.get_mut().is_some() || self.in_place.get_mut().is_some() {
+            return Err(Failure::plain(code::BORROWED));
+        }
+        let (made, result) = make(std::mem::replace(&mut self.end, End::Gone));
+        self.end = made;
+        result
+    }
+
+    /// Moves the whole port out, for good or until [`put_back`](Self::put_back).
+    pub(crate) fn take_whole(&mut self) -> Result<MessagePort, Failure> {
+        self.replace_end(|end| match end {
+            End::Whole(port) => (End::Gone, Ok(port)),
+            other => other.refuse(),
+        })
+    }
+
+    pub(crate) fn put_back(&mut self, port: MessagePort) {
+        self.end = End::Whole(port);
+    }
+
+    /// Becomes the sending half, and returns the receiving half.
+    pub(crate) fn split(&mut self) -> Result<Self, Failure> {
+        let (send, recv) = self.take_whole()?.split();
+        self.end = End::Sender(send);
+        Ok(Self::of(End::Receiver(recv)))
+    }
+
+    /// Becomes the whole port, if `self` is its sending half and `receiver` its receiving half.
+    pub(crate) fn join(&mut self, receiver: &mut Self) -> Result<(), Failure> {
+        self.replace_end(|end| (end, Ok(())))?; // fails while a reservation or a message is open
+        let half = receiver.take_receiver()?;
+        let mut rest = None;
+        let result = self.replace_end(|end| match end {
+            End::Sender(sender) => match MessagePort::join(sender, half) {
+                Ok(whole) => (End::Whole(whole), Ok(())),
+                Err(JoinError(sender, half)) => {
+                    rest = Some(half);
+                    (End::Sender(sender), Err(Failure::plain(code::DIFFERENT_PORTS)))
+                }
+            },
+            other => {
+                rest = Some(half);
+                other.refuse()
+            }
+        });
+        if let Some(half) = rest {
+            receiver.end = End::Receiver(half);
+        }
+        result
+    }
+
+    fn take_receiver(&mut self) -> Result<RecvHalf, Failure> {
+        self.replace_end(|end| match end {
+            End::Receiver(half) => (End::Gone, Ok(half)),
+            other => other.refuse(),
+        })
+    }
+}
