@@ -165,7 +165,7 @@
 //! assert_eq!(port.recv()?.data, b"this waits in the queue of port2");
 //! # Ok(()) }
 //! ```
-//! A transfer list moves as a whole or not at all: if posting fails, for whatever reason, everything on the list still belongs
+//! A transfer list moves as a whole or not at all: if posting fails, for any reason, everything on the list still belongs
 //! to the caller and still works. A transfer list can also carry any other descriptor, as an
 //! [`OwnedFd`](std::os::fd::OwnedFd): a file, a socket, a pipe, graphics memory. A `for` loop over `&port` receives until the
 //! peer has closed.

@@ -186,7 +186,7 @@ impl PendingCall {
     /// Waits for the answer for as long as the server lives.
     ///
     /// # Errors
-    /// [`AnswerError`]. The call is over, whatever the error.
+    /// [`AnswerError`]. The call is over after any error.
     pub fn wait(mut self) -> Result<Message, AnswerError> {
         let mut answer = Message::new();
         self.wait_into(&mut answer, Deadline::Never)?;

@@ -95,8 +95,8 @@ impl Inbox {
     }
 
     pub(crate) fn has_handles(&self) -> bool {
-        // Acquire: pairs with the release of the `fetch_sub` in `LoopHandle::drop`. Whoever reads 0 sees every task that a
-        // handle has posted, and so does not end with tasks waiting.
+        // Acquire: pairs with the release of the `fetch_sub` in `LoopHandle::drop`. A load of 0 is followed by loads that
+        // see every task that a handle has posted, so the loop does not end while tasks wait.
         self.handles.load(Ordering::Acquire) > 0
     }
 

@@ -120,7 +120,7 @@ impl<Ans: DeserializeOwned> TypedPendingCall<Ans> {
     /// Waits for the answer for as long as the server lives.
     ///
     /// # Errors
-    /// [`AnswerError`]. The call is over, whatever the error.
+    /// [`AnswerError`]. The call is over after any error.
     pub fn wait(mut self) -> Result<Ans, AnswerError> {
         self.wait_until(Deadline::Never)
     }

@@ -19,7 +19,7 @@ const NOT_RECEIVED: &str = "ports and buffers can be deserialized only in a valu
 const NOT_THERE: &str = "no such port or buffer came with the message, or it was taken before";
 
 thread_local! {
-    static LENDING: Lending = const { Lending { from: Cell::new(NOBODY), list: RefCell::new(Vec::new()) } };
+    static LENDING: Lending = const { Lending { from: Cell::new(NOT_ENCODING), list: RefCell::new(Vec::new()) } };
     static ARRIVING: Arriving = const { Arriving { state: Cell::new(ArrivingState::Outside), things: RefCell::new(None) } };
 }
 
@@ -31,7 +31,7 @@ struct Lending {
 }
 
 /// The value of `Lending::from` while the thread encodes no value.
-const NOBODY: usize = usize::MAX;
+const NOT_ENCODING: usize = usize::MAX;
 
 /// The ports and buffers of the message that this thread is decoding. A `Deserialize` may receive another message, so
 /// messages nest; these are of the innermost one.
@@ -64,7 +64,7 @@ struct Unclaimed {
 pub(crate) fn lending<R>(encode: impl FnOnce() -> R) -> (R, Vec<Loan>) {
     // A thread that is ending may have no list any more. Then nothing can be lent.
     let enter = |lending: &Lending| lending.from.replace(lending.list.borrow().len());
-    let inner = Inner { outer_from: LENDING.try_with(enter).unwrap_or(NOBODY) };
+    let inner = Inner { outer_from: LENDING.try_with(enter).unwrap_or(NOT_ENCODING) };
     let result = encode();
     let list = inner.take();
     std::mem::forget(inner);
@@ -168,7 +168,7 @@ impl Unclaimed {
 
 fn lend<S: Serializer>(serializer: S, lend: impl FnOnce(&mut Vec<Loan>, usize) -> u32) -> Result<S::Ok, S::Error> {
     let lend = |lending: &Lending| {
-        let from = Some(lending.from.get()).filter(|from| *from != NOBODY)?;
+        let from = Some(lending.from.get()).filter(|from| *from != NOT_ENCODING)?;
         Some(lend(&mut lending.list.borrow_mut(), from))
     };
     let place = LENDING.try_with(lend).ok().flatten().ok_or_else(|| S::Error::custom(NOT_POSTED))?;

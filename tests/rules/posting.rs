@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    ChannelOptions, CloseReason, FrozenBuffer, FullCause, Message, MessageChannel, MessagePort, PostDataError,
-    PostErrorKind, SharedBuffer, TransferRef, Transferable, TryRecvError,
+    ChannelOptions, CloseReason, FrozenBuffer, FullCause, Message, MessageChannel, MessagePort, PostErrorKind,
+    SharedBuffer, TransferRef, Transferable, TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, geteuid, seteuid};
