@@ -1,9 +1,9 @@
 //! The public errors: one type per operation, with everything that was passed in.
 //!
-//! `Display` states what failed. A cause, where there is one, is the `source` and not part of that text; the alternate form
-//! `{:#}` prints both on one line. An error that only wraps another one displays and chains as that one. Every error
-//! converts into an [`io::Error`]: the one of the system where there is one, else one of a fitting kind that holds the error
-//! or, if the error returns things to the caller, drops them.
+//! `Display` states what failed. A cause, where there is one, is the `source` and not part of that text; the alternate
+//! form `{:#}` prints both on one line. An error that only wraps another one displays and chains as that one. Every
+//! error converts into an [`io::Error`]: the one of the system where there is one, else one of a fitting kind that
+//! holds the error or, if the error returns things to the caller, drops them.
 
 use std::error::Error;
 use std::fmt;
@@ -29,7 +29,8 @@ pub enum CloseReason {
     Closed,
     /// The process that held the peer ended without closing it.
     PeerDied,
-    /// The peer, or another process with this port's descriptors, broke the format of the queue. This port has been closed.
+    /// The peer, or another process with this port's descriptors, broke the format of the queue. This port has been
+    /// closed.
     ProtocolViolation(Violation),
 }
 
@@ -213,7 +214,8 @@ impl From<BadValue> for io::Error {
     }
 }
 
-/// [`MessageChannel::new`](crate::MessageChannel::new) or [`ChannelOptions::create`](crate::ChannelOptions::create) failed.
+/// [`MessageChannel::new`](crate::MessageChannel::new) or [`ChannelOptions::create`](crate::ChannelOptions::create)
+/// failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ChannelError {
@@ -315,8 +317,8 @@ pub enum PostErrorKind {
         /// The item's index on the list.
         index: usize,
     },
-    /// A buffer on the transfer list is mapped by the peer of the port on which it was posted before, and that peer still
-    /// lives. The buffer can be posted on that port again.
+    /// A buffer on the transfer list is mapped by the peer of the port on which it was posted before, and that peer
+    /// still lives. The buffer can be posted on that port again.
     PooledElsewhere {
         /// The buffer's index on the list.
         index: usize,
@@ -498,8 +500,8 @@ pub enum RecvError {
     Borrowed,
     /// The peer is gone, and everything it posted has been received.
     Ended(CloseReason),
-    /// The message cannot be made for this receiver. It has been consumed, and what it carried is closed; later messages
-    /// are not affected.
+    /// The message cannot be made for this receiver. It has been consumed, and what it carried is closed; later
+    /// messages are not affected.
     MessageError {
         /// What is wrong with the message.
         reason: BadTransfer,

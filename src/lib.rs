@@ -1,11 +1,11 @@
 //! The Web's `MessagePort` for native processes: entangled ports over shared memory, with ports and buffers that
 //! travel.
 //!
-//! On the Web, two isolated contexts talk through a [`MessageChannel`]: two *entangled* ports, each the other's *peer*. A
-//! message that is posted on one port arrives at the other, and can carry ports and buffers, which move to the receiver. This
-//! crate provides the same for the threads and processes of one Linux machine. A message of a few bytes costs about one
-//! cache-line transfer; a buffer of any size is handed over without a copy; a port moves with everything that is queued in it,
-//! while its peer goes on posting.
+//! On the Web, two isolated contexts talk through a [`MessageChannel`]: two *entangled* ports, each the other's *peer*.
+//! A message that is posted on one port arrives at the other, and can carry ports and buffers, which move to the
+//! receiver. This crate provides the same for the threads and processes of one Linux machine. A message of a few bytes
+//! costs about one cache-line transfer; a buffer of any size is handed over without a copy; a port moves with
+//! everything that is queued in it, while its peer goes on posting.
 //!
 //! # A channel
 //! ```
@@ -19,18 +19,18 @@
 //! assert_eq!(port1.recv()?.data, b"pong");
 //! # Ok(()) }
 //! ```
-//! The two ends are equal, and either may post before the other receives. [`post_message`](MessagePort::post_message) never
-//! blocks: a full queue [grows](ChannelOptions::max_capacity), and at its limit posting is an error that gives everything
-//! back. Data of any length is one message; data that does not fit the queue travels in a buffer, which the receiver does not
-//! notice.
+//! The two ends are equal, and either may post before the other receives. [`post_message`](MessagePort::post_message)
+//! never blocks: a full queue [grows](ChannelOptions::max_capacity), and at its limit posting is an error that gives
+//! everything back. Data of any length is one message; data that does not fit the queue travels in a buffer, which the
+//! receiver does not notice.
 //!
 //! # Waiting
-//! One rule holds for receiving, calls, sets, loops and listeners: `x` waits for as long as it takes, `try_x` does not wait,
-//! and `x_timeout` waits for at most a `Duration`. So [`recv`](MessagePort::recv) waits for a message as long as the peer
-//! lives, beside [`try_recv`](MessagePort::try_recv) and [`recv_timeout`](MessagePort::recv_timeout). Posting does not wait;
-//! [`post_message_wait`](MessagePort::post_message_wait) waits for space in a full queue as long as the peer lives, and
-//! [`post_message_timeout`](MessagePort::post_message_timeout) for at most a `Duration`. A timeout that overflows `Instant`
-//! means no deadline.
+//! One rule holds for receiving, calls, sets, loops and listeners: `x` waits for as long as it takes, `try_x` does not
+//! wait, and `x_timeout` waits for at most a `Duration`. So [`recv`](MessagePort::recv) waits for a message as long as
+//! the peer lives, beside [`try_recv`](MessagePort::try_recv) and [`recv_timeout`](MessagePort::recv_timeout). Posting
+//! does not wait; [`post_message_wait`](MessagePort::post_message_wait) waits for space in a full queue as long as the
+//! peer lives, and [`post_message_timeout`](MessagePort::post_message_timeout) for at most a `Duration`. A timeout that
+//! overflows `Instant` means no deadline.
 //!
 //! # The rooms
 //! Each room uses the ones below it; the sections of this page follow the same order.
@@ -49,13 +49,14 @@
 //! # Tasks
 //! With the feature `tokio`, the module `aio` has ports that wait in the tasks of a runtime, thousands of them on one
 //! thread. An `AsyncPort` is made from a [`MessagePort`] and turned back into one. It has `recv().await` and
-//! `post_message_wait().await`, is a `Stream` and a `Sink`, and has halves for two tasks; `AsyncListener` and `aio::connect`
-//! complete it. A future that is dropped loses no message, and `post_message_draining_wait` leaves the transfer list with the
-//! caller until the message is posted. Other runtimes and event loops can wait on the port's descriptor.
+//! `post_message_wait().await`, is a `Stream` and a `Sink`, and has halves for two tasks; `AsyncListener` and
+//! `aio::connect` complete it. A future that is dropped loses no message, and `post_message_draining_wait` leaves the
+//! transfer list with the caller until the message is posted. Other runtimes and event loops can wait on the port's
+//! descriptor.
 //!
 //! # Values
-//! With the feature `serde`, a `TypedPort` posts and receives values of any serde type, and the ports and buffers inside
-//! them move along:
+//! With the feature `serde`, a `TypedPort` posts and receives values of any serde type, and the ports and buffers
+//! inside them move along:
 //! ```
 //! # #[cfg(feature = "serde")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -80,7 +81,8 @@
 //! # #[cfg(not(feature = "serde"))]
 //! # fn main() {}
 //! ```
-//! Without any feature, [`post_plain`](MessagePort::post_plain) posts a value as its bytes, and `Message::plain` reads it.
+//! Without any feature, [`post_plain`](MessagePort::post_plain) posts a value as its bytes, and `Message::plain` reads
+//! it.
 //!
 //! # Events
 //! An [`EventLoop`] calls handlers, like the event loop of a page. A port that is added to it becomes a [`PortHandle`]:
@@ -103,9 +105,9 @@
 //! events.run()?; // until nothing can happen any more
 //! # Ok(()) }
 //! ```
-//! Handlers are closures on the loop's thread, and may do anything: post, close, transfer, add and remove ports and handlers.
-//! The loop has [timers](EventLoop::set_timeout), takes [tasks](LoopHandle::post_task) from other threads, and is
-//! [one descriptor](EventLoop#impl-AsFd-for-EventLoop) for another program's loop.
+//! Handlers are closures on the loop's thread, and may do anything: post, close, transfer, add and remove ports and
+//! handlers. The loop has [timers](EventLoop::set_timeout), takes [tasks](LoopHandle::post_task) from other threads,
+//! and is [one descriptor](EventLoop#impl-AsFd-for-EventLoop) for another program's loop.
 //!
 //! # Two processes
 //! A parent gives a port to a child process with [`spawn_with_port`], and the child takes it with [`parent_port`]:
@@ -123,8 +125,8 @@
 //! Unrelated processes meet by name: one of them binds a [`Listener`], and the others [`connect`] to it.
 //!
 //! # Request and answer
-//! A [`Client`] and a [`Server`] are the two ends of a pair over which many calls can be open at a time; `TypedClient` and
-//! `TypedServer` do the same with values:
+//! A [`Client`] and a [`Server`] are the two ends of a pair over which many calls can be open at a time; `TypedClient`
+//! and `TypedServer` do the same with values:
 //! ```
 //! # #[cfg(feature = "serde")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -143,8 +145,8 @@
 //! A call ends with its answer, at its deadline, when the server drops the request, or when the server is gone.
 //!
 //! # Many ports
-//! A [`PortSet`] receives from many ports without handlers: [`wait`](PortSet::wait) returns the next message or end of any of
-//! them. In a set as in an event loop, an idle port costs nothing, and a busy port does not starve the others.
+//! A [`PortSet`] receives from many ports without handlers: [`wait`](PortSet::wait) returns the next message or end of
+//! any of them. In a set as in an event loop, an idle port costs nothing, and a busy port does not starve the others.
 //!
 //! # Ports and buffers in messages
 //! ```
@@ -165,15 +167,15 @@
 //! assert_eq!(port.recv()?.data, b"this waits in the queue of port2");
 //! # Ok(()) }
 //! ```
-//! A transfer list moves as a whole or not at all: if posting fails, for any reason, everything on the list still belongs
-//! to the caller and still works. A transfer list can also carry any other descriptor, as an
-//! [`OwnedFd`](std::os::fd::OwnedFd): a file, a socket, a pipe, graphics memory. A `for` loop over `&port` receives until the
-//! peer has closed.
+//! A transfer list moves as a whole or not at all: if posting fails, for any reason, everything on the list still
+//! belongs to the caller and still works. A transfer list can also carry any other descriptor, as an
+//! [`OwnedFd`](std::os::fd::OwnedFd): a file, a socket, a pipe, graphics memory. A `for` loop over `&port` receives
+//! until the peer has closed.
 //!
 //! # Memory that is handed over, read by many, or shared
-//! A [`TransferBuffer`] has one holder at a time. A [`FrozenBuffer`] has any number of holders, and none of them can write it,
-//! so it is a plain slice of bytes. A [`SharedBuffer`] has any number of holders, which read and write it by atomics and by
-//! copies. Posting one of the latter two clones the handle and never copies the memory:
+//! A [`TransferBuffer`] has one holder at a time. A [`FrozenBuffer`] has any number of holders, and none of them can
+//! write it, so it is a plain slice of bytes. A [`SharedBuffer`] has any number of holders, which read and write it by
+//! atomics and by copies. Posting one of the latter two clones the handle and never copies the memory:
 //! ```
 //! use std::sync::atomic::Ordering;
 //! use messageport::{FrozenBuffer, MessageChannel, SharedBuffer};
@@ -197,31 +199,34 @@
 //! # Speed
 //! [`recv_into`](MessagePort::recv_into) reuses a message's memory and allocates nothing;
 //! [`recv_ref`](MessagePort::recv_ref) reads in place; [`reserve`](MessagePort::reserve) writes in place;
-//! [`post_messages`](MessagePort::post_messages) and [`recv_messages`](MessagePort::recv_messages) handle several at a time. A
-//! busy pair makes no system calls. [`buffer`](MessagePort::buffer) returns buffers that come back: posting one again costs
-//! the same for 4 KiB and for 4 GiB, and no system call. [`split`](MessagePort::split) lets two threads send and receive at
-//! the same time. A port has a descriptor ([`AsFd`](std::os::fd::AsFd)) to wait on in your own `poll` or `epoll` loop.
+//! [`post_messages`](MessagePort::post_messages) and [`recv_messages`](MessagePort::recv_messages) handle several at a
+//! time. A busy pair makes no system calls. [`buffer`](MessagePort::buffer) returns buffers that come back: posting one
+//! again costs the same for 4 KiB and for 4 GiB, and no system call. [`split`](MessagePort::split) lets two threads
+//! send and receive at the same time. A port has a descriptor ([`AsFd`](std::os::fd::AsFd)) to wait on in your own
+//! `poll` or `epoll` loop.
 //!
 //! # The end
-//! [`close`](MessagePort::close), or dropping a port, ends the channel. Messages that were posted before still arrive; then the
-//! peer receives the reason, a [`CloseReason`]: `Closed`; `PeerDied` if the process ended without closing, by SIGKILL too; or
-//! `ProtocolViolation` if it broke the format. A blocked call notices a death within 20 ms after the kernel has released the
-//! descriptors of the dead process, which takes tens of milliseconds longer where gigabytes have to be torn down.
+//! [`close`](MessagePort::close), or dropping a port, ends the channel. Messages that were posted before still arrive;
+//! then the peer receives the reason, a [`CloseReason`]: `Closed`; `PeerDied` if the process ended without closing, by
+//! SIGKILL too; or `ProtocolViolation` if it broke the format. A blocked call notices a death within 20 ms after the
+//! kernel has released the descriptors of the dead process, which takes tens of milliseconds longer where gigabytes
+//! have to be torn down.
 //!
 //! # Errors
-//! Each operation has its own error type, which returns what was passed in. Its `Display` states what failed, its `source` the
-//! cause, and `{:#}` prints both. Every error converts into an [`io::Error`](std::io::Error) of a fitting kind.
+//! Each operation has its own error type, which returns what was passed in. Its `Display` states what failed, its
+//! `source` the cause, and `{:#}` prints both. Every error converts into an [`io::Error`](std::io::Error) of a fitting
+//! kind.
 //!
 //! # Trust
-//! A port is a capability: its holder may use it, and no other process can reach the channel. A peer is not trusted: it can
-//! spoil the data that it sends and end its own channel, and nothing else. It cannot make this process crash, read out of
-//! bounds, lose descriptors, hang past a deadline or spin. A former holder of a port or a buffer that kept a duplicate of the
-//! descriptors, against the rules, can still take or alter what is sent over it later; but nothing can alter a
-//! [`FrozenBuffer`].
+//! A port is a capability: its holder may use it, and no other process can reach the channel. A peer is not trusted: it
+//! can spoil the data that it sends and end its own channel, and nothing else. It cannot make this process crash, read
+//! out of bounds, lose descriptors, hang past a deadline or spin. A former holder of a port or a buffer that kept a
+//! duplicate of the descriptors, against the rules, can still take or alter what is sent over it later; but nothing can
+//! alter a [`FrozenBuffer`].
 //!
 //! # Names
-//! The names are those of the [HTML standard](https://html.spec.whatwg.org/multipage/web-messaging.html#channel-messaging)
-//! in snake case.
+//! The names are those of the [HTML
+//! standard](https://html.spec.whatwg.org/multipage/web-messaging.html#channel-messaging) in snake case.
 //!
 //! | standard | here | differences |
 //! |---|---|---|

@@ -26,8 +26,8 @@ pub enum Violation {
     BadCursor,
     /// A packet on the lane has an unknown kind or size.
     BadPacket,
-    /// The queue continues in memory that is not a ring, returns from the first ring, drops a buffer that is not kept, or does
-    /// so again and again without a message.
+    /// The queue continues in memory that is not a ring, returns from the first ring, drops a buffer that is not kept,
+    /// or does so again and again without a message.
     BadLink,
 }
 

@@ -56,7 +56,8 @@ impl AsyncListener {
     /// Registers a listener with the runtime in which this is called.
     ///
     /// # Errors
-    /// This is not called within a runtime, or the system has no resources. The listener is dropped then, and its name is free.
+    /// This is not called within a runtime, or the system has no resources. The listener is dropped then, and its name
+    /// is free.
     ///
     /// # Panics
     /// If the runtime does not drive I/O and time.

@@ -1,9 +1,10 @@
-//! Ports, listeners and connections for the tasks of a [tokio](https://docs.rs/tokio) runtime. Needs the feature `tokio`.
+//! Ports, listeners and connections for the tasks of a [tokio](https://docs.rs/tokio) runtime. Needs the feature
+//! `tokio`.
 //!
-//! An [`AsyncPort`] is made from a [`MessagePort`](crate::MessagePort) and can be turned back into one. It waits without
-//! blocking a thread: [`recv`](AsyncPort::recv) for a message, [`post_message_wait`](AsyncPort::post_message_wait) for space.
-//! It is a [`Stream`](futures_core::Stream) and a [`Sink`](futures_sink::Sink) of messages, and its
-//! [halves](AsyncPort::split) can wait in two tasks at the same time.
+//! An [`AsyncPort`] is made from a [`MessagePort`](crate::MessagePort) and can be turned back into one. It waits
+//! without blocking a thread: [`recv`](AsyncPort::recv) for a message,
+//! [`post_message_wait`](AsyncPort::post_message_wait) for space. It is a [`Stream`](futures_core::Stream) and a
+//! [`Sink`](futures_sink::Sink) of messages, and its [halves](AsyncPort::split) can wait in two tasks at the same time.
 //!
 //! ```
 //! use messageport::MessageChannel;
@@ -19,15 +20,16 @@
 //! ```
 //!
 //! # Cancelling
-//! Every future here can be dropped at any time. A message that it has not returned is still queued, and a message that it
-//! has not posted is not posted at all. The transfer list is dropped with a future that owns it;
+//! Every future here can be dropped at any time. A message that it has not returned is still queued, and a message that
+//! it has not posted is not posted at all. The transfer list is dropped with a future that owns it;
 //! [`post_message_draining_wait`](AsyncPort::post_message_draining_wait) leaves it with the caller. So
 //! [`tokio::time::timeout`] limits any wait.
 //!
 //! # The runtime
-//! The runtime must drive I/O and time (`enable_all`, which `#[tokio::main]` calls). Ports, listeners and connections are
-//! created within it; without these drivers their creation panics, like that of tokio's own sockets. A waiting port costs the
-//! runtime one registration and no timer. A task that always finds messages yields now and then, by tokio's budget.
+//! The runtime must drive I/O and time (`enable_all`, which `#[tokio::main]` calls). Ports, listeners and connections
+//! are created within it; without these drivers their creation panics, like that of tokio's own sockets. A waiting port
+//! costs the runtime one registration and no timer. A task that always finds messages yields now and then, by tokio's
+//! budget.
 #![forbid(unsafe_code)]
 
 mod port;

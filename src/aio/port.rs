@@ -13,9 +13,10 @@ use crate::port::{MessagePort, RecvHalf, SendHalf};
 
 /// A [`MessagePort`] that waits in tasks of a tokio runtime.
 ///
-/// The methods that wait take `&mut self`, so one of them runs at a time. To receive and to wait for space at the same time,
-/// [`split`](Self::split) the port. The methods that block and those that borrow the queue (`reserve`, `recv_ref`) are not
-/// available; [turn the port back](Self::into_port) to use them, or to transfer it. Dropping it closes the port.
+/// The methods that wait take `&mut self`, so one of them runs at a time. To receive and to wait for space at the same
+/// time, [`split`](Self::split) the port. The methods that block and those that borrow the queue (`reserve`,
+/// `recv_ref`) are not available; [turn the port back](Self::into_port) to use them, or to transfer it. Dropping it
+/// closes the port.
 pub struct AsyncPort {
     // The order matters, as in `MessagePort`.
     pub(super) sender: AsyncSendHalf,
@@ -73,8 +74,8 @@ impl AsyncPort {
         }
     }
 
-    /// Turns the port back into one without a runtime. Its queue is unchanged. A message that the `Sink` has taken and not
-    /// posted yet is dropped: flush the sink first, or [take the message back](Self::take_unsent).
+    /// Turns the port back into one without a runtime. Its queue is unchanged. A message that the `Sink` has taken and
+    /// not posted yet is dropped: flush the sink first, or [take the message back](Self::take_unsent).
     pub fn into_port(self) -> MessagePort {
         let AsyncRecvHalf { half: receiver, polled, .. } = self.receiver;
         receiver.polled.set(polled);

@@ -21,8 +21,8 @@ impl AsyncPort {
     /// Posts a message without waiting; see [`MessagePort::post_message`](crate::MessagePort::post_message).
     ///
     /// # Errors
-    /// Those of `MessagePort::post_message`. Also `Full` while the `Sink` holds a message that does not fit, since that one is
-    /// posted first.
+    /// Those of `MessagePort::post_message`. Also `Full` while the `Sink` holds a message that does not fit, since that
+    /// one is posted first.
     pub fn post_message(
         &mut self,
         data: &[u8],
@@ -49,8 +49,8 @@ impl AsyncPort {
     ///
     /// # Errors
     /// Those of [`MessagePort::post_message`](crate::MessagePort::post_message) except `Full`; also
-    /// [`ResourceExhausted`](PostErrorKind::ResourceExhausted) if it has to wait in a runtime that is shutting down. A message
-    /// that the `Sink` holds is posted first, and the error may be its error.
+    /// [`ResourceExhausted`](PostErrorKind::ResourceExhausted) if it has to wait in a runtime that is shutting down. A
+    /// message that the `Sink` holds is posted first, and the error may be its error.
     pub async fn post_message_wait(
         &mut self,
         data: &[u8],
@@ -59,8 +59,8 @@ impl AsyncPort {
         self.sender.post_message_wait(data, transfer).await
     }
 
-    /// Posts a message as [`post_message_wait`](Self::post_message_wait) does, with a list that stays with the caller until
-    /// the message is posted, and is empty then.
+    /// Posts a message as [`post_message_wait`](Self::post_message_wait) does, with a list that stays with the caller
+    /// until the message is posted, and is empty then.
     ///
     /// Cancel-safe: if the future is dropped, nothing was posted, and the list is as it was.
     ///
@@ -135,7 +135,8 @@ impl AsyncSendHalf {
         poll_fn(|context| self.poll_post_list(context, data, transfer)).await
     }
 
-    /// Borrows the list mutably from the start: a shared reference to it is not `Send`, and so neither would be the future.
+    /// Borrows the list mutably from the start: a shared reference to it is not `Send`, and so neither would be the
+    /// future.
     fn poll_post_list(
         &mut self,
         context: &mut Context<'_>,
@@ -217,8 +218,8 @@ impl AsyncSendHalf {
     }
 }
 
-/// The timer of a sender that may not be woken: a peer cannot send a wake-up over a full lane, and a lane that has room again
-/// makes no edge.
+/// The timer of a sender that may not be woken: a peer cannot send a wake-up over a full lane, and a lane that has room
+/// again makes no edge.
 pub(super) struct Retry {
     timer: Option<Timer>,
     /// The next interval. It doubles, so that a wait takes at most twice as long as it must.
@@ -244,8 +245,8 @@ impl Retry {
     }
 }
 
-/// Posts messages in order, with everything in them, and holds at most one that does not fit. Closing the sink only flushes
-/// it: the port ends when it is [closed](AsyncSendHalf::close) or dropped.
+/// Posts messages in order, with everything in them, and holds at most one that does not fit. Closing the sink only
+/// flushes it: the port ends when it is [closed](AsyncSendHalf::close) or dropped.
 impl Sink<Message> for AsyncSendHalf {
     type Error = SendError;
 

@@ -24,7 +24,8 @@ impl AsyncPort {
         self.receiver.recv().await
     }
 
-    /// As [`recv`](Self::recv), into a message whose memory is used again. The previous content of the message is dropped.
+    /// As [`recv`](Self::recv), into a message whose memory is used again. The previous content of the message is
+    /// dropped.
     ///
     /// # Errors
     /// Those of [`recv`](Self::recv). The message is then empty.
@@ -98,10 +99,10 @@ impl AsyncRecvHalf {
     }
 }
 
-/// The messages of the port. The stream ends when the peer has [closed](CloseReason::Closed) and all its messages have been
-/// received, and when this port is closed. Any other end comes first, as an error: it is the last item. A
-/// [`MessageError`](RecvError::MessageError) and a [`ResourceExhausted`](RecvError::ResourceExhausted) are items between
-/// others.
+/// The messages of the port. The stream ends when the peer has [closed](CloseReason::Closed) and all its messages have
+/// been received, and when this port is closed. Any other end comes first, as an error: it is the last item. A
+/// [`MessageError`](RecvError::MessageError) and a [`ResourceExhausted`](RecvError::ResourceExhausted) are items
+/// between others.
 impl Stream for AsyncRecvHalf {
     type Item = Result<Message, RecvError>;
 

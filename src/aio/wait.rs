@@ -1,10 +1,11 @@
 //! How a half of a port waits in a task.
 //!
-//! The two halves share one registration of the lane and its waker. Every packet and the peer's end make an edge, and an edge
-//! wakes each half that waits. A half then runs the sleeper's sequence of `doorbell.rs`, with "leave the waker" in place of
-//! "sleep": leave the waker, consume the edges, read the lane, arm the doorbell, poll the ring. It does not matter which half
-//! sees an edge or reads a packet first. The poll finds what was committed before it. A later commit makes another edge,
-//! unless the other half has read its packet meanwhile, and then that half wakes the task (`end/task.rs`).
+//! The two halves share one registration of the lane and its waker. Every packet and the peer's end make an edge, and
+//! an edge wakes each half that waits. A half then runs the sleeper's sequence of `doorbell.rs`, with "leave the waker"
+//! in place of "sleep": leave the waker, consume the edges, read the lane, arm the doorbell, poll the ring. It does not
+//! matter which half sees an edge or reads a packet first. The poll finds what was committed before it. A later commit
+//! makes another edge, unless the other half has read its packet meanwhile, and then that half wakes the task
+//! (`end/task.rs`).
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -151,8 +152,8 @@ impl Wait {
             Doorbell::Space => end.outgoing().space(),
         };
         let mut fruitless = end.tasks().take_unasked(self.half);
-        // SeqCst: in one order with the swaps of `doorbell::arm` and of the peer in `doorbell::ring`. Only the count of spurious
-        // wake-ups depends on the value.
+        // SeqCst: in one order with the swaps of `doorbell::arm` and of the peer in `doorbell::ring`. Only the count of
+        // spurious wake-ups depends on the value.
         if doorbell.load(Ordering::SeqCst) == AWAKE {
             // If the half had armed the doorbell, the peer has rung it, and without need.
             fruitless += u32::from(self.armed);

@@ -1,8 +1,8 @@
 //! The client's end: a thread that waits receives for all the others.
 //!
-//! A client has no thread of its own. The first waiting thread takes the receiving half out of the table, receives without
-//! holding the lock, and stores what arrives in the entries of the calls. The other waiting threads sleep until their call
-//! has an outcome or the receiving half is free again.
+//! A client has no thread of its own. The first waiting thread takes the receiving half out of the table, receives
+//! without holding the lock, and stores what arrives in the entries of the calls. The other waiting threads sleep until
+//! their call has an outcome or the receiving half is free again.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,16 +20,16 @@ use crate::port::message::Message;
 use crate::port::transfer::{PostError, TransferRef, Transferable};
 use crate::scratch;
 
-/// A call whose request does not fit receives answers for 1 ms before it tries to post again: the server may wait for space
-/// itself.
+/// A call whose request does not fit receives answers for 1 ms before it tries to post again: the server may wait for
+/// space itself.
 const POST_RETRY: Duration = Duration::from_millis(1);
 /// A wait receives up to 1000 messages of other calls before it checks whether its time is over.
 const RECEIVES_PER_CHECK: usize = 1000;
 
 /// The calling end of a pair: posts requests and receives their answers. The other end is a [`Server`](super::Server).
 ///
-/// Any number of calls can be open at a time, and their answers may come in any order. Clones stand for the same client and
-/// can be used by other threads. The port is closed when the last clone and the last [`PendingCall`] are dropped.
+/// Any number of calls can be open at a time, and their answers may come in any order. Clones stand for the same client
+/// and can be used by other threads. The port is closed when the last clone and the last [`PendingCall`] are dropped.
 ///
 /// ```
 /// use messageport::{Client, MessageChannel, Server};
@@ -46,10 +46,11 @@ const RECEIVES_PER_CHECK: usize = 1000;
 /// # Ok(()) }
 /// ```
 ///
-/// A call without an answer fails as soon as that is certain: with [`Dropped`](AnswerError::Dropped) if the server dropped
-/// the request, and with the reason, as every open call does, if the server's end is gone. When a call is abandoned, because
-/// its `PendingCall` is dropped or its time is over, its answer is dropped on arrival, and everything in the answer is
-/// closed. The server is not notified; to be able to stop it, transfer a port with the request and close that port's peer.
+/// A call without an answer fails as soon as that is certain: with [`Dropped`](AnswerError::Dropped) if the server
+/// dropped the request, and with the reason, as every open call does, if the server's end is gone. When a call is
+/// abandoned, because its `PendingCall` is dropped or its time is over, its answer is dropped on arrival, and
+/// everything in the answer is closed. The server is not notified; to be able to stop it, transfer a port with the
+/// request and close that port's peer.
 #[derive(Clone)]
 pub struct Client {
     core: Arc<ClientCore>,
@@ -80,8 +81,8 @@ impl Client {
     /// Posts a request and returns without waiting for the answer. Never blocks.
     ///
     /// # Errors
-    /// Those of [`MessagePort::post_message`], including [`Full`](PostErrorKind::Full). The number of the call takes 8 bytes
-    /// of the message.
+    /// Those of [`MessagePort::post_message`], including [`Full`](PostErrorKind::Full). The number of the call takes 8
+    /// bytes of the message.
     pub fn start(
         &self,
         data: &[u8],
@@ -95,8 +96,8 @@ impl Client {
         result.map(|number| self.pending(number)).map_err(|kind| PostError { kind, transfer })
     }
 
-    /// Posts a request, after waiting for space if the queue is full, and waits for the answer for as long as the server
-    /// lives.
+    /// Posts a request, after waiting for space if the queue is full, and waits for the answer for as long as the
+    /// server lives.
     ///
     /// # Errors
     /// [`NotPosted`](CallError::NotPosted) with the transfer list; [`NoAnswer`](CallError::NoAnswer).
@@ -196,8 +197,8 @@ impl PendingCall {
     /// Waits for the answer for at most `timeout`.
     ///
     /// # Errors
-    /// [`AnswerError`]. The call is still open after [`TimedOut`](AnswerError::TimedOut) and after a shortage of memory or
-    /// descriptors.
+    /// [`AnswerError`]. The call is still open after [`TimedOut`](AnswerError::TimedOut) and after a shortage of memory
+    /// or descriptors.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Message, AnswerError> {
         let mut answer = Message::new();
         self.wait_into(&mut answer, Deadline::after(timeout))?;
@@ -266,8 +267,9 @@ impl ClientCore {
         result
     }
 
-    /// Receives one message, for whichever call. While another thread receives, sleeps instead, until `number` has an outcome
-    /// or no thread receives. True if the message is the answer to `number`; that call is over then. Else `message` is empty.
+    /// Receives one message, for whichever call. While another thread receives, sleeps instead, until `number` has an
+    /// outcome or no thread receives. True if the message is the answer to `number`; that call is over then. Else
+    /// `message` is empty.
     #[inline]
     fn receive<'a>(
         &'a self,

@@ -1,9 +1,10 @@
-//! Request and answer over one pair: a client and a server end, for messages of bytes with transfer lists. The typed client
-//! and server in `typed` add an encoding.
+//! Request and answer over one pair: a client and a server end, for messages of bytes with transfer lists. The typed
+//! client and server in `typed` add an encoding.
 //!
-//! Each message ends with one word, the *mark*: its kind and the number of its call. The client chooses the number, from the
-//! index of the call's entry in its table and a count of the calls that used this entry before; the server returns it
-//! unchanged. So an answer finds its call whatever the order of the answers, and an answer to a call that is over finds none.
+//! Each message ends with one word, the *mark*: its kind and the number of its call. The client chooses the number,
+//! from the index of the call's entry in its table and a count of the calls that used this entry before; the server
+//! returns it unchanged. So an answer finds its call whatever the order of the answers, and an answer to a call that is
+//! over finds none.
 //!
 //! ```text
 //! bits 0..32    index of the call's entry

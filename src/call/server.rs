@@ -28,22 +28,24 @@ const NOTICE_RETRY: Duration = Duration::from_millis(1);
 /// The answering end of a pair; the other end is a [`Client`](super::Client).
 ///
 /// [`serve`](Self::serve) answers one request after the other. [`recv`](Self::recv) returns a request with its
-/// [`Responder`], which can answer later and from another thread. Dropping the server closes the port: posted answers still
-/// arrive, and every other open call of the client fails.
+/// [`Responder`], which can answer later and from another thread. Dropping the server closes the port: posted answers
+/// still arrive, and every other open call of the client fails.
 pub struct Server {
     receiver: RecvHalf,
     answers: Arc<Answers>,
 }
 
 /// The obligation to answer one request. Dropping it without an answer notifies the client, whose call then fails with
-/// [`Dropped`](super::AnswerError::Dropped). The notice is posted at once; if the queue of answers is full, it is posted when
-/// there is room and the server receives or answers something, at the latest a second after such a wait began.
+/// [`Dropped`](super::AnswerError::Dropped). The notice is posted at once; if the queue of answers is full, it is
+/// posted when there is room and the server receives or answers something, at the latest a second after such a wait
+/// began.
 #[must_use = "dropping it notifies the client that there is no answer"]
 pub struct Responder {
     open: OpenRequest<Arc<Answers>>,
 }
 
-/// An answer was not posted: the reason, with the answer, and the responder. `R` is the responder, `E` contains the answer.
+/// An answer was not posted: the reason, with the answer, and the responder. `R` is the responder, `E` contains the
+/// answer.
 pub struct NotAnswered<R, E> {
     /// Why, and the answer back.
     pub error: E,
@@ -97,8 +99,8 @@ impl Server {
     /// Takes the next request, waiting for it as long as the client lives.
     ///
     /// # Errors
-    /// Those of [`MessagePort::recv`]. A message that is not a request is a [`MessageError`](RecvError::MessageError) with
-    /// [`NoRequest`](BadTransfer::NoRequest). A request that cannot be received counts as dropped.
+    /// Those of [`MessagePort::recv`]. A message that is not a request is a [`MessageError`](RecvError::MessageError)
+    /// with [`NoRequest`](BadTransfer::NoRequest). A request that cannot be received counts as dropped.
     pub fn recv(&self) -> Result<(Message, Responder), RecvError> {
         loop {
             match self.recv_until(Deadline::Never) {
@@ -238,7 +240,8 @@ fn request(message: &mut Message) -> Result<Number, RecvError> {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Under the lock, so that no answer is half posted. An answer that waits for space releases it every `LOCK_SLICE`.
+        // Under the lock, so that no answer is half posted. An answer that waits for space releases it every
+        // `LOCK_SLICE`.
         let _outbox = self.answers.end.home().is_here().then(|| self.answers.lock());
         self.receiver.close();
     }
@@ -248,8 +251,8 @@ impl Responder {
     /// Posts the answer. Never blocks.
     ///
     /// # Errors
-    /// Those of [`MessagePort::post_message`], including [`Full`](PostErrorKind::Full), with the responder and the transfer
-    /// list. The number of the call takes 8 bytes of the message.
+    /// Those of [`MessagePort::post_message`], including [`Full`](PostErrorKind::Full), with the responder and the
+    /// transfer list. The number of the call takes 8 bytes of the message.
     pub fn answer(
         self,
         data: &[u8],
@@ -390,8 +393,8 @@ impl Answers {
     /// Posts the notices that are owed. False if the queue has no room for all of them.
     #[inline]
     fn settle(&self) -> bool {
-        // Relaxed: a hint. A thread that reads an old value reads again at the next post or receive, and both store under
-        // the lock.
+        // Relaxed: a hint. A thread that reads an old value reads again at the next post or receive, and both store
+        // under the lock.
         !self.owing.load(Ordering::Relaxed) || self.post_notices()
     }
 

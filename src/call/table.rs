@@ -148,8 +148,8 @@ impl Calls {
         false
     }
 
-    /// Applies a failed receive: to all calls, if the server is gone; to one, if its answer cannot be received; else to the
-    /// attempt alone, whose error it returns.
+    /// Applies a failed receive: to all calls, if the server is gone; to one, if its answer cannot be received; else to
+    /// the attempt alone, whose error it returns.
     #[cold]
     pub(super) fn fail(&mut self, error: RecvError) -> Result<(), AnswerError> {
         match error {

@@ -49,9 +49,9 @@ pub(crate) mod sealed {
 /// A message has arrived: the standard's
 /// [`MessageEvent`](https://html.spec.whatwg.org/multipage/comms.html#the-messageevent-interface).
 ///
-/// The event dereferences to its [`Message`]: `event.data`, `event.ports`, `event.buffers`. To borrow two fields at a time,
-/// use `event.message`. A handler takes out what it keeps, and later handlers see the rest. What is left after the last
-/// handler is dropped, and the memory of `data` is used for the next message.
+/// The event dereferences to its [`Message`]: `event.data`, `event.ports`, `event.buffers`. To borrow two fields at a
+/// time, use `event.message`. A handler takes out what it keeps, and later handlers see the rest. What is left after
+/// the last handler is dropped, and the memory of `data` is used for the next message.
 #[derive(Default, Debug)]
 pub struct MessageEvent {
     /// The message.
@@ -80,8 +80,8 @@ impl DerefMut for MessageEvent {
     }
 }
 
-/// A message could not be made for its receiver: the standard's `messageerror`. The message has been consumed, and what it
-/// carried is closed; later messages are not affected.
+/// A message could not be made for its receiver: the standard's `messageerror`. The message has been consumed, and what
+/// it carried is closed; later messages are not affected.
 #[derive(Debug)]
 pub struct MessageErrorEvent {
     /// What is wrong with the message.
@@ -98,8 +98,8 @@ impl MessageErrorEvent {
     }
 }
 
-/// The peer is gone, and all its messages have been dispatched: the standard's `close`. A port that is closed here gets no
-/// such event.
+/// The peer is gone, and all its messages have been dispatched: the standard's `close`. A port that is closed here gets
+/// no such event.
 #[derive(Debug)]
 pub struct CloseEvent {
     /// Why the peer is gone.
@@ -146,8 +146,9 @@ event!(CloseEvent, close);
 pub enum ErrorEvent {
     /// A handler, timer or task panicked, with this payload. Later events are not affected.
     Panic(Box<dyn Any + Send>),
-    /// A message cannot be received now, since the system has no memory or no descriptors left. The message stays queued,
-    /// and the loop tries again every 10 ms. This is reported once until a message of the port has been received.
+    /// A message cannot be received now, since the system has no memory or no descriptors left. The message stays
+    /// queued, and the loop tries again every 10 ms. This is reported once until a message of the port has been
+    /// received.
     ResourceExhausted(io::Error),
 }
 

@@ -20,20 +20,21 @@ use crate::port::{MessagePort, RecvHalf};
 /// [`EventTarget`](https://dom.spec.whatwg.org/#interface-eventtarget).
 ///
 /// A *handler* is what the standard calls an event listener, whether an attribute such as `onmessage` sets it or
-/// [`add_handler`](Self::add_handler) adds it. (A [`Listener`](crate::Listener) is something else: it accepts connections.)
+/// [`add_handler`](Self::add_handler) adds it. (A [`Listener`](crate::Listener) is something else: it accepts
+/// connections.)
 ///
-/// Clones stand for the same port and stay on the loop's thread. A handler is called with the port and the event. It need not
-/// be `Send` and may do anything: post, close, transfer, add and remove handlers and ports, including its own. The loop calls
-/// the handlers, except that [`dispatch_event`](Self::dispatch_event) calls them at once.
+/// Clones stand for the same port and stay on the loop's thread. A handler is called with the port and the event. It
+/// need not be `Send` and may do anything: post, close, transfer, add and remove handlers and ports, including its own.
+/// The loop calls the handlers, except that [`dispatch_event`](Self::dispatch_event) calls them at once.
 ///
 /// A port is *disabled* when it is added: its messages stay queued until [`start`](Self::start), which the first
-/// [`set_onmessage`](Self::set_onmessage) calls. From then on each message is dispatched to the message handlers, and dropped
-/// if there are none.
+/// [`set_onmessage`](Self::set_onmessage) calls. From then on each message is dispatched to the message handlers, and
+/// dropped if there are none.
 ///
 /// # How long a port lives
-/// A port with a handler stays in the loop, with or without a handle, until it is closed, transferred or removed, until its
-/// peer is gone and the `close` event has been dispatched, or until the loop is dropped. Then its handlers are dropped. A port
-/// without a handler is closed when its last handle is dropped.
+/// A port with a handler stays in the loop, with or without a handle, until it is closed, transferred or removed, until
+/// its peer is gone and the `close` event has been dispatched, or until the loop is dropped. Then its handlers are
+/// dropped. A port without a handler is closed when its last handle is dropped.
 #[derive(Clone)]
 pub struct PortHandle {
     member: Rc<Member>,
@@ -147,8 +148,8 @@ impl PortHandle {
         Weak::as_ptr(&self.member.event_loop) == Rc::as_ptr(inner)
     }
 
-    /// The loop, unless it has been dropped. A handler should get the loop here: a handler that owned a clone of it would
-    /// keep the loop, and so itself, alive.
+    /// The loop, unless it has been dropped. A handler should get the loop here: a handler that owned a clone of it
+    /// would keep the loop, and so itself, alive.
     pub fn event_loop(&self) -> Option<EventLoop> {
         self.member.event_loop.upgrade().map(EventLoop::from_inner)
     }
@@ -158,8 +159,8 @@ impl PortHandle {
     /// Posts a message; see [`MessagePort::post_message`].
     ///
     /// # Errors
-    /// Those of [`MessagePort::post_message`]; [`Detached`](PostErrorKind::Detached) also for a port that was taken out of the
-    /// loop, and for a port whose sending half is not in the loop ([`EventLoop::add_half`]).
+    /// Those of [`MessagePort::post_message`]; [`Detached`](PostErrorKind::Detached) also for a port that was taken out
+    /// of the loop, and for a port whose sending half is not in the loop ([`EventLoop::add_half`]).
     pub fn post_message(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<(), PostError> {
         let kind = match self.member.source.borrow().as_ref() {
             Some(Source::Port(port)) => return port.post_message(data, transfer),
@@ -168,8 +169,8 @@ impl PortHandle {
         Err(PostError { kind, transfer: transfer.into_iter().collect() })
     }
 
-    /// Posts a message with a borrowed transfer list; see [`MessagePort::post_message_detaching`]. To transfer a port of a
-    /// loop, borrow it with [`port`](Self::port).
+    /// Posts a message with a borrowed transfer list; see [`MessagePort::post_message_detaching`]. To transfer a port
+    /// of a loop, borrow it with [`port`](Self::port).
     ///
     /// # Errors
     /// Those of [`MessagePort::post_message_detaching`], and `Detached` as for [`post_message`](Self::post_message).
@@ -180,11 +181,11 @@ impl PortHandle {
         }
     }
 
-    /// Borrows the port itself, for everything else that a port can do. `None` if it has been taken out of the loop, or if
-    /// the loop has only its receiving half.
+    /// Borrows the port itself, for everything else that a port can do. `None` if it has been taken out of the loop, or
+    /// if the loop has only its receiving half.
     ///
-    /// This is how a port of a loop is transferred: if the post succeeds, the port leaves the loop with all messages that have
-    /// not been dispatched; if the post fails, nothing changes.
+    /// This is how a port of a loop is transferred: if the post succeeds, the port leaves the loop with all messages
+    /// that have not been dispatched; if the post fails, nothing changes.
     /// ```
     /// # use messageport::{EventLoop, MessageChannel, TransferRef};
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -204,11 +205,12 @@ impl PortHandle {
         Some(PortRef { port: port.ok()?, handle: self })
     }
 
-    /// Takes the next message without calling a handler; see [`MessagePort::recv`]. The port need not be started. The loop
-    /// does not run while this waits.
+    /// Takes the next message without calling a handler; see [`MessagePort::recv`]. The port need not be started. The
+    /// loop does not run while this waits.
     ///
     /// # Errors
-    /// Those of [`MessagePort::recv`]; [`Detached`](RecvError::Detached) also for a port that was taken out of the loop.
+    /// Those of [`MessagePort::recv`]; [`Detached`](RecvError::Detached) also for a port that was taken out of the
+    /// loop.
     pub fn recv(&self) -> Result<Message, RecvError> {
         self.pull(RecvHalf::recv).ok_or(RecvError::Detached)?
     }
@@ -216,16 +218,18 @@ impl PortHandle {
     /// Takes the next message if there is one, without calling a handler; see [`MessagePort::try_recv`].
     ///
     /// # Errors
-    /// Those of [`MessagePort::try_recv`]; [`Detached`](RecvError::Detached) also for a port that was taken out of the loop.
+    /// Those of [`MessagePort::try_recv`]; [`Detached`](RecvError::Detached) also for a port that was taken out of the
+    /// loop.
     pub fn try_recv(&self) -> Result<Message, TryRecvError> {
         self.pull(RecvHalf::try_recv).ok_or(RecvError::Detached)?
     }
 
-    /// Takes the next message, waiting for at most `timeout`, without calling a handler; see [`MessagePort::recv_timeout`].
+    /// Takes the next message, waiting for at most `timeout`, without calling a handler; see
+    /// [`MessagePort::recv_timeout`].
     ///
     /// # Errors
-    /// Those of [`MessagePort::recv_timeout`]; [`Detached`](RecvError::Detached) also for a port that was taken out of the
-    /// loop.
+    /// Those of [`MessagePort::recv_timeout`]; [`Detached`](RecvError::Detached) also for a port that was taken out of
+    /// the loop.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, RecvTimeoutError> {
         self.pull(|half| half.recv_timeout(timeout)).ok_or(RecvError::Detached)?
     }
@@ -237,18 +241,19 @@ impl PortHandle {
     }
 
     /// Enables the port's queue: the standard's
-    /// [`start()`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-start). The loop then dispatches
-    /// the queued messages. A port cannot be disabled again. Does nothing on a closed port or a started port.
+    /// [`start()`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-start). The loop then
+    /// dispatches the queued messages. A port cannot be disabled again. Does nothing on a closed port or a started
+    /// port.
     pub fn start(&self) {
-        // The only step: enable the port message queue, if it is not enabled. The queue itself is in shared memory and works
-        // all the time; what is enabled is the loop's receiving from it.
+        // The only step: enable the port message queue, if it is not enabled. The queue itself is in shared memory and
+        // works all the time; what is enabled is the loop's receiving from it.
         if !self.member.enabled.replace(true) {
             self.schedule();
         }
     }
 
-    /// Closes the port; see [`MessagePort::close`]. The port leaves the loop, and its handlers are dropped. The `close` event
-    /// is the peer's; there is none here.
+    /// Closes the port; see [`MessagePort::close`]. The port leaves the loop, and its handlers are dropped. The `close`
+    /// event is the peer's; there is none here.
     pub fn close(&self) {
         // 1. and 2. of the standard's `close()`: detach the port, and disentangle it.
         self.member.close();
@@ -261,8 +266,8 @@ impl PortHandle {
     // Handlers.
 
     /// Sets the handler of messages, in place of the previous `onmessage`: the standard's
-    /// [`onmessage`](https://html.spec.whatwg.org/multipage/web-messaging.html#handler-messageport-onmessage). The first call
-    /// starts the port. [Removing](Self::remove_handler) the handler is `onmessage = null`.
+    /// [`onmessage`](https://html.spec.whatwg.org/multipage/web-messaging.html#handler-messageport-onmessage). The
+    /// first call starts the port. [Removing](Self::remove_handler) the handler is `onmessage = null`.
     pub fn set_onmessage(&self, handler: impl FnMut(&PortHandle, &mut MessageEvent) + 'static) -> HandlerId {
         let id = self.set_on(handler);
         // The standard: the first time the attribute is set, the queue is enabled as if by `start()`.
@@ -270,16 +275,17 @@ impl PortHandle {
         id
     }
 
-    /// Sets the handler of messages that could not be made for this receiver, in place of the previous `onmessageerror`: the
-    /// standard's
+    /// Sets the handler of messages that could not be made for this receiver, in place of the previous
+    /// `onmessageerror`: the standard's
     /// [`onmessageerror`](https://html.spec.whatwg.org/multipage/web-messaging.html#handler-messageport-onmessageerror).
     pub fn set_onmessageerror(&self, handler: impl FnMut(&PortHandle, &mut MessageErrorEvent) + 'static) -> HandlerId {
         self.set_on(handler)
     }
 
     /// Sets the handler of the peer's end, in place of the previous `onclose`: the standard's
-    /// [`onclose`](https://html.spec.whatwg.org/multipage/web-messaging.html#handler-messageport-onclose). It is called once,
-    /// after the last message has been dispatched; on a port that is not started, it is called when no message is queued.
+    /// [`onclose`](https://html.spec.whatwg.org/multipage/web-messaging.html#handler-messageport-onclose). It is called
+    /// once, after the last message has been dispatched; on a port that is not started, it is called when no message is
+    /// queued.
     pub fn set_onclose(&self, handler: impl FnMut(&PortHandle, &mut CloseEvent) + 'static) -> HandlerId {
         self.set_on(handler)
     }
@@ -295,8 +301,8 @@ impl PortHandle {
     }
 
     /// Adds a handler: the standard's
-    /// [`addEventListener`](https://dom.spec.whatwg.org/#dom-eventtarget-addeventlistener). The type of its second parameter
-    /// selects the event. Does not start the port. Does nothing on a port that has left the loop.
+    /// [`addEventListener`](https://dom.spec.whatwg.org/#dom-eventtarget-addeventlistener). The type of its second
+    /// parameter selects the event. Does not start the port. Does nothing on a port that has left the loop.
     ///
     /// ```
     /// # use messageport::{EventLoop, Message, MessageChannel, MessageEvent};
@@ -330,8 +336,8 @@ impl PortHandle {
     }
 
     /// Removes a handler: the standard's
-    /// [`removeEventListener`](https://dom.spec.whatwg.org/#dom-eventtarget-removeeventlistener). A handler may remove itself.
-    /// False if the port has no such handler any more.
+    /// [`removeEventListener`](https://dom.spec.whatwg.org/#dom-eventtarget-removeeventlistener). A handler may remove
+    /// itself. False if the port has no such handler any more.
     pub fn remove_handler(&self, id: HandlerId) -> bool {
         let removed = self.handlers().remove(id);
         self.note_handlers();
@@ -339,8 +345,8 @@ impl PortHandle {
     }
 
     /// Calls the handlers of `event` at once, in the order in which they were added: the standard's
-    /// [`dispatchEvent`](https://dom.spec.whatwg.org/#dom-eventtarget-dispatchevent). Neither reads nor changes the port and
-    /// its queue. A handler that is running already is skipped. `event` keeps what the handlers leave in it.
+    /// [`dispatchEvent`](https://dom.spec.whatwg.org/#dom-eventtarget-dispatchevent). Neither reads nor changes the
+    /// port and its queue. A handler that is running already is skipped. `event` keeps what the handlers leave in it.
     pub fn dispatch_event<E: PortEvent>(&self, event: &mut E) {
         // Deviation: step 1 throws for an event that is being dispatched. Here `&mut` rules that out.
         // 2. The event is not trusted.
@@ -349,7 +355,8 @@ impl PortHandle {
         self.call(event);
     }
 
-    /// Dispatches an event of the loop: the standard's [*fire an event*](https://dom.spec.whatwg.org/#concept-event-fire).
+    /// Dispatches an event of the loop: the standard's [*fire an
+    /// event*](https://dom.spec.whatwg.org/#concept-event-fire).
     #[inline]
     pub(crate) fn fire<E: PortEvent>(&self, event: &mut E) {
         event.flow_mut().trusted = true;

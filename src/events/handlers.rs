@@ -46,8 +46,9 @@ impl<E: PortEvent> Handlers<E> {
         self.list.borrow_mut().push(Rc::new(Handler { id, once, removed: Cell::new(false), callback }));
     }
 
-    /// Sets the [event handler](https://html.spec.whatwg.org/multipage/webappapis.html#event-handlers) of the attribute. When
-    /// it is set again, it keeps its position in the order and its id. Returns the id, which is `id` the first time.
+    /// Sets the [event handler](https://html.spec.whatwg.org/multipage/webappapis.html#event-handlers) of the
+    /// attribute. When it is set again, it keeps its position in the order and its id. Returns the id, which is `id`
+    /// the first time.
     pub(crate) fn set_on(&self, id: HandlerId, callback: Callback<E>) -> HandlerId {
         if let Some(handler) = self.on.get().and_then(|id| self.find(id)) {
             // The old callback is dropped here, while nothing is borrowed; or when it returns, if it is running.
@@ -81,9 +82,9 @@ impl<E: PortEvent> Handlers<E> {
         self.on.set(None);
     }
 
-    /// Calls the handlers: the standard's
-    /// [*inner invoke*](https://dom.spec.whatwg.org/#concept-event-listener-inner-invoke). The numbers are those of its
-    /// step 2; the steps on event type, phase, current event and passive listeners have no counterpart. `end` is greater than
+    /// Calls the handlers: the standard's [*inner
+    /// invoke*](https://dom.spec.whatwg.org/#concept-event-listener-inner-invoke). The numbers are those of its step 2;
+    /// the steps on event type, phase, current event and passive listeners have no counterpart. `end` is greater than
     /// the id of every handler that was there when the dispatch began.
     ///
     /// Deviation: a handler that is running already, because it dispatched this event itself, is skipped.

@@ -60,15 +60,15 @@ const DEFAULT_BATCH: usize = 1000;
 /// ```
 ///
 /// A loop can have thousands of ports: an idle port costs nothing while others are busy. In each round, every port with
-/// messages has at most a [batch](Self::set_batch) of them dispatched; tasks and due timers come between the rounds. Another
-/// program's loop can drive this one: it polls its [descriptor](#impl-AsFd-for-EventLoop) and calls
+/// messages has at most a [batch](Self::set_batch) of them dispatched; tasks and due timers come between the rounds.
+/// Another program's loop can drive this one: it polls its [descriptor](#impl-AsFd-for-EventLoop) and calls
 /// [`dispatch`](Self::dispatch).
 ///
-/// A panic of a handler is caught and [reported](Self::set_onerror), and the loop goes on. (In a program whose panics abort,
-/// it aborts.)
+/// A panic of a handler is caught and [reported](Self::set_onerror), and the loop goes on. (In a program whose panics
+/// abort, it aborts.)
 ///
-/// Clones stand for the same loop. When the last clone is dropped, all ports in the loop are closed. A handler that owns a
-/// clone keeps the loop alive: it should ask its port for [the loop](PortHandle::event_loop) instead.
+/// Clones stand for the same loop. When the last clone is dropped, all ports in the loop are closed. A handler that
+/// owns a clone keeps the loop alive: it should ask its port for [the loop](PortHandle::event_loop) instead.
 #[derive(Clone)]
 pub struct EventLoop {
     inner: Rc<Inner>,
@@ -139,8 +139,8 @@ impl EventLoop {
         })
     }
 
-    /// Adds the receiving half of a port, whose sending half another thread may use. The handle differs from that of a whole
-    /// port only in that it cannot post ([`Detached`](crate::PostErrorKind::Detached)).
+    /// Adds the receiving half of a port, whose sending half another thread may use. The handle differs from that of a
+    /// whole port only in that it cannot post ([`Detached`](crate::PostErrorKind::Detached)).
     ///
     /// # Errors
     /// Those of [`add`](Self::add).
@@ -169,8 +169,8 @@ impl EventLoop {
 
     /// Takes a port out of the loop, with all messages that have not been dispatched. Its handlers are dropped.
     ///
-    /// `None`: the port is not in this loop any more, or a [`PortRef`](crate::PortRef) borrows it, or the loop has only its
-    /// [receiving half](Self::remove_half).
+    /// `None`: the port is not in this loop any more, or a [`PortRef`](crate::PortRef) borrows it, or the loop has only
+    /// its [receiving half](Self::remove_half).
     pub fn remove(&self, port: &PortHandle) -> Option<MessagePort> {
         match self.take_out(port, |source| matches!(source, Source::Port(_)))? {
             Source::Port(port) => Some(port),
@@ -198,9 +198,9 @@ impl EventLoop {
     // Timers and other threads.
 
     /// Calls `callback` on this thread after `delay`, once: the standard's
-    /// [`setTimeout`](https://html.spec.whatwg.org/multipage/timers-and-user-prompts.html#dom-settimeout).
-    /// A timer is never early. It is late by the time that the handlers before it take, and by about a millisecond. Due timers
-    /// are called in the order of their times.
+    /// [`setTimeout`](https://html.spec.whatwg.org/multipage/timers-and-user-prompts.html#dom-settimeout). A timer is
+    /// never early. It is late by the time that the handlers before it take, and by about a millisecond. Due timers are
+    /// called in the order of their times.
     pub fn set_timeout(&self, delay: Duration, callback: impl FnOnce(&EventLoop) + 'static) -> TimerId {
         let id = self.inner.timers.borrow_mut().add(delay, Box::new(callback));
         if self.inner.embedded.get() && !self.inner.running.get() {
@@ -210,8 +210,8 @@ impl EventLoop {
     }
 
     /// Drops a timer: the standard's
-    /// [`clearTimeout`](https://html.spec.whatwg.org/multipage/timers-and-user-prompts.html#dom-cleartimeout). False if it has
-    /// been called or dropped already.
+    /// [`clearTimeout`](https://html.spec.whatwg.org/multipage/timers-and-user-prompts.html#dom-cleartimeout). False if
+    /// it has been called or dropped already.
     pub fn clear_timeout(&self, id: TimerId) -> bool {
         let timer = self.inner.timers.borrow_mut().remove(id);
         timer.is_some() // the callback is dropped while nothing is borrowed
@@ -224,31 +224,32 @@ impl EventLoop {
 
     // Running.
 
-    /// Makes the present [`run`](Self::run) return or, if the loop is not running, the next one; see [`LoopHandle::stop`].
+    /// Makes the present [`run`](Self::run) return or, if the loop is not running, the next one; see
+    /// [`LoopHandle::stop`].
     pub fn stop(&self) {
         self.inner.inbox.stop();
     }
 
-    /// Sets how many messages of one port are dispatched at most before other ports, timers and tasks have their turn: 1000
-    /// by default, and at least 1.
+    /// Sets how many messages of one port are dispatched at most before other ports, timers and tasks have their turn:
+    /// 1000 by default, and at least 1.
     pub fn set_batch(&self, messages: usize) {
         self.inner.batch.set(messages.max(1));
     }
 
-    /// Sets how long [`run`](Self::run) spins before it sleeps; see [`MessagePort::set_spin`]. While it spins, it polls the
-    /// ports that had messages last, and every 50 us everything else.
+    /// Sets how long [`run`](Self::run) spins before it sleeps; see [`MessagePort::set_spin`]. While it spins, it polls
+    /// the ports that had messages last, and every 50 us everything else.
     pub fn set_spin(&self, budget: Duration) {
         self.inner.poller.borrow().spin.set_budget(budget);
     }
 
-    /// Sets the handler of errors that no call returns. Without one, a panic is not reported beyond the panic hook, which has
-    /// run already, and a shortage is printed on standard error.
+    /// Sets the handler of errors that no call returns. Without one, a panic is not reported beyond the panic hook,
+    /// which has run already, and a shortage is printed on standard error.
     pub fn set_onerror(&self, handler: impl FnMut(&ErrorEvent) + 'static) {
         drop(self.inner.onerror.replace(Some(Box::new(handler))));
     }
 
-    /// Dispatches until the loop is [stopped](Self::stop), or until nothing can happen any more: there is no port with a
-    /// handler, no timer, no [`LoopHandle`] and no task.
+    /// Dispatches until the loop is [stopped](Self::stop), or until nothing can happen any more: there is no port with
+    /// a handler, no timer, no [`LoopHandle`] and no task.
     ///
     /// # Errors
     /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) inside a handler, since a loop does not run within itself;
@@ -265,8 +266,9 @@ impl EventLoop {
         self.run_until(Instant::now().checked_add(timeout), false).map(drop)
     }
 
-    /// Waits until there is something to dispatch, and dispatches one round: tasks, due timers, and a batch of each port with
-    /// messages. Returns the number of events, timers and tasks: 0 if the loop was stopped, or if nothing can happen any more.
+    /// Waits until there is something to dispatch, and dispatches one round: tasks, due timers, and a batch of each
+    /// port with messages. Returns the number of events, timers and tasks: 0 if the loop was stopped, or if nothing can
+    /// happen any more.
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
@@ -274,8 +276,8 @@ impl EventLoop {
         self.run_until(None, true)
     }
 
-    /// Dispatches one round as [`run_once`](Self::run_once) does, after waiting for at most `timeout`. Returns 0 if the time
-    /// is over before. ([`dispatch`](Self::dispatch) does not wait.)
+    /// Dispatches one round as [`run_once`](Self::run_once) does, after waiting for at most `timeout`. Returns 0 if the
+    /// time is over before. ([`dispatch`](Self::dispatch) does not wait.)
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
@@ -328,7 +330,8 @@ impl EventLoop {
         Ok(count)
     }
 
-    /// Calls the tasks, the due timers, and gives a turn to each port that is ready now. Returns how much was dispatched.
+    /// Calls the tasks, the due timers, and gives a turn to each port that is ready now. Returns how much was
+    /// dispatched.
     fn round(&self) -> usize {
         let inbox = &self.inner.inbox;
         let mut count = 0;
@@ -394,9 +397,9 @@ impl Inner {
 
     /// Dispatches a batch of one port's events. Returns their number.
     ///
-    /// For each message this is the task that the standard's
-    /// [*message port post message steps*](https://html.spec.whatwg.org/multipage/web-messaging.html#message-port-post-message-steps)
-    /// add to the port message queue, in their step 7.
+    /// For each message this is the task that the standard's [*message port post message
+    /// steps*](https://html.spec.whatwg.org/multipage/web-messaging.html#message-port-post-message-steps) add to the
+    /// port message queue, in their step 7.
     fn turn(&self, key: u64) -> usize {
         let Some(port) = self.poller.borrow().get(key).map(|member| PortHandle::new(Rc::clone(member))) else {
             return 0;
@@ -487,7 +490,8 @@ impl Inner {
         self.nudge();
     }
 
-    /// There is something to dispatch that makes no descriptor readable. If another program polls this loop, the inbox must.
+    /// There is something to dispatch that makes no descriptor readable. If another program polls this loop, the inbox
+    /// must.
     fn nudge(&self) {
         if self.embedded.get() && !self.running.get() {
             self.inbox.ring();
@@ -557,8 +561,8 @@ impl Drop for Inner {
 
 /// The descriptor to wait on in another program's `poll` or `epoll`, level-triggered.
 ///
-/// When it is readable, call [`dispatch`](EventLoop::dispatch); nothing else is required. It becomes readable for messages,
-/// ends, timers, tasks and anything else that `dispatch` handles. Poll it for reading only.
+/// When it is readable, call [`dispatch`](EventLoop::dispatch); nothing else is required. It becomes readable for
+/// messages, ends, timers, tasks and anything else that `dispatch` handles. Poll it for reading only.
 impl AsFd for EventLoop {
     fn as_fd(&self) -> BorrowedFd<'_> {
         if !self.inner.embedded.replace(true) {

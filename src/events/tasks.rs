@@ -47,10 +47,11 @@ impl Inbox {
         self.wake_up.ring();
     }
 
-    /// Makes the loop take notice of a change, and ends its sleep. Of several calls before it does, only the first rings.
+    /// Makes the loop take notice of a change, and ends its sleep. Of several calls before it does, only the first
+    /// rings.
     pub(crate) fn notify(&self) {
-        // AcqRel: pairs with the swap in `take_news`. The loop that clears the flag sees the change made before this store,
-        // and a thread that finds the flag set leaves the ringing to the thread that set it.
+        // AcqRel: pairs with the swap in `take_news`. The loop that clears the flag sees the change made before this
+        // store, and a thread that finds the flag set leaves the ringing to the thread that set it.
         if !self.news.swap(true, Ordering::AcqRel) {
             self.ring();
         }
@@ -95,8 +96,8 @@ impl Inbox {
     }
 
     pub(crate) fn has_handles(&self) -> bool {
-        // Acquire: pairs with the release of the `fetch_sub` in `LoopHandle::drop`. A load of 0 is followed by loads that
-        // see every task that a handle has posted, so the loop does not end while tasks wait.
+        // Acquire: pairs with the release of the `fetch_sub` in `LoopHandle::drop`. A load of 0 is followed by loads
+        // that see every task that a handle has posted, so the loop does not end while tasks wait.
         self.handles.load(Ordering::Acquire) > 0
     }
 
@@ -126,15 +127,15 @@ impl LoopHandle {
         Self { inbox: Arc::clone(inbox) }
     }
 
-    /// Makes the loop's present [`run`](EventLoop::run) return or, if the loop is not running, its next one. The batch that is
-    /// being dispatched ends with the present message, and the rest stays queued.
+    /// Makes the loop's present [`run`](EventLoop::run) return or, if the loop is not running, its next one. The batch
+    /// that is being dispatched ends with the present message, and the rest stays queued.
     pub fn stop(&self) {
         self.inbox.stop();
     }
 
     /// Calls `task` on the loop's thread: the standard's
-    /// [`postTask`](https://wicg.github.io/scheduling-apis/#dom-scheduler-posttask). The tasks of one thread are called in the
-    /// order in which it posted them. A loop that is dropped drops the tasks that it has not called.
+    /// [`postTask`](https://wicg.github.io/scheduling-apis/#dom-scheduler-posttask). The tasks of one thread are called
+    /// in the order in which it posted them. A loop that is dropped drops the tasks that it has not called.
     ///
     /// # Errors
     /// The loop has been dropped; the task is in the error.

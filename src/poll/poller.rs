@@ -2,10 +2,10 @@
 //!
 //! A watched port is in one of four states:
 //! ```text
-//!  ready    the port may have a message, and waits for its turn
-//!  warm     the port was found empty a moment ago: a post rings no doorbell, so the poller polls its ring (one load)
-//!  cold     the doorbell is armed and the lane is in the epoll set: the port costs nothing until an edge makes it ready
-//!  napping  a hostile peer sent spurious wake-ups: the lane is muted for a while
+//!  ready    may have a message, and waits for its turn
+//!  warm     was found empty a moment ago: a post rings no doorbell, so the poller polls its ring (one load)
+//!  cold     has its doorbell armed and its lane in the epoll set: costs nothing until an edge makes it ready
+//!  napping  got spurious wake-ups from a hostile peer: its lane is muted for a while
 //! ```
 //! A port in a stream or a ping-pong alternates between ready and warm and makes no system call. Warm ports become cold
 //! before the poller sleeps, or when they have been empty for some rounds while others are busy. The epoll set is
@@ -29,7 +29,8 @@ use crate::sys::fork::Home;
 /// The first key that is not a port's: the caller uses the keys from here on for descriptors that only end a sleep.
 pub(crate) const NO_PORT: u64 = u64::MAX - 16;
 
-/// While ports are always ready, the epoll set is still polled every 50 us, so that busy ports do not starve the others.
+/// While ports are always ready, the epoll set is still polled every 50 us, so that busy ports do not starve the
+/// others.
 const EPOLL_INTERVAL: Duration = Duration::from_micros(50);
 /// A sleep lasts at most 1 s, in case a peer could not send a wake-up for want of memory. Then every ring is polled.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
@@ -191,8 +192,8 @@ impl<T: Watchable> Poller<T> {
     }
 
     /// The port whose turn it is. After the turn the caller calls one of [`schedule`](Self::schedule),
-    /// [`found_empty`](Self::found_empty) and [`nap`](Self::nap); a port for which it calls none has no further turn until it
-    /// is scheduled.
+    /// [`found_empty`](Self::found_empty) and [`nap`](Self::nap); a port for which it calls none has no further turn
+    /// until it is scheduled.
     pub(crate) fn next(&mut self) -> Option<u64> {
         while let Some(key) = self.ready.pop_front() {
             if let Some(watched) = watched(&mut self.entries, key)
@@ -322,8 +323,8 @@ impl<T: Watchable> Poller<T> {
         }
     }
 
-    /// Waits until a port is ready, `woken` returns true, or `deadline` is over. May also return early. Spins for a while
-    /// before it sleeps.
+    /// Waits until a port is ready, `woken` returns true, or `deadline` is over. May also return early. Spins for a
+    /// while before it sleeps.
     pub(crate) fn wait(&mut self, deadline: Option<Instant>, woken: impl Fn() -> bool) -> Result<(), Errno> {
         self.refresh()?;
         if self.has_ready() || woken() {

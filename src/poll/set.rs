@@ -33,8 +33,8 @@ const TURNS_PER_REFRESH: usize = 16;
 /// assert!(set.remove(red_id).is_some());
 /// # Ok(()) }
 /// ```
-/// A set can contain thousands of ports: an idle port costs nothing while others are busy. A `PortSet<RecvHalf>` contains
-/// receiving [halves](MessagePort::split), whose sending halves other threads may use.
+/// A set can contain thousands of ports: an idle port costs nothing while others are busy. A `PortSet<RecvHalf>`
+/// contains receiving [halves](MessagePort::split), whose sending halves other threads may use.
 pub struct PortSet<P = MessagePort> {
     poller: Poller<Member<P>>,
     /// Turns since the last refresh of the poller.
@@ -59,8 +59,8 @@ pub struct PortId(u64);
 pub enum SetEvent<P = MessagePort> {
     /// The port received a message.
     Message(Message),
-    /// A message cannot be made for this receiver. It has been consumed, and what it carried is closed; later messages are
-    /// not affected.
+    /// A message cannot be made for this receiver. It has been consumed, and what it carried is closed; later messages
+    /// are not affected.
     MessageError {
         /// What is wrong with the message.
         reason: BadTransfer,
@@ -97,8 +97,8 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
         self.poller.remove(id.0).map(|member| member.0)
     }
 
-    /// A port of the set, to post on it or for any other use. A port that is closed or transferred leaves the set without an
-    /// event.
+    /// A port of the set, to post on it or for any other use. A port that is closed or transferred leaves the set
+    /// without an event.
     pub fn get(&mut self, id: PortId) -> Option<&P> {
         self.poller.schedule(id.0); // the caller may use up the wake-up that the poller waits for
         self.poller.get(id.0).map(|member| &member.0)
@@ -122,8 +122,8 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
     /// Waits for the next event of any port. `None` if there are no ports.
     ///
     /// # Errors
-    /// The system's error, if a message cannot be received for want of memory or descriptors: the message stays queued for
-    /// a later call. [`Unsupported`](io::ErrorKind::Unsupported) in a forked child.
+    /// The system's error, if a message cannot be received for want of memory or descriptors: the message stays queued
+    /// for a later call. [`Unsupported`](io::ErrorKind::Unsupported) in a forked child.
     pub fn wait(&mut self) -> io::Result<Option<(PortId, SetEvent<P>)>> {
         self.wait_until(None)
     }
@@ -137,8 +137,8 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
         self.wait_until(Instant::now().checked_add(timeout))
     }
 
-    /// Returns the next event of any port if there is one, without waiting. `None` if there is none now, or if there are
-    /// no ports.
+    /// Returns the next event of any port if there is one, without waiting. `None` if there is none now, or if there
+    /// are no ports.
     ///
     /// # Errors
     /// Those of [`wait`](Self::wait).

@@ -19,8 +19,8 @@ use crate::sys::{Errno, process};
 
 /// Two entangled ports: a message that is posted on one is received on the other.
 ///
-/// The standard's [`MessageChannel`](https://html.spec.whatwg.org/multipage/web-messaging.html#message-channels). The channel
-/// is no more than the two ports: take them out of it.
+/// The standard's [`MessageChannel`](https://html.spec.whatwg.org/multipage/web-messaging.html#message-channels). The
+/// channel is no more than the two ports: take them out of it.
 ///
 /// ```
 /// # use messageport::MessageChannel;
@@ -69,10 +69,11 @@ fn entangle(limits: Limits) -> Result<MessageChannel, Errno> {
 /// Raises the limit of open descriptors of this process to `wanted`, or as far as the hard limit allows (setrlimit(2)).
 /// Returns the limit, which is never lowered. Most systems start a program with a limit of 1024.
 ///
-/// A port takes two descriptors, and a pair within one process three. One more is taken by each buffer that is kept for reuse
-/// (by default up to eight in each direction), by each buffer that is held, and by each queue that has grown. Messages that
-/// have not been received may contain as many descriptors again, counted over all processes of the user. Programs that this
-/// process starts afterwards inherit the limit; `select(2)` does not work with descriptors from 1024 on.
+/// A port takes two descriptors, and a pair within one process three. One more is taken by each buffer that is kept for
+/// reuse (by default up to eight in each direction), by each buffer that is held, and by each queue that has grown.
+/// Messages that have not been received may contain as many descriptors again, counted over all processes of the user.
+/// Programs that this process starts afterwards inherit the limit; `select(2)` does not work with descriptors from 1024
+/// on.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -117,30 +118,32 @@ impl ChannelOptions {
         Self { limits, bounded: false }
     }
 
-    /// The capacity of each direction before it grows, in bytes: a power of two from 4 KiB to 64 MiB, by default 64 KiB. A
-    /// message takes its length, rounded up to a multiple of 8, and 8 more bytes; a message longer than 7/16 of the capacity
-    /// travels in a buffer. Memory is allocated when it is first touched; a stream touches all of it in time.
+    /// The capacity of each direction before it grows, in bytes: a power of two from 4 KiB to 64 MiB, by default 64
+    /// KiB. A message takes its length, rounded up to a multiple of 8, and 8 more bytes; a message longer than 7/16 of
+    /// the capacity travels in a buffer. Memory is allocated when it is first touched; a stream touches all of it in
+    /// time.
     pub fn capacity(mut self, bytes: usize) -> Self {
         self.limits.capacity = bytes;
         self
     }
 
-    /// The capacity to which each direction may grow, in bytes: up to 1 GiB, by default 64 MiB, or the capacity if that is
-    /// more. If it equals the capacity, the queue does not grow.
+    /// The capacity to which each direction may grow, in bytes: up to 1 GiB, by default 64 MiB, or the capacity if that
+    /// is more. If it equals the capacity, the queue does not grow.
     ///
-    /// A direction grows when [`post_message`](MessagePort::post_message) or [`reserve`](MessagePort::reserve) finds it full:
-    /// it continues in a ring of twice the size, while all its rings together stay within this limit. Each new ring costs the
-    /// sender seven system calls and the page faults of the memory, and both processes a descriptor while it is in use. When
-    /// everything has been read, the next post returns to the first ring, and the memory of the others is released.
-    /// [`post_message_wait`](MessagePort::post_message_wait) waits instead of growing, so that a stream stays in the cache.
+    /// A direction grows when [`post_message`](MessagePort::post_message) or [`reserve`](MessagePort::reserve) finds it
+    /// full: it continues in a ring of twice the size, while all its rings together stay within this limit. Each new
+    /// ring costs the sender seven system calls and the page faults of the memory, and both processes a descriptor
+    /// while it is in use. When everything has been read, the next post returns to the first ring, and the memory of
+    /// the others is released. [`post_message_wait`](MessagePort::post_message_wait) waits instead of growing, so that
+    /// a stream stays in the cache.
     pub fn max_capacity(mut self, bytes: usize) -> Self {
         self.limits.max_capacity = bytes;
         self.bounded = true;
         self
     }
 
-    /// The number of descriptors that one message may carry: by default 253, which is the kernel's limit. A port counts as
-    /// two, any other item as one. With 0 the channel carries only data.
+    /// The number of descriptors that one message may carry: by default 253, which is the kernel's limit. A port counts
+    /// as two, any other item as one. With 0 the channel carries only data.
     pub fn max_handles(mut self, count: usize) -> Self {
         self.limits.max_handles = count;
         self
@@ -160,8 +163,8 @@ impl ChannelOptions {
         self
     }
 
-    /// The total size of the buffers that a direction keeps for reuse, in bytes: up to 1 TiB, by default 256 MiB. A buffer
-    /// that would exceed it is posted and not kept.
+    /// The total size of the buffers that a direction keeps for reuse, in bytes: up to 1 TiB, by default 256 MiB. A
+    /// buffer that would exceed it is posted and not kept.
     pub fn cached_bytes(mut self, bytes: u64) -> Self {
         self.limits.cached_bytes = bytes;
         self

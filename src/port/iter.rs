@@ -9,8 +9,8 @@ use crate::error::{CloseReason, RecvError};
 
 /// The messages of a port: each step [waits](MessagePort::recv) for the next.
 ///
-/// The iterator ends when the peer has closed and all its messages have been received, and when this port is closed. Any
-/// other end comes first, as an error: it is the last item. A [`MessageError`](RecvError::MessageError) and a
+/// The iterator ends when the peer has closed and all its messages have been received, and when this port is closed.
+/// Any other end comes first, as an error: it is the last item. A [`MessageError`](RecvError::MessageError) and a
 /// [`ResourceExhausted`](RecvError::ResourceExhausted) are items between others.
 #[must_use = "receives nothing until it is iterated over"]
 #[derive(Debug)]

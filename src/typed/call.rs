@@ -80,19 +80,20 @@ impl<Req: Serialize, Ans: DeserializeOwned> TypedClient<Req, Ans> {
     /// Posts a request and returns without waiting for the answer. Never blocks.
     ///
     /// # Errors
-    /// Those of [`TypedPort::post`](crate::TypedPort::post), including [`Full`](crate::PostErrorKind::Full), with the request.
+    /// Those of [`TypedPort::post`](crate::TypedPort::post), including [`Full`](crate::PostErrorKind::Full), with the
+    /// request.
     pub fn start(&self, request: Req) -> Result<TypedPendingCall<Ans>, TypedPostError<Req>> {
         let post = |data: &mut Vec<u8>, list: &[TransferRef<'_>]| self.client.post(data, list, Deadline::Now);
         let number = post_value(self.client.end(), request, post)?;
         Ok(TypedPendingCall { call: self.client.pending(number), values: PhantomData })
     }
 
-    /// Posts a request, after waiting for space if the queue is full, and waits for the answer for as long as the server
-    /// lives.
+    /// Posts a request, after waiting for space if the queue is full, and waits for the answer for as long as the
+    /// server lives.
     ///
     /// # Errors
-    /// [`NotPosted`](CallError::NotPosted) with the request; [`NoAnswer`](CallError::NoAnswer), also if the answer is not an
-    /// `Ans`.
+    /// [`NotPosted`](CallError::NotPosted) with the request; [`NoAnswer`](CallError::NoAnswer), also if the answer is
+    /// not an `Ans`.
     #[inline]
     pub fn call(&self, request: Req) -> Result<Ans, CallError<TypedPostError<Req>>> {
         self.call_until(request, Deadline::Never)
@@ -128,8 +129,8 @@ impl<Ans: DeserializeOwned> TypedPendingCall<Ans> {
     /// Waits for the answer for at most `timeout`.
     ///
     /// # Errors
-    /// [`AnswerError`]. The call is still open after [`TimedOut`](AnswerError::TimedOut) and after a shortage of memory or
-    /// descriptors.
+    /// [`AnswerError`]. The call is still open after [`TimedOut`](AnswerError::TimedOut) and after a shortage of memory
+    /// or descriptors.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Ans, AnswerError> {
         self.wait_until(Deadline::after(timeout))
     }
@@ -168,8 +169,8 @@ impl<Req: DeserializeOwned, Ans: Serialize> TypedServer<Req, Ans> {
     /// Takes the next request, waiting for it as long as the client lives.
     ///
     /// # Errors
-    /// Those of [`Server::recv`]. A request that is not a `Req` is a [`MessageError`](RecvError::MessageError), and counts as
-    /// dropped.
+    /// Those of [`Server::recv`]. A request that is not a `Req` is a [`MessageError`](RecvError::MessageError), and
+    /// counts as dropped.
     pub fn recv(&self) -> Result<(Req, TypedResponder<Ans>), RecvError> {
         let (message, responder) = self.server.recv()?;
         typed_request(message, responder)
@@ -193,8 +194,8 @@ impl<Req: DeserializeOwned, Ans: Serialize> TypedServer<Req, Ans> {
         Ok(typed_request(message, responder)?)
     }
 
-    /// Answers every request with the value that `handler` returns for it. Returns when the client has closed its end. A
-    /// request that is not a `Req` is dropped, and so is a request whose `handler` panics.
+    /// Answers every request with the value that `handler` returns for it. Returns when the client has closed its end.
+    /// A request that is not a `Req` is dropped, and so is a request whose `handler` panics.
     ///
     /// # Errors
     /// [`ServeError`]. The server can be used again.
@@ -214,8 +215,8 @@ impl<Ans: Serialize> TypedResponder<Ans> {
     /// Posts the answer. Never blocks.
     ///
     /// # Errors
-    /// Those of [`TypedPort::post`](crate::TypedPort::post), including [`Full`](crate::PostErrorKind::Full), with the responder
-    /// and the answer.
+    /// Those of [`TypedPort::post`](crate::TypedPort::post), including [`Full`](crate::PostErrorKind::Full), with the
+    /// responder and the answer.
     pub fn answer(self, answer: Ans) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
         self.post(answer, Deadline::Now)
     }

@@ -68,8 +68,8 @@ impl ser_flavors::Flavor for Append<'_> {
     }
 }
 
-/// Decodes from a slice and checks the depth of the stack at each byte. Every level of a recursive type reads at least one
-/// byte, that of the enum, option or sequence that could have ended the recursion, so no level escapes the check.
+/// Decodes from a slice and checks the depth of the stack at each byte. Every level of a recursive type reads at least
+/// one byte, that of the enum, option or sequence that could have ended the recursion, so no level escapes the check.
 struct Take<'de> {
     data: &'de [u8],
     /// The address of the stack when decoding began.

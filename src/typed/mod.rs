@@ -1,7 +1,7 @@
 //! Typed ports: values of any serde type in messages.
 //!
-//! [`encoding`] encodes and decodes a value, [`things`] moves the ports and buffers inside it, and [`call`] is request and
-//! answer with typed values.
+//! [`encoding`] encodes and decodes a value, [`things`] moves the ports and buffers inside it, and [`call`] is request
+//! and answer with typed values.
 #![forbid(unsafe_code)]
 
 mod encoding;
@@ -34,9 +34,9 @@ use crate::scratch;
 /// A port for values: posts `Out` and receives `In`, any types of [serde](https://serde.rs), in the encoding of
 /// [postcard](https://docs.rs/postcard). Its peer is a `TypedPort<In, Out>`.
 ///
-/// Ports and buffers inside a value move with it, without a transfer list. If the post fails, the value comes back in the
-/// error, and everything in it still works. A value must own its ports and buffers until the post returns: a post fails if
-/// `Serialize` creates one and drops it.
+/// Ports and buffers inside a value move with it, without a transfer list. If the post fails, the value comes back in
+/// the error, and everything in it still works. A value must own its ports and buffers until the post returns: a post
+/// fails if `Serialize` creates one and drops it.
 ///
 /// ```
 /// use messageport::{MessageChannel, MessagePort, TransferBuffer, TypedPort};
@@ -65,11 +65,11 @@ use crate::scratch;
 ///
 /// # Values from a peer
 /// Both sides must use the same type, since the encoding does not describe itself. A message that is not an `In` is
-/// [`RecvError::MessageError`] with the reason and the data. It has been consumed, everything it carried is closed, and the
-/// next message is not affected. Whatever a peer sends, decoding neither panics nor overflows the stack, and its memory is
-/// proportional to the message. The time of decoding has no such bound for a sequence of elements that take no bytes
-/// (`Vec<()>`): do not receive one from a peer that you do not trust. How your own `Deserialize` treats hostile values is up
-/// to it.
+/// [`RecvError::MessageError`] with the reason and the data. It has been consumed, everything it carried is closed, and
+/// the next message is not affected. Whatever a peer sends, decoding neither panics nor overflows the stack, and its
+/// memory is proportional to the message. The time of decoding has no such bound for a sequence of elements that take
+/// no bytes (`Vec<()>`): do not receive one from a peer that you do not trust. How your own `Deserialize` treats
+/// hostile values is up to it.
 pub struct TypedPort<Out, In> {
     port: MessagePort,
     values: PhantomData<fn(Out) -> In>,
@@ -109,10 +109,10 @@ impl<Out: Serialize, In> TypedPort<Out, In> {
     /// Posts a value, with the ports and buffers in it; see [`MessagePort::post_message`]. Never blocks.
     ///
     /// # Errors
-    /// In this order: the port itself is unusable; the value is [`Unencodable`](TypedPostErrorKind::Unencodable); the value
-    /// contains this port, or its peer, or the same port or buffer twice, or one that is closed, detached, borrowed, or was
-    /// dropped by `Serialize` (`index` counts ports and buffers in the order of encoding); then those of
-    /// [`post_message`](MessagePort::post_message). The error returns the value, and everything in it still works.
+    /// In this order: the port itself is unusable; the value is [`Unencodable`](TypedPostErrorKind::Unencodable); the
+    /// value contains this port, or its peer, or the same port or buffer twice, or one that is closed, detached,
+    /// borrowed, or was dropped by `Serialize` (`index` counts ports and buffers in the order of encoding); then those
+    /// of [`post_message`](MessagePort::post_message). The error returns the value, and everything in it still works.
     #[inline]
     pub fn post(&self, value: Out) -> Result<(), TypedPostError<Out>> {
         post_value(self.port.end(), value, |data, list| self.port.sender.post(data, list))

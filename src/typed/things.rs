@@ -1,6 +1,6 @@
-//! Ports and buffers inside a value. `Serialize` lends them to the post that encodes the value, and `Deserialize` takes them
-//! out of the message that is being decoded. A port is encoded as its index among the ports of the message, a buffer as its
-//! index among the buffers.
+//! Ports and buffers inside a value. `Serialize` lends them to the post that encodes the value, and `Deserialize` takes
+//! them out of the message that is being decoded. A port is encoded as its index among the ports of the message, a
+//! buffer as its index among the buffers.
 
 use std::cell::{Cell, RefCell};
 
@@ -20,11 +20,12 @@ const NOT_THERE: &str = "no such port or buffer came with the message, or it was
 
 thread_local! {
     static LENDING: Lending = const { Lending { from: Cell::new(NOT_ENCODING), list: RefCell::new(Vec::new()) } };
-    static ARRIVING: Arriving = const { Arriving { state: Cell::new(ArrivingState::Outside), things: RefCell::new(None) } };
+    static ARRIVING: Arriving =
+        const { Arriving { state: Cell::new(ArrivingState::Outside), things: RefCell::new(None) } };
 }
 
-/// The loans of the values that this thread is encoding. A `Serialize` may post another value, so values nest; the loans of
-/// the innermost value begin at `from`.
+/// The loans of the values that this thread is encoding. A `Serialize` may post another value, so values nest; the
+/// loans of the innermost value begin at `from`.
 struct Lending {
     from: Cell<usize>,
     list: RefCell<Vec<Loan>>,
@@ -195,11 +196,11 @@ fn take<'de, D: Deserializer<'de>, T>(
     ARRIVING.try_with(take).unwrap_or(Err(NOT_RECEIVED)).map_err(D::Error::custom)
 }
 
-/// Inside a value that is posted on a [`TypedPort`], the port moves with the value, as it would on a transfer list. Anywhere
-/// else serializing it is an error.
+/// Inside a value that is posted on a [`TypedPort`], the port moves with the value, as it would on a transfer list.
+/// Anywhere else serializing it is an error.
 ///
-/// The port is lent to the post until the post succeeds or fails; meanwhile every call on it fails with `Borrowed`. If it is
-/// dropped or closed meanwhile, the post fails. After a post that failed it is unchanged.
+/// The port is lent to the post until the post succeeds or fails; meanwhile every call on it fails with `Borrowed`. If
+/// it is dropped or closed meanwhile, the post fails. After a post that failed it is unchanged.
 impl Serialize for MessagePort {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         lend(serializer, |list, from| loan::port(list, from, self))
