@@ -9,9 +9,9 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
 
-use crate::sys::Errno;
+use crate::layout::{BadPreamble, VERSION};
 use crate::sys::memfd::BadFile;
-use crate::sys::process::io_error;
+use crate::sys::{Errno, io_error};
 
 pub use crate::violation::Violation;
 
@@ -102,6 +102,16 @@ impl From<BadFile> for BadSegment {
             BadFile::Unsealed => Self::Unsealed,
             BadFile::NotTmpfs => Self::NotTmpfs,
             BadFile::WrongSize => Self::WrongSize,
+        }
+    }
+}
+
+impl From<BadPreamble> for BadSegment {
+    fn from(bad: BadPreamble) -> Self {
+        match bad {
+            BadPreamble::Magic => Self::NotASegment,
+            BadPreamble::Version(found) => Self::Version { found, expected: VERSION },
+            BadPreamble::HeaderLen => Self::BadConstants,
         }
     }
 }

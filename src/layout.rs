@@ -1,172 +1,266 @@
-//! What lies where in the shared memory of a channel and of a buffer: a wire format between processes.
+//! The layout of shared memory: segments, grown rings and buffers. It is a wire format between processes.
 //!
 //! ```text
-//! 0      constants: copied once by whoever adopts the segment, never read again
-//! 128    direction 0, A to B: | read cursor | data doorbell | space doorbell | reserved |  a line each
-//! 640    direction 1, B to A: | read cursor | data doorbell | space doorbell | reserved |
-//! 4096   ring of direction 0
-//! 4096 + capacity   ring of direction 1
-//! ```
-//! A queue that grows goes on in a ring in a file of its own, behind a page of constants.
+//! segment
+//! 0                 constants: copied once by the process that adopts the segment, never read again
+//! 128               lines of direction 0, A to B: | read cursor | data doorbell | space doorbell | reserved |
+//! 640               lines of direction 1, B to A: | read cursor | data doorbell | space doorbell | reserved |
+//! 4096              first ring of direction 0
+//! 4096 + capacity   first ring of direction 1
 //!
-//! Lines are 128 bytes: the pair of cache lines that today's processors fetch together.
+//! grown ring, in a file of its own       buffer
+//! 0      constants                       0      constants
+//! 4096   ring                            4096   bytes
+//! ```
+//! Each of the lines of a direction has 128 bytes, the range that processors fetch together: two words on different
+//! lines are written by different sides without slowing each other down.
+#![forbid(unsafe_code)]
 
-use crate::sys::socket::MAX_DESCRIPTORS;
 use std::mem::offset_of;
 
 use bytemuck::{Pod, Zeroable};
 
-/// First word of every segment.
+use crate::sys::PAGE;
+use crate::sys::socket::MAX_DESCRIPTORS;
+
+/// Magic word of a segment: `msgport` and a zero byte.
 pub(crate) const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"msgport\0");
-/// First word of every ring that a queue grew into.
+/// Magic word of a grown ring: `msgpring`.
 pub(crate) const RING_MAGIC: u64 = u64::from_le_bytes(*b"msgpring");
-/// First word of every buffer, by its kind: one that moves, one that is frozen, one that is shared, one that is
-/// shared by name.
+/// Magic word of a transfer buffer: `msgpbuf` and a zero byte.
 pub(crate) const BUFFER_MAGIC: u64 = u64::from_le_bytes(*b"msgpbuf\0");
+/// Magic word of a frozen buffer: `msgpfrz` and a zero byte.
 pub(crate) const FROZEN_MAGIC: u64 = u64::from_le_bytes(*b"msgpfrz\0");
+/// Magic word of a shared buffer: `msgpshr` and a zero byte.
 pub(crate) const SHARED_MAGIC: u64 = u64::from_le_bytes(*b"msgpshr\0");
+/// Magic word of a shared buffer with a name: `msgpnam` and a zero byte.
 pub(crate) const NAMED_MAGIC: u64 = u64::from_le_bytes(*b"msgpnam\0");
-/// Version of all formats in this crate: segment, record, lane, capsule, greeting. Any change to one raises it.
+/// Version of all formats of this crate: segment, record, lane, capsule and greeting. Every change to one of them
+/// raises it; two versions do not understand each other.
 pub(crate) const VERSION: u32 = 1;
 
-/// Bytes before the first ring of a segment, and before the data of a buffer.
-pub(crate) const HEADER_LEN: usize = 4096;
-/// Bytes per line.
-pub(crate) const LINE: usize = 128;
+/// Bytes, 4096, before the first ring of a segment, the ring of a grown ring's file, and the bytes of a buffer.
+pub(crate) const HEADER_LEN: usize = PAGE;
+/// Bytes, 128, of a pair of cache lines, which processors fetch together; words that are written by different sides lie
+/// this far apart.
+pub(crate) const LINE_PAIR: usize = 128;
 
-/// Smallest, default and largest capacity of a direction's first ring, in bytes; a power of two.
+/// Smallest capacity of a first ring: 4 KiB.
 pub(crate) const MIN_CAPACITY: usize = 4096;
+/// Default capacity of a first ring: 64 KiB.
 pub(crate) const DEFAULT_CAPACITY: usize = 64 << 10;
-/// Also the most that an adopter accepts: whoever touches a sparse segment pays for it.
+/// Largest capacity of a first ring: 64 MiB. A segment with a larger one is not adopted, since the process that touches
+/// a sparse segment pays for its memory.
 pub(crate) const MAX_CAPACITY: usize = 64 << 20;
-/// What a direction's rings hold together, by default and at most.
+/// Default limit of the bytes that all rings of a direction have together: 64 MiB.
 pub(crate) const DEFAULT_MAX_CAPACITY: usize = 64 << 20;
+/// Largest limit of the bytes that all rings of a direction have together: 1 GiB.
 pub(crate) const LARGEST_MAX_CAPACITY: usize = 1 << 30;
 
-/// Recycled buffers of a direction, by default and at most, and their bytes by default.
+/// Default limit of the recycled buffers that a direction keeps: 8.
 pub(crate) const DEFAULT_CACHED_BUFFERS: usize = 8;
+/// Largest limit of the recycled buffers that a direction keeps: 64.
 pub(crate) const MAX_CACHED_BUFFERS: usize = 64;
+/// Default limit of the bytes in the recycled buffers of a direction: 256 MiB.
 pub(crate) const DEFAULT_CACHED_BYTES: u64 = 256 << 20;
+/// Largest limit of the bytes in the recycled buffers of a direction: 1 TiB.
 pub(crate) const MAX_CACHED_BYTES: u64 = 1 << 40;
-/// Data of one message, by default and at most.
+/// Default and largest limit of the bytes of data in a message: 1 GiB.
 pub(crate) const MAX_MESSAGE_LEN: usize = 1 << 30;
 
-/// The capacity of the ring that follows one of `capacity`, if a direction whose first ring has `first` may hold it:
-/// each ring is twice the one before, so together they are twice the last one, less the first.
+/// The capacity of the ring that follows one of `capacity` bytes in a direction whose first ring has `first` bytes;
+/// `None` if `max_capacity` does not allow it. Each ring has twice the bytes of the previous one, so together they have
+/// twice the bytes of the last, less those of the first.
 pub(crate) const fn next_capacity(capacity: usize, first: usize, max_capacity: usize) -> Option<usize> {
     let next = 2 * capacity;
     if 2 * next - first <= max_capacity { Some(next) } else { None }
+}
+
+/// The first 16 bytes of every segment, grown ring and buffer.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(crate) struct Preamble {
+    /// The kind of memory: one of the magic words above.
+    pub(crate) magic: u64,
+    /// [`VERSION`] of the creator.
+    pub(crate) version: u32,
+    /// [`HEADER_LEN`] of the creator.
+    pub(crate) header_len: u32,
+}
+
+/// Why a preamble is not the expected one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum BadPreamble {
+    /// Another magic word.
+    Magic,
+    /// Another version of the format, this one.
+    Version(u32),
+    /// Another length of the header.
+    HeaderLen,
+}
+
+impl Preamble {
+    /// The preamble of new memory of this kind.
+    pub(crate) fn new(magic: u64) -> Self {
+        Self { magic, version: VERSION, header_len: HEADER_LEN as u32 }
+    }
+
+    /// Checks the preamble of received memory, of which `magic` is expected.
+    pub(crate) fn check(&self, magic: u64) -> Result<(), BadPreamble> {
+        if self.magic != magic {
+            Err(BadPreamble::Magic)
+        } else if self.version != VERSION {
+            Err(BadPreamble::Version(self.version))
+        } else if self.header_len != HEADER_LEN as u32 {
+            Err(BadPreamble::HeaderLen)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// Start of a segment.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(crate) struct SegmentConstants {
-    pub(crate) magic: u64,
-    pub(crate) version: u32,
-    pub(crate) header_len: u32,
-    /// Bytes of each of the two rings.
+    pub(crate) preamble: Preamble,
+    /// Bytes of each of the two first rings.
     pub(crate) capacity: u64,
-    /// Bytes that the rings of a direction may have together.
+    /// Most bytes of all rings of a direction together.
     pub(crate) max_capacity: u64,
     /// Most descriptors in one message.
     pub(crate) max_handles: u32,
-    /// Recycled buffers that each direction may keep, and their bytes.
+    /// Most recycled buffers that a direction keeps.
     pub(crate) max_cached_buffers: u32,
+    /// Most bytes in the recycled buffers of a direction.
     pub(crate) max_cached_bytes: u64,
     /// Most bytes of data in one message.
     pub(crate) max_message_len: u64,
+    /// Zero; not read.
     pub(crate) reserved: [u64; 9],
 }
 
-/// Start of a ring that a queue grew into.
+/// Start of a grown ring.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(crate) struct RingConstants {
-    pub(crate) magic: u64,
-    pub(crate) version: u32,
-    pub(crate) header_len: u32,
+    pub(crate) preamble: Preamble,
     /// Bytes of the ring.
     pub(crate) capacity: u64,
+    /// Zero; not read.
     pub(crate) reserved: [u64; 13],
-}
-
-/// The lines of one direction. Each word is written by one side only, except the doorbells.
-#[repr(C)]
-pub(crate) struct DirectionLines {
-    /// Written by the consumer: it has freed everything before this position.
-    pub(crate) read_cursor: u64,
-    _read_line: [u8; LINE - 8],
-    /// Doorbell of the sleeping consumer.
-    pub(crate) data: u32,
-    /// Written by the consumer's side.
-    pub(crate) consumer_state: u32,
-    _data_line: [u8; LINE - 8],
-    /// Doorbell of the sleeping producer.
-    pub(crate) space: u32,
-    /// Written by the producer's side.
-    pub(crate) producer_state: u32,
-    _space_line: [u8; LINE - 8],
-    _reserved: [u8; LINE],
 }
 
 /// Start of a buffer.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(crate) struct BufferConstants {
-    pub(crate) magic: u64,
-    pub(crate) version: u32,
-    pub(crate) header_len: u32,
-    /// Bytes of data behind the header.
+    pub(crate) preamble: Preamble,
+    /// Bytes of the buffer, behind the header.
     pub(crate) len: u64,
-    /// The note of a receiver to the owner; see `buffer`.
+    /// The receiver's note to the owner of a recycled buffer: one of the values in [`crate::buffer::memory`].
     pub(crate) note: u32,
+    /// Zero; not read.
     pub(crate) reserved: [u32; 25],
 }
 
+/// The lines of one direction. Only one side writes each word, except the doorbells.
+#[repr(C)]
+pub(crate) struct DirectionLines {
+    /// Written by the consumer, which has freed all records before this position.
+    pub(crate) read_cursor: u64,
+    _read_line: [u8; LINE_PAIR - 8],
+    /// The doorbell on which the consumer sleeps.
+    pub(crate) data: u32,
+    /// Written by the end of the consumer.
+    pub(crate) consumer_state: u32,
+    _data_line: [u8; LINE_PAIR - 8],
+    /// The doorbell on which the producer sleeps.
+    pub(crate) space: u32,
+    /// Written by the end of the producer.
+    pub(crate) producer_state: u32,
+    _space_line: [u8; LINE_PAIR - 8],
+    _reserved: [u8; LINE_PAIR],
+}
+
+// The wire format: a change that moves a field does not compile.
 const _: () = {
-    assert!(size_of::<SegmentConstants>() == LINE);
-    assert!(size_of::<BufferConstants>() == LINE);
-    assert!(size_of::<RingConstants>() == LINE);
-    assert!(size_of::<DirectionLines>() == 4 * LINE);
-    assert!(offset_of!(DirectionLines, data) == LINE);
-    assert!(offset_of!(DirectionLines, space) == 2 * LINE);
-    assert!(direction_lines(2) <= HEADER_LEN);
+    assert!(size_of::<Preamble>() == 16);
+    assert!(offset_of!(Preamble, magic) == 0);
+    assert!(offset_of!(Preamble, version) == 8);
+    assert!(offset_of!(Preamble, header_len) == 12);
+
+    assert!(size_of::<SegmentConstants>() == 128);
+    assert!(offset_of!(SegmentConstants, preamble) == 0);
+    assert!(offset_of!(SegmentConstants, capacity) == 16);
+    assert!(offset_of!(SegmentConstants, max_capacity) == 24);
+    assert!(offset_of!(SegmentConstants, max_handles) == 32);
+    assert!(offset_of!(SegmentConstants, max_cached_buffers) == 36);
+    assert!(offset_of!(SegmentConstants, max_cached_bytes) == 40);
+    assert!(offset_of!(SegmentConstants, max_message_len) == 48);
+    assert!(offset_of!(SegmentConstants, reserved) == 56);
+
+    assert!(size_of::<RingConstants>() == 128);
+    assert!(offset_of!(RingConstants, preamble) == 0);
+    assert!(offset_of!(RingConstants, capacity) == 16);
+    assert!(offset_of!(RingConstants, reserved) == 24);
+
+    assert!(size_of::<BufferConstants>() == 128);
+    assert!(offset_of!(BufferConstants, preamble) == 0);
+    assert!(offset_of!(BufferConstants, len) == 16);
+    assert!(offset_of!(BufferConstants, note) == 24);
+    assert!(offset_of!(BufferConstants, reserved) == 28);
+
+    assert!(size_of::<DirectionLines>() == 512);
+    assert!(offset_of!(DirectionLines, read_cursor) == 0);
+    assert!(offset_of!(DirectionLines, _read_line) == 8);
+    assert!(offset_of!(DirectionLines, data) == 128);
+    assert!(offset_of!(DirectionLines, consumer_state) == 132);
+    assert!(offset_of!(DirectionLines, _data_line) == 136);
+    assert!(offset_of!(DirectionLines, space) == 256);
+    assert!(offset_of!(DirectionLines, producer_state) == 260);
+    assert!(offset_of!(DirectionLines, _space_line) == 264);
+    assert!(offset_of!(DirectionLines, _reserved) == 384);
+
+    assert!(HEADER_LEN == 4096);
+    assert!(direction_lines(0) == 128 && direction_lines(1) == 640 && direction_lines(2) <= HEADER_LEN);
+    assert!(ring(0, MIN_CAPACITY) == 4096 && ring(1, MIN_CAPACITY) == 8192);
     assert!(MIN_CAPACITY.is_power_of_two() && MAX_CAPACITY.is_power_of_two());
 };
 
-/// Where the lines of direction `index` (0 or 1) start.
+/// Offset in the segment of the lines of direction `index` (0 or 1).
 pub(crate) const fn direction_lines(index: usize) -> usize {
-    LINE + index * size_of::<DirectionLines>()
+    LINE_PAIR + index * size_of::<DirectionLines>()
 }
 
-/// Where the ring of direction `index` (0 or 1) starts.
+/// Offset in the segment of the first ring of direction `index` (0 or 1).
 pub(crate) const fn ring(index: usize, capacity: usize) -> usize {
     HEADER_LEN + index * capacity
 }
 
-/// Bytes of a segment with rings of `capacity`.
+/// Bytes of a segment whose first rings have `capacity` bytes.
 pub(crate) const fn segment_len(capacity: usize) -> usize {
     ring(2, capacity)
 }
 
-/// What a channel's maker decided.
+/// The limits of a channel, which its creator sets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Bytes of each of the first rings.
+    /// Bytes of each of the two first rings, a power of two.
     pub(crate) capacity: usize,
-    /// Bytes that the rings of a direction may have together.
+    /// Most bytes of all rings of a direction together.
     pub(crate) max_capacity: usize,
     /// Most descriptors in a message.
     pub(crate) max_handles: usize,
     /// Most bytes of data in a message.
     pub(crate) max_message_len: usize,
-    /// Recycled buffers that each direction may keep, and their bytes.
+    /// Most recycled buffers that a direction keeps.
     pub(crate) cached_buffers: usize,
+    /// Most bytes in the recycled buffers of a direction.
     pub(crate) cached_bytes: u64,
 }
 
-/// A limit that no channel has.
+/// The field of [`Limits`] that is out of range.
 pub(crate) enum Excess {
     Capacity,
     MaxCapacity,
@@ -177,7 +271,7 @@ pub(crate) enum Excess {
 }
 
 impl Limits {
-    /// The first that is out of range: for whoever makes a channel, and for whoever adopts one.
+    /// The first field that is out of range, in the options of a new channel or the constants of a received segment.
     pub(crate) fn check(&self) -> Option<Excess> {
         if !self.capacity.is_power_of_two() || !(MIN_CAPACITY..=MAX_CAPACITY).contains(&self.capacity) {
             Some(Excess::Capacity)

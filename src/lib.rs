@@ -311,6 +311,7 @@ pub use port::reserve::Reservation;
 pub use port::transfer::{PostError, TransferRef, Transferable};
 pub use port::{JoinError, MessagePort, RecvHalf, SendHalf};
 
+pub use buffer::bytes::BufferBytes;
 pub use buffer::cursor::BufferCursor;
 pub use buffer::frozen::FrozenBuffer;
 pub use buffer::named::NamedBufferError;

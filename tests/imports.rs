@@ -138,6 +138,16 @@ fn unsafe_code_is_at_the_bottom() {
 }
 
 #[test]
+fn system_calls_are_at_the_bottom() {
+    for (path, source) in LIBRARY.files() {
+        let uses = code(&source)
+            .filter(|line| line.replace("unix::", "").contains("nix::") || line.contains("libc::"))
+            .count();
+        assert!(path.starts_with("sys") || uses == 0, "{} makes system calls", path.display());
+    }
+}
+
+#[test]
 fn the_architecture_page_lists_the_rooms_in_order() {
     let page = include_str!("../ARCHITECTURE.md");
     let map = page.split_once("## Code map").expect("ARCHITECTURE.md has a code map").1;

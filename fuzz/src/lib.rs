@@ -22,6 +22,7 @@ pub use targets::TARGETS;
 mod typed;
 #[path = "../../src/events/mod.rs"]
 mod events;
+#[path = "../../src/connect/mod.rs"]
 mod connect;
 #[path = "../../src/call/mod.rs"]
 mod call;
@@ -48,12 +49,17 @@ mod scratch;
 #[path = "../../src/sys/mod.rs"]
 mod sys;
 
+pub use buffer::bytes::BufferBytes;
 pub use buffer::cursor::BufferCursor;
 pub use buffer::frozen::FrozenBuffer;
 pub use buffer::named::NamedBufferError;
 pub use buffer::shared::SharedBuffer;
 pub use buffer::{FreezeError, FreezeErrorKind, TransferBuffer};
 pub use call::{AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server};
+pub use connect::{
+    AcceptError, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, NameError,
+    ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
+};
 pub use error::{
     BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FullCause, PostDataError, PostErrorKind,
     RecvError, RecvTimeoutError, TryRecvError, Violation,

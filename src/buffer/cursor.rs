@@ -3,16 +3,14 @@
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use super::TransferBuffer;
-use super::shared::SharedBuffer;
-use crate::error::BufferError;
+use super::bytes::BufferBytes;
 
-/// A place in a [`TransferBuffer`] or [`SharedBuffer`] that moves on as it is read or written: [`Read`], [`Write`]
-/// and [`Seek`]. Every byte is copied once.
+/// A position in a [`TransferBuffer`](crate::TransferBuffer) or [`SharedBuffer`](crate::SharedBuffer) that advances as
+/// bytes are read or written: [`Read`], [`Write`] and [`Seek`]. Every byte is copied once.
 ///
-/// It starts at the beginning. Reading ends at the end of the buffer, and writing does too (`write_all` then says
-/// [`WriteZero`](io::ErrorKind::WriteZero)); a cursor may be set behind the end. A buffer that was transferred away
-/// meanwhile is an error that holds a [`BufferError`].
+/// It starts at the beginning of the buffer. Reading and writing stop at the end of the buffer, so that `write_all`
+/// returns [`WriteZero`](io::ErrorKind::WriteZero) there; the cursor may be set beyond the end. If the buffer is
+/// transferred in the meantime, the error contains a [`BufferError`](crate::BufferError).
 ///
 /// ```
 /// # use std::io::{BufRead, BufReader, Seek, Write};
@@ -29,32 +27,23 @@ use crate::error::BufferError;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct BufferCursor<'a> {
-    buffer: Buffer<'a>,
+    bytes: &'a dyn BufferBytes,
     position: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Buffer<'a> {
-    Transfer(&'a TransferBuffer),
-    Shared(&'a SharedBuffer),
-}
-
 impl<'a> BufferCursor<'a> {
-    pub(crate) fn new(buffer: Buffer<'a>) -> Self {
-        Self { buffer, position: 0 }
+    pub(super) fn new(bytes: &'a dyn BufferBytes) -> Self {
+        Self { bytes, position: 0 }
     }
 
-    /// The place of the next byte.
+    /// The offset of the next byte.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// Of `len` bytes, as many as there are from here on, and where that is.
+    /// The part of the next `len` bytes that is inside the buffer: its offset and its length.
     fn next(&self, len: usize) -> (usize, usize) {
-        let end = match self.buffer {
-            Buffer::Transfer(buffer) => buffer.len(),
-            Buffer::Shared(buffer) => buffer.len(),
-        };
+        let end = self.bytes.len();
         let start = usize::try_from(self.position).unwrap_or(end).min(end);
         (start, len.min(end - start))
     }
@@ -63,11 +52,7 @@ impl<'a> BufferCursor<'a> {
 impl Read for BufferCursor<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let (start, count) = self.next(into.len());
-        let into = &mut into[..count];
-        match self.buffer {
-            Buffer::Transfer(buffer) => buffer.read_at(start, into),
-            Buffer::Shared(buffer) => buffer.read_at(start, into),
-        }?;
+        self.bytes.read_at(start, &mut into[..count])?;
         self.position += count as u64;
         Ok(count)
     }
@@ -76,11 +61,7 @@ impl Read for BufferCursor<'_> {
 impl Write for BufferCursor<'_> {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
         let (start, count) = self.next(from.len());
-        let from = &from[..count];
-        match self.buffer {
-            Buffer::Transfer(buffer) => buffer.write_at(start, from),
-            Buffer::Shared(buffer) => buffer.write_at(start, from),
-        }?;
+        self.bytes.write_at(start, &from[..count])?;
         self.position += count as u64;
         Ok(count)
     }
@@ -92,18 +73,12 @@ impl Write for BufferCursor<'_> {
 
 impl Seek for BufferCursor<'_> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let (end, _) = Self { position: u64::MAX, ..*self }.next(0);
         let position = match to {
             SeekFrom::Start(position) => Some(position),
-            SeekFrom::End(delta) => (end as u64).checked_add_signed(delta),
+            SeekFrom::End(delta) => (self.bytes.len() as u64).checked_add_signed(delta),
             SeekFrom::Current(delta) => self.position.checked_add_signed(delta),
         };
         self.position = position.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         Ok(self.position)
     }
-}
-
-/// The length of a copy of the whole buffer is that of the buffer.
-pub(crate) fn whole(len: usize, buffer_len: usize) -> Result<(), BufferError> {
-    if len == buffer_len { Ok(()) } else { Err(BufferError::OutOfRange { offset: 0, len, buffer_len }) }
 }

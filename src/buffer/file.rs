@@ -1,30 +1,30 @@
-//! The memory file behind a buffer of any kind: a header page, then the bytes. Its size is sealed and its memory is
-//! allocated, so that touching a mapping of it raises no signal.
+//! The memory file behind every kind of buffer: a header of one page, then the bytes. Its size is sealed and its memory
+//! is allocated, so that no access to a mapping of it raises a signal.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytemuck::Zeroable;
 
-use crate::error::{BadSegment, BufferError, Rejection};
-use crate::layout::{BUFFER_MAGIC, BufferConstants, FROZEN_MAGIC, HEADER_LEN, SHARED_MAGIC, VERSION};
-use crate::sys::{Errno, memfd};
+use crate::error::{BadSegment, BufferError, Rejection, exhausted};
+use crate::layout::{BUFFER_MAGIC, BufferConstants, FROZEN_MAGIC, HEADER_LEN, Preamble, SHARED_MAGIC};
+use crate::sys::{Errno, PAGE, memfd};
 
-/// Longest buffer, 1 TiB: what no address space holds is refused for good.
+/// Most bytes of a buffer: 1 TiB. A longer buffer fits no address space, so it is rejected for good.
 const MAX_LEN: u64 = 1 << 40;
-const PAGE: u64 = 4096;
 
+/// The kind of a buffer, which its magic word states.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
-    /// Has one holder at a time, who may write.
+pub(crate) enum BufferKind {
+    /// One holder at a time, which may write.
     Transfer,
-    /// Nobody writes, ever again.
+    /// Sealed against writes for ever.
     Frozen,
-    /// Everybody who has it may write.
+    /// Every holder may write at the same time.
     Shared,
 }
 
-impl Kind {
+impl BufferKind {
     fn magic(self) -> u64 {
         match self {
             Self::Transfer => BUFFER_MAGIC,
@@ -39,90 +39,80 @@ impl Kind {
     }
 }
 
-/// The header of a buffer with `len` bytes.
+/// The header of a buffer with this magic word and `len` bytes.
 pub(crate) fn header(magic: u64, len: usize) -> BufferConstants {
-    let mut constants = BufferConstants::zeroed();
-    constants.magic = magic;
-    constants.version = VERSION;
-    constants.header_len = HEADER_LEN as u32;
-    constants.len = len as u64;
-    constants
+    BufferConstants { preamble: Preamble::new(magic), len: len as u64, ..BufferConstants::zeroed() }
 }
 
-/// Bytes of the file of a buffer with `len` bytes.
+/// Bytes of the file of a buffer with `len` bytes. `EFBIG`: no buffer may have so many.
 pub(crate) fn file_len(len: usize) -> Result<usize, Errno> {
     if len as u64 > MAX_LEN { Err(Errno::EFBIG) } else { Ok(HEADER_LEN + len) }
 }
 
-/// A new file for `len` bytes, all zero. A shared one gets its last seal here; a frozen one when it has been filled;
-/// one that moves in [`adopt`], so that a post which failed leaves it to be frozen.
-pub(crate) fn create(kind: Kind, len: usize) -> Result<OwnedFd, Errno> {
+/// A new file for a buffer of `len` bytes, all zero. A shared buffer gets the seal against further seals here, a frozen
+/// one when it has been filled, and a transfer buffer in [`adopt`], so that its sender can still freeze it if the post
+/// fails.
+pub(crate) fn create(kind: BufferKind, len: usize) -> Result<OwnedFd, Errno> {
     let file_len = file_len(len)?;
     let file = memfd::create(c"messageport-buffer", file_len, memfd::SEALED_SIZE)?;
     memfd::allocate(file.as_fd(), file_len)?;
     memfd::write(file.as_fd(), 0, bytemuck::bytes_of(&kind.header(len)))?;
-    if kind == Kind::Shared {
+    if kind == BufferKind::Shared {
         memfd::seal(file.as_fd())?;
     }
     Ok(file)
 }
 
-/// Checks a file that came from elsewhere and is said to be a buffer of `len` bytes. Returns how many bytes to map.
+/// Checks a received file whose sender claims that it is a buffer of this kind with `len` bytes. Returns how many bytes
+/// to map.
 ///
-/// Nothing about it is trusted: it can neither shrink under us nor raise a signal where memory is missing, nobody can
-/// add a seal to it from here on, and it says that it is what it is taken for.
-pub(crate) fn adopt(file: BorrowedFd<'_>, kind: Kind, len: u64) -> Result<usize, Rejection<BadSegment>> {
-    let bad = |bad: BadSegment| Err(Rejection::Invalid(bad));
+/// Nothing about the file is trusted. It passes if it can neither shrink nor raise a signal for want of memory, if no
+/// holder can add a seal from here on, and if its header agrees with the claim.
+pub(crate) fn adopt(file: BorrowedFd<'_>, kind: BufferKind, len: u64) -> Result<usize, Rejection<BadSegment>> {
     if len > MAX_LEN {
-        return bad(BadSegment::WrongSize);
+        return Err(BadSegment::WrongSize.into());
     }
-    if kind == Kind::Transfer {
-        let _ = memfd::seal(file); // what cannot be sealed does not pass the check
+    if kind == BufferKind::Transfer {
+        let _ = memfd::seal(file); // a file that cannot be sealed fails the check
     }
     let file_len = len + HEADER_LEN as u64;
-    // One that was made to be recycled, and was frozen instead, has room to the end of its last page.
-    let expected = (kind != Kind::Frozen).then_some(file_len);
-    let checked = match memfd::check(file, expected).map_err(Rejection::Shortage)? {
-        Ok(checked) => checked,
-        Err(file) => return bad(file.into()),
-    };
-    if ![file_len, file_len.next_multiple_of(PAGE)].contains(&checked.len) {
-        return bad(BadSegment::WrongSize);
+    // A buffer that was created to be recycled and then frozen has room up to the end of its last page.
+    let expected = (kind != BufferKind::Frozen).then_some(file_len);
+    let checked = memfd::check(file, expected).map_err(Rejection::Shortage)?.map_err(BadSegment::from)?;
+    if ![file_len, file_len.next_multiple_of(PAGE as u64)].contains(&checked.len) {
+        return Err(BadSegment::WrongSize.into());
     }
-    if kind == Kind::Frozen && !checked.frozen {
-        return bad(BadSegment::Writable);
+    if kind == BufferKind::Frozen && !checked.frozen {
+        return Err(BadSegment::Writable.into());
     }
     let mut found = BufferConstants::zeroed();
     match memfd::read(file, 0, bytemuck::bytes_of_mut(&mut found)) {
         Ok(()) => {}
-        Err(Errno::EBADF) => return bad(BadSegment::NotMemory), // open for writing only
+        Err(Errno::EBADF) => return Err(BadSegment::NotMemory.into()), // open for writing only
         Err(errno) => return Err(Rejection::Shortage(errno)),
     }
-    check_header(&found, kind.magic(), len).map_err(Rejection::Invalid)?;
+    check_header(&found, kind.magic(), len)?;
     if !checked.allocated {
-        return bad(BadSegment::Sparse);
+        return Err(BadSegment::Sparse.into());
     }
     Ok(checked.len as usize)
 }
 
-/// Checks the header of a buffer that is said to have `len` bytes.
+/// Checks the header of a buffer of which this magic word and `len` bytes are expected.
 pub(crate) fn check_header(found: &BufferConstants, magic: u64, len: u64) -> Result<(), BadSegment> {
-    if found.magic != magic {
-        return Err(BadSegment::NotASegment);
-    }
-    if found.version != VERSION {
-        return Err(BadSegment::Version { found: found.version, expected: VERSION });
-    }
-    if found.len != len || found.header_len != HEADER_LEN as u32 {
-        return Err(BadSegment::BadConstants);
-    }
-    Ok(())
+    found.preamble.check(magic)?;
+    if found.len == len { Ok(()) } else { Err(BadSegment::BadConstants) }
 }
 
-/// Where byte `offset` of a buffer of `buffer_len` bytes lies in its file, if `len` bytes from there on are inside.
-pub(crate) fn place(offset: usize, len: usize, buffer_len: usize) -> Result<usize, BufferError> {
+/// The offset in the file of byte `offset` of a buffer of `buffer_len` bytes, if `len` bytes from there on are inside.
+pub(crate) fn offset_in_file(offset: usize, len: usize, buffer_len: usize) -> Result<usize, BufferError> {
     if offset > buffer_len || len > buffer_len - offset {
         return Err(BufferError::OutOfRange { offset, len, buffer_len });
     }
     Ok(HEADER_LEN + offset)
+}
+
+/// The error of a buffer that could not be created.
+pub(crate) fn not_created(errno: Errno) -> BufferError {
+    BufferError::ResourceExhausted(exhausted(errno))
 }

@@ -1,4 +1,4 @@
-//! `FrozenBuffer`: memory that nobody can write any more, read by any number of processes through a plain slice.
+//! `FrozenBuffer`: memory that is sealed against writes, and that any number of processes read through a plain slice.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -9,26 +9,26 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::file::{self, Kind};
-use crate::error::{BadSegment, BufferError, Rejection, exhausted, not_mapped};
+use super::file::{self, BufferKind, not_created};
+use crate::error::{BadSegment, BufferError, Rejection, not_mapped};
 use crate::layout::HEADER_LEN;
 use crate::sys::frozen::FrozenMapping;
 use crate::sys::{Errno, memfd};
 
-/// Bytes of a file that are copied at a time.
+/// Bytes, 256 KiB, that [`FrozenBuffer::from_file`] copies at a time.
 const PART: usize = 256 << 10;
 
-/// A block of memory that nobody can write any more: not this process, not one that had it before, nor one that gets
-/// it. The kernel holds it so (the seal `F_SEAL_WRITE` of fcntl(2)), and whoever receives one makes sure of it. So
-/// its bytes are a plain slice: `FrozenBuffer` derefs to `[u8]`.
+/// A block of memory that no process can write any more: neither this one, nor an earlier holder, nor a receiver. The
+/// kernel enforces it by the seal `F_SEAL_WRITE` of fcntl(2), and every receiver checks the seal. So the bytes are a
+/// plain slice: `FrozenBuffer` dereferences to `[u8]`.
 ///
-/// Posting one clones the handle and not the memory: the sender keeps reading, the same buffer may be posted to any
-/// number of ports, and there is one copy of the bytes in memory for all of them. It arrives in
-/// [`Message::frozen`](crate::Message::frozen). The last handle to go frees the memory.
+/// Posting a frozen buffer clones the handle and not the memory: the sender keeps it, it can be posted to any number of
+/// ports, and all of them share one copy of the bytes. It arrives in [`Message::frozen`](crate::Message::frozen).
+/// Dropping the last handle in any process frees the memory.
 ///
-/// It is made of bytes, of a file's contents, or of a [`TransferBuffer`](crate::TransferBuffer) that has been filled:
-/// [`freeze`](crate::TransferBuffer::freeze). The bytes start at a page, so they can be seen as any plain data
-/// (`bytemuck::cast_slice`). A child made by `fork` can go on reading what it inherited.
+/// A frozen buffer is made of bytes, of the contents of a file, or of a [`TransferBuffer`](crate::TransferBuffer) by
+/// [`freeze`](crate::TransferBuffer::freeze). Its bytes start at a page, so they are aligned for any plain data
+/// (`bytemuck::cast_slice`). A child made by `fork` can read the buffers that it inherited.
 ///
 /// ```
 /// # use messageport::{FrozenBuffer, MessageChannel};
@@ -47,50 +47,56 @@ const PART: usize = 256 << 10;
 /// ```
 #[derive(Clone)]
 pub struct FrozenBuffer {
-    memory: Arc<Memory>,
+    memory: Arc<FrozenMemory>,
 }
 
-struct Memory {
+struct FrozenMemory {
     file: OwnedFd,
     mapping: FrozenMapping,
+    /// Bytes of the buffer; the mapping may have more.
     len: usize,
 }
 
 impl FrozenBuffer {
-    /// A copy of `bytes`, frozen.
+    /// Copies `bytes` into a new frozen buffer.
     ///
     /// # Errors
     /// [`BufferError::ResourceExhausted`]: no memory, no descriptor, or more bytes than the file size limit.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BufferError> {
-        let file = file::create(Kind::Frozen, bytes.len()).map_err(out_of)?;
-        memfd::write(file.as_fd(), HEADER_LEN, bytes).map_err(out_of)?;
-        Self::freeze(file, bytes.len(), bytes.len(), || {}).map_err(|(errno, _)| out_of(errno))
+        let file = file::create(BufferKind::Frozen, bytes.len()).map_err(not_created)?;
+        memfd::write(file.as_fd(), HEADER_LEN, bytes).map_err(not_created)?;
+        Self::seal(file, bytes.len())
     }
 
-    /// A copy of a regular file's contents, from its beginning to its end, frozen. The file's cursor stays where it
-    /// is.
+    /// Copies the contents of a regular file, from its beginning to its end, into a new frozen buffer. The cursor of
+    /// the file does not move.
     ///
     /// # Errors
-    /// [`BufferError::Unreadable`]: not a regular file, or it could not be read to the end that it had when the call
-    /// began. [`BufferError::ResourceExhausted`] as for [`from_bytes`](Self::from_bytes).
+    /// [`BufferError::Unreadable`]: the file is not a regular one, or could not be read up to the end that it had when
+    /// the call began. [`BufferError::ResourceExhausted`] as for [`from_bytes`](Self::from_bytes).
     pub fn from_file(file: &File) -> Result<Self, BufferError> {
         let metadata = file.metadata().map_err(BufferError::Unreadable)?;
         if !metadata.is_file() {
             return Err(BufferError::Unreadable(io::Error::from(io::ErrorKind::InvalidInput)));
         }
         let len = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-        let memory = file::create(Kind::Frozen, len).map_err(out_of)?;
+        let memory = file::create(BufferKind::Frozen, len).map_err(not_created)?;
         let mut part = vec![0; PART.min(len)];
         for start in (0..len).step_by(PART) {
             let part = &mut part[..PART.min(len - start)];
             file.read_exact_at(part, start as u64).map_err(BufferError::Unreadable)?;
-            memfd::write(memory.as_fd(), HEADER_LEN + start, part).map_err(out_of)?;
+            memfd::write(memory.as_fd(), HEADER_LEN + start, part).map_err(not_created)?;
         }
-        Self::freeze(memory, len, len, || {}).map_err(|(errno, _)| out_of(errno))
+        Self::seal(memory, len)
     }
 
-    /// Seals the file of a buffer of `len` bytes, with room for `capacity`. `unmap` lets go of the caller's mapping of it,
-    /// just before. The file comes back if it fails.
+    /// Freezes a new file that has been filled and never been mapped.
+    fn seal(file: OwnedFd, len: usize) -> Result<Self, BufferError> {
+        Self::freeze(file, len, len, || {}).map_err(|(errno, _)| not_created(errno))
+    }
+
+    /// Seals the file of a buffer of `len` bytes that has room for `capacity`. Just before, `unmap` drops the caller's
+    /// mapping of the file. An error returns the file.
     pub(crate) fn freeze(
         file: OwnedFd,
         len: usize,
@@ -98,26 +104,26 @@ impl FrozenBuffer {
         unmap: impl FnOnce(),
     ) -> Result<Self, (Errno, OwnedFd)> {
         match FrozenMapping::freeze(file.as_fd(), HEADER_LEN + capacity, unmap) {
-            Ok(mapping) => Ok(Self { memory: Arc::new(Memory { file, mapping, len }) }),
+            Ok(mapping) => Ok(Self::new(file, mapping, len)),
             Err(errno) => Err((errno, file)),
         }
     }
 
-    /// Takes over a buffer of `len` bytes that came from elsewhere.
+    /// Adopts a received buffer of `len` bytes.
     pub(crate) fn adopt(file: OwnedFd, len: u64) -> Result<Self, Rejection<BadSegment>> {
-        let mapped_len = file::adopt(file.as_fd(), Kind::Frozen, len)?;
+        let mapped_len = file::adopt(file.as_fd(), BufferKind::Frozen, len)?;
         let mapping = FrozenMapping::new(file.as_fd(), mapped_len).map_err(not_mapped)?;
-        Ok(Self { memory: Arc::new(Memory { file, mapping, len: len as usize }) })
+        Ok(Self::new(file, mapping, len as usize))
+    }
+
+    fn new(file: OwnedFd, mapping: FrozenMapping, len: usize) -> Self {
+        Self { memory: Arc::new(FrozenMemory { file, mapping, len }) }
     }
 
     /// The file, for a post.
     pub(crate) fn file(&self) -> BorrowedFd<'_> {
         self.memory.file.as_fd()
     }
-}
-
-fn out_of(errno: Errno) -> BufferError {
-    BufferError::ResourceExhausted(exhausted(errno))
 }
 
 impl Deref for FrozenBuffer {

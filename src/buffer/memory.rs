@@ -1,4 +1,4 @@
-//! The memory of a buffer that moves, and the holds that handles have on it.
+//! The memory of a transfer buffer, and the holds that handles have on it.
 #![forbid(unsafe_code)]
 
 use std::mem::offset_of;
@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use super::file::Kind;
+use super::file::BufferKind;
 use super::frozen::FrozenBuffer;
 use super::{FreezeErrorKind, file};
 use crate::error::{BadSegment, Rejection, exhausted, not_mapped};
@@ -15,50 +15,55 @@ use crate::layout::{BufferConstants, HEADER_LEN};
 use crate::sys::mapping::{Mapping, fetch_for_writing};
 use crate::sys::{Errno, memfd};
 
-/// How a handle came by its memory, which says what becomes of it.
+/// How a handle came by its memory, which determines what happens to the memory when the handle is dropped or posted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
-    /// Made here, and posted nowhere yet.
+    /// Created here, and not posted yet.
     New,
-    /// From the pool of a port of ours, whose peer knows it.
+    /// Taken from the pool of a port of this process, whose peer has it in its cache.
     Owner,
-    /// From the cache of a port of ours, whose peer owns it.
+    /// Taken from the cache of a port of this process, whose peer has it in its pool.
     Guest,
-    /// Received without a place in a cache: whoever had it before has given it up, and it is never recycled.
+    /// Received without a slot in a cache. Its former holder has given it up, and it is never recycled.
     Traveller,
 }
 
-/// A handle's hold on its memory. A memory has one, or while it is lent to a post a few that are one.
+/// A handle's hold on its memory. A memory has one hold. While a buffer is lent to a post it has several, which share
+/// their fate and count as one.
 pub(crate) struct Hold {
     pub(crate) memory: Arc<Memory>,
-    /// Bytes of the buffer, which a recycled one may have more of.
+    /// Bytes of the buffer, at most the capacity of the memory.
     pub(crate) len: usize,
     pub(crate) role: Role,
-    /// Posted: what becomes of the memory is no longer this handle's affair.
+    /// Posted: dropping this hold does nothing to the memory.
     gone: bool,
-    /// Since it was first lent: the same for all that share it.
+    /// `gone` of all holds that share their fate, once the buffer has been lent.
     shared: Option<Arc<AtomicBool>>,
 }
 
 impl Hold {
+    /// The only hold on a memory that no handle has.
     #[inline]
     pub(crate) fn new(memory: Arc<Memory>, len: usize, role: Role) -> Self {
         debug_assert!(len <= memory.capacity);
         Self { memory, len, role, gone: false, shared: None }
     }
 
-    /// A post has transferred it.
+    /// Marks the hold, and those that share its fate, as transferred by a post.
     #[inline]
     pub(crate) fn set_gone(&mut self) {
         self.gone = true;
         if let Some(gone) = &self.shared {
-            // Release, with the acquire in `is_gone`: the buffer may have gone to another thread.
+            // Release: pairs with the acquire load in `is_gone`, in whichever thread the other holds are; it then comes
+            // after all accesses before the post.
             gone.store(true, Ordering::Release);
         }
     }
 
+    /// True once transferred.
     #[inline]
     pub(super) fn is_gone(&self) -> bool {
+        // Acquire: pairs with the release store in `set_gone`.
         self.gone || self.shared.as_ref().is_some_and(|gone| gone.load(Ordering::Acquire))
     }
 
@@ -68,7 +73,8 @@ impl Hold {
         !self.is_gone() && self.memory.is_here()
     }
 
-    /// Another hold on the same memory, which is given up when the last of them is dropped.
+    /// Another hold on the memory, which shares the fate of this one. Only the drop of the last of them counts as a
+    /// drop.
     #[cfg(feature = "serde")]
     pub(super) fn share(&mut self) -> Self {
         let gone = Arc::clone(self.shared.get_or_insert_default());
@@ -76,12 +82,13 @@ impl Hold {
         Self { memory: Arc::clone(memory), len, role, gone: was_gone, shared: Some(gone) }
     }
 
-    /// How many there are.
+    /// The number of holds that share their fate, this one included.
     #[inline]
     pub(crate) fn count(&self) -> usize {
         self.shared.as_ref().map_or(1, Arc::strong_count)
     }
 
+    /// True if no other hold shares the fate of this one.
     #[inline]
     pub(super) fn is_sole(&self) -> bool {
         self.count() == 1
@@ -94,7 +101,7 @@ impl Drop for Hold {
         if let Some(shared) = self.shared.take() {
             match Arc::into_inner(shared) {
                 Some(gone) => self.gone |= gone.into_inner(),
-                None => return, // not the last
+                None => return, // another hold is left
             }
         }
         if !self.is_usable() {
@@ -102,54 +109,54 @@ impl Drop for Hold {
         }
         match self.role {
             Role::New | Role::Traveller => {}
-            Role::Owner => self.memory.set_place(Place::Idle),
+            Role::Owner => self.memory.set_location(Location::Idle),
             Role::Guest => {
-                // First for us: when the owner sees the note it may post the buffer again.
-                self.memory.set_place(Place::Away);
-                self.memory.leave_note(FREE);
+                // The note comes last: once the owner has read it, it may post the buffer again.
+                self.memory.set_location(Location::Away);
+                self.memory.write_note(NOTE_FREE);
             }
         }
     }
 }
 
-/// The memory of a buffer. A pool or a cache may keep it while no handle has it.
+/// The memory of a transfer buffer. A pool or a cache may keep it while no handle has it.
 pub(crate) struct Memory {
     pub(crate) file: OwnedFd,
     pub(super) mapping: Mapping,
     /// Bytes behind the header.
     pub(crate) capacity: usize,
-    /// `Place`: where a buffer of a pool or a cache is, as this side knows it.
-    place: AtomicU8,
-    /// The number of the end whose pool or cache keeps it, and in the lowest eight bits its slot there; 0 if none does. So
-    /// a post finds the slot without their locks.
+    /// A [`Location`]: where this side has recorded that a recycled buffer is.
+    location: AtomicU8,
+    /// The number of the [`Buffers`](super::pool::Buffers) that keep this memory, and in the lowest eight bits its slot
+    /// there; 0 if none do. So a post finds the slot without taking a lock.
     kept: AtomicU64,
-    /// Posted since its pool last looked for idle ones.
+    /// Posted since its pool last searched for idle buffers.
     used: AtomicBool,
-    /// Its pool is gone, or its pool's peer.
+    /// Its pool is closed, or the pool's peer is gone.
     orphan: AtomicBool,
 }
 
-/// Where a recycled buffer is. This side's own knowledge: the peer cannot change it.
+/// Where a recycled buffer is, as this side has recorded it. The peer cannot change the record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     /// A handle of this process has it.
     Held,
-    /// In the pool, for the next who asks.
+    /// The pool has it, free to be taken.
     Idle,
-    /// With the peer: posted to it, or given back.
+    /// The peer has it: it was posted or given back to the peer.
     Away,
 }
 
-/// The note in a buffer's header, by which a receiver tells the owner what became of it: nothing yet,
-const BUSY: u32 = 0;
-/// dropped, or
-const FREE: u32 = 1;
-/// posted on to somebody else. It is a hint, read only while the buffer is `Away`: a peer that lies gets its own data
-/// spoilt.
-const GONE: u32 = 2;
+/// Value 0 of the note in a buffer's header: the receiver still has the buffer.
+const NOTE_BUSY: u32 = 0;
+/// Value 1 of the note in a buffer's header: the receiver has dropped the buffer, so the owner may take it again.
+const NOTE_FREE: u32 = 1;
+/// Value 2 of the note in a buffer's header: the receiver has posted the buffer on, so the owner gives it up.
+const NOTE_GONE: u32 = 2;
 
-/// What a note says.
+/// The note that a receiver leaves in a buffer for its owner. It is a hint, which the owner reads only while the buffer
+/// is [`Away`](Location::Away): a peer that lies spoils only its own data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Note {
     Busy,
@@ -158,41 +165,43 @@ pub(crate) enum Note {
 }
 
 impl Memory {
+    /// New memory of `capacity` bytes, all zero.
     pub(crate) fn create(capacity: usize) -> Result<Self, Errno> {
-        let file = file::create(Kind::Transfer, capacity)?;
+        let file = file::create(BufferKind::Transfer, capacity)?;
         Self::map(file, capacity).map_err(|(errno, _)| errno)
     }
 
-    /// Takes over memory of `capacity` bytes that came from elsewhere.
+    /// Adopts received memory of `capacity` bytes.
     pub(crate) fn adopt(file: OwnedFd, capacity: u64) -> Result<Self, Rejection<BadSegment>> {
-        let mapped_len = file::adopt(file.as_fd(), Kind::Transfer, capacity)?;
+        let mapped_len = file::adopt(file.as_fd(), BufferKind::Transfer, capacity)?;
         Self::map(file, mapped_len - HEADER_LEN).map_err(|(errno, _)| not_mapped(errno))
     }
 
+    /// Maps the file of a buffer with `capacity` bytes. An error returns the file.
     fn map(file: OwnedFd, capacity: usize) -> Result<Self, (Errno, OwnedFd)> {
         match Mapping::new(file.as_fd(), HEADER_LEN + capacity) {
             Ok(mapping) => {
                 mapping.advise_huge();
-                Ok(Self::of(file, mapping, capacity))
+                Ok(Self::new(file, mapping, capacity))
             }
             Err(errno) => Err((errno, file)),
         }
     }
 
-    fn of(file: OwnedFd, mapping: Mapping, capacity: usize) -> Self {
+    fn new(file: OwnedFd, mapping: Mapping, capacity: usize) -> Self {
         Self {
             file,
             mapping,
             capacity,
-            place: AtomicU8::new(Place::Held as u8),
+            location: AtomicU8::new(Location::Held as u8),
             kept: AtomicU64::new(0),
             used: AtomicBool::new(false),
             orphan: AtomicBool::new(false),
         }
     }
 
-    /// Freezes the memory with its first `len` bytes, or gives it back; `None` if it could not even be mapped again as it
-    /// was.
+    /// Freezes the memory, of which the first `len` bytes are the buffer. An error returns the memory, or `None` if it
+    /// could not be mapped again.
     pub(super) fn freeze(self, len: usize) -> Result<FrozenBuffer, (FreezeErrorKind, Option<Self>)> {
         if !self.is_here() {
             return Err((FreezeErrorKind::Forked, Some(self)));
@@ -208,18 +217,18 @@ impl Memory {
             Err(errno) => return Err((kind(errno), Some(self))),
         }
         let Self { file, mapping, capacity, .. } = self;
-        mapping.write(0, bytemuck::bytes_of(&Kind::Frozen.header(len)));
+        mapping.write(0, bytemuck::bytes_of(&BufferKind::Frozen.header(len)));
         let mut mapping = Some(mapping);
         let (errno, file) = match FrozenBuffer::freeze(file, len, capacity, || drop(mapping.take())) {
             Ok(frozen) => return Ok(frozen),
             Err(failed) => failed,
         };
         let memory = match mapping {
-            Some(mapping) => Ok(Self::of(file, mapping, capacity)),
+            Some(mapping) => Ok(Self::new(file, mapping, capacity)),
             None => Self::map(file, capacity),
         };
         if let Ok(memory) = &memory {
-            memory.mapping.write(0, bytemuck::bytes_of(&Kind::Transfer.header(capacity)));
+            memory.mapping.write(0, bytemuck::bytes_of(&BufferKind::Transfer.header(capacity)));
         }
         Err((kind(errno), memory.ok()))
     }
@@ -230,52 +239,62 @@ impl Memory {
         self.mapping.home().is_here()
     }
 
+    /// Where the buffer is.
     #[inline]
-    pub(crate) fn place(&self) -> Place {
-        // Acquire, with the release in `set_place`: whoever changed it has left the bytes.
-        match self.place.load(Ordering::Acquire) {
-            0 => Place::Held,
-            1 => Place::Idle,
-            _ => Place::Away,
+    pub(crate) fn location(&self) -> Location {
+        // Acquire: pairs with the release store in `set_location`, so that all accesses to the bytes before the move
+        // are over.
+        match self.location.load(Ordering::Acquire) {
+            0 => Location::Held,
+            1 => Location::Idle,
+            _ => Location::Away,
         }
     }
 
+    /// Records that the buffer has moved.
     #[inline]
-    pub(crate) fn set_place(&self, place: Place) {
-        self.place.store(place as u8, Ordering::Release);
+    pub(crate) fn set_location(&self, location: Location) {
+        // Release: pairs with the acquire load in `location`.
+        self.location.store(location as u8, Ordering::Release);
     }
 
-    /// Put into a slot of the pool or the cache of the end with this number, or taken out of it.
-    pub(crate) fn set_kept(&self, kept: Option<(u64, usize)>) {
+    /// Records the [`Buffers`](super::pool::Buffers) that keep this memory, by number, and its slot there; `None` if
+    /// none do.
+    pub(super) fn set_kept(&self, kept: Option<(u64, usize)>) {
         let kept = kept.map_or(0, |(keeper, slot)| keeper << 8 | slot as u64);
-        self.kept.store(kept, Ordering::Relaxed); // a number, no data
+        // Relaxed: pairs with the load in `slot_at`; keeper and slot are one word, and no other data depends on it.
+        self.kept.store(kept, Ordering::Relaxed);
     }
 
-    /// Its slot, if the end with this number keeps it.
+    /// Its slot, if the [`Buffers`](super::pool::Buffers) with this number keep it.
     #[inline]
-    pub(crate) fn slot_at(&self, keeper: u64) -> Option<usize> {
-        let kept = self.kept.load(Ordering::Relaxed);
+    pub(super) fn slot_at(&self, keeper: u64) -> Option<usize> {
+        let kept = self.kept.load(Ordering::Relaxed); // relaxed: pairs with the store in `set_kept`
         (kept >> 8 == keeper).then_some(kept as usize & 0xff)
     }
 
-    /// It is about to be posted.
+    /// Records that the buffer is about to be posted.
     #[inline]
     pub(crate) fn note_used(&self) {
-        self.used.store(true, Ordering::Relaxed); // a hint, no data
+        // Relaxed: pairs with the swap in `was_used`; it is a hint, and no other data depends on it.
+        self.used.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it has been posted since this was last asked.
+    /// True if the buffer has been posted since the last call.
     pub(crate) fn was_used(&self) -> bool {
-        self.used.swap(false, Ordering::Relaxed)
+        self.used.swap(false, Ordering::Relaxed) // relaxed: pairs with the store in `note_used`
     }
 
-    /// Its pool is gone, or its pool's peer: nobody else has it now who keeps to the rules.
+    /// Records that its pool is closed or the pool's peer is gone: no other holder adheres to the protocol, so the
+    /// buffer may be posted on any port.
     pub(crate) fn set_orphan(&self) {
-        self.orphan.store(true, Ordering::Relaxed); // a permission, no data
+        // Relaxed: pairs with the load in `is_orphan`; it is a permission, and no other data depends on it.
+        self.orphan.store(true, Ordering::Relaxed);
     }
 
+    /// True if the buffer may be posted on any port.
     pub(crate) fn is_orphan(&self) -> bool {
-        self.orphan.load(Ordering::Relaxed)
+        self.orphan.load(Ordering::Relaxed) // relaxed: pairs with the store in `set_orphan`
     }
 
     /// Copies the first `len` bytes out, to the end of `into`.
@@ -283,46 +302,48 @@ impl Memory {
         self.mapping.read_to_vec(HEADER_LEN, len.min(self.capacity), into);
     }
 
-    /// Copies bytes in, from `offset` on.
+    /// Copies `from` in, at `offset`. Panics if it does not fit the capacity.
     pub(crate) fn write(&self, offset: usize, from: &[u8]) {
         self.mapping.write(HEADER_LEN + offset, from);
     }
 
-    /// The address of the first `len` bytes.
+    /// The address of the first `len` bytes, which the capacity must have.
     pub(crate) fn pointer(&self, len: usize) -> NonNull<u8> {
         self.mapping.at(HEADER_LEN, len)
     }
 
-    /// Before the owner posts it for the first time.
+    /// Clears the note, before the owner posts the buffer for the first time.
     pub(crate) fn clear_note(&self) {
-        self.leave_note(BUSY);
+        self.write_note(NOTE_BUSY);
     }
 
-    /// When a receiver has got it. If the line of the note is here by the time of the drop, the answer to the message need
-    /// not wait for it: a tenth of a round trip. To write to it now would be worse than nothing, since the next locked
-    /// instruction waits for a write, and not for this.
+    /// Prefetches the line of the note, when a receiver has taken the buffer. If the line has arrived by the time of
+    /// the drop, the answer to the message does not wait for it, which saves a tenth of a round trip. A store to the
+    /// line here would be worse than nothing: the next locked instruction waits for a store, and not for a prefetch.
     #[inline]
-    pub(crate) fn fetch_note(&self) {
+    pub(super) fn fetch_note(&self) {
         fetch_for_writing(self.note_word());
     }
 
-    /// A receiver has posted it on.
+    /// Notes that the receiver has posted the buffer on.
     pub(crate) fn note_gone(&self) {
-        self.leave_note(GONE);
+        self.write_note(NOTE_GONE);
     }
 
     #[inline]
-    fn leave_note(&self, note: u32) {
-        // Release, with the acquire in `take_note`: what this side did to the bytes is over.
+    fn write_note(&self, note: u32) {
+        // Release: pairs with the acquire swap in `take_note`, so that all accesses of this side to the bytes are over.
         self.note_word().store(note, Ordering::Release);
     }
 
-    /// What the receiver has left. It is read once and then cleared for the next post, by one swap: so its line comes over
-    /// once, and not to be read and again to be written.
-    pub(crate) fn take_note(&self) -> Note {
-        match self.note_word().swap(BUSY, Ordering::Acquire) {
-            FREE => Note::Free,
-            GONE => Note::Gone,
+    /// Reads the receiver's note and clears it for the next post. One swap does both, so that the line of the note is
+    /// transferred once, and not first to be read and then to be written.
+    pub(super) fn take_note(&self) -> Note {
+        // Acquire: pairs with the release store in `write_note`. The cleared note needs no release: the commit of the
+        // next post publishes it.
+        match self.note_word().swap(NOTE_BUSY, Ordering::Acquire) {
+            NOTE_FREE => Note::Free,
+            NOTE_GONE => Note::Gone,
             _ => Note::Busy,
         }
     }

@@ -1,45 +1,48 @@
-//! `TransferBuffer`: a block of memory that moves between processes by handle and is never copied.
+//! Buffers: memory that is handed over or shared by a handle, and never copied to move it.
+//!
+//! This file has `TransferBuffer`, which one holder at a time may write; [`frozen`] and [`shared`] have the buffers
+//! with many holders, and [`bytes`] the copying methods that transfer and shared buffers have in common. [`memory`] and
+//! [`pool`] are the other side of a transfer buffer: its memory, and the memories that both ends of a channel keep to
+//! use them again.
 
+pub(crate) mod bytes;
+pub(crate) mod cursor;
 pub(crate) mod frozen;
 pub(crate) mod shared;
 pub(crate) mod named;
-pub(crate) mod cursor;
 pub(crate) mod pool;
 pub(crate) mod memory;
 pub(crate) mod file;
 
-use self::memory::{Hold, Memory, Role};
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use bytemuck::Pod;
-
-use self::cursor::{Buffer, BufferCursor, whole};
-use self::file::place;
+use self::file::{not_created, offset_in_file};
 use self::frozen::FrozenBuffer;
-use crate::error::{BufferError, exhausted, with_cause};
+use self::memory::{Hold, Memory, Role};
+use crate::error::{BufferError, with_cause};
 use crate::layout::HEADER_LEN;
 
 /// A block of memory that can be posted: the native `ArrayBuffer` of a transfer list.
 ///
-/// Posting it hands the memory itself to the receiver, whatever its size: no byte is copied, and the receiver maps the
-/// same physical pages. The sender's handle is *detached* by that: its length reads 0 and every access fails. (With
-/// [`post_message`](crate::MessagePort::post_message) the handle is gone altogether.) A received buffer can be posted
-/// on, over any port, any number of times. Dropping the last handle frees the memory.
+/// Posting a buffer hands the memory itself to the receiver, whatever its size: no byte is copied, and the receiver
+/// maps the same physical pages. The sender's handle is *detached*: its length is 0 and every access fails.
+/// ([`post_message`](crate::MessagePort::post_message) takes the handle, so there it is gone altogether.) A received
+/// buffer can be posted on, over any port, any number of times. Dropping the last handle frees the memory.
 ///
-/// It is transferred whole. A part of it cannot leave on its own: the kernel hands over and seals files, not parts of
-/// them, so both sides would go on holding all of it. Where several receivers each need a part, give each a buffer of
-/// its own; or [`freeze`](Self::freeze) it, post it to all of them, and say in the messages which part is whose.
+/// A buffer is transferred whole, because the kernel passes and seals files and not parts of them: both sides would
+/// keep all of it. If several receivers each need a part, give each a buffer of its own; or [`freeze`](Self::freeze)
+/// the buffer, post it to all of them, and state in the messages which part is for whom.
 ///
-/// A new buffer is filled with zeroes. All of its memory is allocated by [`new`](Self::new), so that a shortage is an
-/// error there and never a signal later.
+/// A new buffer is filled with zeroes. [`new`](Self::new) allocates all of its memory, so that a shortage is an error
+/// there and never a signal later.
 ///
-/// The protocol gives a buffer one holder at a time, but a process that once held it and kept its descriptor against
-/// the rules can still see and alter the pages. So the safe ways to its bytes are copies: [`read_at`](Self::read_at),
-/// [`write_at`](Self::write_at) and what is built on them, for plain data and as a stream. The slices are `unsafe`,
-/// or safe in a [frozen](Self::freeze) buffer.
+/// The protocol gives a buffer one holder at a time, but a former holder that kept its descriptor against the protocol
+/// can still read and write the pages. So the safe ways to access the bytes are copies: [`read_at`](Self::read_at),
+/// [`write_at`](Self::write_at) and the methods of [`BufferBytes`](crate::BufferBytes), for plain data and as a stream.
+/// Slices are `unsafe`, or safe in a [frozen](Self::freeze) buffer.
 ///
 /// ```
 /// # use messageport::{MessageChannel, TransferBuffer};
@@ -61,30 +64,31 @@ pub struct TransferBuffer {
 }
 
 impl TransferBuffer {
-    /// A new buffer of `len` bytes, all zero; 0 is allowed. [`MessagePort::buffer`](crate::MessagePort::buffer) may have
-    /// one that costs less.
+    /// A new buffer of `len` bytes, all zero; 0 is allowed. [`MessagePort::buffer`](crate::MessagePort::buffer) may
+    /// return one that costs less.
     ///
     /// # Errors
-    /// [`BufferError::ResourceExhausted`]: no memory, no descriptor, or `len` is over 1 TiB or the file size limit.
+    /// [`BufferError::ResourceExhausted`]: no memory, no descriptor, or `len` exceeds 1 TiB or the file size limit.
     pub fn new(len: usize) -> Result<Self, BufferError> {
-        let memory = Memory::create(len).map_err(|errno| BufferError::ResourceExhausted(exhausted(errno)))?;
+        let memory = Memory::create(len).map_err(not_created)?;
         Ok(Self::from_hold(Hold::new(Arc::new(memory), len, Role::New)))
     }
 
+    /// The handle of a hold.
     #[inline]
     pub(crate) fn from_hold(hold: Hold) -> Self {
         Self { hold: RefCell::new(Some(hold)) }
     }
 
-    /// Copies all bytes out, to the end of `into`.
+    /// Copies all bytes out, to the end of `into`; none if the buffer is detached or inherited by `fork`.
     pub(crate) fn append_to(&self, into: &mut Vec<u8>) {
         if let Some(hold) = self.hold.borrow().as_ref().filter(|hold| hold.is_usable()) {
             hold.memory.read_to_vec(hold.len, into);
         }
     }
 
-    /// Lends the buffer to a post: a second handle, to be transferred or dropped, and another hold on its memory, to be
-    /// marked as gone in the first case. `None` if the buffer cannot be transferred.
+    /// Lends the buffer to a post: a second handle, to be transferred or dropped, and another hold on the memory, to be
+    /// marked as gone if the handle was transferred. `None` if the buffer cannot be transferred.
     #[cfg(feature = "serde")]
     pub(crate) fn lend(&self) -> Option<(Self, Hold)> {
         let mut hold = self.hold.try_borrow_mut().ok()?;
@@ -92,7 +96,7 @@ impl TransferBuffer {
         Some((Self::from_hold(hold.share()), hold.share()))
     }
 
-    /// Bytes in the buffer; 0 for one that was transferred away, as with `ArrayBuffer.byteLength`.
+    /// Bytes in the buffer; 0 for a detached one, as with `ArrayBuffer.byteLength`.
     pub fn len(&self) -> usize {
         self.hold.borrow().as_ref().filter(|hold| !hold.is_gone()).map_or(0, |hold| hold.len)
     }
@@ -102,95 +106,28 @@ impl TransferBuffer {
         self.len() == 0
     }
 
-    /// Copies bytes out, from `offset` on.
+    /// Copies the bytes at `offset` out, as many as `into` has.
     ///
     /// # Errors
     /// [`BufferError::OutOfRange`], [`Detached`](BufferError::Detached), [`Forked`](BufferError::Forked); nothing was
     /// copied.
     pub fn read_at(&self, offset: usize, into: &mut [u8]) -> Result<(), BufferError> {
-        self.with(offset, into.len(), |memory, place| memory.mapping.read(place, into))
+        self.with(offset, into.len(), |memory, at| memory.mapping.read(at, into))
     }
 
-    /// Copies bytes in, from `offset` on.
+    /// Copies `from` in, at `offset`.
     ///
     /// # Errors
-    /// As for [`read_at`](Self::read_at).
+    /// Those of [`read_at`](Self::read_at).
     pub fn write_at(&self, offset: usize, from: &[u8]) -> Result<(), BufferError> {
-        self.with(offset, from.len(), |memory, place| memory.mapping.write(place, from))
+        self.with(offset, from.len(), |memory, at| memory.mapping.write(at, from))
     }
 
-    /// Copies all bytes out; `into` is as long as the buffer.
+    /// Seals the buffer so that no process can write it any more, and its bytes are a plain slice. No byte is copied.
     ///
     /// # Errors
-    /// As for [`read_at`](Self::read_at); another length is [`BufferError::OutOfRange`].
-    pub fn copy_to_slice(&self, into: &mut [u8]) -> Result<(), BufferError> {
-        whole(into.len(), self.len())?;
-        self.read_at(0, into)
-    }
-
-    /// Copies all bytes in; `from` is as long as the buffer.
-    ///
-    /// # Errors
-    /// As for [`copy_to_slice`](Self::copy_to_slice).
-    pub fn copy_from_slice(&self, from: &[u8]) -> Result<(), BufferError> {
-        whole(from.len(), self.len())?;
-        self.write_at(0, from)
-    }
-
-    /// A copy of all bytes.
-    ///
-    /// # Errors
-    /// As for [`read_at`](Self::read_at).
-    pub fn to_vec(&self) -> Result<Vec<u8>, BufferError> {
-        let mut bytes = vec![0; self.len()];
-        self.read_at(0, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// A value of plain data, copied out from `offset` on, which needs no alignment.
-    ///
-    /// # Errors
-    /// As for [`read_at`](Self::read_at).
-    pub fn read_value<T: Pod>(&self, offset: usize) -> Result<T, BufferError> {
-        let mut value = T::zeroed();
-        self.read_at(offset, bytemuck::bytes_of_mut(&mut value))?;
-        Ok(value)
-    }
-
-    /// Copies a value of plain data in, from `offset` on, which needs no alignment.
-    ///
-    /// # Errors
-    /// As for [`read_at`](Self::read_at).
-    pub fn write_value<T: Pod>(&self, offset: usize, value: &T) -> Result<(), BufferError> {
-        self.write_at(offset, bytemuck::bytes_of(value))
-    }
-
-    /// Copies values of plain data out, as many as `into` has, from `offset` on, which counts bytes.
-    ///
-    /// # Errors
-    /// As for [`read_at`](Self::read_at).
-    pub fn read_values<T: Pod>(&self, offset: usize, into: &mut [T]) -> Result<(), BufferError> {
-        self.read_at(offset, bytemuck::cast_slice_mut(into))
-    }
-
-    /// Copies values of plain data in, from `offset` on, which counts bytes.
-    ///
-    /// # Errors
-    /// As for [`read_at`](Self::read_at).
-    pub fn write_values<T: Pod>(&self, offset: usize, from: &[T]) -> Result<(), BufferError> {
-        self.write_at(offset, bytemuck::cast_slice(from))
-    }
-
-    /// The buffer as a stream of bytes, from its beginning.
-    pub fn cursor(&self) -> BufferCursor<'_> {
-        BufferCursor::new(Buffer::Transfer(self))
-    }
-
-    /// Makes the buffer one that nobody can write any more, whose bytes are a plain slice; none is copied.
-    ///
-    /// # Errors
-    /// [`FreezeErrorKind::Received`]: it came over a port, and whoever had it before may have kept a way to its
-    /// memory. The buffer is in the error, as it was.
+    /// [`FreezeErrorKind::Received`]: the buffer came over a port, and a former holder may have kept access to its
+    /// memory. The other kinds are listed at [`FreezeErrorKind`]. The buffer is in the error, unchanged.
     pub fn freeze(self) -> Result<FrozenBuffer, FreezeError> {
         let fail = |kind, buffer| Err(FreezeError { kind, buffer });
         let Some(hold) = self.hold.take() else { return fail(FreezeErrorKind::Detached, self) };
@@ -213,14 +150,15 @@ impl TransferBuffer {
     /// The bytes in place. Empty if the buffer is detached or inherited by `fork`.
     ///
     /// # Safety
-    /// While the slice lives, no other process writes to the buffer's memory (every one that held it before gave it
-    /// up when it posted it, as the protocol demands), and nothing in this process transfers or writes it.
+    /// While the slice lives, no other process writes to the buffer's memory (the protocol demands that a process gives
+    /// a buffer up when it posts it), and nothing in this process transfers or writes the buffer.
     #[allow(unsafe_code)]
     pub unsafe fn as_slice(&self) -> &[u8] {
-        // SAFETY: a shared borrow is never turned into `None` while the slice lives: the caller does not transfer.
+        // SAFETY: only a transfer changes the cell through a shared reference, and the caller promises that nothing
+        // transfers the buffer while the slice lives.
         let hold = unsafe { self.hold.try_borrow_unguarded() };
         match hold {
-            // SAFETY: nobody writes, says the caller.
+            // SAFETY: the caller promises that nothing writes to the memory while the slice lives.
             Ok(Some(hold)) if hold.is_usable() => unsafe { hold.memory.mapping.slice(HEADER_LEN, hold.len) },
             _ => &[],
         }
@@ -233,9 +171,10 @@ impl TransferBuffer {
     #[allow(unsafe_code)]
     pub unsafe fn as_mut_slice(&mut self) -> &mut [u8] {
         match self.hold.get_mut() {
-            // A buffer that is lent is nobody's to write.
+            // A buffer that is lent to a post has several holds, none of which may write.
             Some(hold) if hold.is_usable() && hold.is_sole() => {
-                // SAFETY: nobody else reads or writes, says the caller.
+                // SAFETY: the caller promises that no other process accesses the memory while the slice lives, and the
+                // exclusive borrow of the only hold keeps this process from it.
                 unsafe { hold.memory.mapping.slice_mut(HEADER_LEN, hold.len) }
             }
             _ => &mut [],
@@ -248,13 +187,14 @@ impl TransferBuffer {
         &self.hold
     }
 
+    /// Calls `access` with the memory and the offset in it of the `len` bytes at `offset`, which are inside the buffer.
     fn with(&self, offset: usize, len: usize, access: impl FnOnce(&Memory, usize)) -> Result<(), BufferError> {
         let hold = self.hold.borrow();
         let hold = hold.as_ref().filter(|hold| !hold.is_gone()).ok_or(BufferError::Detached)?;
         if !hold.memory.is_here() {
             return Err(BufferError::Forked);
         }
-        access(&hold.memory, place(offset, len, hold.len)?);
+        access(&hold.memory, offset_in_file(offset, len, hold.len)?);
         Ok(())
     }
 }
@@ -269,15 +209,15 @@ impl fmt::Debug for TransferBuffer {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FreezeErrorKind {
-    /// It has been transferred away.
+    /// The buffer has been transferred.
     Detached,
-    /// It was inherited by `fork`; it belongs to the parent process.
+    /// The buffer was inherited by `fork`; it belongs to the parent process.
     Forked,
-    /// It came over a port: whoever had it before may have kept a way to its memory.
+    /// The buffer came over a port, and a former holder may have kept access to its memory.
     Received,
-    /// Somebody else, who broke the rules to get at it, has its memory mapped for writing.
+    /// Its memory is mapped for writing elsewhere, against the protocol, or the buffer is lent to a post.
     InUse,
-    /// The system has no memory or the like to give.
+    /// A system call failed, for want of memory for example.
     ResourceExhausted(io::Error),
 }
 
@@ -287,7 +227,7 @@ impl fmt::Display for FreezeErrorKind {
             Self::Detached => BufferError::Detached.fmt(f),
             Self::Forked => BufferError::Forked.fmt(f),
             Self::Received => f.write_str("the buffer was received: only a new one can be frozen"),
-            Self::InUse => f.write_str("somebody else has the buffer mapped for writing"),
+            Self::InUse => f.write_str("the buffer is in use elsewhere"),
             Self::ResourceExhausted(error) => with_cause(f, &"cannot freeze the buffer", error),
         }
     }
@@ -314,13 +254,13 @@ impl From<FreezeErrorKind> for io::Error {
     }
 }
 
-/// [`TransferBuffer::freeze`] failed: why, and the buffer back.
+/// [`TransferBuffer::freeze`] failed: the reason, and the buffer.
 #[derive(Debug)]
 pub struct FreezeError {
-    /// Why.
+    /// The reason.
     pub kind: FreezeErrorKind,
-    /// The buffer, as it was. After `InUse` only, and only if this process may not map its memory again, it is
-    /// detached.
+    /// The buffer, unchanged. It is detached only after an error of the seal itself, `InUse` for example, and only if
+    /// this process could not map its memory again.
     pub buffer: TransferBuffer,
 }
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 
 use bytemuck::Zeroable;
@@ -15,36 +16,39 @@ use crate::sys::named::Named;
 use crate::sys::shared::SharedMapping;
 use crate::sys::{Errno, named};
 
-/// Longest name, in bytes: as a file's name, with what is put before it.
+/// Most bytes of a name, 240: with the prefix `messageport.` it is the name of a file, which has at most 255.
 const MAX_NAME: usize = 240;
 
+/// Offset of the magic word, which is written last, when the rest of the header is complete.
+const MAGIC_OFFSET: usize = offset_of!(BufferConstants, preamble.magic);
+
 impl SharedBuffer {
-    /// A new buffer of `len` bytes, all zero, that other processes of this user can [open](Self::open_named) by its
+    /// A new buffer of `len` bytes, all zero, which other processes of this user can [open](Self::open_named) by its
     /// name.
     ///
-    /// The name lies in `/dev/shm`, with mode 0600; nobody had it before, and no other user can open it. It is
-    /// removed when the last clone of the buffer that this call returned is dropped, or by
-    /// [`remove_name`](Self::remove_name); those who have the buffer open then keep it. A process that is killed
-    /// leaves its names behind.
+    /// The name is created in `/dev/shm` with mode 0600: it did not exist before, and no other user can open it. It is
+    /// removed when the last clone of the returned buffer is dropped, or by [`remove_name`](Self::remove_name);
+    /// processes that have the buffer open keep it. A process that is killed leaves its names behind.
     ///
-    /// A named buffer is weaker than one that came over a port: the size of its file cannot be sealed. A process of
-    /// the same user that cuts the file, which no process does that uses this library, makes everybody who touches
-    /// the memory then die by SIGBUS. So it cannot be posted; send its name.
+    /// A named buffer is weaker than one that came over a port, because the size of its file cannot be sealed. If a
+    /// process of the same user truncates the file, which this library never does, every process that accesses the
+    /// memory then dies by SIGBUS. So a named buffer cannot be posted; post its name.
     ///
     /// # Errors
     /// [`NamedBufferError::BadName`], [`Exists`](NamedBufferError::Exists),
-    /// [`ResourceExhausted`](NamedBufferError::ResourceExhausted): among other things `/dev/shm` has no room.
+    /// [`ResourceExhausted`](NamedBufferError::ResourceExhausted), for example because `/dev/shm` is full.
     pub fn create_named(name: &str, len: usize) -> Result<Self, NamedBufferError> {
         let path = path(name)?;
         let file_len = file_len(len).map_err(failed)?;
         let mapping = Named::create(&path, file_len).and_then(SharedMapping::named).map_err(failed)?;
         mapping.write(0, bytemuck::bytes_of(&header(0, len)));
-        // Release, with the acquire in `open_named`: whoever sees the magic word finds the rest.
-        mapping.u64(0).store(NAMED_MAGIC, Ordering::Release);
-        Ok(Self::from_named(mapping, len))
+        // Release: pairs with the acquire load in `open_named`, so that a process that reads the magic word finds the
+        // rest of the header.
+        mapping.u64(MAGIC_OFFSET).store(NAMED_MAGIC, Ordering::Release);
+        Ok(Self::from_mapping(None, mapping, len))
     }
 
-    /// The buffer of a name, which has at least `min_len` bytes.
+    /// Opens the buffer of a name, which must have at least `min_len` bytes.
     ///
     /// # Errors
     /// [`NamedBufferError::BadName`], [`Missing`](NamedBufferError::Missing), [`NotOurs`](NamedBufferError::NotOurs),
@@ -61,8 +65,8 @@ impl SharedBuffer {
         }
         let len = seen.len.checked_sub(HEADER_LEN as u64).ok_or(NamedBufferError::NotABuffer(BadSegment::WrongSize))?;
         let mapping = Named::open(&path, &seen).and_then(SharedMapping::named).map_err(failed)?;
-        // Acquire, with the release in `create_named`.
-        if mapping.u64(0).load(Ordering::Acquire) == 0 {
+        // Acquire: pairs with the release store in `create_named`.
+        if mapping.u64(MAGIC_OFFSET).load(Ordering::Acquire) == 0 {
             return Err(NamedBufferError::Unfinished);
         }
         let mut found = BufferConstants::zeroed();
@@ -72,10 +76,10 @@ impl SharedBuffer {
         if len < min_len {
             return Err(NamedBufferError::TooSmall { len, min_len });
         }
-        Ok(Self::from_named(mapping, len))
+        Ok(Self::from_mapping(None, mapping, len))
     }
 
-    /// Removes a name, that of a process that was killed for instance; whoever has the buffer open keeps it.
+    /// Removes a name, for example that of a process that was killed. Processes that have the buffer open keep it.
     ///
     /// # Errors
     /// [`NamedBufferError::BadName`], [`Missing`](NamedBufferError::Missing), [`NotOurs`](NamedBufferError::NotOurs).
@@ -84,7 +88,7 @@ impl SharedBuffer {
     }
 }
 
-/// The name as shm_open(3) takes it.
+/// The name of the file for shm_open(3).
 fn path(name: &str) -> Result<String, NamedBufferError> {
     let fits = (1..=MAX_NAME).contains(&name.len());
     if !fits || name.contains(['/', '\0']) {
@@ -103,44 +107,44 @@ fn failed(errno: Errno) -> NamedBufferError {
     }
 }
 
-/// A [`SharedBuffer`] with a name could not be made, opened or removed.
+/// A named [`SharedBuffer`] could not be created or opened, or its name not be removed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum NamedBufferError {
-    /// Empty, longer than 240 bytes, or with a slash or a zero in it.
+    /// The name is empty, longer than 240 bytes, or contains a slash or a zero byte.
     BadName,
-    /// There is a buffer of this name, or something else.
+    /// The name is taken, by a buffer or by other memory.
     Exists,
-    /// There is none.
+    /// There is no memory of this name.
     Missing,
-    /// The name belongs to another user, or others than this user may open it.
+    /// The name belongs to another user, or other users may open it.
     NotOurs,
-    /// Its maker is at work on it, or was killed while it was.
+    /// Its creator has not finished it yet, or was killed before it did.
     Unfinished,
-    /// It is something else.
+    /// The memory of this name is not a buffer.
     NotABuffer(BadSegment),
-    /// It has fewer bytes than asked for.
+    /// The buffer has fewer bytes than required.
     TooSmall {
-        /// Bytes that it has.
+        /// Bytes of the buffer.
         len: usize,
-        /// Bytes asked for.
+        /// Bytes required.
         min_len: usize,
     },
-    /// The system has no memory, descriptors or the like to give.
+    /// A system call failed, for want of memory or descriptors for example.
     ResourceExhausted(io::Error),
 }
 
 impl fmt::Display for NamedBufferError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BadName => f.write_str("the name is empty, too long, or has a slash or a zero in it"),
+            Self::BadName => f.write_str("the name is empty, too long, or contains a slash or a zero byte"),
             Self::Exists => f.write_str("the name is taken"),
             Self::Missing => f.write_str("there is no buffer of this name"),
-            Self::NotOurs => f.write_str("the name is not this user's alone"),
-            Self::Unfinished => f.write_str("the buffer has not been finished by its maker"),
+            Self::NotOurs => f.write_str("the name belongs to another user, or other users may open it"),
+            Self::Unfinished => f.write_str("the buffer has not been finished by its creator"),
             Self::NotABuffer(bad) => with_cause(f, &"not a buffer", bad),
             Self::TooSmall { len, min_len } => write!(f, "the buffer has {len} bytes, not {min_len}"),
-            Self::ResourceExhausted(error) => with_cause(f, &"cannot make or open the buffer", error),
+            Self::ResourceExhausted(error) => with_cause(f, &"cannot create or open the buffer", error),
         }
     }
 }

@@ -1,102 +1,112 @@
-//! Recycled buffers: the pool of the side that posts them, the cache of the side that gets them.
+//! Recycled buffers: the pool of the end that posts them, and the cache of the end that receives them.
 //!
-//! The first post of a buffer passes its descriptor and gives it a slot in the direction; from then on both sides keep
-//! descriptor and mapping, and a post is the number of the slot. The receiver's drop leaves a note in the buffer's
-//! header, and the owner finds it when it looks for a buffer to use again; a buffer posted back comes by its number too.
-//! Only the owner gives a slot to another buffer or has the peer forget one. Each side goes by its own knowledge of where
-//! a buffer is (`Place`), so a peer that lies can spoil its own data and nothing else.
+//! The first post of a buffer passes its descriptor and assigns it a slot of the direction. From then on both ends keep
+//! descriptor and mapping, and a post passes only the number of the slot. When the receiver drops the buffer it leaves
+//! a note in the buffer's header, which the owner reads when it needs a buffer; a buffer that the receiver posts back
+//! is named by its slot too. Only the owner assigns a slot to another buffer, or makes the peer forget one. Each end
+//! relies on its own record of where a buffer is ([`Location`]), so a peer that lies spoils only its own data.
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::memory::{Memory, Note, Place};
+use super::memory::{Location, Memory, Note};
 use crate::layout::{Limits, MAX_CACHED_BUFFERS};
+use crate::sys::PAGE;
 
-/// A buffer that waits longer than this is forgotten,
+/// Time, 1 s, after which both ends forget an idle buffer; searches for idle buffers are at least this far apart.
 const IDLE: Duration = Duration::from_secs(1);
-/// which is looked at once in so many posts of buffers.
-const LOOKS: u32 = 64;
+/// Posts of buffers, 64, from one search for idle buffers to the next.
+const POSTS_PER_SEARCH: u32 = 64;
 
-/// The recycled buffers of an end.
+/// The recycled buffers of an end: those that it owns, and those that its peer owns.
 pub(crate) struct Buffers {
-    /// By which a memory says that it is kept here.
+    /// Identifies this value in [`Memory::set_kept`].
     number: u64,
     pool: Mutex<Pool>,
     cache: Mutex<Cache>,
-    /// Of buffers; written by the sending half only.
+    /// Posts of buffers, counted by the sending half only.
     posts: AtomicU32,
 }
 
 const _: () = assert!(MAX_CACHED_BUFFERS <= 1 << 8, "a slot is a byte, in `Memory::kept` and in a `KnownCapsule`");
 
-/// The last number that was given to a `Buffers` of this process.
+/// The number of the newest [`Buffers`] of this process; the first has 1.
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 impl Buffers {
+    /// An empty pool and an empty cache.
     pub(crate) fn new(limits: &Limits) -> Self {
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed) + 1; // a number, no data
-        let pool = Pool { number, limits: *limits, slots: Vec::new(), looked: None };
+        // Relaxed: pairs with this call in other threads; each gets its own number, and no other data depends on it.
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed) + 1;
+        let pool = Pool { number, limits: *limits, slots: Vec::new(), searched: None };
         let cache = Cache { number, limits: *limits, slots: Vec::new() };
         Self { number, pool: Mutex::new(pool), cache: Mutex::new(cache), posts: AtomicU32::new(0) }
     }
 
-    /// The slot of a buffer in the pool, if it is ours, or in the cache, if it is the peer's.
+    /// The slot of a buffer that is kept here: in the pool if this end owns it, in the cache if the peer does.
     #[inline]
     pub(crate) fn slot_of(&self, memory: &Memory) -> Option<usize> {
         memory.slot_at(self.number)
     }
 
-    /// Counts a post. True if it is time for another look at what is idle.
+    /// Counts a post of buffers. True if it is time to search for idle buffers.
     #[inline]
     pub(crate) fn count_post(&self) -> bool {
+        // Relaxed: load and store pair with each other; only the sending half makes them, in one thread at a time.
         let posts = self.posts.load(Ordering::Relaxed).wrapping_add(1);
         self.posts.store(posts, Ordering::Relaxed);
-        posts.is_multiple_of(LOOKS)
+        posts.is_multiple_of(POSTS_PER_SEARCH)
     }
 
-    /// Those of the outgoing direction.
+    /// The buffers that this end owns, those of the outgoing direction.
     pub(crate) fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those of the incoming direction.
+    /// The buffers that the peer owns, those of the incoming direction.
     pub(crate) fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets go of all of them: the end is closed, or lives on elsewhere.
+    /// Gives up all buffers, when the end is closed or has been transferred.
     pub(crate) fn give_up(&self) {
         self.pool().give_up();
         self.cache().give_up();
     }
 }
 
-/// What an end that posts keeps.
+/// The buffers that an end owns.
 pub(crate) struct Pool {
+    /// That of the [`Buffers`].
     number: u64,
     limits: Limits,
-    slots: Vec<Slot>,
-    looked: Option<Instant>,
+    slots: Vec<PoolSlot>,
+    /// The time of the latest search for idle buffers.
+    searched: Option<Instant>,
 }
 
-/// A slot for a buffer that is about to be posted for the first time.
+/// A slot that is reserved for a buffer on a transfer list, which is about to be posted for the first time.
 pub(crate) struct Planned {
     pub(crate) slot: usize,
+    /// Capacity of the buffer.
     pub(crate) bytes: u64,
 }
 
-/// What the owner knows of a slot.
+/// The owner's record of a slot.
 #[derive(Clone)]
-pub(crate) enum Slot {
+enum PoolSlot {
+    /// Neither end keeps a buffer in it.
     Empty,
-    /// The peer keeps so many bytes, and we do not any more.
+    /// The peer keeps a buffer of so many bytes in it, and this end does not any more.
     Stale(u64),
+    /// Both ends keep this buffer in it.
     Live(Arc<Memory>),
 }
 
-impl Slot {
+impl PoolSlot {
+    /// Bytes that count towards the limit.
     fn bytes(&self) -> u64 {
         match self {
             Self::Empty => 0,
@@ -109,34 +119,34 @@ impl Slot {
 impl Pool {
     fn live(&self) -> impl Iterator<Item = (usize, &Arc<Memory>)> {
         self.slots.iter().enumerate().filter_map(|(slot, found)| match found {
-            Slot::Live(memory) => Some((slot, memory)),
+            PoolSlot::Live(memory) => Some((slot, memory)),
             _ => None,
         })
     }
 
-    /// Changes what is in a slot.
-    fn put(&mut self, slot: usize, new: Slot) {
+    /// Replaces the contents of a slot.
+    fn put(&mut self, slot: usize, new: PoolSlot) {
         if slot >= self.slots.len() {
-            self.slots.resize(slot + 1, Slot::Empty);
+            self.slots.resize(slot + 1, PoolSlot::Empty);
         }
-        if let Slot::Live(memory) = &self.slots[slot] {
+        if let PoolSlot::Live(memory) = &self.slots[slot] {
             memory.set_kept(None);
         }
-        if let Slot::Live(memory) = &new {
+        if let PoolSlot::Live(memory) = &new {
             memory.set_kept(Some((self.number, slot)));
         }
         self.slots[slot] = new;
     }
 
-    /// A buffer for `len` bytes that came back, the smallest; not one of very many times the size, nor one whose slot is
-    /// `planned` for another.
+    /// Takes the smallest idle buffer with room for `len` bytes. Skips those with more than four times the room (of
+    /// `len`, or of 4 KiB if that is more), and those whose slot is `planned` for another buffer.
     pub(crate) fn take(&mut self, len: usize, planned: &[Planned]) -> Option<Arc<Memory>> {
         let fits = |memory: &Memory| memory.capacity >= len && memory.capacity / 4 <= len.max(4 << 10);
         let mut best: Option<Arc<Memory>> = None;
         for slot in 0..self.slots.len() {
-            self.note_what_came_back(slot);
-            if let Slot::Live(memory) = &self.slots[slot]
-                && memory.place() == Place::Idle
+            self.update(slot);
+            if let PoolSlot::Live(memory) = &self.slots[slot]
+                && memory.location() == Location::Idle
                 && planned.iter().all(|planned| planned.slot != slot)
                 && fits(memory)
                 && best.as_ref().is_none_or(|best| memory.capacity < best.capacity)
@@ -147,35 +157,36 @@ impl Pool {
                 }
             }
         }
-        best.inspect(|memory| memory.set_place(Place::Held))
+        best.inspect(|memory| memory.set_location(Location::Held))
     }
 
-    /// Reads the note of the peer in a buffer that was posted to it.
-    fn note_what_came_back(&mut self, slot: usize) {
-        if let Slot::Live(memory) = &self.slots[slot]
-            && memory.place() == Place::Away
+    /// Updates the record of a slot by the note in its buffer, if the buffer is with the peer.
+    fn update(&mut self, slot: usize) {
+        if let PoolSlot::Live(memory) = &self.slots[slot]
+            && memory.location() == Location::Away
         {
             match memory.take_note() {
                 Note::Busy => {}
-                Note::Free => memory.set_place(Place::Idle),
-                Note::Gone => self.put(slot, Slot::Stale(memory.capacity as u64)),
+                Note::Free => memory.set_location(Location::Idle),
+                Note::Gone => self.put(slot, PoolSlot::Stale(memory.capacity as u64)),
             }
         }
     }
 
-    /// A slot for a buffer of `capacity` bytes that is posted for the first time, beside those `planned`.
-    /// What is in the slot then is forgotten by both sides, so an empty one is best.
+    /// The best slot for a buffer of `capacity` bytes that is posted for the first time, beside those `planned`. Both
+    /// ends then forget the present buffer of the slot, so an empty slot is best and one with an idle buffer the last
+    /// choice. `None` if every slot is in use, or the buffers would exceed the limit of bytes.
     pub(crate) fn slot_for(&mut self, capacity: usize, planned: &[Planned]) -> Option<usize> {
-        (0..self.slots.len()).for_each(|slot| self.note_what_came_back(slot));
+        (0..self.slots.len()).for_each(|slot| self.update(slot));
         let rank = |slot: usize| match self.slots.get(slot) {
-            None | Some(Slot::Empty) => Some(0),
-            Some(Slot::Stale(_)) => Some(1),
-            Some(Slot::Live(memory)) if memory.place() == Place::Idle => Some(2),
-            Some(Slot::Live(_)) => None,
+            None | Some(PoolSlot::Empty) => Some(0),
+            Some(PoolSlot::Stale(_)) => Some(1),
+            Some(PoolSlot::Live(memory)) if memory.location() == Location::Idle => Some(2),
+            Some(PoolSlot::Live(_)) => None,
         };
         let bytes = |slot: usize| match planned.iter().find(|planned| planned.slot == slot) {
             Some(planned) => planned.bytes,
-            None => self.slots.get(slot).map_or(0, Slot::bytes),
+            None => self.slots.get(slot).map_or(0, PoolSlot::bytes),
         };
         let kept: u64 = (0..self.limits.cached_buffers).map(bytes).sum();
         (0..self.limits.cached_buffers)
@@ -186,37 +197,39 @@ impl Pool {
             .map(|(_, slot)| slot)
     }
 
-    /// Keeps a buffer that is about to be posted for the first time.
+    /// Keeps a buffer that is about to be posted for the first time, in a slot from [`slot_for`](Self::slot_for).
     pub(crate) fn insert(&mut self, slot: usize, memory: Arc<Memory>) {
-        self.put(slot, Slot::Live(memory));
+        self.put(slot, PoolSlot::Live(memory));
     }
 
-    /// A buffer that the peer has posted back, of `len` bytes. `None` if there is none, or the peer has not got it.
+    /// Takes the buffer in `slot`, which the peer has posted back with `len` bytes. `None` if the slot has no buffer,
+    /// the peer does not have it, or it is shorter.
     pub(crate) fn returned(&mut self, slot: usize, len: u64) -> Option<Arc<Memory>> {
-        let Some(Slot::Live(memory)) = self.slots.get(slot) else { return None };
-        if memory.place() != Place::Away || len > memory.capacity as u64 {
+        let Some(PoolSlot::Live(memory)) = self.slots.get(slot) else { return None };
+        if memory.location() != Location::Away || len > memory.capacity as u64 {
             return None;
         }
-        memory.set_place(Place::Held);
+        memory.set_location(Location::Held);
         Some(Arc::clone(memory))
     }
 
-    /// The slots that have not been used for a while; or at once all that wait.
+    /// The slots to be forgotten: stale ones, and those with idle buffers. With `at_once` every idle buffer counts;
+    /// otherwise only one that has not been posted since the previous search, at least [`IDLE`] ago.
     pub(crate) fn idle(&mut self, at_once: bool) -> Vec<usize> {
         let now = Instant::now();
-        if !at_once && now.duration_since(*self.looked.get_or_insert(now)) < IDLE {
+        if !at_once && now.duration_since(*self.searched.get_or_insert(now)) < IDLE {
             return Vec::new();
         }
-        self.looked = Some(now);
+        self.searched = Some(now);
         let mut idle = Vec::new();
         for slot in 0..self.slots.len() {
-            self.note_what_came_back(slot);
+            self.update(slot);
             match &self.slots[slot] {
-                Slot::Empty => {}
-                Slot::Stale(_) => idle.push(slot),
-                Slot::Live(memory) => {
+                PoolSlot::Empty => {}
+                PoolSlot::Stale(_) => idle.push(slot),
+                PoolSlot::Live(memory) => {
                     let was_used = memory.was_used();
-                    if memory.place() == Place::Idle && (at_once || !was_used) {
+                    if memory.location() == Location::Idle && (at_once || !was_used) {
                         idle.push(slot);
                     }
                 }
@@ -225,22 +238,22 @@ impl Pool {
         idle
     }
 
-    /// The peer is told to forget it.
+    /// Empties a slot, when the peer is being made to forget its buffer.
     pub(crate) fn forget(&mut self, slot: usize) {
         if slot < self.slots.len() {
-            self.put(slot, Slot::Empty);
+            self.put(slot, PoolSlot::Empty);
         }
     }
 
-    /// The peer is gone: what waits is of no use any more, and what is held can be posted elsewhere. What the peer posted
-    /// back may still be queued.
+    /// Frees the idle buffers when the peer is gone; the other buffers may then be posted on any port. They keep their
+    /// slots, because those that the peer has posted back may still be queued.
     pub(crate) fn release(&mut self) {
         for slot in 0..self.slots.len() {
-            self.note_what_came_back(slot);
+            self.update(slot);
             match &self.slots[slot] {
-                Slot::Live(memory) if memory.place() == Place::Idle => self.put(slot, Slot::Empty),
-                Slot::Live(memory) => memory.set_orphan(),
-                Slot::Empty | Slot::Stale(_) => {}
+                PoolSlot::Live(memory) if memory.location() == Location::Idle => self.put(slot, PoolSlot::Empty),
+                PoolSlot::Live(memory) => memory.set_orphan(),
+                PoolSlot::Empty | PoolSlot::Stale(_) => {}
             }
         }
     }
@@ -260,21 +273,22 @@ impl Drop for Pool {
     }
 }
 
-/// What an end that receives keeps.
+/// The buffers that the peer of an end owns.
 pub(crate) struct Cache {
+    /// That of the [`Buffers`].
     number: u64,
     limits: Limits,
     slots: Vec<Option<Arc<Memory>>>,
 }
 
 impl Cache {
-    /// Lets go of all: nothing is received any more.
+    /// Gives up all buffers, when nothing is received any more.
     pub(crate) fn give_up(&mut self) {
         self.slots.iter().flatten().for_each(|memory| memory.set_kept(None));
         self.slots.clear();
     }
 
-    /// Changes what is in a slot.
+    /// Replaces the contents of a slot.
     fn put(&mut self, slot: usize, new: Option<Arc<Memory>>) {
         if slot >= self.slots.len() {
             self.slots.resize(slot + 1, None);
@@ -288,7 +302,8 @@ impl Cache {
         self.slots[slot] = new;
     }
 
-    /// Keeps a buffer that came for the first time, in place of what was there. False if there is no such slot, or no room.
+    /// Keeps a buffer that was received for the first time, in place of the present one of the slot. False if there is
+    /// no such slot, or the buffers would exceed the limit of bytes.
     pub(crate) fn insert(&mut self, slot: usize, memory: Arc<Memory>) -> bool {
         let others = self.slots.iter().enumerate().filter(|(index, _)| *index != slot);
         let kept: u64 = others.filter_map(|(_, found)| Some(found.as_ref()?.capacity as u64)).sum();
@@ -299,18 +314,19 @@ impl Cache {
         true
     }
 
-    /// A buffer that comes again, for `len` bytes. `None` if there is none, or it has not been given back.
+    /// Takes the buffer in `slot`, which the owner has posted again with `len` bytes. `None` if the slot has no buffer,
+    /// this side has not given it back, or it is shorter.
     pub(crate) fn take(&mut self, slot: usize, len: u64) -> Option<Arc<Memory>> {
         let memory = self.slots.get(slot)?.as_ref()?;
-        if memory.place() != Place::Away || len > memory.capacity as u64 {
+        if memory.location() != Location::Away || len > memory.capacity as u64 {
             return None;
         }
         memory.fetch_note();
-        memory.set_place(Place::Held);
+        memory.set_location(Location::Held);
         Some(Arc::clone(memory))
     }
 
-    /// The owner wants it back. False if there is no such slot.
+    /// Empties a slot, whose buffer the owner does not keep any more. False if there is no such slot.
     pub(crate) fn forget(&mut self, slot: usize) -> bool {
         if slot < self.slots.len() {
             self.put(slot, None);
@@ -319,69 +335,64 @@ impl Cache {
     }
 }
 
-/// A slot whose port is in transit.
+/// A slot that travels with its port.
 pub(crate) enum Moving {
-    /// Of the cache.
+    /// A slot of the cache.
     Cached { slot: usize, memory: Arc<Memory> },
-    /// Of the pool, with the peer: it may come back.
+    /// A slot of the pool whose buffer is with the peer and may come back.
     Posted { slot: usize, memory: Arc<Memory> },
-    /// Of the pool, and not kept on: the peer has so many bytes of it.
+    /// A slot of the pool whose buffer the new holder does not keep; the peer still has so many bytes in it.
     Stale { slot: usize, bytes: u64 },
 }
 
 impl Buffers {
-    /// What moves with the port: what is cached, and of the pool what is with the peer. The rest of the pool is given up.
+    /// The slots that travel with the port: those of the cache, and those of the pool whose buffer is with the peer.
+    /// The other buffers of the pool are given up.
     pub(crate) fn moving(&self) -> Vec<Moving> {
         let cache = self.cache();
         let cached = cache.slots.iter().enumerate();
         let cached = cached.filter_map(|(slot, memory)| Some(Moving::Cached { slot, memory: memory.clone()? }));
         let mut pool = self.pool();
-        (0..pool.slots.len()).for_each(|slot| pool.note_what_came_back(slot));
+        (0..pool.slots.len()).for_each(|slot| pool.update(slot));
         let pooled = pool.slots.iter().enumerate().filter_map(|(slot, found)| match found {
-            Slot::Empty => None,
-            Slot::Stale(bytes) => Some(Moving::Stale { slot, bytes: *bytes }),
-            Slot::Live(memory) if memory.place() == Place::Away => {
+            PoolSlot::Empty => None,
+            PoolSlot::Stale(bytes) => Some(Moving::Stale { slot, bytes: *bytes }),
+            PoolSlot::Live(memory) if memory.location() == Location::Away => {
                 Some(Moving::Posted { slot, memory: Arc::clone(memory) })
             }
-            Slot::Live(memory) => Some(Moving::Stale { slot, bytes: memory.capacity as u64 }),
+            PoolSlot::Live(memory) => Some(Moving::Stale { slot, bytes: memory.capacity as u64 }),
         });
         cached.chain(pooled).collect()
     }
 
-    /// Takes over what came with a port. False if it cannot be so.
+    /// Adopts a slot that came with a port. False if there is no such slot, or the buffers would exceed the limit of
+    /// bytes.
     pub(crate) fn adopt(&self, moved: Moving) -> bool {
         match moved {
             Moving::Cached { slot, memory } => {
-                // A handle elsewhere may still have it; its owner knows when it is free again.
-                memory.set_place(Place::Away);
+                // A handle of the former holder may still have it. Its owner reads the note, and posts it only once it
+                // is free.
+                memory.set_location(Location::Away);
                 self.cache().insert(slot, memory)
             }
             Moving::Posted { slot, memory } => {
-                memory.set_place(Place::Away);
-                self.pool().adopt(slot, Slot::Live(memory))
+                memory.set_location(Location::Away);
+                self.pool().adopt(slot, PoolSlot::Live(memory))
             }
-            Moving::Stale { slot, bytes } => self.pool().adopt(slot, Slot::Stale(bytes)),
+            Moving::Stale { slot, bytes } => self.pool().adopt(slot, PoolSlot::Stale(bytes)),
         }
     }
 }
 
 impl Pool {
-    fn adopt(&mut self, slot: usize, found: Slot) -> bool {
+    fn adopt(&mut self, slot: usize, found: PoolSlot) -> bool {
         let others = self.slots.iter().enumerate().filter(|(index, _)| *index != slot);
-        let kept: u64 = others.map(|(_, found)| found.bytes()).sum();
-        // Each was checked, so that the sum does not overflow.
-        if slot >= self.limits.cached_buffers || found.bytes() > self.limits.cached_bytes.saturating_sub(kept) {
-            return false;
-        }
-        let others = self.slots.iter().enumerate().filter(|(index, _)| *index != slot);
+        // Saturating: the bytes of stale slots are the peer's claim.
         let kept = others.fold(found.bytes(), |kept, (_, other)| kept.saturating_add(other.bytes()));
-        if kept > self.limits.cached_bytes {
+        if slot >= self.limits.cached_buffers || kept > self.limits.cached_bytes {
             return false;
         }
         self.put(slot, found);
         true
     }
 }
-
-/// Memory is allocated in pages, so a buffer has room to their end.
-pub(crate) const PAGE: usize = 4096;

@@ -6,29 +6,26 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use bytemuck::Pod;
-
-use super::cursor::{Buffer, BufferCursor, whole};
-use super::file::{self, Kind, place};
-use crate::error::{BadSegment, BufferError, Rejection, exhausted, not_mapped};
+use super::file::{self, BufferKind, not_created, offset_in_file};
+use crate::error::{BadSegment, BufferError, Rejection, not_mapped};
 use crate::layout::HEADER_LEN;
-use crate::sys::Errno;
 use crate::sys::shared::SharedMapping;
 
 /// A block of memory that several holders read and write at the same time: the native `SharedArrayBuffer`.
 ///
-/// Posting one clones the handle and not the memory: sender and receiver have the same bytes from then on. It arrives
-/// in [`Message::shared`](crate::Message::shared). The last handle to go frees the memory.
+/// Posting a shared buffer clones the handle and not the memory: sender and receiver then share the bytes. It arrives
+/// in [`Message::shared`](crate::Message::shared). Dropping the last handle in any process frees the memory.
 ///
-/// Two ways lead to the bytes, and both are safe whatever others do at the same time.
-/// [`atomic_u32`](Self::atomic_u32) and [`atomic_u64`](Self::atomic_u64) give the words in place, with which holders
-/// tell each other who may use which part when. [`read_at`](Self::read_at), [`write_at`](Self::write_at) and what is
-/// built on them copy; a copy that overlaps with another one may be a mixture of both, and its order against other
-/// accesses is that of relaxed atomics: publish with a release store, and look with an acquire load.
+/// There are two ways to access the bytes, and both are safe whatever other holders do at the same time.
+/// - [`atomic_u32`](Self::atomic_u32) and [`atomic_u64`](Self::atomic_u64) return words in place, by which the holders
+///   agree which of them uses which part when.
+/// - [`read_at`](Self::read_at), [`write_at`](Self::write_at) and the methods of [`BufferBytes`](crate::BufferBytes) copy.
+///   A copy that overlaps with another one may read or leave a mixture of both. Its order against other accesses is that
+///   of relaxed atomics: publish a copy with a release store, and read it after an acquire load.
 ///
-/// A new buffer is filled with zeroes. All of its memory is allocated by [`new`](Self::new), and its size can never
-/// change, so touching it raises no signal. A child made by `fork` shares what it inherited. Processes that have no
-/// port between them can share one by a name: [`create_named`](Self::create_named).
+/// A new buffer is filled with zeroes. [`new`](Self::new) allocates all of its memory, and its size can never change,
+/// so no access raises a signal. A child made by `fork` shares the buffers that it inherited. Processes without a port
+/// between them can share a buffer by name: [`create_named`](Self::create_named).
 ///
 /// ```
 /// # use std::sync::atomic::Ordering;
@@ -50,13 +47,14 @@ use crate::sys::shared::SharedMapping;
 /// ```
 #[derive(Clone)]
 pub struct SharedBuffer {
-    memory: Arc<Memory>,
+    memory: Arc<SharedMemory>,
 }
 
-struct Memory {
-    /// `None` for one with a name, whose size is not sealed: it is not for others to take in.
+struct SharedMemory {
+    /// `None` for a buffer with a name: the size of its file is not sealed, so receivers would reject it.
     file: Option<OwnedFd>,
     mapping: SharedMapping,
+    /// Bytes of the buffer, behind the header.
     len: usize,
 }
 
@@ -64,28 +62,26 @@ impl SharedBuffer {
     /// A new buffer of `len` bytes, all zero; 0 is allowed.
     ///
     /// # Errors
-    /// [`BufferError::ResourceExhausted`]: no memory, no descriptor, or `len` is over 1 TiB or the file size limit.
+    /// [`BufferError::ResourceExhausted`]: no memory, no descriptor, or `len` exceeds 1 TiB or the file size limit.
     pub fn new(len: usize) -> Result<Self, BufferError> {
-        let out_of = |errno: Errno| BufferError::ResourceExhausted(exhausted(errno));
-        let file = file::create(Kind::Shared, len).map_err(out_of)?;
-        let file_len = file::file_len(len).map_err(out_of)?;
-        let mapping = SharedMapping::new(file.as_fd(), file_len).map_err(out_of)?;
-        Ok(Self { memory: Arc::new(Memory { file: Some(file), mapping, len }) })
+        let file = file::create(BufferKind::Shared, len).map_err(not_created)?;
+        let mapping = SharedMapping::new(file.as_fd(), HEADER_LEN + len).map_err(not_created)?;
+        Ok(Self::from_mapping(Some(file), mapping, len))
     }
 
-    /// Takes over a buffer of `len` bytes that came from elsewhere.
+    /// Adopts a received buffer of `len` bytes.
     pub(crate) fn adopt(file: OwnedFd, len: u64) -> Result<Self, Rejection<BadSegment>> {
-        let mapped_len = file::adopt(file.as_fd(), Kind::Shared, len)?;
+        let mapped_len = file::adopt(file.as_fd(), BufferKind::Shared, len)?;
         let mapping = SharedMapping::new(file.as_fd(), mapped_len).map_err(not_mapped)?;
-        Ok(Self { memory: Arc::new(Memory { file: Some(file), mapping, len: len as usize }) })
+        Ok(Self::from_mapping(Some(file), mapping, len as usize))
     }
 
-    /// The memory of a name.
-    pub(crate) fn from_named(mapping: SharedMapping, len: usize) -> Self {
-        Self { memory: Arc::new(Memory { file: None, mapping, len }) }
+    /// The buffer of a mapping. `file` is `None` for a named one.
+    pub(super) fn from_mapping(file: Option<OwnedFd>, mapping: SharedMapping, len: usize) -> Self {
+        Self { memory: Arc::new(SharedMemory { file, mapping, len }) }
     }
 
-    /// The file, for a post.
+    /// The file, for a post. `None` for a buffer with a name, which cannot be posted.
     pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
         self.memory.file.as_ref().map(AsFd::as_fd)
     }
@@ -100,7 +96,7 @@ impl SharedBuffer {
         self.len() == 0
     }
 
-    /// The word at `offset`, a multiple of 4, in place.
+    /// The 32-bit word at `offset`, a multiple of 4, in place.
     ///
     /// # Errors
     /// [`BufferError::OutOfRange`], [`BufferError::Misaligned`].
@@ -108,110 +104,44 @@ impl SharedBuffer {
         Ok(self.memory.mapping.u32(self.word(offset, size_of::<u32>())?))
     }
 
-    /// The word at `offset`, a multiple of 8, in place.
+    /// The 64-bit word at `offset`, a multiple of 8, in place.
     ///
     /// # Errors
-    /// As for [`atomic_u32`](Self::atomic_u32).
+    /// Those of [`atomic_u32`](Self::atomic_u32).
     pub fn atomic_u64(&self, offset: usize) -> Result<&AtomicU64, BufferError> {
         Ok(self.memory.mapping.u64(self.word(offset, size_of::<u64>())?))
     }
 
-    /// The bytes in place, for callers in other languages; valid as long as a clone of the buffer. Others write to them at
-    /// the same time: only atomic accesses are in order.
+    /// The address of the bytes, for callers in other languages. It is valid while a clone of the buffer lives. Other
+    /// holders write to the bytes at the same time, so only atomic accesses are ordered.
     pub fn as_ptr(&self) -> *mut u8 {
         self.memory.mapping.pointer(HEADER_LEN)
     }
 
+    /// The offset in the file of the word of `size` bytes at `offset`.
     fn word(&self, offset: usize, size: usize) -> Result<usize, BufferError> {
         if !offset.is_multiple_of(size) {
             return Err(BufferError::Misaligned { offset, align: size });
         }
-        place(offset, size, self.len())
+        offset_in_file(offset, size, self.len())
     }
 
-    /// Copies bytes out, from `offset` on.
+    /// Copies the bytes at `offset` out, as many as `into` has.
     ///
     /// # Errors
     /// [`BufferError::OutOfRange`]: nothing was copied.
     pub fn read_at(&self, offset: usize, into: &mut [u8]) -> Result<(), BufferError> {
-        self.memory.mapping.read(place(offset, into.len(), self.len())?, into);
+        self.memory.mapping.read(offset_in_file(offset, into.len(), self.len())?, into);
         Ok(())
     }
 
-    /// Copies bytes in, from `offset` on.
+    /// Copies `from` in, at `offset`.
     ///
     /// # Errors
-    /// As for [`read_at`](Self::read_at).
+    /// [`BufferError::OutOfRange`]: nothing was copied.
     pub fn write_at(&self, offset: usize, from: &[u8]) -> Result<(), BufferError> {
-        self.memory.mapping.write(place(offset, from.len(), self.len())?, from);
+        self.memory.mapping.write(offset_in_file(offset, from.len(), self.len())?, from);
         Ok(())
-    }
-
-    /// Copies all bytes out; `into` is as long as the buffer.
-    ///
-    /// # Errors
-    /// As for [`read_at`](Self::read_at); another length is [`BufferError::OutOfRange`].
-    pub fn copy_to_slice(&self, into: &mut [u8]) -> Result<(), BufferError> {
-        whole(into.len(), self.len())?;
-        self.read_at(0, into)
-    }
-
-    /// Copies all bytes in; `from` is as long as the buffer.
-    ///
-    /// # Errors
-    /// As for [`copy_to_slice`](Self::copy_to_slice).
-    pub fn copy_from_slice(&self, from: &[u8]) -> Result<(), BufferError> {
-        whole(from.len(), self.len())?;
-        self.write_at(0, from)
-    }
-
-    /// A copy of all bytes.
-    ///
-    /// # Errors
-    /// As for [`read_at`](Self::read_at).
-    pub fn to_vec(&self) -> Result<Vec<u8>, BufferError> {
-        let mut bytes = vec![0; self.len()];
-        self.read_at(0, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// A value of plain data, copied out from `offset` on, which needs no alignment.
-    ///
-    /// # Errors
-    /// As for [`read_at`](Self::read_at).
-    pub fn read_value<T: Pod>(&self, offset: usize) -> Result<T, BufferError> {
-        let mut value = T::zeroed();
-        self.read_at(offset, bytemuck::bytes_of_mut(&mut value))?;
-        Ok(value)
-    }
-
-    /// Copies a value of plain data in, from `offset` on, which needs no alignment.
-    ///
-    /// # Errors
-    /// As for [`read_at`](Self::read_at).
-    pub fn write_value<T: Pod>(&self, offset: usize, value: &T) -> Result<(), BufferError> {
-        self.write_at(offset, bytemuck::bytes_of(value))
-    }
-
-    /// Copies values of plain data out, as many as `into` has, from `offset` on, which counts bytes.
-    ///
-    /// # Errors
-    /// As for [`read_at`](Self::read_at).
-    pub fn read_values<T: Pod>(&self, offset: usize, into: &mut [T]) -> Result<(), BufferError> {
-        self.read_at(offset, bytemuck::cast_slice_mut(into))
-    }
-
-    /// Copies values of plain data in, from `offset` on, which counts bytes.
-    ///
-    /// # Errors
-    /// As for [`read_at`](Self::read_at).
-    pub fn write_values<T: Pod>(&self, offset: usize, from: &[T]) -> Result<(), BufferError> {
-        self.write_at(offset, bytemuck::cast_slice(from))
-    }
-
-    /// The buffer as a stream of bytes, from its beginning.
-    pub fn cursor(&self) -> BufferCursor<'_> {
-        BufferCursor::new(Buffer::Shared(self))
     }
 }
 

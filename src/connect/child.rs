@@ -1,4 +1,4 @@
-//! A child process that is started with an end of a pair.
+//! Starting a child process with an end of a pair.
 
 use std::fmt;
 use std::io;
@@ -9,16 +9,16 @@ use super::greeting::{self, BadGreeting};
 use crate::error::{BadTransfer, PostErrorKind, with_cause};
 use crate::port::MessagePort;
 use crate::port::transfer::TransferRef;
-use crate::sys::process::{io_error, spawn_inheriting, take_inherited};
-use crate::sys::socket;
+use crate::sys::process::{spawn_inheriting, take_inherited};
+use crate::sys::{io_error, socket};
 
-/// The environment variable that tells a child the number of the inherited descriptor.
+/// The environment variable with the number of the descriptor that the child inherits.
 const VARIABLE: &str = "MESSAGEPORT_PARENT";
 
-/// Starts `command` and gives it `port`, which it gets by calling [`parent_port`].
+/// Starts `command` as a child process and passes it `port`; the child calls [`parent_port`] to take it.
 ///
-/// Keep the other end of the pair. If the child ends, however it does, that end sees it: `PeerDied`, or `Closed` if
-/// the child closed its port. No other child inherits anything.
+/// Keep the other end of the pair. Whenever and however the child ends, that end is informed: by `PeerDied`, or by
+/// `Closed` if the child closed its port. No other child inherits a descriptor.
 ///
 /// ```no_run
 /// # use std::process::Command;
@@ -33,7 +33,7 @@ const VARIABLE: &str = "MESSAGEPORT_PARENT";
 /// ```
 ///
 /// # Errors
-/// The program could not be started, or the port is not one that can be transferred; the port is in the error.
+/// The program could not be started, or the port cannot be transferred. The port is in the error.
 pub fn spawn_with_port(command: &mut Command, port: MessagePort) -> Result<Child, SpawnError> {
     match spawn(command, &port) {
         Ok(child) => Ok(child),
@@ -41,8 +41,8 @@ pub fn spawn_with_port(command: &mut Command, port: MessagePort) -> Result<Child
     }
 }
 
-/// The greeting waits in one socket of a pair, the child inherits the other. The kernel keeps the greeting's
-/// descriptors alive until the child takes them, and closes them if it never does.
+/// Queues the greeting in a socket pair, one socket of which the child inherits. The kernel keeps the greeting's
+/// descriptors open until the child takes them, and closes them if it never does.
 fn spawn(command: &mut Command, port: &MessagePort) -> Result<Child, SpawnErrorKind> {
     let (ours, theirs) = socket::pair().map_err(|errno| SpawnErrorKind::Spawn(io_error(errno)))?;
     let baggage = greeting::send(ours.as_fd(), &[], &[TransferRef::Port(port)]).map_err(SpawnErrorKind::Port)?;
@@ -51,16 +51,17 @@ fn spawn(command: &mut Command, port: &MessagePort) -> Result<Child, SpawnErrorK
     Ok(child)
 }
 
-/// The port that the parent process gave to this one with [`spawn_with_port`].
+/// Takes the port that the parent process passed with [`spawn_with_port`].
 ///
-/// It can be taken once. Call it early in `main`: from then on, processes that this one starts do not inherit the
-/// descriptor, and while the process has one thread, the environment entry is removed as well.
+/// The port can be taken once. Call this early in `main`: afterwards the processes that this one starts do not inherit
+/// the descriptor, and if this process still has only one thread, the environment variable is removed too.
 ///
 /// # Errors
-/// There is none or it was taken before ([`Missing`](ParentPortError::Missing)), or what was inherited is no port.
+/// There is no port, or it was taken before ([`Missing`](ParentPortError::Missing)); or what was inherited is not a
+/// port.
 pub fn parent_port() -> Result<MessagePort, ParentPortError> {
     let socket = take_inherited(VARIABLE).ok_or(ParentPortError::Missing)?;
-    // The parent had sent the greeting before it started us, so it is there or never will be.
+    // The parent sends the greeting before it starts the child, so a greeting that is not here now never will be.
     match greeting::receive(socket.as_fd()) {
         Ok(message) => message.ports.into_iter().next().ok_or(ParentPortError::Malformed),
         Err(BadGreeting::NotYet | BadGreeting::Silent | BadGreeting::Malformed) => Err(ParentPortError::Malformed),
@@ -70,22 +71,22 @@ pub fn parent_port() -> Result<MessagePort, ParentPortError> {
     }
 }
 
-/// [`spawn_with_port`] failed: why, and the port back.
+/// [`spawn_with_port`] failed: the reason, and the port, which is unchanged.
 #[derive(Debug)]
 pub struct SpawnError {
-    /// Why.
+    /// The reason.
     pub kind: SpawnErrorKind,
-    /// The port, as it was.
+    /// The port, unchanged.
     pub port: MessagePort,
 }
 
-/// Why a child was not started.
+/// Why a child process was not started.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SpawnErrorKind {
-    /// The system would not start the program.
+    /// The program could not be started.
     Spawn(io::Error),
-    /// The port cannot be transferred. No child was started.
+    /// The port cannot be transferred. No process was started.
     Port(PostErrorKind),
 }
 
@@ -135,28 +136,28 @@ impl From<SpawnError> for io::Error {
     }
 }
 
-/// [`parent_port`] found no port.
+/// [`parent_port`] failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ParentPortError {
-    /// The parent gave none, or it was taken before.
+    /// The parent passed no port, or it was taken before.
     Missing,
-    /// What was inherited is no greeting.
+    /// What was inherited is not a greeting.
     Malformed,
-    /// The parent speaks another version of the format.
+    /// The parent uses another version of the format, this one.
     Version(u32),
-    /// The port that came does not pass the checks.
+    /// The port that was inherited failed the checks.
     Contents(BadTransfer),
-    /// The system has no memory, descriptors or the like to give.
+    /// A system call failed, for want of memory or descriptors for example.
     System(io::Error),
 }
 
 impl fmt::Display for ParentPortError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => f.write_str("the parent process gave no port, or it was taken before"),
-            Self::Malformed => f.write_str("what was inherited from the parent process is no port"),
-            Self::Version(version) => write!(f, "the parent process speaks format version {version}"),
+            Self::Missing => f.write_str("the parent process passed no port, or it was taken before"),
+            Self::Malformed => f.write_str("what was inherited from the parent process is not a port"),
+            Self::Version(version) => write!(f, "the parent process uses format version {version}"),
             Self::Contents(bad) => with_cause(f, &"the port from the parent process is unusable", bad),
             Self::System(error) => with_cause(f, &"cannot take over the port", error),
         }

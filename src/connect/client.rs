@@ -1,25 +1,20 @@
-//! Meeting by name, the side that starts: makes a pair and brings one end of it, with a greeting, to a listener.
+//! Meeting by name, the connecting side: makes a pair and sends one end of it, in a greeting, to a listener.
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::Backoff;
-use nix::sys::socket::{AddressFamily, SockType, UnixAddr, connect as connect_socket, socket};
-use nix::unistd::geteuid;
 
-use super::greeting;
-use super::listener::{credentials, flags};
+use super::greeting::{self, Answer};
 use super::names::{NameError, path_of};
 use crate::error::{ChannelError, PostErrorKind, with_cause};
-use crate::layout::VERSION;
 use crate::port::MessagePort;
 use crate::port::channel::{ChannelOptions, MessageChannel};
 use crate::port::transfer::TransferRef;
-use crate::sys::process::io_error;
-use crate::sys::{Errno, socket as lane_socket};
+use crate::sys::{Errno, io_error, named_socket, socket};
 
 /// Sends one end of a new pair to the listener on `name`, with a greeting, and returns the other end.
 ///
@@ -31,13 +26,13 @@ use crate::sys::{Errno, socket as lane_socket};
 /// ```
 ///
 /// # Errors
-/// Nobody listens on the name, the listener refuses, speaks another version or does not answer in time (5 s), or the
-/// system has no resources.
+/// There is no listener on the name, or it refuses, uses another version of the format or does not answer within 5 s;
+/// or a system call failed.
 pub fn connect(name: &str, greeting: &[u8]) -> Result<MessagePort, ConnectError> {
     ConnectOptions::new().connect(name, greeting)
 }
 
-/// How to [`connect`].
+/// Options of [`connect`].
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
     timeout: Duration,
@@ -46,24 +41,24 @@ pub struct ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// The defaults.
+    /// The default options.
     pub fn new() -> Self {
         Self { timeout: Duration::from_secs(5), any_uid: false, channel: ChannelOptions::new() }
     }
 
-    /// How long the listener may take to accept: 5 s by default.
+    /// Sets how long the listener may take to accept, 5 s by default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Connect to a listener of any user; by default it must run as this one.
+    /// Connects to a listener of any user; by default it must run as the user of this process.
     pub fn any_uid(mut self, any: bool) -> Self {
         self.any_uid = any;
         self
     }
 
-    /// Options of the pair that is made.
+    /// Sets the options of the new pair.
     pub fn channel(mut self, options: ChannelOptions) -> Self {
         self.channel = options;
         self
@@ -72,7 +67,7 @@ impl ConnectOptions {
     /// Sends one end of a new pair to the listener on `name`; see [`connect`].
     ///
     /// # Errors
-    /// As for [`connect`].
+    /// Those of [`connect`].
     pub fn connect(&self, name: &str, greeting: &[u8]) -> Result<MessagePort, ConnectError> {
         let mut connecting = self.start(name, greeting)?;
         let backoff = Backoff::new();
@@ -81,7 +76,7 @@ impl ConnectOptions {
                 return Ok(port);
             }
             if connecting.has_greeted() {
-                lane_socket::wait(connecting.as_fd(), false, connecting.left()).map_err(system)?;
+                socket::wait(connecting.as_fd(), false, connecting.left()).map_err(system)?;
             } else if backoff.is_completed() {
                 std::thread::sleep(QUEUE_RETRY);
             } else {
@@ -90,77 +85,77 @@ impl ConnectOptions {
         }
     }
 
-    /// Nothing of this blocks: it goes on with [`Connecting::step`].
+    /// Prepares a connection without blocking; [`Connecting::step`] makes it.
     pub(crate) fn start(&self, name: &str, greeting: &[u8]) -> Result<Connecting, ConnectError> {
         let deadline = Instant::now().checked_add(self.timeout);
         let path = path_of(name).map_err(ConnectError::Name)?;
-        let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags(), None).map_err(system)?;
+        let socket = named_socket::new().map_err(system)?;
         Ok(Connecting { options: self.clone(), path, socket, deadline, greeting: greeting.to_vec(), port: None })
     }
 }
 
-/// Between two attempts on a listener whose queue of connections is full; nothing tells when that changes.
+/// Pause of 1 ms between two attempts to connect to a listener whose queue of connections is full; no event reports
+/// when there is room again.
 pub(crate) const QUEUE_RETRY: Duration = Duration::from_millis(1);
 
-/// A connection on its way.
+/// A connection in progress.
 pub(crate) struct Connecting {
     options: ConnectOptions,
     path: PathBuf,
     socket: OwnedFd,
-    /// `None`: too far away to be told.
+    /// `None`: a timeout that overflows `Instant`, so no deadline.
     deadline: Option<Instant>,
     greeting: Vec<u8>,
-    /// Our end of the pair, once the other one has been sent.
+    /// This side's end of the pair, once the other end has been sent.
     port: Option<MessagePort>,
 }
 
 impl Connecting {
-    /// Goes on as far as it does not block. `None`: the listener's queue of connections is full or, once the greeting
-    /// [has been sent](Self::has_greeted), there is no answer yet; the descriptor becomes readable with it.
+    /// Advances as far as possible without blocking. `None`: the listener's queue of connections is full; or the
+    /// greeting [has been sent](Self::has_greeted) and not been answered yet, and the answer makes the descriptor
+    /// readable.
     pub(crate) fn step(&mut self) -> Result<Option<MessagePort>, ConnectError> {
         if self.port.is_none() && !self.greet()? {
             return if self.left().is_zero() { Err(ConnectError::TimedOut) } else { Ok(None) };
         }
         match greeting::read_answer(self.socket.as_fd()) {
-            Ok(Some((true, _))) => Ok(self.port.take()),
-            Ok(Some((false, version))) if version != VERSION => Err(ConnectError::Version(version)),
-            Ok(_) | Err(Errno::ECONNRESET | Errno::EPIPE) => Err(ConnectError::Refused),
+            Ok(Answer::Accepted) => Ok(self.port.take()),
+            Ok(Answer::OtherVersion(version)) => Err(ConnectError::Version(version)),
+            Ok(Answer::Refused) | Err(Errno::ECONNRESET | Errno::EPIPE) => Err(ConnectError::Refused),
             Err(Errno::EAGAIN) if self.left().is_zero() => Err(ConnectError::TimedOut),
             Err(Errno::EAGAIN) => Ok(None),
             Err(errno) => Err(system(errno)),
         }
     }
 
+    /// True once the greeting has been sent.
     pub(crate) fn has_greeted(&self) -> bool {
         self.port.is_some()
     }
 
-    /// Makes the pair and sends one end of it. False if the listener's queue is full.
+    /// Makes the pair and sends one end of it. False if the listener's queue of connections is full.
     fn greet(&mut self) -> Result<bool, ConnectError> {
-        let address = UnixAddr::new(&self.path).map_err(system)?;
-        while let Err(errno) = connect_socket(self.socket.as_raw_fd(), &address) {
-            match errno {
-                Errno::EAGAIN => return Ok(false),
-                Errno::EINTR => {}
-                Errno::ENOENT | Errno::ECONNREFUSED => return Err(ConnectError::NobodyListens(self.path.clone())),
-                errno => return Err(system(errno)),
-            }
+        match named_socket::connect(self.socket.as_fd(), &self.path) {
+            Ok(()) => {}
+            Err(Errno::EAGAIN) => return Ok(false),
+            Err(Errno::ENOENT | Errno::ECONNREFUSED) => return Err(ConnectError::NobodyListens(self.path.clone())),
+            Err(errno) => return Err(system(errno)),
         }
-        let (uid, _) = credentials(&self.socket).map_err(system)?;
-        if !self.options.any_uid && uid != geteuid().as_raw() {
+        let uid = named_socket::credentials(self.socket.as_fd()).map_err(system)?.uid;
+        if !self.options.any_uid && uid != named_socket::user() {
             return Err(ConnectError::WrongUser(uid));
         }
         let MessageChannel { port1, port2 } = self.options.channel.create().map_err(ConnectError::Channel)?;
         match greeting::send(self.socket.as_fd(), &self.greeting, &[TransferRef::Port(&port2)]) {
             Ok(baggage) => baggage.detach(),
-            Err(PostErrorKind::PeerGone(_)) => return Err(ConnectError::Refused), // hung up before we said a word
+            Err(PostErrorKind::PeerGone(_)) => return Err(ConnectError::Refused), // it hung up
             Err(error) => return Err(ConnectError::Greeting(error)),
         }
         self.port = Some(port1);
         Ok(true)
     }
 
-    /// Time that is left.
+    /// Time left until the deadline.
     pub(crate) fn left(&self) -> Duration {
         self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
     }
@@ -188,21 +183,21 @@ fn system(errno: Errno) -> ConnectError {
 pub enum ConnectError {
     /// The name cannot be used.
     Name(NameError),
-    /// There is no socket of that name, or its listener is gone.
+    /// There is no socket with the name, or no listener on it.
     NobodyListens(PathBuf),
     /// The listener runs as another user.
     WrongUser(u32),
-    /// The listener turned us away.
+    /// The listener turned this client away.
     Refused,
-    /// The listener speaks another version of the format.
+    /// The listener uses another version of the format, this one.
     Version(u32),
-    /// The listener did not answer in time.
+    /// The timeout expired before the listener answered.
     TimedOut,
     /// The pair could not be made.
     Channel(ChannelError),
-    /// The greeting could not be sent; longer than 32 KiB for example.
+    /// The greeting could not be sent, for example because it is longer than 32 KiB.
     Greeting(PostErrorKind),
-    /// The system refuses.
+    /// A system call failed.
     System(io::Error),
 }
 
@@ -210,10 +205,10 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(error) => error.fmt(f),
-            Self::NobodyListens(path) => write!(f, "{}: nobody listens there", path.display()),
+            Self::NobodyListens(path) => write!(f, "{}: no listener on this name", path.display()),
             Self::WrongUser(uid) => write!(f, "the listener runs as another user ({uid})"),
             Self::Refused => f.write_str("the listener refused the connection"),
-            Self::Version(version) => write!(f, "the listener speaks format version {version}"),
+            Self::Version(version) => write!(f, "the listener uses format version {version}"),
             Self::TimedOut => f.write_str("the listener did not answer in time"),
             Self::Channel(error) => error.fmt(f),
             Self::Greeting(error) => with_cause(f, &"cannot send the greeting", error),

@@ -1,8 +1,10 @@
-//! The greeting: one packet that brings a message, with ports and buffers, over a plain socket.
+//! The greeting: a message with ports and buffers in one packet, sent over a plain socket.
 //!
-//! The packet is a header and the payload of a carrier record, the descriptors beside it. It is answered by one word.
+//! The packet is a header and the payload of a carrier record, with the descriptors as control data. The listener
+//! answers it with a packet of 16 bytes.
 
 use std::io::IoSlice;
+use std::mem::offset_of;
 use std::os::fd::BorrowedFd;
 
 use bytemuck::{Pod, Zeroable, pod_read_unaligned};
@@ -10,52 +12,84 @@ use bytemuck::{Pod, Zeroable, pod_read_unaligned};
 use crate::capsule::{Arrival, Table};
 use crate::error::{BadTransfer, CloseReason, PostErrorKind, Rejection, exhausted};
 use crate::layout::VERSION;
-use crate::port::MessagePort;
 use crate::port::baggage::Baggage;
 use crate::port::message::Message;
-use crate::port::transfer::TransferRef;
+use crate::port::transfer::{TransferRef, Transferable};
 use crate::sys::socket::MAX_DESCRIPTORS;
 use crate::sys::{Errno, socket};
 
+/// First word of a greeting and of its answer: `msgphi!` and a zero byte.
 const MAGIC: u64 = u64::from_le_bytes(*b"msgphi!\0");
-/// Most bytes of data in a greeting.
+/// Most bytes of data in a greeting, 32 KiB; a longer greeting is not sent.
 pub(crate) const MAX_DATA: usize = 32 << 10;
-/// Most bytes of a greeting packet: data, and the largest table that 253 descriptors can need.
+/// Most bytes of a greeting packet, 64 KiB: data and the largest table that 253 descriptors can need. A longer packet
+/// is malformed.
 const MAX_PACKET: usize = 64 << 10;
 
+/// Start of a greeting packet. The payload of a carrier record follows.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Header {
+struct GreetingHeader {
     magic: u64,
+    /// The sender's version of the format.
     version: u32,
+    /// Zero; not read.
     reserved: u32,
 }
 
-/// The answer to a greeting.
+/// The packet that answers a greeting.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Answer {
+struct AnswerPacket {
     magic: u64,
+    /// The listener's version of the format.
     version: u32,
+    /// 1 if the listener accepted the port; any other value if it turned the client away.
     accepted: u32,
+}
+
+const _: () = {
+    assert!(size_of::<GreetingHeader>() == 16);
+    assert!(offset_of!(GreetingHeader, magic) == 0);
+    assert!(offset_of!(GreetingHeader, version) == 8);
+    assert!(offset_of!(GreetingHeader, reserved) == 12);
+
+    assert!(size_of::<AnswerPacket>() == 16);
+    assert!(offset_of!(AnswerPacket, magic) == 0);
+    assert!(offset_of!(AnswerPacket, version) == 8);
+    assert!(offset_of!(AnswerPacket, accepted) == 12);
+};
+
+/// A listener's answer to a greeting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Answer {
+    /// The listener has the port.
+    Accepted,
+    /// The listener turned the client away, or sent something that is no answer.
+    Refused,
+    /// The listener turned the client away because it uses this version of the format.
+    OtherVersion(u32),
 }
 
 /// Why a greeting was not received.
 #[derive(Debug)]
 pub(crate) enum BadGreeting {
-    /// Nothing there yet.
+    /// No greeting has arrived yet.
     NotYet,
-    /// The other side went away without a word.
+    /// The other side hung up without a greeting.
     Silent,
-    /// Not a greeting.
+    /// The packet is not a greeting, or contains no valid table.
     Malformed,
+    /// The sender uses this version of the format.
     Version(u32),
+    /// A port or buffer in the greeting failed the checks.
     Contents(BadTransfer),
+    /// A system call failed, for want of memory or descriptors for example.
     Exhausted(Errno),
 }
 
-/// Sends `data` and `list`, all or nothing. What was on the list is detached by the caller, when nothing can fail any
-/// more; dropped instead, it stays as it was.
+/// Sends `data` and `list` in one packet, whole or not at all. The caller detaches the returned baggage once nothing
+/// can fail any more; if it drops the baggage instead, everything on the list stays as it was.
 pub(crate) fn send<'a>(
     socket: BorrowedFd<'_>,
     data: &[u8],
@@ -71,7 +105,7 @@ pub(crate) fn send<'a>(
     let out_of = |errno| PostErrorKind::ResourceExhausted(exhausted(errno));
     let mut table = Vec::new();
     baggage.write_table(data.len(), |part| table.extend_from_slice(part));
-    let header = Header { magic: MAGIC, version: VERSION, reserved: 0 };
+    let header = GreetingHeader { magic: MAGIC, version: VERSION, reserved: 0 };
     let padding = [0; 8];
     let parts = [
         IoSlice::new(bytemuck::bytes_of(&header)),
@@ -86,7 +120,8 @@ pub(crate) fn send<'a>(
     Ok(baggage)
 }
 
-/// Receives what [`send`] sent; does not wait for it.
+/// Receives a greeting that [`send`] sent, without waiting for it. Nothing in it is trusted: the packet is copied once,
+/// and everything in it is checked before it is used.
 pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Message, BadGreeting> {
     let mut packet = vec![0; MAX_PACKET];
     let received = match socket::take(socket, &mut packet, MAX_DESCRIPTORS) {
@@ -98,11 +133,11 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Message, BadGreeting> {
     if received.len == 0 {
         return Err(BadGreeting::Silent);
     }
-    if received.cut || received.len < size_of::<Header>() {
+    if received.cut || received.len < size_of::<GreetingHeader>() {
         return Err(BadGreeting::Malformed);
     }
-    let (header, payload) = packet[..received.len].split_at(size_of::<Header>());
-    let header: Header = pod_read_unaligned(header);
+    let (header, payload) = packet[..received.len].split_at(size_of::<GreetingHeader>());
+    let header: GreetingHeader = pod_read_unaligned(header);
     if header.magic != MAGIC {
         return Err(BadGreeting::Malformed);
     }
@@ -115,7 +150,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Message, BadGreeting> {
         return Err(BadGreeting::Malformed);
     }
     if received.descriptors.len() != table.handles() {
-        // Cut by a shortage of ours, or never complete.
+        // Cut by the kernel for want of free descriptors in this process, or incomplete when it was sent.
         let short = received.descriptors_cut;
         return Err(if short { BadGreeting::Exhausted(Errno::EMFILE) } else { BadGreeting::Malformed });
     }
@@ -127,20 +162,24 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Message, BadGreeting> {
             Rejection::Shortage(errno) => BadGreeting::Exhausted(errno),
         });
     }
-    message.take_transferred_of(arrival.transferred, MessagePort::from_parts);
+    message.extend(arrival.items.into_iter().map(Transferable::from));
     Ok(message)
 }
 
-/// Tells whether a greeting was accepted, and which version is spoken here. A client that has gone does not matter.
+/// Answers a greeting. A client that has hung up does not get the answer, which changes nothing for the listener.
 pub(crate) fn answer(socket: BorrowedFd<'_>, accepted: bool) {
-    let answer = Answer { magic: MAGIC, version: VERSION, accepted: accepted.into() };
+    let answer = AnswerPacket { magic: MAGIC, version: VERSION, accepted: accepted.into() };
     let _ = socket::send(socket, &[IoSlice::new(bytemuck::bytes_of(&answer))], &[]);
 }
 
-/// The answer, if it has come: accepted or not, and the version spoken there. `None`: what came is no answer.
-pub(crate) fn read_answer(socket: BorrowedFd<'_>) -> Result<Option<(bool, u32)>, Errno> {
-    let mut answer = Answer::zeroed();
+/// Reads the answer to a greeting without waiting. `EAGAIN`: there is none yet.
+pub(crate) fn read_answer(socket: BorrowedFd<'_>) -> Result<Answer, Errno> {
+    let mut answer = AnswerPacket::zeroed();
     let received = socket::take(socket, bytemuck::bytes_of_mut(&mut answer), 0)?;
-    let whole = received.len == size_of::<Answer>() && answer.magic == MAGIC;
-    Ok(whole.then_some((answer.accepted == 1, answer.version)))
+    Ok(match answer {
+        AnswerPacket { magic, .. } if received.len != size_of::<AnswerPacket>() || magic != MAGIC => Answer::Refused,
+        AnswerPacket { accepted: 1, .. } => Answer::Accepted,
+        AnswerPacket { version: VERSION, .. } => Answer::Refused,
+        AnswerPacket { version, .. } => Answer::OtherVersion(version),
+    })
 }

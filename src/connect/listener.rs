@@ -1,42 +1,35 @@
-//! Meeting by name, the side that waits: a listener on a Unix socket, to which clients bring an end of a pair.
+//! Meeting by name, the listening side: clients connect to its socket, and each sends it an end of a pair.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::fs::{self, File, TryLockError};
 use std::io;
 use std::iter::FusedIterator;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, UnixCredentials, bind, connect as connect_socket, getsockopt,
-    listen, socket, sockopt,
-};
-use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::geteuid;
 
 use super::greeting::{self, BadGreeting};
 use super::names::{NameError, path_of};
 use crate::error::with_cause;
 use crate::port::MessagePort;
 use crate::port::message::Message;
-use crate::sys::process::io_error;
-use crate::sys::{Errno, socket as lane_socket};
+use crate::sys::epoll::Epoll;
+use crate::sys::named_socket::{self, Credentials, LockFile, Occupant};
+use crate::sys::{Errno, io_error};
 
-/// Clients that have connected and said nothing yet; with more, the one that waits longest is dropped.
+/// Most clients, 64, that may be connected without having sent their greeting; one more, and the listener turns away
+/// the client that has been silent longest.
 const MAX_SILENT: usize = 64;
-/// The listening socket's key in the epoll set; clients have their descriptor numbers.
+/// The key of the listening socket in the epoll set, a value that no descriptor has; the key of a client is its
+/// descriptor.
 const LISTENING: u64 = u64::MAX;
 
 /// Accepts ports from processes that [`connect`](crate::connect()) to a name.
 ///
-/// A name without a slash is a socket in `$XDG_RUNTIME_DIR/messageport`, or where that is not set in a directory for
-/// this user alone under the directory for temporary files; with a slash it is the path of the socket. The socket is
-/// open to this user only. A lock file beside it tells whether a listener lives: a socket left behind by one that was
-/// killed is replaced. Dropping the listener removes both.
+/// A name without a slash is a socket in `$XDG_RUNTIME_DIR/messageport` or, if that variable is not set, in a directory
+/// of this user in the directory for temporary files. A name with a slash is the path of the socket. Only this user has
+/// access to the socket. A lock file beside it shows whether its listener lives: a socket that a killed listener left
+/// behind is replaced. Dropping the listener removes both.
 ///
 /// ```no_run
 /// # use messageport::Listener;
@@ -51,10 +44,11 @@ const LISTENING: u64 = u64::MAX;
 /// # }
 /// ```
 ///
-/// A child that is forked without `exec` and lives on keeps the name in use, even when the parent is gone.
+/// A child that is forked without `exec` keeps the name in use for as long as it lives, even after its parent has
+/// ended.
 ///
-/// It can be waited on with `poll` by its descriptor: readable means that [`try_accept`](Self::try_accept) has
-/// something to do.
+/// The descriptor of a listener ([`AsFd`]) can be waited on with `poll`: it is readable when
+/// [`try_accept`](Self::try_accept) has something to do.
 pub struct Listener {
     socket: OwnedFd,
     events: Epoll,
@@ -62,33 +56,32 @@ pub struct Listener {
     refused: Cell<u64>,
     path: PathBuf,
     options: ListenOptions,
-    lock: Lock,
+    lock: LockFile,
 }
 
-/// A client that has not sent its greeting yet.
+/// A client that has connected and not sent its greeting yet.
 struct Silent {
     socket: OwnedFd,
-    uid: u32,
-    pid: i32,
-    /// `None`: too far away to be told.
+    credentials: Credentials,
+    /// The greeting is due then. `None`: a timeout that overflows `Instant`, so never.
     deadline: Option<Instant>,
 }
 
-/// What [`Listener::accept`] returns: a client's port.
+/// A client that [`Listener::accept`] has accepted.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Incoming {
-    /// The end of a pair that the client sent us.
+    /// The end of a pair that the client sent.
     pub port: MessagePort,
-    /// What came with it: data, and any further ports and buffers.
+    /// The greeting: its data, and further ports and buffers if the client sent any.
     pub greeting: Message,
-    /// The user that the client's process ran as when it connected.
+    /// The effective user of the client's process when it connected.
     pub uid: u32,
-    /// The process that connected. It may have ended, and the number may be used again.
+    /// The process that connected. It may have ended, and its number may have been reused.
     pub pid: i32,
 }
 
-/// How to make a [`Listener`].
+/// Options of a [`Listener`].
 #[derive(Clone, Debug)]
 pub struct ListenOptions {
     greeting_timeout: Duration,
@@ -96,19 +89,19 @@ pub struct ListenOptions {
 }
 
 impl ListenOptions {
-    /// The defaults.
+    /// The default options.
     pub fn new() -> Self {
         Self { greeting_timeout: Duration::from_secs(2), any_uid: false }
     }
 
-    /// How long a client may take to send its greeting: 2 s by default. It holds nobody up.
+    /// Sets how long a client may take to send its greeting, 2 s by default. Other clients do not wait for it.
     pub fn greeting_timeout(mut self, timeout: Duration) -> Self {
         self.greeting_timeout = timeout;
         self
     }
 
-    /// Accept clients of every user; by default they must run as this one. The socket must then be somewhere that they
-    /// can reach, with rights that you set.
+    /// Accepts clients of every user; by default a client must run as the user of this process. The caller must then
+    /// bind the socket where other users can reach it, and set its permissions.
     pub fn any_uid(mut self, any: bool) -> Self {
         self.any_uid = any;
         self
@@ -117,20 +110,16 @@ impl ListenOptions {
     /// Starts listening on `name`.
     ///
     /// # Errors
-    /// The name cannot be used or is in use, or the system refuses.
+    /// The name cannot be used, another listener uses it, or a system call failed.
     pub fn bind(&self, name: &str) -> Result<Listener, ListenError> {
         let path = path_of(name).map_err(ListenError::Name)?;
-        let lock = Lock::take(&path)?;
+        let lock = lock(&path)?;
         let system = |errno| ListenError::System(path.clone(), io_error(errno));
-        let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags(), None).map_err(system)?;
+        let socket = named_socket::new().map_err(system)?;
         remove_stale(&path)?;
-        // The rights of the socket file are those of the socket when it is bound.
-        fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR).map_err(system)?;
-        let address = UnixAddr::new(&path).map_err(system)?;
-        bind(socket.as_raw_fd(), &address).map_err(system)?;
-        listen(&socket, Backlog::MAXCONN).map_err(system)?;
-        let events = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(system)?;
-        events.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, LISTENING)).map_err(system)?;
+        named_socket::listen(socket.as_fd(), &path).map_err(system)?;
+        let events = Epoll::new().map_err(system)?;
+        events.add_level(socket.as_fd(), LISTENING).map_err(system)?;
         let options = self.clone();
         Ok(Listener { socket, events, silent: RefCell::default(), refused: Cell::new(0), path, options, lock })
     }
@@ -146,7 +135,7 @@ impl Listener {
     /// Starts listening on `name` with the default options.
     ///
     /// # Errors
-    /// The name cannot be used or is in use, or the system refuses.
+    /// The name cannot be used, another listener uses it, or a system call failed.
     pub fn bind(name: &str) -> Result<Self, ListenError> {
         ListenOptions::new().bind(name)
     }
@@ -156,24 +145,26 @@ impl Listener {
         &self.path
     }
 
-    /// Clients turned away so far: silent for too long, of another user or version, or with a malformed greeting.
+    /// Number of clients turned away so far: those that stayed silent too long, run as another user, use another
+    /// version of the format, or sent a malformed greeting.
     pub fn refused(&self) -> u64 {
         self.refused.get()
     }
 
-    /// Waits for the next client.
+    /// Waits for the next client. A client that misbehaves is turned away and [counted](Self::refused), and the wait
+    /// goes on.
     ///
     /// # Errors
-    /// [`AcceptError::System`], and [`AcceptError::Forked`] in a child that inherited the listener. Clients that misbehave are turned away and counted, and are no error here.
+    /// [`AcceptError::System`], and [`AcceptError::Forked`] in a child that inherited the listener.
     pub fn accept(&self) -> Result<Incoming, AcceptError> {
         self.accept_until(None)
     }
 
-    /// Returns the next client whose greeting is there, without waiting. After `None` the listener's descriptor is still
-    /// readable if clients are left that have to be looked at.
+    /// Returns the next client whose greeting has arrived, without waiting. After `None` the listener's descriptor is
+    /// still readable if other clients have to be dealt with.
     ///
     /// # Errors
-    /// As for [`accept`](Self::accept).
+    /// Those of [`accept`](Self::accept).
     pub fn try_accept(&self) -> Result<Option<Incoming>, AcceptError> {
         match self.accept_until(Some(Instant::now())) {
             Err(AcceptError::TimedOut) => Ok(None),
@@ -181,15 +172,15 @@ impl Listener {
         }
     }
 
-    /// Waits for the next client, at most for `timeout`.
+    /// Waits for the next client for at most `timeout`.
     ///
     /// # Errors
-    /// [`AcceptError::TimedOut`], or as for [`accept`](Self::accept).
+    /// [`AcceptError::TimedOut`], and those of [`accept`](Self::accept).
     pub fn accept_timeout(&self, timeout: Duration) -> Result<Incoming, AcceptError> {
         self.accept_until(Instant::now().checked_add(timeout))
     }
 
-    /// The clients that come, one after the other: each step [waits](Self::accept) for the next.
+    /// The clients, one after the other: each step [waits](Self::accept) for the next.
     ///
     /// ```no_run
     /// # use messageport::Listener;
@@ -203,36 +194,32 @@ impl Listener {
         Clients { listener: self, over: false }
     }
 
-    /// When the next client has been silent for too long: then an accept has something to do, although nobody comes.
-    #[cfg(feature = "tokio")]
+    /// The earliest time at which a silent client is late. A call of accept then has work to do, although the
+    /// descriptor is not readable.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.silent.borrow().iter().filter_map(|client| client.deadline).min()
     }
 
     fn accept_until(&self, deadline: Option<Instant>) -> Result<Incoming, AcceptError> {
-        if self.lock.owner != std::process::id() {
+        if !self.lock.is_ours() {
             return Err(AcceptError::Forked);
         }
+        let mut ready = Vec::new();
         loop {
-            let mut events = [EpollEvent::empty(); 16];
             let now = Instant::now();
-            self.drop_late(now);
-            let until = self.silent.borrow().iter().filter_map(|client| client.deadline).chain(deadline).min();
-            let timeout = until.map_or(EpollTimeout::NONE, |until| {
-                let millis = until.saturating_duration_since(now).as_nanos().div_ceil(1_000_000);
-                EpollTimeout::try_from(millis.min(i32::MAX as u128) as i32).unwrap_or(EpollTimeout::MAX)
-            });
-            let count = match self.events.wait(&mut events, timeout) {
-                Err(Errno::EINTR) => 0,
-                result => result.map_err(|errno| AcceptError::System(io_error(errno)))?,
-            };
-            // Greetings before new connections: a flood of those must not starve who has already spoken.
-            for event in events[..count].iter().filter(|event| event.data() != LISTENING) {
-                if let Some(incoming) = self.hear(event.data())? {
+            self.refuse_late(now);
+            let until = self.next_deadline().into_iter().chain(deadline).min();
+            let timeout = until.map_or(Duration::MAX, |until| until.saturating_duration_since(now));
+            ready.clear();
+            self.events.wait(&mut ready, timeout).map_err(system)?;
+            // Greetings before new connections, so that a flood of connections does not starve clients that have
+            // greeted.
+            for client in ready.iter().copied().filter(|key| *key != LISTENING) {
+                if let Some(incoming) = self.read_greeting(client)? {
                     return Ok(incoming);
                 }
             }
-            if events[..count].iter().any(|event| event.data() == LISTENING)
+            if ready.contains(&LISTENING)
                 && let Some(incoming) = self.admit()?
             {
                 return Ok(incoming);
@@ -243,15 +230,15 @@ impl Listener {
         }
     }
 
-    /// Takes one connection off the queue, and its greeting if it is there already.
+    /// Takes one connection off the queue, and its greeting if that has arrived.
     fn admit(&self) -> Result<Option<Incoming>, AcceptError> {
-        let client = match lane_socket::accept(self.socket.as_fd()) {
+        let client = match named_socket::accept(self.socket.as_fd()) {
             Ok(client) => client,
             Err(Errno::EAGAIN | Errno::ECONNABORTED) => return Ok(None),
-            Err(errno) => return Err(AcceptError::System(io_error(errno))),
+            Err(errno) => return Err(system(errno)),
         };
-        let (uid, pid) = match credentials(&client) {
-            Ok((uid, pid)) if self.options.any_uid || uid == geteuid().as_raw() => (uid, pid),
+        let credentials = match named_socket::credentials(client.as_fd()) {
+            Ok(found) if self.options.any_uid || found.uid == named_socket::user() => found,
             _ => {
                 self.refuse(&client);
                 return Ok(None);
@@ -260,21 +247,20 @@ impl Listener {
         let mut silent = self.silent.borrow_mut();
         if silent.len() >= MAX_SILENT {
             let oldest = silent.remove(0);
-            self.forget(&oldest.socket);
+            self.unwatch(&oldest.socket);
             self.refuse(&oldest.socket);
         }
         let key = client.as_raw_fd() as u64;
-        self.events
-            .add(&client, EpollEvent::new(EpollFlags::EPOLLIN, key))
-            .map_err(|errno| AcceptError::System(io_error(errno)))?;
+        self.events.add_level(client.as_fd(), key).map_err(system)?;
         let deadline = Instant::now().checked_add(self.options.greeting_timeout);
-        silent.push(Silent { socket: client, uid, pid, deadline });
+        silent.push(Silent { socket: client, credentials, deadline });
         drop(silent);
-        self.hear(key)
+        self.read_greeting(key)
     }
 
-    /// Reads the greeting of a client that has said something.
-    fn hear(&self, key: u64) -> Result<Option<Incoming>, AcceptError> {
+    /// Reads the greeting of the silent client with this key, and answers it. `None`: there is none yet, or the client
+    /// was turned away.
+    fn read_greeting(&self, key: u64) -> Result<Option<Incoming>, AcceptError> {
         let mut silent = self.silent.borrow_mut();
         let Some(index) = silent.iter().position(|client| client.socket.as_raw_fd() as u64 == key) else {
             return Ok(None);
@@ -283,8 +269,8 @@ impl Listener {
         if matches!(result, Err(BadGreeting::NotYet)) {
             return Ok(None);
         }
-        let Silent { socket, uid, pid, .. } = silent.remove(index);
-        self.forget(&socket);
+        let Silent { socket, credentials: Credentials { uid, pid }, .. } = silent.remove(index);
+        self.unwatch(&socket);
         match result {
             Ok(mut greeting) if !greeting.ports.is_empty() => {
                 greeting::answer(socket.as_fd(), true);
@@ -293,7 +279,7 @@ impl Listener {
             }
             Err(BadGreeting::Exhausted(errno)) => {
                 self.refuse(&socket);
-                Err(AcceptError::System(io_error(errno)))
+                Err(system(errno))
             }
             _ => {
                 self.refuse(&socket);
@@ -302,26 +288,31 @@ impl Listener {
         }
     }
 
-    fn drop_late(&self, now: Instant) {
+    /// Turns away the silent clients whose deadline has passed.
+    fn refuse_late(&self, now: Instant) {
         self.silent.borrow_mut().retain(|client| {
             let in_time = client.deadline.is_none_or(|deadline| deadline > now);
             if !in_time {
-                self.forget(&client.socket);
+                self.unwatch(&client.socket);
                 self.refuse(&client.socket);
             }
             in_time
         });
     }
 
-    /// Takes a client out of the epoll set. Closing its socket would not, while a forked child holds a copy.
-    fn forget(&self, client: &OwnedFd) {
-        let _ = self.events.delete(client);
+    /// Removes a client from the epoll set. Closing its socket does not, while a forked child holds a copy of it.
+    fn unwatch(&self, client: &OwnedFd) {
+        self.events.delete(client.as_fd());
     }
 
     fn refuse(&self, client: &OwnedFd) {
         greeting::answer(client.as_fd(), false);
         self.refused.set(self.refused.get() + 1);
     }
+}
+
+fn system(errno: Errno) -> AcceptError {
+    AcceptError::System(io_error(errno))
 }
 
 /// The clients of a [`Listener`]; see [`Listener::incoming`].
@@ -352,15 +343,15 @@ impl FusedIterator for Clients<'_> {}
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.events.0.as_fd()
+        self.events.as_fd()
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Under the lock, so that it cannot be a successor's; and not in a forked child.
-        if self.lock.owner == std::process::id() {
-            let _ = fs::remove_file(&self.path);
+        // This process holds the lock, so the socket cannot be a successor's; a forked child does not hold it.
+        if self.lock.is_ours() {
+            let _ = named_socket::remove(&self.path); // fails only if the socket has been removed already
         }
     }
 }
@@ -371,74 +362,28 @@ impl fmt::Debug for Listener {
     }
 }
 
-/// The lock file beside a socket, held by a living listener (flock(2)).
-struct Lock {
-    /// Closing it unlocks, when the last copy is closed: a forked child that drops its own changes nothing.
-    _file: File,
-    path: PathBuf,
-    owner: u32,
-}
-
-impl Lock {
-    fn take(socket: &Path) -> Result<Self, ListenError> {
-        let mut path = socket.as_os_str().to_owned();
-        path.push(".lock");
-        let path = PathBuf::from(path);
-        let system = |error| ListenError::System(path.clone(), error);
-        loop {
-            let file = open_private(&path).map_err(system)?;
-            file.try_lock().map_err(|error| match error {
-                TryLockError::WouldBlock => ListenError::InUse(socket.to_owned()),
-                TryLockError::Error(error) => system(error),
-            })?;
-            // A listener that ended between our open and our lock has removed the file that we locked.
-            let ours = file.metadata().map_err(system)?;
-            if fs::metadata(&path).is_ok_and(|found| (found.dev(), found.ino()) == (ours.dev(), ours.ino())) {
-                return Ok(Self { _file: file, path, owner: std::process::id() });
-            }
-        }
+/// Locks the name: the file beside the socket, with `.lock` appended to its name.
+fn lock(socket: &Path) -> Result<LockFile, ListenError> {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    match LockFile::take(path.clone()) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(ListenError::InUse(socket.to_owned())),
+        Err(error) => Err(ListenError::System(path, error)),
     }
 }
 
-impl Drop for Lock {
-    fn drop(&mut self) {
-        if self.owner == std::process::id() {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn open_private(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
-}
-
-/// Removes a socket that a listener left behind when it was killed. We hold the lock, so no listener of this library
-/// lives there; anything else that does, and anything that is no socket, is not ours to remove.
+/// Removes the socket of a listener that was killed. The caller holds the lock, so no listener of this library uses the
+/// path; what other programs use, and what is not a socket, stays.
 fn remove_stale(path: &Path) -> Result<(), ListenError> {
     let system = |error| ListenError::System(path.to_owned(), error);
-    match fs::symlink_metadata(path) {
-        Err(_) => return Ok(()),
-        Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(path.to_owned())),
-        Ok(_) => {}
+    match named_socket::occupant(path).map_err(system)? {
+        Occupant::Free => Ok(()),
+        Occupant::Stale => named_socket::remove(path).map_err(system),
+        Occupant::Listener => Err(ListenError::InUse(path.to_owned())),
+        Occupant::NotASocket => Err(ListenError::NotASocket(path.to_owned())),
     }
-    let probe = socket(AddressFamily::Unix, SockType::SeqPacket, flags(), None).map_err(|e| system(io_error(e)))?;
-    let address = UnixAddr::new(path).map_err(|errno| system(io_error(errno)))?;
-    match connect_socket(probe.as_raw_fd(), &address) {
-        Err(Errno::ECONNREFUSED) => fs::remove_file(path).map_err(system),
-        // Somebody answers, or it is a socket of another kind.
-        _ => Err(ListenError::InUse(path.to_owned())),
-    }
-}
-
-pub(super) fn flags() -> SockFlag {
-    SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK
-}
-
-/// User and process at the other end (`SO_PEERCRED` of unix(7)), as of the time it connected or began to listen.
-pub(super) fn credentials(socket: &OwnedFd) -> Result<(u32, i32), Errno> {
-    let credentials: UnixCredentials = getsockopt(socket, sockopt::PeerCredentials)?;
-    Ok((credentials.uid(), credentials.pid()))
 }
 
 /// [`Listener::bind`] failed.
@@ -447,11 +392,11 @@ pub(super) fn credentials(socket: &OwnedFd) -> Result<(u32, i32), Errno> {
 pub enum ListenError {
     /// The name cannot be used.
     Name(NameError),
-    /// Another listener lives on this path.
+    /// Another listener uses this path.
     InUse(PathBuf),
-    /// There is something at the path that is no socket.
+    /// The path exists and is not a socket.
     NotASocket(PathBuf),
-    /// The system refuses.
+    /// A system call failed, on the file with this path.
     System(PathBuf, io::Error),
 }
 
@@ -460,7 +405,7 @@ impl fmt::Display for ListenError {
         match self {
             Self::Name(error) => error.fmt(f),
             Self::InUse(path) => write!(f, "{}: another listener uses this name", path.display()),
-            Self::NotASocket(path) => write!(f, "{}: is there and is no socket", path.display()),
+            Self::NotASocket(path) => write!(f, "{}: exists and is not a socket", path.display()),
             Self::System(path, error) => with_cause(f, &format_args!("cannot listen on {}", path.display()), error),
         }
     }
@@ -488,15 +433,15 @@ impl From<ListenError> for io::Error {
     }
 }
 
-/// [`Listener::accept`] failed. The listener goes on.
+/// [`Listener::accept`] failed. The listener can still be used.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AcceptError {
-    /// No client came in time.
+    /// The timeout expired without a client.
     TimedOut,
-    /// This listener was inherited by `fork`; it belongs to the parent process.
+    /// The listener was inherited by `fork`; it belongs to the parent process.
     Forked,
-    /// The system has no memory, descriptors or the like to give.
+    /// A system call failed, for want of memory or descriptors for example.
     System(io::Error),
 }
 

@@ -1,11 +1,15 @@
 //! Meeting: how two processes come to hold the two ends of one pair.
 //!
-//! [`spawn_with_port`] gives an end to a child process, [`Listener`] and [`connect`] find each other by name. Either way
-//! the one who starts makes the pair and sends one end in a *greeting*, as a page sends a port to its iframe.
+//! [`spawn_with_port`] starts a child process with an end; [`Listener`] and [`connect`] meet by name. In both cases the
+//! process that takes the first step makes the pair and sends one end in a *greeting*, as a page sends a port to its
+//! iframe.
+//!
+//! Greetings, timeouts and the answers to them are decided here; the system calls on sockets, lock files and
+//! directories are in `sys::named_socket` and `sys::process`.
 
 mod child;
 mod client;
-mod greeting;
+pub(crate) mod greeting;
 mod listener;
 mod names;
 

@@ -1,29 +1,23 @@
-//! Where a name lives in the file system.
+//! Names of listeners, and the paths of their sockets.
 
 use std::fmt;
-use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::geteuid;
-
 use crate::error::with_cause;
+use crate::sys::named_socket::{self, MAX_PATH};
 
-/// Longest path of a socket: `sun_path` of unix(7), less its terminating zero.
-const MAX_PATH: usize = 107;
-
-/// A name that cannot be listened on or connected to.
+/// A name that cannot be used to listen or connect.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum NameError {
-    /// Empty, `.` or `..`, with a zero byte, or ending in `.lock`, which is used beside the socket.
+    /// The name is empty, `.` or `..`, contains a zero byte, or ends in `.lock`, the ending of lock files.
     Invalid,
-    /// The path of the socket is longer than the 107 bytes that the kernel allows.
+    /// The path of the socket is longer than 107 bytes, the limit of unix(7).
     TooLong(PathBuf),
-    /// The directory for names belongs to somebody else or is open to others.
+    /// The directory of the sockets belongs to another user, or other users have access to it.
     UnsafeDirectory(PathBuf),
-    /// The directory for names cannot be made or looked at.
+    /// The directory of the sockets cannot be created or examined.
     Directory(PathBuf, io::Error),
 }
 
@@ -60,39 +54,29 @@ impl From<NameError> for io::Error {
     }
 }
 
-/// The path of the socket for `name`: `name` itself if it contains a slash, else
-/// `$XDG_RUNTIME_DIR/messageport/NAME`, else `messageport-UID/NAME` in the directory for temporary files.
+/// The path of the socket for `name`: `name` itself if it contains a slash, otherwise
+/// `$XDG_RUNTIME_DIR/messageport/NAME`, or without that variable `messageport-UID/NAME` in the directory for temporary
+/// files.
 ///
-/// The directory is made if need be, for this user alone. One that others could have prepared is refused: it must be a
-/// real directory, owned by this user, with no rights for anybody else.
+/// The directory is created if need be, with access for this user only. A directory that another user could have
+/// prepared is refused: it must be a directory and not a link, owned by this user, without access for any other.
 pub(crate) fn path_of(name: &str) -> Result<PathBuf, NameError> {
     if name.is_empty() || name == "." || name == ".." || name.contains('\0') || name.ends_with(".lock") {
         return Err(NameError::Invalid);
     }
     let path = if name.contains('/') {
-        // Absolute, so that it stays the same when the working directory changes.
+        // Absolute, so that a later change of the working directory does not change it.
         std::path::absolute(name).map_err(|error| NameError::Directory(PathBuf::from(name), error))?
     } else {
         let directory = match std::env::var_os("XDG_RUNTIME_DIR").filter(|value| Path::new(value).is_absolute()) {
             Some(runtime) => PathBuf::from(runtime).join("messageport"),
-            None => std::env::temp_dir().join(format!("messageport-{}", geteuid())),
+            None => std::env::temp_dir().join(format!("messageport-{}", named_socket::user())),
         };
-        make_private(&directory)?;
-        directory.join(name)
+        match named_socket::make_private_directory(&directory) {
+            Ok(true) => directory.join(name),
+            Ok(false) => return Err(NameError::UnsafeDirectory(directory)),
+            Err(error) => return Err(NameError::Directory(directory, error)),
+        }
     };
     if path.as_os_str().len() > MAX_PATH { Err(NameError::TooLong(path)) } else { Ok(path) }
-}
-
-fn make_private(directory: &Path) -> Result<(), NameError> {
-    let failed = |error| NameError::Directory(directory.to_owned(), error);
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
-        _ => {}
-    }
-    let found = fs::symlink_metadata(directory).map_err(failed)?;
-    if found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o077 == 0 {
-        Ok(())
-    } else {
-        Err(NameError::UnsafeDirectory(directory.to_owned()))
-    }
 }

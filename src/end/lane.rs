@@ -1,12 +1,13 @@
 //! The lane: a socket pair beside the rings, for what shared memory cannot do: carry descriptors, wake a sleeper in
-//! `poll`, and tell that the other end is gone.
+//! poll(2), and report that the other end is gone. It is a Unix SEQPACKET socket (unix(7)).
 //!
-//! A packet is whole or absent. `Handles` carries the descriptors of one record and is sent before the record is
-//! committed, so a consumer that sees the record finds its packet. A packet whose record was never committed stays
-//! unread until the receiver sees the end of its peer, and is then dropped; the kernel closes what it held.
+//! A packet arrives whole or not at all. A `HANDLES` packet carries the descriptors of one record and is sent before the
+//! record is committed, so a consumer that sees the record finds its packet. A packet whose record was never committed
+//! stays unread until the receiver sees the end of its peer, and is then dropped; the kernel closes what it held.
 #![forbid(unsafe_code)]
 
 use std::io::IoSlice;
+use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -15,38 +16,47 @@ use bytemuck::{Pod, Zeroable};
 use crate::error::{Rejection, Violation};
 use crate::sys::{Errno, socket};
 
-/// Packet kinds; 3 is reserved for the segments of a grown queue.
+/// `Packet::kind` of a wake-up.
 const WAKE: u32 = 1;
+/// `Packet::kind` of the descriptors of a record.
 const HANDLES: u32 = 2;
 
-/// Most packets read before a sleep, where an honest peer leaves one. A hostile one sends as fast as we read: then the
-/// lane stays readable, and whoever would have slept on it sleeps on the futex.
+/// A half reads at most 64 packets before a sleep; an honest peer leaves one. If a hostile peer sends as fast as they are
+/// read, the lane stays readable, and the half sleeps on the futex instead.
 const DRAIN_LIMIT: usize = 64;
-/// Most packets passed over on the way to the one that must be there; more than a lane holds.
+/// At most 4096 packets, more than a lane holds, are passed over on the way to one that must be there.
 const SKIP_LIMIT: usize = 4096;
 
-/// A packet. Its sequence number is that of the record.
+/// A packet.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable, PartialEq, Eq, Debug)]
 struct Packet {
     kind: u32,
-    /// HANDLES: number of descriptors. WAKE: the doorbell that was rung, `Doorbell`.
+    /// `HANDLES`: the number of descriptors. `WAKE`: the doorbell that was rung, a `Doorbell`.
     count: u32,
+    /// `HANDLES`: the number of the record. `WAKE`: 0.
     sequence: u64,
 }
 
+const _: () = {
+    assert!(size_of::<Packet>() == 16);
+    assert!(offset_of!(Packet, kind) == 0 && offset_of!(Packet, count) == 4 && offset_of!(Packet, sequence) == 8);
+};
+
 impl Packet {
-    /// Of a `WAKE`.
+    /// The doorbell of a `WAKE` packet.
     fn doorbell(&self) -> Doorbell {
         if self.count == Doorbell::Space as u32 { Doorbell::Space } else { Doorbell::Data }
     }
 }
 
-/// Whom a `Wake` packet is for.
+/// The doorbell that a `WAKE` packet stands for, and so the half that it wakes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub(crate) enum Doorbell {
+    /// Of the consumer.
     Data = 0,
+    /// Of the producer.
     Space = 1,
 }
 
@@ -55,7 +65,7 @@ pub(crate) enum Doorbell {
 pub(crate) enum Drained {
     /// Nothing: the lane is not readable, or only because the peer is gone.
     Empty,
-    /// Descriptors of a record that has not been committed yet: the lane stays readable until it is.
+    /// Descriptors of a record that has not been committed yet: the lane stays readable until then.
     Handles,
 }
 
@@ -80,15 +90,15 @@ impl Lane {
         Ok((Self { socket: a }, Self { socket: b }))
     }
 
-    /// Takes over a socket that came from elsewhere, if it can be a lane.
+    /// Takes in a socket that came from elsewhere. `None` if it cannot be a lane.
     pub(crate) fn adopt(socket: OwnedFd) -> Option<Self> {
         socket::is_seqpacket(socket.as_fd()).then_some(Self { socket })
     }
 
-    /// Wakes a peer that sleeps in `poll`. True if it will find a packet.
+    /// Wakes a peer that sleeps in poll(2). True if the lane holds a packet for it.
     pub(crate) fn wake(&self, doorbell: Doorbell) -> bool {
         let packet = Packet { kind: WAKE, count: doorbell as u32, sequence: 0 };
-        // A full lane is readable, and that is all that a wake-up is for.
+        // A full lane is readable, which wakes the peer as well.
         matches!(self.send(packet, &[]), Ok(()) | Err(Errno::EAGAIN))
     }
 
@@ -105,14 +115,14 @@ impl Lane {
     fn send(&self, packet: Packet, descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         let parts = [IoSlice::new(bytemuck::bytes_of(&packet))];
         match socket::send(self.as_fd(), &parts, descriptors) {
-            // The reset of a peer that closed with unread packets is told once, and to whoever comes first.
+            // The kernel reports the reset of a peer that closed with unread packets once, to any call.
             Err(Errno::ECONNRESET) => socket::send(self.as_fd(), &parts, descriptors),
             result => result,
         }
     }
 
-    /// Duplicates the `count` descriptors of record `sequence` for us. They stay queued until [`take_handles`]
-    /// (Self::take_handles), so that the caller can still fail.
+    /// Duplicates the `count` descriptors of record `sequence` into this process. The packet stays queued until
+    /// [`take_handles`](Self::take_handles), so that the caller can still fail. `wake` is called for each wake-up on the way.
     pub(crate) fn peek_handles(
         &self,
         sequence: u64,
@@ -120,7 +130,7 @@ impl Lane {
         wake: impl Fn(Doorbell),
     ) -> Result<Vec<OwnedFd>, Rejection<Violation>> {
         for _ in 0..SKIP_LIMIT {
-            let (packet, received) = self.look(count).map_err(Rejection::Invalid)?.ok_or(
+            let (packet, received) = self.peek(count).map_err(Rejection::Invalid)?.ok_or(
                 // The packet was sent before the record was committed, so it is here.
                 Rejection::Invalid(Violation::NoHandles),
             )?;
@@ -130,14 +140,14 @@ impl Lane {
                 }
                 return match received.descriptors.len() {
                     len if len == count => Ok(received.descriptors),
-                    // Not all of them could be installed.
+                    // The kernel could not install all of them.
                     len if len < count && received.descriptors_cut => Err(Rejection::Shortage(Errno::EMFILE)),
                     _ => Err(Rejection::Invalid(Violation::BadHandles)),
                 };
             }
             match packet.kind {
                 WAKE => wake(packet.doorbell()),
-                HANDLES if packet.sequence < sequence => {} // older than its record could be: closed unread
+                HANDLES if packet.sequence < sequence => {} // its record was never committed: closed unread
                 _ => return Err(Rejection::Invalid(Violation::NoHandles)),
             }
             drop(received);
@@ -146,16 +156,16 @@ impl Lane {
         Err(Rejection::Invalid(Violation::BadPacket))
     }
 
-    /// Takes what [`peek_handles`](Self::peek_handles) looked at off the lane.
+    /// Takes the packet that [`peek_handles`](Self::peek_handles) has found off the lane.
     pub(crate) fn take_handles(&self) {
         self.skip();
     }
 
-    /// Reads everything that is not the descriptors of record `sequence` or a later one. `wake` is called for each
-    /// wake-up among it. One half at a time: see `End::drain_lane`.
+    /// Reads every packet but the descriptors of record `sequence` or a later one. `wake` is called for each wake-up. One half
+    /// at a time calls this: see `End::drain_lane`.
     pub(crate) fn drain(&self, sequence: u64, wake: impl Fn(Doorbell)) -> Result<Drained, Violation> {
         for _ in 0..DRAIN_LIMIT {
-            match self.look(0)? {
+            match self.peek(0)? {
                 None => return Ok(Drained::Empty),
                 Some((packet, _)) => match packet.kind {
                     WAKE => wake(packet.doorbell()),
@@ -166,11 +176,11 @@ impl Lane {
             }
             self.skip();
         }
-        Ok(Drained::Handles) // still readable: to the sleeper it is the same
+        Ok(Drained::Handles) // still readable, which has the same consequence
     }
 
-    /// Drops what is queued, for a lane over which nothing that matters can come any more: a record that was never
-    /// committed has left its descriptors here, and whoever is at their other end waits for news.
+    /// Drops what is queued, once nothing that matters can come any more. A record that was never committed has left its
+    /// descriptors here, whose peers would otherwise not see the end of them.
     pub(crate) fn discard_rest(&self) {
         for _ in 0..SKIP_LIMIT {
             match socket::skip(self.as_fd()) {
@@ -181,8 +191,9 @@ impl Lane {
         }
     }
 
-    /// The first packet, left queued, with up to `room` of its descriptors. `None`: no packet, now or ever again.
-    fn look(&self, room: usize) -> Result<Option<(Packet, socket::Received)>, Violation> {
+    /// The first packet, left queued, with up to `room` of its descriptors. `None` if there is no packet now, or there never
+    /// will be one.
+    fn peek(&self, room: usize) -> Result<Option<(Packet, socket::Received)>, Violation> {
         let mut packet = Packet::zeroed();
         loop {
             match socket::peek(self.as_fd(), bytemuck::bytes_of_mut(&mut packet), room) {
@@ -191,7 +202,7 @@ impl Lane {
                 Ok(received) if received.len == size_of::<Packet>() && !received.cut => {
                     return Ok(Some((packet, received)));
                 }
-                // Told once, before what is still queued.
+                // The kernel reports a reset once, in front of what is still queued.
                 Err(Errno::ECONNRESET) => continue,
                 Err(Errno::EAGAIN) => return Ok(None),
                 Ok(_) | Err(_) => return Err(Violation::BadPacket),
@@ -201,7 +212,7 @@ impl Lane {
 
     /// Drops the first packet; its descriptors are closed by the kernel.
     fn skip(&self) {
-        // ECONNRESET is told once, before what is queued.
+        // The kernel reports a reset once, in front of what is queued.
         while let Err(Errno::ECONNRESET) = socket::skip(self.as_fd()) {}
     }
 
@@ -220,12 +231,12 @@ impl Lane {
         let _ = socket::wait(self.as_fd(), true, timeout);
     }
 
-    /// Hangs up for both sides, although the descriptor stays.
+    /// Hangs up for both sides, and keeps the descriptor.
     pub(crate) fn hang_up(&self) {
         socket::end(self.as_fd());
     }
 
-    /// Lets go of the socket, which now belongs to another process, although the descriptor number stays.
+    /// Gives up the socket, which now belongs to another process, and keeps the descriptor's number, for `stand_in`.
     pub(crate) fn detach(&self, stand_in: BorrowedFd<'_>) {
         socket::replace(&self.socket, stand_in);
     }

@@ -1,4 +1,4 @@
-//! An end of a channel: what its sending and its receiving half share, and how it ends.
+//! An end of a channel: what its sending and its receiving half share, and how it closes.
 #![forbid(unsafe_code)]
 
 pub(crate) mod growth;
@@ -23,7 +23,7 @@ use crate::sys::Errno;
 use crate::sys::epoll::Epoll;
 use crate::sys::fork::Home;
 
-/// Which end of the channel: A produces in direction 0 and consumes from direction 1, B the other way round.
+/// The end of a channel: A produces into direction 0 and consumes from direction 1, B the other way round.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub(crate) enum Side {
@@ -41,36 +41,38 @@ impl Side {
     }
 }
 
-/// `producer_state` and `consumer_state` in the segment: each side tells the other that it goes on (0), or:
+/// State word of a side in the segment: the side goes on.
 pub(crate) const OPEN: u32 = 0;
-/// The end is closed.
+/// State word of a side in the segment: its end is closed.
 pub(crate) const CLOSED: u32 = 1;
-/// The receiving half was dropped: what is posted to it is to be dropped by the sender.
+/// State word of a consumer in the segment: the receiving half was dropped, and the sender drops what it posts.
 pub(crate) const DISCARDING: u32 = 2;
 
-/// What this end knows of itself.
+/// The state of an end in this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum State {
     Open,
-    /// By its holder.
+    /// Closed by its holder.
     Closed,
     /// Transferred: the end lives on elsewhere, and this handle must not touch it.
     Detached,
-    /// The peer is gone; what it posted can still be received.
+    /// The peer closed; what it posted can still be received.
     PeerClosed,
+    /// The peer died; what it posted can still be received.
     PeerDied,
     /// The peer broke the format; see `End::violation`.
     Violated,
-    /// Lent to a post, which has not come to its end; see `End::lend`.
+    /// Lent to a post that is under way; see `End::lend`.
     Lent,
 }
 
-/// Set in the state word, beside the state, while the end is lent.
+/// Flag beside the state while the end is lent.
 const LENT: u8 = 0x40;
-/// Set as well when the handle was closed or dropped meanwhile.
+/// Flag beside `LENT` once the handle has been closed or dropped.
 const RECALLED: u8 = 0x20;
 
+/// One end of a channel. Its halves share it, and may be used by two threads.
 pub(crate) struct End {
     segment: Segment,
     lane: Arc<Lane>,
@@ -78,21 +80,22 @@ pub(crate) struct End {
     outgoing: Direction,
     incoming: Direction,
     buffers: Arc<Buffers>,
+    /// `State`, or a state that can be lent with the flags `LENT` and `RECALLED`.
     state: AtomicU8,
     violation: OnceLock<Violation>,
-    /// The two halves may be used by two threads.
+    /// True once the port has been split: two threads may then use the halves.
     split: AtomicBool,
-    /// One of them is between its look at `state` and its commit.
+    /// True while the sending half is between its load of `state` and its commit.
     posting: AtomicBool,
-    /// The peer has been told that this end is closed.
+    /// True once the close has been announced to the peer.
     announced: AtomicBool,
     /// Halves that have not been dropped.
     halves: AtomicU8,
-    /// Where the dropped receiving half stopped reading, for whoever closes the end.
+    /// The consumer of the dropped receiving half, for the half that closes the end.
     parked: Mutex<Option<Consumer>>,
-    /// The set that the lane is in while a loop watches it.
+    /// The epoll set that the lane is in while a loop watches it.
     watched: Mutex<Option<Arc<Epoll>>>,
-    /// Held to read packets off the lane, which both halves may do.
+    /// Held while packets are read off the lane, which both halves do.
     reading: Mutex<()>,
     tasks: Tasks,
 }
@@ -127,7 +130,7 @@ impl End {
         &self.lane
     }
 
-    /// True if the lane's socket goes with this end, which it does unless the end was lent or is.
+    /// True if dropping this end closes the lane's socket: false for one that is or was lent.
     pub(crate) fn holds_lane_alone(&self) -> bool {
         Arc::strong_count(&self.lane) == 1
     }
@@ -149,7 +152,7 @@ impl End {
 
     #[inline]
     pub(crate) fn state(&self) -> State {
-        // Acquire, with the release in `set_state`: the other half may have set it, and `violation` before it.
+        // Acquire: pairs with the release in `set_state` by the other half, which has set `violation` before.
         match self.state.load(Ordering::Acquire) {
             0 => State::Open,
             1 => State::Closed,
@@ -161,24 +164,25 @@ impl End {
         }
     }
 
-    /// Leaves an open state; an end never comes back to one.
+    /// Leaves an open state, to which an end never returns. False if the state does not allow it.
     fn set_state(&self, state: State) -> bool {
         let leave = |old| match old {
             _ if old == State::Open as u8 => Some(state as u8),
-            // The peer is gone; now our holder closes too, or sees that the queue is broken.
+            // The peer is gone; now this end is closed or transferred, or its queue turns out to be broken.
             _ if old == State::PeerClosed as u8 || old == State::PeerDied as u8 => match state {
                 State::Closed | State::Detached | State::Violated => Some(state as u8),
                 _ => None,
             },
-            // Posted to a peer that discards: closed, and no longer this handle's.
+            // Posted to a peer that discards: the post has closed the end, and now detaches the handle.
             _ if old == State::Closed as u8 && state == State::Detached => Some(state as u8),
             _ if old & LENT != 0 && state == State::Detached => Some(state as u8),
             _ => None,
         };
+        // Release: pairs with the acquire load in `state`.
         self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, leave).is_ok()
     }
 
-    /// Why the peer is gone, if it is known to be.
+    /// Why the peer is gone, once that is known.
     pub(crate) fn gone(&self) -> Option<CloseReason> {
         match self.state() {
             State::PeerClosed => Some(CloseReason::Closed),
@@ -190,14 +194,14 @@ impl End {
         }
     }
 
-    /// True once the peer has said that it closed. Everything it posted is in the ring by then.
+    /// True once the peer has announced its close. Everything it posted is in the ring by then.
     #[inline]
     pub(crate) fn peer_has_closed(&self) -> bool {
-        // Acquire, with the release in `announce_close`.
+        // Acquire: pairs with the release store in `announce_close` of the peer.
         self.incoming.producer_state().load(Ordering::Acquire) == CLOSED
     }
 
-    /// Notes that the peer is gone: it said so, or the lane did.
+    /// Notes that the peer is gone: it has announced its close, or the lane hung up.
     pub(crate) fn note_peer_gone(&self) -> CloseReason {
         let closed = self.peer_has_closed();
         if self.set_state(if closed { State::PeerClosed } else { State::PeerDied }) {
@@ -218,21 +222,26 @@ impl End {
     }
 
     /// Closes this end, at once and for both halves. What it posted stays in the ring for the peer.
+    ///
+    /// The steps of the standard's [`close()`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-close):
     pub(crate) fn close(&self) {
+        // 1. Set this's [[Detached]] internal slot value to true. Here that is a state of its own, since a port that was
+        //    transferred answers differently.
         if self.home().is_here() && !self.recall() && self.set_state(State::Closed) {
             self.buffers.give_up();
+            // 2. If this is entangled, disentangle it: the peer then fires `close`. Here the event carries a reason.
             self.announce_close();
         }
     }
 
-    /// Lends the end to a post that has only a shared reference to the port: the result stands for the same end of the
-    /// channel, and until [`unlend`](Self::unlend) or [`detach`](Self::detach) the handle of `self` can do nothing to
-    /// it. `None` if it cannot be transferred.
+    /// Lends the end to a post that has only a shared reference to the port. The result stands for the same end of the
+    /// channel; until [`unlend`](Self::unlend) or [`detach`](Self::detach), the handle of `self` cannot use it. `None` if the
+    /// end cannot be transferred.
     #[cfg(feature = "serde")]
     pub(crate) fn lend(&self) -> Option<Self> {
         let lendable = [State::Open, State::PeerClosed, State::PeerDied].map(|state| state as u8);
         let mark = |old| lendable.contains(&old).then_some(old | LENT);
-        // AcqRel, here and in the two below: the handle may have gone to another thread.
+        // AcqRel: pairs with itself and with `unlend` and `recall`, since the handle may have gone to another thread.
         let state = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, mark).ok()?;
         Some(Self {
             segment: self.segment.clone(),
@@ -254,8 +263,8 @@ impl End {
         })
     }
 
-    /// Gives the end back to its handle, as it was. False if the handle was closed or dropped: what was lent is then
-    /// all that is left.
+    /// Returns the end to its handle, as it was. False if the handle was closed or dropped: the borrower is then the only
+    /// holder.
     #[cfg(feature = "serde")]
     pub(crate) fn unlend(&self) -> bool {
         let unmark = |old| match old {
@@ -263,47 +272,54 @@ impl End {
             _ if old & LENT != 0 => Some(old & !LENT),
             _ => None,
         };
+        // AcqRel: as in `lend`.
         let before = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, unmark);
         before.is_ok_and(|before| before & RECALLED == 0)
     }
 
-    /// For a handle that is closed or dropped: if the end is lent, leaves it to the borrower and returns true.
+    /// Leaves a lent end to its borrower when its handle is closed or dropped. False if the end is not lent.
     pub(crate) fn recall(&self) -> bool {
         let mark = |old| (old & LENT != 0).then_some(old | RECALLED);
+        // AcqRel: as in `lend`.
         self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, mark).is_ok()
     }
 
     /// True if the handle of a lent end was closed or dropped.
     #[cfg(feature = "serde")]
     pub(crate) fn is_recalled(&self) -> bool {
+        // Acquire: pairs with the release in `recall`.
         self.state.load(Ordering::Acquire) & RECALLED != 0
     }
 
-    /// From here on two threads may post and close at the same time.
+    /// Notes that from now on two threads may post and close at the same time.
     pub(crate) fn note_split(&self) {
+        // Relaxed: the halves go to other threads behind this store, and take it along.
         self.split.store(true, Ordering::Relaxed);
     }
 
-    /// Marks a post, from before the look at `state` until after the commit: a close by the other half that falls into
-    /// it is told to the peer when it is over, so that a message whose post succeeded is there before the end is.
+    /// Marks a post of a split port, from before the load of `state` until after the commit. The announcement of a close by
+    /// the other half that falls into it waits for its end, so a message whose post succeeded precedes the close.
     #[inline]
     pub(crate) fn posting(&self) -> Option<Posting<'_>> {
+        // Relaxed: as in `note_split`.
         self.split.load(Ordering::Relaxed).then(|| {
-            // With the fence in `announce_close`: that close sees the mark, or this post sees the state.
+            // SeqCst, with the fence: pairs with the fence in `announce_close`. Either that close sees the mark, or this post
+            // sees the state.
             self.posting.store(true, Ordering::SeqCst);
             crate::queue::sync::fence(Ordering::SeqCst);
             Posting(self)
         })
     }
 
-    /// Tells the peer and whoever sleeps on either side, once.
+    /// Announces the close to the peer, and wakes every sleeper on both sides, once.
     fn announce_close(&self) {
-        // With the fences of `posting`: whoever posts now sees the new state when it is done, and comes here.
+        // SeqCst: pairs with the fence in `posting`. A post that is under way sees the new state when it ends, and comes here.
         crate::queue::sync::fence(Ordering::SeqCst);
         if self.posting.load(Ordering::SeqCst) || self.announced.swap(true, Ordering::AcqRel) {
             return;
         }
-        // Release, with the acquire in `peer_has_closed` and `SendHalf::find_peer`: all that we committed is visible first.
+        // Release: pairs with the acquire loads in `peer_has_closed` and `SendHalf::find_peer`. Every commit of this end is
+        // visible first.
         self.outgoing.producer_state().store(CLOSED, Ordering::Release);
         self.incoming.consumer_state().store(CLOSED, Ordering::Release);
         crate::queue::sync::fence(Ordering::SeqCst);
@@ -313,18 +329,18 @@ impl End {
         // ... and our own.
         doorbell::ring(self.incoming.data(), || true);
         doorbell::ring(self.outgoing.space(), || true);
-        // Wakes whoever sleeps on either end of the lane. What is queued on it can still be read.
+        // Wakes the sleepers on both ends of the lane. What is queued on it can still be read.
         self.lane.hang_up();
     }
 
-    /// Hands the end over to its next holder: nothing in the segment or on the lane is touched from now on.
+    /// Hands the end over to its next holder: from now on this handle touches nothing in the segment or on the lane.
     pub(crate) fn detach(&self) {
         self.unwatch();
         self.set_state(State::Detached);
         self.buffers.give_up();
     }
 
-    /// For a second handle of an end that was lent and is given back: it must not touch the end.
+    /// Makes a second handle of a lent end one that does not touch it.
     #[cfg(feature = "serde")]
     pub(crate) fn disown(&self) {
         self.set_state(State::Detached);
@@ -341,8 +357,8 @@ impl End {
         Ok(())
     }
 
-    /// Takes the lane out of the set that it is in. It must be out of it before the end moves: whoever holds the lane's
-    /// socket then would keep it in the set, out of our reach.
+    /// Takes the lane out of its epoll set. That must happen before the end moves: the next holder's descriptor keeps the
+    /// socket open, and with it an entry in the set that this process can no longer remove.
     pub(crate) fn unwatch(&self) {
         let set = self.watched.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(set) = set.filter(|_| self.home().is_here()) {
@@ -350,15 +366,16 @@ impl End {
         }
     }
 
-    /// After `detach`, for a handle that stays behind: keeps the number of the lane's descriptor, which somebody may
-    /// still poll, and nothing behind it, so that the end of the next holder is noticed.
+    /// Lets a detached handle keep the number of the lane's descriptor, which a caller may still poll, but not the socket
+    /// behind it, so that the peer sees the end of the next holder.
     pub(crate) fn let_go_of_lane(&self) {
         self.lane.detach(self.segment.as_fd());
     }
 
-    /// Nobody reads here any more, although the sending half lives on.
+    /// Announces that nothing is received here any more, although the sending half lives on.
     pub(crate) fn discard_arrivals(&self) {
-        // Only from OPEN: the other half may have closed the end. Release, with the acquire in `SendHalf::find_peer`.
+        // Only from OPEN: the other half may have closed the end. Release: pairs with the acquire load in
+        // `SendHalf::find_peer`.
         let state = self.incoming.consumer_state();
         let _ = state.compare_exchange(OPEN, DISCARDING, Ordering::Release, Ordering::Relaxed);
         crate::queue::sync::fence(Ordering::SeqCst);
@@ -367,12 +384,13 @@ impl End {
 
     /// Counts a half as dropped; true for the last one.
     pub(crate) fn drop_half(&self) -> bool {
-        // AcqRel: the last one sees what the other one parked.
+        // AcqRel: pairs with itself, so the last half sees what the other one parked.
         self.halves.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     /// True if the other half has been dropped.
     pub(crate) fn is_last_half(&self) -> bool {
+        // Acquire: pairs with the release in `drop_half`.
         self.halves.load(Ordering::Acquire) == 1
     }
 
@@ -395,25 +413,25 @@ impl End {
         doorbell::ring_if_asleep(self.incoming.space(), || self.lane.wake(Doorbell::Space));
     }
 
-    /// Wakes our own sending half, if it waits for space.
+    /// Wakes the sending half of this end, if it waits for space.
     pub(crate) fn wake_own_producer(&self) {
         doorbell::ring(self.outgoing.space(), || true);
         self.tasks.wake(Doorbell::Space);
     }
 
-    /// Held by the half that looks at a packet and then takes it: the other one must not take it in between.
+    /// Keeps the other half from taking a packet between this half's peek and its take.
     pub(crate) fn reading(&self) -> MutexGuard<'_, ()> {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads off the lane what half `reader` may: all but the descriptors of record `sequence` or a later one. Wake-ups
-    /// for the other half are passed on.
+    /// Reads off the lane all but the descriptors of record `sequence` or a later one, for half `reader`. Wake-ups for the
+    /// other half are passed on.
     pub(crate) fn drain_lane(&self, sequence: u64, reader: Doorbell) -> Result<Drained, Violation> {
         let _reading = self.reading();
         self.lane.drain(sequence, |doorbell| self.heard(doorbell, reader))
     }
 
-    /// A wake-up came over the lane, and half `reader` has found it.
+    /// Passes on a wake-up that half `reader` has read off the lane.
     pub(crate) fn heard(&self, doorbell: Doorbell, reader: Doorbell) {
         if doorbell == Doorbell::Space {
             doorbell::ring(self.outgoing.space(), || true);
@@ -435,11 +453,12 @@ impl End {
     }
 }
 
-/// A post that is on its way; see [`End::posting`].
+/// A post that is under way; see [`End::posting`].
 pub(crate) struct Posting<'a>(&'a End);
 
 impl Drop for Posting<'_> {
     fn drop(&mut self) {
+        // SeqCst, with the fence: as in `End::posting`. A close that saw the mark has left its announcement to this post.
         self.0.posting.store(false, Ordering::SeqCst);
         crate::queue::sync::fence(Ordering::SeqCst);
         if matches!(self.0.state(), State::Closed | State::Violated) {
@@ -454,7 +473,7 @@ impl AsFd for End {
     }
 }
 
-/// An end with the cursors of both its directions, not yet wrapped in a port.
+/// An end with the cursors of both its directions: a port before it is given to a user.
 pub(crate) struct Parts {
     pub(crate) end: Arc<End>,
     pub(crate) producer: Producer,

@@ -1,7 +1,7 @@
-//! The tasks that wait for the halves of a port, and how they hear of a wake-up that the other half has read.
+//! The tasks that wait for the halves of a port, and the wake-ups that one half reads for the other.
 //!
-//! The halves share one lane, and either may find a packet there that is for the other. Threads sleep on the doorbell's
-//! futex and are woken by it; tasks leave their waker here.
+//! The halves share one lane, and either may read a packet that is for the other. A thread sleeps on the doorbell's futex
+//! and is woken there; a task leaves its waker here.
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +10,8 @@ use std::task::Waker;
 
 use super::lane::Doorbell;
 
-/// By the doorbell on which the half sleeps: `Data` is the receiving half, `Space` the sending one.
+/// The tasks of both halves. A half is named by the doorbell on which it sleeps: `Data` is the receiving half, `Space` the
+/// sending half.
 #[derive(Default)]
 pub(crate) struct Tasks {
     receiver: Half,
@@ -20,9 +21,10 @@ pub(crate) struct Tasks {
 #[derive(Default)]
 struct Half {
     waker: Mutex<Option<Waker>>,
-    /// Packets that an honest peer may still send: one each time the doorbell was armed. Relaxed, as below: counts.
+    /// Packets that an honest peer may still send: one for each arming of the doorbell. Relaxed throughout: a count, which
+    /// publishes nothing.
     asked: AtomicU32,
-    /// Packets that this half has read and nobody had asked for.
+    /// Packets that this half has read beyond those. Relaxed throughout: a count.
     unasked: AtomicU32,
 }
 
@@ -34,7 +36,7 @@ impl Tasks {
         }
     }
 
-    /// The half that reads the lane, `reader`, has found a wake-up for `doorbell`.
+    /// Takes note of a wake-up for `doorbell` that half `reader` has read, and wakes the other half's task.
     pub(crate) fn heard(&self, doorbell: Doorbell, reader: Doorbell) {
         let asked = &self.half(doorbell).asked;
         if asked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1)).is_err() {
@@ -48,7 +50,7 @@ impl Tasks {
     /// Wakes the task of a half, if one waits.
     pub(crate) fn wake(&self, doorbell: Doorbell) {
         let waker = self.half(doorbell).waker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Not under the lock: it may run the task.
+        // Not under the lock: waking may run the task.
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -57,27 +59,27 @@ impl Tasks {
 
 #[cfg(feature = "tokio")]
 impl Tasks {
-    /// The task to be woken for a half. Whoever leaves it looks once more before it sleeps.
+    /// Leaves the task to wake for a half. The half checks once more for what it waits for, and then sleeps.
     pub(crate) fn leave(&self, doorbell: Doorbell, waker: &Waker) {
-        let mut place = self.half(doorbell).waker.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *place {
+        let mut slot = self.half(doorbell).waker.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *slot {
             Some(old) => old.clone_from(waker),
-            None => *place = Some(waker.clone()),
+            None => *slot = Some(waker.clone()),
         }
     }
 
-    /// Takes the task away again.
+    /// Removes the task.
     pub(crate) fn forget(&self, doorbell: Doorbell) {
         let waker = self.half(doorbell).waker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(waker); // not under the lock: it may drop the task
+        drop(waker); // not under the lock: dropping it may drop the task
     }
 
-    /// The doorbell is armed, and so one packet will be welcome.
+    /// Allows the peer one packet more, since the doorbell is armed.
     pub(crate) fn ask(&self, doorbell: Doorbell) {
         self.half(doorbell).asked.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many unasked packets this half has read since it was last asked here.
+    /// Packets beyond those allowed that this half has read since the last call.
     pub(crate) fn take_unasked(&self, reader: Doorbell) -> u32 {
         self.half(reader).unasked.swap(0, Ordering::Relaxed)
     }

@@ -25,7 +25,7 @@ use crate::poll::poller::{NO_PORT, Poller, SHORTAGE_NAP};
 use crate::poll::set::AddError;
 use crate::port::{MessagePort, RecvHalf};
 use crate::sys::epoll::{Alarm, Epoll};
-use crate::sys::process::io_error;
+use crate::sys::io_error;
 
 /// The key of the inbox in the poller.
 const INBOX: u64 = NO_PORT;

@@ -9,7 +9,7 @@ use super::poller::{Poller, SHORTAGE_NAP, Watchable};
 use crate::error::{BadTransfer, CloseReason, RecvError, TryRecvError, with_cause};
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf};
-use crate::sys::process::io_error;
+use crate::sys::io_error;
 
 /// After 16 turns of ports that are ready, the poller looks for messages in the others.
 const TURNS_PER_REFRESH: usize = 16;

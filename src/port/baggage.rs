@@ -9,7 +9,7 @@ use super::PortGuard;
 use super::transfer::{TransferRef, count};
 use crate::buffer::TransferBuffer;
 use crate::buffer::frozen::FrozenBuffer;
-use crate::buffer::memory::{Hold, Place, Role};
+use crate::buffer::memory::{Hold, Location, Role};
 use crate::buffer::pool::{Moving, Planned};
 use crate::capsule::Counts;
 use crate::capsule::buffer::{LoneCapsule, Way, write_buffer, write_memory};
@@ -339,14 +339,14 @@ fn hand_over(Hold { memory, .. }: &Hold, way: Way, carrier: &End) {
         Way::Again(_) | Way::Back(_) => {}
     }
     memory.note_used();
-    memory.set_place(Place::Away);
+    memory.set_location(Location::Away);
 }
 
 /// Gives up a hold on a buffer that has been posted.
 fn detach(mut hold: Hold, way: Way) {
     hold.set_gone();
     if (hold.role, way) == (Role::Guest, Way::Once) {
-        hold.memory.set_place(Place::Away);
+        hold.memory.set_location(Location::Away);
         hold.memory.note_gone();
     }
 }

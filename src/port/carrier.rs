@@ -10,13 +10,13 @@ use super::transfer::TransferRef;
 use super::{MessagePort, SendHalf};
 use crate::buffer::TransferBuffer;
 use crate::buffer::memory::{Hold, Memory, Role};
-use crate::buffer::pool::{PAGE, Planned};
+use crate::buffer::pool::Planned;
 use crate::capsule::buffer::LoneCapsule;
 use crate::end::State;
 use crate::error::{BufferError, PostDataError, PostErrorKind, exhausted};
 use crate::queue::record::{FORGET_LEN, RecordKind};
 use crate::queue::ring::{Claim, Producer};
-use crate::sys::Errno;
+use crate::sys::{Errno, PAGE};
 
 impl MessagePort {
     /// A buffer of `len` bytes, to be filled and posted on this port: a recycled one if one came back, else a new one.

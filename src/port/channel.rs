@@ -15,7 +15,7 @@ use crate::layout::{
 use crate::queue::ring::{Consumer, Cursors, Producer};
 use crate::queue::segment::Segment;
 use crate::sys::socket::MAX_DESCRIPTORS;
-use crate::sys::{Errno, process};
+use crate::sys::{Errno, io_error, process};
 
 /// Two entangled ports: a message that is posted on one is received on the other.
 ///
@@ -85,7 +85,7 @@ fn entangle(limits: Limits) -> Result<MessageChannel, Errno> {
 /// # Errors
 /// The system's error of setrlimit(2).
 pub fn raise_descriptor_limit(wanted: u64) -> io::Result<u64> {
-    process::raise_descriptor_limit(wanted).map_err(process::io_error)
+    process::raise_descriptor_limit(wanted).map_err(io_error)
 }
 
 /// The options of a [`MessageChannel`].

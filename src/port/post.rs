@@ -517,6 +517,7 @@ pub(crate) fn check_usable(end: &End) -> Result<(), PostDataError> {
     }
 }
 
+#[cfg(feature = "serde")]
 pub(crate) fn check(end: &End) -> Result<(), PostErrorKind> {
     Ok(check_usable(end)?)
 }

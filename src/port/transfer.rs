@@ -9,7 +9,7 @@ use super::MessagePort;
 use crate::buffer::TransferBuffer;
 use crate::buffer::frozen::FrozenBuffer;
 use crate::buffer::shared::SharedBuffer;
-use crate::capsule::Counts;
+use crate::capsule::{Arrived, Counts};
 use crate::error::PostErrorKind;
 
 /// Something that a message can carry to its receiver, in a list that owns it.
@@ -27,6 +27,18 @@ pub enum Transferable {
     Shared(SharedBuffer),
     /// A descriptor of whatever kind: a file, a socket, a pipe, graphics memory.
     Descriptor(OwnedFd),
+}
+
+impl From<Arrived> for Transferable {
+    fn from(item: Arrived) -> Self {
+        match item {
+            Arrived::Port(parts) => Self::Port(MessagePort::from_parts(parts)),
+            Arrived::Buffer(buffer) => Self::Buffer(buffer),
+            Arrived::Frozen(buffer) => Self::Frozen(buffer),
+            Arrived::Shared(buffer) => Self::Shared(buffer),
+            Arrived::Descriptor(descriptor) => Self::Descriptor(descriptor),
+        }
+    }
 }
 
 impl From<MessagePort> for Transferable {

@@ -1,7 +1,8 @@
-//! One direction of a channel as ring and wait see it: words and bytes at positions, no addresses.
+//! One direction of a channel: its words and bytes by position, without addresses.
 //!
-//! A position counts bytes since the channel was made; its place in the ring is found by masking, so that no position,
-//! wherever it comes from, leads outside. That is checked once, when the direction is made, and not at each access.
+//! A position counts bytes since the channel was created. Masking gives its offset in the ring, so no position, not
+//! even one from a hostile peer, leads outside. The bounds of the ring are checked once, when the direction is created,
+//! and the bounds of a payload at each access.
 #![allow(unsafe_code)]
 
 use std::mem::offset_of;
@@ -12,41 +13,44 @@ use std::sync::Arc;
 use super::record::max_payload;
 use super::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::layout::{self, DirectionLines};
-use crate::sys::mapping::{Mapping, copy_in, copy_out};
+use crate::sys::mapping::{Mapping, copy_in, copy_out, copy_to_vec};
 
-/// The shared memory of one direction: its lines, and one of its rings. Clones are views on the same memory.
+/// The shared memory of one direction: its lines and one of its rings. Clones share the memory.
 #[derive(Clone)]
 pub(crate) struct Direction {
-    /// `DirectionLines`, aligned to a line.
+    /// The start of the [`DirectionLines`], a multiple of 128 bytes from the start of a page.
     lines: NonNull<u8>,
-    /// `mask + 1` bytes, aligned to a page.
+    /// The start of the ring, `mask + 1` bytes at the start of a page.
     ring: NonNull<u8>,
-    /// Capacity - 1; the capacity is a power of two.
+    /// The capacity, a power of two, less 1.
     mask: u64,
-    /// Capacity of the first ring, of which a record is a part in whatever ring it lies.
+    /// Capacity of the first ring, which limits the length of a record in every ring.
     first_capacity: usize,
     /// Most bytes of data in one record.
     max_data_len: usize,
-    /// Keeps the lines mapped, and the first ring.
+    /// Keeps the lines and the first ring mapped.
     mapping_of_lines: Arc<Mapping>,
-    /// Keeps the ring mapped if it is another one.
+    /// Keeps the ring mapped if it is not the first one.
     grown: Option<Arc<GrownRing>>,
 }
 
-/// A larger ring in a memory file of its own, behind a header page.
+/// A larger ring, in a memory file of its own behind a header of one page.
 pub(crate) struct GrownRing {
     pub(crate) file: OwnedFd,
     pub(crate) mapping: Mapping,
+    /// Bytes of the ring, a power of two.
     pub(crate) capacity: usize,
 }
 
-// SAFETY: the pointers lead into memory that the mappings keep in place; it is accessed by atomics and by copies only.
+// SAFETY: the pointers lead into memory that belongs to the process and not to a thread, and that `mapping_of_lines`
+// and `grown` keep mapped.
 unsafe impl Send for Direction {}
-// SAFETY: as above.
+// SAFETY: every access to the memory through `&self` is atomic or a copy of bytes that the ring's protocol gives to one
+// side at a time.
 unsafe impl Sync for Direction {}
 
 impl Direction {
-    /// Direction `index` of a mapped segment with rings of `capacity` bytes.
+    /// Direction `index` (0 or 1) of a mapped segment whose first rings have `capacity` bytes.
     pub(crate) fn new(mapping: Arc<Mapping>, index: usize, capacity: usize, max_message_len: usize) -> Self {
         assert!(capacity.is_power_of_two() && capacity >= layout::MIN_CAPACITY);
         Self {
@@ -60,7 +64,7 @@ impl Direction {
         }
     }
 
-    /// The same direction in another ring.
+    /// This direction with `grown` as its ring.
     pub(crate) fn in_ring(&self, grown: GrownRing) -> Self {
         assert!(grown.capacity.is_power_of_two() && grown.capacity >= layout::MIN_CAPACITY);
         Self {
@@ -80,6 +84,7 @@ impl Direction {
         self.grown.as_deref()
     }
 
+    /// Bytes of the ring.
     #[inline]
     pub(crate) fn capacity(&self) -> u64 {
         self.mask + 1
@@ -97,7 +102,7 @@ impl Direction {
         self.grown.is_some()
     }
 
-    /// Most bytes of data in one record: what fits, and what the channel allows.
+    /// Most bytes of data in one record: the smaller of the ring's limit and the channel's.
     #[inline]
     pub(crate) fn max_data_len(&self) -> usize {
         self.max_data_len
@@ -113,107 +118,108 @@ impl Direction {
     #[inline]
     pub(crate) fn header(&self, position: u64) -> &AtomicU64 {
         let offset = position & self.mask & !7;
-        // SAFETY: a multiple of 8 below the capacity, so a whole word inside the ring.
+        // SAFETY: the mask leaves a multiple of 8 below the capacity, so a whole word of the ring begins there.
         let word = unsafe { self.ring.add(offset as usize) };
-        // SAFETY: aligned, mapped as long as `self`, and only ever accessed atomically or by copies.
+        // SAFETY: the word is aligned, since the ring starts at a page, and mapped as long as `self`; both sides access
+        // headers atomically, and payload by copies.
         unsafe { AtomicU64::from_ptr(word.as_ptr().cast()) }
     }
 
-    /// Writes payload of eight bytes, at a multiple of 8.
+    /// Writes eight bytes of payload at `position`, a multiple of 8.
     #[inline]
     pub(crate) fn write_word(&self, position: u64, word: u64) {
-        // Relaxed, like all payload: published by the commit.
+        // Relaxed: pairs with the load in `read_word`; the release store of the record's header publishes it.
         self.header(position).store(word, Ordering::Relaxed);
     }
 
-    /// Reads payload of eight bytes, at a multiple of 8.
+    /// Reads eight bytes of payload at `position`, a multiple of 8.
     #[inline]
     pub(crate) fn read_word(&self, position: u64) -> u64 {
-        // Relaxed, like all payload: acquired with the header.
+        // Relaxed: pairs with the store in `write_word`; the acquire load of the record's header comes before it.
         self.header(position).load(Ordering::Relaxed)
     }
 
-    /// Copies payload in. A payload never wraps.
+    /// Copies payload into the ring. A payload never wraps.
     #[inline(always)]
     pub(crate) fn write(&self, position: u64, from: &[u8]) {
         let to = self.bytes(position, from.len());
-        // SAFETY: `bytes` checked the destination; `from` is private and of the same length.
+        // SAFETY: `bytes` checked that the destination is inside the ring; `from` is private and of the same length.
         unsafe { copy_in(from.as_ptr(), to.as_ptr(), from.len()) };
     }
 
-    /// Copies payload out.
+    /// Copies payload out of the ring.
     #[inline]
     pub(crate) fn read(&self, position: u64, into: &mut [u8]) {
         let from = self.bytes(position, into.len());
-        // SAFETY: `bytes` checked the source; `into` is private and of the same length.
+        // SAFETY: `bytes` checked that the source is inside the ring; `into` is private and of the same length.
         unsafe { copy_out(from.as_ptr(), into.as_mut_ptr(), into.len()) };
     }
 
-    /// Copies payload out to the end of `into`.
+    /// Copies payload out of the ring, to the end of `into`.
     #[inline]
     pub(crate) fn read_to_vec(&self, position: u64, len: usize, into: &mut Vec<u8>) {
         let from = self.bytes(position, len);
-        into.reserve(len);
-        let to = into.spare_capacity_mut().as_mut_ptr().cast();
-        // SAFETY: `bytes` checked the source; `reserve` made room for `len` private bytes.
-        unsafe { copy_out(from.as_ptr(), to, len) };
-        // SAFETY: the `len` bytes behind the old length have just been written.
-        unsafe { into.set_len(into.len() + len) };
+        // SAFETY: `bytes` checked that the source is inside the ring.
+        unsafe { copy_to_vec(from.as_ptr(), len, into) };
     }
 
     /// The payload in place.
     ///
     /// # Safety
-    /// Nobody writes to it while the slice lives: the record has not been released, and the peer keeps to the protocol.
+    /// Nothing writes to it while the slice lives: the consumer has not released the record, and the peer adheres to
+    /// the protocol.
     pub(crate) unsafe fn slice(&self, position: u64, len: usize) -> &[u8] {
         let start = self.bytes(position, len);
-        // SAFETY: `bytes` checked the bounds; the absence of writers is the caller's promise.
+        // SAFETY: `bytes` checked that the payload is inside the ring, which is mapped as long as `self`; the caller
+        // promises that nothing writes to it.
         unsafe { std::slice::from_raw_parts(start.as_ptr(), len) }
     }
 
-    /// The address of a payload, for whoever writes it in place.
+    /// The address of a payload, for callers that write it in place.
     pub(crate) fn pointer(&self, position: u64, len: usize) -> NonNull<u8> {
         self.bytes(position, len)
     }
 
+    /// The read cursor that the consumer has published.
     #[inline]
     pub(crate) fn read_cursor(&self) -> &AtomicU64 {
-        // The first word of the lines.
         const { assert!(offset_of!(DirectionLines, read_cursor) == 0) };
-        // SAFETY: aligned, mapped as long as `self`, and only ever accessed atomically.
+        // SAFETY: the first word of the lines is aligned, and mapped as long as `self`; both sides access it atomically
+        // only.
         unsafe { AtomicU64::from_ptr(self.lines.as_ptr().cast()) }
     }
 
-    /// The doorbell of the consumer.
+    /// The doorbell on which the consumer sleeps.
     #[inline]
     pub(crate) fn data(&self) -> &AtomicU32 {
         self.word(offset_of!(DirectionLines, data))
     }
 
-    /// The doorbell of the producer.
+    /// The doorbell on which the producer sleeps.
     #[inline]
     pub(crate) fn space(&self) -> &AtomicU32 {
         self.word(offset_of!(DirectionLines, space))
     }
 
-    /// On the line of `data`, which a producer looks at after every post anyway.
+    /// The state of the consumer's end. It lies on the line of `data`, which a producer loads after every post.
     #[inline]
     pub(crate) fn consumer_state(&self) -> &AtomicU32 {
         self.word(offset_of!(DirectionLines, consumer_state))
     }
 
-    /// On the line of `space`, which a consumer looks at after every message anyway.
+    /// The state of the producer's end. It lies on the line of `space`, which a consumer loads after every message.
     #[inline]
     pub(crate) fn producer_state(&self) -> &AtomicU32 {
         self.word(offset_of!(DirectionLines, producer_state))
     }
 
-    /// A word of the lines, by one of the offsets above.
+    /// A word of the lines. `offset` is that of a `u32` field of [`DirectionLines`].
     #[inline]
     fn word(&self, offset: usize) -> &AtomicU32 {
-        // SAFETY: the offset of a field is inside the struct.
+        // SAFETY: the callers above pass the offset of a field, which is inside the struct.
         let word = unsafe { self.lines.add(offset) };
-        // SAFETY: aligned, mapped as long as `self`, and only ever accessed atomically.
+        // SAFETY: the field is aligned, since the struct is, and mapped as long as `self`; both sides access it
+        // atomically only.
         unsafe { AtomicU32::from_ptr(word.as_ptr().cast()) }
     }
 
@@ -221,7 +227,7 @@ impl Direction {
     #[inline]
     fn bytes(&self, position: u64, len: usize) -> NonNull<u8> {
         assert!(len as u64 <= self.until_end(position), "payload outside the ring");
-        // SAFETY: masked, so inside the ring, with `len` bytes behind it.
+        // SAFETY: the mask leaves an offset inside the ring, and the assertion `len` bytes from there to its end.
         unsafe { self.ring.add((position & self.mask) as usize) }
     }
 }

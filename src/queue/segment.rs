@@ -1,20 +1,22 @@
-//! A segment: the memory file that holds the two rings of a channel, and the file of a ring that a queue grew into. No
-//! process owns them.
+//! Segments: the memory file with the two first rings of a channel, and the files of the rings that its directions grow
+//! into. A file belongs to no process; it lives while any process has it open or mapped.
 #![forbid(unsafe_code)]
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
+
+use bytemuck::{Pod, Zeroable};
 
 use super::direction::{Direction, GrownRing};
 use crate::error::{BadSegment, Rejection, not_mapped};
 use crate::layout::{
-    HEADER_LEN, Limits, MAX_CAPACITY, MIN_CAPACITY, RING_MAGIC, RingConstants, SEGMENT_MAGIC, SegmentConstants,
-    VERSION, next_capacity, ring, segment_len,
+    HEADER_LEN, Limits, MAX_CAPACITY, MIN_CAPACITY, Preamble, RING_MAGIC, RingConstants, SEGMENT_MAGIC,
+    SegmentConstants, next_capacity, ring, segment_len,
 };
 use crate::sys::mapping::Mapping;
 use crate::sys::memfd::{Checked, FileId, SEALED};
 use crate::sys::{Errno, memfd};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
-
-use bytemuck::Zeroable;
 
 /// A mapped segment. Clones share the mapping and the descriptor.
 #[derive(Clone)]
@@ -22,98 +24,76 @@ pub(crate) struct Segment {
     file: Arc<OwnedFd>,
     mapping: Arc<Mapping>,
     limits: Limits,
-    /// Once it is known.
+    /// Set once it is known.
     id: OnceLock<FileId>,
 }
 
 impl Segment {
-    /// A new segment with two empty rings, sealed before anybody else can see it.
+    /// A new segment with two empty rings, sealed before any other process can get its descriptor.
     pub(crate) fn create(limits: Limits) -> Result<Self, Errno> {
-        let len = segment_len(limits.capacity);
-        let file = memfd::create(c"messageport", len, SEALED)?;
-        let mapping = Mapping::new(file.as_fd(), len)?;
-        let mut constants = SegmentConstants::zeroed();
-        constants.magic = SEGMENT_MAGIC;
-        constants.version = VERSION;
-        constants.header_len = HEADER_LEN as u32;
-        constants.capacity = limits.capacity as u64;
-        constants.max_capacity = limits.max_capacity as u64;
-        constants.max_handles = limits.max_handles as u32;
-        constants.max_message_len = limits.max_message_len as u64;
-        constants.max_cached_buffers = limits.cached_buffers as u32;
-        constants.max_cached_bytes = limits.cached_bytes;
-        mapping.write(0, bytemuck::bytes_of(&constants));
+        let constants = SegmentConstants {
+            preamble: Preamble::new(SEGMENT_MAGIC),
+            capacity: limits.capacity as u64,
+            max_capacity: limits.max_capacity as u64,
+            max_handles: limits.max_handles as u32,
+            max_cached_buffers: limits.cached_buffers as u32,
+            max_cached_bytes: limits.cached_bytes,
+            max_message_len: limits.max_message_len as u64,
+            ..SegmentConstants::zeroed()
+        };
+        let (file, mapping) = create(c"messageport", segment_len(limits.capacity), &constants)?;
         Ok(Self { file: Arc::new(file), mapping: Arc::new(mapping), limits, id: OnceLock::new() })
     }
 
-    /// Takes over a segment that came from elsewhere. Nothing about it is trusted: first the file is shown to be one
-    /// that can neither shrink under us nor raise a signal, then its constants are copied once and checked.
+    /// Adopts a received segment. Nothing about it is trusted: the file is checked first, so that it can neither shrink
+    /// nor raise a signal afterwards, and then its constants are copied once and checked.
     pub(crate) fn adopt(file: OwnedFd) -> Result<Self, Rejection<BadSegment>> {
-        let bad = |bad: BadSegment| Rejection::Invalid(bad);
-        let checked = memfd::check(file.as_fd(), None).map_err(Rejection::Shortage)?;
-        let Checked { id, len, .. } = checked.map_err(|file| bad(file.into()))?;
-        let max_len = segment_len(MAX_CAPACITY) as u64;
-        if len < segment_len(MIN_CAPACITY) as u64 || len > max_len {
-            return Err(bad(BadSegment::WrongSize));
+        let Checked { id, len, .. } = check(file.as_fd())?;
+        if !(segment_len(MIN_CAPACITY) as u64..=segment_len(MAX_CAPACITY) as u64).contains(&len) {
+            return Err(BadSegment::WrongSize.into());
         }
-        let mapping = Mapping::new(file.as_fd(), len as usize).map_err(not_mapped)?;
-        let mut constants = SegmentConstants::zeroed();
-        mapping.read(0, bytemuck::bytes_of_mut(&mut constants));
-        Ok(Self {
-            file: Arc::new(file),
-            mapping: Arc::new(mapping),
-            limits: check_constants(&constants, len).map_err(bad)?,
-            id: id.into(),
-        })
+        let (mapping, constants) = map(file.as_fd(), len as usize)?;
+        let limits = check_constants(&constants, len)?;
+        Ok(Self { file: Arc::new(file), mapping: Arc::new(mapping), limits, id: id.into() })
     }
 
-    /// The ring pair's first (0) or second (1) direction.
+    /// Direction `index` (0 or 1), in its first ring.
     pub(crate) fn direction(&self, index: usize) -> Direction {
         Direction::new(Arc::clone(&self.mapping), index, self.limits.capacity, self.limits.max_message_len)
     }
 
-    /// A new ring for a direction whose present one has `capacity` bytes; `None` if it is at its limit.
+    /// A new ring for a direction whose present ring has `capacity` bytes; `None` if the direction is at its limit.
     pub(crate) fn next_ring(&self, capacity: usize) -> Result<Option<GrownRing>, Errno> {
-        let Some(capacity) = next_capacity(capacity, self.limits.capacity, self.limits.max_capacity) else {
-            return Ok(None);
-        };
-        let file = memfd::create(c"messageport-ring", HEADER_LEN + capacity, SEALED)?;
-        let mapping = Mapping::new(file.as_fd(), HEADER_LEN + capacity)?;
-        let mut constants = RingConstants::zeroed();
-        constants.magic = RING_MAGIC;
-        constants.version = VERSION;
-        constants.header_len = HEADER_LEN as u32;
-        constants.capacity = capacity as u64;
-        mapping.write(0, bytemuck::bytes_of(&constants));
+        let Some(capacity) = self.capacity_after(capacity) else { return Ok(None) };
+        let constants =
+            RingConstants { preamble: Preamble::new(RING_MAGIC), capacity: capacity as u64, ..RingConstants::zeroed() };
+        let (file, mapping) = create(c"messageport-ring", HEADER_LEN + capacity, &constants)?;
         Ok(Some(GrownRing { file, mapping, capacity }))
     }
 
-    /// Takes over a ring that one of this segment's directions grew into, checked like a segment. It is one that
-    /// follows a ring of `after` bytes, or any of those that can follow the first.
+    /// Adopts a received ring of one of this segment's directions, with the checks of [`adopt`](Self::adopt). Its
+    /// capacity must be the one that follows `after`; with `None`, any that can follow the capacity of the first ring.
     pub(crate) fn adopt_ring(&self, file: OwnedFd, after: Option<usize>) -> Result<GrownRing, Rejection<BadSegment>> {
-        let bad = |bad: BadSegment| Rejection::Invalid(bad);
-        let checked = memfd::check(file.as_fd(), None).map_err(Rejection::Shortage)?;
-        let len = checked.map_err(|file| bad(file.into()))?.len;
-        let next = |&capacity: &usize| next_capacity(capacity, self.limits.capacity, self.limits.max_capacity);
-        let found = std::iter::successors(next(&self.limits.capacity), next)
+        let len = check(file.as_fd())?.len;
+        let next = |&capacity: &usize| self.capacity_after(capacity);
+        let capacity = std::iter::successors(next(&self.limits.capacity), next)
             .find(|capacity| (HEADER_LEN + capacity) as u64 == len)
-            .filter(|&capacity| after.is_none_or(|after| capacity == 2 * after));
-        let capacity = found.ok_or(bad(BadSegment::WrongSize))?;
-        let mapping = Mapping::new(file.as_fd(), len as usize).map_err(not_mapped)?;
-        let mut constants = RingConstants::zeroed();
-        mapping.read(0, bytemuck::bytes_of_mut(&mut constants));
-        if constants.magic != RING_MAGIC {
-            return Err(bad(BadSegment::NotASegment));
-        }
-        if constants.version != VERSION {
-            return Err(bad(BadSegment::Version { found: constants.version, expected: VERSION }));
-        }
-        if constants.capacity != capacity as u64 || constants.header_len != HEADER_LEN as u32 {
-            return Err(bad(BadSegment::BadConstants));
+            .filter(|&capacity| after.is_none_or(|after| capacity == 2 * after))
+            .ok_or(BadSegment::WrongSize)?;
+        let (mapping, constants): (_, RingConstants) = map(file.as_fd(), len as usize)?;
+        constants.preamble.check(RING_MAGIC).map_err(BadSegment::from)?;
+        if constants.capacity != capacity as u64 {
+            return Err(BadSegment::BadConstants.into());
         }
         Ok(GrownRing { file, mapping, capacity })
     }
 
+    /// Bytes of the ring after one of `capacity` bytes.
+    fn capacity_after(&self, capacity: usize) -> Option<usize> {
+        next_capacity(capacity, self.limits.capacity, self.limits.max_capacity)
+    }
+
+    /// The limits of the channel.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -123,13 +103,14 @@ impl Segment {
         self.limits.capacity
     }
 
-    /// True for the two ends of a channel, wherever they come from.
+    /// True if both are segments of one channel, however this process came by them.
     pub(crate) fn is(&self, other: &Self) -> bool {
-        let one = || self.id().is_ok_and(|id| other.id() == Ok(id)); // of an open file there is always one
-        Arc::ptr_eq(&self.file, &other.file) || one()
+        let same_file = || self.id().is_ok_and(|id| other.id() == Ok(id)); // fstat(2) of an open file does not fail
+        Arc::ptr_eq(&self.file, &other.file) || same_file()
     }
 
-    /// The same for both ends of a channel, in every process, and for no other channel.
+    /// The identity of the file: equal at both ends of a channel, in every process, and unlike that of any other
+    /// channel.
     fn id(&self) -> Result<FileId, Errno> {
         match self.id.get() {
             Some(id) => Ok(*id),
@@ -137,11 +118,12 @@ impl Segment {
         }
     }
 
-    /// True if nobody has ever written to the beginning of the ring of direction `index`.
+    /// True if nothing has ever been written to the first page of the ring of direction `index`.
     pub(crate) fn is_untouched(&self, index: usize) -> bool {
         memfd::is_hole(self.file.as_fd(), ring(index, self.limits.capacity))
     }
 
+    /// The mapping of the whole segment.
     pub(crate) fn mapping(&self) -> &Mapping {
         &self.mapping
     }
@@ -153,13 +135,32 @@ impl AsFd for Segment {
     }
 }
 
+/// A new sealed file of `len` bytes and its mapping, with `constants` at its start.
+fn create<Constants: Pod>(name: &CStr, len: usize, constants: &Constants) -> Result<(OwnedFd, Mapping), Errno> {
+    let file = memfd::create(name, len, SEALED)?;
+    let mapping = Mapping::new(file.as_fd(), len)?;
+    mapping.write(0, bytemuck::bytes_of(constants));
+    Ok((file, mapping))
+}
+
+/// Checks that a received file is a sealed memory file.
+fn check(file: BorrowedFd<'_>) -> Result<Checked, Rejection<BadSegment>> {
+    let checked = memfd::check(file, None).map_err(Rejection::Shortage)?;
+    Ok(checked.map_err(BadSegment::from)?)
+}
+
+/// Maps a received file that passed [`check`], and copies the constants at its start. They are not read again: a
+/// hostile holder can change them at any time.
+fn map<Constants: Pod>(file: BorrowedFd<'_>, len: usize) -> Result<(Mapping, Constants), Rejection<BadSegment>> {
+    let mapping = Mapping::new(file, len).map_err(not_mapped)?;
+    let mut constants = Constants::zeroed();
+    mapping.read(0, bytemuck::bytes_of_mut(&mut constants));
+    Ok((mapping, constants))
+}
+
+/// Checks the constants of a received segment whose file has `len` bytes.
 fn check_constants(constants: &SegmentConstants, len: u64) -> Result<Limits, BadSegment> {
-    if constants.magic != SEGMENT_MAGIC {
-        return Err(BadSegment::NotASegment);
-    }
-    if constants.version != VERSION {
-        return Err(BadSegment::Version { found: constants.version, expected: VERSION });
-    }
+    constants.preamble.check(SEGMENT_MAGIC)?;
     let number = |found: u64| usize::try_from(found).unwrap_or(usize::MAX);
     let limits = Limits {
         capacity: number(constants.capacity),
@@ -169,7 +170,7 @@ fn check_constants(constants: &SegmentConstants, len: u64) -> Result<Limits, Bad
         cached_buffers: constants.max_cached_buffers as usize,
         cached_bytes: constants.max_cached_bytes,
     };
-    if limits.check().is_some() || constants.header_len != HEADER_LEN as u32 {
+    if limits.check().is_some() {
         return Err(BadSegment::BadConstants);
     }
     if segment_len(limits.capacity) as u64 != len {

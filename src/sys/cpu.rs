@@ -1,4 +1,4 @@
-//! Whether spinning can help at all: with one CPU to run on, the peer cannot move while we spin.
+//! Whether spinning can help: on a single CPU the peer cannot run while this thread spins.
 
 use std::cell::Cell;
 
@@ -6,32 +6,33 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
 thread_local! {
+    /// Whether this thread may run on more than one CPU; `None` until the system is asked.
     static MANY_CPUS: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
 /// True if the calling thread may run on more than one CPU (sched_getaffinity(2)).
 ///
-/// The answer is kept until [`forget_affinity`], which a thread calls after it slept: threads are rarely moved,
-/// and a sleep costs far more than asking again.
+/// The result is kept until [`forget_affinity`], which a thread calls after it has slept: affinities rarely change, and
+/// a sleep costs far more than the system call.
 #[inline]
 pub(crate) fn may_spin() -> bool {
-    MANY_CPUS.get().unwrap_or_else(ask)
+    MANY_CPUS.get().unwrap_or_else(query)
 }
 
 #[cold]
-fn ask() -> bool {
+fn query() -> bool {
     let many = many_cpus();
     MANY_CPUS.set(Some(many));
     many
 }
 
-/// Makes the next [`may_spin`] ask the system again.
+/// Makes the next [`may_spin`] of this thread query the system again.
 pub(crate) fn forget_affinity() {
     MANY_CPUS.set(None);
 }
 
 fn many_cpus() -> bool {
-    // A mask that does not fit the fixed-size set means a machine with very many CPUs.
+    // The call fails if the machine has more CPUs than the fixed-size set has bits, so there are many.
     let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else { return true };
     let allowed = (0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false));
     allowed.take(2).count() > 1

@@ -1,4 +1,4 @@
-//! epoll(7), edge-triggered, and what ends its sleep besides lanes: eventfd(2) and timerfd_create(2).
+//! epoll(7), and two descriptors that end its sleep: eventfd(2) and timerfd_create(2).
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -8,44 +8,51 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use super::Errno;
+use super::{Errno, millis};
 
-/// Most descriptors told at a time; the others are told next time.
+/// Most descriptors, 64, that one [`Epoll::wait`] reports; the kernel reports the others at the next wait.
 const BATCH: usize = 64;
 
-/// A set of descriptors that tells which of them became readable or hung up, once each time.
+/// A set of descriptors, each with a key, that reports which of them became readable or were hung up.
 pub(crate) struct Epoll(Set);
 
 impl Epoll {
+    /// A new set, closed on exec (epoll_create1(2)).
     pub(crate) fn new() -> Result<Self, Errno> {
         Set::new(EpollCreateFlags::EPOLL_CLOEXEC).map(Self)
     }
 
-    /// Tells of `descriptor` as `key`, at once if it is readable.
+    /// Adds `descriptor` edge-triggered (epoll_ctl(2)): reports `key` once each time it becomes readable, and at the
+    /// next wait if it is readable already.
     pub(crate) fn add(&self, descriptor: BorrowedFd<'_>, key: u64) -> Result<(), Errno> {
         self.0.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, key))
     }
 
-    /// Tells of its end only, until [`unmute`](Self::unmute).
+    /// Adds `descriptor` level-triggered: reports `key` at every wait while it is readable.
+    pub(crate) fn add_level(&self, descriptor: BorrowedFd<'_>, key: u64) -> Result<(), Errno> {
+        self.0.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, key))
+    }
+
+    /// Limits the reports of an edge-triggered descriptor to its hang-up, until [`unmute`](Self::unmute).
     pub(crate) fn mute(&self, descriptor: BorrowedFd<'_>, key: u64) {
         let _ = self.0.modify(descriptor, &mut EpollEvent::new(EpollFlags::EPOLLET, key)); // fails only if not added
     }
 
-    /// Tells of it again, at once if it is readable.
+    /// Ends [`mute`](Self::mute): reports `key` at the next wait if the descriptor is readable.
     pub(crate) fn unmute(&self, descriptor: BorrowedFd<'_>, key: u64) {
         let _ = self.0.modify(descriptor, &mut EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, key));
     }
 
+    /// Removes `descriptor`.
     pub(crate) fn delete(&self, descriptor: BorrowedFd<'_>) {
         let _ = self.0.delete(descriptor); // fails only if not added
     }
 
-    /// Adds the keys of what became ready to `found`. Sleeps until there are some, a signal comes or `timeout` is over.
+    /// Appends the keys of ready descriptors to `found` (epoll_wait(2)). Sleeps until a descriptor is ready, a signal
+    /// arrives or `timeout` is over.
     pub(crate) fn wait(&self, found: &mut Vec<u64>, timeout: Duration) -> Result<(), Errno> {
         let mut events = [EpollEvent::empty(); BATCH];
-        // Rounded up: a wait must not return before its deadline and then be repeated with zero.
-        let millis = timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32;
-        match self.0.wait(&mut events, EpollTimeout::try_from(millis).unwrap_or(EpollTimeout::MAX)) {
+        match self.0.wait(&mut events, EpollTimeout::try_from(millis(timeout)).unwrap_or(EpollTimeout::MAX)) {
             Ok(count) => found.extend(events[..count].iter().map(EpollEvent::data)),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
@@ -60,16 +67,18 @@ impl AsFd for Epoll {
     }
 }
 
-/// Ends the sleep of an [`Epoll`] from any thread. It is never read: each write is an edge.
+/// Ends the sleep of an [`Epoll`] from any thread (eventfd(2)). Nothing reads its counter: every write is an edge.
 pub(crate) struct WakeUp(EventFd);
 
 impl WakeUp {
+    /// A new eventfd, closed on exec and non-blocking.
     pub(crate) fn new() -> Result<Self, Errno> {
         EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map(Self)
     }
 
+    /// Wakes the sleeper.
     pub(crate) fn ring(&self) {
-        let _ = self.0.write(1); // a counter that is full, after 2^64 writes, could not be written
+        let _ = self.0.write(1); // fails only once the counter is full, after 2^64 - 1 writes
     }
 }
 
@@ -79,19 +88,22 @@ impl AsFd for WakeUp {
     }
 }
 
-/// Ends the sleep of an [`Epoll`] after a time. It is never read: each expiry is an edge.
+/// Ends the sleep of an [`Epoll`] after a time (timerfd_create(2)). Nothing reads its counter: every expiry is an edge.
 pub(crate) struct Alarm(TimerFd);
 
 impl Alarm {
+    /// A new timer that is not set, closed on exec and non-blocking.
     pub(crate) fn new() -> Result<Self, Errno> {
         TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK).map(Self)
     }
 
-    /// Instead of whatever was set before; `None` for never.
+    /// Sets the timer to expire once, `after` from now, in place of an earlier setting; `None` stops it
+    /// (timerfd_settime(2)).
     pub(crate) fn set(&self, after: Option<Duration>) {
-        // Zero would mean never. A time that is too far away for the kernel is never.
         let result = match after {
             Some(after) => {
+                // At least 1 ns, because zero would stop the timer; at most 2^30 s, about 34 years, which the kernel
+                // accepts.
                 let after = TimeSpec::from_duration(after.clamp(Duration::from_nanos(1), Duration::from_secs(1 << 30)));
                 self.0.set(Expiration::OneShot(after), TimerSetTimeFlags::empty())
             }

@@ -1,8 +1,8 @@
-//! Noticing a `fork`: one page that the kernel wipes in the child (madvise(2), `MADV_WIPEONFORK`).
+//! Detecting `fork` by one page that the kernel wipes in the child (`MADV_WIPEONFORK` of madvise(2)).
 //!
-//! The page holds the number of this process in its line of forks. A port remembers the number it was made
-//! under; in a forked child the page reads zero until the child makes a port of its own, so an inherited port
-//! never matches.
+//! The page holds the number of this process in its line of forks. A port keeps the number under which it was made. In
+//! a forked child the page reads zero until the child makes a port of its own, and then a greater number, so the number
+//! of an inherited port never matches.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::libc;
 
-use super::Errno;
+use super::{Errno, errno};
 
-static PAGE: OnceLock<MmapRaw> = OnceLock::new();
-/// Number of the newest process in this line of forks; inherited by children, so theirs is always greater.
+/// The page that the kernel wipes in a forked child. It stays mapped for as long as the process lives.
+static WIPED: OnceLock<MmapRaw> = OnceLock::new();
+/// Number of the newest process in this line of forks. A child inherits the value, so its own number is greater.
 static NEWEST: AtomicU32 = AtomicU32::new(0);
 
-/// The process that a port belongs to.
+/// The process to which a port belongs.
 #[derive(Clone, Copy)]
 pub(crate) struct Home {
     page: &'static AtomicU32,
@@ -26,10 +27,11 @@ pub(crate) struct Home {
 impl Home {
     /// The calling process.
     pub(crate) fn here() -> Result<Self, Errno> {
-        let page = page()?;
+        let page = wiped_word()?;
+        // All accesses here are relaxed: the word and the counter are numbers, and no other data depends on them. A
+        // thread that reads zero although another thread has stored a number fails the exchange and reads that number.
         if page.load(Ordering::Relaxed) == 0 {
             let number = NEWEST.fetch_add(1, Ordering::Relaxed) + 1;
-            // A lost race means another thread has numbered this process already. Relaxed: a number, no data.
             let _ = page.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
         }
         Ok(Self { page, number: page.load(Ordering::Relaxed) })
@@ -38,27 +40,29 @@ impl Home {
     /// False in a child that inherited the port by `fork`.
     #[inline]
     pub(crate) fn is_here(self) -> bool {
+        // Relaxed: pairs with nothing. The number was stored before this `Home` existed, and only `fork` changes it.
         self.page.load(Ordering::Relaxed) == self.number
     }
 }
 
-fn page() -> Result<&'static AtomicU32, Errno> {
-    let map = match PAGE.get() {
+/// The number of this process: the first word of the page.
+fn wiped_word() -> Result<&'static AtomicU32, Errno> {
+    let map = match WIPED.get() {
         Some(map) => map,
         None => {
-            let map = wiped_page()?;
-            PAGE.get_or_init(|| map)
+            let map = map_wiped_page()?;
+            WIPED.get_or_init(|| map)
         }
     };
-    // SAFETY: the mapping is page-aligned, one page long, zero-filled, never unmapped (a static), and nothing but
-    // this AtomicU32 ever accesses it.
+    // SAFETY: the mapping is page-aligned and one page long, the static `WIPED` never unmaps it, and this function is
+    // the only access to its memory, always as this AtomicU32.
     Ok(unsafe { AtomicU32::from_ptr(map.as_mut_ptr().cast()) })
 }
 
-fn wiped_page() -> Result<MmapRaw, Errno> {
-    let failed = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
-    let map: MmapRaw = MmapOptions::new().len(4096).map_anon().map_err(failed)?.into();
-    // SAFETY: the range is exactly this mapping, private and anonymous, and the advice changes nothing here.
+fn map_wiped_page() -> Result<MmapRaw, Errno> {
+    let map: MmapRaw = MmapOptions::new().len(super::PAGE).map_anon().map_err(errno)?.into();
+    // SAFETY: the range is exactly this mapping, which is private and anonymous; the advice changes no byte of it in
+    // this process.
     Errno::result(unsafe { libc::madvise(map.as_mut_ptr().cast(), map.len(), libc::MADV_WIPEONFORK) })?;
     Ok(map)
 }

@@ -1,36 +1,35 @@
-//! Memory that nobody writes any more: the one kind of shared memory that is a plain slice.
+//! Memory that is sealed against writes: the one kind of shared memory that is a plain slice.
 
-use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use memmap2::{Advice, Mmap, MmapOptions};
 
 use super::memfd::{self, BadFile};
-use super::{Errno, retry};
+use super::{Errno, errno, retry};
 
-/// A mapping of a file that is sealed against writes and changes of its size. A forked child inherits it, and may
-/// read it as every other process may.
+/// A mapping of a file that is sealed against writes and against changes of its size. A forked child inherits it and
+/// may read it.
 pub(crate) struct FrozenMapping {
     map: Mmap,
 }
 
 impl FrozenMapping {
-    /// Maps a file of `len` bytes that has been sealed. `EPERM`: it has not.
+    /// Maps a sealed file of `len` bytes. `EPERM`: the file is not sealed, or its size differs.
     pub(crate) fn new(file: BorrowedFd<'_>, len: usize) -> Result<Self, Errno> {
-        Self { map: map(file, len)? }.checked(file)
+        Self { map: map_private(file, len)? }.checked(file)
     }
 
-    /// Seals a file of `len` bytes. `unmap` is called when only the seal itself can fail, and lets go of the caller's
-    /// mapping: the kernel sets no such seal while anybody can write (`EBUSY`).
+    /// Seals and maps a file of `len` bytes. Calls `unmap` once only the seal itself can fail; it must drop the
+    /// caller's mapping, because the kernel adds no such seal while the file is mapped for writing (`EBUSY`).
     pub(crate) fn freeze(file: BorrowedFd<'_>, len: usize, unmap: impl FnOnce()) -> Result<Self, Errno> {
-        let frozen = Self { map: map(file, len)? };
+        let frozen = Self { map: map_private(file, len)? };
         unmap();
         retry(|| memfd::freeze(file))?;
         frozen.checked(file)
     }
 
-    /// The condition of `Deref`, which holds for ever if it holds now.
+    /// Checks the invariant that `Deref` relies on. Seals are permanent, so it holds for ever once it holds.
     fn checked(self, file: BorrowedFd<'_>) -> Result<Self, Errno> {
         match memfd::check(file, Some(self.map.len() as u64))? {
             Ok(checked) if checked.frozen => Ok(self),
@@ -41,16 +40,15 @@ impl FrozenMapping {
     }
 }
 
-/// Maps `file` for reading.
+/// Maps `file` for reading, privately (mmap(2)).
 ///
-/// Privately: kernels before Linux 6.7 do not map a file that is sealed against writes as shared, even if only to be
-/// read. As long as nobody writes, and nobody can, the pages are those of the file.
-fn map(file: BorrowedFd<'_>, len: usize) -> Result<Mmap, Errno> {
-    // SAFETY: the bytes are read through `FrozenMapping` only, which exists if the file can neither change nor
-    // shrink.
-    let map = unsafe { MmapOptions::new().len(len).map_copy_read_only(file.as_raw_fd()) };
-    let map = map.map_err(|error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EINVAL as i32)))?;
-    let _ = map.advise(Advice::HugePage); // where the system has none for shared memory this does nothing
+/// Kernels before Linux 6.7 refuse to map a file that is sealed against writes as shared, even for reading. While
+/// nothing writes to a private mapping, and nothing can, its pages are those of the file.
+fn map_private(file: BorrowedFd<'_>, len: usize) -> Result<Mmap, Errno> {
+    // SAFETY: a `Mmap` derefs to a slice, so the file must neither change nor shrink while the slice is used. Only
+    // `FrozenMapping` hands the slice out, after `checked` has found both seals.
+    let map = unsafe { MmapOptions::new().len(len).map_copy_read_only(file.as_raw_fd()) }.map_err(errno)?;
+    let _ = map.advise(Advice::HugePage); // a hint: fails where the system has none for shared memory
     Ok(map)
 }
 

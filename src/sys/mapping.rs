@@ -1,58 +1,58 @@
-//! A shared mapping behind checked accessors, and the one way in which bytes are copied to and from it.
+//! A shared mapping behind checked accessors, and the two functions that copy bytes to and from shared memory.
 //!
-//! Another process may write to these pages at any time. So there are no references to plain data here, only copies
-//! (and atomics, in [`crate::direction`]); the two functions that do hand out slices are `unsafe`.
+//! Another process may write to these pages at any time. So this module hands out no references to plain data, only
+//! copies and atomics, except by two functions that return slices and are `unsafe`.
 
-use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapRaw};
 
-use super::Errno;
 use super::fork::Home;
+use super::{Errno, errno, map};
 
-/// Up to this many bytes are copied word by word with atomic accesses; longer runs by `memcpy`.
+/// Longest run in bytes, 128, that is copied word by word with atomic accesses; longer runs are copied by `memcpy`.
 const WORDWISE: usize = 128;
 
+/// A mapping of a sealed file, readable and writable, which forked children do not inherit.
 pub(crate) struct Mapping {
     map: ManuallyDrop<MmapRaw>,
     home: Home,
 }
 
 impl Mapping {
-    /// Maps the first `len` bytes of `file`, readable and writable, not inherited by forked children.
+    /// Maps the first `len` bytes of `file` (mmap(2), `MADV_DONTFORK` of madvise(2)).
     pub(crate) fn new(file: BorrowedFd<'_>, len: usize) -> Result<Self, Errno> {
         let home = Home::here()?;
-        let failed = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EINVAL as i32));
-        let map = MmapOptions::new().len(len).map_raw(file.as_raw_fd()).map_err(failed)?;
-        map.advise(Advice::DontFork).map_err(failed)?;
+        let map = map(file, len)?;
+        map.advise(Advice::DontFork).map_err(errno)?;
         Ok(Self { map: ManuallyDrop::new(map), home })
     }
 
-    /// The process that mapped it. Elsewhere (in a forked child) nothing but dropping is allowed.
+    /// The process that mapped the file. In any other, a forked child, only dropping is allowed.
     #[inline]
     pub(crate) fn home(&self) -> Home {
         self.home
     }
 
+    /// Bytes of the mapping.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.map.len()
     }
 
-    /// Asks for huge pages; where the system has none for shared memory this does nothing.
+    /// Requests huge pages (`MADV_HUGEPAGE` of madvise(2)).
     pub(crate) fn advise_huge(&self) {
-        let _ = self.map.advise(Advice::HugePage);
+        let _ = self.map.advise(Advice::HugePage); // a hint: fails where the system has none for shared memory
     }
 
     /// Copies out of shared memory.
     #[inline]
     pub(crate) fn read(&self, offset: usize, into: &mut [u8]) {
         let from = self.at(offset, into.len());
-        // SAFETY: `at` checked the source; `into` is private and of the same length.
+        // SAFETY: `at` checked that the source is inside the mapping; `into` is private and of the same length.
         unsafe { copy_out(from.as_ptr(), into.as_mut_ptr(), into.len()) };
     }
 
@@ -60,77 +60,77 @@ impl Mapping {
     #[inline]
     pub(crate) fn write(&self, offset: usize, from: &[u8]) {
         let to = self.at(offset, from.len());
-        // SAFETY: `at` checked the destination; `from` is private and of the same length.
+        // SAFETY: `at` checked that the destination is inside the mapping; `from` is private and of the same length.
         unsafe { copy_in(from.as_ptr(), to.as_ptr(), from.len()) };
     }
 
     /// The bytes in place.
     ///
     /// # Safety
-    /// Nobody, in any process, writes to them while the slice lives.
+    /// No thread of any process writes to them while the slice lives.
     pub(crate) unsafe fn slice(&self, offset: usize, len: usize) -> &[u8] {
         let start = self.at(offset, len);
-        // SAFETY: bounds checked by `at`; the absence of writers is the caller's promise.
+        // SAFETY: `at` checked that the bytes are inside the mapping, which lives as long as `self`; the caller
+        // promises that nothing writes to them.
         unsafe { std::slice::from_raw_parts(start.as_ptr(), len) }
     }
 
     /// The bytes in place, writable.
     ///
     /// # Safety
-    /// Nobody else, in any process, reads or writes them while the slice lives.
+    /// No other access to them, in any process, while the slice lives.
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn slice_mut(&self, offset: usize, len: usize) -> &mut [u8] {
         let start = self.at(offset, len);
-        // SAFETY: bounds checked by `at`; the caller's promise makes it exclusive.
+        // SAFETY: `at` checked that the bytes are inside the mapping, which lives as long as `self`; the caller
+        // promises exclusive access.
         unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len) }
     }
 
     /// Copies out of shared memory, to the end of `into`.
     pub(crate) fn read_to_vec(&self, offset: usize, len: usize, into: &mut Vec<u8>) {
         let from = self.at(offset, len);
-        into.reserve(len);
-        let to = into.spare_capacity_mut().as_mut_ptr().cast();
-        // SAFETY: `at` checked the source; `reserve` made room for `len` private bytes.
-        unsafe { copy_out(from.as_ptr(), to, len) };
-        // SAFETY: the `len` bytes behind the old length have just been written.
-        unsafe { into.set_len(into.len() + len) };
+        // SAFETY: `at` checked that the source is inside the mapping.
+        unsafe { copy_to_vec(from.as_ptr(), len, into) };
     }
 
-    /// The word at `offset`, a multiple of 4, which is only ever accessed atomically.
+    /// The word at `offset`, a multiple of 4. All accesses to it must be atomic.
     #[inline]
     pub(crate) fn word(&self, offset: usize) -> &AtomicU32 {
         let word = self.at(offset, size_of::<u32>()).cast();
         assert!(word.is_aligned(), "a word at {offset}");
-        // SAFETY: aligned and inside the mapping, which lives as long as `self`.
+        // SAFETY: the word is aligned, as asserted, and inside the mapping, which lives as long as `self`; callers of
+        // this function access it atomically only, and copies of headers happen before others can access it.
         unsafe { AtomicU32::from_ptr(word.as_ptr()) }
     }
 
-    /// The address of `offset`, with `len` bytes behind it inside the mapping. It stays valid as long as `self`.
+    /// The address of the `len` bytes at `offset`, all inside the mapping. It is valid as long as `self`.
     #[inline]
     pub(crate) fn at(&self, offset: usize, len: usize) -> NonNull<u8> {
         assert!(offset <= self.len() && len <= self.len() - offset, "outside the mapping: {offset} + {len}");
-        // SAFETY: a mapping does not start at address zero.
+        // SAFETY: the kernel places no mapping at address zero unless requested.
         let start = unsafe { NonNull::new_unchecked(self.map.as_mut_ptr()) };
-        // SAFETY: checked above: the result is inside the mapping or one past its end.
+        // SAFETY: the assertion keeps the result inside the mapping or one past its end.
         unsafe { start.add(offset) }
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // In a forked child the pages were never mapped (MADV_DONTFORK), and something else may be at the address.
+        // A forked child does not have these pages (`MADV_DONTFORK`), and may have mapped others at the address.
         if self.home.is_here() {
-            // SAFETY: dropped once, here, and not used afterwards.
+            // SAFETY: `map` is dropped here only, and not used afterwards, since `self` is being dropped.
             unsafe { ManuallyDrop::drop(&mut self.map) };
         }
     }
 }
 
-/// Has the processor fetch the cache line of a word that will be written, while it goes on.
+/// Prefetches the cache line of a word that will be written.
 #[inline]
 pub(crate) fn fetch_for_writing(word: &AtomicU32) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which changes nothing. Processors without it do nothing.
+    // SAFETY: the instruction is a hint: it accesses no memory in the sense of the language, and processors without it
+    // do nothing.
     unsafe {
         std::arch::asm!("prefetchw [{}]", in(reg) word.as_ptr(), options(nostack, preserves_flags));
     }
@@ -139,62 +139,84 @@ pub(crate) fn fetch_for_writing(word: &AtomicU32) {
 }
 
 /// Copies from shared to private memory. A peer that writes at the same time breaks the protocol and spoils only what
-/// it sent: the bytes are taken as they come and not interpreted. Short runs, most messages, go word by word with
-/// atomic loads, which is faster than calling `memcpy`; longer ones by `memcpy`, which the compiler cannot look into.
+/// it sent: the bytes are copied as they are and not interpreted. Short runs, which most messages are, are copied word
+/// by word with atomic loads, which is faster than a call of `memcpy`; longer runs by `memcpy`, which the compiler
+/// cannot look into.
+///
+/// Relaxed: pairs with the stores of [`copy_in`] in the peer. The commit word or cursor that the caller has acquired
+/// orders them.
 ///
 /// # Safety
 /// `from` is readable shared memory and `to` writable private memory, both for `len` bytes.
 #[inline]
 pub(crate) unsafe fn copy_out(from: *const u8, to: *mut u8, len: usize) {
     let done = each_word(from, len, |at| {
-        // SAFETY: inside the `len` bytes.
+        // SAFETY: `each_word` passes offsets of whole words inside the `len` bytes.
         let from = unsafe { from.add(at) };
-        // SAFETY: aligned, says `each_word`, and mapped.
+        // SAFETY: `each_word` passes offsets of aligned words, and the caller promises that `from` is readable.
         let word = unsafe { AtomicU64::from_ptr(from.cast_mut().cast()) }.load(Ordering::Relaxed);
-        // SAFETY: inside the `len` bytes.
+        // SAFETY: `each_word` passes offsets of whole words inside the `len` bytes.
         let to = unsafe { to.add(at) };
-        // SAFETY: eight writable bytes of private memory.
+        // SAFETY: the caller promises that these eight bytes are private and writable.
         unsafe { to.cast::<u64>().write_unaligned(word) };
     });
     if done < len {
-        // SAFETY: inside the `len` bytes.
+        // SAFETY: `done` is less than `len`.
         let from = unsafe { from.add(done) };
-        // SAFETY: inside the `len` bytes.
+        // SAFETY: `done` is less than `len`.
         let to = unsafe { to.add(done) };
-        // SAFETY: the rest of the `len` bytes; private and shared memory do not overlap.
+        // SAFETY: the caller promises `len` bytes at both, and private memory does not overlap with shared memory.
         unsafe { std::ptr::copy_nonoverlapping(from, to, len - done) };
     }
 }
 
-/// Copies from private to shared memory; the mirror of [`copy_out`]. What a peer does to these bytes meanwhile only
-/// changes what that peer will read.
+/// Copies from private to shared memory; the mirror of [`copy_out`]. A peer that writes to these bytes at the same time
+/// spoils only what it will read.
+///
+/// Relaxed: pairs with the loads of [`copy_out`] in the peer. The commit word or cursor that the caller releases
+/// afterwards orders them.
 ///
 /// # Safety
 /// `from` is readable private memory and `to` writable shared memory, both for `len` bytes.
 #[inline]
 pub(crate) unsafe fn copy_in(from: *const u8, to: *mut u8, len: usize) {
     let done = each_word(to, len, |at| {
-        // SAFETY: inside the `len` bytes.
+        // SAFETY: `each_word` passes offsets of whole words inside the `len` bytes.
         let from = unsafe { from.add(at) };
-        // SAFETY: eight readable bytes of private memory.
+        // SAFETY: the caller promises that these eight bytes are private and readable.
         let word = unsafe { from.cast::<u64>().read_unaligned() };
-        // SAFETY: inside the `len` bytes.
+        // SAFETY: `each_word` passes offsets of whole words inside the `len` bytes.
         let to = unsafe { to.add(at) };
-        // SAFETY: aligned, says `each_word`, and mapped.
+        // SAFETY: `each_word` passes offsets of aligned words, and the caller promises that `to` is writable.
         unsafe { AtomicU64::from_ptr(to.cast()) }.store(word, Ordering::Relaxed);
     });
     if done < len {
-        // SAFETY: inside the `len` bytes.
+        // SAFETY: `done` is less than `len`.
         let from = unsafe { from.add(done) };
-        // SAFETY: inside the `len` bytes.
+        // SAFETY: `done` is less than `len`.
         let to = unsafe { to.add(done) };
-        // SAFETY: the rest of the `len` bytes; private and shared memory do not overlap.
+        // SAFETY: the caller promises `len` bytes at both, and private memory does not overlap with shared memory.
         unsafe { std::ptr::copy_nonoverlapping(from, to, len - done) };
     }
 }
 
-/// Calls `word` for each whole word of a short run at `shared`, if that is aligned, and says where the rest begins. A
-/// loop over one word at a time is made into one over many, and costs a message of one word more than the rest of its way.
+/// Copies from shared memory to the end of `into`.
+///
+/// # Safety
+/// `from` is readable shared memory for `len` bytes.
+#[inline]
+pub(crate) unsafe fn copy_to_vec(from: *const u8, len: usize, into: &mut Vec<u8>) {
+    into.reserve(len);
+    let to = into.spare_capacity_mut().as_mut_ptr().cast();
+    // SAFETY: the caller promises the source; `reserve` has made room for `len` private bytes.
+    unsafe { copy_out(from, to, len) };
+    // SAFETY: `copy_out` has written the `len` bytes behind the old length.
+    unsafe { into.set_len(into.len() + len) };
+}
+
+/// Calls `word` with the offset of each whole word of a short run, if `shared` is aligned, and returns the offset of
+/// the rest. The body handles four words per turn: the compiler would turn a loop over single words into one over many,
+/// which costs a message of one word more than the rest of its way.
 #[inline(always)]
 fn each_word(shared: *const u8, len: usize, word: impl Fn(usize)) -> usize {
     if len > WORDWISE || !shared.cast::<u64>().is_aligned() {

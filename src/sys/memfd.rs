@@ -1,4 +1,4 @@
-//! Sealed memory files: memfd_create(2), file seals of fcntl(2), and the checks on a file that came from elsewhere.
+//! Sealed memory files (memfd_create(2), `F_ADD_SEALS` of fcntl(2)), and the checks on a received file.
 
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -12,48 +12,50 @@ use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::sys::uio::{pread, pwrite};
 use nix::unistd::{Whence, ftruncate, lseek};
 
-use super::{Errno, retry};
+use super::{Errno, PAGE, retry};
 
-/// Newer than the `nix` flags: no execution, and sealed so (Linux 6.3).
+/// The flag of memfd_create(2) that forbids executing the file, for ever (since Linux 6.3); `nix` does not define it.
 const MFD_NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
 
-/// The size can never change again.
+/// The seals that fix the size of the file for ever.
 pub(crate) const SEALED_SIZE: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW);
-/// No seal can be added any more either, so nobody can later forbid us to write.
+/// [`SEALED_SIZE`] and the seal against further seals, so that no holder can forbid the others to write.
 pub(crate) const SEALED: SealFlag = SEALED_SIZE.union(SealFlag::F_SEAL_SEAL);
 
-/// Which file a descriptor stands for, whatever its number.
+/// The identity of the file that a descriptor refers to, whatever its number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FileId {
     device: u64,
     inode: u64,
 }
 
-/// Why a descriptor is not the sealed memory file it should be.
+/// Why a descriptor is not a sealed memory file of the expected size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum BadFile {
-    /// Not a memory file at all.
+    /// Not a memory file.
     NotMemory,
-    /// Seals are missing: its owner could still change its size and make us fault.
+    /// Seals are missing: a holder could change its size, so that accesses of this process fault.
     Unsealed,
-    /// Not on tmpfs: a huge-page file can raise SIGBUS when the pool is empty.
+    /// Not on tmpfs: accesses to a file of huge pages can raise SIGBUS when their pool is empty.
     NotTmpfs,
-    /// Its size is another one than was said.
+    /// Its size differs from the expected size.
     WrongSize,
 }
 
-/// What is known of a memory file that passed [`check`].
+/// The properties of a memory file that passed [`check`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Checked {
     pub(crate) id: FileId,
+    /// Bytes of the file.
     pub(crate) len: u64,
-    /// All of its memory is there: reading it can meet no shortage.
+    /// All of its memory is allocated, so no access to it can fail for want of memory.
     pub(crate) allocated: bool,
-    /// Sealed against writes, by every holder and for ever.
+    /// Sealed against writes by any holder, for ever.
     pub(crate) frozen: bool,
 }
 
-/// A new memory file of `len` bytes, all zero and sparse, with `seals`: [`SEALED_SIZE`] or [`SEALED`].
+/// A new memory file of `len` bytes, all zero and sparse, with `seals`: [`SEALED_SIZE`] or [`SEALED`]
+/// (memfd_create(2), ftruncate(2)).
 pub(crate) fn create(name: &CStr, len: usize, seals: SealFlag) -> Result<OwnedFd, Errno> {
     let len = allowed_len(len)?;
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
@@ -66,24 +68,25 @@ pub(crate) fn create(name: &CStr, len: usize, seals: SealFlag) -> Result<OwnedFd
     Ok(file)
 }
 
-/// Forbids any further seal. Calling it again on a sealed file does nothing.
+/// Adds the seal against further seals, unless the file has it.
 pub(crate) fn seal(file: BorrowedFd<'_>) -> Result<(), Errno> {
     match fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SEAL)) {
-        Err(Errno::EPERM) => Ok(()), // sealed already
+        Err(Errno::EPERM) => Ok(()), // it has the seal
         result => result.map(drop),
     }
 }
 
-/// True if no memory has ever been allocated to the page at `offset` (lseek(2), which moves nothing that is used here: all
-/// reading and writing is by mapping or by offset). To read it by a mapping would allocate it.
+/// True if no memory has ever been allocated to the page at `offset` (`SEEK_DATA` of lseek(2)). The call moves the
+/// file's cursor, which nothing uses: all accesses are by mapping or by offset. A read by mapping would allocate the
+/// page.
 pub(crate) fn is_hole(file: BorrowedFd<'_>, offset: usize) -> bool {
     match lseek(file, offset as i64, Whence::SeekData) {
-        Ok(data) => data >= offset as i64 + 4096,
-        Err(errno) => errno == Errno::ENXIO, // holes to the end
+        Ok(data) => data >= (offset + PAGE) as i64,
+        Err(errno) => errno == Errno::ENXIO, // a hole up to the end
     }
 }
 
-/// Writes at `offset` of a file that has the size for it, without a mapping.
+/// Writes `from` at `offset`, inside the file, without a mapping (pwrite(2)).
 pub(crate) fn write(file: BorrowedFd<'_>, mut offset: usize, mut from: &[u8]) -> Result<(), Errno> {
     while !from.is_empty() {
         let done = retry(|| pwrite(file, from, offset as i64))?;
@@ -93,12 +96,12 @@ pub(crate) fn write(file: BorrowedFd<'_>, mut offset: usize, mut from: &[u8]) ->
     Ok(())
 }
 
-/// Reads at `offset` of a file that has the size for it, without a mapping.
+/// Reads `into.len()` bytes at `offset`, inside the file, without a mapping (pread(2)).
 pub(crate) fn read(file: BorrowedFd<'_>, mut offset: usize, mut into: &mut [u8]) -> Result<(), Errno> {
     while !into.is_empty() {
         let done = retry(|| pread(file, into, offset as i64))?;
         if done == 0 {
-            return Err(Errno::EIO); // shorter than it was checked to be
+            return Err(Errno::EIO); // the file is shorter than its checked size
         }
         offset += done;
         into = &mut into[done..];
@@ -106,21 +109,22 @@ pub(crate) fn read(file: BorrowedFd<'_>, mut offset: usize, mut into: &mut [u8])
     Ok(())
 }
 
-/// Forbids every write and any further seal, for ever. `EBUSY`: somebody has the file mapped for writing. `EPERM`:
-/// the last seal was set before.
+/// Forbids every write and any further seal, for ever. `EBUSY`: the file is mapped for writing. `EPERM`: it has the
+/// seal against further seals.
 pub(crate) fn freeze(file: BorrowedFd<'_>) -> Result<(), Errno> {
     fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL)).map(drop)
 }
 
-/// True if no further seal can be added.
+/// True if the file has the seal against further seals (`F_GET_SEALS`).
 pub(crate) fn is_sealed(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     let seals = fcntl(file, FcntlArg::F_GET_SEALS)?;
     Ok(SealFlag::from_bits_retain(seals).contains(SealFlag::F_SEAL_SEAL))
 }
 
-/// Allocates the memory of the whole file now, so that a shortage is an error here and not a signal later.
+/// Allocates the memory of the whole file (fallocate(2)), so that a shortage is an error here and not a signal later.
 pub(crate) fn allocate(file: BorrowedFd<'_>, len: usize) -> Result<(), Errno> {
-    /// A signal undoes the call that it interrupts; parts of this size get through even under many signals.
+    /// Bytes allocated at a time, 1 MiB, once a signal has interrupted the call, which undoes its work; a call of this
+    /// length completes even under frequent signals.
     const PART: i64 = 1 << 20;
     let len = allowed_len(len)?;
     match fallocate(file, FallocateFlags::empty(), 0, len) {
@@ -136,10 +140,11 @@ pub(crate) fn allocate(file: BorrowedFd<'_>, len: usize) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Checks that `file` is a memory file, sealed as [`SEALED`] at least, and of exactly `len` bytes if given.
+/// Checks that `file` is a memory file with the seals of [`SEALED`], on tmpfs, and if given of exactly `len` bytes
+/// (fcntl(2), fstat(2), fstatfs(2)).
 pub(crate) fn check(file: BorrowedFd<'_>, len: Option<u64>) -> Result<Result<Checked, BadFile>, Errno> {
     let seals = match fcntl(file, FcntlArg::F_GET_SEALS) {
-        // EBADF: it only names a place in the file system (O_PATH).
+        // EBADF: a descriptor that only names a path (`O_PATH` of open(2)).
         Err(Errno::EINVAL | Errno::EBADF) => return Ok(Err(BadFile::NotMemory)),
         result => SealFlag::from_bits_retain(result?),
     };
@@ -147,9 +152,9 @@ pub(crate) fn check(file: BorrowedFd<'_>, len: Option<u64>) -> Result<Result<Che
         return Ok(Err(BadFile::Unsealed));
     }
     let stat = fstat(file)?;
-    // A file that has seals is on tmpfs or made of huge pages, and its blocks are as large as its pages. Where these are
-    // large on tmpfs too, the file system has to be asked.
-    if stat.st_blksize > 4096 && fstatfs(file)?.filesystem_type() != TMPFS_MAGIC {
+    // A file with seals is on tmpfs or made of huge pages, and its block size is its page size. On tmpfs that may be
+    // large too, and then only fstatfs(2) distinguishes the two.
+    if stat.st_blksize > PAGE as libc::blksize_t && fstatfs(file)?.filesystem_type() != TMPFS_MAGIC {
         return Ok(Err(BadFile::NotTmpfs));
     }
     let actual = u64::try_from(stat.st_size).unwrap_or(0);
@@ -164,7 +169,7 @@ pub(crate) fn check(file: BorrowedFd<'_>, len: Option<u64>) -> Result<Result<Che
     }))
 }
 
-/// A file without holes. Blocks are units of 512 bytes (stat(3type)), and what has been swapped out counts.
+/// True for a file without holes. `st_blocks` counts units of 512 bytes (stat(3type)), those swapped out included.
 pub(crate) fn is_allocated(stat: &FileStat) -> bool {
     u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) >= u64::try_from(stat.st_size).unwrap_or(u64::MAX)
 }
@@ -175,12 +180,14 @@ pub(crate) fn id(file: BorrowedFd<'_>) -> Result<FileId, Errno> {
 }
 
 impl FileId {
+    /// The identity in the result of fstat(2).
     pub(crate) fn of(stat: &FileStat) -> Self {
         Self { device: stat.st_dev, inode: stat.st_ino }
     }
 }
 
-/// `len` as the kernel takes it, if the file size limit allows it: past RLIMIT_FSIZE the kernel would raise SIGXFSZ.
+/// `len` as the kernel expects it; `EFBIG` if it exceeds the file size limit, at which the kernel would raise SIGXFSZ
+/// (`RLIMIT_FSIZE` of getrlimit(2)).
 pub(crate) fn allowed_len(len: usize) -> Result<i64, Errno> {
     let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE)?;
     let wanted = i64::try_from(len).map_err(|_| Errno::EFBIG)?;

@@ -1,6 +1,7 @@
-//! System calls and raw memory: the bottom of the stack, and the only part that knows the operating system.
+//! System calls and raw memory: the lowest room, and the only one that depends on the operating system.
 //!
-//! Together with [`crate::direction`]'s few lines this is where `unsafe` lives; everything above is safe code.
+//! `unsafe` is confined to this room, to the few lines of [`crate::queue::direction`] that turn positions into
+//! addresses, and to the public functions that return slices of shared memory.
 #![allow(unsafe_code)]
 
 pub(crate) mod cpu;
@@ -11,15 +12,25 @@ pub(crate) mod futex;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
 pub(crate) mod named;
+pub(crate) mod named_socket;
 pub(crate) mod process;
 #[cfg(feature = "tokio")]
 pub(crate) mod readiness;
 pub(crate) mod shared;
 pub(crate) mod socket;
 
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use memmap2::{MmapOptions, MmapRaw};
+
 pub(crate) use nix::errno::Errno;
 
-/// Repeats a system call for as long as a signal interrupts it, so that `EINTR` is never seen above.
+/// Bytes of a page, 4096: the unit in which headers and buffers are laid out. Processors with larger pages map more.
+pub(crate) const PAGE: usize = 4096;
+
+/// Repeats a system call while a signal interrupts it, so that no caller sees `EINTR`.
 pub(crate) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match call() {
@@ -27,4 +38,25 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, 
             result => return result,
         }
     }
+}
+
+/// The error of the standard library for an errno.
+pub(crate) fn io_error(errno: Errno) -> io::Error {
+    io::Error::from_raw_os_error(errno as i32)
+}
+
+/// The errno of an error of the standard library; `EINVAL` if it comes from no system call.
+fn errno(error: io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EINVAL as i32))
+}
+
+/// Maps the first `len` bytes of `file`, shared, readable and writable (mmap(2)).
+fn map(file: BorrowedFd<'_>, len: usize) -> Result<MmapRaw, Errno> {
+    MmapOptions::new().len(len).map_raw(file.as_raw_fd()).map_err(errno)
+}
+
+/// A timeout in milliseconds for poll(2) and epoll_wait(2), at most `i32::MAX`. Rounded up: a wait that returned just
+/// before its deadline would be repeated with zero until the deadline has passed.
+fn millis(timeout: Duration) -> i32 {
+    timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32
 }

@@ -1,8 +1,8 @@
-//! Shared memory with a name (shm_overview(7)), by the `shared_memory` crate.
+//! Named shared memory (shm_overview(7)), by the `shared_memory` crate.
 //!
-//! The crate creates exclusively with mode 0600, maps, and removes the name when its owner is dropped. It does not
-//! allocate the memory, tell whose it is, or know of forks, so this is done here, over a descriptor of our own that
-//! lives as long as it takes.
+//! The crate creates the memory exclusively with mode 0600, maps it, and removes the name when its owner is dropped. It
+//! does not allocate the memory, check who owns it, or detect forks; those are done here, through descriptors that are
+//! closed again at once.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
@@ -17,31 +17,35 @@ use super::fork::Home;
 use super::memfd::{self, FileId, allowed_len, is_allocated};
 use super::{Errno, retry};
 
-/// A mapping of named memory, and perhaps the duty to remove the name.
+/// A mapping of named memory. Its creator's process also removes the name when it is dropped.
 pub(crate) struct Named {
-    shmem: Mutex<Held>,
+    shmem: Mutex<SendShmem>,
     id: FileId,
     home: Home,
 }
 
-struct Held(Shmem);
+/// A [`Shmem`], which is not `Send` because it contains a raw pointer.
+struct SendShmem(Shmem);
 
-// SAFETY: a mapping and a descriptor belong to the process; the crate keeps nothing that belongs to a thread.
-unsafe impl Send for Held {}
+// SAFETY: the mapping and the descriptor of a `Shmem` belong to the process, and the crate keeps nothing that belongs
+// to a thread.
+unsafe impl Send for SendShmem {}
 
-/// What is known of a name before its memory is mapped.
+/// The properties of a name's memory before it is mapped.
 pub(crate) struct Look {
+    /// Bytes of the memory.
     pub(crate) len: u64,
-    /// It is this user's, and nobody else may open it.
+    /// This user owns it, and no other user can open it.
     pub(crate) is_ours: bool,
-    /// All of its memory is there.
+    /// All of it is allocated.
     pub(crate) allocated: bool,
     id: FileId,
 }
 
-/// Looks at a name. `ENOENT`: there is none. `EACCES`: it is another user's.
+/// Examines the memory of a name (shm_open(3), fstat(2)). `ENOENT`: there is none. `EACCES`: it belongs to another
+/// user.
 pub(crate) fn look(name: &str) -> Result<Look, Errno> {
-    let stat = fstat(file(name)?)?;
+    let stat = fstat(open(name)?)?;
     let private = stat.st_mode & 0o077 == 0;
     Ok(Look {
         len: stat.st_size.try_into().unwrap_or(0),
@@ -51,35 +55,36 @@ pub(crate) fn look(name: &str) -> Result<Look, Errno> {
     })
 }
 
-fn file(name: &str) -> Result<OwnedFd, Errno> {
+fn open(name: &str) -> Result<OwnedFd, Errno> {
     retry(|| shm_open(name, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()))
 }
 
 impl Named {
-    /// New memory of `len` bytes, all zero and all there. `EEXIST`: the name is taken.
+    /// New memory of `len` bytes, all zero and allocated. `EEXIST`: the name is taken.
     pub(crate) fn create(name: &str, len: usize) -> Result<Self, Errno> {
-        allowed_len(len)?; // past the file size limit the kernel would raise SIGXFSZ
+        allowed_len(len)?; // beyond the file size limit the kernel would raise SIGXFSZ
         let home = Home::here()?;
-        let shmem = ShmemConf::new().os_id(name).size(len).create().map_err(errno)?;
-        // From here on dropping `shmem` removes the name.
-        let file = file(name)?;
+        let shmem = ShmemConf::new().os_id(name).size(len).create().map_err(errno_of)?;
+        // From here on an early return drops `shmem`, which removes the name.
+        let file = open(name)?;
         memfd::allocate(file.as_fd(), len)?;
-        Ok(Self { id: memfd::id(file.as_fd())?, shmem: Mutex::new(Held(shmem)), home })
+        Ok(Self { id: memfd::id(file.as_fd())?, shmem: Mutex::new(SendShmem(shmem)), home })
     }
 
-    /// The memory that was looked at. `ESTALE`: the name has come to stand for something else.
+    /// Maps the memory that [`look`] examined. `ESTALE`: the name now refers to other memory.
     pub(crate) fn open(name: &str, seen: &Look) -> Result<Self, Errno> {
         let home = Home::here()?;
-        let shmem = ShmemConf::new().os_id(name).open().map_err(errno)?;
-        // The crate shows no descriptor. The name stood for the same file before and after: that is what was mapped.
+        let shmem = ShmemConf::new().os_id(name).open().map_err(errno_of)?;
+        // The crate shows no descriptor. The name referred to the same file before and after the call, so that file is
+        // mapped.
         let id = look(name)?.id;
         if id != seen.id || shmem.len() as u64 != seen.len {
             return Err(Errno::ESTALE);
         }
-        Ok(Self { shmem: Mutex::new(Held(shmem)), id, home })
+        Ok(Self { shmem: Mutex::new(SendShmem(shmem)), id, home })
     }
 
-    /// Where the memory is mapped, and how much.
+    /// The address and the length of the mapping.
     pub(crate) fn memory(&self) -> (*mut u8, usize) {
         let shmem = self.shmem.lock().unwrap_or_else(PoisonError::into_inner);
         (shmem.0.as_ptr(), shmem.0.len())
@@ -89,7 +94,8 @@ impl Named {
 impl Drop for Named {
     fn drop(&mut self) {
         let shmem = &mut self.shmem.get_mut().unwrap_or_else(PoisonError::into_inner).0;
-        // In a forked child the name is the parent's; and it may have been removed and given to other memory.
+        // In a forked child the name belongs to the parent; and the name may have been removed and reused for other
+        // memory.
         let is_ours = self.home.is_here() && look(shmem.get_os_id()).is_ok_and(|seen| seen.id == self.id);
         if !is_ours {
             shmem.set_owner(false);
@@ -97,17 +103,17 @@ impl Drop for Named {
     }
 }
 
-/// Removes a name; the memory lives on with those who have it open.
+/// Removes a name (shm_unlink(3)). Its memory lives on while a process has it mapped.
 pub(crate) fn remove(name: &str) -> Result<(), Errno> {
     shm_unlink(name)
 }
 
-fn errno(error: ShmemError) -> Errno {
+fn errno_of(error: ShmemError) -> Errno {
     match error {
         ShmemError::MappingIdExists => Errno::EEXIST,
         ShmemError::MapCreateFailed(errno) | ShmemError::MapOpenFailed(errno) | ShmemError::UnknownOsError(errno) => {
             Errno::from_raw(errno as i32)
         }
-        _ => Errno::EINVAL, // about link files, which are not used, and a size of zero
+        _ => Errno::EINVAL, // errors about link files, which are not used, and about a size of zero
     }
 }

@@ -1,4 +1,4 @@
-//! Handing a descriptor to a child process, and finding it there.
+//! Passing a descriptor to a child process, and this process's limit of descriptors.
 
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -13,8 +13,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::Errno;
 use super::socket::is_seqpacket;
 
-/// Starts `command` with `descriptor` inherited under its present number, which `variable` in the child's
-/// environment tells. In this process and in every other child the descriptor stays close-on-exec.
+/// Starts `command` as a child that inherits `descriptor` under its present number, and sets `variable` in the child's
+/// environment to that number. In this process and in every other child the descriptor stays close-on-exec.
 pub(crate) fn spawn_inheriting(
     command: &mut Command,
     variable: &str,
@@ -24,20 +24,21 @@ pub(crate) fn spawn_inheriting(
     let armed = Arc::new(AtomicBool::new(true));
     let in_child = Arc::clone(&armed);
     let inherit = move || {
+        // Relaxed: pairs with the store below. The exclusive borrow of `command` orders all its spawns and that store.
         if in_child.load(Ordering::Relaxed) {
-            // SAFETY: the number is open: the caller of `spawn_inheriting` lends it until the spawn is over, and
-            // afterwards `armed` is false.
+            // SAFETY: the number is open: the caller of `spawn_inheriting` lends the descriptor until the spawn is
+            // over, and afterwards `armed` is false.
             let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
             fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()))?;
         }
         Ok(())
     };
-    // SAFETY: the closure runs in the forked child before exec; it makes one fcntl call and neither allocates nor
-    // takes a lock.
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed; the closure makes one fcntl(2) call, and
+    // neither allocates nor takes a lock.
     unsafe { command.pre_exec(inherit) };
     let previous = command.get_envs().find(|(name, _)| *name == variable).map(|(_, value)| value.map(OsString::from));
     let result = command.env(variable, number.to_string()).spawn();
-    armed.store(false, Ordering::Relaxed);
+    armed.store(false, Ordering::Relaxed); // relaxed: pairs with the load above
     match previous {
         Some(Some(value)) => command.env(variable, value),
         _ => command.env_remove(variable),
@@ -45,35 +46,40 @@ pub(crate) fn spawn_inheriting(
     result
 }
 
+/// True once [`take_inherited`] has found the number of a descriptor: there is one, and it has one owner.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// Takes over the descriptor that [`spawn_inheriting`] left, once; closed on exec from here on.
+/// Takes the descriptor that [`spawn_inheriting`] passed and makes it close-on-exec. `None`: there is none, the number
+/// refers to something else, or it was taken before.
 pub(crate) fn take_inherited(variable: &str) -> Option<OwnedFd> {
     let number: RawFd = std::env::var(variable).ok()?.parse().ok().filter(|&number| number > 2)?;
+    // Relaxed: pairs with this swap in other threads, of which exactly one reads false; no data depends on it.
     if TAKEN.swap(true, Ordering::Relaxed) {
         return None;
     }
-    // SAFETY: used for two fcntl calls; a number that is not open makes the first fail.
+    // SAFETY: the borrow is used for system calls only, which fail if the number is not open.
     let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
     let flags = FdFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFD).ok()?);
     if flags.contains(FdFlag::FD_CLOEXEC) || !is_seqpacket(descriptor) {
-        return None; // something else under an old number
+        return None; // the number has been reused
     }
     fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
     if only_thread() {
-        // SAFETY: the process has one thread, this one, so nobody reads the environment at the same time.
+        // SAFETY: this is the only thread of the process, so no other reads the environment at the same time.
         unsafe { std::env::remove_var(variable) };
     }
-    // SAFETY: the parent left this descriptor for the one call that reads `variable`; `TAKEN` makes it one.
+    // SAFETY: the parent opened this descriptor for the one call that takes it, and `TAKEN` lets only one call get
+    // here.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// True if this process has one thread (proc_pid_task(5)).
 fn only_thread() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
 }
 
-/// Raises the soft limit of open descriptors (setrlimit(2)) to `wanted`, or as far as the hard limit lets it. Returns what
-/// it is then.
+/// Raises the soft limit of open descriptors to `wanted`, at most to the hard limit (`RLIMIT_NOFILE` of setrlimit(2)).
+/// Returns the soft limit afterwards.
 pub(crate) fn raise_descriptor_limit(wanted: u64) -> Result<u64, Errno> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let raised = wanted.min(hard);
@@ -82,9 +88,4 @@ pub(crate) fn raise_descriptor_limit(wanted: u64) -> Result<u64, Errno> {
     }
     setrlimit(Resource::RLIMIT_NOFILE, raised, hard)?;
     Ok(raised)
-}
-
-/// Makes an errno into the standard library's error.
-pub(crate) fn io_error(errno: Errno) -> std::io::Error {
-    std::io::Error::from_raw_os_error(errno as i32)
 }

@@ -1,4 +1,4 @@
-//! A descriptor that a tokio runtime watches, by edges: `EPOLLET` of epoll(7).
+//! A descriptor that a tokio runtime watches edge-triggered (`EPOLLET` of epoll(7)).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -7,12 +7,12 @@ use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Something with one descriptor, which stays open and the same for as long as it lives.
+/// A type with one descriptor, which stays open, under the same number, for as long as the value lives.
 pub(crate) trait OneDescriptor: AsFd {}
 
 impl<T: OneDescriptor + ?Sized> OneDescriptor for std::sync::Arc<T> {}
 
-/// Watches whether the descriptor of `T` becomes readable.
+/// The registration of `T`'s descriptor with a runtime, which reports when the descriptor becomes readable.
 pub(crate) struct Readiness<T>(AsyncFd<Watched<T>>);
 
 struct Watched<T> {
@@ -26,21 +26,21 @@ impl<T> AsRawFd for Watched<T> {
     }
 }
 
-/// What has happened since the last call of [`Readiness::poll`].
+/// An event since the last call of [`Readiness::poll`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Edge {
-    /// Something came that may be read.
+    /// The descriptor became readable.
     Readable,
-    /// Nothing will come any more. This stays.
+    /// The other side has closed. Every later call returns this too.
     Closed,
 }
 
 impl<T: OneDescriptor> Readiness<T> {
-    /// Registers with the runtime that the caller runs in, which must drive I/O; gives `owner` back on a shortage.
+    /// Registers with the current runtime, which must drive I/O. An error returns `owner`.
     pub(crate) fn new(owner: T) -> Result<Self, (T, io::Error)> {
         let watched = Watched { number: owner.as_fd().as_raw_fd(), owner };
-        // SAFETY: the number is that of a descriptor of `owner`, which keeps it open and the same (`OneDescriptor`) and
-        // lives in the registration.
+        // SAFETY: the descriptor must stay open and the same during the registration. `OneDescriptor` promises both for
+        // as long as `owner` lives, and `owner` lives in the registration.
         let registered = unsafe { AsyncFd::register_with_interest(watched, Interest::READABLE) };
         registered.map(Self).map_err(|failed| {
             let (watched, error) = failed.into_parts();
@@ -48,8 +48,8 @@ impl<T: OneDescriptor> Readiness<T> {
         })
     }
 
-    /// Whether there was an edge, which is then forgotten. `Pending`: the next one wakes the waker, the last that was
-    /// given. So look at what is waited for after this and not before.
+    /// Takes the edge since the last call. `Pending`: there was none, and the next one wakes the waker of the latest
+    /// call. So a caller checks its condition after this call, not before.
     ///
     /// # Errors
     /// The runtime is shutting down.
@@ -60,20 +60,22 @@ impl<T: OneDescriptor> Readiness<T> {
         Poll::Ready(Ok(if closed { Edge::Closed } else { Edge::Readable }))
     }
 
+    /// The owner of the descriptor.
     pub(crate) fn get_ref(&self) -> &T {
         &self.0.get_ref().owner
     }
 
-    /// As [`poll`](Self::poll), for an owner that must not be shared between threads.
+    /// Does what [`poll`](Self::poll) does, for an owner that is not `Sync`.
     pub(crate) fn poll_mut(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Edge>> {
         self.poll(context)
     }
 
+    /// The owner of the descriptor.
     pub(crate) fn get_mut(&mut self) -> &mut T {
         &mut self.0.get_mut().owner
     }
 
-    /// Watches no more.
+    /// Ends the registration.
     pub(crate) fn into_inner(self) -> T {
         self.0.into_inner().owner
     }

@@ -1,82 +1,90 @@
-//! Memory that several processes write by agreement. A forked child inherits the mapping: it may do what every other
-//! process may that has the buffer.
+//! Memory that several processes read and write at the same time. A forked child inherits the mapping, and may access
+//! it as every other holder may.
 
-use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapRaw};
 
-use super::Errno;
 use super::named::Named;
+use super::{Errno, map};
 
-/// Memory that is accessed by atomic instructions only, by whatever process.
+/// A mapping whose bytes are accessed by atomic instructions only, in every process.
 ///
-/// So accesses of one size never race in the language's sense. Those of different sizes to the same bytes are outside
-/// of its model; the compiler makes one instruction of each, knows nothing of the memory, and so each reads bytes
-/// that somebody wrote: torn perhaps, never invented.
+/// So accesses of one size are never a data race in the language's sense. Accesses of different sizes to the same bytes
+/// are outside its memory model; the compiler emits one instruction for each and assumes nothing about the memory, so
+/// each reads bytes that some holder wrote: possibly torn, never invented.
 pub(crate) struct SharedMapping {
     start: NonNull<u8>,
     len: usize,
-    /// Unmaps it.
-    _hold: Hold,
+    /// Keeps the memory mapped.
+    _backing: Backing,
 }
 
-enum Hold {
+/// The owner of a mapping, which unmaps it when it is dropped.
+enum Backing {
     Sealed { _map: MmapRaw },
     Named { _named: Named },
 }
 
-// SAFETY: the memory belongs to the mapping, not to a thread, and is unmapped once, by `hold`, which is `Send`.
+// SAFETY: `start` leads into memory that belongs to the process and not to a thread; `_backing`, which unmaps it once,
+// is `Send`.
 unsafe impl Send for SharedMapping {}
-// SAFETY: what is done through `&self` to the memory is done by atomics; `hold` is `Sync`.
+// SAFETY: every access to the memory through `&self` is atomic, and `_backing` is `Sync`.
 unsafe impl Sync for SharedMapping {}
 
 impl SharedMapping {
     /// Maps the first `len` bytes of `file`, whose size is sealed, readable and writable.
     pub(crate) fn new(file: BorrowedFd<'_>, len: usize) -> Result<Self, Errno> {
-        let failed = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EINVAL as i32));
-        let map = MmapOptions::new().len(len).map_raw(file.as_raw_fd()).map_err(failed)?;
-        let _ = map.advise(Advice::HugePage);
+        let map = map(file, len)?;
+        let _ = map.advise(Advice::HugePage); // a hint: fails where the system has none for shared memory
         let start = NonNull::new(map.as_mut_ptr()).ok_or(Errno::EFAULT)?;
-        Ok(Self { start, len, _hold: Hold::Sealed { _map: map } })
+        Ok(Self { start, len, _backing: Backing::Sealed { _map: map } })
     }
 
-    /// The memory of a name. Its size is not sealed: nothing but the agreement of those who have it keeps it there.
+    /// The mapping of a named memory. Its size is not sealed: only the protocol between its holders keeps it.
     pub(crate) fn named(named: Named) -> Result<Self, Errno> {
         let (start, len) = named.memory();
-        Ok(Self { start: NonNull::new(start).ok_or(Errno::EFAULT)?, len, _hold: Hold::Named { _named: named } })
+        let start = NonNull::new(start).ok_or(Errno::EFAULT)?;
+        Ok(Self { start, len, _backing: Backing::Named { _named: named } })
     }
 
     /// The word at `offset`, which is a multiple of 4.
     pub(crate) fn u32(&self, offset: usize) -> &AtomicU32 {
         let at = self.at(offset, size_of::<u32>()).cast();
-        // SAFETY: inside the mapping and aligned, both checked by `at`; nothing but atomics accesses the memory.
+        // SAFETY: `at` checked that the word is aligned and inside the mapping, which lives as long as `self`; every
+        // access to this memory is atomic.
         unsafe { AtomicU32::from_ptr(at) }
     }
 
     /// The word at `offset`, which is a multiple of 8.
     pub(crate) fn u64(&self, offset: usize) -> &AtomicU64 {
         let at = self.at(offset, size_of::<u64>()).cast();
-        // SAFETY: as in `u32`.
+        // SAFETY: `at` checked that the word is aligned and inside the mapping, which lives as long as `self`; every
+        // access to this memory is atomic.
         unsafe { AtomicU64::from_ptr(at) }
     }
 
-    /// The address of `offset`, for callers that come by pointers.
+    /// The address of `offset`, for callers in other languages.
     pub(crate) fn pointer(&self, offset: usize) -> *mut u8 {
         assert!(offset <= self.len, "outside the mapping");
-        // SAFETY: inside the mapping, or one past its end.
+        // SAFETY: the assertion keeps the result inside the mapping or one past its end.
         unsafe { self.start.add(offset) }.as_ptr()
     }
 
     fn u8(&self, offset: usize) -> &AtomicU8 {
-        // SAFETY: as in `u32`.
-        unsafe { AtomicU8::from_ptr(self.at(offset, 1)) }
+        let at = self.at(offset, 1);
+        // SAFETY: `at` checked that the byte is inside the mapping, which lives as long as `self`; every access to this
+        // memory is atomic.
+        unsafe { AtomicU8::from_ptr(at) }
     }
 
-    /// Copies out, word by word. Relaxed: who wrote what when is agreed on by other means.
+    /// Copies out of shared memory, word by word.
+    ///
+    /// Relaxed: pairs with the stores of [`write`](Self::write) in any process, without ordering them. Holders order
+    /// their accesses by a release store and an acquire load of a word of their choice.
     pub(crate) fn read(&self, offset: usize, into: &mut [u8]) {
         let (head, words, tail) = parts(offset, into.len());
         let (first, rest) = into.split_at_mut(head.len());
@@ -93,7 +101,8 @@ impl SharedMapping {
         }
     }
 
-    /// Copies in; the mirror of [`read`](Self::read).
+    /// Copies into shared memory, word by word. Relaxed: pairs with the loads of [`read`](Self::read), for the reason
+    /// given there.
     pub(crate) fn write(&self, offset: usize, from: &[u8]) {
         let (head, words, tail) = parts(offset, from.len());
         let (first, rest) = from.split_at(head.len());
@@ -112,30 +121,32 @@ impl SharedMapping {
         }
     }
 
-    /// The whole words of a range that starts and ends at multiples of 8.
+    /// The words of a range that starts and ends at multiples of 8.
     fn words(&self, range: Range<usize>) -> &[AtomicU64] {
         if range.is_empty() {
-            return &[]; // where no whole word is, there is no multiple of 8 either
+            return &[]; // an empty range need not start at a multiple of 8
         }
-        // SAFETY: inside the mapping and aligned, both checked; AtomicU64 has the size of a word, may be aliased, and
-        // nothing but atomics accesses the memory.
-        unsafe { std::slice::from_raw_parts(self.aligned(range.start, range.len(), 8).cast(), range.len() / 8) }
+        let start = self.aligned(range.start, range.len(), 8).cast();
+        // SAFETY: `aligned` checked that the range is aligned and inside the mapping, which lives as long as `self`;
+        // AtomicU64 has the size of a word, and every access to this memory is atomic.
+        unsafe { std::slice::from_raw_parts(start, range.len() / 8) }
     }
 
-    /// The address of a value of `size` bytes at `offset`, which is aligned for it.
+    /// The address of a value of `size` bytes at `offset`, a multiple of `size`.
     fn at(&self, offset: usize, size: usize) -> *mut u8 {
         self.aligned(offset, size, size)
     }
 
+    /// The address of `len` bytes at `offset`, a multiple of `align`.
     fn aligned(&self, offset: usize, len: usize, align: usize) -> *mut u8 {
         let inside = offset <= self.len && len <= self.len - offset;
         assert!(inside && offset.is_multiple_of(align), "outside the mapping or not aligned: {offset} + {len}");
-        // SAFETY: checked: inside the mapping, which starts at a page, or one past its end.
+        // SAFETY: the assertion keeps the result inside the mapping or one past its end.
         unsafe { self.start.as_ptr().add(offset) }
     }
 }
 
-/// `len` bytes from `offset` on: those before the first whole word, the whole words, and the rest.
+/// Splits the `len` bytes at `offset` into those before the first whole word, the whole words, and the rest.
 fn parts(offset: usize, len: usize) -> (Range<usize>, Range<usize>, Range<usize>) {
     let end = offset + len;
     let first = offset.next_multiple_of(8).min(end);

@@ -1,4 +1,5 @@
-//! Unix SEQPACKET sockets: packets with descriptors (unix(7), cmsg(3)), never blocking, never raising SIGPIPE.
+//! Unix SEQPACKET sockets: packets with descriptors (unix(7), cmsg(3)). No call blocks except [`wait`], and none raises
+//! SIGPIPE.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -7,21 +8,22 @@ use std::time::Duration;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, accept4, getsockname, getsockopt,
-    recv, sendmsg, setsockopt, shutdown, socketpair, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, getsockname, getsockopt, recv,
+    sendmsg, setsockopt, shutdown, socketpair, sockopt,
 };
 
-use super::{Errno, retry};
+use super::{Errno, millis, retry};
 
-/// The most descriptors that one packet can carry (`SCM_MAX_FD` of the kernel).
+/// Most descriptors in one packet, 253: the limit `SCM_MAX_FD` of unix(7). With more, sendmsg(2) fails.
 pub(crate) const MAX_DESCRIPTORS: usize = 253;
-/// Room for packets that wait unread. The kernel cuts it to `net.core.wmem_max`; the default holds 278.
+/// Size in bytes, 4 MiB, of the send buffer, which bounds the packets that wait unread. The kernel limits it to
+/// `net.core.wmem_max`, whose default has room for 278 packets.
 const SEND_BUFFER: usize = 4 << 20;
 
-/// Control message with a descriptor of the sender's process (Linux 6.5, unix(7)).
+/// Type of the control message with a pidfd of the sender's process (`SO_PASSPIDFD` of unix(7), since Linux 6.5).
 const SCM_PIDFD: libc::c_int = 4;
 
-/// Two connected sockets, closed on exec.
+/// A pair of connected sockets, closed on exec (socketpair(2)).
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     for socket in [&a, &b] {
@@ -30,7 +32,7 @@ pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     Ok((a, b))
 }
 
-/// Sends one packet with its descriptors, whole or not at all. `EAGAIN`: the socket is full.
+/// Sends one packet with its descriptors, whole or not at all (sendmsg(2)). `EAGAIN`: the socket is full.
 pub(crate) fn send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     if descriptors.is_empty() {
@@ -41,41 +43,45 @@ pub(crate) fn send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>], descriptors: &
     retry(|| sendmsg::<()>(socket.as_raw_fd(), parts, &control, flags, None)).map(drop)
 }
 
-/// A packet, or the part of it that there was room for.
+/// A received packet, or the part of it that fitted.
 pub(crate) struct Received {
-    /// Bytes in the buffer; 0 at end-of-file.
+    /// Bytes in the caller's buffer; 0 at end-of-file.
     pub(crate) len: usize,
     /// The packet was longer than the buffer.
     pub(crate) cut: bool,
-    /// There were more descriptors than fitted, into the room given or into the process.
+    /// The packet had more descriptors than the caller asked for, or than this process may open.
     pub(crate) descriptors_cut: bool,
+    /// The descriptors, closed on exec.
     pub(crate) descriptors: Vec<OwnedFd>,
 }
 
-/// Looks at the first packet and leaves it queued. With `room` > 0 its descriptors are duplicated for us.
+/// Copies the first packet and leaves it queued (`MSG_PEEK` of recvmsg(2)). If `room` is not 0 its descriptors are
+/// duplicated into this process, at most `room` of them.
 pub(crate) fn peek(socket: BorrowedFd<'_>, into: &mut [u8], room: usize) -> Result<Received, Errno> {
     receive(socket, into, room, libc::MSG_PEEK)
 }
 
-/// Takes the first packet. Descriptors beyond `room` are closed by the kernel. `EAGAIN`: there is none.
+/// Takes the first packet off the queue (recvmsg(2)), with at most `room` descriptors; the kernel closes the others.
+/// `EAGAIN`: there is no packet.
 pub(crate) fn take(socket: BorrowedFd<'_>, into: &mut [u8], room: usize) -> Result<Received, Errno> {
     receive(socket, into, room, 0)
 }
 
-/// Drops the first packet; its descriptors are closed by the kernel. Returns 0 at end-of-file, or if it had no bytes.
-/// `EAGAIN`: there is none.
+/// Drops the first packet (recv(2)); the kernel closes its descriptors. Returns 0 at end-of-file, and for a packet
+/// without bytes. `EAGAIN`: there is no packet.
 pub(crate) fn skip(socket: BorrowedFd<'_>) -> Result<usize, Errno> {
     retry(|| recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT))
 }
 
 fn receive(socket: BorrowedFd<'_>, into: &mut [u8], room: usize, flags: libc::c_int) -> Result<Received, Errno> {
     const DESCRIPTOR: usize = size_of::<RawFd>();
-    /// For control messages that whoever made the socket may have asked for, such as credentials, which come first.
+    /// Bytes of room, 256, for other control messages, such as credentials, that the socket's creator may have enabled;
+    /// they come first and would displace the descriptors.
     const SLACK: usize = 256;
-    // SAFETY: pure arithmetic.
+    // SAFETY: CMSG_SPACE computes a size and accesses no memory.
     let rights = unsafe { libc::CMSG_SPACE((room * DESCRIPTOR) as u32) } as usize;
     let space = if room == 0 { 0 } else { rights + SLACK };
-    let (mut few, mut many) = ([0_u64; 48], Vec::new()); // u64: aligned for cmsghdr
+    let (mut few, mut many) = ([0_u64; 48], Vec::new()); // words, which are aligned for cmsghdr
     let control = match space.div_ceil(8) {
         words if words <= few.len() => &mut few[..],
         words => {
@@ -84,7 +90,7 @@ fn receive(socket: BorrowedFd<'_>, into: &mut [u8], room: usize, flags: libc::c_
         }
     };
     let mut part = IoSliceMut::new(into);
-    // SAFETY: msghdr is plain data for which all zeroes is a valid value.
+    // SAFETY: msghdr is plain data, for which all zeroes are a valid value.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_iov = (&raw mut part).cast(); // IoSliceMut has the layout of iovec
     header.msg_iovlen = 1;
@@ -93,7 +99,8 @@ fn receive(socket: BorrowedFd<'_>, into: &mut [u8], room: usize, flags: libc::c_
         header.msg_controllen = space as _;
     }
     let flags = flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: header, iovec and both buffers are valid, writable and outlive the call.
+    // SAFETY: `header` points at `part` and `control`, two writable buffers of the lengths it states; all are locals of
+    // this function and outlive the call.
     let len = retry(|| Errno::result(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) }))?;
     let mut received = Received {
         len: len as usize,
@@ -104,54 +111,58 @@ fn receive(socket: BorrowedFd<'_>, into: &mut [u8], room: usize, flags: libc::c_
     if room == 0 {
         return Ok(received);
     }
-    // Walk by each header's own length: padding can let one descriptor more than asked for through.
-    // SAFETY: the kernel filled `control` and set msg_controllen; the CMSG macros stay inside it.
+    // The length in each header counts, not `room`: padding can admit one descriptor more than asked for.
+    // SAFETY: the kernel has written whole control messages into `control` and their length into msg_controllen, within
+    // which CMSG_FIRSTHDR stays.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
     while !next.is_null() {
-        // SAFETY: a non-null result of the macros points at a whole header inside `control`, which is aligned for it.
+        // SAFETY: a pointer from the CMSG macros that is not null points at a whole header inside `control`, whose
+        // words are aligned for it and which nothing else accesses meanwhile.
         let control_message = unsafe { &*next };
-        // A pidfd comes if whoever made the socket asked for it (SO_PASSPIDFD): not wanted, but ours to close.
+        // A pidfd arrives if the socket's creator enabled it. It is not used, but this process owns it and must close
+        // it.
         let passed = [libc::SCM_RIGHTS, SCM_PIDFD].contains(&control_message.cmsg_type);
         if control_message.cmsg_level == libc::SOL_SOCKET && passed {
-            // SAFETY: pure arithmetic on the header's address.
+            // SAFETY: CMSG_DATA computes an address from that of the header and accesses no memory.
             let data = unsafe { libc::CMSG_DATA(next) };
             let bytes = (control_message.cmsg_len as usize).saturating_sub(data as usize - next as usize);
             for index in 0..bytes / DESCRIPTOR {
-                // SAFETY: inside the bytes that cmsg_len covers.
+                // SAFETY: the offset is below `bytes`, which the kernel has written behind the header, inside
+                // `control`.
                 let from = unsafe { data.add(index * DESCRIPTOR) };
-                // SAFETY: initialised by the kernel; read_unaligned needs no alignment.
+                // SAFETY: the kernel has written these bytes; read_unaligned needs no alignment.
                 let number = unsafe { from.cast::<RawFd>().read_unaligned() };
-                // SAFETY: the kernel has just installed this descriptor for us, and nobody else knows of it.
+                // SAFETY: recvmsg has just created this descriptor for this call, so nothing else owns it.
                 let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
                 if control_message.cmsg_type == libc::SCM_RIGHTS {
                     received.descriptors.push(descriptor);
                 }
             }
         }
-        // SAFETY: as for CMSG_FIRSTHDR.
+        // SAFETY: `next` is a header inside `control`, and CMSG_NXTHDR stays within msg_controllen, which the kernel
+        // set.
         next = unsafe { libc::CMSG_NXTHDR(&raw const header, next) };
     }
     Ok(received)
 }
 
-/// What poll(2) said of a socket.
+/// The state of a socket that poll(2) returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Readiness {
+    /// A packet or end-of-file can be read.
     pub(crate) readable: bool,
-    /// The other socket is closed everywhere: no holder is left.
+    /// Every descriptor of the other socket is closed: it has no holder.
     pub(crate) hung_up: bool,
     /// A signal ended the wait.
     pub(crate) interrupted: bool,
 }
 
-/// Waits until the socket is readable (or, with `writable`, has room), hung up, or the time is over. Returns early
-/// on a signal.
+/// Waits until the socket is readable (with `writable`: has room), is hung up, or `timeout` is over (poll(2)). Returns
+/// early after a signal.
 pub(crate) fn wait(socket: BorrowedFd<'_>, writable: bool, timeout: Duration) -> Result<Readiness, Errno> {
     let events = if writable { PollFlags::POLLOUT } else { PollFlags::POLLIN };
     let mut fds = [PollFd::new(socket, events)];
-    // Rounded up: a wait must not return before its deadline and then be repeated with zero.
-    let millis = timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32;
-    let interrupted = match poll(&mut fds, PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)) {
+    let interrupted = match poll(&mut fds, PollTimeout::try_from(millis(timeout)).unwrap_or(PollTimeout::MAX)) {
         Err(Errno::EINTR) => true,
         result => result.map(|_| false)?,
     };
@@ -163,30 +174,24 @@ pub(crate) fn wait(socket: BorrowedFd<'_>, writable: bool, timeout: Duration) ->
     })
 }
 
-/// Ends both directions for every holder: wakes whoever waits on either socket. What is queued can still be read.
+/// Shuts both directions down for every holder (shutdown(2)), which wakes all waits on either socket. Queued packets
+/// can still be read.
 pub(crate) fn end(socket: BorrowedFd<'_>) {
-    let _ = shutdown(socket.as_raw_fd(), Shutdown::Both); // fails only if it has ended already
+    let _ = shutdown(socket.as_raw_fd(), Shutdown::Both); // fails only if the sockets have been shut down already
 }
 
-/// True for a Unix SEQPACKET socket.
+/// True for a Unix SEQPACKET socket (getsockname(2), `SO_TYPE` of socket(7)).
 pub(crate) fn is_seqpacket(socket: BorrowedFd<'_>) -> bool {
     let unix = getsockname::<UnixAddr>(socket.as_raw_fd()).is_ok();
     unix && matches!(getsockopt(&socket, sockopt::SockType), Ok(SockType::SeqPacket))
 }
 
-/// Takes the next connection of a listening socket.
-pub(crate) fn accept(listening: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let raw = retry(|| accept4(listening.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK))?;
-    // SAFETY: accept4 has just made this descriptor, and nobody else knows of it.
-    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
-}
-
-/// Makes the descriptor number of `socket` stand for `other` instead, so that we no longer hold the socket while
-/// borrowed copies of the number stay valid.
+/// Makes the descriptor number of `socket` refer to `other` (dup3(2)). This process then no longer holds the socket,
+/// and borrowed copies of the number stay valid.
 pub(crate) fn replace(socket: &OwnedFd, other: BorrowedFd<'_>) {
     let (from, to) = (other.as_fd().as_raw_fd(), socket.as_raw_fd());
-    // SAFETY: both numbers are open and `to` is owned by `socket`, which keeps owning the number. With both open
-    // the call fails only for a moment (EBUSY, EINTR).
+    // SAFETY: `other` is open and `socket` owns the number `to`, and goes on owning it. With both open the call fails
+    // only transiently (EBUSY, EINTR), and is repeated then.
     while unsafe { libc::dup3(from, to, libc::O_CLOEXEC) } < 0 && matches!(Errno::last(), Errno::EBUSY | Errno::EINTR) {
     }
 }

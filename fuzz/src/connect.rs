@@ -1,4 +1,0 @@
-//! What of meeting is decoding.
-
-#[path = "../../src/connect/greeting.rs"]
-pub(crate) mod greeting;
