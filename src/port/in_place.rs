@@ -136,7 +136,7 @@ impl<'a> MessageRef<'a> {
 impl io::Read for MessageRef<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = into.len().min(self.len - self.read);
-        self.read_at(self.read, &mut into[..count]).map_err(io::Error::other)?;
+        self.read_at(self.read, &mut into[..count])?;
         self.read += count;
         Ok(count)
     }

@@ -5,6 +5,7 @@ pub(crate) mod post;
 pub(crate) mod carrier;
 pub(crate) mod recv;
 pub(crate) mod message;
+pub(crate) mod iter;
 pub(crate) mod batch;
 pub(crate) mod plain;
 pub(crate) mod reserve;
@@ -16,6 +17,7 @@ pub(crate) mod baggage;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -194,6 +196,8 @@ impl SendHalf {
 impl RecvHalf {
     /// Closes the whole port, the sending half included; see [`MessagePort::close`].
     pub fn close(&self) {
+        // 1. Detach the port. Deviation: its calls return `PortClosed`, and `Detached` only after a transfer.
+        // 2. Disentangle it, which fires `close` at the peer. Deviation: at this end the unread messages are dropped too.
         self.end.close();
         // While a message is read in place, the queue stays: its guard drops the rest.
         if self.end.state() == State::Closed
@@ -362,3 +366,10 @@ impl fmt::Display for JoinError {
 }
 
 impl std::error::Error for JoinError {}
+
+/// The halves are dropped.
+impl From<JoinError> for io::Error {
+    fn from(error: JoinError) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error.to_string())
+    }
+}

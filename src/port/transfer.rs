@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::MessagePort;
@@ -13,6 +14,7 @@ use crate::error::PostErrorKind;
 
 /// A thing that a message can carry to its receiver, in a list that owns it.
 #[derive(Debug)]
+#[non_exhaustive]
 #[allow(clippy::large_enum_variant)] // a port is large, and lists are short
 pub enum Transferable {
     /// A port, with everything queued in it.
@@ -72,6 +74,7 @@ impl From<OwnedFd> for Transferable {
 /// A thing that a message can carry, borrowed until the message is posted. The post detaches ports and buffers; the other
 /// things stay usable.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum TransferRef<'a> {
     /// A port, with everything queued in it.
     Port(&'a MessagePort),
@@ -94,6 +97,36 @@ impl<'a> From<&'a Transferable> for TransferRef<'a> {
             Transferable::Shared(buffer) => Self::Shared(buffer),
             Transferable::Descriptor(descriptor) => Self::Descriptor(descriptor.as_fd()),
         }
+    }
+}
+
+impl<'a> From<&'a MessagePort> for TransferRef<'a> {
+    fn from(port: &'a MessagePort) -> Self {
+        Self::Port(port)
+    }
+}
+
+impl<'a> From<&'a TransferBuffer> for TransferRef<'a> {
+    fn from(buffer: &'a TransferBuffer) -> Self {
+        Self::Buffer(buffer)
+    }
+}
+
+impl<'a> From<&'a FrozenBuffer> for TransferRef<'a> {
+    fn from(buffer: &'a FrozenBuffer) -> Self {
+        Self::Frozen(buffer)
+    }
+}
+
+impl<'a> From<&'a SharedBuffer> for TransferRef<'a> {
+    fn from(buffer: &'a SharedBuffer) -> Self {
+        Self::Shared(buffer)
+    }
+}
+
+impl<'a> From<BorrowedFd<'a>> for TransferRef<'a> {
+    fn from(descriptor: BorrowedFd<'a>) -> Self {
+        Self::Descriptor(descriptor)
     }
 }
 
@@ -142,6 +175,13 @@ impl fmt::Display for PostError {
 
 impl std::error::Error for PostError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.kind)
+        self.kind.source()
+    }
+}
+
+/// What was on the transfer list is dropped.
+impl From<PostError> for io::Error {
+    fn from(error: PostError) -> Self {
+        error.kind.into()
     }
 }
