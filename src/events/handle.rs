@@ -100,7 +100,7 @@ impl Member {
         let source = self.source.borrow();
         let Some(source) = source.as_ref() else { return Found::Failed(RecvError::Detached.into()) };
         let enabled = self.enabled.get();
-        let result = if enabled { source.receiver().try_recv_into(message) } else { source.receiver().look() };
+        let result = if enabled { source.receiver().try_recv_into(message) } else { source.receiver().peek() };
         match result {
             Ok(()) if enabled => Found::Message,
             Ok(()) => Found::Disabled,

@@ -518,10 +518,6 @@ pub(crate) fn check_usable(end: &End) -> Result<(), PostDataError> {
 }
 
 #[cfg(feature = "serde")]
-pub(crate) fn check(end: &End) -> Result<(), PostErrorKind> {
-    Ok(check_usable(end)?)
-}
-
 #[inline(always)] // as `lend`
 fn lend_one(
     item: Transferable,

@@ -186,7 +186,7 @@ impl RecvHalf {
     }
 
     /// For a loop that may not take a message yet: `Ok` if there is one, else the error of [`try_recv`](Self::try_recv).
-    pub(crate) fn look(&self) -> Result<(), TryRecvError> {
+    pub(crate) fn peek(&self) -> Result<(), TryRecvError> {
         self.next_message(Deadline::Now)?.map(drop).ok_or(TryRecvError::Empty)
     }
 

@@ -26,7 +26,7 @@ use crate::end::wait::Deadline;
 use crate::error::{PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
 use crate::port::iter::next_of;
 use crate::port::message::Message;
-use crate::port::post::check;
+use crate::port::post::check_usable;
 use crate::port::transfer::TransferRef;
 use crate::port::{MessagePort, RecvHalf, SendHalf, loan};
 use crate::scratch;
@@ -280,7 +280,7 @@ fn post_value<T: Serialize, R>(
     let mut data = scratch::take();
     // 1. Check the port: its errors precede those of the value.
     let attempt = || {
-        check(end)?;
+        check_usable(end)?;
         // 2. Encode the value, which lends its ports and buffers.
         let list = encode(&value, &mut data)?;
         // 3. Post. Then the ports and buffers in the value are detached or, after an error, given back.
