@@ -517,7 +517,6 @@ pub(crate) fn check_usable(end: &End) -> Result<(), PostDataError> {
     }
 }
 
-#[cfg(feature = "serde")]
 #[inline(always)] // as `lend`
 fn lend_one(
     item: Transferable,

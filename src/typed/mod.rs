@@ -280,7 +280,7 @@ fn post_value<T: Serialize, R>(
     let mut data = scratch::take();
     // 1. Check the port: its errors precede those of the value.
     let attempt = || {
-        check_usable(end)?;
+        check_usable(end).map_err(PostErrorKind::from)?;
         // 2. Encode the value, which lends its ports and buffers.
         let list = encode(&value, &mut data)?;
         // 3. Post. Then the ports and buffers in the value are detached or, after an error, given back.
