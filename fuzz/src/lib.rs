@@ -48,7 +48,7 @@ pub mod runs;
 pub mod input;
 
 pub use runs::Target;
-pub use targets::TARGETS;
+pub use targets::{CONTROLS, Control, TARGETS};
 
 pub use buffer::bytes::BufferBytes;
 pub use buffer::cursor::BufferCursor;

@@ -56,11 +56,32 @@ pub(crate) fn own_receiver_closed() {
 
 pub(crate) fn own_sender_closed() {
     let [(mut sender, receiver), _peer] = channel(RING, 0);
+    sender.end.note_split();
     fill_queue(&mut sender, 48);
     let there = thread::spawn(move || receiver.end.close());
     // `PeerGone` if the lane hung up between the load of the own state and the check of the lane.
     assert!(matches!(sender.post(&message(10, 48)), Err(PostDataError::PortClosed | PostDataError::PeerGone)));
     there.join().unwrap();
+}
+
+#[test]
+fn a_message_whose_post_succeeds_precedes_a_close_by_the_other_half() {
+    assert!(check_large(own_close_beside_a_post).futex_sleeps > 0);
+}
+
+pub(crate) fn own_close_beside_a_post() {
+    let [(mut sender, receiver), (_, mut peer)] = channel(RING, 0);
+    sender.end.note_split();
+    let poster = thread::spawn(move || sender.try_post(&message(1, 8)));
+    let closer = thread::spawn(move || receiver.end.close());
+    let received: Vec<_> = std::iter::from_fn(|| peer.recv()).collect();
+    closer.join().unwrap();
+    let posted = match poster.join().unwrap() {
+        Ok(()) => vec![message(1, 8)],
+        Err(PostDataError::PortClosed) => vec![],
+        Err(error) => panic!("{error:?}"),
+    };
+    assert_eq!(received, posted);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Controls: a model with a planted fault must fail, with the symptom of that fault.
 
 use crate::check::check_with;
-use crate::closing::{own_receiver_closed, own_sender_closed, receiver_closes, sender_closes};
+use crate::closing::{own_close_beside_a_post, own_receiver_closed, own_sender_closed, receiver_closes, sender_closes};
 use crate::ends::RecvHalf;
 use crate::faults::Fault;
 use crate::growing::{goes_back, grows, receiver_sleeps_at_link, sender_sleeps_ahead};
@@ -52,6 +52,11 @@ fn a_release_before_the_copy() {
 }
 
 #[test]
+fn lines_that_are_owned_after_the_release() {
+    caught(Fault::OwnAfterRelease, RACE, full);
+}
+
+#[test]
 fn a_next_header_that_is_not_zeroed() {
     caught(Fault::NextHeaderNotZeroed, WRONG_HEADER, || laps(0));
 }
@@ -96,6 +101,12 @@ fn a_lane_that_is_drained_after_the_doorbell_was_armed() {
 fn no_fence_in_close() {
     caught(Fault::NoFenceInClose, LOST_WAKE_UP, || sender_closes(RecvHalf::recv));
     caught(Fault::NoFenceInClose, LOST_WAKE_UP, receiver_closes);
+}
+
+#[test]
+fn a_close_that_does_not_wait_for_a_post() {
+    caught(Fault::PostNotMarked, WRONG_DATA, own_close_beside_a_post);
+    caught(Fault::NoFenceInPost, WRONG_DATA, own_close_beside_a_post);
 }
 
 #[test]

@@ -4,10 +4,11 @@
 //! Each function names the function of the library that it follows. Its atomic accesses have the orderings, and the
 //! partners, that are stated there.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loom::sync::atomic::fence;
+use loom::sync::atomic::{AtomicBool, fence};
 
 use crate::check::note;
 use crate::end::lane::Lane;
@@ -29,6 +30,9 @@ const DISCARDING: u32 = 2;
 /// `End::state`, beside `OPEN` and `CLOSED`: `PeerClosed` and `PeerDied` in one.
 const PEER_GONE: u32 = 3;
 
+/// `STREAM` of `port/recv.rs`: from 2 messages in a row that were there at once, the receiver owns the lines it has read.
+const STREAM: u32 = 2;
+
 /// A growth limit that no ring reaches: the queue does not grow.
 const NO_GROWTH: u64 = 0;
 
@@ -38,6 +42,10 @@ pub(crate) struct End {
     pub(crate) incoming: Direction,
     pub(crate) lane: Lane,
     state: AtomicU32,
+    /// Not atomic: set before the halves go to other threads.
+    split: Cell<bool>,
+    posting: AtomicBool,
+    announced: AtomicBool,
 }
 
 pub(crate) struct SendHalf {
@@ -45,9 +53,12 @@ pub(crate) struct SendHalf {
     pub(crate) producer: Producer,
 }
 
+/// `RecvHalf` and its `Receiving`.
 pub(crate) struct RecvHalf {
     pub(crate) end: Arc<End>,
     pub(crate) consumer: Consumer,
+    /// Messages in a row that were there at once.
+    run: u32,
 }
 
 /// Why nothing was posted.
@@ -68,8 +79,16 @@ pub(crate) fn channel(there: usize, back: usize) -> [(SendHalf, RecvHalf); 2] {
         let (outgoing, incoming) = (outgoing.clone(), incoming.clone());
         let producer = Producer::new(outgoing.clone(), Cursors::START);
         let consumer = Consumer::new(incoming.clone(), Cursors::START);
-        let end = Arc::new(End { outgoing, incoming, lane, state: AtomicU32::new(OPEN) });
-        (SendHalf { end: Arc::clone(&end), producer }, RecvHalf { end, consumer })
+        let end = Arc::new(End {
+            outgoing,
+            incoming,
+            lane,
+            state: AtomicU32::new(OPEN),
+            split: Cell::new(false),
+            posting: AtomicBool::new(false),
+            announced: AtomicBool::new(false),
+        });
+        (SendHalf { end: Arc::clone(&end), producer }, RecvHalf { end, consumer, run: 0 })
     };
     [end(&there, &back, lanes.0), end(&back, &there, lanes.1)]
 }
@@ -140,8 +159,29 @@ impl End {
         }
     }
 
-    /// `End::announce_close`, of a port that was not split.
+    /// `End::note_split`.
+    pub(crate) fn note_split(&self) {
+        self.split.set(true);
+    }
+
+    /// `End::posting`.
+    fn posting(&self) -> Option<Posting<'_>> {
+        let marks = self.split.get() && !has(Fault::PostNotMarked);
+        marks.then(|| {
+            self.posting.store(true, Ordering::SeqCst);
+            if !has(Fault::NoFenceInPost) {
+                fence(Ordering::SeqCst);
+            }
+            Posting(self)
+        })
+    }
+
+    /// `End::announce_close`.
     fn announce_close(&self) {
+        fence(Ordering::SeqCst);
+        if self.posting.load(Ordering::SeqCst) || self.announced.swap(true, Ordering::AcqRel) {
+            return;
+        }
         self.outgoing.producer_state().store(CLOSED, Ordering::Release);
         self.incoming.consumer_state().store(CLOSED, Ordering::Release);
         // Not `sync::fence`, which has a fault of its own.
@@ -176,6 +216,23 @@ impl End {
     }
 }
 
+/// `Posting`.
+struct Posting<'a>(&'a End);
+
+impl Drop for Posting<'_> {
+    fn drop(&mut self) {
+        // A model that has failed drops its guards outside loom.
+        if std::thread::panicking() {
+            return;
+        }
+        self.0.posting.store(false, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if self.0.state() == CLOSED {
+            self.0.announce_close();
+        }
+    }
+}
+
 impl SendHalf {
     /// `SendHalf::post_data`, for a queue that does not grow.
     pub(crate) fn try_post(&mut self, data: &[u8]) -> Result<(), PostDataError> {
@@ -199,6 +256,8 @@ impl SendHalf {
 
     /// `SendHalf::try_post_inline`.
     fn try_post_inline(&mut self, data: &[u8]) -> bool {
+        let end = Arc::clone(&self.end);
+        let _posting = end.posting();
         // `SendHalf::ready`.
         if self.end.state() != OPEN || self.end.outgoing.consumer_state().load(Ordering::Acquire) != OPEN {
             return false;
@@ -212,6 +271,8 @@ impl SendHalf {
 
     /// `SendHalf::post_data_checked`.
     fn post_data_checked(&mut self, data: &[u8], largest: u64) -> Result<(), PostDataError> {
+        let end = Arc::clone(&self.end);
+        let _posting = end.posting();
         // `SendHalf::open`.
         if self.end.state() == CLOSED {
             return Err(PostDataError::PortClosed);
@@ -342,6 +403,7 @@ impl RecvHalf {
             None => match self.peek() {
                 Some(record) => record,
                 None => {
+                    self.run = 0;
                     note(|tally| tally.empty_polls += 1);
                     return Ok(None);
                 }
@@ -363,12 +425,16 @@ impl RecvHalf {
         if self.end.state() != OPEN {
             return None;
         }
+        let mut run = self.run + 1;
         let mut word = self.consumer.poll();
         if word == 0 && waits {
+            (run, self.run) = (1, 0);
             self.consumer.publish();
             word = Spin::new().briefly(|| self.consumer.poll());
         }
-        self.consumer.decode_common(word)
+        let record = self.consumer.decode_common(word)?;
+        self.run = run;
+        Some(record)
     }
 
     /// `growth::peek`.
@@ -396,8 +462,15 @@ impl RecvHalf {
 
     /// `RecvHalf::release`.
     fn release(&mut self, record: Record) {
+        let owns = self.run >= STREAM;
+        if owns && !has(Fault::OwnAfterRelease) {
+            self.consumer.own_lines(record);
+        }
         if self.consumer.release(record) {
             self.end.wake_peer_producer();
+        }
+        if owns && has(Fault::OwnAfterRelease) {
+            self.consumer.own_lines(record);
         }
     }
 
@@ -447,7 +520,9 @@ impl RecvHalf {
     /// `capsule::discard`: drops what is unread.
     pub(crate) fn discard(&mut self) {
         while let Some(record) = self.peek() {
-            self.release(record);
+            if self.consumer.release(record) {
+                self.end.wake_peer_producer();
+            }
         }
         if self.consumer.announce() {
             self.end.wake_peer_producer();

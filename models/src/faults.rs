@@ -18,6 +18,10 @@ pub(crate) enum Fault {
     NoFenceInSleeper,
     /// A closing end puts no fence between the state words and the doorbells.
     NoFenceInClose,
+    /// A post of a split port is not marked.
+    PostNotMarked,
+    /// A post of a split port puts no fence between its mark and its load of the state.
+    NoFenceInPost,
     /// The header behind a record is not zeroed.
     NextHeaderNotZeroed,
     /// A note is taken by a load and a store instead of a swap.
@@ -28,6 +32,8 @@ pub(crate) enum Fault {
     CommitBeforeCopy,
     /// A record is released before its payload is copied out.
     ReleaseBeforeCopy,
+    /// The consumer writes to the lines of a record after it has released the record.
+    OwnAfterRelease,
     /// The lane is drained after the doorbell was armed for it.
     DrainAfterArm,
     /// A closing end does not ring its own doorbells.

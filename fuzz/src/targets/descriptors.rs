@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::libc;
@@ -18,7 +18,7 @@ use crate::queue::segment::Segment;
 /// The check covers 40 descriptor numbers, from the lowest free one on.
 const CHECKED: RawFd = 40;
 
-/// Descriptors that are valid for no port and no buffer, and some that nearly are. They are made once, and kept.
+/// Descriptors that no port or buffer is made of, and some that one could be made of. They are made once, and kept.
 pub(super) fn odd() -> &'static [OwnedFd] {
     static ODD: OnceLock<Vec<OwnedFd>> = OnceLock::new();
     ODD.get_or_init(|| {
@@ -91,10 +91,4 @@ impl OpenDescriptors {
     pub(super) fn assert_restored(&self) {
         assert!(Self::open_from(self.lowest) == self.open, "the run leaks descriptors");
     }
-}
-
-/// Held by a test, so that no other test of the process opens descriptors meanwhile.
-pub(super) fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -106,6 +106,7 @@ impl Attacker {
                     RecordKind::Back,
                     RecordKind::Forget,
                     RecordKind::Pad,
+                    RecordKind::Buffer,
                 ]);
                 let handles = if input.flag() { 0 } else { input.byte() };
                 let len = input.below(80);
