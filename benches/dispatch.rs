@@ -27,7 +27,7 @@ fn pair() -> (MessagePort, MessagePort) {
 
 fn pair_of(capacity: usize) -> (MessagePort, MessagePort) {
     let options = ChannelOptions::new().capacity(capacity);
-    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    let MessageChannel { port1, port2 } = options.create().expect("a channel");
     (port1, port2)
 }
 

@@ -44,7 +44,7 @@ fn recycled(rounds: usize, trips: u32) {
         return println!("round trips skipped: they need two CPUs, and only one is allowed");
     };
     let options = ChannelOptions::new().cached_bytes(4 << 30);
-    let MessageChannel { port1: port, port2 } = MessageChannel::with_options(&options).unwrap();
+    let MessageChannel { port1: port, port2 } = options.create().unwrap();
     let (started, starts) = mpsc::channel();
     let answering = std::thread::spawn(move || {
         pin(far);
@@ -73,7 +73,7 @@ fn recycled(rounds: usize, trips: u32) {
     let names = ["64 bytes", "recycled 4 KiB", "recycled 1 MiB", "recycled 1 GiB"];
     report(&names, &times);
     // On one thread nothing waits, so this is the cost of the calls without the distance of the cores.
-    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).unwrap();
+    let MessageChannel { port1, port2 } = options.create().unwrap();
     let mut times: [Vec<f64>; 4] = Default::default();
     let mut message = Message::new();
     for _ in 0..rounds {
@@ -108,8 +108,7 @@ fn post(port: &MessagePort, len: Option<usize>) {
 /// Measures fresh buffers of 1 MiB on one thread: created, written, posted, received, read and dropped.
 fn fresh(rounds: usize) {
     const LEN: usize = 1 << 20;
-    let MessageChannel { port1, port2 } =
-        MessageChannel::with_options(&ChannelOptions::new().cached_buffers(0)).unwrap();
+    let MessageChannel { port1, port2 } = ChannelOptions::new().cached_buffers(0).create().unwrap();
     let lane = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
     let mut times: [Vec<f64>; 2] = Default::default();
     for _ in 0..rounds {

@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("pi is {:?}", pi?.wait()?);
 
     match store.call_timeout(Request::Crash, Duration::from_secs(10)) {
-        Err(CallError::NoAnswer(AnswerError::Failed(error))) => println!("no answer: {error}"),
+        Err(CallError::NoAnswer(AnswerError::Failed(error))) => println!("no answer: {error:#}"),
         other => println!("unexpected: {other:?}"),
     }
     child.wait()?;

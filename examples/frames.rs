@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let count: u32 = std::env::args().nth(1).map_or(Ok(600), |count| count.parse())?;
     let options = ChannelOptions::new().cached_buffers(AHEAD as usize + 1);
-    let MessageChannel { port1: port, port2 } = MessageChannel::with_options(&options)?;
+    let MessageChannel { port1: port, port2 } = options.create()?;
     let mut player = spawn_with_port(&mut Command::new(std::env::current_exe()?), port2)?;
 
     let start = Instant::now();

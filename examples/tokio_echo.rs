@@ -24,7 +24,7 @@ async fn serve(name: &str) -> Result<(), Box<dyn Error>> {
         tokio::spawn(async move {
             match echo(port).await {
                 Ok(()) => println!("process {} is done", client.pid),
-                Err(error) => println!("process {}: {error}", client.pid),
+                Err(error) => println!("process {}: {error:#}", client.pid),
             }
         });
     }
@@ -35,7 +35,7 @@ async fn say(name: &str, words: &[String]) -> Result<(), Box<dyn Error>> {
     // Sends and receives concurrently, so that a long list of words cannot fill both queues.
     let sending = async {
         for word in words {
-            sender.post_message_wait(word.as_bytes(), &mut Vec::new()).await?;
+            sender.post_message_wait(word.as_bytes(), []).await?;
         }
         Ok::<_, Box<dyn Error>>(())
     };

@@ -1,22 +1,36 @@
-//! What can go wrong: one error type per operation. What was passed in comes back with the error.
+//! The public errors: one type per operation, with everything that was passed in.
+//!
+//! `Display` states what failed. A cause, where there is one, is the `source` and not part of that text; the alternate
+//! form `{:#}` prints both on one line. An error that only wraps another one displays and chains as that one. Every
+//! error converts into an [`io::Error`]: the one of the system where there is one, else one of a fitting kind that
+//! holds the error or, if the error returns things to the caller, drops them.
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, ErrorKind};
 
 use crate::layout::{BadPreamble, VERSION};
 use crate::sys::memfd::BadFile;
 use crate::sys::{Errno, io_error};
-use std::fmt;
-use std::io;
 
 pub use crate::violation::Violation;
 
-/// Why the other end of a port is gone.
+/// Writes what failed, and in the alternate form `{:#}` the cause too, which is also the error's `source`.
+pub(crate) fn with_cause(f: &mut fmt::Formatter<'_>, what: &dyn fmt::Display, cause: &dyn Error) -> fmt::Result {
+    what.fmt(f)?;
+    if f.alternate() { write!(f, ": {cause:#}") } else { Ok(()) }
+}
+
+/// Why the peer of a port is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The peer was closed or dropped by its holder.
+    /// The holder of the peer closed or dropped it.
     Closed,
     /// The process that held the peer ended without closing it.
     PeerDied,
-    /// The peer, or whoever held this port's descriptors, broke the format of the queue. This port has been closed.
+    /// The peer, or another process with this port's descriptors, broke the format of the queue. This port has been
+    /// closed.
     ProtocolViolation(Violation),
 }
 
@@ -25,39 +39,59 @@ impl fmt::Display for CloseReason {
         match self {
             Self::Closed => f.write_str("the peer was closed"),
             Self::PeerDied => f.write_str("the process that held the peer ended"),
-            Self::ProtocolViolation(violation) => write!(f, "protocol violation: {violation}"),
+            Self::ProtocolViolation(violation) => with_cause(f, &"the peer violated the protocol", violation),
         }
     }
 }
 
-/// Why a descriptor is no segment: it did not pass the checks of whoever was to adopt it.
+impl Error for CloseReason {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Closed | Self::PeerDied => None,
+            Self::ProtocolViolation(violation) => Some(violation),
+        }
+    }
+}
+
+impl From<CloseReason> for io::Error {
+    fn from(reason: CloseReason) -> Self {
+        let kind = match reason {
+            CloseReason::Closed => ErrorKind::BrokenPipe,
+            CloseReason::PeerDied => ErrorKind::ConnectionReset,
+            CloseReason::ProtocolViolation(_) => ErrorKind::InvalidData,
+        };
+        Self::new(kind, reason)
+    }
+}
+
+/// Why a descriptor from a peer is not usable memory: the first check that it failed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum BadSegment {
-    /// Not a memory file (memfd_create(2)).
+    /// The file is not a memory file (memfd_create(2)).
     NotMemory,
-    /// Its size is not sealed: its owner could make this process fault.
+    /// The size of the file is not sealed: the owner of the file could make this process fault.
     Unsealed,
-    /// It cannot be mapped for writing.
+    /// The file cannot be mapped for writing.
     ReadOnly,
-    /// Not on tmpfs: a huge-page file can raise a signal when it is touched.
+    /// The file is not on tmpfs: touching a page of a huge-page file can raise a signal.
     NotTmpfs,
-    /// Its size is not what it says, or outside the limits.
+    /// The size of the file differs from the stated size, or is outside the limits.
     WrongSize,
-    /// Not sealed against writes, although it is said to be frozen.
+    /// The file is not sealed against writes, as frozen memory must be.
     Writable,
-    /// Not all of its memory is there: touching it could raise a signal.
+    /// The file has holes: touching one could raise a signal.
     Sparse,
-    /// It does not start with the magic word.
+    /// The file does not start with the magic word.
     NotASegment,
-    /// Made by another version of the format.
+    /// The file was made by another version of the format.
     Version {
         /// The version in the file.
         found: u32,
         /// The version of this library.
         expected: u32,
     },
-    /// Capacity, limits or reserved fields that this version does not know.
+    /// The header has a capacity, a limit or a reserved field that this version does not accept.
     BadConstants,
 }
 
@@ -99,52 +133,30 @@ impl fmt::Display for BadSegment {
     }
 }
 
-impl std::error::Error for BadSegment {}
+impl Error for BadSegment {}
+
+impl From<BadSegment> for io::Error {
+    fn from(bad: BadSegment) -> Self {
+        Self::new(ErrorKind::InvalidData, bad)
+    }
+}
 
 /// Why a message could not be made into what its receiver expects: ports, buffers, a typed value, a request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum BadTransfer {
-    /// The memory of a port or buffer.
+    /// The memory of a port or buffer is not acceptable.
     Segment(BadSegment),
-    /// The lane of a port is no Unix SEQPACKET socket.
+    /// The lane of a port is not a Unix SEQPACKET socket.
     Lane,
-    /// The state of a port that came with it is impossible.
+    /// The state of a port in the message is impossible.
     Capsule,
-    /// A recycled buffer that this side does not know, or that has not been given back.
+    /// The message names a recycled buffer that this side does not have, or that is in use.
     NoSuchBuffer,
-    /// The data is no value of the type that the receiver expects.
+    /// The data is not a value of the type that the receiver expects.
     Value(BadValue),
-    /// The message is no request: it does not come from a client.
+    /// The message is not a request: it does not come from a client.
     NoRequest,
-}
-
-/// Why the data of a message is no value of a type.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum BadValue {
-    /// The bytes are no encoding of such a value.
-    Encoding,
-    /// Bytes are left over.
-    TooLong,
-    /// The value is nested so deeply that decoding it would use up the stack.
-    TooDeep,
-    /// It names a port or buffer that did not come with the message, or the same one twice.
-    NoSuchThing,
-    /// A port or buffer came with the message that it does not name.
-    Unnamed,
-}
-
-impl fmt::Display for BadValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Encoding => "the data is no value of the expected type",
-            Self::TooLong => "the data is longer than the value in it",
-            Self::TooDeep => "the value is nested too deeply",
-            Self::NoSuchThing => "the value names a port or buffer that did not come with it",
-            Self::Unnamed => "a port or buffer came with the value that it does not name",
-        })
-    }
 }
 
 impl fmt::Display for BadTransfer {
@@ -153,32 +165,83 @@ impl fmt::Display for BadTransfer {
             Self::Segment(bad) => bad.fmt(f),
             Self::Lane => f.write_str("the lane of a port is not a unix seqpacket socket"),
             Self::Capsule => f.write_str("the state of a port is impossible"),
-            Self::NoSuchBuffer => f.write_str("a recycled buffer that is not known here"),
+            Self::NoSuchBuffer => f.write_str("the message names a recycled buffer that is not here"),
             Self::Value(bad) => bad.fmt(f),
-            Self::NoRequest => f.write_str("the message is no request"),
+            Self::NoRequest => f.write_str("the message is not a request"),
         }
     }
 }
 
-impl std::error::Error for BadTransfer {}
+impl Error for BadTransfer {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Segment(bad) => bad.source(),
+            Self::Value(bad) => bad.source(),
+            Self::Lane | Self::Capsule | Self::NoSuchBuffer | Self::NoRequest => None,
+        }
+    }
+}
 
-/// [`MessageChannel::new`](crate::MessageChannel::new) failed.
+impl From<BadTransfer> for io::Error {
+    fn from(bad: BadTransfer) -> Self {
+        Self::new(ErrorKind::InvalidData, bad)
+    }
+}
+
+/// Why the data of a message is not a value of the expected type.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum BadValue {
+    /// The bytes do not encode such a value.
+    Encoding,
+    /// Bytes are left after the value.
+    TooLong,
+    /// The value is nested so deeply that decoding it would overflow the stack.
+    TooDeep,
+    /// The value names a port or buffer that did not come with the message, or names one twice.
+    NoSuchThing,
+    /// A port, buffer or descriptor came with the message, and the value does not name it.
+    Unnamed,
+}
+
+impl fmt::Display for BadValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Encoding => "the data is not a value of the expected type",
+            Self::TooLong => "the data is longer than the value in it",
+            Self::TooDeep => "the value is nested too deeply",
+            Self::NoSuchThing => "the value names a port or buffer that did not come with it",
+            Self::Unnamed => "something came with the value that it does not name",
+        })
+    }
+}
+
+impl Error for BadValue {}
+
+impl From<BadValue> for io::Error {
+    fn from(bad: BadValue) -> Self {
+        Self::new(ErrorKind::InvalidData, bad)
+    }
+}
+
+/// [`MessageChannel::new`](crate::MessageChannel::new) or [`ChannelOptions::create`](crate::ChannelOptions::create)
+/// failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ChannelError {
-    /// The capacity is no power of two from 4 KiB to 64 MiB.
+    /// The capacity is not a power of two from 4 KiB to 64 MiB.
     BadCapacity(usize),
-    /// Less than the capacity, or more than 1 GiB.
+    /// The maximum capacity is less than the capacity, or more than 1 GiB.
     BadMaxCapacity(usize),
-    /// More than 253 handles a message, the kernel's limit for one packet.
+    /// A message could carry more than 253 descriptors, the kernel's limit for one packet.
     BadMaxHandles(usize),
-    /// More than 1 GiB of data a message.
+    /// A message could have more than 1 GiB of data.
     BadMaxMessageLen(usize),
-    /// More than 64 cached buffers.
+    /// More than 64 buffers would be kept.
     BadCachedBuffers(usize),
-    /// More than 1 TiB of cached buffers.
+    /// More than 1 TiB of buffers would be kept.
     BadCachedBytes(u64),
-    /// The system has no memory, descriptors or the like to give.
+    /// The system has no memory or no descriptors left.
     ResourceExhausted(io::Error),
 }
 
@@ -191,55 +254,83 @@ impl fmt::Display for ChannelError {
             Self::BadMaxMessageLen(bytes) => write!(f, "{bytes} bytes a message are more than 1 GiB"),
             Self::BadCachedBuffers(count) => write!(f, "{count} cached buffers are more than 64"),
             Self::BadCachedBytes(bytes) => write!(f, "{bytes} bytes of cached buffers are more than 1 TiB"),
-            Self::ResourceExhausted(error) => write!(f, "cannot create the channel: {error}"),
+            Self::ResourceExhausted(error) => with_cause(f, &"cannot create the channel", error),
         }
     }
 }
 
-impl std::error::Error for ChannelError {}
+impl Error for ChannelError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::ResourceExhausted(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
-/// What filled up when a message could not be posted.
+impl From<ChannelError> for io::Error {
+    fn from(error: ChannelError) -> Self {
+        match error {
+            ChannelError::ResourceExhausted(error) => error,
+            error => Self::new(ErrorKind::InvalidInput, error),
+        }
+    }
+}
+
+/// What is full when a message could not be posted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum FullCause {
-    /// The ring: the receiver has not read enough yet.
+    /// The ring is full: the receiver has not read enough yet.
     Ring,
-    /// The lane: too many messages with transfer lists are unread.
+    /// The lane is full: too many messages with transfer lists are unread.
     Lane,
+}
+
+impl fmt::Display for FullCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ring => "the queue is full",
+            Self::Lane => "too many transfer lists are unread",
+        })
+    }
+}
+
+impl Error for FullCause {}
+
+impl From<FullCause> for io::Error {
+    fn from(cause: FullCause) -> Self {
+        Self::new(ErrorKind::WouldBlock, cause)
+    }
 }
 
 /// Why a message was not posted. Nothing was taken: data, ports and buffers are still the caller's and still work.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PostErrorKind {
-    /// This port was inherited by `fork`; it belongs to the parent process.
+    /// The port was inherited by `fork`; it belongs to the parent process.
     Forked,
-    /// This port has been closed.
+    /// The port has been closed here.
     PortClosed,
-    /// This port has been transferred away.
+    /// The port has been transferred, or its sending half is not where the call looked for it.
     Detached,
-    /// A reservation on this port is open, or the port is inside a value that is being posted.
+    /// A reservation on the port is open, or the port is inside a value that is being posted.
     Borrowed,
-    /// Only the receiving half of this port is here: it was split before it was added to the loop.
-    NoSendHalf,
     /// The transfer list contains the posting port itself.
     ContainsSelf,
     /// The transfer list contains the peer of the posting port.
     ContainsPeer,
     /// The transfer list contains the same thing twice.
     Duplicate,
-    /// A thing on the transfer list is closed, detached, borrowed or forked, or a shared buffer that has a name.
+    /// An item of the transfer list is closed, detached, borrowed or forked, or is a shared buffer with a name.
     Unusable {
-        /// Its place on the list, from 0.
+        /// The item's index on the list.
         index: usize,
     },
-    /// The value cannot be encoded: its `Serialize` returned an error, or it contains a sequence or map that does not
-    /// know its length.
-    Unencodable,
-    /// A buffer on the transfer list is known to the peer of the port that it was posted on before, which still lives. It can
-    /// be posted there again.
+    /// A buffer on the transfer list is mapped by the peer of the port on which it was posted before, and that peer
+    /// still lives. The buffer can be posted on that port again.
     PooledElsewhere {
-        /// Its place on the list, from 0.
+        /// The buffer's index on the list.
         index: usize,
     },
     /// The message is longer than the channel allows.
@@ -249,21 +340,20 @@ pub enum PostErrorKind {
         /// Bytes that a message may have; see [`MessagePort::max_message_len`](crate::MessagePort::max_message_len).
         max: usize,
     },
-    /// The transfer list has more descriptors than the channel allows. A port counts as two, every other thing as
-    /// one.
+    /// The transfer list has more descriptors than the channel allows. A port counts as two, any other item as one.
     TooManyHandles {
         /// Descriptors on the list.
         handles: usize,
         /// Descriptors allowed.
         max: usize,
     },
-    /// The other end is gone.
+    /// The peer is gone.
     PeerGone(CloseReason),
-    /// The queue is at its limit.
+    /// The queue is full and must not grow further.
     Full(FullCause),
-    /// The time for waiting was over and the queue still full.
+    /// The queue was still full when the time for waiting was over.
     TimedOut,
-    /// The system has no memory, descriptors or the like to give.
+    /// The system has no memory or no descriptors left.
     ResourceExhausted(io::Error),
 }
 
@@ -274,14 +364,12 @@ impl fmt::Display for PostErrorKind {
             Self::PortClosed => f.write_str(CLOSED),
             Self::Detached => f.write_str(DETACHED),
             Self::Borrowed => f.write_str("a reservation on the port is open, or the port is being posted"),
-            Self::NoSendHalf => f.write_str("the sending half of the port is elsewhere"),
             Self::ContainsSelf => f.write_str("the transfer list contains the posting port itself"),
             Self::ContainsPeer => f.write_str("the transfer list contains the posting port's peer"),
             Self::Duplicate => f.write_str("the transfer list contains the same thing twice"),
             Self::Unusable { index } => {
                 write!(f, "item {index} of the transfer list is closed, detached, borrowed, forked or named")
             }
-            Self::Unencodable => f.write_str("the value cannot be encoded"),
             Self::PooledElsewhere { index } => {
                 write!(f, "item {index} of the transfer list is a buffer that another port's peer has mapped")
             }
@@ -290,27 +378,57 @@ impl fmt::Display for PostErrorKind {
                 write!(f, "the transfer list has {handles} descriptors, at most {max} are allowed")
             }
             Self::PeerGone(reason) => reason.fmt(f),
-            Self::Full(FullCause::Ring) => f.write_str("the queue is full"),
-            Self::Full(FullCause::Lane) => f.write_str("too many transfer lists are unread"),
+            Self::Full(cause) => cause.fmt(f),
             Self::TimedOut => f.write_str("timed out waiting for space in the queue"),
-            Self::ResourceExhausted(error) => write!(f, "cannot post: {error}"),
+            Self::ResourceExhausted(error) => with_cause(f, &"cannot post", error),
         }
     }
 }
 
-impl std::error::Error for PostErrorKind {}
+impl Error for PostErrorKind {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::PeerGone(reason) => reason.source(),
+            Self::Full(cause) => cause.source(),
+            Self::ResourceExhausted(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<PostErrorKind> for io::Error {
+    fn from(error: PostErrorKind) -> Self {
+        let kind = match error {
+            PostErrorKind::Forked => ErrorKind::Unsupported,
+            PostErrorKind::PortClosed | PostErrorKind::Detached => ErrorKind::NotConnected,
+            PostErrorKind::Borrowed => ErrorKind::ResourceBusy,
+            PostErrorKind::ContainsSelf
+            | PostErrorKind::ContainsPeer
+            | PostErrorKind::Duplicate
+            | PostErrorKind::Unusable { .. }
+            | PostErrorKind::PooledElsewhere { .. }
+            | PostErrorKind::TooLarge { .. }
+            | PostErrorKind::TooManyHandles { .. } => ErrorKind::InvalidInput,
+            PostErrorKind::PeerGone(reason) => return reason.into(),
+            PostErrorKind::Full(cause) => return cause.into(),
+            PostErrorKind::TimedOut => ErrorKind::TimedOut,
+            PostErrorKind::ResourceExhausted(error) => return error,
+        };
+        Self::new(kind, error)
+    }
+}
 
 /// Why data was not posted, by an operation that has no transfer list. Nothing was taken.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PostDataError {
-    /// This port was inherited by `fork`; it belongs to the parent process.
+    /// The port was inherited by `fork`; it belongs to the parent process.
     Forked,
-    /// This port has been closed.
+    /// The port has been closed here.
     PortClosed,
-    /// This port has been transferred away.
+    /// The port has been transferred.
     Detached,
-    /// A reservation on this port is open, or the port is inside a value that is being posted.
+    /// A reservation on the port is open, or the port is inside a value that is being posted.
     Borrowed,
     /// The message is longer than the channel allows, or than what was reserved.
     TooLarge {
@@ -319,13 +437,13 @@ pub enum PostDataError {
         /// Bytes that are allowed; see [`MessagePort::max_message_len`](crate::MessagePort::max_message_len).
         max: usize,
     },
-    /// The other end is gone.
+    /// The peer is gone.
     PeerGone(CloseReason),
-    /// The queue is at its limit.
+    /// The queue is full and must not grow further.
     Full(FullCause),
     /// The queue was still full when the timeout was over. Only operations with a timeout return this.
     TimedOut,
-    /// The system lacks memory, descriptors or the like.
+    /// The system has no memory or no descriptors left.
     ResourceExhausted(io::Error),
 }
 
@@ -354,39 +472,53 @@ impl fmt::Display for PostDataError {
             Self::Borrowed => f.write_str("a reservation on the port is open, or the port is being posted"),
             Self::TooLarge { len, max } => write!(f, "the message needs {len} bytes, at most {max} fit"),
             Self::PeerGone(reason) => reason.fmt(f),
-            Self::Full(FullCause::Ring) => f.write_str("the queue is full"),
-            Self::Full(FullCause::Lane) => f.write_str("too many transfer lists are unread"),
+            Self::Full(cause) => cause.fmt(f),
             Self::TimedOut => f.write_str("timed out waiting for space in the queue"),
-            Self::ResourceExhausted(error) => write!(f, "cannot post: {error}"),
+            Self::ResourceExhausted(error) => with_cause(f, &"cannot post", error),
         }
     }
 }
 
-impl std::error::Error for PostDataError {}
+impl Error for PostDataError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::PeerGone(reason) => reason.source(),
+            Self::Full(cause) => cause.source(),
+            Self::ResourceExhausted(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<PostDataError> for io::Error {
+    fn from(error: PostDataError) -> Self {
+        PostErrorKind::from(error).into()
+    }
+}
 
 /// Why nothing was received.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// This port was inherited by `fork`; it belongs to the parent process.
+    /// The port was inherited by `fork`; it belongs to the parent process.
     Forked,
-    /// This port has been closed.
+    /// The port has been closed here.
     PortClosed,
-    /// This port has been transferred away.
+    /// The port has been transferred.
     Detached,
-    /// A message of this port is being read in place, or the port is inside a value that is being posted.
+    /// A message of the port is being read in place, or the port is inside a value that is being posted.
     Borrowed,
-    /// The other end is gone, and everything it posted has been received.
+    /// The peer is gone, and everything it posted has been received.
     Ended(CloseReason),
-    /// The message cannot be made for this receiver. It has been consumed, what it carried is closed; later messages
-    /// are not affected.
+    /// The message cannot be made for this receiver. It has been consumed, and what it carried is closed; later
+    /// messages are not affected.
     MessageError {
-        /// What was wrong.
+        /// What is wrong with the message.
         reason: BadTransfer,
         /// The data of the message.
         data: Vec<u8>,
     },
-    /// The system has no memory, descriptors or the like to give. The message is still queued.
+    /// The system has no memory or no descriptors left. The message is still queued.
     ResourceExhausted(io::Error),
 }
 
@@ -398,20 +530,43 @@ impl fmt::Display for RecvError {
             Self::Detached => f.write_str(DETACHED),
             Self::Borrowed => f.write_str("a message of the port is being read in place, or the port is being posted"),
             Self::Ended(reason) => reason.fmt(f),
-            Self::MessageError { reason, .. } => write!(f, "the message cannot be received: {reason}"),
-            Self::ResourceExhausted(error) => write!(f, "cannot receive: {error}"),
+            Self::MessageError { reason, .. } => with_cause(f, &"the message cannot be received", reason),
+            Self::ResourceExhausted(error) => with_cause(f, &"cannot receive", error),
         }
     }
 }
 
-impl std::error::Error for RecvError {}
+impl Error for RecvError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Forked | Self::PortClosed | Self::Detached | Self::Borrowed => None,
+            Self::Ended(reason) => reason.source(),
+            Self::MessageError { reason, .. } => Some(reason),
+            Self::ResourceExhausted(error) => Some(error),
+        }
+    }
+}
+
+impl From<RecvError> for io::Error {
+    fn from(error: RecvError) -> Self {
+        let kind = match error {
+            RecvError::Forked => ErrorKind::Unsupported,
+            RecvError::PortClosed | RecvError::Detached => ErrorKind::NotConnected,
+            RecvError::Borrowed => ErrorKind::ResourceBusy,
+            RecvError::Ended(reason) => return reason.into(),
+            RecvError::MessageError { .. } => ErrorKind::InvalidData,
+            RecvError::ResourceExhausted(error) => return error,
+        };
+        Self::new(kind, error)
+    }
+}
 
 /// [`try_recv`](crate::MessagePort::try_recv) received nothing.
 #[derive(Debug)]
 pub enum TryRecvError {
-    /// There is no message now. This can change at any time.
+    /// The queue is empty. This can change at any time.
     Empty,
-    /// There never will be one, or it could not be received.
+    /// There will be no message any more, or it could not be received.
     Failed(RecvError),
 }
 
@@ -424,11 +579,27 @@ impl fmt::Display for TryRecvError {
     }
 }
 
-impl std::error::Error for TryRecvError {}
+impl Error for TryRecvError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Empty => None,
+            Self::Failed(error) => error.source(),
+        }
+    }
+}
 
 impl From<RecvError> for TryRecvError {
     fn from(error: RecvError) -> Self {
         Self::Failed(error)
+    }
+}
+
+impl From<TryRecvError> for io::Error {
+    fn from(error: TryRecvError) -> Self {
+        match error {
+            TryRecvError::Empty => Self::new(ErrorKind::WouldBlock, error),
+            TryRecvError::Failed(error) => error.into(),
+        }
     }
 }
 
@@ -437,7 +608,7 @@ impl From<RecvError> for TryRecvError {
 pub enum RecvTimeoutError {
     /// No message came in time.
     TimedOut,
-    /// There never will be one, or it could not be received.
+    /// There will be no message any more, or it could not be received.
     Failed(RecvError),
 }
 
@@ -450,7 +621,14 @@ impl fmt::Display for RecvTimeoutError {
     }
 }
 
-impl std::error::Error for RecvTimeoutError {}
+impl Error for RecvTimeoutError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::TimedOut => None,
+            Self::Failed(error) => error.source(),
+        }
+    }
+}
 
 impl From<RecvError> for RecvTimeoutError {
     fn from(error: RecvError) -> Self {
@@ -458,33 +636,42 @@ impl From<RecvError> for RecvTimeoutError {
     }
 }
 
+impl From<RecvTimeoutError> for io::Error {
+    fn from(error: RecvTimeoutError) -> Self {
+        match error {
+            RecvTimeoutError::TimedOut => Self::new(ErrorKind::TimedOut, error),
+            RecvTimeoutError::Failed(error) => error.into(),
+        }
+    }
+}
+
 /// A buffer could not be made or used.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BufferError {
-    /// It has been transferred away.
+    /// The buffer has been transferred.
     Detached,
-    /// It was inherited by `fork`; it belongs to the parent process.
+    /// The buffer was inherited by `fork`; it belongs to the parent process.
     Forked,
-    /// Not inside the buffer.
+    /// The range is not inside the buffer.
     OutOfRange {
-        /// First byte asked for.
+        /// First byte of the range.
         offset: usize,
-        /// Bytes asked for.
+        /// Bytes of the range.
         len: usize,
-        /// Bytes in the buffer.
+        /// Bytes of the buffer.
         buffer_len: usize,
     },
-    /// A word in place starts at a multiple of its size.
+    /// The offset of a word in place is not a multiple of the word's size.
     Misaligned {
-        /// First byte asked for.
+        /// The offset.
         offset: usize,
-        /// What it must be a multiple of.
+        /// The size of the word, in bytes.
         align: usize,
     },
-    /// The file that the buffer was to be filled from is not a regular one, or could not be read to its end.
+    /// The file from which the buffer is filled is not a regular file, or could not be read to its end.
     Unreadable(io::Error),
-    /// The system has no memory, descriptors or the like to give, or the size is over its file size limit.
+    /// The system has no memory or no descriptors left, or the length is over the file size limit of the process.
     ResourceExhausted(io::Error),
 }
 
@@ -497,20 +684,40 @@ impl fmt::Display for BufferError {
                 write!(f, "{len} bytes at {offset} are not inside a buffer of {buffer_len}")
             }
             Self::Misaligned { offset, align } => write!(f, "offset {offset} is not a multiple of {align}"),
-            Self::Unreadable(error) => write!(f, "cannot read the file: {error}"),
-            Self::ResourceExhausted(error) => write!(f, "cannot create the buffer: {error}"),
+            Self::Unreadable(error) => with_cause(f, &"cannot read the file", error),
+            Self::ResourceExhausted(error) => with_cause(f, &"cannot create the buffer", error),
         }
     }
 }
 
-impl std::error::Error for BufferError {}
+impl Error for BufferError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Unreadable(error) | Self::ResourceExhausted(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
-/// Why something that came from a peer was not taken in.
+impl From<BufferError> for io::Error {
+    fn from(error: BufferError) -> Self {
+        let kind = match error {
+            BufferError::Forked => ErrorKind::Unsupported,
+            BufferError::Detached | BufferError::OutOfRange { .. } | BufferError::Misaligned { .. } => {
+                ErrorKind::InvalidInput
+            }
+            BufferError::Unreadable(error) | BufferError::ResourceExhausted(error) => return error,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Why something that came from a peer was not adopted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Rejection<Reason> {
-    /// It is invalid, and every later attempt fails too.
+    /// The thing is invalid, and every later attempt fails too.
     Invalid(Reason),
-    /// This process lacks memory, descriptors or the like: a later attempt may succeed.
+    /// This process has no memory or no descriptors left: a later attempt may succeed.
     Shortage(Errno),
 }
 
@@ -535,10 +742,10 @@ impl From<Rejection<BadSegment>> for Rejection<BadTransfer> {
     }
 }
 
-/// Why a file that came from elsewhere and passed the checks could not be mapped.
+/// Why a file from a peer that passed the checks could not be mapped.
 pub(crate) fn not_mapped(errno: Errno) -> Rejection<BadSegment> {
     match errno {
-        // Sealed against writing, now or in the future, or not open for it.
+        // The file is sealed against writes (F_SEAL_WRITE or F_SEAL_FUTURE_WRITE), or not open for writing.
         Errno::EPERM | Errno::EACCES => Rejection::Invalid(BadSegment::ReadOnly),
         errno => Rejection::Shortage(errno),
     }

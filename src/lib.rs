@@ -1,11 +1,11 @@
 //! The Web's `MessagePort` for native processes: entangled ports over shared memory, with ports and buffers that
 //! travel.
 //!
-//! On the Web, two isolated contexts talk through a [`MessageChannel`]: two *entangled* ports, each the other's peer.
-//! What is posted on one arrives at the other; a message can carry ports and buffers, which move to the receiver. This
-//! crate brings that to threads and processes of one Linux machine. A message of a few bytes costs about one
-//! cache-line transfer; a buffer of any size is handed over without a copy; a port moves with everything that is
-//! queued in it, while its peer goes on posting.
+//! On the Web, two isolated contexts talk through a [`MessageChannel`]: two *entangled* ports, each the other's *peer*.
+//! A message that is posted on one port arrives at the other, and can carry ports and buffers, which move to the
+//! receiver. This crate provides the same for the threads and processes of one Linux machine. A message of a few bytes
+//! costs about one cache-line transfer; a buffer of any size is handed over without a copy; a port moves with
+//! everything that is queued in it, while its peer goes on posting.
 //!
 //! # A channel
 //! ```
@@ -19,107 +19,44 @@
 //! assert_eq!(port1.recv()?.data, b"pong");
 //! # Ok(()) }
 //! ```
-//! Both ends are equal, and each may post before the other one looks. [`post_message`](MessagePort::post_message) never
-//! blocks: a queue that is full [grows](ChannelOptions::max_capacity), and at its limit posting is an error that gives
-//! everything back. [`post_message_wait`](MessagePort::post_message_wait) waits for space instead.
-//! [`recv`](MessagePort::recv) waits for a message, [`try_recv`](MessagePort::try_recv) does not,
-//! [`recv_timeout`](MessagePort::recv_timeout) waits for a while. Data of any length is one message; what is too long
-//! for the queue itself travels in a buffer, which nobody notices.
+//! The two ends are equal, and either may post before the other receives. [`post_message`](MessagePort::post_message)
+//! never blocks: a full queue [grows](ChannelOptions::max_capacity), and at its limit posting is an error that gives
+//! everything back. Data of any length is one message; data that does not fit the queue travels in a buffer, which the
+//! receiver does not notice.
 //!
-//! # Two processes
-//! A child process is given a port with [`spawn_with_port`] and takes it with [`parent_port`]:
-//! ```no_run
-//! use std::process::Command;
-//! use messageport::{MessageChannel, spawn_with_port};
+//! # Waiting
+//! One rule holds for receiving, calls, sets, loops and listeners: `x` waits for as long as it takes, `try_x` does not
+//! wait, and `x_timeout` waits for at most a `Duration`. So [`recv`](MessagePort::recv) waits for a message as long as
+//! the peer lives, beside [`try_recv`](MessagePort::try_recv) and [`recv_timeout`](MessagePort::recv_timeout). Posting
+//! does not wait; [`post_message_wait`](MessagePort::post_message_wait) waits for space in a full queue as long as the
+//! peer lives, and [`post_message_timeout`](MessagePort::post_message_timeout) for at most a `Duration`. A timeout that
+//! overflows `Instant` means no deadline.
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
-//! let mut child = spawn_with_port(&mut Command::new("worker"), port2)?;
-//! port1.post_message(b"work", [])?; // in the worker: parent_port()?.recv()?
-//! child.wait()?;
-//! # Ok(()) }
-//! ```
-//! Processes that do not know each other meet by name: one makes a [`Listener`], the others [`connect`] to it.
+//! # The rooms
+//! Each room uses the ones below it; the sections of this page follow the same order.
 //!
-//! # Ports and buffers in messages
-//! ```
-//! use messageport::{MessageChannel, TransferBuffer};
+//! | room | contents |
+//! |---|---|
+//! | `aio` | ports, listeners and connections for the tasks of a runtime (feature `tokio`) |
+//! | typed | [values](#values) of any serde type in messages (feature `serde`) |
+//! | events | [`EventLoop`] and [`PortHandle`]: handlers, as on a page |
+//! | connect | [`spawn_with_port`], [`Listener`] and [`connect`]: how two processes get a channel |
+//! | call | [`Client`] and [`Server`]: request and answer |
+//! | poll | [`PortSet`]: receiving from many ports |
+//! | port | [`MessageChannel`], [`MessagePort`], [`Message`]: posting and receiving, with transfer lists |
+//! | buffer | [`TransferBuffer`], [`FrozenBuffer`], [`SharedBuffer`]: memory that travels |
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let main = MessageChannel::new()?;
-//! let side = MessageChannel::new()?;
-//! side.port1.post_message(b"this waits in the queue of port2", [])?;
-//!
-//! let frame = TransferBuffer::new(1920 * 1080 * 4)?;
-//! frame.write_at(0, b"pixels")?;
-//! main.port1.post_message(b"a frame, and a port for the answer", [frame.into(), side.port2.into()])?;
-//!
-//! let mut message = main.port2.recv()?;
-//! assert_eq!(message.buffers[0].len(), 1920 * 1080 * 4);
-//! let port = message.ports.remove(0);
-//! assert_eq!(port.recv()?.data, b"this waits in the queue of port2");
-//! # Ok(()) }
-//! ```
-//! A transfer list moves as a whole or not at all: if posting fails, whatever the reason, everything on the list is
-//! still the caller's and still works.
-//!
-//! # Memory for one, for all, and for readers
-//! A [`TransferBuffer`] has one holder at a time. A [`SharedBuffer`] has many, who read and write it by atomics and
-//! by copies; a [`FrozenBuffer`] has many too, and nobody can write it any more, so that it is a plain slice of
-//! bytes. Posting one of these two clones the handle, and never the memory:
-//! ```
-//! use std::sync::atomic::Ordering;
-//! use messageport::{FrozenBuffer, MessageChannel, SharedBuffer};
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
-//! let weights = FrozenBuffer::from_bytes(b"as large as you like")?;
-//! let progress = SharedBuffer::new(8)?;
-//! port1.post_message(b"work", [weights.clone().into(), progress.clone().into()])?;
-//!
-//! // The worker:
-//! let message = port2.recv()?;
-//! let done = message.frozen[0].split(|byte| *byte == b' ').count();
-//! message.shared[0].atomic_u64(0)?.store(done as u64, Ordering::Release);
-//!
-//! assert_eq!(progress.atomic_u64(0)?.load(Ordering::Acquire), 5);
-//! # Ok(()) }
-//! ```
-//! Any other descriptor, an [`OwnedFd`](std::os::fd::OwnedFd), travels on a transfer list too: a file, a socket, a
-//! pipe, graphics memory. Processes without a port between them share memory by name: [`SharedBuffer::create_named`].
-//!
-//! # Events
-//! An [`EventLoop`] calls handlers, as a page's does. A port that is added to it becomes a [`PortHandle`]:
-//! ```
-//! use messageport::{EventLoop, MessageChannel};
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
-//! let events = EventLoop::new()?;
-//! let port = events.add(port1)?;
-//! port.set_onmessage(|port, event| {
-//!     assert_eq!(event.data, b"ping");
-//!     port.post_message(b"pong", []).unwrap();
-//! });
-//! port.set_onclose(|_, event| println!("{}", event.reason));
-//! port2.post_message(b"ping", [])?;
-//! events.poll_once(None)?;
-//! assert_eq!(port2.recv()?.data, b"pong");
-//! drop(port2);
-//! events.run()?; // until nothing is left that could happen
-//! # Ok(()) }
-//! ```
-//! Handlers are closures of the loop's thread, and may do anything: post, close, transfer, add and remove ports and
-//! listeners. The loop has [timers](EventLoop::set_timeout), takes [tasks](LoopHandle::post_task) from other threads, and
-//! can be [one descriptor](EventLoop#impl-AsFd-for-EventLoop) in another program's loop.
-//!
-//! # Many ports
-//! A [`PortSet`] receives from many ports without handlers: [`wait`](PortSet::wait) returns the next message or end of
-//! any of them. In either, a port in which nothing happens costs nothing, and a busy one keeps no other waiting.
+//! # Tasks
+//! With the feature `tokio`, the module `aio` has ports that wait in the tasks of a runtime, thousands of them on one
+//! thread. An `AsyncPort` is made from a [`MessagePort`] and turned back into one. It has `recv().await` and
+//! `post_message_wait().await`, is a `Stream` and a `Sink`, and has halves for two tasks; `AsyncListener` and
+//! `aio::connect` complete it. A future that is dropped loses no message, and `post_message_draining_wait` leaves the
+//! transfer list with the caller until the message is posted. Other runtimes and event loops can wait on the port's
+//! descriptor.
 //!
 //! # Values
-//! With the feature `serde`, a `TypedPort` posts and receives values of any serde type, and the ports and buffers inside
-//! them move along:
+//! With the feature `serde`, a `TypedPort` posts and receives values of any serde type, and the ports and buffers
+//! inside them move along:
 //! ```
 //! # #[cfg(feature = "serde")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -144,12 +81,52 @@
 //! # #[cfg(not(feature = "serde"))]
 //! # fn main() {}
 //! ```
-//! Without any feature, [`post_plain`](MessagePort::post_plain) and [`Message::plain`] are for values that are the same
-//! as their bytes.
+//! Without any feature, [`post_plain`](MessagePort::post_plain) posts a value as its bytes, and `Message::plain` reads
+//! it.
+//!
+//! # Events
+//! An [`EventLoop`] calls handlers, like the event loop of a page. A port that is added to it becomes a [`PortHandle`]:
+//! ```
+//! use messageport::{EventLoop, MessageChannel};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
+//! let events = EventLoop::new()?;
+//! let port = events.add(port1)?;
+//! port.set_onmessage(|port, event| {
+//!     assert_eq!(event.data, b"ping");
+//!     port.post_message(b"pong", []).unwrap();
+//! });
+//! port.set_onclose(|_, event| println!("{}", event.reason));
+//! port2.post_message(b"ping", [])?;
+//! events.run_once()?;
+//! assert_eq!(port2.recv()?.data, b"pong");
+//! drop(port2);
+//! events.run()?; // until nothing can happen any more
+//! # Ok(()) }
+//! ```
+//! Handlers are closures on the loop's thread, and may do anything: post, close, transfer, add and remove ports and
+//! handlers. The loop has [timers](EventLoop::set_timeout), takes [tasks](LoopHandle::post_task) from other threads,
+//! and is [one descriptor](EventLoop#impl-AsFd-for-EventLoop) for another program's loop.
+//!
+//! # Two processes
+//! A parent gives a port to a child process with [`spawn_with_port`], and the child takes it with [`parent_port`]:
+//! ```no_run
+//! use std::process::Command;
+//! use messageport::{MessageChannel, spawn_with_port};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
+//! let mut child = spawn_with_port(&mut Command::new("worker"), port2)?;
+//! port1.post_message(b"work", [])?; // in the worker: parent_port()?.recv()?
+//! child.wait()?;
+//! # Ok(()) }
+//! ```
+//! Unrelated processes meet by name: one of them binds a [`Listener`], and the others [`connect`] to it.
 //!
 //! # Request and answer
-//! A [`Client`] and a [`Server`] are the two ends of a pair over which many calls are open at a time; `TypedClient` and
-//! `TypedServer` are the same for values:
+//! A [`Client`] and a [`Server`] are the two ends of a pair over which many calls can be open at a time; `TypedClient`
+//! and `TypedServer` do the same with values:
 //! ```
 //! # #[cfg(feature = "serde")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -167,67 +144,117 @@
 //! ```
 //! A call ends with its answer, at its deadline, when the server drops the request, or when the server is gone.
 //!
-//! # Speed
-//! [`recv_into`](MessagePort::recv_into) uses a message's memory again and allocates nothing;
-//! [`recv_ref`](MessagePort::recv_ref) reads in place; [`reserve`](MessagePort::reserve) writes in place;
-//! [`post_messages`](MessagePort::post_messages) and [`recv_messages`](MessagePort::recv_messages) do several at a time. A
-//! busy pair makes no system calls. [`buffer`](MessagePort::buffer) gives buffers that come back: posting one again costs
-//! the same for 4 KiB and for 4 GiB, and no system call. [`split`](MessagePort::split) lets two threads send and receive
-//! at the same time. A port has a descriptor ([`AsFd`](std::os::fd::AsFd)) to wait on in a `poll` or `epoll` loop of your
-//! own.
+//! # Many ports
+//! A [`PortSet`] receives from many ports without handlers: [`wait`](PortSet::wait) returns the next message or end of
+//! any of them. In a set as in an event loop, an idle port costs nothing, and a busy port does not starve the others.
 //!
-//! # Tasks
-//! With the feature `tokio` the module `aio` has ports that wait in the tasks of a runtime, thousands of them on one
-//! thread: `AsyncPort`, made from a [`MessagePort`] and turned back into one, with `recv().await` and
-//! `post_message_wait().await`, as a `Stream` and a `Sink`, and in halves for two tasks; `AsyncListener` and `connect`.
-//! A future that is dropped loses no message and nothing on a transfer list. Any other runtime, or an event loop of your
-//! own, waits on the descriptor.
+//! # Ports and buffers in messages
+//! ```
+//! use messageport::{MessageChannel, TransferBuffer};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let main = MessageChannel::new()?;
+//! let side = MessageChannel::new()?;
+//! side.port1.post_message(b"this waits in the queue of port2", [])?;
+//!
+//! let frame = TransferBuffer::new(1920 * 1080 * 4)?;
+//! frame.write_at(0, b"pixels")?;
+//! main.port1.post_message(b"a frame, and a port for the answer", [frame.into(), side.port2.into()])?;
+//!
+//! let mut message = main.port2.recv()?;
+//! assert_eq!(message.buffers[0].len(), 1920 * 1080 * 4);
+//! let port = message.ports.remove(0);
+//! assert_eq!(port.recv()?.data, b"this waits in the queue of port2");
+//! # Ok(()) }
+//! ```
+//! A transfer list moves as a whole or not at all: if posting fails, for any reason, everything on the list still
+//! belongs to the caller and still works. A transfer list can also carry any other descriptor, as an
+//! [`OwnedFd`](std::os::fd::OwnedFd): a file, a socket, a pipe, graphics memory. A `for` loop over `&port` receives
+//! until the peer has closed.
+//!
+//! # Memory that is handed over, read by many, or shared
+//! A [`TransferBuffer`] has one holder at a time. A [`FrozenBuffer`] has any number of holders, and none of them can
+//! write it, so it is a plain slice of bytes. A [`SharedBuffer`] has any number of holders, which read and write it by
+//! atomics and by copies. Posting one of the latter two clones the handle and never copies the memory:
+//! ```
+//! use std::sync::atomic::Ordering;
+//! use messageport::{FrozenBuffer, MessageChannel, SharedBuffer};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let MessageChannel { port1, port2 } = MessageChannel::new()?;
+//! let weights = FrozenBuffer::from_bytes(b"as large as you like")?;
+//! let progress = SharedBuffer::new(8)?;
+//! port1.post_message(b"work", [weights.clone().into(), progress.clone().into()])?;
+//!
+//! // The worker:
+//! let message = port2.recv()?;
+//! let done = message.frozen[0].split(|byte| *byte == b' ').count();
+//! message.shared[0].atomic_u64(0)?.store(done as u64, Ordering::Release);
+//!
+//! assert_eq!(progress.atomic_u64(0)?.load(Ordering::Acquire), 5);
+//! # Ok(()) }
+//! ```
+//! Processes without a port between them share memory by name: [`SharedBuffer::create_named`].
+//!
+//! # Speed
+//! [`recv_into`](MessagePort::recv_into) reuses a message's memory and allocates nothing;
+//! [`recv_ref`](MessagePort::recv_ref) reads in place; [`reserve`](MessagePort::reserve) writes in place;
+//! [`post_messages`](MessagePort::post_messages) and [`recv_messages`](MessagePort::recv_messages) handle several at a
+//! time. A busy pair makes no system calls. [`buffer`](MessagePort::buffer) returns buffers that come back: posting one
+//! again costs the same for 4 KiB and for 4 GiB, and no system call. [`split`](MessagePort::split) lets two threads
+//! send and receive at the same time. A port has a descriptor ([`AsFd`](std::os::fd::AsFd)) to wait on in your own
+//! `poll` or `epoll` loop.
 //!
 //! # The end
-//! [`close`](MessagePort::close), or dropping a port, ends the channel. What was posted before still arrives; then the
-//! peer is told the reason, a [`CloseReason`]: `Closed`; `PeerDied` if its process ended without closing, by SIGKILL
-//! too; or `ProtocolViolation` if it broke the format. A blocked call notices a death within 20 ms. The kernel tells
-//! it when it has released the descriptors of the dead process, which takes tens of milliseconds longer where
-//! gigabytes have to be torn down.
+//! [`close`](MessagePort::close), or dropping a port, ends the channel. Messages that were posted before still arrive;
+//! then the peer receives the reason, a [`CloseReason`]: `Closed`; `PeerDied` if the process ended without closing, by
+//! SIGKILL too; or `ProtocolViolation` if it broke the format. A blocked call notices a death within 20 ms after the
+//! kernel has released the descriptors of the dead process, which takes tens of milliseconds longer where gigabytes
+//! have to be torn down.
+//!
+//! # Errors
+//! Each operation has its own error type, which returns what was passed in. Its `Display` states what failed, its
+//! `source` the cause, and `{:#}` prints both. Every error converts into an [`io::Error`](std::io::Error) of a fitting
+//! kind.
 //!
 //! # Trust
-//! A port is a capability: whoever holds it may use it, and nobody else can reach the channel. A peer is not trusted:
-//! it can spoil the data that it sends and end its own channel, and that is all. It cannot make this process crash,
-//! read out of bounds, lose descriptors, hang past a deadline or spin. Who once held a port or a buffer and kept its
-//! descriptors against the rules can still take or alter what is sent over it later; a [`FrozenBuffer`] can be
-//! altered by nobody.
+//! A port is a capability: its holder may use it, and no other process can reach the channel. A peer is not trusted: it
+//! can spoil the data that it sends and end its own channel, and nothing else. It cannot make this process crash, read
+//! out of bounds, lose descriptors, hang past a deadline or spin. A former holder of a port or a buffer that kept a
+//! duplicate of the descriptors, against the rules, can still take or alter what is sent over it later; but nothing can
+//! alter a [`FrozenBuffer`].
 //!
 //! # Names
-//! The names are those of the [HTML standard](https://html.spec.whatwg.org/multipage/web-messaging.html#channel-messaging)
-//! in snake case.
+//! The names are those of the [HTML
+//! standard](https://html.spec.whatwg.org/multipage/web-messaging.html#channel-messaging) in snake case.
 //!
 //! | standard | here | differences |
 //! |---|---|---|
 //! | `new MessageChannel()` | [`MessageChannel::new`] | can fail: it needs descriptors and memory |
 //! | `postMessage(message, transfer)` | [`post_message`](MessagePort::post_message) | bytes; fails when full, or when the peer is known to be gone |
 //! | `await` of the next `message` event | `aio::AsyncPort::recv` | feature `tokio` |
-//! | `event.data`, `event.ports` | [`Message::data`], [`Message::ports`] | received by a call, or in a [`MessageEvent`] |
-//! | `onmessage = f` | [`PortHandle::set_onmessage`] | `f` is called by an [`EventLoop`]; the first time starts the port |
+//! | `event.data`, `event.ports` | `data` and `ports` of [`Message`] | received by a call, or in a [`MessageEvent`] |
+//! | `onmessage = f` | [`PortHandle::set_onmessage`] | an [`EventLoop`] calls `f`; the first call starts the port |
 //! | `onmessageerror`, `onclose` | [`set_onmessageerror`](PortHandle::set_onmessageerror), [`set_onclose`](PortHandle::set_onclose) | both events have a reason |
-//! | `start()` | [`start`](PortHandle::start) | only for events: a receiving call needs none |
-//! | `addEventListener(type, f, { once })` | [`add_listener`](PortHandle::add_listener), [`add_listener_once`](PortHandle::add_listener_once) | the type is that of the closure's event; any number of the same `f` |
-//! | `removeEventListener`, `onmessage = null` | [`remove_listener`](PortHandle::remove_listener) | by the number that adding returned |
-//! | `dispatchEvent(event)` | [`dispatch_event`](PortHandle::dispatch_event) | a listener that is running is passed over |
-//! | `event.target`, `event.isTrusted` | the listener's first parameter, [`is_trusted`](PortEvent::is_trusted) | `origin`, `source` and `lastEventId` mean nothing here: a port tells nobody who posts |
+//! | `start()` | [`start`](PortHandle::start) | only for events: a receiving call does not need it |
+//! | `addEventListener(type, f, { once })` | [`add_handler`](PortHandle::add_handler), [`add_handler_once`](PortHandle::add_handler_once) | the closure's event selects the type; the same `f` can be added several times |
+//! | `removeEventListener`, `onmessage = null` | [`remove_handler`](PortHandle::remove_handler) | by the id that adding returned |
+//! | `dispatchEvent(event)` | [`dispatch_event`](PortHandle::dispatch_event) | a handler that is running is skipped |
+//! | `event.target`, `event.isTrusted` | the handler's first parameter, [`is_trusted`](PortEvent::is_trusted) | `origin`, `source` and `lastEventId` have no meaning here: a port does not identify the sender |
 //! | an exception in a handler | [`ErrorEvent::Panic`], [`EventLoop::set_onerror`] | the loop goes on |
-//! | garbage collection | | a handle or a listener keeps a port; see [`PortHandle`] |
+//! | garbage collection | | a handle or a handler keeps a port; see [`PortHandle`] |
 //! | `setTimeout`, `clearTimeout` | [`set_timeout`](EventLoop::set_timeout), [`clear_timeout`](EventLoop::clear_timeout) | |
 //! | `scheduler.postTask(f)` | [`LoopHandle::post_task`] | from any thread |
-//! | `ArrayBuffer` on a transfer list | [`TransferBuffer`] | arrives in [`Message::buffers`] |
-//! | `SharedArrayBuffer` in a message | [`SharedBuffer`] | on the transfer list; arrives in [`Message::shared`] |
-//! | `close()` | [`close`](MessagePort::close) | the reason is told to the peer |
+//! | `ArrayBuffer` on a transfer list | [`TransferBuffer`] | arrives in `buffers` of [`Message`] |
+//! | `SharedArrayBuffer` in a message | [`SharedBuffer`] | on the transfer list; arrives in `shared` of [`Message`] |
+//! | `close()` | [`close`](MessagePort::close) | the peer receives the reason |
 //! | a port posted to its own peer | [`PostErrorKind::ContainsPeer`] | the standard loses the channel |
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("messageport runs on Linux only for now: it rests on memfd, futex and SEQPACKET sockets");
+compile_error!("messageport runs on Linux only: it uses memfd, futex and SEQPACKET sockets");
 
 #[cfg(not(target_pointer_width = "64"))]
-compile_error!("messageport needs a 64-bit target: lengths that a peer names are computed in usize");
+compile_error!("messageport needs a 64-bit target: it computes lengths from a peer in usize");
 
 #[cfg(feature = "tokio")]
 pub mod aio;
@@ -251,43 +278,52 @@ mod violation;
 mod scratch;
 mod sys;
 
-pub use buffer::bytes::BufferBytes;
-pub use buffer::cursor::BufferCursor;
-pub use buffer::frozen::FrozenBuffer;
-pub use buffer::named::NamedBufferError;
-pub use buffer::shared::SharedBuffer;
-pub use buffer::{FreezeError, FreezeErrorKind, TransferBuffer};
-pub use call::{AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server};
-pub use connect::{
-    AcceptError, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, NameError,
-    ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
+#[cfg(feature = "serde")]
+pub use typed::{
+    TypedClient, TypedPendingCall, TypedPort, TypedPostError, TypedPostErrorKind, TypedRecvHalf, TypedResponder,
+    TypedSendHalf, TypedServer, Values,
 };
-pub use error::{
-    BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FullCause, PostDataError, PostErrorKind,
-    RecvError, RecvTimeoutError, TryRecvError, Violation,
-};
+
 pub use events::EventLoop;
 pub use events::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
 pub use events::handle::{PortHandle, PortRef};
-pub use events::listeners::ListenerId;
+pub use events::handlers::HandlerId;
 pub use events::tasks::{LoopGone, LoopHandle};
 pub use events::timers::TimerId;
+
+pub use connect::{
+    AcceptError, Clients, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, NameError,
+    ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
+};
+
+pub use call::{AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server};
+
 pub use poll::set::{AddError, PortId, PortSet, SetEvent};
+
 pub use port::batch::PostMessagesError;
 pub use port::channel::{ChannelOptions, MessageChannel, raise_descriptor_limit};
 pub use port::in_place::MessageRef;
+pub use port::iter::Messages;
 pub use port::message::Message;
 pub use port::plain::WrongSize;
 pub use port::post::Queued;
 pub use port::reserve::Reservation;
 pub use port::transfer::{PostError, TransferRef, Transferable};
 pub use port::{JoinError, MessagePort, RecvHalf, SendHalf};
-#[cfg(feature = "serde")]
-pub use typed::{
-    TypedClient, TypedPendingCall, TypedPort, TypedPostError, TypedRecvHalf, TypedResponder, TypedSendHalf, TypedServer,
+
+pub use buffer::bytes::BufferBytes;
+pub use buffer::cursor::BufferCursor;
+pub use buffer::frozen::FrozenBuffer;
+pub use buffer::named::NamedBufferError;
+pub use buffer::shared::SharedBuffer;
+pub use buffer::{FreezeError, FreezeErrorKind, TransferBuffer};
+
+pub use error::{
+    BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FullCause, PostDataError, PostErrorKind,
+    RecvError, RecvTimeoutError, TryRecvError, Violation,
 };
 
-// A port has one holder at a time, in whatever thread.
+// A port has one holder at a time, in any thread.
 const _: fn() = || {
     fn is_send<T: Send>() {}
     is_send::<MessagePort>();
@@ -298,7 +334,7 @@ const _: fn() = || {
     is_send::<PortSet>();
     is_send::<Server>();
     is_send::<Responder>();
-    // What nobody writes, and what everybody does by atomics, is anybody's at the same time.
+    // Memory that cannot be written, and types that synchronize themselves, can be used by several threads at a time.
     fn is_sync<T: Send + Sync>() {}
     is_sync::<FrozenBuffer>();
     is_sync::<SharedBuffer>();

@@ -1,31 +1,33 @@
-//! The ways in which a peer can break the format, as they are told to the user.
+//! The ways in which a peer can violate the format of a queue or a lane.
 
+use std::error::Error;
 use std::fmt;
+use std::io;
 
-/// What was wrong with a queue or a lane.
+/// How a peer violated the format of a queue or a lane.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Violation {
-    /// A record of an unknown kind.
+    /// A record has an unknown kind.
     UnknownKind,
-    /// A record is longer than one may be, or runs past the end of the ring.
+    /// A record is longer than allowed, or runs past the end of the ring.
     BadLength,
-    /// A pad that does not fill the end of the ring, or with nothing behind it.
+    /// A pad does not fill the ring to its end, or no record follows it.
     BadPad,
-    /// A record out of sequence.
+    /// A record is out of sequence.
     BadSequence,
-    /// The number of descriptors of a record is not the number that came.
+    /// The number of descriptors that came with a record differs from the number in the record.
     BadHandles,
-    /// A record says that descriptors wait on the lane, and none do.
+    /// A record has descriptors, and there are none on the lane.
     NoHandles,
-    /// The table of a message with a transfer list contradicts itself.
+    /// The table of a transfer list contradicts itself.
     BadTable,
-    /// The peer's cursor went backwards, past ours, or is unaligned.
+    /// The peer's cursor moved backwards or past this side's cursor, or is not aligned.
     BadCursor,
-    /// A packet on the lane of unknown kind or size.
+    /// A packet on the lane has an unknown kind or size.
     BadPacket,
-    /// The queue goes on in a ring that is none, goes back from the first ring, forgets a buffer that cannot be, or goes
-    /// on and on so without a message.
+    /// The queue continues in memory that is not a ring, returns from the first ring, drops a buffer that is not kept,
+    /// or does so again and again without a message.
     BadLink,
 }
 
@@ -34,14 +36,22 @@ impl fmt::Display for Violation {
         f.write_str(match self {
             Self::UnknownKind => "record of unknown kind",
             Self::BadLength => "record of impossible length",
-            Self::BadPad => "pad in a wrong place",
+            Self::BadPad => "pad in the wrong place",
             Self::BadSequence => "record out of sequence",
             Self::BadHandles => "wrong number of descriptors",
             Self::NoHandles => "descriptors missing",
             Self::BadTable => "contradictory transfer table",
-            Self::BadCursor => "impossible read cursor",
+            Self::BadCursor => "impossible cursor",
             Self::BadPacket => "unknown packet on the lane",
-            Self::BadLink => "the queue goes on in no ring",
+            Self::BadLink => "the queue does not continue in a valid ring",
         })
+    }
+}
+
+impl Error for Violation {}
+
+impl From<Violation> for io::Error {
+    fn from(violation: Violation) -> Self {
+        Self::new(io::ErrorKind::InvalidData, violation)
     }
 }

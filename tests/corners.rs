@@ -20,7 +20,7 @@ use tools::{PATIENCE, cost_of, pair, within};
 const ROLES: &[Role] = &[];
 
 fn pair_with(options: ChannelOptions) -> (MessagePort, MessagePort) {
-    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    let MessageChannel { port1, port2 } = options.create().expect("a channel");
     (port1, port2)
 }
 

@@ -73,7 +73,7 @@ fn count(port: &PortHandle) -> Rc<Cell<usize>> {
 fn run_until(events: &EventLoop, done: impl Fn() -> bool) {
     let start = Instant::now();
     while !done() {
-        events.poll_once(Some(Duration::from_millis(100))).expect("it runs");
+        events.run_once_timeout(Duration::from_millis(100)).expect("it runs");
         assert!(start.elapsed() < PATIENCE, "it does not happen");
     }
 }
@@ -113,7 +113,7 @@ fn a_loop_of_many_idle_ports_sleeps_and_wakes_for_each() {
         counts.push(count(&events.add(port).unwrap()));
         peers.push(peer);
     }
-    let (_, cost) = cost_of(|| events.run_for(WAIT));
+    let (_, cost) = cost_of(|| events.run_timeout(WAIT));
     assert_slept(&cost);
     let (peers, order) = thread::spawn(move || {
         let order: Vec<_> = (0..300).map(|number| number * 37 % 100).collect();
@@ -188,7 +188,7 @@ fn a_flood_of_wake_ups_burns_no_cpu_and_delays_nobody() {
     let flood = || {
         let _ = send(lane, &wake, &[]);
     };
-    let (_, cost) = annoyed(flood, || events.run_for(WAIT).unwrap());
+    let (_, cost) = annoyed(flood, || events.run_timeout(WAIT).unwrap());
     println!("a loop under a flood: {:?} of {:?}", cost.cpu, cost.time);
     assert_slept(&cost);
     // Others do not notice.
@@ -230,7 +230,7 @@ fn a_sender_stopped_half_way_through_a_transfer_list_does_not_make_the_loop_spin
     let null = File::open("/dev/null").expect("it is there");
     for _ in 0..2 {
         attacker.send(&packet(HANDLES, 1, attacker.sequence), &[null.as_fd()]).expect("room");
-        let (_, cost) = cost_of(|| events.run_for(WAIT).unwrap());
+        let (_, cost) = cost_of(|| events.run_timeout(WAIT).unwrap());
         assert_slept(&cost);
         // It goes on: the record, and the wake-up for one who sleeps on the lane.
         attacker.record(CARRIER, &Table::default().buffer(1, 0, &null).payload(b"late"), 1);
@@ -265,7 +265,7 @@ fn a_port_that_moved_away_is_not_listened_to() {
     let (peer, port) = pair();
     let port = events.add(port).unwrap();
     count(&port);
-    events.poll_once(Some(Duration::ZERO)).unwrap();
+    events.run_once_timeout(Duration::ZERO).unwrap();
     let (carrier1, carrier2) = pair();
     {
         let own = port.port().unwrap();
@@ -416,7 +416,7 @@ fn a_receiving_half_can_be_in_a_loop_while_another_thread_sends() {
     let (sender, receiver) = port.split();
     let half = events.add_half(receiver).unwrap();
     let got = count(&half);
-    assert!(matches!(half.post_message(b"", []).unwrap_err().kind, PostErrorKind::NoSendHalf));
+    assert!(matches!(half.post_message(b"", []).unwrap_err().kind, PostErrorKind::Detached));
     assert!(half.port().is_none() && events.remove(&half).is_none());
     let thread = thread::spawn(move || {
         for _ in 0..10_000 {
@@ -440,7 +440,7 @@ fn a_receiving_half_can_be_in_a_loop_while_another_thread_sends() {
     let half = events.add_half(receiver).unwrap();
     count(&half);
     half.set_onclose(|_, _| panic!("the peer is not gone"));
-    events.poll_once(Some(Duration::ZERO)).unwrap();
+    events.run_once_timeout(Duration::ZERO).unwrap();
     let thread = thread::spawn(move || sender.close());
     events.run().unwrap();
     thread.join().unwrap();
@@ -448,6 +448,23 @@ fn a_receiving_half_can_be_in_a_loop_while_another_thread_sends() {
 }
 
 // In another program's loop.
+
+#[test]
+fn dispatch_finds_what_comes_to_a_port_that_a_run_has_left() {
+    let _alone = alone();
+    let events = event_loop();
+    let (peer, port) = pair();
+    let port = events.add(port).unwrap();
+    let got = count(&port);
+    for number in 1..=3 {
+        peer.post_message(b"", []).unwrap();
+        assert_eq!(events.run_once().unwrap(), 1);
+        peer.post_message(b"", []).unwrap();
+        assert_eq!(events.dispatch().unwrap(), 1);
+        assert_eq!(got.get(), 2 * number);
+        assert_eq!(events.dispatch().unwrap(), 0);
+    }
+}
 
 #[test]
 fn the_loop_can_be_polled_and_dispatched_by_another() {
@@ -479,7 +496,7 @@ fn the_loop_can_be_polled_and_dispatched_by_another() {
     let port = events.add(port).unwrap();
     let got = Rc::new(Cell::new(0));
     let counter = Rc::clone(&got);
-    port.add_listener(move |_, _: &mut messageport::MessageEvent| counter.set(counter.get() + 1));
+    port.add_handler(move |_, _: &mut messageport::MessageEvent| counter.set(counter.get() + 1));
     settle();
     assert_eq!(got.get(), 0);
     port.start(); // from outside
@@ -539,7 +556,7 @@ fn a_set_tells_of_every_port_in_turn() {
             (peer, set.add(port).unwrap())
         })
         .unzip();
-    assert!(set.try_next().unwrap().is_none());
+    assert!(set.try_wait().unwrap().is_none());
     // Those with much do not keep those with little waiting.
     for _ in 0..100 {
         peers[0].post_message(b"much", []).unwrap();
@@ -547,7 +564,7 @@ fn a_set_tells_of_every_port_in_turn() {
     }
     peers[2].post_message(b"little", []).unwrap();
     let mut order = Vec::new();
-    while let Some((id, event)) = set.try_next().unwrap() {
+    while let Some((id, event)) = set.try_wait().unwrap() {
         assert!(matches!(event, SetEvent::Message(_)));
         order.push(ids.iter().position(|known| *known == id).unwrap());
     }
@@ -560,7 +577,7 @@ fn a_set_tells_of_every_port_in_turn() {
         peers[1].post_message(b"much", []).unwrap();
     });
     let mut order = Vec::new();
-    while let Some((id, _)) = set.try_next().unwrap() {
+    while let Some((id, _)) = set.try_wait().unwrap() {
         order.push(id);
         if order.len() == 10 {
             peers[2].post_message(b"little", []).unwrap();
@@ -645,13 +662,13 @@ fn a_loop_and_a_set_leave_nothing_behind() {
             peers.push((peer, inner1));
             handles.push(port);
         }
-        events.poll_once(Some(Duration::ZERO)).unwrap();
+        events.run_once_timeout(Duration::ZERO).unwrap();
         events.set_timeout(PATIENCE, |_| {});
         handles[4].close();
         events.remove(&handles[6]).unwrap();
         if drop_handles_first {
             handles.clear();
-            assert_eq!(end_of(&peers[1].0), CloseReason::Closed); // it had no listener
+            assert_eq!(end_of(&peers[1].0), CloseReason::Closed); // it had no handler
         }
         drop(events);
         for (peer, inner) in &peers {
@@ -671,7 +688,7 @@ fn a_loop_and_a_set_leave_nothing_behind() {
             peer
         })
         .collect();
-    assert!(set.try_next().unwrap().is_none());
+    assert!(set.try_wait().unwrap().is_none());
     drop((set, peers));
     before.assert_restored("after loops and sets");
 }
@@ -693,7 +710,7 @@ fn forked() {
     set.add(port).unwrap();
     let port = events.add(parent_port().expect("a port")).unwrap();
     let got = count(&port);
-    events.poll_once(Some(Duration::ZERO)).unwrap();
+    events.run_once_timeout(Duration::ZERO).unwrap();
     #[allow(unsafe_code)]
     // SAFETY: this process has one thread.
     match unsafe { fork() }.expect("a child") {

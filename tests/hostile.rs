@@ -15,8 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    CloseReason, Message, MessagePort, PostDataError, PostError, PostErrorKind, RecvError, RecvTimeoutError,
-    TransferBuffer, TryRecvError, Violation, parent_port,
+    CloseReason, Message, MessagePort, PostError, PostErrorKind, RecvError, RecvTimeoutError, TransferBuffer,
+    TryRecvError, Violation, parent_port,
 };
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};

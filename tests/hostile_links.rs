@@ -28,7 +28,7 @@ const FORGET: u8 = 6;
 const CAPACITY: usize = 4096;
 
 fn pair_with(options: ChannelOptions) -> (MessagePort, MessagePort) {
-    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    let MessageChannel { port1, port2 } = options.create().expect("a channel");
     (port1, port2)
 }
 

@@ -30,7 +30,47 @@ const LIBRARY: House = House {
     ],
 };
 
-const HOUSES: &[House] = &[LIBRARY];
+const C_LAYER: House = House {
+    sources: "ffi/src",
+    floors: &[
+        &["lib"],
+        &["calls"],
+        &["guard"],
+        &["transfer"],
+        &["port"],
+        &["buffer"],
+        &["input"],
+        &["handle"],
+        &["failure"],
+        &["code"],
+    ],
+};
+
+const TOOL: House =
+    House { sources: "cli/src", floors: &[&["main"], &["bench", "demo", "join"], &["output"], &["failure"]] };
+
+const BENCHMARKS: House = House {
+    sources: "bench/src",
+    floors: &[
+        &["lib"],
+        &["run"],
+        &["report", "rounds"],
+        &["second", "suite"],
+        &["transport", "limits"],
+        &["bench"],
+        &["figure", "session"],
+        &["link", "payload"],
+        &["system"],
+        &["error"],
+    ],
+};
+
+const PEERS: House = House {
+    sources: "peers/src",
+    floors: &[&["main"], &["system", "iceoryx", "ipc", "threads", "foreign", "node"], &["compare"]],
+};
+
+const HOUSES: &[House] = &[LIBRARY, C_LAYER, TOOL, BENCHMARKS, PEERS];
 
 /// System calls, shared memory, and the public functions that hand out slices of it.
 const UNSAFE: &[&str] = &["sys/", "queue/direction.rs", "buffer/mod.rs", "port/in_place.rs"];

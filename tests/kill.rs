@@ -79,7 +79,7 @@ impl Survivor {
     /// Posts a port with buffers in its queue, and behind them more than fits its first ring.
     fn post_laden_port(&mut self) {
         let options = ChannelOptions::new().capacity(4096).max_capacity(64 << 10);
-        let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).unwrap();
+        let MessageChannel { port1, port2 } = options.create().unwrap();
         let list: Vec<_> = (0..2).map(|_| port1.buffer(10_000).unwrap().into()).collect();
         port1.post_message(b"", list).unwrap();
         for number in 0..100_u8 {

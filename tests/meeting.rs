@@ -479,6 +479,24 @@ fn silent_clients_hold_nobody_up_and_are_dropped_after_their_time() {
 }
 
 #[test]
+fn clients_come_one_after_the_other() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let name = folder.name("service");
+    let listener = Listener::bind(&name).expect("free");
+    let clients: Vec<_> = (0..3_u8).map(|number| client(&name, &[number])).collect();
+    let mut seen: Vec<u8> = Vec::new();
+    for client in listener.incoming().take(3) {
+        seen.extend(client.expect("a client").greeting.data);
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [0, 1, 2]);
+    for client in clients {
+        client.join().expect("no panic").expect("accepted");
+    }
+}
+
+#[test]
 fn a_client_may_take_its_time() {
     let _alone = alone();
     let folder = Folder::new();
@@ -602,12 +620,12 @@ fn a_listener_can_be_polled() {
     let listener = Listener::bind(&name).expect("free");
     assert!(!readable(&listener, Duration::ZERO));
     assert!(matches!(listener.accept_timeout(Duration::ZERO), Err(AcceptError::TimedOut)));
+    assert!(listener.try_accept().expect("it listens").is_none());
     let client = client(&name, b"hello");
     let incoming = loop {
         assert!(readable(&listener, PATIENCE), "a client is not seen");
-        match listener.accept_timeout(Duration::ZERO) {
-            Ok(incoming) => break incoming,
-            Err(error) => assert!(matches!(error, AcceptError::TimedOut), "{error:?}"),
+        if let Some(incoming) = listener.try_accept().expect("it listens") {
+            break incoming;
         }
     };
     assert_entangled(&incoming.port, &client.join().expect("no panic").expect("accepted"));

@@ -36,7 +36,7 @@ fn two_threads(
     other: impl FnOnce(&Shared, MessagePort) + Send + 'static,
 ) {
     let options = ChannelOptions::new().capacity(4096).max_capacity(4096);
-    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    let MessageChannel { port1, port2 } = options.create().expect("a channel");
     let memory = Arc::new(Shared(UnsafeCell::new(0)));
     let there = Arc::clone(&memory);
     let thread = thread::spawn(move || one(&there, port1));

@@ -78,7 +78,7 @@ impl World {
         }
         for pair in 0..PAIRS {
             let options = ChannelOptions::new().capacity(4096);
-            let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+            let MessageChannel { port1, port2 } = options.create().expect("a channel");
             world.hang(2 * pair, port1);
             world.hang(2 * pair + 1, port2);
         }
@@ -89,7 +89,7 @@ impl World {
     fn hang(self: &Rc<Self>, end: usize, port: messageport::MessagePort) {
         let handle = self.events.add(port).expect("one more");
         let world = Rc::downgrade(self);
-        handle.add_listener(move |_, event: &mut messageport::MessageEvent| {
+        handle.add_handler(move |_, event: &mut messageport::MessageEvent| {
             let world = world.upgrade().expect("the world");
             let number = world.receive(end, std::mem::take(&mut event.message));
             let ends = world.ends.borrow();
@@ -181,7 +181,7 @@ impl World {
                 }
             }
             Action::Panic => std::panic::resume_unwind(Box::new(PLANNED)), // past the panic hook
-            Action::Run => assert!(self.events.poll_once(Some(Duration::ZERO)).is_err(), "not within itself"),
+            Action::Run => assert!(self.events.run_once_timeout(Duration::ZERO).is_err(), "not within itself"),
         }
     }
 
@@ -221,7 +221,7 @@ impl World {
     }
 
     fn run_dry(&self) {
-        while self.events.poll_once(Some(Duration::ZERO)).expect("it runs") > 0 {}
+        while self.events.run_once_timeout(Duration::ZERO).expect("it runs") > 0 {}
     }
 
     fn check(&self) {
@@ -276,7 +276,7 @@ proptest! {
                 action => world.act(action),
             }
             if run {
-                world.events.poll_once(Some(Duration::ZERO)).expect("it runs");
+                world.events.run_once_timeout(Duration::ZERO).expect("it runs");
             }
         }
         world.run_dry();

@@ -46,7 +46,7 @@ fn keeping_pair() -> (MessagePort, MessagePort) {
     let capacity = 1 << 20;
     let options = ChannelOptions::new().capacity(capacity).max_capacity(capacity);
     let options = options.cached_buffers(KEPT).cached_bytes(KEPT as u64 * CAPACITY);
-    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    let MessageChannel { port1, port2 } = options.create().expect("a channel");
     (port1, port2)
 }
 

@@ -180,7 +180,7 @@ fn ring() {
     }
     // What the last one posts goes to the first: through here it would not be a ring.
     let options = ChannelOptions::new().capacity(4096).max_capacity(64 << 10);
-    let MessageChannel { port1: home, port2: traveller } = MessageChannel::with_options(&options).expect("a channel");
+    let MessageChannel { port1: home, port2: traveller } = options.create().expect("a channel");
     stations[0].1.post_message(bytemuck::cast_slice(&[hops]), [previous.into(), traveller.into()]).expect("a station");
     drop(first);
 

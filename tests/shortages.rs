@@ -132,6 +132,7 @@ fn assert_whole(set: usize, list: &[Transferable], witness: &MessagePort) {
                 file.read_exact_at(&mut bytes, 0).expect("a file");
                 assert_eq!(&bytes, b"a file");
             }
+            other => panic!("{other:?} has no place here"),
         }
     }
 }
@@ -172,7 +173,7 @@ fn is_exhausted(result: &Result<Message, TryRecvError>) -> bool {
 /// A pair that keeps no buffers to use them again, so that descriptors can be counted.
 fn forgetful_pair() -> (MessagePort, MessagePort) {
     let options = ChannelOptions::new().cached_buffers(0);
-    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    let MessageChannel { port1, port2 } = options.create().expect("a channel");
     (port1, port2)
 }
 
@@ -371,7 +372,7 @@ fn small_files() {
 /// A pair whose queues start with `capacity` bytes and may grow.
 fn growing_pair(capacity: usize, max_capacity: usize) -> (MessagePort, MessagePort) {
     let options = ChannelOptions::new().capacity(capacity).max_capacity(max_capacity);
-    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    let MessageChannel { port1, port2 } = options.create().expect("a channel");
     (port1, port2)
 }
 

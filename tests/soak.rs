@@ -80,7 +80,7 @@ fn peer() {
 fn meet(seed: u64) -> (Talker, Child) {
     let MessageChannel { port1: control, port2 } = MessageChannel::new().expect("a channel");
     let options = ChannelOptions::new().cached_buffers(4);
-    let pairs: Vec<_> = (0..STREAMS).map(|_| MessageChannel::with_options(&options).expect("a channel")).collect();
+    let pairs: Vec<_> = (0..STREAMS).map(|_| options.create().expect("a channel")).collect();
     let (ours, theirs): (Vec<_>, Vec<_>) = pairs.into_iter().map(|pair| (pair.port1, pair.port2)).unzip();
     control.post_message(b"", theirs.into_iter().map(Into::into)).expect("a new queue has room");
     let mut command = Command::new("/proc/self/exe");

@@ -357,7 +357,7 @@ enum Run {
 
 fn run(role: &Role, until: Until) -> Run {
     let options = ChannelOptions::new().capacity(4096);
-    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).unwrap();
+    let MessageChannel { port1, port2 } = options.create().unwrap();
     let control = victim::control(&port1);
     let mut survivor = Survivor { port: Some(port1), other: None, asleep: None, received: Vec::new() };
     // What sleeps must not be in the way of what is brought into place, and has to be there before it.

@@ -78,14 +78,14 @@ fn arrived(port: &PortHandle) -> MessagePort {
 fn run_until(events: &EventLoop, done: impl Fn() -> bool) {
     let start = Instant::now();
     while !done() {
-        events.poll_once(Some(Duration::from_millis(100))).expect("it runs");
+        events.run_once_timeout(Duration::from_millis(100)).expect("it runs");
         assert!(start.elapsed() < PATIENCE, "it does not happen");
     }
 }
 
 #[track_caller]
 fn run_dry(events: &EventLoop) {
-    while events.poll_once(Some(Duration::ZERO)).expect("it runs") > 0 {}
+    while events.run_once_timeout(Duration::ZERO).expect("it runs") > 0 {}
 }
 
 // webmessaging/message-channels
@@ -110,7 +110,7 @@ fn only_the_handler_starts_a_port() {
     let (events, log) = (event_loop(), Log::default());
     let (port1, port2) = entangled(&events);
     let listener = log.clone();
-    port2.add_listener(move |_, _: &mut MessageEvent| listener.add("listener"));
+    port2.add_handler(move |_, _: &mut MessageEvent| listener.add("listener"));
     post(&port1, &["1"]);
     run_dry(&events);
     log.assert(&[]);
@@ -139,7 +139,7 @@ fn an_event_has_its_data_and_ports_and_is_trusted() {
     });
     run_until(&events, || seen.get());
     assert_eq!(tools::text(&witness), "it works");
-    // What no listener took is dropped.
+    // What no handler took is dropped.
     assert_eq!(end_of(&witness), CloseReason::Closed);
     port2.close();
 }
@@ -380,7 +380,7 @@ fn an_endless_exchange_starves_no_timer() {
     post(&port1, &["again"]);
     events.set_timeout(Duration::from_millis(5), |events| events.stop());
     events.run().unwrap();
-    assert!(events.poll_once(Some(PATIENCE)).unwrap() > 0);
+    assert!(events.run_once_timeout(PATIENCE).unwrap() > 0);
     port1.close();
     events.run().unwrap();
 }
@@ -391,18 +391,18 @@ fn a_port_is_an_event_target() {
     let (events, log) = (event_loop(), Log::default());
     let (port1, port2) = entangled(&events);
     let once = log.clone();
-    port2.add_listener_once(move |_, event: &mut MessageEvent| {
+    port2.add_handler_once(move |_, event: &mut MessageEvent| {
         assert!(!event.is_trusted());
         once.add("once");
     });
     let removed = log.clone();
-    let id = port2.add_listener(move |_, _: &mut MessageEvent| removed.add("removed"));
-    port2.remove_listener(id);
+    let id = port2.add_handler(move |_, _: &mut MessageEvent| removed.add("removed"));
+    port2.remove_handler(id);
     let mut event = MessageEvent::new(Message::new());
     port2.dispatch_event(&mut event);
     port2.dispatch_event(&mut event);
     let closes = log.clone();
-    port2.add_listener(move |_, event: &mut CloseEvent| closes.add(event.reason.to_string()));
+    port2.add_handler(move |_, event: &mut CloseEvent| closes.add(event.reason.to_string()));
     port2.dispatch_event(&mut CloseEvent::new(CloseReason::PeerDied));
     let closer = log.clone();
     port2.set_onmessage(move |port, _| {

@@ -22,7 +22,7 @@ impl Error {
 
     /// Returns an adapter for `map_err` that puts `attempt`, for example `cannot post`, before the cause.
     pub fn of<E: fmt::Display>(attempt: &str) -> impl Fn(E) -> Self {
-        move |error| Self::failed(format_args!("{attempt}: {error}"))
+        move |error| Self::failed(format_args!("{attempt}: {error:#}"))
     }
 
     /// Returns true for an error made by [`refused`](Self::refused).

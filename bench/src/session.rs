@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use messageport::{ChannelOptions, MessageChannel, MessagePort};
+use messageport::{ChannelOptions, MessagePort};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::error::{Error, Result};
@@ -85,7 +85,7 @@ impl Session {
     pub fn channel(&self, options: &ChannelOptions) -> Result<MessagePort> {
         match self.side {
             Side::First => {
-                let channel = MessageChannel::with_options(options).map_err(Error::of("cannot create a channel"))?;
+                let channel = options.create().map_err(Error::of("cannot create a channel"))?;
                 let posted = self.window.post_message_timeout(&[], [channel.port2.into()], TURN_TIMEOUT);
                 posted.map_err(Error::of("cannot transfer a port to the second process"))?;
                 Ok(channel.port1)

@@ -29,7 +29,7 @@ impl Failure {
 
     /// Returns an adapter for `map_err` that puts `attempt`, for example `cannot post`, before the cause.
     pub(crate) fn of<E: Display>(attempt: &str) -> impl Fn(E) -> Self {
-        move |error| Self::failed(format_args!("{attempt}: {error}"))
+        move |error| Self::failed(format_args!("{attempt}: {error:#}"))
     }
 
     /// Prints the failure and returns the exit status of the process.

@@ -15,7 +15,7 @@ use messageport::{CloseReason, Listener, Message, MessagePort, PostErrorKind, Re
 use crate::failure::Failure;
 
 pub(crate) fn listen(name: &str) -> Result<(), Failure> {
-    let refuse = |error: &dyn std::fmt::Display| Failure::refused(format_args!("cannot listen at {name}: {error}"));
+    let refuse = |error: &dyn std::fmt::Display| Failure::refused(format_args!("cannot listen at {name}: {error:#}"));
     let listener = Listener::bind(name).map_err(|error| refuse(&error))?;
     // Standard error, because standard output carries data. A script may wait for this line to start the other side.
     let _ = writeln!(std::io::stderr(), "listening at {}", listener.path().display());
@@ -26,7 +26,7 @@ pub(crate) fn listen(name: &str) -> Result<(), Failure> {
 
 pub(crate) fn connect(name: &str) -> Result<(), Failure> {
     let port = messageport::connect(name, b"");
-    join(port.map_err(|error| Failure::refused(format_args!("cannot connect to {name}: {error}")))?)
+    join(port.map_err(|error| Failure::refused(format_args!("cannot connect to {name}: {error:#}")))?)
 }
 
 /// An event of one of the two threads.
@@ -72,7 +72,7 @@ fn wait(inbox: &Receiver<Event>, posting_end: &AtomicBool) -> Result<(), Failure
         // Acquire: pairs with the release store in `pump_input`.
         let may_have_ended = output_ended && !input_cut && posting_end.load(Ordering::Acquire);
         if let Some(reason) = gone.as_ref().filter(|_| !may_have_ended) {
-            return Err(Failure::peer_gone(format_args!("the peer closed before both inputs had ended: {reason}")));
+            return Err(Failure::peer_gone(format_args!("the peer closed before both inputs had ended: {reason:#}")));
         }
     }
     Ok(())
@@ -95,7 +95,7 @@ fn pump_input(send: &SendHalf, chunk: usize, posting_end: &AtomicBool) -> Event 
             Ok(()) if len == 0 => return Event::InputEnded,
             Ok(()) => {}
             Err(PostErrorKind::PeerGone(_)) => return Event::InputCut,
-            Err(error) => return Event::Failed(Failure::failed(format_args!("cannot post: {error}"))),
+            Err(error) => return Event::Failed(Failure::failed(format_args!("cannot post: {error:#}"))),
         }
     }
 }
@@ -117,7 +117,7 @@ fn pump_output(recv: &RecvHalf, events: &Sender<Event>) {
                 }
             }
             Err(RecvError::Ended(reason)) => break Event::Gone(reason),
-            Err(error) => break Event::Failed(Failure::failed(format_args!("cannot receive: {error}"))),
+            Err(error) => break Event::Failed(Failure::failed(format_args!("cannot receive: {error:#}"))),
         }
     };
     let _ = events.send(end);

@@ -68,7 +68,7 @@ pub use error::{
 pub use events::EventLoop;
 pub use events::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
 pub use events::handle::{PortHandle, PortRef};
-pub use events::listeners::ListenerId;
+pub use events::handlers::HandlerId;
 pub use events::tasks::{LoopGone, LoopHandle};
 pub use events::timers::TimerId;
 pub use poll::set::{AddError, PortId, PortSet, SetEvent};

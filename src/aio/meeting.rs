@@ -1,4 +1,4 @@
-//! Meeting by name in a task: a listener whose accept waits, and connecting to one.
+//! Meeting by name in a task: a listener that accepts, and connecting to a listener.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -14,14 +14,14 @@ use tokio::time::{sleep, timeout};
 use super::port::AsyncPort;
 use super::wait::{Timer, current_runtime, timer};
 use crate::connect::{
-    AcceptError, ConnectError, ConnectOptions, Connecting, Incoming, ListenError, Listener, QUEUE_RETRY,
+    AcceptError, ConnectError, ConnectOptions, Connecting, Incoming, ListenError, ListenOptions, Listener, QUEUE_RETRY,
 };
 use crate::port::MessagePort;
 use crate::sys::readiness::{OneDescriptor, Readiness};
 use crate::sys::socket;
 
-/// Most steps of a listener in a row.
-const STEPS: u32 = 64;
+/// A listener takes at most 64 steps in a row, so that clients that send nothing do not starve other tasks.
+const MAX_STEPS: u32 = 64;
 
 impl OneDescriptor for Listener {}
 impl OneDescriptor for Connecting {}
@@ -48,15 +48,16 @@ impl OneDescriptor for Connecting {}
 pub struct AsyncListener {
     registration: Readiness<Listener>,
     runtime: Handle,
-    /// Until a client has been silent for too long.
+    /// Ends when the next silent client is to be dropped.
     silence: Option<Timer>,
 }
 
 impl AsyncListener {
-    /// Makes a listener wait in the runtime that this is called in.
+    /// Registers a listener with the runtime in which this is called.
     ///
     /// # Errors
-    /// Not called within a runtime, or the system has no resources. The name is free again then.
+    /// This is not called within a runtime, or the system has no resources. The listener is dropped then, and its name
+    /// is free.
     ///
     /// # Panics
     /// If the runtime does not drive I/O and time.
@@ -70,35 +71,34 @@ impl AsyncListener {
         register(listener).map_err(|error| ListenError::System(path, error))
     }
 
-    /// As [`new`](Self::new), for a listener on `name` with the default options.
+    /// Starts listening on `name` with the default options; see [`ListenOptions::bind_async`].
     ///
     /// # Errors
-    /// As for [`Listener::bind`] and for [`new`](Self::new).
+    /// Those of [`Listener::bind`] and of [`new`](Self::new).
     ///
     /// # Panics
-    /// As for [`new`](Self::new).
+    /// If the runtime does not drive I/O and time.
     pub fn bind(name: &str) -> Result<Self, ListenError> {
-        Self::new(Listener::bind(name)?)
+        ListenOptions::new().bind_async(name)
     }
 
-    /// Waits for the next client. Clients that misbehave are turned away and counted, while this waits.
+    /// Waits for the next client. While this waits, clients that misbehave are turned away and counted.
     ///
-    /// Cancel-safe: if the future is dropped no client is lost.
+    /// Cancel-safe: if the future is dropped, no client is lost.
     ///
     /// # Errors
-    /// As for [`Listener::accept`]; also [`AcceptError::System`] in a runtime that is shutting down.
+    /// Those of [`Listener::accept`]; also [`AcceptError::System`] in a runtime that is shutting down.
     pub async fn accept(&mut self) -> Result<Incoming, AcceptError> {
         poll_fn(|context| self.poll_accept(context)).await
     }
 
     fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<Result<Incoming, AcceptError>> {
         let listener = self.registration.get_ref();
-        for _ in 0..STEPS {
-            match listener.accept_timeout(Duration::ZERO) {
-                Err(AcceptError::TimedOut) => {}
-                result => return Poll::Ready(result),
+        for _ in 0..MAX_STEPS {
+            if let Some(result) = listener.try_accept().transpose() {
+                return Poll::Ready(result);
             }
-            // That was one step, and there may be more to do: a client that was admitted and says nothing, for example.
+            // That was one step, for example to admit a client that has sent nothing yet. There may be more to do.
             if socket::wait(listener.as_fd(), false, Duration::ZERO).is_ok_and(|seen| seen.readable) {
                 continue;
             }
@@ -107,14 +107,14 @@ impl AsyncListener {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(AcceptError::System(error))),
                 Poll::Pending => {}
             }
-            // A client that stays silent is dropped in time.
+            // A client that stays silent is dropped when its time is over.
             let left = listener.next_deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
             self.silence = left.map(|left| timer(&self.runtime, left));
             if self.silence.as_mut().is_none_or(|timer| timer.as_mut().poll(context).is_pending()) {
                 return Poll::Pending;
             }
         }
-        // So many clients come that say nothing: other tasks have a turn.
+        // Many clients connect and send nothing: let other tasks run.
         context.waker().wake_by_ref();
         Poll::Pending
     }
@@ -129,7 +129,7 @@ impl AsyncListener {
         self.registration.get_ref().refused()
     }
 
-    /// The listener, to be used without a runtime.
+    /// Turns the listener back into one without a runtime.
     pub fn into_listener(self) -> Listener {
         self.registration.into_inner()
     }
@@ -141,43 +141,58 @@ impl fmt::Debug for AsyncListener {
     }
 }
 
-/// [`connect`](crate::connect()) in a task: sends one end of a new pair to the listener on `name`, with a greeting, and
-/// returns the other end.
+/// Sends one end of a new pair to the listener on `name`, with a greeting, and returns the other end: the
+/// [`connect`](crate::connect()) of tasks.
 ///
-/// If the future is dropped the listener may have accepted already; it then sees the end of its port, `Closed`.
+/// If the future is dropped, the listener may have accepted already. Its port then ends with `Closed`.
 ///
 /// # Errors
-/// As for [`connect`](crate::connect()); also [`ConnectError::System`] if this is not called within a runtime.
+/// Those of [`connect`](crate::connect()); also [`ConnectError::System`] if this is not called within a runtime.
 ///
 /// # Panics
 /// If the runtime does not drive I/O and time.
 pub async fn connect(name: &str, greeting: &[u8]) -> Result<AsyncPort, ConnectError> {
-    connect_with(&ConnectOptions::new(), name, greeting).await
+    ConnectOptions::new().connect_async(name, greeting).await
 }
 
-/// As [`connect`], with options.
-///
-/// # Errors
-/// As for [`connect`].
-///
-/// # Panics
-/// As for [`connect`].
-pub async fn connect_with(options: &ConnectOptions, name: &str, greeting: &[u8]) -> Result<AsyncPort, ConnectError> {
-    current_runtime().map_err(ConnectError::System)?;
-    let mut connecting = options.start(name, greeting)?;
-    let port = loop {
-        if let Some(port) = connecting.step()? {
-            break port;
-        }
-        if connecting.has_greeted() {
-            break answer(connecting).await?;
-        }
-        sleep(QUEUE_RETRY).await;
-    };
-    AsyncPort::new(port).map_err(|failed| ConnectError::System(failed.error))
+impl ConnectOptions {
+    /// Sends one end of a new pair to the listener on `name`, in a task; see [`aio::connect`](connect).
+    ///
+    /// # Errors
+    /// Those of [`aio::connect`](connect).
+    ///
+    /// # Panics
+    /// If the runtime does not drive I/O and time.
+    pub async fn connect_async(&self, name: &str, greeting: &[u8]) -> Result<AsyncPort, ConnectError> {
+        current_runtime().map_err(ConnectError::System)?;
+        let mut connecting = self.start(name, greeting)?;
+        let port = loop {
+            if let Some(port) = connecting.step()? {
+                break port;
+            }
+            if connecting.has_greeted() {
+                break answer(connecting).await?;
+            }
+            sleep(QUEUE_RETRY).await;
+        };
+        AsyncPort::new(port).map_err(|failed| ConnectError::System(failed.error))
+    }
 }
 
-/// The greeting has been sent.
+impl ListenOptions {
+    /// Starts listening on `name` in the runtime in which this is called.
+    ///
+    /// # Errors
+    /// Those of [`bind`](Self::bind) and of [`AsyncListener::new`].
+    ///
+    /// # Panics
+    /// If the runtime does not drive I/O and time.
+    pub fn bind_async(&self, name: &str) -> Result<AsyncListener, ListenError> {
+        AsyncListener::new(self.bind(name)?)
+    }
+}
+
+/// Waits for the answer to the greeting that has been sent.
 async fn answer(connecting: Connecting) -> Result<MessagePort, ConnectError> {
     let mut connecting = Readiness::new(connecting).map_err(|(_connecting, error)| ConnectError::System(error))?;
     loop {
@@ -185,7 +200,7 @@ async fn answer(connecting: Connecting) -> Result<MessagePort, ConnectError> {
             return Ok(port);
         }
         let left = connecting.get_mut().left();
-        let readiness = &mut connecting; // not shared, since a port is not
+        let readiness = &mut connecting; // mutable: a shared reference to a port is not `Send`
         let edge = timeout(left, poll_fn(|context| Readiness::poll_mut(readiness, context))).await;
         if let Ok(Err(error)) = edge {
             return Err(ConnectError::System(error));

@@ -1,9 +1,10 @@
-//! Ports for the tasks of a [tokio](https://docs.rs/tokio) runtime. Needs the feature `tokio`.
+//! Ports, listeners and connections for the tasks of a [tokio](https://docs.rs/tokio) runtime. Needs the feature
+//! `tokio`.
 //!
-//! An [`AsyncPort`] is made from a [`MessagePort`](crate::MessagePort) and can be turned back into one. It waits without
-//! holding a thread: [`recv`](AsyncPort::recv) for a message, [`post_message_wait`](AsyncPort::post_message_wait) for
-//! space. It is a [`Stream`](futures_core::Stream) and a [`Sink`](futures_sink::Sink) of messages, and its
-//! [halves](AsyncPort::split) may wait in two tasks at the same time.
+//! An [`AsyncPort`] is made from a [`MessagePort`](crate::MessagePort) and can be turned back into one. It waits
+//! without blocking a thread: [`recv`](AsyncPort::recv) for a message,
+//! [`post_message_wait`](AsyncPort::post_message_wait) for space. It is a [`Stream`](futures_core::Stream) and a
+//! [`Sink`](futures_sink::Sink) of messages, and its [halves](AsyncPort::split) can wait in two tasks at the same time.
 //!
 //! ```
 //! use messageport::MessageChannel;
@@ -19,21 +20,24 @@
 //! ```
 //!
 //! # Cancelling
-//! A future that is dropped loses nothing: a message that it did not return is still queued, and what it was to post
-//! is still the caller's.
+//! Every future here can be dropped at any time. A message that it has not returned is still queued, and a message that
+//! it has not posted is not posted at all. The transfer list is dropped with a future that owns it;
+//! [`post_message_draining_wait`](AsyncPort::post_message_draining_wait) leaves it with the caller. So
+//! [`tokio::time::timeout`] limits any wait.
 //!
 //! # The runtime
-//! It must drive I/O and time (`enable_all`, as `#[tokio::main]` does); ports, listeners and connections are made within
-//! it, and panic without these drivers, as tokio's own sockets do. A port that waits costs the runtime one registration
-//! and no timer. A task that always finds messages gives way to others now and then, by tokio's budget.
+//! The runtime must drive I/O and time (`enable_all`, which `#[tokio::main]` calls). Ports, listeners and connections
+//! are created within it; without these drivers their creation panics, like that of tokio's own sockets. A waiting port
+//! costs the runtime one registration and no timer. A task that always finds messages yields now and then, by tokio's
+//! budget.
 #![forbid(unsafe_code)]
 
-mod meeting;
 mod port;
 mod post;
 mod recv;
+mod meeting;
 mod wait;
 
-pub use meeting::{AsyncListener, connect, connect_with};
+pub use meeting::{AsyncListener, connect};
 pub use port::{AsyncJoinError, AsyncPort, AsyncRecvHalf, AsyncSendHalf, RegisterError};
 pub use post::SendError;

@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use super::wait::{Registration, Wait};
 use crate::end::lane::Doorbell;
+use crate::error::with_cause;
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf, SendHalf};
 
 /// A [`MessagePort`] that waits in tasks of a tokio runtime.
 ///
-/// The methods that wait take `&mut self`: one of them runs at a time. To receive and to wait for space at the same time,
-/// [`split`](Self::split) it. What blocks, and what borrows the queue (`reserve`, `recv_ref`), is not to be had here; turn
-/// the port [back](Self::into_port) for that, or to transfer it. Dropping it closes the port.
+/// The methods that wait take `&mut self`, so one of them runs at a time. To receive and to wait for space at the same
+/// time, [`split`](Self::split) the port. The methods that block and those that borrow the queue (`reserve`,
+/// `recv_ref`) are not available; [turn the port back](Self::into_port) to use them, or to transfer it. Dropping it
+/// closes the port.
 pub struct AsyncPort {
     // The order matters, as in `MessagePort`.
     pub(super) sender: AsyncSendHalf,
@@ -23,31 +25,31 @@ pub struct AsyncPort {
 
 /// The sending half of an [`AsyncPort`].
 ///
-/// Dropping it closes nothing as long as the receiving half lives.
+/// Dropping it does not close the port while the receiving half lives.
 pub struct AsyncSendHalf {
     pub(super) half: SendHalf,
     pub(super) wait: Wait,
     pub(super) retry: Option<super::post::Retry>,
-    /// A message that the `Sink` took and that has not found room yet.
+    /// The message that the `Sink` has taken and not posted yet.
     pub(super) unsent: Option<Message>,
 }
 
 /// The receiving half of an [`AsyncPort`].
 ///
-/// If it is dropped while the sending half lives, what was queued and what the peer still posts is dropped.
+/// If it is dropped while the sending half lives, the queued messages and those that the peer still posts are dropped.
 pub struct AsyncRecvHalf {
     pub(super) half: RecvHalf,
     pub(super) wait: Wait,
     pub(super) stream_is_over: bool,
-    /// The port's descriptor was in use before.
+    /// The port's descriptor had been requested before.
     polled: bool,
 }
 
 impl AsyncPort {
-    /// Makes a port wait in the runtime that this is called in.
+    /// Registers a port with the runtime in which this is called.
     ///
     /// # Errors
-    /// Not called within a runtime, or the system has no resources. The port is in the error.
+    /// This is not called within a runtime, or the system has no resources. The port is in the error.
     ///
     /// # Panics
     /// If the runtime does not drive I/O and time.
@@ -61,7 +63,7 @@ impl AsyncPort {
                     unsent: None,
                 },
                 receiver: AsyncRecvHalf {
-                    // Looks need not arm the doorbell: `Wait` does.
+                    // A receive that finds nothing need not arm the doorbell: `Wait` does.
                     polled: port.receiver.polled.replace(false),
                     half: port.receiver,
                     wait: Wait::new(registration, Doorbell::Data),
@@ -72,15 +74,15 @@ impl AsyncPort {
         }
     }
 
-    /// The port, to be used without a runtime, or to be transferred. What is queued stays queued. A message that the
-    /// `Sink` has taken and not posted yet is dropped: flush it first, or [take it back](Self::take_unsent).
+    /// Turns the port back into one without a runtime. Its queue is unchanged. A message that the `Sink` has taken and
+    /// not posted yet is dropped: flush the sink first, or [take the message back](Self::take_unsent).
     pub fn into_port(self) -> MessagePort {
         let AsyncRecvHalf { half: receiver, polled, .. } = self.receiver;
         receiver.polled.set(polled);
         MessagePort { sender: self.sender.half, receiver }
     }
 
-    /// Splits the port into a sending and a receiving half, which may wait in two tasks at the same time.
+    /// Splits the port into a sending and a receiving half, which can wait in two tasks at the same time.
     pub fn split(self) -> (AsyncSendHalf, AsyncRecvHalf) {
         self.sender.half.end.note_split();
         (self.sender, self.receiver)
@@ -147,7 +149,7 @@ pub struct RegisterError {
 
 impl fmt::Display for RegisterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot register the port with a runtime: {}", self.error)
+        with_cause(f, &"cannot register the port with a runtime", &self.error)
     }
 }
 
@@ -157,7 +159,14 @@ impl std::error::Error for RegisterError {
     }
 }
 
-/// [`AsyncPort::join`] failed: the halves are not of one port.
+/// The port is dropped.
+impl From<RegisterError> for io::Error {
+    fn from(error: RegisterError) -> Self {
+        error.error
+    }
+}
+
+/// [`AsyncPort::join`] failed: the halves belong to different ports.
 #[derive(Debug)]
 pub struct AsyncJoinError(
     /// The sending half, as it was.
@@ -174,7 +183,14 @@ impl fmt::Display for AsyncJoinError {
 
 impl std::error::Error for AsyncJoinError {}
 
-// A port, and so a future that uses it, may go from thread to thread.
+/// The halves are dropped.
+impl From<AsyncJoinError> for io::Error {
+    fn from(error: AsyncJoinError) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error.to_string())
+    }
+}
+
+// A port, and so a future that uses it, may move between threads.
 const _: fn() = || {
     fn is_send<T: Send>() {}
     is_send::<AsyncPort>();

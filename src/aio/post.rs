@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -17,10 +18,11 @@ use crate::port::message::Message;
 use crate::port::transfer::{PostError, TransferRef, Transferable};
 
 impl AsyncPort {
-    /// Posts a message, without waiting; see [`MessagePort::post_message`](crate::MessagePort::post_message).
+    /// Posts a message without waiting; see [`MessagePort::post_message`](crate::MessagePort::post_message).
     ///
     /// # Errors
-    /// As for that. `Full` too while the `Sink` holds a message that finds no room: it comes first.
+    /// Those of `MessagePort::post_message`. Also `Full` while the `Sink` holds a message that does not fit, since that
+    /// one is posted first.
     pub fn post_message(
         &mut self,
         data: &[u8],
@@ -29,10 +31,10 @@ impl AsyncPort {
         self.sender.post_message(data, transfer)
     }
 
-    /// Posts a message and, if the queue is full, waits for space as long as the peer lives. What is on the list is taken
-    /// off it when the message is posted, and not before.
+    /// Posts a message and, if the queue is full, waits for space for as long as the peer lives.
     ///
-    /// Cancel-safe: if the future is dropped nothing was posted, and the list is as it was.
+    /// If the future is dropped, nothing was posted, and what is on the list is dropped with the future:
+    /// [`post_message_draining_wait`](Self::post_message_draining_wait) leaves it with the caller.
     ///
     /// ```
     /// # use messageport::{MessageChannel, TransferBuffer, aio::AsyncPort};
@@ -40,26 +42,55 @@ impl AsyncPort {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let MessageChannel { port1, port2 } = MessageChannel::new()?;
     /// # let mut port = AsyncPort::new(port1)?;
-    /// let mut frames = vec![TransferBuffer::new(4096)?.into()];
-    /// port.post_message_wait(b"a frame", &mut frames).await?;
-    /// assert!(frames.is_empty());
-    /// port.post_message_wait(b"nothing but text", &mut Vec::new()).await?;
+    /// port.post_message_wait(b"a frame", [TransferBuffer::new(4096)?.into()]).await?;
+    /// port.post_message_wait(b"nothing but text", []).await?;
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
-    /// As for [`MessagePort::post_message`](crate::MessagePort::post_message), without `Full`; also
-    /// [`ResourceExhausted`](PostErrorKind::ResourceExhausted) if it would have to wait in a runtime that is shutting
-    /// down. What the `Sink` holds is posted first, and an error may be that message's.
+    /// Those of [`MessagePort::post_message`](crate::MessagePort::post_message) except `Full`; also
+    /// [`ResourceExhausted`](PostErrorKind::ResourceExhausted) if it has to wait in a runtime that is shutting down. A
+    /// message that the `Sink` holds is posted first, and the error may be its error.
     pub async fn post_message_wait(
+        &mut self,
+        data: &[u8],
+        transfer: impl IntoIterator<Item = Transferable>,
+    ) -> Result<(), PostError> {
+        self.sender.post_message_wait(data, transfer).await
+    }
+
+    /// Posts a message as [`post_message_wait`](Self::post_message_wait) does, with a list that stays with the caller
+    /// until the message is posted, and is empty then.
+    ///
+    /// Cancel-safe: if the future is dropped, nothing was posted, and the list is as it was.
+    ///
+    /// ```
+    /// # use messageport::{MessageChannel, TransferBuffer, aio::AsyncPort};
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let MessageChannel { port1, port2 } = MessageChannel::new()?;
+    /// # let mut port = AsyncPort::new(port1)?;
+    /// let mut frames = vec![TransferBuffer::new(4096)?.into()];
+    /// let posting = port.post_message_draining_wait(b"a frame", &mut frames);
+    /// match tokio::time::timeout(Duration::from_secs(1), posting).await {
+    ///     Ok(posted) => posted?,
+    ///     Err(_) => println!("no room yet for {} frame", frames.len()),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`post_message_wait`](Self::post_message_wait). The list is unchanged.
+    pub async fn post_message_draining_wait(
         &mut self,
         data: &[u8],
         transfer: &mut Vec<Transferable>,
     ) -> Result<(), PostErrorKind> {
-        self.sender.post_message_wait(data, transfer).await
+        self.sender.post_message_draining_wait(data, transfer).await
     }
 
-    /// The message that the `Sink` has taken and not posted yet, if there is one.
+    /// Takes back the message that the `Sink` has taken and not posted yet, if there is one.
     pub fn take_unsent(&mut self) -> Option<Message> {
         self.sender.take_unsent()
     }
@@ -88,12 +119,24 @@ impl AsyncSendHalf {
     pub async fn post_message_wait(
         &mut self,
         data: &[u8],
+        transfer: impl IntoIterator<Item = Transferable>,
+    ) -> Result<(), PostError> {
+        let mut transfer: Vec<Transferable> = transfer.into_iter().collect();
+        let posted = self.post_message_draining_wait(data, &mut transfer).await;
+        posted.map_err(|kind| PostError { kind, transfer })
+    }
+
+    /// See [`AsyncPort::post_message_draining_wait`].
+    pub async fn post_message_draining_wait(
+        &mut self,
+        data: &[u8],
         transfer: &mut Vec<Transferable>,
     ) -> Result<(), PostErrorKind> {
         poll_fn(|context| self.poll_post_list(context, data, transfer)).await
     }
 
-    /// The list is borrowed as if to change it from the start: a shared one could not go from thread to thread.
+    /// Borrows the list mutably from the start: a shared reference to it is not `Send`, and so neither would be the
+    /// future.
     fn poll_post_list(
         &mut self,
         context: &mut Context<'_>,
@@ -103,7 +146,7 @@ impl AsyncSendHalf {
         ready!(self.poll_unsent(context))?;
         let list: Vec<TransferRef<'_>> = transfer.iter().map(TransferRef::from).collect();
         ready!(self.poll_post(context, data, &list))?;
-        transfer.clear(); // detached
+        transfer.clear(); // what is left are detached handles
         Poll::Ready(Ok(()))
     }
 
@@ -125,15 +168,15 @@ impl AsyncSendHalf {
     ) -> Poll<Result<(), PostErrorKind>> {
         let turn = ready!(coop::poll_proceed(context));
         loop {
-            // 1. Is there room?
+            // 1. Post.
             let mut result = self.half.post(data, list);
-            // 2. If not: space that is freed from now on wakes the task. Is there room now?
+            // 2. If there is no room, arm the doorbell, so that freed space wakes the task, and try once more.
             if matches!(result, Err(PostErrorKind::Full(FullCause::Ring))) {
-                // As the sending half it leaves all descriptors to the receiving one.
+                // Sequence 0: the sending half leaves all descriptors on the lane to the receiving half.
                 ready!(self.wait.poll_arm(context, 0)).map_err(PostErrorKind::ResourceExhausted)?;
                 result = self.half.post(data, list);
             }
-            // 3. If not, it sleeps.
+            // 3. If there is still no room, sleep.
             match result {
                 Err(PostErrorKind::Full(cause)) => {
                     self.wait.sleep(context);
@@ -150,41 +193,36 @@ impl AsyncSendHalf {
         }
     }
 
-    /// Posts the message that the `Sink` holds. It is still held after an error.
+    /// Posts the message that the `Sink` holds, waiting for space. The sink still holds it after an error.
     fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<Result<(), PostErrorKind>> {
         let Some(message) = self.unsent.take() else { return Poll::Ready(Ok(())) };
-        let result = self.poll_post(context, &message.data, &list_of(&message));
+        let result = self.poll_post(context, &message.data, &message.transfer_list());
         if !matches!(result, Poll::Ready(Ok(()))) {
             self.unsent = Some(message);
         }
         result
     }
 
-    /// The same without waiting.
+    /// Posts the message that the `Sink` holds, without waiting. The sink still holds it after an error.
     fn try_post_unsent(&mut self) -> Result<(), PostErrorKind> {
         if let Some(message) = &self.unsent {
-            self.half.post(&message.data, &list_of(message))?;
+            self.half.post(&message.data, &message.transfer_list())?;
             self.unsent = None;
         }
         Ok(())
     }
 
-    /// `result` for a user of the `Sink`, who gets a message back that cannot be posted.
+    /// The result for the user of the `Sink`: an error gives the message back.
     fn or_give_back(&mut self, result: Result<(), PostErrorKind>) -> Result<(), SendError> {
         result.map_err(|kind| SendError { kind, message: self.unsent.take().unwrap_or_default() })
     }
 }
 
-fn list_of(message: &Message) -> Vec<TransferRef<'_>> {
-    let ports = message.ports.iter().map(TransferRef::Port);
-    ports.chain(message.buffers.iter().map(TransferRef::Buffer)).collect()
-}
-
-/// When to try again without having been woken: the peer cannot wake a sender over a lane that is full, and a lane that
-/// gets room again tells nobody.
+/// The timer of a sender that may not be woken: a peer cannot send a wake-up over a full lane, and a lane that has room
+/// again makes no edge.
 pub(super) struct Retry {
     timer: Option<Timer>,
-    /// As long again as it has waited already, so that nothing takes more than twice as long as it must.
+    /// The next interval. It doubles, so that a wait takes at most twice as long as it must.
     next: Duration,
     longest: Duration,
 }
@@ -207,8 +245,8 @@ impl Retry {
     }
 }
 
-/// Posts messages in order and holds at most one that finds no room. Closing the sink only flushes it: the port ends when
-/// it is [closed](AsyncSendHalf::close) or dropped.
+/// Posts messages in order, with everything in them, and holds at most one that does not fit. Closing the sink only
+/// flushes it: the port ends when it is [closed](AsyncSendHalf::close) or dropped.
 impl Sink<Message> for AsyncSendHalf {
     type Error = SendError;
 
@@ -239,7 +277,7 @@ impl Sink<Message> for AsyncSendHalf {
     }
 }
 
-/// As for [`AsyncSendHalf`].
+/// The sink of the sending half, [`AsyncSendHalf`].
 impl Sink<Message> for AsyncPort {
     type Error = SendError;
 
@@ -260,12 +298,12 @@ impl Sink<Message> for AsyncPort {
     }
 }
 
-/// A message given to the [`Sink`] was not posted: why, and the message back.
+/// The [`Sink`] could not post a message: why, and the message back.
 #[derive(Debug)]
 pub struct SendError {
     /// Why.
     pub kind: PostErrorKind,
-    /// The message, as it was.
+    /// The message, unchanged.
     pub message: Message,
 }
 
@@ -277,6 +315,13 @@ impl fmt::Display for SendError {
 
 impl std::error::Error for SendError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.kind)
+        self.kind.source()
+    }
+}
+
+/// The message is dropped, with everything in it.
+impl From<SendError> for io::Error {
+    fn from(error: SendError) -> Self {
+        error.kind.into()
     }
 }

@@ -15,29 +15,39 @@ use crate::port::message::Message;
 impl AsyncPort {
     /// Takes the next message, waiting for it as long as the peer lives.
     ///
-    /// Cancel-safe: if the future is dropped the message stays queued.
+    /// Cancel-safe: if the future is dropped, the message stays queued.
     ///
     /// # Errors
-    /// As for [`MessagePort::recv`](crate::MessagePort::recv); also
-    /// [`ResourceExhausted`](RecvError::ResourceExhausted) if it would have to wait in a runtime that is shutting down.
+    /// Those of [`MessagePort::recv`](crate::MessagePort::recv); also
+    /// [`ResourceExhausted`](RecvError::ResourceExhausted) if it has to wait in a runtime that is shutting down.
     pub async fn recv(&mut self) -> Result<Message, RecvError> {
         self.receiver.recv().await
     }
 
-    /// As [`recv`](Self::recv), into a message whose memory is used again. What was in the message before is dropped.
+    /// As [`recv`](Self::recv), into a message whose memory is used again. The previous content of the message is
+    /// dropped.
     ///
     /// # Errors
-    /// As for [`recv`](Self::recv); the message is then empty.
+    /// Those of [`recv`](Self::recv). The message is then empty.
     pub async fn recv_into(&mut self, message: &mut Message) -> Result<(), RecvError> {
         self.receiver.recv_into(message).await
     }
 
-    /// Takes the next message if there is one; see [`MessagePort::try_recv`](crate::MessagePort::try_recv).
+    /// Takes the next message if there is one, without waiting.
     ///
     /// # Errors
-    /// As for that.
+    /// Those of [`MessagePort::try_recv`](crate::MessagePort::try_recv).
     pub fn try_recv(&mut self) -> Result<Message, TryRecvError> {
         self.receiver.try_recv()
+    }
+
+    /// As [`try_recv`](Self::try_recv), into a message whose memory is used again; see
+    /// [`MessagePort::try_recv_into`](crate::MessagePort::try_recv_into).
+    ///
+    /// # Errors
+    /// Those of [`try_recv`](Self::try_recv). The message is then empty.
+    pub fn try_recv_into(&mut self, message: &mut Message) -> Result<(), TryRecvError> {
+        self.receiver.try_recv_into(message)
     }
 }
 
@@ -59,20 +69,25 @@ impl AsyncRecvHalf {
         self.half.try_recv()
     }
 
+    /// See [`AsyncPort::try_recv_into`].
+    pub fn try_recv_into(&mut self, message: &mut Message) -> Result<(), TryRecvError> {
+        self.half.try_recv_into(message)
+    }
+
     fn poll_recv_into(&mut self, context: &mut Context<'_>, message: &mut Message) -> Poll<Result<(), RecvError>> {
         let turn = ready!(coop::poll_proceed(context));
-        // 1. Is there a message?
-        let mut look = self.half.try_recv_into(message);
-        // 2. If not: whatever comes from now on wakes the task. Is there one now?
-        if matches!(look, Err(TryRecvError::Empty)) {
+        // 1. Receive.
+        let mut received = self.half.try_recv_into(message);
+        // 2. If there is no message, arm the doorbell, so that a post wakes the task, and try once more.
+        if matches!(received, Err(TryRecvError::Empty)) {
             let sequence = self.half.receiving.borrow().consumer.sequence();
             ready!(self.wait.poll_arm(context, sequence)).map_err(RecvError::ResourceExhausted)?;
-            look = self.half.try_recv_into(message);
+            received = self.half.try_recv_into(message);
         }
-        let result = match look {
+        let result = match received {
             Ok(()) => Ok(()),
             Err(TryRecvError::Failed(error)) => Err(error),
-            // 3. If not, it sleeps.
+            // 3. If there is still no message, sleep.
             Err(TryRecvError::Empty) => {
                 self.wait.sleep(context);
                 return Poll::Pending;
@@ -84,9 +99,10 @@ impl AsyncRecvHalf {
     }
 }
 
-/// The messages, up to the end of the peer. If it [closed](CloseReason::Closed), or this port was, the stream is over; any
-/// other reason comes first, as its last item. A [`MessageError`](RecvError::MessageError) and a
-/// [`ResourceExhausted`](RecvError::ResourceExhausted) are items between others.
+/// The messages of the port. The stream ends when the peer has [closed](CloseReason::Closed) and all its messages have
+/// been received, and when this port is closed. Any other end comes first, as an error: it is the last item. A
+/// [`MessageError`](RecvError::MessageError) and a [`ResourceExhausted`](RecvError::ResourceExhausted) are items
+/// between others.
 impl Stream for AsyncRecvHalf {
     type Item = Result<Message, RecvError>;
 
@@ -108,7 +124,7 @@ impl Stream for AsyncRecvHalf {
     }
 }
 
-/// As for [`AsyncRecvHalf`].
+/// The stream of the receiving half, [`AsyncRecvHalf`].
 impl Stream for AsyncPort {
     type Item = Result<Message, RecvError>;
 

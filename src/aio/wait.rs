@@ -1,11 +1,11 @@
 //! How a half of a port waits in a task.
 //!
-//! Both halves watch the lane by one registration, whose waker stands for both: every packet and the end of the peer are
-//! an edge, and an edge wakes whichever half waits. Each half then does the sleeper's sequence of `doorbell.rs` with
-//! "register" in the place of "sleep": leave the task, take note of the last edge, read the lane, arm the doorbell, look.
-//! So it does not matter who of the two sees an edge or reads a packet first. What came before the look is found by it,
-//! and what comes after it makes another edge, unless the other half has read the packet meanwhile: then that one wakes
-//! the task (`task.rs`).
+//! The two halves share one registration of the lane and its waker. Every packet and the peer's end make an edge, and
+//! an edge wakes each half that waits. A half then runs the sleeper's sequence of `doorbell.rs`, with "leave the waker"
+//! in place of "sleep": leave the waker, consume the edges, read the lane, arm the doorbell, poll the ring. It does not
+//! matter which half sees an edge or reads a packet first. The poll finds what was committed before it. A later commit
+//! makes another edge, unless the other half has read its packet meanwhile, and then that half wakes the task
+//! (`end/task.rs`).
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -19,25 +19,19 @@ use tokio::time::{Sleep, sleep};
 
 use crate::end::End;
 use crate::end::lane::Doorbell;
+use crate::end::spurious::SpuriousWakes;
 use crate::queue::doorbell::{self, AWAKE, FD};
 use crate::queue::sync::Ordering;
 use crate::sys::readiness::{Edge, OneDescriptor, Readiness};
 
-/// So many wake-ups for nothing are believed. An honest peer wakes a receiver for nothing only where an earlier holder
-/// of the port had asked for it, or where the port's sender has.
-const BELIEVED_RECEIVING: u32 = 8;
-/// Each message that is read wakes a sender, though it may need the space of many.
-const BELIEVED_SENDING: u32 = 64;
-/// After another one the half is deaf for this time, doubled up to three times.
-const NAP: Duration = Duration::from_millis(1);
-/// Most edges that are taken note of at a time; a hostile peer can make them as fast as we do.
-const EDGES: u32 = 8;
+/// A half consumes at most 8 edges at a time: a hostile peer can make them as fast as they are consumed.
+const MAX_EDGES: u32 = 8;
 
 pub(super) type Timer = Pin<Box<Sleep>>;
 
 impl OneDescriptor for End {}
 
-/// A lane and the runtime that watches it.
+/// A lane, registered with a runtime.
 pub(super) struct Registration {
     lane: Readiness<Arc<End>>,
     /// Wakes both halves.
@@ -78,13 +72,13 @@ impl Registration {
 }
 
 pub(super) fn timer(runtime: &Handle, time: Duration) -> Timer {
-    // Whoever polls the task need not be in the runtime.
+    // The task may be polled outside of the runtime.
     let _within = runtime.enter();
     Box::pin(sleep(time))
 }
 
 /// # Panics
-/// If the runtime has no time driver: sooner than when a timer is needed, which is seldom.
+/// If the runtime has no time driver. A timer is seldom needed, so this is checked at once.
 pub(super) fn current_runtime() -> io::Result<Handle> {
     let runtime = Handle::try_current().map_err(io::Error::other)?;
     drop(sleep(Duration::ZERO));
@@ -94,42 +88,46 @@ pub(super) fn current_runtime() -> io::Result<Handle> {
 /// The wait of one half.
 pub(super) struct Wait {
     registration: Arc<Registration>,
-    /// The half, by the doorbell on which it sleeps.
+    /// The half, named by the doorbell on which it sleeps.
     half: Doorbell,
-    /// It has armed the doorbell, and got nowhere since.
+    /// The half has armed the doorbell, and its wait is not over.
     armed: bool,
-    /// Wake-ups since then.
-    fruitless: u32,
-    /// The last of them is one too many.
-    tired: bool,
+    /// The spurious wake-ups of this wait.
+    spurious: SpuriousWakes,
+    /// The time for which the half must nap before it sleeps.
+    due_nap: Option<Duration>,
     nap: Option<Timer>,
 }
 
 impl Wait {
     pub(super) fn new(registration: Arc<Registration>, half: Doorbell) -> Self {
-        Self { registration, half, armed: false, fruitless: 0, tired: false, nap: None }
+        let spurious = match half {
+            Doorbell::Data => SpuriousWakes::CONSUMER_TASK,
+            Doorbell::Space => SpuriousWakes::PRODUCER,
+        };
+        Self { registration, half, armed: false, spurious, due_nap: None, nap: None }
     }
 
     pub(super) fn registration(&self) -> &Arc<Registration> {
         &self.registration
     }
 
-    /// What was waited for is there.
+    /// Ends the wait.
     #[inline]
     pub(super) fn over(&mut self) {
         if self.armed {
             self.armed = false;
-            self.fruitless = 0;
-            self.tired = false;
+            self.spurious.reset();
+            self.due_nap = None;
             self.nap = None;
             self.registration.end().tasks().forget(self.half);
         }
     }
 
-    /// Everything up to the last look: if that finds nothing, call [`sleep`](Self::sleep). What the port's receiving
-    /// half reads next is record `sequence`, or a later one.
+    /// Does everything that precedes the last poll of the ring. If that poll finds nothing, the caller calls
+    /// [`sleep`](Self::sleep). `sequence` is the record that the receiving half reads next, or an earlier one.
     ///
-    /// `Pending`: not worth a look; the task will be woken.
+    /// `Pending`: the half naps, and the task will be woken.
     ///
     /// # Errors
     /// The runtime is shutting down.
@@ -141,7 +139,7 @@ impl Wait {
         let end = self.registration.end();
         end.tasks().leave(self.half, context.waker());
         if self.take_edges(context)? == Edge::Closed {
-            // Whoever closes or dies has committed before.
+            // The peer has committed everything before it closed or died.
             end.note_peer_gone();
             return Poll::Ready(Ok(()));
         }
@@ -154,22 +152,23 @@ impl Wait {
             Doorbell::Space => end.outgoing().space(),
         };
         let mut fruitless = end.tasks().take_unasked(self.half);
+        // SeqCst: in one order with the swaps of `doorbell::arm` and of the peer in `doorbell::ring`. Only the count of
+        // spurious wake-ups depends on the value.
         if doorbell.load(Ordering::SeqCst) == AWAKE {
-            // If it was armed the peer has rung it, for nothing.
+            // If the half had armed the doorbell, the peer has rung it, and without need.
             fruitless += u32::from(self.armed);
             end.tasks().ask(self.half);
         }
-        self.fruitless = self.fruitless.saturating_add(fruitless);
-        self.tired = fruitless > 0 && self.fruitless > self.believed();
+        self.due_nap = self.spurious.add(fruitless);
         self.armed = true;
         doorbell::arm(doorbell, FD);
         Poll::Ready(Ok(()))
     }
 
     fn take_edges(&self, context: &Context<'_>) -> io::Result<Edge> {
-        // Of all that come here tokio keeps the last waker only, and so it is always the same one.
+        // tokio keeps only the last waker that it is polled with, so both halves poll with the same one.
         let mut both = Context::from_waker(&self.registration.waker);
-        for _ in 0..EDGES {
+        for _ in 0..MAX_EDGES {
             match self.registration.lane.poll(&mut both) {
                 Poll::Pending => return Ok(Edge::Readable),
                 Poll::Ready(Ok(Edge::Readable)) => {}
@@ -180,19 +179,10 @@ impl Wait {
         Ok(Edge::Readable)
     }
 
-    fn believed(&self) -> u32 {
-        match self.half {
-            Doorbell::Data => BELIEVED_RECEIVING,
-            Doorbell::Space => BELIEVED_SENDING,
-        }
-    }
-
-    /// There is nothing: the task sleeps until it is woken. One that was woken for nothing too often is deaf for a while.
+    /// Lets the task sleep until it is woken. After too many spurious wake-ups it naps first, and nothing wakes it.
     pub(super) fn sleep(&mut self, context: &mut Context<'_>) {
-        if self.tired {
-            self.tired = false;
+        if let Some(time) = self.due_nap.take() {
             self.registration.end().tasks().forget(self.half);
-            let time = NAP * (1 << (self.fruitless - self.believed()).min(3));
             let nap = self.nap.insert(self.registration.timer(time));
             if nap.as_mut().poll(context).is_ready() {
                 context.waker().wake_by_ref();

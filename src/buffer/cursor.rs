@@ -52,7 +52,7 @@ impl<'a> BufferCursor<'a> {
 impl Read for BufferCursor<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let (start, count) = self.next(into.len());
-        self.bytes.read_at(start, &mut into[..count]).map_err(io::Error::other)?;
+        self.bytes.read_at(start, &mut into[..count])?;
         self.position += count as u64;
         Ok(count)
     }
@@ -61,7 +61,7 @@ impl Read for BufferCursor<'_> {
 impl Write for BufferCursor<'_> {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
         let (start, count) = self.next(from.len());
-        self.bytes.write_at(start, &from[..count]).map_err(io::Error::other)?;
+        self.bytes.write_at(start, &from[..count])?;
         self.position += count as u64;
         Ok(count)
     }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use self::file::{not_created, offset_in_file};
 use self::frozen::FrozenBuffer;
 use self::memory::{Hold, Memory, Role};
-use crate::error::BufferError;
+use crate::error::{BufferError, with_cause};
 use crate::layout::HEADER_LEN;
 
 /// A block of memory that can be posted: the native `ArrayBuffer` of a transfer list.
@@ -228,12 +228,31 @@ impl fmt::Display for FreezeErrorKind {
             Self::Forked => BufferError::Forked.fmt(f),
             Self::Received => f.write_str("the buffer was received: only a new one can be frozen"),
             Self::InUse => f.write_str("the buffer is in use elsewhere"),
-            Self::ResourceExhausted(error) => write!(f, "cannot freeze the buffer: {error}"),
+            Self::ResourceExhausted(error) => with_cause(f, &"cannot freeze the buffer", error),
         }
     }
 }
 
-impl std::error::Error for FreezeErrorKind {}
+impl std::error::Error for FreezeErrorKind {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::ResourceExhausted(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<FreezeErrorKind> for io::Error {
+    fn from(error: FreezeErrorKind) -> Self {
+        let kind = match error {
+            FreezeErrorKind::Detached | FreezeErrorKind::Received => io::ErrorKind::InvalidInput,
+            FreezeErrorKind::Forked => io::ErrorKind::Unsupported,
+            FreezeErrorKind::InUse => io::ErrorKind::ResourceBusy,
+            FreezeErrorKind::ResourceExhausted(error) => return error,
+        };
+        Self::new(kind, error)
+    }
+}
 
 /// [`TransferBuffer::freeze`] failed: the reason, and the buffer.
 #[derive(Debug)]
@@ -253,6 +272,13 @@ impl fmt::Display for FreezeError {
 
 impl std::error::Error for FreezeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.kind)
+        self.kind.source()
+    }
+}
+
+/// The buffer is dropped.
+impl From<FreezeError> for io::Error {
+    fn from(error: FreezeError) -> Self {
+        error.kind.into()
     }
 }

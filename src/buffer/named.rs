@@ -10,7 +10,7 @@ use bytemuck::Zeroable;
 
 use super::file::{check_header, file_len, header};
 use super::shared::SharedBuffer;
-use crate::error::{BadSegment, exhausted};
+use crate::error::{BadSegment, exhausted, with_cause};
 use crate::layout::{BufferConstants, HEADER_LEN, NAMED_MAGIC};
 use crate::sys::named::Named;
 use crate::sys::shared::SharedMapping;
@@ -142,11 +142,34 @@ impl fmt::Display for NamedBufferError {
             Self::Missing => f.write_str("there is no buffer of this name"),
             Self::NotOurs => f.write_str("the name belongs to another user, or other users may open it"),
             Self::Unfinished => f.write_str("the buffer has not been finished by its creator"),
-            Self::NotABuffer(bad) => write!(f, "not a buffer: {bad}"),
+            Self::NotABuffer(bad) => with_cause(f, &"not a buffer", bad),
             Self::TooSmall { len, min_len } => write!(f, "the buffer has {len} bytes, not {min_len}"),
-            Self::ResourceExhausted(error) => write!(f, "cannot create or open the buffer: {error}"),
+            Self::ResourceExhausted(error) => with_cause(f, &"cannot create or open the buffer", error),
         }
     }
 }
 
-impl std::error::Error for NamedBufferError {}
+impl std::error::Error for NamedBufferError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NotABuffer(bad) => Some(bad),
+            Self::ResourceExhausted(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<NamedBufferError> for io::Error {
+    fn from(error: NamedBufferError) -> Self {
+        let kind = match error {
+            NamedBufferError::BadName | NamedBufferError::TooSmall { .. } => io::ErrorKind::InvalidInput,
+            NamedBufferError::Exists => io::ErrorKind::AlreadyExists,
+            NamedBufferError::Missing => io::ErrorKind::NotFound,
+            NamedBufferError::NotOurs => io::ErrorKind::PermissionDenied,
+            NamedBufferError::Unfinished => io::ErrorKind::WouldBlock,
+            NamedBufferError::NotABuffer(_) => io::ErrorKind::InvalidData,
+            NamedBufferError::ResourceExhausted(error) => return error,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -1,8 +1,8 @@
-//! The client's end: whoever waits receives for all.
+//! The client's end: a thread that waits receives for all the others.
 //!
-//! There is no thread behind a client. The first of the threads that wait takes the receiving half out of the table,
-//! receives without holding the lock, and puts what arrives at the places of the calls; the others sleep until their
-//! answer is there or the receiving half is free again.
+//! A client has no thread of its own. The first waiting thread takes the receiving half out of the table, receives
+//! without holding the lock, and stores what arrives in the entries of the calls. The other waiting threads sleep until
+//! their call has an outcome or the receiving half is free again.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,24 +11,25 @@ use std::time::Duration;
 
 use super::error::{AnswerError, CallError};
 use super::table::Calls;
-use super::{Number, Patience, list_of};
+use super::{Number, lend};
 use crate::end::End;
+use crate::end::wait::Deadline;
 use crate::error::{PostErrorKind, RecvError};
 use crate::port::MessagePort;
 use crate::port::message::Message;
 use crate::port::transfer::{PostError, TransferRef, Transferable};
 use crate::scratch;
 
-/// How long a call whose request does not fit yet receives answers before it tries again: the server may be waiting for
-/// just that.
-const RETRY: Duration = Duration::from_millis(1);
-/// Most messages that a look takes which does not wait.
-const LOOKS: usize = 1000;
+/// A call whose request does not fit receives answers for 1 ms before it tries to post again: the server may wait for
+/// space itself.
+const POST_RETRY: Duration = Duration::from_millis(1);
+/// A wait receives up to 1000 messages of other calls before it checks whether its time is over.
+const RECEIVES_PER_CHECK: usize = 1000;
 
-/// The asking end of a pair: posts requests and receives their answers. The other end is a [`Server`](super::Server).
+/// The calling end of a pair: posts requests and receives their answers. The other end is a [`Server`](super::Server).
 ///
-/// Any number of calls can be open at a time, and their answers may come in any order. Clones are the same client, for
-/// other threads; the port is closed when the last of them and the last [`PendingCall`] are dropped.
+/// Any number of calls can be open at a time, and their answers may come in any order. Clones stand for the same client
+/// and can be used by other threads. The port is closed when the last clone and the last [`PendingCall`] are dropped.
 ///
 /// ```
 /// use messageport::{Client, MessageChannel, Server};
@@ -45,24 +46,26 @@ const LOOKS: usize = 1000;
 /// # Ok(()) }
 /// ```
 ///
-/// A request that is not answered ends in an error as soon as that is certain: [`Dropped`](AnswerError::Dropped) if the
-/// server dropped it, and if the server's end is gone the reason, for every open call. A call that is given up (its
-/// `PendingCall` dropped, its time over) is forgotten: its answer is dropped when it comes, and what that carries is
-/// closed. The server is not told; to be able to stop it, put a port into the request and close the other end.
+/// A call without an answer fails as soon as that is certain: with [`Dropped`](AnswerError::Dropped) if the server
+/// dropped the request, and with the reason, as every open call does, if the server's end is gone. When a call is
+/// abandoned, because its `PendingCall` is dropped or its time is over, its answer is dropped on arrival, and
+/// everything in the answer is closed. The server is not notified; to be able to stop it, transfer a port with the
+/// request and close that port's peer.
 #[derive(Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
+    core: Arc<ClientCore>,
 }
 
-/// A request that has been posted; see [`Client::start`]. Dropping it gives the call up.
-#[must_use = "dropping it gives the call up"]
+/// A call that is open; see [`Client::start`]. Dropping it abandons the call.
+#[must_use = "dropping it abandons the call"]
 pub struct PendingCall {
-    shared: Arc<Shared>,
+    core: Arc<ClientCore>,
     number: Number,
 }
 
-struct Shared {
-    /// The client's end of the pair, to be looked at without the lock.
+/// The parts of a client that its clones and open calls share.
+struct ClientCore {
+    /// The client's end of the pair, to be read without the lock.
     end: Arc<End>,
     calls: Mutex<Calls>,
 }
@@ -72,14 +75,14 @@ impl Client {
     pub fn new(port: MessagePort) -> Self {
         let end = Arc::clone(port.end());
         let calls = Mutex::new(Calls::new(port));
-        Self { shared: Arc::new(Shared { end, calls }) }
+        Self { core: Arc::new(ClientCore { end, calls }) }
     }
 
-    /// Posts a request and returns without waiting for the answer. It never blocks.
+    /// Posts a request and returns without waiting for the answer. Never blocks.
     ///
     /// # Errors
-    /// As for [`MessagePort::post_message`], [`Full`](PostErrorKind::Full) too. The number of the call takes 8 bytes of
-    /// the message.
+    /// Those of [`MessagePort::post_message`], including [`Full`](PostErrorKind::Full). The number of the call takes 8
+    /// bytes of the message.
     pub fn start(
         &self,
         data: &[u8],
@@ -88,92 +91,93 @@ impl Client {
         let transfer: Vec<Transferable> = transfer.into_iter().collect();
         let mut request = scratch::take();
         request.extend_from_slice(data);
-        let result = self.post(&mut request, &list_of(&transfer), Patience::None);
+        let result = self.post(&mut request, &lend(&transfer), Deadline::Now);
         scratch::keep(request);
         result.map(|number| self.pending(number)).map_err(|kind| PostError { kind, transfer })
     }
 
-    /// Posts a request, waiting for space if need be, and waits for the answer for as long as the server lives.
+    /// Posts a request, after waiting for space if the queue is full, and waits for the answer for as long as the
+    /// server lives.
     ///
     /// # Errors
     /// [`NotPosted`](CallError::NotPosted) with the transfer list; [`NoAnswer`](CallError::NoAnswer).
     pub fn call(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<Message, CallError> {
-        self.call_until(data, transfer.into_iter().collect(), Patience::Until(None))
+        self.call_until(data, transfer.into_iter().collect(), Deadline::Never)
     }
 
-    /// As [`call`](Self::call), waiting at most for `timeout`, for space and answer together.
+    /// As [`call`](Self::call), waiting for at most `timeout`, for space and answer together.
     ///
     /// # Errors
-    /// As for [`call`](Self::call), and `TimedOut` in either.
+    /// Those of [`call`](Self::call), and `TimedOut` in either.
     pub fn call_timeout(
         &self,
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
         timeout: Duration,
     ) -> Result<Message, CallError> {
-        self.call_until(data, transfer.into_iter().collect(), Patience::timeout(timeout))
+        self.call_until(data, transfer.into_iter().collect(), Deadline::after(timeout))
     }
 
-    fn call_until(&self, data: &[u8], transfer: Vec<Transferable>, patience: Patience) -> Result<Message, CallError> {
-        // The memory of the request becomes that of the answer.
+    fn call_until(&self, data: &[u8], transfer: Vec<Transferable>, deadline: Deadline) -> Result<Message, CallError> {
+        // The answer is received into the memory of the request.
         let mut message = Message::from(data.to_vec());
-        match self.post(&mut message.data, &list_of(&transfer), patience) {
+        match self.post(&mut message.data, &lend(&transfer), deadline) {
             Ok(number) => {
                 drop(transfer);
-                self.finish(number, patience, &mut message).map_err(CallError::NoAnswer)?;
+                self.finish(number, deadline, &mut message).map_err(CallError::NoAnswer)?;
                 Ok(message)
             }
             Err(kind) => Err(CallError::NotPosted(PostError { kind, transfer })),
         }
     }
 
-    /// How long a blocked call spins before it sleeps; see [`MessagePort::set_spin`]. It takes effect when no thread is
-    /// waiting.
+    /// Sets how long a blocked call spins before it sleeps; see [`MessagePort::set_spin`]. Does nothing while a thread
+    /// waits for an answer.
     pub fn set_spin(&self, budget: Duration) {
-        if self.shared.end.home().is_here()
-            && let Some(receiver) = &self.shared.lock().receiver
+        if self.core.end.home().is_here()
+            && let Some(receiver) = &self.core.lock().receiver
         {
             receiver.set_spin(budget);
         }
     }
 
-    /// The client's end of the pair.
+    /// The client's end of the pair, which a typed post checks its list against.
     #[cfg(feature = "serde")]
     pub(crate) fn end(&self) -> &Arc<End> {
-        &self.shared.end
+        &self.core.end
     }
 
     pub(crate) fn pending(&self, number: Number) -> PendingCall {
-        PendingCall { shared: Arc::clone(&self.shared), number }
+        PendingCall { core: Arc::clone(&self.core), number }
     }
 
-    /// Posts a request, whose data is as before afterwards.
+    /// Posts a request. `data` is unchanged afterwards.
     #[inline]
     pub(crate) fn post(
         &self,
         data: &mut Vec<u8>,
         list: &[TransferRef<'_>],
-        patience: Patience,
+        deadline: Deadline,
     ) -> Result<Number, PostErrorKind> {
-        let shared = &*self.shared;
-        if !shared.end.home().is_here() {
+        let core = &*self.core;
+        if !core.end.home().is_here() {
             return Err(PostErrorKind::Forked);
         }
-        let mut calls = shared.lock();
+        let mut calls = core.lock();
         match calls.post(data, list) {
-            Err(PostErrorKind::Full(_)) if !matches!(patience, Patience::None) => {
-                shared.post_when_there_is_room(calls, data, list, patience)
+            Err(PostErrorKind::Full(_)) if deadline.waits() => {
+                core.post_when_there_is_room(calls, data, list, deadline)
             }
             result => result,
         }
     }
 
-    /// Waits for the answer to a call, which is over then.
+    /// Waits for the answer to a call. The call is over afterwards.
     #[inline]
-    pub(crate) fn finish(&self, number: Number, patience: Patience, answer: &mut Message) -> Result<(), AnswerError> {
-        let result = self.shared.wait(number, patience, answer);
+    pub(crate) fn finish(&self, number: Number, deadline: Deadline, answer: &mut Message) -> Result<(), AnswerError> {
+        let result = self.core.wait(number, deadline, answer);
         if result.is_err() {
-            self.shared.give_up(number);
+            self.core.abandon(number);
         }
         result
     }
@@ -183,31 +187,31 @@ impl PendingCall {
     /// Waits for the answer for as long as the server lives.
     ///
     /// # Errors
-    /// [`AnswerError`]. The call is over, whatever the error.
+    /// [`AnswerError`]. The call is over after any error.
     pub fn wait(mut self) -> Result<Message, AnswerError> {
         let mut answer = Message::new();
-        self.wait_into(&mut answer, Patience::Until(None))?;
+        self.wait_into(&mut answer, Deadline::Never)?;
         Ok(answer)
     }
 
-    /// Waits for the answer at most for `timeout`.
+    /// Waits for the answer for at most `timeout`.
     ///
     /// # Errors
-    /// [`AnswerError`]. After [`TimedOut`](AnswerError::TimedOut) the call is still open, and after a shortage of
-    /// resources.
+    /// [`AnswerError`]. The call is still open after [`TimedOut`](AnswerError::TimedOut) and after a shortage of memory
+    /// or descriptors.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Message, AnswerError> {
         let mut answer = Message::new();
-        self.wait_into(&mut answer, Patience::timeout(timeout))?;
+        self.wait_into(&mut answer, Deadline::after(timeout))?;
         Ok(answer)
     }
 
-    /// The answer, if it is there.
+    /// Takes the answer if it has arrived, without waiting. `None`: it has not, and the call is still open.
     ///
     /// # Errors
-    /// [`AnswerError`], but `None` where that would be `TimedOut`.
-    pub fn try_take(&mut self) -> Result<Option<Message>, AnswerError> {
+    /// [`AnswerError`], except `TimedOut`.
+    pub fn try_wait(&mut self) -> Result<Option<Message>, AnswerError> {
         let mut answer = Message::new();
-        match self.wait_into(&mut answer, Patience::None) {
+        match self.wait_into(&mut answer, Deadline::Now) {
             Ok(()) => Ok(Some(answer)),
             Err(AnswerError::TimedOut) => Ok(None),
             Err(error) => Err(error),
@@ -215,47 +219,47 @@ impl PendingCall {
     }
 
     #[inline]
-    pub(crate) fn wait_into(&mut self, answer: &mut Message, patience: Patience) -> Result<(), AnswerError> {
-        self.shared.wait(self.number, patience, answer)
+    pub(crate) fn wait_into(&mut self, answer: &mut Message, deadline: Deadline) -> Result<(), AnswerError> {
+        self.core.wait(self.number, deadline, answer)
     }
 }
 
 impl Drop for PendingCall {
     fn drop(&mut self) {
-        self.shared.give_up(self.number);
+        self.core.abandon(self.number);
     }
 }
 
-impl Shared {
+impl ClientCore {
     #[inline]
     fn lock(&self) -> MutexGuard<'_, Calls> {
-        // What the lock protects is whole at any time, and no foreign code runs under it.
+        // A panic cannot leave the state half changed, and no code of the user runs under the lock: poison is ignored.
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the answer to a call.
     #[inline]
-    fn wait(&self, number: Number, patience: Patience, answer: &mut Message) -> Result<(), AnswerError> {
-        // In a forked child the lock may be held by a thread that is not there.
+    fn wait(&self, number: Number, deadline: Deadline, answer: &mut Message) -> Result<(), AnswerError> {
+        // In a forked child a thread that does not exist there may hold the lock.
         if !self.end.home().is_here() {
             return Err(AnswerError::Failed(RecvError::Forked));
         }
         let mut calls = self.lock();
-        let mut looks = 0;
+        let mut receives = 0;
         let result = loop {
             if let Some(result) = calls.take(number, answer) {
                 break result;
             }
             let result;
-            (calls, result) = self.receive(calls, Some(number), answer, patience);
+            (calls, result) = self.receive(calls, Some(number), answer, deadline);
             match result {
                 Ok(true) => break Ok(()),
                 Ok(false) => {}
                 Err(error) => break Err(error),
             }
-            // Messages that keep coming must not keep us here when the time is over.
-            looks += 1;
-            if looks >= LOOKS && patience.left().is_some_and(|left| left.is_zero()) {
+            // Messages that keep coming must not extend the wait.
+            receives += 1;
+            if receives >= RECEIVES_PER_CHECK && deadline.is_over() {
                 break Err(AnswerError::TimedOut);
             }
         };
@@ -263,28 +267,25 @@ impl Shared {
         result
     }
 
-    /// Receives one message for whomever it is, or sleeps while another thread does: then until it has something for
-    /// `number`, or until nobody receives. True if it was the answer to `number`, which is over then; else `message` is
-    /// empty.
+    /// Receives one message, for whichever call. While another thread receives, sleeps instead, until `number` has an
+    /// outcome or no thread receives. True if the message is the answer to `number`; that call is over then. Else
+    /// `message` is empty.
     #[inline]
     fn receive<'a>(
         &'a self,
         mut calls: MutexGuard<'a, Calls>,
         number: Option<Number>,
         message: &mut Message,
-        patience: Patience,
+        deadline: Deadline,
     ) -> (MutexGuard<'a, Calls>, Result<bool, AnswerError>) {
         let Some(receiver) = calls.receiver.take() else {
-            return self.sleep(calls, number, patience);
+            return self.sleep(calls, number, deadline);
         };
         drop(calls);
-        let received = match patience {
-            Patience::Until(None) => receiver.recv_into(message).map_err(AnswerError::from),
-            Patience::Until(Some(_)) => {
-                let left = patience.left().unwrap_or_default();
-                receiver.recv_into_timeout(message, left).map_err(AnswerError::from)
-            }
-            Patience::None => receiver.try_recv_into(message).map_err(AnswerError::from),
+        let received = match deadline {
+            Deadline::Never => receiver.recv_into(message).map_err(AnswerError::from),
+            Deadline::At(_) => receiver.recv_into_timeout(message, deadline.left()).map_err(AnswerError::from),
+            Deadline::Now => receiver.try_recv_into(message).map_err(AnswerError::from),
         };
         calls = self.lock();
         calls.receiver = Some(receiver);
@@ -293,9 +294,8 @@ impl Shared {
             Err(AnswerError::Failed(error)) => calls.fail(error).map(|()| false),
             Err(error) => Err(error),
         };
-        let has_things = !message.ports.is_empty() || !message.buffers.is_empty();
-        if has_things && !matches!(result, Ok(true)) {
-            // Of an answer that comes too late. Closing things can take time.
+        if message.has_transferred() && !matches!(result, Ok(true)) {
+            // The answer came too late. Closing what it carries can take time, so this is done without the lock.
             calls.pass_on();
             drop(calls);
             message.clear();
@@ -309,23 +309,22 @@ impl Shared {
         &'a self,
         mut calls: MutexGuard<'a, Calls>,
         number: Option<Number>,
-        patience: Patience,
+        deadline: Deadline,
     ) -> (MutexGuard<'a, Calls>, Result<bool, AnswerError>) {
-        let left = patience.left();
-        if left.is_some_and(|left| left.is_zero()) {
+        if deadline.is_over() {
             return (calls, Err(AnswerError::TimedOut));
         }
         let set_sleeper = |calls: &mut Calls, sleeper| {
-            if let Some(place) = number.and_then(|number| calls.place(number)) {
-                place.sleeper = sleeper;
+            if let Some(entry) = number.and_then(|number| calls.entry(number)) {
+                entry.sleeper = sleeper;
             }
         };
         calls.sleepers += 1;
         set_sleeper(&mut calls, Some(thread::current()));
         drop(calls);
-        match left {
-            None => thread::park(),
-            Some(left) => thread::park_timeout(left),
+        match deadline {
+            Deadline::Never => thread::park(),
+            Deadline::At(_) | Deadline::Now => thread::park_timeout(deadline.left()),
         }
         calls = self.lock();
         calls.sleepers -= 1;
@@ -333,25 +332,25 @@ impl Shared {
         (calls, Ok(false))
     }
 
-    /// The queue is full: receives answers, for which the server may be waiting, and tries again.
+    /// Receives answers until the request fits: the server may be blocked until its answers are read.
     #[cold]
     fn post_when_there_is_room<'a>(
         &'a self,
         mut calls: MutexGuard<'a, Calls>,
         data: &mut Vec<u8>,
         list: &[TransferRef<'_>],
-        patience: Patience,
+        deadline: Deadline,
     ) -> Result<Number, PostErrorKind> {
         let mut message = Message::new();
         let result = loop {
-            let left = patience.left().unwrap_or(RETRY).min(RETRY);
+            let left = deadline.left().min(POST_RETRY);
             if left.is_zero() {
                 break Err(PostErrorKind::TimedOut);
             }
             let result;
-            (calls, result) = self.receive(calls, None, &mut message, Patience::timeout(left));
+            (calls, result) = self.receive(calls, None, &mut message, Deadline::after(left));
             if matches!(result, Err(AnswerError::Failed(_))) {
-                // Nothing can be received now; whoever waits for an answer is told why.
+                // Nothing can be received now. The waits for answers return the reason.
                 drop(calls);
                 thread::sleep(left);
                 calls = self.lock();
@@ -365,8 +364,8 @@ impl Shared {
         result
     }
 
-    /// Nobody waits for this call any more.
-    fn give_up(&self, number: Number) {
+    /// Ends a call without its answer.
+    fn abandon(&self, number: Number) {
         if self.end.home().is_here() {
             let mut calls = self.lock();
             let dropped = calls.close(number);

@@ -1,6 +1,7 @@
 //! Why a call fails.
 
 use std::fmt;
+use std::io;
 
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::port::transfer::PostError;
@@ -11,15 +12,15 @@ use crate::port::transfer::PostError;
 pub enum AnswerError {
     /// The server has dropped the request without answering it.
     Dropped,
-    /// The time was over before the answer came.
+    /// The time for waiting was over before the answer came.
     TimedOut,
-    /// The call was over before: its answer has been taken, or the error told.
+    /// The call was over already: its answer or its error has been returned.
     Taken,
-    /// The answer could not be received, or the server is gone: then `Ended` with the reason.
+    /// The answer could not be received; or the server is gone, which is `Ended` with the reason.
     Failed(RecvError),
 }
 
-/// A call failed: [`Client::call`](super::Client::call) has no answer. `P` has the request if that was not posted.
+/// [`Client::call`](super::Client::call) failed. `P` contains the request if it was not posted.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CallError<P = PostError> {
@@ -58,13 +59,32 @@ impl fmt::Display for AnswerError {
         match self {
             Self::Dropped => f.write_str("the server dropped the request"),
             Self::TimedOut => f.write_str("timed out waiting for the answer"),
-            Self::Taken => f.write_str("the call is over, and its outcome has been told"),
+            Self::Taken => f.write_str("the call is over, and its outcome was returned before"),
             Self::Failed(error) => error.fmt(f),
         }
     }
 }
 
-impl std::error::Error for AnswerError {}
+impl std::error::Error for AnswerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Dropped | Self::TimedOut | Self::Taken => None,
+            Self::Failed(error) => error.source(),
+        }
+    }
+}
+
+impl From<AnswerError> for io::Error {
+    fn from(error: AnswerError) -> Self {
+        let kind = match error {
+            AnswerError::Dropped => io::ErrorKind::ConnectionAborted,
+            AnswerError::TimedOut => io::ErrorKind::TimedOut,
+            AnswerError::Taken => io::ErrorKind::InvalidInput,
+            AnswerError::Failed(error) => return error.into(),
+        };
+        Self::new(kind, error)
+    }
+}
 
 impl<P: fmt::Display> fmt::Display for CallError<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,4 +95,21 @@ impl<P: fmt::Display> fmt::Display for CallError<P> {
     }
 }
 
-impl<P: std::error::Error> std::error::Error for CallError<P> {}
+impl<P: std::error::Error> std::error::Error for CallError<P> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NotPosted(error) => error.source(),
+            Self::NoAnswer(error) => error.source(),
+        }
+    }
+}
+
+/// What was to be posted is dropped.
+impl<P: Into<io::Error>> From<CallError<P>> for io::Error {
+    fn from(error: CallError<P>) -> Self {
+        match error {
+            CallError::NotPosted(error) => error.into(),
+            CallError::NoAnswer(error) => error.into(),
+        }
+    }
+}

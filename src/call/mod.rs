@@ -1,110 +1,82 @@
 //! Request and answer over one pair: a client and a server end, for messages of bytes with transfer lists. The typed
-//! ones, in `typed`, are these with an encoding on top.
+//! client and server in `typed` add an encoding.
 //!
-//! Each message ends with one word, the *mark*: what it is, and the number of the call. Numbers belong to the client,
-//! which takes them from the place of the call in its table and from a count of the calls that were at this place; the
-//! server gives them back as they came. So answers find their call whatever their order, and one for a call that is
+//! Each message ends with one word, the *mark*: its kind and the number of its call. The client chooses the number,
+//! from the index of the call's entry in its table and a count of the calls that used this entry before; the server
+//! returns it unchanged. So an answer finds its call whatever the order of the answers, and an answer to a call that is
 //! over finds none.
 //!
 //! ```text
-//! bits 0..32    place of the call
-//! bits 32..62   how many calls were there before
+//! bits 0..32    index of the call's entry
+//! bits 32..62   calls that used this entry before
 //! bits 62..64   REQUEST, ANSWER or DROPPED
 //! ```
 #![forbid(unsafe_code)]
 
-use std::time::{Duration, Instant};
-
 mod client;
-mod error;
 mod server;
 mod table;
+mod error;
 
 pub use self::client::{Client, PendingCall};
 pub use self::error::{AnswerError, CallError};
+#[cfg(feature = "serde")]
+pub(crate) use self::server::unless_gone;
 pub use self::server::{NotAnswered, Responder, ServeError, Server};
-use crate::port::message::Message;
 use crate::port::transfer::{TransferRef, Transferable};
 
-/// Bytes of a mark.
-const MARK: usize = 8;
+/// A mark takes 8 bytes, at the end of the data.
+const MARK_LEN: usize = 8;
 
-/// The upper two bits of a mark.
+/// The kind of a message: the upper two bits of its mark.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+enum MarkKind {
     Request = 1,
     Answer = 2,
     /// The server has dropped the request and will not answer it.
     Dropped = 3,
 }
 
-/// Bits of a number.
-const NUMBER: u32 = 62;
+/// A call number has 62 bits.
+const NUMBER_BITS: u32 = 62;
 
 /// The number of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Number(u64);
 
 impl Number {
-    fn new(place: u32, count: u32) -> Self {
-        Self((u64::from(count) << 32 | u64::from(place)) & ((1 << NUMBER) - 1))
+    fn new(index: u32, count: u32) -> Self {
+        Self((u64::from(count) << 32 | u64::from(index)) & ((1 << NUMBER_BITS) - 1))
     }
 
-    fn place(self) -> usize {
+    fn index(self) -> usize {
         self.0 as u32 as usize
     }
 }
 
 /// Appends a mark to the data of a message.
 #[inline]
-fn mark(data: &mut Vec<u8>, kind: Kind, number: Number) {
-    data.extend_from_slice(&((kind as u64) << NUMBER | number.0).to_ne_bytes());
+fn mark(data: &mut Vec<u8>, kind: MarkKind, number: Number) {
+    data.extend_from_slice(&((kind as u64) << NUMBER_BITS | number.0).to_ne_bytes());
 }
 
-/// Cuts the mark off the data of a message. `None`, and nothing cut, if there is none.
+/// Cuts the mark off the data of a message. `None`, and nothing cut, if there is no mark.
 #[inline]
-fn unmark(data: &mut Vec<u8>) -> Option<(Kind, Number)> {
-    let (rest, word) = data.split_last_chunk::<MARK>()?;
+fn unmark(data: &mut Vec<u8>) -> Option<(MarkKind, Number)> {
+    let (rest, word) = data.split_last_chunk::<MARK_LEN>()?;
     let word = u64::from_ne_bytes(*word);
-    let kind = match word >> NUMBER {
-        1 => Kind::Request,
-        2 => Kind::Answer,
-        3 => Kind::Dropped,
+    let kind = match word >> NUMBER_BITS {
+        1 => MarkKind::Request,
+        2 => MarkKind::Answer,
+        3 => MarkKind::Dropped,
         _ => return None,
     };
     let len = rest.len();
     data.truncate(len);
-    Some((kind, Number(word & ((1 << NUMBER) - 1))))
+    Some((kind, Number(word & ((1 << NUMBER_BITS) - 1))))
 }
 
-/// How long to wait.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Patience {
-    None,
-    Until(Option<Instant>),
-}
-
-impl Patience {
-    /// A time too far away to be told is no deadline.
-    pub(crate) fn timeout(timeout: Duration) -> Self {
-        Self::Until(Instant::now().checked_add(timeout))
-    }
-
-    /// What is left; `None`: it has no end.
-    fn left(self) -> Option<Duration> {
-        match self {
-            Self::None => Some(Duration::ZERO),
-            Self::Until(deadline) => deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
-        }
-    }
-}
-
-/// What is in a message, on a list that borrows it.
-fn list_of(transfer: &[Transferable]) -> Vec<TransferRef<'_>> {
+/// A transfer list, borrowed.
+fn lend(transfer: &[Transferable]) -> Vec<TransferRef<'_>> {
     transfer.iter().map(Into::into).collect()
-}
-
-/// The things of a message, in an owned list.
-fn things_of(message: &mut Message) -> Vec<Transferable> {
-    message.ports.drain(..).map(Into::into).chain(message.buffers.drain(..).map(Into::into)).collect()
 }

@@ -2,46 +2,50 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Kind, Number, Patience, list_of, mark, things_of, unmark};
+use super::{MARK_LEN, MarkKind, Number, lend, mark, unmark};
 use crate::end::End;
-use crate::error::{BadTransfer, CloseReason, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
+use crate::end::wait::Deadline;
+use crate::error::{BadTransfer, CloseReason, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError, with_cause};
 use crate::port::message::Message;
 use crate::port::transfer::{PostError, TransferRef, Transferable};
 use crate::port::{MessagePort, RecvHalf, SendHalf};
 use crate::scratch;
 
-/// How long one answer that waits for space keeps the others from being tried.
-const TURN: Duration = Duration::from_millis(1);
-/// How long a wait for requests lasts before it is seen whether a client must still be told of a dropped request ...
-const SLICE: Duration = Duration::from_secs(1);
-/// ... and if so, before that is tried again.
-const RETRY: Duration = Duration::from_millis(1);
+/// An answer that waits for space holds the lock for at most 1 ms at a time, so that other answers can be posted.
+const LOCK_SLICE: Duration = Duration::from_millis(1);
+/// A wait for requests checks once a second whether a notice of a dropped request is owed.
+const NOTICE_CHECK: Duration = Duration::from_secs(1);
+/// While a notice is owed and the queue is full, a wait for requests tries to post it every 1 ms.
+const NOTICE_RETRY: Duration = Duration::from_millis(1);
 
 /// The answering end of a pair; the other end is a [`Client`](super::Client).
 ///
 /// [`serve`](Self::serve) answers one request after the other. [`recv`](Self::recv) returns a request with its
-/// [`Responder`], which can answer later, and from another thread. Dropping the server closes the port: what has been
-/// answered arrives, and every open call at the client ends.
+/// [`Responder`], which can answer later and from another thread. Dropping the server closes the port: posted answers
+/// still arrive, and every other open call of the client fails.
 pub struct Server {
     receiver: RecvHalf,
     answers: Arc<Answers>,
 }
 
-/// The duty to answer one request. Dropped without an answer it tells the client so, whose call fails with
-/// [`Dropped`](super::AnswerError::Dropped): at once, or if the queue of answers is full as soon as there is room
-/// and the server receives or answers something, at the latest a second after it began to wait for that.
-#[must_use = "dropping it tells the client that there is no answer"]
+/// The obligation to answer one request. Dropping it without an answer notifies the client, whose call then fails with
+/// [`Dropped`](super::AnswerError::Dropped). The notice is posted at once; if the queue of answers is full, it is
+/// posted when there is room and the server receives or answers something, at the latest a second after such a wait
+/// began.
+#[must_use = "dropping it notifies the client that there is no answer"]
 pub struct Responder {
-    open: Open<Arc<Answers>>,
+    open: OpenRequest<Arc<Answers>>,
 }
 
-/// An answer was not posted: why, and what can answer instead. `R` is the responder, `E` has the answer.
+/// An answer was not posted: the reason, with the answer, and the responder. `R` is the responder, `E` contains the
+/// answer.
 pub struct NotAnswered<R, E> {
     /// Why, and the answer back.
     pub error: E,
@@ -52,53 +56,54 @@ pub struct NotAnswered<R, E> {
 /// Why [`Server::serve`] came to an end other than the client's closing.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum ServeError {
-    /// No request can be received. `Ended` if the client is gone without having closed its port.
+pub enum ServeError<E = PostErrorKind> {
+    /// No request can be received: `Ended` if the client is gone without having closed its port.
     Failed(RecvError),
-    /// An answer could not be posted. The client has been told that there is none.
-    NotAnswered(PostErrorKind),
+    /// An answer could not be posted, and the client has been notified. `E` is the reason.
+    NotAnswered(E),
 }
 
-/// What posts the answers.
+/// The posting side of a server, which its responders share.
 pub(crate) struct Answers {
-    /// The server's end of the pair, to be looked at without the lock.
+    /// The server's end of the pair, to be read without the lock.
     end: Arc<End>,
-    posting: Mutex<Posting>,
-    /// `Posting::owed` is not empty. A hint, to be seen without the lock.
+    outbox: Mutex<Outbox>,
+    /// True while `Outbox::owed` is not empty. A hint that is read without the lock.
     owing: AtomicBool,
 }
 
-struct Posting {
+struct Outbox {
     sender: SendHalf,
-    /// Calls whose requests were dropped while the queue was full.
+    /// Calls whose requests were dropped while the queue was full: their notices are owed.
     owed: Vec<Number>,
 }
 
-/// A request that must be answered, or the client be told that it will not.
-pub(crate) struct Open<A: Deref<Target = Answers>> {
+/// A request that has been received and not answered. Dropping it notifies the client that there is no answer.
+pub(crate) struct OpenRequest<A: Deref<Target = Answers>> {
     answers: A,
     number: Number,
+    /// The request has been answered.
     over: Cell<bool>,
 }
 
 impl Server {
     /// Makes a port the server's end.
     pub fn new(port: MessagePort) -> Self {
-        // Not `split`, whose halves may be closed in the middle of a post: this one is closed under the lock of posts.
+        // Not `split`: a half that it returns may be closed while the other posts. This port is closed under the lock.
         let MessagePort { sender, receiver } = port;
         let end = Arc::clone(sender.end());
-        let posting = Mutex::new(Posting { sender, owed: Vec::new() });
-        Self { receiver, answers: Arc::new(Answers { end, posting, owing: AtomicBool::new(false) }) }
+        let outbox = Mutex::new(Outbox { sender, owed: Vec::new() });
+        Self { receiver, answers: Arc::new(Answers { end, outbox, owing: AtomicBool::new(false) }) }
     }
 
     /// Takes the next request, waiting for it as long as the client lives.
     ///
     /// # Errors
-    /// As for [`MessagePort::recv`]. What is no request is a [`MessageError`](RecvError::MessageError) with
-    /// [`NoRequest`](BadTransfer::NoRequest). A request that cannot be received counts as dropped.
+    /// Those of [`MessagePort::recv`]. A message that is not a request is a [`MessageError`](RecvError::MessageError)
+    /// with [`NoRequest`](BadTransfer::NoRequest). A request that cannot be received counts as dropped.
     pub fn recv(&self) -> Result<(Message, Responder), RecvError> {
         loop {
-            match self.recv_until(None) {
+            match self.recv_until(Deadline::Never) {
                 Ok(request) => return Ok(request),
                 Err(RecvTimeoutError::TimedOut) => {}
                 Err(RecvTimeoutError::Failed(error)) => return Err(error),
@@ -106,85 +111,83 @@ impl Server {
         }
     }
 
-    /// Takes the next request if there is one.
+    /// Takes the next request if there is one, without waiting.
     ///
     /// # Errors
-    /// [`Empty`](TryRecvError::Empty), or as for [`recv`](Self::recv).
+    /// [`Empty`](TryRecvError::Empty), and those of [`recv`](Self::recv).
     pub fn try_recv(&self) -> Result<(Message, Responder), TryRecvError> {
         let mut message = Message::new();
         let number = self.try_next(&mut message)?;
         Ok((message, self.responder(number)))
     }
 
-    /// Takes the next request, waiting for it at most for `timeout`.
+    /// Takes the next request, waiting for it for at most `timeout`.
     ///
     /// # Errors
-    /// [`TimedOut`](RecvTimeoutError::TimedOut), or as for [`recv`](Self::recv).
+    /// [`TimedOut`](RecvTimeoutError::TimedOut), and those of [`recv`](Self::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<(Message, Responder), RecvTimeoutError> {
-        // A time too far away to be told is no deadline.
-        self.recv_until(Instant::now().checked_add(timeout))
+        self.recv_until(Deadline::after(timeout))
     }
 
-    fn recv_until(&self, deadline: Option<Instant>) -> Result<(Message, Responder), RecvTimeoutError> {
+    fn recv_until(&self, deadline: Deadline) -> Result<(Message, Responder), RecvTimeoutError> {
         let mut message = Message::new();
         let number = self.next(&mut message, deadline)?;
         Ok((message, self.responder(number)))
     }
 
-    /// Answers every request with what `handler` makes of the message: data, ports and buffers that are in it afterwards.
-    /// Returns when the client has closed its end. Requests that cannot be received are dropped, and so is the one
-    /// during which `handler` panics.
+    /// Answers every request with the message that `handler` leaves in place of it: its data, and everything that it
+    /// carries. Returns when the client has closed its end. A request that cannot be received is dropped, and so is a
+    /// request whose `handler` panics.
     ///
     /// # Errors
     /// [`ServeError`]. The server can be used again.
     pub fn serve(&self, mut handler: impl FnMut(&mut Message)) -> Result<(), ServeError> {
         self.serve_with(|message, open| {
             handler(message);
-            let transfer = things_of(message);
-            open.post(&mut message.data, &list_of(&transfer), Patience::Until(None))
+            let mut data = std::mem::take(&mut message.data);
+            let posted = open.post(&mut data, &message.transfer_list(), Deadline::Never);
+            message.data = data;
+            message.clear(); // a handle that was detached must not outlive the post
+            unless_gone(posted)
         })
     }
 
-    /// The loop of every server. `answer` is given each request, and posts the answer.
+    /// The loop of every server: calls `answer` with each request. `answer` posts the answer.
     #[inline]
-    pub(crate) fn serve_with(
+    pub(crate) fn serve_with<E>(
         &self,
-        mut answer: impl FnMut(&mut Message, &Open<&Answers>) -> Result<(), PostErrorKind>,
-    ) -> Result<(), ServeError> {
+        mut answer: impl FnMut(&mut Message, &OpenRequest<&Answers>) -> Result<(), E>,
+    ) -> Result<(), ServeError<E>> {
         let mut message = Message::new();
         loop {
-            let number = match self.next(&mut message, None) {
+            let number = match self.next(&mut message, Deadline::Never) {
                 Ok(number) => number,
                 Err(RecvTimeoutError::TimedOut) => continue,
                 Err(RecvTimeoutError::Failed(RecvError::MessageError { .. })) => continue,
                 Err(RecvTimeoutError::Failed(RecvError::Ended(CloseReason::Closed))) => return Ok(()),
                 Err(RecvTimeoutError::Failed(error)) => return Err(ServeError::Failed(error)),
             };
-            let open = Open { answers: &*self.answers, number, over: Cell::new(false) };
-            match answer(&mut message, &open) {
-                // How the client has gone the next look tells.
-                Ok(()) | Err(PostErrorKind::PeerGone(_)) => {}
-                Err(kind) => return Err(ServeError::NotAnswered(kind)),
-            }
+            let open = OpenRequest { answers: &*self.answers, number, over: Cell::new(false) };
+            answer(&mut message, &open).map_err(ServeError::NotAnswered)?;
         }
     }
 
-    /// How long a blocked call spins before it sleeps; see [`MessagePort::set_spin`].
+    /// Sets how long a blocked call spins before it sleeps; see [`MessagePort::set_spin`].
     pub fn set_spin(&self, budget: Duration) {
         self.receiver.set_spin(budget);
     }
 
-    /// Receives the next request. May return `TimedOut` although there is no deadline.
+    /// Receives the next request.
     #[inline]
-    pub(crate) fn next(&self, message: &mut Message, deadline: Option<Instant>) -> Result<Number, RecvTimeoutError> {
+    pub(crate) fn next(&self, message: &mut Message, deadline: Deadline) -> Result<Number, RecvTimeoutError> {
         loop {
-            let slice = if self.answers.settle() { SLICE } else { RETRY };
-            let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(Instant::now()));
+            let slice = if self.answers.settle() { NOTICE_CHECK } else { NOTICE_RETRY };
+            let left = deadline.left();
             match self.receiver.recv_into_timeout(message, left.min(slice)) {
                 Ok(()) => return Ok(request(message)?),
-                Err(RecvTimeoutError::TimedOut) if left > slice || deadline.is_none() => {}
+                Err(RecvTimeoutError::TimedOut) if left > slice => {}
                 Err(RecvTimeoutError::TimedOut) => return Err(RecvTimeoutError::TimedOut),
-                Err(RecvTimeoutError::Failed(error)) => return Err(self.tell_of(error).into()),
+                Err(RecvTimeoutError::Failed(error)) => return Err(self.notify_of(error).into()),
             }
         }
     }
@@ -194,19 +197,19 @@ impl Server {
         match self.receiver.try_recv_into(message) {
             Ok(()) => Ok(request(message)?),
             Err(TryRecvError::Empty) => Err(TryRecvError::Empty),
-            Err(TryRecvError::Failed(error)) => Err(self.tell_of(error).into()),
+            Err(TryRecvError::Failed(error)) => Err(self.notify_of(error).into()),
         }
     }
 
     pub(crate) fn responder(&self, number: Number) -> Responder {
-        Responder { open: Open { answers: Arc::clone(&self.answers), number, over: Cell::new(false) } }
+        Responder { open: OpenRequest { answers: Arc::clone(&self.answers), number, over: Cell::new(false) } }
     }
 
-    /// Tells the client of a request that cannot be received.
+    /// Notifies the client of a request that cannot be received. Returns the error.
     #[cold]
-    fn tell_of(&self, mut error: RecvError) -> RecvError {
+    fn notify_of(&self, mut error: RecvError) -> RecvError {
         if let RecvError::MessageError { data, .. } = &mut error
-            && let Some((Kind::Request, number)) = unmark(data)
+            && let Some((MarkKind::Request, number)) = unmark(data)
         {
             self.answers.drop_request(number);
         }
@@ -214,11 +217,19 @@ impl Server {
     }
 }
 
-/// The number of a request, whose mark is cut off.
+/// The outcome of posting an answer. That the client is gone is not an error here: the next receive returns the reason.
+pub(crate) fn unless_gone(posted: Result<(), PostErrorKind>) -> Result<(), PostErrorKind> {
+    match posted {
+        Err(PostErrorKind::PeerGone(_)) => Ok(()),
+        result => result,
+    }
+}
+
+/// Cuts the mark off a request and returns its number.
 #[inline]
 fn request(message: &mut Message) -> Result<Number, RecvError> {
     match unmark(&mut message.data) {
-        Some((Kind::Request, number)) => Ok(number),
+        Some((MarkKind::Request, number)) => Ok(number),
         _ => {
             let data = std::mem::take(&mut message.data);
             message.clear();
@@ -229,70 +240,83 @@ fn request(message: &mut Message) -> Result<Number, RecvError> {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // What has been answered is in the queue before the end is told. Whoever waits for space lets us in soon.
-        let _posting = self.answers.end.home().is_here().then(|| self.answers.lock());
+        // Under the lock, so that no answer is half posted. An answer that waits for space releases it every
+        // `LOCK_SLICE`.
+        let _outbox = self.answers.end.home().is_here().then(|| self.answers.lock());
         self.receiver.close();
     }
 }
 
 impl Responder {
-    /// Posts the answer. It never blocks.
+    /// Posts the answer. Never blocks.
     ///
     /// # Errors
-    /// As for [`MessagePort::post_message`], [`Full`](PostErrorKind::Full) too; responder and transfer list are in the
-    /// error. 8 bytes of the message are taken by the number of the call.
+    /// Those of [`MessagePort::post_message`], including [`Full`](PostErrorKind::Full), with the responder and the
+    /// transfer list. The number of the call takes 8 bytes of the message.
     pub fn answer(
         self,
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
     ) -> Result<(), NotAnswered<Self, PostError>> {
-        self.post(data, transfer.into_iter().collect(), Patience::None)
+        self.post(data, transfer.into_iter().collect(), Deadline::Now)
     }
 
-    /// Posts the answer and, if the queue is full, waits for space: for `timeout`, or for as long as the client lives.
+    /// Posts the answer and, if the queue is full, waits for space for as long as the client lives.
     ///
     /// # Errors
-    /// As for [`answer`](Self::answer), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
+    /// Those of [`answer`](Self::answer) except `Full`.
     pub fn answer_wait(
         self,
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
-        timeout: Option<Duration>,
     ) -> Result<(), NotAnswered<Self, PostError>> {
-        self.post(data, transfer.into_iter().collect(), timeout.map_or(Patience::Until(None), Patience::timeout))
+        self.post(data, transfer.into_iter().collect(), Deadline::Never)
+    }
+
+    /// Posts the answer and, if the queue is full, waits for space for at most `timeout`.
+    ///
+    /// # Errors
+    /// Those of [`answer`](Self::answer), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
+    pub fn answer_timeout(
+        self,
+        data: &[u8],
+        transfer: impl IntoIterator<Item = Transferable>,
+        timeout: Duration,
+    ) -> Result<(), NotAnswered<Self, PostError>> {
+        self.post(data, transfer.into_iter().collect(), Deadline::after(timeout))
     }
 
     fn post(
         self,
         data: &[u8],
         transfer: Vec<Transferable>,
-        patience: Patience,
+        deadline: Deadline,
     ) -> Result<(), NotAnswered<Self, PostError>> {
         let mut answer = scratch::take();
         answer.extend_from_slice(data);
-        let result = self.open.post(&mut answer, &list_of(&transfer), patience);
+        let result = self.open.post(&mut answer, &lend(&transfer), deadline);
         scratch::keep(answer);
         result.map_err(|kind| NotAnswered { error: PostError { kind, transfer }, responder: self })
     }
 
     #[cfg(feature = "serde")]
-    pub(crate) fn open(&self) -> &Open<Arc<Answers>> {
+    pub(crate) fn open(&self) -> &OpenRequest<Arc<Answers>> {
         &self.open
     }
 }
 
-impl<A: Deref<Target = Answers>> Open<A> {
-    /// Posts the answer, whose data is as before afterwards.
+impl<A: Deref<Target = Answers>> OpenRequest<A> {
+    /// Posts the answer. `data` is unchanged afterwards.
     #[inline]
     pub(crate) fn post(
         &self,
         data: &mut Vec<u8>,
         list: &[TransferRef<'_>],
-        patience: Patience,
+        deadline: Deadline,
     ) -> Result<(), PostErrorKind> {
         let len = data.len();
-        mark(data, Kind::Answer, self.number);
-        let result = self.answers.post(data, list, patience);
+        mark(data, MarkKind::Answer, self.number);
+        let result = self.answers.post(data, list, deadline);
         data.truncate(len);
         if result.is_ok() {
             self.over.set(true);
@@ -300,14 +324,14 @@ impl<A: Deref<Target = Answers>> Open<A> {
         result
     }
 
-    /// The server's end of the pair.
+    /// The server's end of the pair, which a typed post checks its list against.
     #[cfg(feature = "serde")]
     pub(crate) fn end(&self) -> &Arc<End> {
         &self.answers.end
     }
 }
 
-impl<A: Deref<Target = Answers>> Drop for Open<A> {
+impl<A: Deref<Target = Answers>> Drop for OpenRequest<A> {
     fn drop(&mut self) {
         if !self.over.get() {
             self.answers.drop_request(self.number);
@@ -317,21 +341,21 @@ impl<A: Deref<Target = Answers>> Drop for Open<A> {
 
 impl Answers {
     #[inline]
-    fn lock(&self) -> MutexGuard<'_, Posting> {
-        // What the lock protects is whole at any time, and no foreign code runs under it.
-        self.posting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Outbox> {
+        // A panic cannot leave the state half changed, and no code of the user runs under the lock: poison is ignored.
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[inline]
-    fn post(&self, data: &[u8], list: &[TransferRef<'_>], patience: Patience) -> Result<(), PostErrorKind> {
-        // In a forked child the lock may be held by a thread that is not there.
+    fn post(&self, data: &[u8], list: &[TransferRef<'_>], deadline: Deadline) -> Result<(), PostErrorKind> {
+        // In a forked child a thread that does not exist there may hold the lock.
         if !self.end.home().is_here() {
             return Err(PostErrorKind::Forked);
         }
         self.settle();
         let result = self.lock().sender.post(data, list);
-        match (result, patience) {
-            (Err(PostErrorKind::Full(_)), Patience::Until(deadline)) => {
+        match (result, deadline) {
+            (Err(PostErrorKind::Full(_)), Deadline::At(_) | Deadline::Never) => {
                 self.post_when_there_is_room(data, list, deadline)
             }
             (result, _) => result,
@@ -343,72 +367,91 @@ impl Answers {
         &self,
         data: &[u8],
         list: &[TransferRef<'_>],
-        deadline: Option<Instant>,
+        deadline: Deadline,
     ) -> Result<(), PostErrorKind> {
         loop {
-            let turn = Instant::now() + TURN;
-            let until = deadline.map_or(turn, |deadline| deadline.min(turn));
-            match self.lock().sender.post_by(data, list, crate::end::wait::Deadline::At(until)) {
-                Err(PostErrorKind::TimedOut) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {}
+            let slice = Instant::now() + LOCK_SLICE;
+            let until = deadline.instant().map_or(slice, |deadline| deadline.min(slice));
+            match self.lock().sender.post_by(data, list, Deadline::At(until)) {
+                Err(PostErrorKind::TimedOut) if !deadline.is_over() => {}
                 result => return result,
             }
             self.settle();
         }
     }
 
-    /// Tells the client that there will be no answer, now or later.
+    /// Notifies the client that there is no answer, at once or when there is room.
     fn drop_request(&self, number: Number) {
         if self.end.home().is_here() {
             self.lock().owed.push(number);
+            // Relaxed: a hint for `settle`; the lock orders `owed` itself.
             self.owing.store(true, Ordering::Relaxed);
             self.settle();
         }
     }
 
-    /// Posts what is owed. False if the queue has no room for all of it.
+    /// Posts the notices that are owed. False if the queue has no room for all of them.
     #[inline]
     fn settle(&self) -> bool {
-        // Relaxed: a hint; whoever does not see it yet will look again.
-        !self.owing.load(Ordering::Relaxed) || self.settle_debts()
+        // Relaxed: a hint. A thread that reads an old value reads again at the next post or receive, and both store
+        // under the lock.
+        !self.owing.load(Ordering::Relaxed) || self.post_notices()
     }
 
     #[cold]
-    fn settle_debts(&self) -> bool {
+    fn post_notices(&self) -> bool {
         if !self.end.home().is_here() {
             return true;
         }
-        let Posting { sender, owed } = &mut *self.lock();
+        let Outbox { sender, owed } = &mut *self.lock();
         while let Some(number) = owed.last() {
-            let mut notice = Vec::with_capacity(super::MARK);
-            mark(&mut notice, Kind::Dropped, *number);
+            let mut notice = Vec::with_capacity(MARK_LEN);
+            mark(&mut notice, MarkKind::Dropped, *number);
             if let Err(PostErrorKind::Full(_)) = sender.post(&notice, &[]) {
                 return false;
             }
-            // Posted, or there is nobody to be told.
+            // The notice is posted, or the client is gone.
             owed.pop();
         }
+        // Relaxed: a hint for `settle`, stored under the lock.
         self.owing.store(false, Ordering::Relaxed);
         true
     }
 }
 
-/// The descriptor to wait on for requests; see [`MessagePort`].
+/// The descriptor to wait on for requests; see [`MessagePort`'s](MessagePort#impl-AsFd-for-MessagePort).
 impl AsFd for Server {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.receiver.as_fd()
     }
 }
 
-impl fmt::Display for ServeError {
+impl<E: std::error::Error> fmt::Display for ServeError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(error) => error.fmt(f),
-            Self::NotAnswered(kind) => write!(f, "a request could not be answered: {kind}"),
+            Self::NotAnswered(error) => with_cause(f, &"a request could not be answered", error),
         }
     }
 }
 
-impl std::error::Error for ServeError {}
+impl<E: std::error::Error + 'static> std::error::Error for ServeError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Failed(error) => error.source(),
+            Self::NotAnswered(error) => Some(error),
+        }
+    }
+}
+
+impl<E: Into<io::Error>> From<ServeError<E>> for io::Error {
+    fn from(error: ServeError<E>) -> Self {
+        match error {
+            ServeError::Failed(error) => error.into(),
+            ServeError::NotAnswered(error) => error.into(),
+        }
+    }
+}
 
 impl<R, E: fmt::Debug> fmt::Debug for NotAnswered<R, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -422,7 +465,18 @@ impl<R, E: fmt::Display> fmt::Display for NotAnswered<R, E> {
     }
 }
 
-impl<R, E: std::error::Error> std::error::Error for NotAnswered<R, E> {}
+impl<R, E: std::error::Error> std::error::Error for NotAnswered<R, E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// Answer and responder are dropped.
+impl<R, E: Into<io::Error>> From<NotAnswered<R, E>> for io::Error {
+    fn from(error: NotAnswered<R, E>) -> Self {
+        error.error.into()
+    }
+}
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,64 +1,68 @@
-//! The open calls of a client, each at its place, and the halves of the port that all of them share.
+//! The open calls of a client, one entry each, and the halves of the port that they share.
 
 use std::thread::Thread;
 
 use super::error::AnswerError;
-use super::{Kind, Number, mark, unmark};
+use super::{MarkKind, Number, mark, unmark};
 use crate::error::{CloseReason, PostErrorKind, RecvError};
 use crate::port::message::Message;
 use crate::port::transfer::TransferRef;
 use crate::port::{MessagePort, RecvHalf, SendHalf};
 
-/// What the threads of a client share, under its lock.
+/// The state of a client that its threads share under its lock.
 pub(super) struct Calls {
     // The order matters: see `MessagePort`.
     sender: SendHalf,
-    /// `None` while one of the waiting threads has it.
+    /// `None` while a waiting thread receives with it.
     pub(super) receiver: Option<Box<RecvHalf>>,
-    places: Vec<Place>,
+    entries: Vec<CallEntry>,
+    /// Indices of the entries without a call.
     free: Vec<u32>,
-    /// The end of the server has been received.
+    /// The end of the server, once it has been received.
     ended: Option<CloseReason>,
-    /// Threads that sleep until their answer is there or the receiver is free.
+    /// Number of threads that sleep until their call has an outcome or the receiving half is free.
     pub(super) sleepers: usize,
 }
 
-/// Where a call is while it is open.
+/// The entry of a call in the table. It is used again when the call is over.
 #[derive(Default)]
-pub(super) struct Place {
+pub(super) struct CallEntry {
+    /// Calls that used this entry before.
     count: u32,
-    state: State,
-    /// The answer, once `Answered`; its memory is used again.
+    state: CallState,
+    /// The answer, in the state `Answered`. Its memory is used again.
     message: Message,
-    /// Once `Failed`.
+    /// The error, in the state `Failed`.
     error: Option<AnswerError>,
+    /// The thread that sleeps until the call has an outcome.
     pub(super) sleeper: Option<Thread>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-enum State {
+enum CallState {
+    /// There is no call.
     #[default]
     Free,
+    /// The request is posted, and the call has no outcome.
     Open,
     Answered,
     Failed,
 }
 
 impl Calls {
-    /// No calls, over a port.
     pub(super) fn new(port: MessagePort) -> Self {
-        // Not `split`, whose halves may be closed in the middle of a post: nothing closes these but their drop.
+        // Not `split`: a half that it returns may be closed while the other posts. Here only a drop closes the halves.
         let MessagePort { sender, receiver } = port;
         let receiver = Some(Box::new(receiver));
-        Self { sender, receiver, places: Vec::new(), free: Vec::new(), ended: None, sleepers: 0 }
+        Self { sender, receiver, entries: Vec::new(), free: Vec::new(), ended: None, sleepers: 0 }
     }
 
-    /// Posts a request, whose data is as before afterwards.
+    /// Posts a request. `data` is unchanged afterwards.
     #[inline]
     pub(super) fn post(&mut self, data: &mut Vec<u8>, list: &[TransferRef<'_>]) -> Result<Number, PostErrorKind> {
         let number = self.open();
         let len = data.len();
-        mark(data, Kind::Request, number);
+        mark(data, MarkKind::Request, number);
         let result = self.sender.post(data, list);
         data.truncate(len);
         if result.is_err() {
@@ -67,41 +71,41 @@ impl Calls {
         result.map(|()| number)
     }
 
-    /// A place for a new call.
+    /// Opens a call in a free entry.
     #[inline]
     fn open(&mut self) -> Number {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place::default());
-            self.places.len() as u32 - 1
+            self.entries.push(CallEntry::default());
+            self.entries.len() as u32 - 1
         });
-        let place = &mut self.places[index as usize];
-        place.state = State::Open;
-        Number::new(index, place.count)
+        let entry = &mut self.entries[index as usize];
+        entry.state = CallState::Open;
+        Number::new(index, entry.count)
     }
 
-    /// The place of a call that is not over.
+    /// The entry of a call that is not over.
     #[inline]
-    pub(super) fn place(&mut self, number: Number) -> Option<&mut Place> {
-        let index = number.place();
-        let place = self.places.get_mut(index)?;
-        let is_there = place.state != State::Free && Number::new(index as u32, place.count) == number;
-        is_there.then_some(place)
+    pub(super) fn entry(&mut self, number: Number) -> Option<&mut CallEntry> {
+        let index = number.index();
+        let entry = self.entries.get_mut(index)?;
+        let is_its_call = entry.state != CallState::Free && Number::new(index as u32, entry.count) == number;
+        is_its_call.then_some(entry)
     }
 
-    /// The place of a call that has no outcome yet.
+    /// The entry of a call that has no outcome yet.
     #[inline]
-    fn open_place(&mut self, number: Number) -> Option<&mut Place> {
-        self.place(number).filter(|place| place.state == State::Open)
+    fn open_entry(&mut self, number: Number) -> Option<&mut CallEntry> {
+        self.entry(number).filter(|entry| entry.state == CallState::Open)
     }
 
-    /// Frees the place of a call, if it is not over. Returns what came and was not taken.
+    /// Ends a call that is not over, and frees its entry. Returns an answer that was not taken.
     #[inline]
     pub(super) fn close(&mut self, number: Number) -> Option<Message> {
-        let place = self.place(number)?;
-        let untaken = (place.state == State::Answered).then(|| std::mem::take(&mut place.message));
-        place.state = State::Free;
-        place.count = place.count.wrapping_add(1);
-        self.free.push(number.place() as u32);
+        let entry = self.entry(number)?;
+        let untaken = (entry.state == CallState::Answered).then(|| std::mem::take(&mut entry.message));
+        entry.state = CallState::Free;
+        entry.count = entry.count.wrapping_add(1);
+        self.free.push(number.index() as u32);
         untaken
     }
 
@@ -109,48 +113,49 @@ impl Calls {
     #[inline]
     pub(super) fn take(&mut self, number: Number, answer: &mut Message) -> Option<Result<(), AnswerError>> {
         let ended = self.ended;
-        let Some(place) = self.place(number) else { return Some(Err(AnswerError::Taken)) };
-        let result = match place.state {
-            State::Answered => {
-                std::mem::swap(&mut place.message, answer);
-                place.state = State::Open;
+        let Some(entry) = self.entry(number) else { return Some(Err(AnswerError::Taken)) };
+        let result = match entry.state {
+            CallState::Answered => {
+                std::mem::swap(&mut entry.message, answer);
+                entry.state = CallState::Open;
                 Ok(())
             }
-            State::Failed => Err(place.error.take()?),
-            State::Open | State::Free => Err(AnswerError::Failed(RecvError::Ended(ended?))),
+            CallState::Failed => Err(entry.error.take()?),
+            CallState::Open | CallState::Free => Err(AnswerError::Failed(RecvError::Ended(ended?))),
         };
         self.close(number);
         Some(result)
     }
 
-    /// Puts a message where it belongs; true if that is with the thread that has received it, whose call `own` is. One
-    /// that belongs nowhere is an answer that comes too late, or none at all.
+    /// Gives a received message to its call. True if that is `own`, the call of the receiving thread, which keeps the
+    /// message. A message without a call is dropped: an answer that is too late, or not an answer at all.
     #[inline]
     pub(super) fn deliver(&mut self, message: &mut Message, own: Option<Number>) -> bool {
         match unmark(&mut message.data) {
-            Some((Kind::Answer, number)) => {
-                if self.open_place(number).is_some() && own == Some(number) {
+            Some((MarkKind::Answer, number)) => {
+                if self.open_entry(number).is_some() && own == Some(number) {
                     self.close(number);
                     return true;
                 }
-                if let Some(place) = self.open_place(number) {
-                    std::mem::swap(&mut place.message, message);
-                    place.settle(State::Answered);
+                if let Some(entry) = self.open_entry(number) {
+                    std::mem::swap(&mut entry.message, message);
+                    entry.settle(CallState::Answered);
                 }
             }
-            Some((Kind::Dropped, number)) => self.settle(number, AnswerError::Dropped),
-            Some((Kind::Request, _)) | None => {}
+            Some((MarkKind::Dropped, number)) => self.settle(number, AnswerError::Dropped),
+            Some((MarkKind::Request, _)) | None => {}
         }
         false
     }
 
-    /// What a failure to receive means: the end of all calls, of one, or of none; then it is the error of this attempt.
+    /// Applies a failed receive: to all calls, if the server is gone; to one, if its answer cannot be received; else to
+    /// the attempt alone, whose error it returns.
     #[cold]
     pub(super) fn fail(&mut self, error: RecvError) -> Result<(), AnswerError> {
         match error {
             RecvError::Ended(reason) => {
                 self.ended = Some(reason);
-                self.places.iter().filter_map(|place| place.sleeper.as_ref()).for_each(Thread::unpark);
+                self.entries.iter().filter_map(|entry| entry.sleeper.as_ref()).for_each(Thread::unpark);
             }
             RecvError::MessageError { reason, mut data } => {
                 if let Some((_, number)) = unmark(&mut data) {
@@ -163,27 +168,27 @@ impl Calls {
     }
 
     fn settle(&mut self, number: Number, error: AnswerError) {
-        if let Some(place) = self.open_place(number) {
-            place.error = Some(error);
-            place.settle(State::Failed);
+        if let Some(entry) = self.open_entry(number) {
+            entry.error = Some(error);
+            entry.settle(CallState::Failed);
         }
     }
 
-    /// A thread that has received, or was woken to, goes away: another one must take its turn.
+    /// Wakes a sleeping thread to receive, when the calling thread stops receiving.
     #[inline]
     pub(super) fn pass_on(&self) {
         if self.sleepers > 0
             && self.receiver.is_some()
-            && let Some(sleeper) = self.places.iter().find_map(|place| place.sleeper.as_ref())
+            && let Some(sleeper) = self.entries.iter().find_map(|entry| entry.sleeper.as_ref())
         {
             sleeper.unpark();
         }
     }
 }
 
-impl Place {
-    /// Notes the outcome of the call and wakes whoever waits for it.
-    fn settle(&mut self, outcome: State) {
+impl CallEntry {
+    /// Notes the outcome of the call and wakes the thread that waits for it.
+    fn settle(&mut self, outcome: CallState) {
         self.state = outcome;
         if let Some(sleeper) = &self.sleeper {
             sleeper.unpark();

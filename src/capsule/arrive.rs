@@ -3,7 +3,7 @@
 
 use super::buffer::LoneCapsule;
 use super::discard::discard;
-use super::{Arrival, Table};
+use super::{Arrival, Arrived, Table};
 use crate::end::lane::Doorbell;
 use crate::end::{End, Parts};
 use crate::error::{BadTransfer, RecvError, Rejection, Violation, exhausted};
@@ -47,9 +47,7 @@ fn lone_buffer(end: &End, payload: &mut Vec<u8>) -> Result<Arrival, Rejection<Un
     }
     payload.truncate(lone.data_len);
     let buffer = lone.take(end).ok_or(Undeliverable::Message(BadTransfer::NoSuchBuffer))?;
-    let mut arrival = Arrival::default();
-    arrival.transferred.buffers.push(buffer);
-    Ok(arrival)
+    Ok(Arrival { items: vec![Arrived::Buffer(buffer)], body: None })
 }
 
 fn carrier(
@@ -101,7 +99,7 @@ fn carrier(
 impl Arrival {
     /// Ends what came with a message that its receiver cannot have: ports are closed, and their queues discarded.
     pub(crate) fn close(self) {
-        for Parts { end, mut consumer, .. } in self.transferred.ports {
+        for Parts { end, mut consumer, .. } in self.into_ports() {
             end.close();
             discard(&end, &mut consumer);
         }

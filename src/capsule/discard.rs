@@ -72,7 +72,7 @@ fn discard_message_with_ports(end: &End, consumer: &mut Consumer, left: &mut usi
             payload.clear();
             consumer.read_to_vec(record, &mut payload);
             match arrive(end, consumer, record, &mut payload, Body::InPlace) {
-                Ok(arrival) => ports = arrival.transferred.ports,
+                Ok(arrival) => ports.extend(arrival.into_ports()),
                 Err(Rejection::Invalid(Undeliverable::Violation(_))) => break,
                 // Without descriptors to spare this process cannot close them itself: the kernel does.
                 Err(Rejection::Shortage(_)) if record.handles > 0 => {

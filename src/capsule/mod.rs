@@ -9,12 +9,11 @@
 //! directions have grown into, and its recycled buffers. Every other thing has one, but a buffer that the receiver keeps
 //! already has none. A plain descriptor has no capsule.
 //!
-//! A new kind of transferable thing needs a variant of `Transferable` and `TransferRef` (`port/transfer.rs`), a list in
-//! [`Message`](message::Message), a count and its capsule here, and a variant of `Item` (`port/baggage.rs`). The compiler
-//! names every place that lacks it.
+//! A new kind of transferable thing needs a count, a capsule and a variant of [`Arrived`] here, a variant of `Item`
+//! (`port/baggage.rs`), of `Transferable` and of `TransferRef` (`port/transfer.rs`), and a list in `Message`
+//! (`port/message.rs`). The compiler then names every match that lacks it.
 #![forbid(unsafe_code)]
 
-pub(crate) mod message;
 pub(crate) mod port;
 pub(crate) mod buffer;
 pub(crate) mod arrive;
@@ -26,7 +25,6 @@ use std::os::fd::OwnedFd;
 use bytemuck::{AnyBitPattern, Pod, Zeroable, pod_read_unaligned};
 
 use self::buffer::{BufferCapsule, MemoryCapsule, adopt_buffer};
-use self::message::Message;
 use self::port::{PORT_HANDLES, PortCapsule, STALE, SlotCapsule, adopt_port};
 use crate::buffer::TransferBuffer;
 use crate::buffer::frozen::FrozenBuffer;
@@ -224,23 +222,22 @@ impl Table {
                 Err(Rejection::Shortage(errno)) => return Err(Rejection::Shortage(errno)),
             });
         }
-        let mut made = self.adopt_others(of_ports, others, &mut arrival.transferred);
+        let mut made = self.adopt_others(of_ports, others, &mut arrival.items);
         if let Err(Rejection::Shortage(_)) = made {
             return made;
         }
         // Every buffer is recorded in the slot that the sender assigned, even if another item is invalid: the sender may have
         // that item from a third party, which could otherwise desynchronise the caches of this channel.
-        let mut memories = memories.into_iter();
+        let (mut memories, mut buffers) = (memories.into_iter(), Vec::new());
         for capsule in self.buffers() {
             let memory = if capsule.has_handle() { memories.next().transpose() } else { Ok(None) };
             match memory.and_then(|memory| adopt_buffer(&capsule, memory, end)) {
-                Ok(hold) => arrival.transferred.buffers.push(TransferBuffer::from_hold(hold)),
+                Ok(hold) => buffers.push(TransferBuffer::from_hold(hold)),
                 Err(reason) => made = made.and(Err(Rejection::Invalid(reason))),
             }
         }
-        if self.counts.body {
-            arrival.body = arrival.transferred.buffers.pop();
-        }
+        arrival.body = if self.counts.body { buffers.pop() } else { None };
+        arrival.items.extend(buffers.into_iter().map(Arrived::Buffer));
         made
     }
 
@@ -249,23 +246,22 @@ impl Table {
         &self,
         of_ports: Vec<OwnedFd>,
         mut others: impl Iterator<Item = OwnedFd>,
-        message: &mut Message<Parts>,
+        items: &mut Vec<Arrived>,
     ) -> Result<(), Rejection<BadTransfer>> {
         let (mut of_ports, mut capsules) = (of_ports.into_iter(), &self.capsules[..]);
-        message.ports.reserve_exact(self.counts.ports);
         for _ in 0..self.counts.ports {
-            message.ports.push(adopt_port(&mut capsules, &mut of_ports)?);
+            items.push(Arrived::Port(adopt_port(&mut capsules, &mut of_ports)?));
         }
         capsules = &capsules[self.counts.buffers * size_of::<BufferCapsule>()..];
         for file in others.by_ref().take(self.counts.frozen) {
             let MemoryCapsule { len } = next(&mut capsules);
-            message.frozen.push(FrozenBuffer::adopt(file, len)?);
+            items.push(Arrived::Frozen(FrozenBuffer::adopt(file, len)?));
         }
         for file in others.by_ref().take(self.counts.shared) {
             let MemoryCapsule { len } = next(&mut capsules);
-            message.shared.push(SharedBuffer::adopt(file, len)?);
+            items.push(Arrived::Shared(SharedBuffer::adopt(file, len)?));
         }
-        message.descriptors.extend(others);
+        items.extend(others.map(Arrived::Descriptor));
         Ok(())
     }
 }
@@ -280,8 +276,24 @@ fn next<T: AnyBitPattern>(capsules: &mut &[u8]) -> T {
 /// What came with a record, before it becomes the user's message.
 #[derive(Default)]
 pub(crate) struct Arrival {
-    /// What was on the transfer list. `data` is empty.
-    pub(crate) transferred: Message<Parts>,
+    /// What was on the transfer list. Things of one kind are in the order of the list.
+    pub(crate) items: Vec<Arrived>,
     /// The data, if it came in a buffer.
     pub(crate) body: Option<TransferBuffer>,
+}
+
+/// One thing that has arrived.
+pub(crate) enum Arrived {
+    Port(Parts),
+    Buffer(TransferBuffer),
+    Frozen(FrozenBuffer),
+    Shared(SharedBuffer),
+    Descriptor(OwnedFd),
+}
+
+impl Arrival {
+    /// The ports. Everything else is dropped.
+    pub(crate) fn into_ports(self) -> impl Iterator<Item = Parts> {
+        self.items.into_iter().filter_map(|item| if let Arrived::Port(parts) = item { Some(parts) } else { None })
+    }
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command};
 
 use super::greeting::{self, BadGreeting};
-use crate::error::{BadTransfer, PostErrorKind};
+use crate::error::{BadTransfer, PostErrorKind, with_cause};
 use crate::port::MessagePort;
 use crate::port::transfer::TransferRef;
 use crate::sys::process::{spawn_inheriting, take_inherited};
@@ -90,21 +90,49 @@ pub enum SpawnErrorKind {
     Port(PostErrorKind),
 }
 
+impl fmt::Display for SpawnErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spawn(error) => with_cause(f, &"cannot start the child process", error),
+            Self::Port(error) => with_cause(f, &"cannot pass the port to the child process", error),
+        }
+    }
+}
+
+impl std::error::Error for SpawnErrorKind {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Spawn(error) => Some(error),
+            Self::Port(error) => Some(error),
+        }
+    }
+}
+
+impl From<SpawnErrorKind> for io::Error {
+    fn from(error: SpawnErrorKind) -> Self {
+        match error {
+            SpawnErrorKind::Spawn(error) => error,
+            SpawnErrorKind::Port(error) => error.into(),
+        }
+    }
+}
+
 impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
-            SpawnErrorKind::Spawn(error) => write!(f, "cannot start the child process: {error}"),
-            SpawnErrorKind::Port(error) => write!(f, "cannot pass the port to the child process: {error}"),
-        }
+        self.kind.fmt(f)
     }
 }
 
 impl std::error::Error for SpawnError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.kind {
-            SpawnErrorKind::Spawn(error) => Some(error),
-            SpawnErrorKind::Port(error) => Some(error),
-        }
+        self.kind.source()
+    }
+}
+
+/// The port is dropped.
+impl From<SpawnError> for io::Error {
+    fn from(error: SpawnError) -> Self {
+        error.kind.into()
     }
 }
 
@@ -130,10 +158,30 @@ impl fmt::Display for ParentPortError {
             Self::Missing => f.write_str("the parent process passed no port, or it was taken before"),
             Self::Malformed => f.write_str("what was inherited from the parent process is not a port"),
             Self::Version(version) => write!(f, "the parent process uses format version {version}"),
-            Self::Contents(bad) => write!(f, "the port from the parent process is unusable: {bad}"),
-            Self::System(error) => write!(f, "cannot take over the port: {error}"),
+            Self::Contents(bad) => with_cause(f, &"the port from the parent process is unusable", bad),
+            Self::System(error) => with_cause(f, &"cannot take over the port", error),
         }
     }
 }
 
-impl std::error::Error for ParentPortError {}
+impl std::error::Error for ParentPortError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Missing | Self::Malformed | Self::Version(_) => None,
+            Self::Contents(bad) => Some(bad),
+            Self::System(error) => Some(error),
+        }
+    }
+}
+
+impl From<ParentPortError> for io::Error {
+    fn from(error: ParentPortError) -> Self {
+        let kind = match error {
+            ParentPortError::Missing => io::ErrorKind::NotFound,
+            ParentPortError::Malformed | ParentPortError::Contents(_) => io::ErrorKind::InvalidData,
+            ParentPortError::Version(_) => io::ErrorKind::Unsupported,
+            ParentPortError::System(error) => return error,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -10,7 +10,7 @@ use crossbeam_utils::Backoff;
 
 use super::greeting::{self, Answer};
 use super::names::{NameError, path_of};
-use crate::error::{ChannelError, PostErrorKind};
+use crate::error::{ChannelError, PostErrorKind, with_cause};
 use crate::port::MessagePort;
 use crate::port::channel::{ChannelOptions, MessageChannel};
 use crate::port::transfer::TransferRef;
@@ -145,8 +145,7 @@ impl Connecting {
         if !self.options.any_uid && uid != named_socket::user() {
             return Err(ConnectError::WrongUser(uid));
         }
-        let MessageChannel { port1, port2 } =
-            MessageChannel::with_options(&self.options.channel).map_err(ConnectError::Channel)?;
+        let MessageChannel { port1, port2 } = self.options.channel.create().map_err(ConnectError::Channel)?;
         match greeting::send(self.socket.as_fd(), &self.greeting, &[TransferRef::Port(&port2)]) {
             Ok(baggage) => baggage.detach(),
             Err(PostErrorKind::PeerGone(_)) => return Err(ConnectError::Refused), // it hung up
@@ -212,10 +211,36 @@ impl fmt::Display for ConnectError {
             Self::Version(version) => write!(f, "the listener uses format version {version}"),
             Self::TimedOut => f.write_str("the listener did not answer in time"),
             Self::Channel(error) => error.fmt(f),
-            Self::Greeting(error) => write!(f, "cannot send the greeting: {error}"),
-            Self::System(error) => write!(f, "cannot connect: {error}"),
+            Self::Greeting(error) => with_cause(f, &"cannot send the greeting", error),
+            Self::System(error) => with_cause(f, &"cannot connect", error),
         }
     }
 }
 
-impl std::error::Error for ConnectError {}
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Name(error) => error.source(),
+            Self::Channel(error) => error.source(),
+            Self::Greeting(error) => Some(error),
+            Self::System(error) => Some(error),
+            Self::NobodyListens(_) | Self::WrongUser(_) | Self::Refused | Self::Version(_) | Self::TimedOut => None,
+        }
+    }
+}
+
+impl From<ConnectError> for io::Error {
+    fn from(error: ConnectError) -> Self {
+        let kind = match error {
+            ConnectError::Name(error) => return error.into(),
+            ConnectError::NobodyListens(_) | ConnectError::Refused => io::ErrorKind::ConnectionRefused,
+            ConnectError::WrongUser(_) => io::ErrorKind::PermissionDenied,
+            ConnectError::Version(_) => io::ErrorKind::Unsupported,
+            ConnectError::TimedOut => io::ErrorKind::TimedOut,
+            ConnectError::Channel(error) => return error.into(),
+            ConnectError::Greeting(error) => return error.into(),
+            ConnectError::System(error) => return error,
+        };
+        Self::new(kind, error)
+    }
+}

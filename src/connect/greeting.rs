@@ -12,10 +12,9 @@ use bytemuck::{Pod, Zeroable, pod_read_unaligned};
 use crate::capsule::{Arrival, Table};
 use crate::error::{BadTransfer, CloseReason, PostErrorKind, Rejection, exhausted};
 use crate::layout::VERSION;
-use crate::port::MessagePort;
 use crate::port::baggage::Baggage;
 use crate::port::message::Message;
-use crate::port::transfer::TransferRef;
+use crate::port::transfer::{TransferRef, Transferable};
 use crate::sys::socket::MAX_DESCRIPTORS;
 use crate::sys::{Errno, socket};
 
@@ -163,7 +162,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Message, BadGreeting> {
             Rejection::Shortage(errno) => BadGreeting::Exhausted(errno),
         });
     }
-    message.take_transferred_of(arrival.transferred, MessagePort::from_parts);
+    message.extend(arrival.items.into_iter().map(Transferable::from));
     Ok(message)
 }
 

@@ -3,12 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
+use std::iter::FusedIterator;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::greeting::{self, BadGreeting};
 use super::names::{NameError, path_of};
+use crate::error::with_cause;
 use crate::port::MessagePort;
 use crate::port::message::Message;
 use crate::sys::epoll::Epoll;
@@ -46,7 +48,7 @@ const LISTENING: u64 = u64::MAX;
 /// ended.
 ///
 /// The descriptor of a listener ([`AsFd`]) can be waited on with `poll`: it is readable when
-/// [`accept_timeout`](Self::accept_timeout) with a timeout of zero has something to do.
+/// [`try_accept`](Self::try_accept) has something to do.
 pub struct Listener {
     socket: OwnedFd,
     events: Epoll,
@@ -67,6 +69,7 @@ struct Silent {
 
 /// A client that [`Listener::accept`] has accepted.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Incoming {
     /// The end of a pair that the client sent.
     pub port: MessagePort,
@@ -157,12 +160,38 @@ impl Listener {
         self.accept_until(None)
     }
 
-    /// Waits for the next client, at most for `timeout`; a timeout of zero does not wait.
+    /// Returns the next client whose greeting has arrived, without waiting. After `None` the listener's descriptor is
+    /// still readable if other clients have to be dealt with.
+    ///
+    /// # Errors
+    /// Those of [`accept`](Self::accept).
+    pub fn try_accept(&self) -> Result<Option<Incoming>, AcceptError> {
+        match self.accept_until(Some(Instant::now())) {
+            Err(AcceptError::TimedOut) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    /// Waits for the next client for at most `timeout`.
     ///
     /// # Errors
     /// [`AcceptError::TimedOut`], and those of [`accept`](Self::accept).
     pub fn accept_timeout(&self, timeout: Duration) -> Result<Incoming, AcceptError> {
         self.accept_until(Instant::now().checked_add(timeout))
+    }
+
+    /// The clients, one after the other: each step [waits](Self::accept) for the next.
+    ///
+    /// ```no_run
+    /// # use messageport::Listener;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// for client in Listener::bind("my-service")?.incoming() {
+    ///     client?.port.post_message(b"hello", [])?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn incoming(&self) -> Clients<'_> {
+        Clients { listener: self, over: false }
     }
 
     /// The earliest time at which a silent client is late. A call of accept then has work to do, although the
@@ -286,6 +315,32 @@ fn system(errno: Errno) -> AcceptError {
     AcceptError::System(io_error(errno))
 }
 
+/// The clients of a [`Listener`]; see [`Listener::incoming`].
+///
+/// The iterator ends only in a child process that inherited the listener by `fork`, with [`AcceptError::Forked`]. Any other
+/// error is an item between others.
+#[must_use = "accepts nothing until it is iterated over"]
+#[derive(Debug)]
+pub struct Clients<'a> {
+    listener: &'a Listener,
+    over: bool,
+}
+
+impl Iterator for Clients<'_> {
+    type Item = Result<Incoming, AcceptError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let accepted = self.listener.accept();
+        self.over = matches!(accepted, Err(AcceptError::Forked));
+        Some(accepted)
+    }
+}
+
+impl FusedIterator for Clients<'_> {}
+
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
@@ -351,12 +406,32 @@ impl fmt::Display for ListenError {
             Self::Name(error) => error.fmt(f),
             Self::InUse(path) => write!(f, "{}: another listener uses this name", path.display()),
             Self::NotASocket(path) => write!(f, "{}: exists and is not a socket", path.display()),
-            Self::System(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::System(path, error) => with_cause(f, &format_args!("cannot listen on {}", path.display()), error),
         }
     }
 }
 
-impl std::error::Error for ListenError {}
+impl std::error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Name(error) => error.source(),
+            Self::InUse(_) | Self::NotASocket(_) => None,
+            Self::System(_, error) => Some(error),
+        }
+    }
+}
+
+impl From<ListenError> for io::Error {
+    fn from(error: ListenError) -> Self {
+        let kind = match error {
+            ListenError::Name(error) => return error.into(),
+            ListenError::InUse(_) => io::ErrorKind::AddrInUse,
+            ListenError::NotASocket(_) => io::ErrorKind::AlreadyExists,
+            ListenError::System(_, error) => return error,
+        };
+        Self::new(kind, error)
+    }
+}
 
 /// [`Listener::accept`] failed. The listener can still be used.
 #[derive(Debug)]
@@ -375,9 +450,27 @@ impl fmt::Display for AcceptError {
         match self {
             Self::TimedOut => f.write_str("timed out waiting for a client"),
             Self::Forked => f.write_str("the listener was inherited by fork and belongs to the parent process"),
-            Self::System(error) => write!(f, "cannot accept: {error}"),
+            Self::System(error) => with_cause(f, &"cannot accept", error),
         }
     }
 }
 
-impl std::error::Error for AcceptError {}
+impl std::error::Error for AcceptError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::TimedOut | Self::Forked => None,
+            Self::System(error) => Some(error),
+        }
+    }
+}
+
+impl From<AcceptError> for io::Error {
+    fn from(error: AcceptError) -> Self {
+        let kind = match error {
+            AcceptError::TimedOut => io::ErrorKind::TimedOut,
+            AcceptError::Forked => io::ErrorKind::Unsupported,
+            AcceptError::System(error) => return error,
+        };
+        Self::new(kind, error)
+    }
+}

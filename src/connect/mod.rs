@@ -17,5 +17,5 @@ pub use child::{ParentPortError, SpawnError, SpawnErrorKind, parent_port, spawn_
 pub use client::{ConnectError, ConnectOptions, connect};
 #[cfg(feature = "tokio")]
 pub(crate) use client::{Connecting, QUEUE_RETRY};
-pub use listener::{AcceptError, Incoming, ListenError, ListenOptions, Listener};
+pub use listener::{AcceptError, Clients, Incoming, ListenError, ListenOptions, Listener};
 pub use names::NameError;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::error::with_cause;
 use crate::sys::named_socket::{self, MAX_PATH};
 
 /// A name that cannot be used to listen or connect.
@@ -26,12 +27,32 @@ impl fmt::Display for NameError {
             Self::Invalid => f.write_str("not a usable name"),
             Self::TooLong(path) => write!(f, "{} is longer than {MAX_PATH} bytes", path.display()),
             Self::UnsafeDirectory(path) => write!(f, "{} is not a private directory of this user", path.display()),
-            Self::Directory(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Directory(path, error) => {
+                with_cause(f, &format_args!("cannot use the directory {}", path.display()), error)
+            }
         }
     }
 }
 
-impl std::error::Error for NameError {}
+impl std::error::Error for NameError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Invalid | Self::TooLong(_) | Self::UnsafeDirectory(_) => None,
+            Self::Directory(_, error) => Some(error),
+        }
+    }
+}
+
+impl From<NameError> for io::Error {
+    fn from(error: NameError) -> Self {
+        let kind = match error {
+            NameError::Invalid | NameError::TooLong(_) => io::ErrorKind::InvalidInput,
+            NameError::UnsafeDirectory(_) => io::ErrorKind::PermissionDenied,
+            NameError::Directory(_, error) => return error,
+        };
+        Self::new(kind, error)
+    }
+}
 
 /// The path of the socket for `name`: `name` itself if it contains a slash, otherwise
 /// `$XDG_RUNTIME_DIR/messageport/NAME`, or without that variable `messageport-UID/NAME` in the directory for temporary

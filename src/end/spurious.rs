@@ -23,6 +23,11 @@ impl SpuriousWakes {
     /// of many.
     pub(crate) const PRODUCER: Self = Self { count: 0, tolerated: 64 };
 
+    /// For a consumer that is a task: 8 in a row are tolerated. An honest peer wakes it without a message where an earlier
+    /// holder of the port, or the port's sending half, had armed the doorbell.
+    #[cfg(feature = "tokio")]
+    pub(crate) const CONSUMER_TASK: Self = Self { count: 0, tolerated: 8 };
+
     /// Counts `wakes` more. Returns how long to nap if they are too many.
     pub(crate) fn add(&mut self, wakes: u32) -> Option<Duration> {
         self.count = self.count.saturating_add(wakes);

@@ -1,4 +1,4 @@
-//! The events of a port: `message`, `messageerror` and `close`, and what goes wrong in a loop.
+//! The events of a port, `message`, `messageerror` and `close`, and the errors of a loop.
 #![forbid(unsafe_code)]
 
 use std::any::Any;
@@ -6,39 +6,41 @@ use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
 
-use crate::error::{BadTransfer, CloseReason};
+use crate::error::{BadTransfer, CloseReason, with_cause};
 use crate::port::message::Message;
 
 /// An event of a port, in the sense of the standard's [`Event`](https://dom.spec.whatwg.org/#interface-event): a
 /// [`MessageEvent`], [`MessageErrorEvent`] or [`CloseEvent`].
 pub trait PortEvent: sealed::Event {
-    /// True for an event of the loop, false for one that was dispatched by
+    /// True for an event of the loop, false for an event that was dispatched by
     /// [`dispatch_event`](crate::PortHandle::dispatch_event).
     fn is_trusted(&self) -> bool {
         self.flow().trusted
     }
 
-    /// Keeps the listeners that come after this one from being called.
+    /// Keeps the handlers after the present one from being called.
     fn stop_immediate_propagation(&mut self) {
         self.flow_mut().stopped = true;
     }
 }
 
-/// Which way an event came, and whether it goes on.
+/// The flags of an event.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Flow {
+    /// The standard's `isTrusted`.
     pub(crate) trusted: bool,
+    /// The standard's *stop immediate propagation flag*.
     pub(crate) stopped: bool,
 }
 
 pub(crate) mod sealed {
     use super::Flow;
     use crate::events::handle::PortHandle;
-    use crate::events::listeners::Listeners;
+    use crate::events::handlers::Handlers;
 
-    /// Nobody else's types are events of a port.
+    /// Seals `PortEvent`: a port has no other events.
     pub trait Event: Sized + 'static {
-        fn listeners(port: &PortHandle) -> &Listeners<Self>;
+        fn handlers(port: &PortHandle) -> &Handlers<Self>;
         fn flow(&self) -> &Flow;
         fn flow_mut(&mut self) -> &mut Flow;
     }
@@ -47,10 +49,9 @@ pub(crate) mod sealed {
 /// A message has arrived: the standard's
 /// [`MessageEvent`](https://html.spec.whatwg.org/multipage/comms.html#the-messageevent-interface).
 ///
-/// It can be used like its [`Message`]: `event.data`, `event.ports`, `event.buffers`; to borrow two of them at a time, go
-/// through `event.message`. A listener that wants to keep
-/// something takes it out; listeners that come later then see the rest. What nobody took is dropped after the last
-/// listener, and the memory of `data` is used again for the next message.
+/// The event dereferences to its [`Message`]: `event.data`, `event.ports`, `event.buffers`. To borrow two fields at a
+/// time, use `event.message`. A handler takes out what it keeps, and later handlers see the rest. What is left after
+/// the last handler is dropped, and the memory of `data` is used for the next message.
 #[derive(Default, Debug)]
 pub struct MessageEvent {
     /// The message.
@@ -79,11 +80,11 @@ impl DerefMut for MessageEvent {
     }
 }
 
-/// A message could not be made for its receiver: the standard's `messageerror`. It has been consumed, and what it carried
-/// is closed; later messages are not affected.
+/// A message could not be made for its receiver: the standard's `messageerror`. The message has been consumed, and what
+/// it carried is closed; later messages are not affected.
 #[derive(Debug)]
 pub struct MessageErrorEvent {
-    /// What was wrong.
+    /// What is wrong with the message.
     pub reason: BadTransfer,
     /// The data of the message.
     pub data: Vec<u8>,
@@ -97,10 +98,11 @@ impl MessageErrorEvent {
     }
 }
 
-/// The other end is gone, and every message of it has been dispatched. A port that is closed here gets none.
+/// The peer is gone, and all its messages have been dispatched: the standard's `close`. A port that is closed here gets
+/// no such event.
 #[derive(Debug)]
 pub struct CloseEvent {
-    /// Why it is gone.
+    /// Why the peer is gone.
     pub reason: CloseReason,
     flow: Flow,
 }
@@ -117,10 +119,10 @@ impl PortEvent for MessageErrorEvent {}
 impl PortEvent for CloseEvent {}
 
 macro_rules! event {
-    ($event:ident, $listeners:ident) => {
+    ($event:ident, $handlers:ident) => {
         impl sealed::Event for $event {
-            fn listeners(port: &crate::events::handle::PortHandle) -> &crate::events::listeners::Listeners<Self> {
-                &port.listeners().$listeners
+            fn handlers(port: &crate::events::handle::PortHandle) -> &crate::events::handlers::Handlers<Self> {
+                &port.handlers().$handlers
             }
 
             fn flow(&self) -> &Flow {
@@ -137,15 +139,16 @@ event!(MessageEvent, message);
 event!(MessageErrorEvent, messageerror);
 event!(CloseEvent, close);
 
-/// Something went wrong in an [`EventLoop`](crate::EventLoop) that no caller is there to be told: the standard's
+/// An error in an [`EventLoop`](crate::EventLoop) that no call returns: the standard's
 /// [`ErrorEvent`](https://html.spec.whatwg.org/multipage/webappapis.html#errorevent). The loop goes on.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ErrorEvent {
-    /// A listener, timer or task panicked, with this payload. Later events are not affected.
+    /// A handler, timer or task panicked, with this payload. Later events are not affected.
     Panic(Box<dyn Any + Send>),
-    /// A message cannot be received now for want of memory, descriptors or the like. It stays queued, and is tried again
-    /// every few milliseconds; this is told once until it has worked.
+    /// A message cannot be received now, since the system has no memory or no descriptors left. The message stays
+    /// queued, and the loop tries again every 10 ms. This is reported once until a message of the port has been
+    /// received.
     ResourceExhausted(io::Error),
 }
 
@@ -157,7 +160,16 @@ impl fmt::Display for ErrorEvent {
                 let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
                 write!(f, "a handler panicked: {}", text.unwrap_or("(no text)"))
             }
-            Self::ResourceExhausted(error) => write!(f, "cannot receive: {error}"),
+            Self::ResourceExhausted(error) => with_cause(f, &"cannot receive", error),
+        }
+    }
+}
+
+impl std::error::Error for ErrorEvent {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Panic(_) => None,
+            Self::ResourceExhausted(error) => Some(error),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use super::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
-use super::listeners::{AllListeners, Callback, ListenerId};
+use super::handlers::{AllHandlers, Callback, HandlerId};
 use super::{EventLoop, Inner};
 use crate::error::{PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
 use crate::poll::poller::Watchable;
@@ -19,18 +19,22 @@ use crate::port::{MessagePort, RecvHalf};
 /// A port in an [`EventLoop`]: the standard's `MessagePort` as an
 /// [`EventTarget`](https://dom.spec.whatwg.org/#interface-eventtarget).
 ///
-/// Clones stand for the same port; they stay on the loop's thread. Handlers get the port and the event, need not be
-/// `Send`, and may do anything: post, close, transfer, add and remove listeners and ports, their own too. They are not
-/// called at once but by the loop, except by [`dispatch_event`](Self::dispatch_event).
+/// A *handler* is what the standard calls an event listener, whether an attribute such as `onmessage` sets it or
+/// [`add_handler`](Self::add_handler) adds it. (A [`Listener`](crate::Listener) is something else: it accepts
+/// connections.)
 ///
-/// A port arrives in a loop *disabled*: its messages wait until [`start`](Self::start), which the first
-/// [`set_onmessage`](Self::set_onmessage) calls. From then on each message is dispatched to the message listeners; one
-/// for which there is no listener is dropped.
+/// Clones stand for the same port and stay on the loop's thread. A handler is called with the port and the event. It
+/// need not be `Send` and may do anything: post, close, transfer, add and remove handlers and ports, including its own.
+/// The loop calls the handlers, except that [`dispatch_event`](Self::dispatch_event) calls them at once.
+///
+/// A port is *disabled* when it is added: its messages stay queued until [`start`](Self::start), which the first
+/// [`set_onmessage`](Self::set_onmessage) calls. From then on each message is dispatched to the message handlers, and
+/// dropped if there are none.
 ///
 /// # How long a port lives
-/// A port with a listener stays in the loop, with or without a handle, until it is closed, transferred or removed, until
-/// its peer is gone and the `close` event has been dispatched, or until the loop is dropped. Then its listeners are
-/// dropped. A port without a listener is closed when its last handle is dropped.
+/// A port with a handler stays in the loop, with or without a handle, until it is closed, transferred or removed, until
+/// its peer is gone and the `close` event has been dispatched, or until the loop is dropped. Then its handlers are
+/// dropped. A port without a handler is closed when its last handle is dropped.
 #[derive(Clone)]
 pub struct PortHandle {
     member: Rc<Member>,
@@ -38,22 +42,22 @@ pub struct PortHandle {
 
 /// A port in a loop.
 pub(crate) struct Member {
-    /// `None` once it has been taken out.
+    /// `None` after the port has been taken out of the loop.
     source: RefCell<Option<Source>>,
-    pub(crate) listeners: AllListeners,
+    pub(crate) handlers: AllHandlers,
     enabled: Cell<bool>,
-    /// In the loop's poller; set once.
+    /// The port's key in the loop's poller; set once.
     pub(crate) key: Cell<u64>,
-    /// It has left the loop.
+    /// The port has left the loop.
     pub(crate) left: Cell<bool>,
-    /// It has listeners, and so keeps the loop running.
+    /// The port has handlers, and is counted as keeping the loop running.
     pub(crate) holds: Cell<bool>,
-    /// A shortage has been told, and has not passed yet.
+    /// A shortage has been reported, and no message has been received since.
     pub(crate) short: Cell<bool>,
     event_loop: Weak<Inner>,
 }
 
-/// What a loop receives from.
+/// A whole port or its receiving half, from which a loop receives.
 pub(crate) enum Source {
     Port(MessagePort),
     Half(RecvHalf),
@@ -68,10 +72,10 @@ impl Source {
     }
 }
 
-/// What a turn of a port finds.
+/// What a receive in a port's turn returns.
 pub(crate) enum Found {
     Message,
-    /// It waits until the port is started.
+    /// There is a message, which waits until the port is started.
     Disabled,
     Failed(TryRecvError),
 }
@@ -80,7 +84,7 @@ impl Member {
     pub(crate) fn new(source: Source, event_loop: Weak<Inner>) -> Rc<Self> {
         Rc::new(Self {
             source: RefCell::new(Some(source)),
-            listeners: AllListeners::new(),
+            handlers: AllHandlers::new(),
             enabled: Cell::new(false),
             key: Cell::new(u64::MAX),
             left: Cell::new(false),
@@ -90,13 +94,13 @@ impl Member {
         })
     }
 
-    /// The next message, if the port is enabled.
+    /// Receives the next message, if the port is enabled.
     #[inline]
     pub(crate) fn take_next(&self, message: &mut Message) -> Found {
         let source = self.source.borrow();
         let Some(source) = source.as_ref() else { return Found::Failed(RecvError::Detached.into()) };
         let enabled = self.enabled.get();
-        let result = if enabled { source.receiver().try_recv_into(message) } else { source.receiver().look() };
+        let result = if enabled { source.receiver().try_recv_into(message) } else { source.receiver().peek() };
         match result {
             Ok(()) if enabled => Found::Message,
             Ok(()) => Found::Disabled,
@@ -104,7 +108,7 @@ impl Member {
         }
     }
 
-    /// Takes the port out, if it is of the wanted kind and not borrowed.
+    /// Takes the port out if `wanted` accepts it and it is not borrowed.
     pub(crate) fn take(&self, wanted: impl FnOnce(&Source) -> bool) -> Option<Source> {
         let mut source = self.source.try_borrow_mut().ok()?;
         let taken = source.take_if(|source| wanted(source))?;
@@ -136,16 +140,16 @@ impl PortHandle {
         &self.member
     }
 
-    pub(crate) fn listeners(&self) -> &AllListeners {
-        &self.member.listeners
+    pub(crate) fn handlers(&self) -> &AllHandlers {
+        &self.member.handlers
     }
 
     pub(crate) fn is_in(&self, inner: &Rc<Inner>) -> bool {
         Weak::as_ptr(&self.member.event_loop) == Rc::as_ptr(inner)
     }
 
-    /// The loop, unless it has been dropped. Handlers find it here; one that owned a clone of it would keep the loop, and
-    /// so itself, alive.
+    /// The loop, unless it has been dropped. A handler should get the loop here: a handler that owned a clone of it
+    /// would keep the loop, and so itself, alive.
     pub fn event_loop(&self) -> Option<EventLoop> {
         self.member.event_loop.upgrade().map(EventLoop::from_inner)
     }
@@ -155,35 +159,33 @@ impl PortHandle {
     /// Posts a message; see [`MessagePort::post_message`].
     ///
     /// # Errors
-    /// As there, [`Detached`](PostErrorKind::Detached) for a port that was taken out of the loop, and
-    /// [`NoSendHalf`](PostErrorKind::NoSendHalf).
+    /// Those of [`MessagePort::post_message`]; [`Detached`](PostErrorKind::Detached) also for a port that was taken out
+    /// of the loop, and for a port whose sending half is not in the loop ([`EventLoop::add_half`]).
     pub fn post_message(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<(), PostError> {
         let kind = match self.member.source.borrow().as_ref() {
             Some(Source::Port(port)) => return port.post_message(data, transfer),
-            Some(Source::Half(_)) => PostErrorKind::NoSendHalf,
-            None => PostErrorKind::Detached,
+            Some(Source::Half(_)) | None => PostErrorKind::Detached,
         };
         Err(PostError { kind, transfer: transfer.into_iter().collect() })
     }
 
-    /// Posts a message with a list of borrowed things; see [`MessagePort::post_message_detaching`]. A port of a loop
-    /// goes on the list by [`port`](Self::port).
+    /// Posts a message with a borrowed transfer list; see [`MessagePort::post_message_detaching`]. To transfer a port
+    /// of a loop, borrow it with [`port`](Self::port).
     ///
     /// # Errors
-    /// As for [`post_message`](Self::post_message).
+    /// Those of [`MessagePort::post_message_detaching`], and `Detached` as for [`post_message`](Self::post_message).
     pub fn post_message_detaching(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
         match self.member.source.borrow().as_ref() {
             Some(Source::Port(port)) => port.post_message_detaching(data, transfer),
-            Some(Source::Half(_)) => Err(PostErrorKind::NoSendHalf),
-            None => Err(PostErrorKind::Detached),
+            Some(Source::Half(_)) | None => Err(PostErrorKind::Detached),
         }
     }
 
-    /// The port itself, for whatever else can be done with one. `None` once it has been taken out of the loop, or if the
-    /// loop has its receiving half only.
+    /// Borrows the port itself, for everything else that a port can do. `None` if it has been taken out of the loop, or
+    /// if the loop has only its receiving half.
     ///
-    /// This is how a port of a loop is transferred: it leaves the loop if the post succeeds, with what has not been
-    /// dispatched, and nothing changes if it fails.
+    /// This is how a port of a loop is transferred: if the post succeeds, the port leaves the loop with all messages
+    /// that have not been dispatched; if the post fails, nothing changes.
     /// ```
     /// # use messageport::{EventLoop, MessageChannel, TransferRef};
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -191,7 +193,7 @@ impl PortHandle {
     /// let events = EventLoop::new()?;
     /// let handle = events.add(channel.port2)?;
     /// let port = handle.port().expect("it is in the loop");
-    /// carrier.port1.post_message_detaching(b"a port", &[TransferRef::Port(&port)])?;
+    /// carrier.port1.post_message_detaching(b"a port", &[TransferRef::from(&*port)])?;
     /// # Ok(()) }
     /// ```
     pub fn port(&self) -> Option<PortRef<'_>> {
@@ -203,91 +205,104 @@ impl PortHandle {
         Some(PortRef { port: port.ok()?, handle: self })
     }
 
-    /// Takes the next message, past all handlers; see [`MessagePort::recv`]. It need not be started. While this waits, the
-    /// loop stands still.
+    /// Takes the next message without calling a handler; see [`MessagePort::recv`]. The port need not be started. The
+    /// loop does not run while this waits.
     ///
     /// # Errors
-    /// As there, and [`Detached`](RecvError::Detached) for a port that was taken out of the loop.
+    /// Those of [`MessagePort::recv`]; [`Detached`](RecvError::Detached) also for a port that was taken out of the
+    /// loop.
     pub fn recv(&self) -> Result<Message, RecvError> {
         self.pull(RecvHalf::recv).ok_or(RecvError::Detached)?
     }
 
-    /// Takes the next message if there is one, past all handlers; see [`MessagePort::try_recv`].
+    /// Takes the next message if there is one, without calling a handler; see [`MessagePort::try_recv`].
     ///
     /// # Errors
-    /// As there, and [`Detached`](RecvError::Detached) for a port that was taken out of the loop.
+    /// Those of [`MessagePort::try_recv`]; [`Detached`](RecvError::Detached) also for a port that was taken out of the
+    /// loop.
     pub fn try_recv(&self) -> Result<Message, TryRecvError> {
         self.pull(RecvHalf::try_recv).ok_or(RecvError::Detached)?
     }
 
-    /// Takes the next message, waiting at most for `timeout`, past all handlers; see [`MessagePort::recv_timeout`].
+    /// Takes the next message, waiting for at most `timeout`, without calling a handler; see
+    /// [`MessagePort::recv_timeout`].
     ///
     /// # Errors
-    /// As there, and [`Detached`](RecvError::Detached) for a port that was taken out of the loop.
+    /// Those of [`MessagePort::recv_timeout`]; [`Detached`](RecvError::Detached) also for a port that was taken out of
+    /// the loop.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, RecvTimeoutError> {
         self.pull(|half| half.recv_timeout(timeout)).ok_or(RecvError::Detached)?
     }
 
     fn pull<R>(&self, pull: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
         let result = self.member.with(pull);
-        self.schedule(); // it may have used up the wake-up that the loop waits for
+        self.schedule(); // the receive may have used up the wake-up that the loop waits for
         result
     }
 
     /// Enables the port's queue: the standard's
-    /// [`start()`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-start). What has waited is
-    /// dispatched by the loop. It cannot be undone; on a closed port, and a second time, it does nothing.
+    /// [`start()`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-start). The loop then
+    /// dispatches the queued messages. A port cannot be disabled again. Does nothing on a closed port or a started
+    /// port.
     pub fn start(&self) {
+        // The only step: enable the port message queue, if it is not enabled. The queue itself is in shared memory and
+        // works all the time; what is enabled is the loop's receiving from it.
         if !self.member.enabled.replace(true) {
             self.schedule();
         }
     }
 
-    /// Closes the port; see [`MessagePort::close`]. It leaves the loop, and its listeners are dropped. There is no `close`
-    /// event here: it is the peer's.
+    /// Closes the port; see [`MessagePort::close`]. The port leaves the loop, and its handlers are dropped. The `close`
+    /// event is the peer's; there is none here.
     pub fn close(&self) {
+        // 1. and 2. of the standard's `close()`: detach the port, and disentangle it.
         self.member.close();
+        // A closed port has no events any more.
         if let Some(inner) = self.member.event_loop.upgrade() {
             inner.leave(&self.member);
         }
     }
 
-    // Listeners.
+    // Handlers.
 
-    /// Sets the handler of messages, instead of the one before: the standard's
+    /// Sets the handler of messages, in place of the previous `onmessage`: the standard's
     /// [`onmessage`](https://html.spec.whatwg.org/multipage/web-messaging.html#handler-messageport-onmessage). The
-    /// first time it starts the port. It is a listener like others and can be
-    /// [removed](Self::remove_listener), which is `onmessage = null`.
-    pub fn set_onmessage(&self, handler: impl FnMut(&PortHandle, &mut MessageEvent) + 'static) -> ListenerId {
-        let id = self.set_handler(handler);
+    /// first call starts the port. [Removing](Self::remove_handler) the handler is `onmessage = null`.
+    pub fn set_onmessage(&self, handler: impl FnMut(&PortHandle, &mut MessageEvent) + 'static) -> HandlerId {
+        let id = self.set_on(handler);
+        // The standard: the first time the attribute is set, the queue is enabled as if by `start()`.
         self.start();
         id
     }
 
-    /// Sets the handler of messages that could not be made for this receiver, instead of the one before.
-    pub fn set_onmessageerror(&self, handler: impl FnMut(&PortHandle, &mut MessageErrorEvent) + 'static) -> ListenerId {
-        self.set_handler(handler)
+    /// Sets the handler of messages that could not be made for this receiver, in place of the previous
+    /// `onmessageerror`: the standard's
+    /// [`onmessageerror`](https://html.spec.whatwg.org/multipage/web-messaging.html#handler-messageport-onmessageerror).
+    pub fn set_onmessageerror(&self, handler: impl FnMut(&PortHandle, &mut MessageErrorEvent) + 'static) -> HandlerId {
+        self.set_on(handler)
     }
 
-    /// Sets the handler of the end of the peer, instead of the one before. It is called once, after the last message has
-    /// been dispatched; on a port that is not started, when no message waits.
-    pub fn set_onclose(&self, handler: impl FnMut(&PortHandle, &mut CloseEvent) + 'static) -> ListenerId {
-        self.set_handler(handler)
+    /// Sets the handler of the peer's end, in place of the previous `onclose`: the standard's
+    /// [`onclose`](https://html.spec.whatwg.org/multipage/web-messaging.html#handler-messageport-onclose). It is called
+    /// once, after the last message has been dispatched; on a port that is not started, it is called when no message is
+    /// queued.
+    pub fn set_onclose(&self, handler: impl FnMut(&PortHandle, &mut CloseEvent) + 'static) -> HandlerId {
+        self.set_on(handler)
     }
 
-    fn set_handler<E: PortEvent>(&self, handler: impl FnMut(&PortHandle, &mut E) + 'static) -> ListenerId {
-        let id = self.listeners().new_id();
+    fn set_on<E: PortEvent>(&self, handler: impl FnMut(&PortHandle, &mut E) + 'static) -> HandlerId {
+        let id = self.handlers().new_id();
         if self.member.left.get() {
-            return id; // nothing will happen to it any more
+            return id; // the port has no events any more
         }
-        let id = E::listeners(self).set_handler(id, Box::new(handler));
-        self.note_listeners();
+        let id = E::handlers(self).set_on(id, Box::new(handler));
+        self.note_handlers();
         id
     }
 
-    /// Adds a listener: the standard's
-    /// [`addEventListener`](https://dom.spec.whatwg.org/#dom-eventtarget-addeventlistener). The kind of event is that
-    /// of its second parameter. It does not start the port. On a port that has left the loop it does nothing.
+    /// Adds a handler: the standard's
+    /// [`addEventListener`](https://dom.spec.whatwg.org/#dom-eventtarget-addeventlistener). The type of its second
+    /// parameter selects the event. Does not start the port. Does nothing on a port that has left the loop.
     ///
     /// ```
     /// # use messageport::{EventLoop, Message, MessageChannel, MessageEvent};
@@ -295,48 +310,53 @@ impl PortHandle {
     /// # let channel = MessageChannel::new()?;
     /// let events = EventLoop::new()?;
     /// let port = events.add(channel.port2)?;
-    /// port.add_listener(|port, event: &mut MessageEvent| {
+    /// port.add_handler(|port, event: &mut MessageEvent| {
     ///     let Message { data, ports, .. } = &mut event.message;
     ///     port.post_message(data, ports.drain(..).map(Into::into)).unwrap();
     /// });
     /// port.start();
     /// # Ok(()) }
     /// ```
-    pub fn add_listener<E: PortEvent>(&self, listener: impl FnMut(&PortHandle, &mut E) + 'static) -> ListenerId {
-        self.add(false, Box::new(listener))
+    pub fn add_handler<E: PortEvent>(&self, handler: impl FnMut(&PortHandle, &mut E) + 'static) -> HandlerId {
+        self.add(false, Box::new(handler))
     }
 
-    /// Adds a listener that is removed before it is called: `addEventListener` with `once`.
-    pub fn add_listener_once<E: PortEvent>(&self, listener: impl FnMut(&PortHandle, &mut E) + 'static) -> ListenerId {
-        self.add(true, Box::new(listener))
+    /// Adds a handler that is removed before it is called: the standard's `addEventListener` with `once`.
+    pub fn add_handler_once<E: PortEvent>(&self, handler: impl FnMut(&PortHandle, &mut E) + 'static) -> HandlerId {
+        self.add(true, Box::new(handler))
     }
 
-    fn add<E: PortEvent>(&self, once: bool, listener: Callback<E>) -> ListenerId {
-        let id = self.listeners().new_id();
+    fn add<E: PortEvent>(&self, once: bool, handler: Callback<E>) -> HandlerId {
+        let id = self.handlers().new_id();
         if !self.member.left.get() {
-            E::listeners(self).add(id, once, listener);
-            self.note_listeners();
+            E::handlers(self).add(id, once, handler);
+            self.note_handlers();
         }
         id
     }
 
-    /// Removes a listener, from inside itself too. False if it is not there any more.
-    pub fn remove_listener(&self, id: ListenerId) -> bool {
-        let removed = self.listeners().remove(id);
-        self.note_listeners();
+    /// Removes a handler: the standard's
+    /// [`removeEventListener`](https://dom.spec.whatwg.org/#dom-eventtarget-removeeventlistener). A handler may remove
+    /// itself. False if the port has no such handler any more.
+    pub fn remove_handler(&self, id: HandlerId) -> bool {
+        let removed = self.handlers().remove(id);
+        self.note_handlers();
         removed
     }
 
-    /// Calls the listeners of `event` at once, in the order they were added: the standard's
-    /// [`dispatchEvent`](https://dom.spec.whatwg.org/#dom-eventtarget-dispatchevent). The port's own messages and its
-    /// state have nothing to do with it. A listener that is running already is passed over. What the listeners left is
-    /// in `event`.
+    /// Calls the handlers of `event` at once, in the order in which they were added: the standard's
+    /// [`dispatchEvent`](https://dom.spec.whatwg.org/#dom-eventtarget-dispatchevent). Neither reads nor changes the
+    /// port and its queue. A handler that is running already is skipped. `event` keeps what the handlers leave in it.
     pub fn dispatch_event<E: PortEvent>(&self, event: &mut E) {
+        // Deviation: step 1 throws for an event that is being dispatched. Here `&mut` rules that out.
+        // 2. The event is not trusted.
         event.flow_mut().trusted = false;
+        // 3. Dispatch it. A port has no parent, so the event's path is this port alone.
         self.call(event);
     }
 
-    /// Dispatches an event of the loop.
+    /// Dispatches an event of the loop: the standard's [*fire an
+    /// event*](https://dom.spec.whatwg.org/#concept-event-fire).
     #[inline]
     pub(crate) fn fire<E: PortEvent>(&self, event: &mut E) {
         event.flow_mut().trusted = true;
@@ -346,21 +366,21 @@ impl PortHandle {
     #[inline]
     fn call<E: PortEvent>(&self, event: &mut E) {
         event.flow_mut().stopped = false;
-        E::listeners(self).call(self, event, self.listeners().end(), |payload| {
+        E::handlers(self).call(self, event, self.handlers().end(), |payload| {
             if let Some(inner) = self.member.event_loop.upgrade() {
                 inner.report(ErrorEvent::Panic(payload));
             }
         });
     }
 
-    /// Keeps count of what keeps the loop running.
-    pub(crate) fn note_listeners(&self) {
+    /// Updates the count of ports that keep the loop running.
+    pub(crate) fn note_handlers(&self) {
         if let Some(inner) = self.member.event_loop.upgrade() {
-            inner.note_listeners(&self.member);
+            inner.note_handlers(&self.member);
         }
     }
 
-    /// Has the loop look at the port.
+    /// Gives the port a turn in the loop.
     fn schedule(&self) {
         if let Some(inner) = self.member.event_loop.upgrade() {
             inner.schedule(self.member.key.get());
@@ -370,11 +390,11 @@ impl PortHandle {
 
 impl Drop for PortHandle {
     fn drop(&mut self) {
-        // This one and the loop's: nobody will add a listener any more.
+        // The remaining references are this handle and the loop's: no handler can be added any more.
         let last = Rc::strong_count(&self.member) == 2;
         if last
             && !self.member.left.get()
-            && self.listeners().is_empty()
+            && self.handlers().is_empty()
             && let Some(inner) = self.member.event_loop.upgrade()
         {
             inner.leave(&self.member);
@@ -401,7 +421,7 @@ impl fmt::Debug for PortHandle {
     }
 }
 
-/// A port of a loop, borrowed; see [`PortHandle::port`]. While it is borrowed it cannot be
+/// A borrowed port of a loop; see [`PortHandle::port`]. While it exists, the port cannot be
 /// [taken out](EventLoop::remove) of the loop.
 pub struct PortRef<'a> {
     port: Ref<'a, MessagePort>,
@@ -418,7 +438,7 @@ impl Deref for PortRef<'_> {
 
 impl Drop for PortRef<'_> {
     fn drop(&mut self) {
-        self.handle.schedule(); // whatever was done to it
+        self.handle.schedule(); // the port may have been used in any way
     }
 }
 

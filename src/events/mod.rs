@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod handle;
-pub(crate) mod listeners;
+pub(crate) mod handlers;
 pub(crate) mod event;
 pub(crate) mod timers;
 pub(crate) mod tasks;
@@ -18,24 +18,24 @@ use std::time::{Duration, Instant};
 
 use self::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent};
 use self::handle::{Found, Member, PortHandle, Source};
-use self::tasks::{LoopHandle, Shared};
+use self::tasks::{Inbox, LoopHandle};
 use self::timers::{TimerId, Timers};
 use crate::error::{RecvError, TryRecvError};
-use crate::poll::poller::{NO_PORT, Poller};
+use crate::poll::poller::{NO_PORT, Poller, SHORTAGE_NAP};
 use crate::poll::set::AddError;
 use crate::port::{MessagePort, RecvHalf};
 use crate::sys::epoll::{Alarm, Epoll};
 use crate::sys::io_error;
 
-const WAKE_UP: u64 = NO_PORT;
+/// The key of the inbox in the poller.
+const INBOX: u64 = NO_PORT;
+/// The key of the alarm in the poller.
 const ALARM: u64 = NO_PORT + 1;
 
-/// Most messages of one port before the others have their turn.
-const BATCH: usize = 1000;
-/// Time between two attempts to receive a message for which there is no memory or no descriptor.
-const SHORTAGE: Duration = Duration::from_millis(10);
+/// By default at most 1000 messages of one port are dispatched before the others have their turn.
+const DEFAULT_BATCH: usize = 1000;
 
-/// Dispatches what happens to its ports, timers and tasks, on one thread: the standard's
+/// Dispatches the events of its ports, its timers and its tasks, on one thread: the standard's
 /// [event loop](https://html.spec.whatwg.org/multipage/webappapis.html#event-loops).
 ///
 /// ```
@@ -59,16 +59,16 @@ const SHORTAGE: Duration = Duration::from_millis(10);
 /// # Ok(()) }
 /// ```
 ///
-/// It may have thousands of ports: one in which nothing happens costs nothing while others are busy. In turn, each port
-/// in which something happens has at most a [batch](Self::set_batch) of its messages dispatched; timers and tasks come
-/// between the rounds. Within another program's loop, it is a [descriptor](#impl-AsFd-for-EventLoop) to poll and
+/// A loop can have thousands of ports: an idle port costs nothing while others are busy. In each round, every port with
+/// messages has at most a [batch](Self::set_batch) of them dispatched; tasks and due timers come between the rounds.
+/// Another program's loop can drive this one: it polls its [descriptor](#impl-AsFd-for-EventLoop) and calls
 /// [`dispatch`](Self::dispatch).
 ///
-/// A panic of a handler is caught and [reported](Self::set_onerror), and the loop goes on. (Where panics abort the
-/// process, they do here too.)
+/// A panic of a handler is caught and [reported](Self::set_onerror), and the loop goes on. (In a program whose panics
+/// abort, it aborts.)
 ///
-/// Clones stand for the same loop. When the last one is dropped, all ports in it are closed. A handler that owns one keeps
-/// the loop alive: it should ask its port for [the loop](PortHandle::event_loop) instead.
+/// Clones stand for the same loop. When the last clone is dropped, all ports in the loop are closed. A handler that
+/// owns a clone keeps the loop alive: it should ask its port for [the loop](PortHandle::event_loop) instead.
 #[derive(Clone)]
 pub struct EventLoop {
     inner: Rc<Inner>,
@@ -79,43 +79,43 @@ type OnError = Box<dyn FnMut(&ErrorEvent)>;
 
 pub(crate) struct Inner {
     poller: RefCell<Poller<Rc<Member>>>,
-    /// The poller's.
+    /// The poller's epoll set.
     set: Arc<Epoll>,
     timers: RefCell<Timers<Timer>>,
-    shared: Arc<Shared>,
+    inbox: Arc<Inbox>,
     alarm: Alarm,
     alarm_is_set: Cell<bool>,
-    /// The descriptor has been asked for: whatever is to be done must make it readable.
+    /// The descriptor has been requested: anything to dispatch must make it readable.
     embedded: Cell<bool>,
     running: Cell<bool>,
     batch: Cell<usize>,
-    /// Ports with listeners.
+    /// Number of ports with handlers, which keep the loop running.
     holding: Cell<usize>,
     onerror: Cell<Option<OnError>>,
-    /// The memory of the last message, for the next.
+    /// The memory of the last message, for the next one.
     spare: Cell<MessageEvent>,
 }
 
 impl EventLoop {
-    /// Makes a loop without ports. It takes three descriptors.
+    /// Makes a loop without ports. Takes three descriptors.
     ///
     /// # Errors
     /// The system has no memory or no descriptors.
     pub fn new() -> io::Result<Self> {
         let poller = Poller::new().map_err(io_error)?;
-        let (shared, alarm) = (Shared::new().map_err(io_error)?, Alarm::new().map_err(io_error)?);
-        poller.add_wake_up(shared.as_fd(), WAKE_UP).map_err(io_error)?;
+        let (inbox, alarm) = (Inbox::new().map_err(io_error)?, Alarm::new().map_err(io_error)?);
+        poller.add_wake_up(inbox.as_fd(), INBOX).map_err(io_error)?;
         poller.add_wake_up(alarm.as_fd(), ALARM).map_err(io_error)?;
         Ok(Self::from_inner(Rc::new(Inner {
             set: Arc::clone(poller.set()),
             poller: RefCell::new(poller),
             timers: RefCell::new(Timers::new()),
-            shared: Arc::new(shared),
+            inbox: Arc::new(inbox),
             alarm,
             alarm_is_set: Cell::new(false),
             embedded: Cell::new(false),
             running: Cell::new(false),
-            batch: Cell::new(BATCH),
+            batch: Cell::new(DEFAULT_BATCH),
             holding: Cell::new(0),
             onerror: Cell::new(None),
             spare: Cell::default(),
@@ -128,7 +128,7 @@ impl EventLoop {
 
     // Ports.
 
-    /// Adds a port, disabled and without listeners.
+    /// Adds a port. It is disabled and has no handlers.
     ///
     /// # Errors
     /// The system cannot watch one more descriptor, or this is a forked child; the port is in the error.
@@ -139,11 +139,11 @@ impl EventLoop {
         })
     }
 
-    /// Adds the receiving half of a port, whose sending half may be used by another thread meanwhile. The handle cannot
-    /// post ([`NoSendHalf`](crate::PostErrorKind::NoSendHalf)); everything else is the same.
+    /// Adds the receiving half of a port, whose sending half another thread may use. The handle differs from that of a
+    /// whole port only in that it cannot post ([`Detached`](crate::PostErrorKind::Detached)).
     ///
     /// # Errors
-    /// As for [`add`](Self::add).
+    /// Those of [`add`](Self::add).
     pub fn add_half(&self, half: RecvHalf) -> Result<PortHandle, AddError<RecvHalf>> {
         self.add_source(Source::Half(half)).map_err(|(error, source)| match source {
             Source::Half(port) => AddError { error, port },
@@ -167,10 +167,10 @@ impl EventLoop {
         }
     }
 
-    /// Takes a port out of the loop, with everything that has not been dispatched. Its listeners are dropped.
+    /// Takes a port out of the loop, with all messages that have not been dispatched. Its handlers are dropped.
     ///
-    /// `None`: it is not in this loop any more, is borrowed by a [`PortRef`](crate::PortRef), or is only
-    /// [half a port](Self::remove_half).
+    /// `None`: the port is not in this loop any more, or a [`PortRef`](crate::PortRef) borrows it, or the loop has only
+    /// its [receiving half](Self::remove_half).
     pub fn remove(&self, port: &PortHandle) -> Option<MessagePort> {
         match self.take_out(port, |source| matches!(source, Source::Port(_)))? {
             Source::Port(port) => Some(port),
@@ -178,7 +178,7 @@ impl EventLoop {
         }
     }
 
-    /// Takes a receiving half out of the loop, as [`remove`](Self::remove) takes a port.
+    /// Takes a receiving half out of the loop; see [`remove`](Self::remove).
     pub fn remove_half(&self, port: &PortHandle) -> Option<RecvHalf> {
         match self.take_out(port, |source| matches!(source, Source::Half(_)))? {
             Source::Half(half) => Some(half),
@@ -198,9 +198,9 @@ impl EventLoop {
     // Timers and other threads.
 
     /// Calls `callback` on this thread after `delay`, once: the standard's
-    /// [`setTimeout`](https://html.spec.whatwg.org/multipage/timers-and-user-prompts.html#dom-settimeout).
-    /// It is never called early, and late by as long as the handlers before it take and about a millisecond. Of several
-    /// that are due, the earliest comes first.
+    /// [`setTimeout`](https://html.spec.whatwg.org/multipage/timers-and-user-prompts.html#dom-settimeout). A timer is
+    /// never early. It is late by the time that the handlers before it take, and by about a millisecond. Due timers are
+    /// called in the order of their times.
     pub fn set_timeout(&self, delay: Duration, callback: impl FnOnce(&EventLoop) + 'static) -> TimerId {
         let id = self.inner.timers.borrow_mut().add(delay, Box::new(callback));
         if self.inner.embedded.get() && !self.inner.running.get() {
@@ -209,68 +209,80 @@ impl EventLoop {
         id
     }
 
-    /// Drops a timer. False if it has been called or dropped already.
+    /// Drops a timer: the standard's
+    /// [`clearTimeout`](https://html.spec.whatwg.org/multipage/timers-and-user-prompts.html#dom-cleartimeout). False if
+    /// it has been called or dropped already.
     pub fn clear_timeout(&self, id: TimerId) -> bool {
         let timer = self.inner.timers.borrow_mut().remove(id);
-        timer.is_some() // dropped when nothing is borrowed
+        timer.is_some() // the callback is dropped while nothing is borrowed
     }
 
-    /// A handle for other threads.
+    /// Makes a handle for other threads.
     pub fn handle(&self) -> LoopHandle {
-        LoopHandle::new(&self.inner.shared)
+        LoopHandle::new(&self.inner.inbox)
     }
 
-    // How to run.
+    // Running.
 
-    /// Makes the present [`run`](Self::run) return, or if there is none, the next; see [`LoopHandle::stop`].
+    /// Makes the present [`run`](Self::run) return or, if the loop is not running, the next one; see
+    /// [`LoopHandle::stop`].
     pub fn stop(&self) {
-        self.inner.shared.stop();
+        self.inner.inbox.stop();
     }
 
-    /// Most messages of one port that are dispatched before the other ports, timers and tasks have their turn: 1000 by
-    /// default, 1 at least.
+    /// Sets how many messages of one port are dispatched at most before other ports, timers and tasks have their turn:
+    /// 1000 by default, and at least 1.
     pub fn set_batch(&self, messages: usize) {
         self.inner.batch.set(messages.max(1));
     }
 
-    /// How long [`run`](Self::run) spins before it sleeps; see [`MessagePort::set_spin`]. While it spins it looks at the
-    /// ports that had messages last, and at everything else every 50 us.
+    /// Sets how long [`run`](Self::run) spins before it sleeps; see [`MessagePort::set_spin`]. While it spins, it polls
+    /// the ports that had messages last, and every 50 us everything else.
     pub fn set_spin(&self, budget: Duration) {
         self.inner.poller.borrow().spin.set_budget(budget);
     }
 
-    /// Sets what is called when something goes wrong that nobody else is told. By default, a panic is left to the panic
-    /// hook, which has printed it, and a shortage is printed on standard error.
+    /// Sets the handler of errors that no call returns. Without one, a panic is not reported beyond the panic hook,
+    /// which has run already, and a shortage is printed on standard error.
     pub fn set_onerror(&self, handler: impl FnMut(&ErrorEvent) + 'static) {
         drop(self.inner.onerror.replace(Some(Box::new(handler))));
     }
 
-    /// Dispatches until it is [stopped](Self::stop), or until nothing is left that could happen: no port with a listener,
-    /// no timer, no [`LoopHandle`] and no task.
+    /// Dispatches until the loop is [stopped](Self::stop), or until nothing can happen any more: there is no port with
+    /// a handler, no timer, no [`LoopHandle`] and no task.
     ///
     /// # Errors
-    /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) from inside a handler: a loop does not run within itself;
-    /// [`Unsupported`](io::ErrorKind::Unsupported) in a forked child; or the system refuses to wait.
+    /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) inside a handler, since a loop does not run within itself;
+    /// [`Unsupported`](io::ErrorKind::Unsupported) in a forked child; the system's error, if it cannot wait.
     pub fn run(&self) -> io::Result<()> {
         self.run_until(None, false).map(drop)
     }
 
-    /// As [`run`](Self::run), for at most this time.
+    /// Dispatches as [`run`](Self::run) does, for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`run`](Self::run).
-    pub fn run_for(&self, time: Duration) -> io::Result<()> {
-        self.run_until(Instant::now().checked_add(time), false).map(drop)
+    /// Those of [`run`](Self::run).
+    pub fn run_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.run_until(Instant::now().checked_add(timeout), false).map(drop)
     }
 
-    /// Waits until something happens, at most for `timeout`, and dispatches one round: tasks, timers that are due, and a
-    /// batch of each port with messages. Returns the number of events, timers and tasks: 0 if the time was over, if it was
-    /// stopped, or if nothing is left that could happen.
+    /// Waits until there is something to dispatch, and dispatches one round: tasks, due timers, and a batch of each
+    /// port with messages. Returns the number of events, timers and tasks: 0 if the loop was stopped, or if nothing can
+    /// happen any more.
     ///
     /// # Errors
-    /// As for [`run`](Self::run).
-    pub fn poll_once(&self, timeout: Option<Duration>) -> io::Result<usize> {
-        self.run_until(timeout.and_then(|timeout| Instant::now().checked_add(timeout)), true)
+    /// Those of [`run`](Self::run).
+    pub fn run_once(&self) -> io::Result<usize> {
+        self.run_until(None, true)
+    }
+
+    /// Dispatches one round as [`run_once`](Self::run_once) does, after waiting for at most `timeout`. Returns 0 if the
+    /// time is over before. ([`dispatch`](Self::dispatch) does not wait.)
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub fn run_once_timeout(&self, timeout: Duration) -> io::Result<usize> {
+        self.run_until(Instant::now().checked_add(timeout), true)
     }
 
     fn run_until(&self, deadline: Option<Instant>, once: bool) -> io::Result<usize> {
@@ -278,7 +290,7 @@ impl EventLoop {
         let mut looked = false;
         loop {
             let count = self.round();
-            if self.inner.shared.take_stop() || (once && count > 0) {
+            if self.inner.inbox.take_stop() || (once && count > 0) {
                 return Ok(count);
             }
             let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
@@ -287,49 +299,53 @@ impl EventLoop {
                 return Ok(count);
             }
             let timer = self.inner.timers.borrow().first();
-            // At the end too the descriptors are looked at once.
+            // Before the end the descriptors are polled once, in any case.
             let until = if over { Some(Instant::now()) } else { [deadline, timer].into_iter().flatten().min() };
-            let woken = || self.inner.shared.has_news();
+            let woken = || self.inner.inbox.has_news();
             self.inner.poller.borrow_mut().wait(until, woken).map_err(io_error)?;
             looked = true;
         }
     }
 
-    /// Dispatches one round of what is there now and does not wait, for a program that has a loop of its own. Returns the
-    /// number of events, timers and tasks. See [the descriptor](#impl-AsFd-for-EventLoop).
+    /// Dispatches one round without waiting, for example when another program's loop has found
+    /// [the descriptor](#impl-AsFd-for-EventLoop) readable. Returns the number of events, timers and tasks.
     ///
     /// # Errors
-    /// As for [`run`](Self::run).
+    /// Those of [`run`](Self::run).
     pub fn dispatch(&self) -> io::Result<usize> {
         let _running = self.inner.enter()?;
-        self.inner.poller.borrow_mut().ask(Duration::ZERO).map_err(io_error)?;
+        let mut poller = self.inner.poller.borrow_mut();
+        poller.settle(); // a message for a port that a run has left warm is not an edge
+        poller.poll_epoll(Duration::ZERO).map_err(io_error)?;
+        drop(poller);
         let count = self.round();
-        self.inner.shared.take_stop();
+        self.inner.inbox.take_stop();
         let mut poller = self.inner.poller.borrow_mut();
         poller.settle();
-        if poller.has_ready() || self.inner.shared.has_news() {
-            self.inner.shared.ring();
+        if poller.has_ready() || self.inner.inbox.has_news() {
+            self.inner.inbox.ring();
         }
         drop(poller);
         self.inner.set_alarm();
         Ok(count)
     }
 
-    /// Tasks, timers, and a turn for each port that is ready now.
+    /// Calls the tasks, the due timers, and gives a turn to each port that is ready now. Returns how much was
+    /// dispatched.
     fn round(&self) -> usize {
-        let shared = &self.inner.shared;
+        let inbox = &self.inner.inbox;
         let mut count = 0;
-        for _ in 0..shared.take_news() {
-            if shared.is_stopping() {
-                shared.tell(); // the rest waits
+        for _ in 0..inbox.take_news() {
+            if inbox.is_stopping() {
+                inbox.notify(); // the other tasks are called later
                 break;
             }
-            let Some(task) = shared.next_task() else { break };
+            let Some(task) = inbox.next_task() else { break };
             self.call(task);
             count += 1;
         }
-        let end = self.inner.timers.borrow().end();
-        while !shared.is_stopping()
+        let end = self.inner.timers.borrow().next_number();
+        while !inbox.is_stopping()
             && let Some(timer) = self.inner.due_timer(end)
         {
             self.call(timer);
@@ -337,7 +353,7 @@ impl EventLoop {
         }
         let turns = self.inner.poller.borrow().ready_len();
         for _ in 0..turns {
-            if shared.is_stopping() {
+            if inbox.is_stopping() {
                 break;
             }
             let next = self.inner.poller.borrow_mut().next();
@@ -365,12 +381,12 @@ impl Inner {
         Ok(Running(&self.running))
     }
 
-    /// Nothing is left that could happen.
+    /// True if nothing can happen any more.
     fn is_done(&self) -> bool {
         self.holding.get() == 0
             && self.timers.borrow().first().is_none()
-            && !self.shared.has_handles()
-            && !self.shared.has_news()
+            && !self.inbox.has_handles()
+            && !self.inbox.has_news()
     }
 
     fn due_timer(&self, end: u64) -> Option<Timer> {
@@ -379,7 +395,11 @@ impl Inner {
         timers.take_due(Instant::now(), end)
     }
 
-    /// A batch of one port's events.
+    /// Dispatches a batch of one port's events. Returns their number.
+    ///
+    /// For each message this is the task that the standard's [*message port post message
+    /// steps*](https://html.spec.whatwg.org/multipage/web-messaging.html#message-port-post-message-steps) add to the
+    /// port message queue, in their step 7.
     fn turn(&self, key: u64) -> usize {
         let Some(port) = self.poller.borrow().get(key).map(|member| PortHandle::new(Rc::clone(member))) else {
             return 0;
@@ -388,15 +408,20 @@ impl Inner {
         let mut event = self.spare.take();
         let mut count = 0;
         let after = loop {
-            if count == self.batch.get() || self.shared.is_stopping() {
+            if count == self.batch.get() || self.inbox.is_stopping() {
                 break After::Again;
             }
+            // 7.1 The port is the final target: a message moves with its queue.
+            // 7.2 to 7.5 Deserialize the message with its transferred things.
             match member.take_next(&mut event.message) {
+                // 7.6 Fire `message`.
                 Found::Message => port.fire(&mut event),
                 Found::Disabled => break After::Leave,
                 Found::Failed(TryRecvError::Empty) => break After::Empty,
                 Found::Failed(TryRecvError::Failed(error)) => match error {
+                    // 7.3 If that fails, fire `messageerror`.
                     RecvError::MessageError { reason, data } => port.fire(&mut MessageErrorEvent::new(reason, data)),
+                    // Step 4 of *disentangle*, at the other end: fire `close`.
                     RecvError::Ended(reason) => {
                         port.fire(&mut CloseEvent::new(reason));
                         self.leave(&member);
@@ -409,7 +434,7 @@ impl Inner {
                         }
                         break After::Nap;
                     }
-                    // Whoever borrowed it has it scheduled when he gives it back.
+                    // The port is scheduled again when the `PortRef` is dropped.
                     RecvError::Borrowed => break After::Leave,
                     RecvError::Forked | RecvError::PortClosed | RecvError::Detached => {
                         self.leave(&member);
@@ -429,49 +454,51 @@ impl Inner {
         match after {
             After::Again => poller.schedule(key),
             After::Empty => poller.found_empty(key),
-            After::Nap => poller.nap(key, SHORTAGE),
+            After::Nap => poller.nap(key, SHORTAGE_NAP),
             After::Leave => {}
         }
         drop(poller);
-        drop(member); // before `port`, which may be the last handle
+        drop(member); // before `port`, which may be the last handle and counts the references
         count
     }
 
-    /// Takes a port out of the loop. Its listeners are dropped, the port itself with the last handle.
+    /// Takes a port out of the loop. Its handlers are dropped now, the port itself with its last handle.
     pub(crate) fn leave(&self, member: &Rc<Member>) {
         if member.left.replace(true) {
             return;
         }
-        let held = self.poller.borrow_mut().remove(member.key.get());
+        let removed = self.poller.borrow_mut().remove(member.key.get());
         if member.holds.replace(false) {
             self.holding.set(self.holding.get() - 1);
         }
-        member.listeners.clear();
-        drop(held); // when nothing is borrowed
+        member.handlers.clear();
+        drop(removed); // while nothing is borrowed
     }
 
-    pub(crate) fn note_listeners(&self, member: &Member) {
-        let holds = !member.left.get() && !member.listeners.is_empty();
+    /// Updates the count of ports that keep the loop running.
+    pub(crate) fn note_handlers(&self, member: &Member) {
+        let holds = !member.left.get() && !member.handlers.is_empty();
         if member.holds.replace(holds) != holds {
             let holding = self.holding.get();
             self.holding.set(if holds { holding + 1 } else { holding - 1 });
         }
     }
 
-    /// Has a port looked at.
+    /// Gives a port a turn.
     pub(crate) fn schedule(&self, key: u64) {
         self.poller.borrow_mut().schedule(key);
         self.nudge();
     }
 
-    /// Something is to be done that no descriptor tells: in another program's loop, our own must.
+    /// There is something to dispatch that makes no descriptor readable. If another program polls this loop, the inbox
+    /// must.
     fn nudge(&self) {
         if self.embedded.get() && !self.running.get() {
-            self.shared.ring();
+            self.inbox.ring();
         }
     }
 
-    /// For another program's loop, which knows nothing of timers and naps.
+    /// Makes the descriptor readable when the first timer or nap is due, for another program's loop.
     fn set_alarm(&self) {
         if !self.poller.borrow().is_here() {
             return;
@@ -487,24 +514,26 @@ impl Inner {
     pub(crate) fn report(&self, event: ErrorEvent) {
         let Some(mut handler) = self.onerror.take() else {
             if matches!(event, ErrorEvent::ResourceExhausted(_)) {
-                eprintln!("messageport: {event}");
+                eprintln!("messageport: {event:#}");
             }
             return;
         };
-        // A panic of this one has nobody to be told.
+        // A panic of the error handler is not reported.
         let _ = catch_unwind(AssertUnwindSafe(|| handler(&event)));
         let newer = self.onerror.take();
         self.onerror.set(newer.or(Some(handler)));
     }
 }
 
-/// What a turn leaves to be done for its port.
+/// What happens to a port after its turn.
 enum After {
-    /// There may be more.
+    /// It may have more messages, and gets another turn.
     Again,
+    /// Its queue was found empty.
     Empty,
+    /// It cannot receive now, and is left alone for a while.
     Nap,
-    /// Nothing, until somebody says otherwise.
+    /// It has no further turn until it is scheduled.
     Leave,
 }
 
@@ -518,13 +547,13 @@ impl Drop for Running<'_> {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let tasks = self.shared.end();
+        let tasks = self.inbox.close();
         let timers = self.timers.get_mut().take_all();
         for member in self.poller.get_mut().take_all() {
             member.left.set(true);
             member.close();
-            // A listener may own handles, of its own port too.
-            member.listeners.clear();
+            // A handler may own handles, even of its own port, which would keep both alive.
+            member.handlers.clear();
         }
         drop((tasks, timers));
     }
@@ -532,12 +561,12 @@ impl Drop for Inner {
 
 /// The descriptor to wait on in another program's `poll` or `epoll`, level-triggered.
 ///
-/// When it is readable, call [`dispatch`](EventLoop::dispatch); that is the whole contract. It becomes readable for
-/// messages, ends, timers, tasks and whatever else there is to do. Poll it for reading only.
+/// When it is readable, call [`dispatch`](EventLoop::dispatch); nothing else is required. It becomes readable for
+/// messages, ends, timers, tasks and anything else that `dispatch` handles. Poll it for reading only.
 impl AsFd for EventLoop {
     fn as_fd(&self) -> BorrowedFd<'_> {
         if !self.inner.embedded.replace(true) {
-            self.inner.shared.ring();
+            self.inner.inbox.ring();
         }
         self.inner.set.as_fd()
     }

@@ -1,8 +1,9 @@
-//! `LoopHandle`: what other threads can tell an event loop.
+//! `LoopHandle`: how other threads stop an event loop and post tasks to it.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,18 +15,19 @@ use crate::sys::epoll::WakeUp;
 /// A closure for the loop's thread.
 pub(crate) type Task = Box<dyn FnOnce(&EventLoop) + Send>;
 
-/// What the loop and its handles share.
-pub(crate) struct Shared {
+/// The inbox of a loop, which its handles share.
+pub(crate) struct Inbox {
     wake_up: WakeUp,
-    /// There are tasks, or `stop` was called, or the last handle is gone; told since the loop last looked.
+    /// Set when a task was posted, `stop` was called or the last handle was dropped, until the loop takes notice.
     news: AtomicBool,
     stop: AtomicBool,
-    /// `None` once the loop has been dropped.
+    /// `None` after the loop has been dropped.
     tasks: Mutex<Option<VecDeque<Task>>>,
+    /// Number of handles.
     handles: AtomicUsize,
 }
 
-impl Shared {
+impl Inbox {
     pub(crate) fn new() -> Result<Self, Errno> {
         Ok(Self {
             wake_up: WakeUp::new()?,
@@ -45,20 +47,26 @@ impl Shared {
         self.wake_up.ring();
     }
 
-    pub(crate) fn tell(&self) {
-        // AcqRel, with the swap in `take_news`: the loop sees what is told. Only the first of many rings.
+    /// Makes the loop take notice of a change, and ends its sleep. Of several calls before it does, only the first
+    /// rings.
+    pub(crate) fn notify(&self) {
+        // AcqRel: pairs with the swap in `take_news`. The loop that clears the flag sees the change made before this
+        // store, and a thread that finds the flag set leaves the ringing to the thread that set it.
         if !self.news.swap(true, Ordering::AcqRel) {
             self.ring();
         }
     }
 
+    /// True if the loop has something to take notice of.
     #[inline]
     pub(crate) fn has_news(&self) -> bool {
+        // Acquire: pairs with the swap in `notify`, so that the caller sees the change made before it.
         self.news.load(Ordering::Acquire)
     }
 
-    /// The number of tasks, if anything was told since the last time.
+    /// Clears the flag, and returns the number of tasks if it was set.
     pub(crate) fn take_news(&self) -> usize {
+        // AcqRel: pairs with the swap in `notify`. A change that is made after this one sets the flag again.
         if !self.has_news() || !self.news.swap(false, Ordering::AcqRel) {
             return 0;
         }
@@ -70,82 +78,88 @@ impl Shared {
     }
 
     pub(crate) fn stop(&self) {
-        // Release, with `take_stop`.
+        // Release: pairs with the swap in `take_stop`, so that the caller of `run` sees what was done before `stop`.
         self.stop.store(true, Ordering::Release);
-        self.tell();
+        self.notify();
     }
 
     #[inline]
     pub(crate) fn is_stopping(&self) -> bool {
+        // Relaxed: a hint to end the batch. `take_stop` decides, and synchronizes.
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// True once for each stop.
     pub(crate) fn take_stop(&self) -> bool {
+        // AcqRel: pairs with the store in `stop`; see there.
         self.is_stopping() && self.stop.swap(false, Ordering::AcqRel)
     }
 
     pub(crate) fn has_handles(&self) -> bool {
+        // Acquire: pairs with the release of the `fetch_sub` in `LoopHandle::drop`. A load of 0 is followed by loads
+        // that see every task that a handle has posted, so the loop does not end while tasks wait.
         self.handles.load(Ordering::Acquire) > 0
     }
 
-    /// No more tasks are taken; those that wait are returned.
-    pub(crate) fn end(&self) -> VecDeque<Task> {
+    /// Closes the inbox, and returns the tasks that wait.
+    pub(crate) fn close(&self) -> VecDeque<Task> {
         self.tasks().take().unwrap_or_default()
     }
 }
 
-impl AsFd for Shared {
+impl AsFd for Inbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake_up.as_fd()
     }
 }
 
-/// Speaks to an [`EventLoop`] from any thread.
+/// A handle for other threads to an [`EventLoop`].
 ///
-/// As long as there is one, [`run`](EventLoop::run) goes on, since a task may come.
+/// While a handle exists, [`run`](EventLoop::run) does not end for want of work, since a task may still come.
 pub struct LoopHandle {
-    shared: Arc<Shared>,
+    inbox: Arc<Inbox>,
 }
 
 impl LoopHandle {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        shared.handles.fetch_add(1, Ordering::AcqRel);
-        Self { shared: Arc::clone(shared) }
+    pub(crate) fn new(inbox: &Arc<Inbox>) -> Self {
+        // AcqRel: with the `fetch_sub` in `drop` it forms the release sequence that `has_handles` acquires.
+        inbox.handles.fetch_add(1, Ordering::AcqRel);
+        Self { inbox: Arc::clone(inbox) }
     }
 
-    /// Makes the loop's present [`run`](EventLoop::run) return, or if it does not run, its next one. A batch that is being
-    /// dispatched ends with the present message; the rest waits.
+    /// Makes the loop's present [`run`](EventLoop::run) return or, if the loop is not running, its next one. The batch
+    /// that is being dispatched ends with the present message, and the rest stays queued.
     pub fn stop(&self) {
-        self.shared.stop();
+        self.inbox.stop();
     }
 
     /// Calls `task` on the loop's thread: the standard's
-    /// [`postTask`](https://wicg.github.io/scheduling-apis/#dom-scheduler-posttask). Tasks of one thread are called in
-    /// order.
+    /// [`postTask`](https://wicg.github.io/scheduling-apis/#dom-scheduler-posttask). The tasks of one thread are called
+    /// in the order in which it posted them. A loop that is dropped drops the tasks that it has not called.
     ///
     /// # Errors
-    /// The loop has been dropped; the task is in the error. A task that the loop had not called when it was dropped is
-    /// dropped with it.
+    /// The loop has been dropped; the task is in the error.
     pub fn post_task<F: FnOnce(&EventLoop) + Send + 'static>(&self, task: F) -> Result<(), LoopGone<F>> {
-        match self.shared.tasks().as_mut() {
+        match self.inbox.tasks().as_mut() {
             Some(tasks) => tasks.push_back(Box::new(task)),
             None => return Err(LoopGone(task)),
         }
-        self.shared.tell();
+        self.inbox.notify();
         Ok(())
     }
 }
 
 impl Clone for LoopHandle {
     fn clone(&self) -> Self {
-        Self::new(&self.shared)
+        Self::new(&self.inbox)
     }
 }
 
 impl Drop for LoopHandle {
     fn drop(&mut self) {
-        if self.shared.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.shared.tell(); // it may be what kept the loop running
+        // AcqRel: pairs with the load in `has_handles`; see there.
+        if self.inbox.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.inbox.notify(); // the loop may have nothing else to wait for
         }
     }
 }
@@ -175,3 +189,10 @@ impl<F> fmt::Display for LoopGone<F> {
 }
 
 impl<F> std::error::Error for LoopGone<F> {}
+
+/// The task is dropped.
+impl<F> From<LoopGone<F>> for io::Error {
+    fn from(_: LoopGone<F>) -> Self {
+        Self::new(io::ErrorKind::BrokenPipe, LoopGone(()))
+    }
+}

@@ -1,4 +1,4 @@
-//! Waiting for many ports: which of them may have a message.
+//! Waiting for many ports: the poller finds the ports that may have a message, and `PortSet` receives from them.
 
 pub(crate) mod set;
 pub(crate) mod poller;

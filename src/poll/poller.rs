@@ -1,16 +1,16 @@
-//! `Poller`: which of many ports want to be looked at, in turn, without a look at the others.
+//! `Poller`: which of many ports may have a message, without a look at the others.
 //!
-//! A port is in one place at a time:
+//! A watched port is in one of four states:
 //! ```text
-//!  ready    something may be there: it gets a turn, one port after the other
-//!  warm     was found empty a moment ago; a post rings no doorbell, so its ring is looked at (one load)
-//!  cold     its doorbell is armed, its lane is in the epoll set: it costs nothing until an edge makes it ready
-//!  napping  a hostile peer sent wake-ups for nothing: its lane is not listened to for a while
+//!  ready    may have a message, and waits for its turn
+//!  warm     was found empty a moment ago: a post rings no doorbell, so the poller polls its ring (one load)
+//!  cold     has its doorbell armed and its lane in the epoll set: costs nothing until an edge makes it ready
+//!  napping  got spurious wake-ups from a hostile peer: its lane is muted for a while
 //! ```
-//! A port in a stream or a ping-pong goes between ready and warm and makes no system call. Warm ports become cold before
-//! the poller sleeps, or when they have been empty for some rounds while others are busy. The epoll set is
-//! edge-triggered: a lane that stays readable, since descriptors wait on it for a record that a stopped sender has not
-//! committed, is told once.
+//! A port in a stream or a ping-pong alternates between ready and warm and makes no system call. Warm ports become cold
+//! before the poller sleeps, or when they have been empty for some rounds while others are busy. The epoll set is
+//! edge-triggered, so it reports only once a lane that stays readable because it holds descriptors of a record that a
+//! stopped sender has not committed.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -18,6 +18,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::end::spurious::SpuriousWakes;
 use crate::end::wait::Spin;
 use crate::error::TryRecvError;
 use crate::port::RecvHalf;
@@ -25,31 +26,31 @@ use crate::sys::Errno;
 use crate::sys::epoll::Epoll;
 use crate::sys::fork::Home;
 
-/// Keys from here on are the caller's, for descriptors that only end a sleep.
+/// The first key that is not a port's: the caller uses the keys from here on for descriptors that only end a sleep.
 pub(crate) const NO_PORT: u64 = u64::MAX - 16;
 
-/// Longest time in which the epoll set is not asked while there is always something to do without it.
-const INTERVAL: Duration = Duration::from_micros(50);
-/// Longest sleep, in case a wake-up could not be sent for want of memory. Then every ring is looked at.
-const SLICE: Duration = Duration::from_secs(1);
-/// Rounds in which a warm port was empty while others were busy, until it becomes cold.
+/// While ports are always ready, the epoll set is still polled every 50 us, so that busy ports do not starve the
+/// others.
+const EPOLL_INTERVAL: Duration = Duration::from_micros(50);
+/// A sleep lasts at most 1 s, in case a peer could not send a wake-up for want of memory. Then every ring is polled.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
+/// A warm port becomes cold after 8 rounds in which it was empty while others were busy.
 const WARM_ROUNDS: u8 = 8;
-/// With more warm ports than these, spinning over all of them is no quick look any more.
-const MANY_WARM: usize = 16;
-/// So many edges in a row without a message are believed.
-const BELIEVED: u32 = 4;
-/// Then the port naps for this time, doubled up to three times.
-const NAP: Duration = Duration::from_millis(1);
+/// The poller spins over at most 16 warm ports before it sleeps; with more, polling all their rings takes too long.
+const MAX_SPIN_PORTS: usize = 16;
+/// A port that cannot receive a message for want of memory or descriptors is left alone for 10 ms.
+pub(crate) const SHORTAGE_NAP: Duration = Duration::from_millis(10);
 
-/// Something that has a receiving half, or had one.
+/// The owner of a receiving half.
 pub(crate) trait Watchable {
+    /// Calls `look` with the receiving half, unless the half is gone.
     fn with<R>(&self, look: impl FnOnce(&RecvHalf) -> R) -> Option<R>;
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
+enum WatchState {
     Ready,
-    /// Rounds so far.
+    /// Rounds since the port was found empty.
     Warm(u8),
     Cold,
     Napping,
@@ -57,13 +58,13 @@ enum Place {
 
 struct Watched<T> {
     what: T,
-    place: Place,
+    state: WatchState,
     /// Edges since the last message.
-    false_alarms: u32,
+    edges: SpuriousWakes,
 }
 
 struct Entry<T> {
-    /// Part of the key, so that a key is never used again.
+    /// Upper half of the key, counted up for each port in this entry, so that no key is used twice.
     generation: u32,
     watched: Option<Watched<T>>,
 }
@@ -74,14 +75,14 @@ pub(crate) struct Poller<T> {
     entries: Vec<Entry<T>>,
     free: Vec<u32>,
     len: usize,
-    /// Ports in `Place::Ready`, in turn. Keys in any of the lists may be out of date.
+    /// Ports in `WatchState::Ready`, in the order of their turns. Each of the three lists may contain stale keys.
     ready: VecDeque<u64>,
     warm: Vec<u64>,
     napping: Vec<(Instant, u64)>,
-    /// What epoll told, while it is being worked on.
+    /// Memory for the keys that a poll of the epoll set returns.
     found: Vec<u64>,
-    /// When epoll was last asked.
-    asked: Instant,
+    /// When the epoll set was last polled.
+    polled_at: Instant,
     pub(crate) spin: Spin,
 }
 
@@ -97,12 +98,12 @@ impl<T: Watchable> Poller<T> {
             warm: Vec::new(),
             napping: Vec::new(),
             found: Vec::new(),
-            asked: Instant::now(),
+            polled_at: Instant::now(),
             spin: Spin::new(),
         })
     }
 
-    /// False in a child that inherited the poller by `fork`: the epoll set is the parent's.
+    /// False in a child that inherited the poller by `fork`: the epoll set belongs to the parent.
     pub(crate) fn is_here(&self) -> bool {
         self.home.is_here()
     }
@@ -111,12 +112,12 @@ impl<T: Watchable> Poller<T> {
         &self.set
     }
 
-    /// Adds a descriptor that only ends a sleep, under a key from [`NO_PORT`] on.
+    /// Adds a descriptor that only ends a sleep. `key` is [`NO_PORT`] or greater.
     pub(crate) fn add_wake_up(&self, descriptor: BorrowedFd<'_>, key: u64) -> Result<(), Errno> {
         self.set.add(descriptor, key)
     }
 
-    /// Adds a port, which gets a turn. Its key is never used again.
+    /// Adds a port and gives it a turn. Returns its key, which is never used for another port.
     pub(crate) fn add(&mut self, what: T) -> Result<u64, (Errno, T)> {
         let index = self.free.last().map_or(self.entries.len(), |index| *index as usize);
         let generation = self.entries.get(index).map_or(0, |entry| entry.generation);
@@ -128,7 +129,7 @@ impl<T: Watchable> Poller<T> {
         if self.free.pop().is_none() {
             self.entries.push(Entry { generation, watched: None });
         }
-        self.entries[index].watched = Some(Watched { what, place: Place::Cold, false_alarms: 0 });
+        self.entries[index].watched = Some(Watched { what, state: WatchState::Cold, edges: SpuriousWakes::CONSUMER });
         self.len += 1;
         self.schedule(key);
         Ok(key)
@@ -137,7 +138,7 @@ impl<T: Watchable> Poller<T> {
     pub(crate) fn remove(&mut self, key: u64) -> Option<T> {
         let entry = entry(&mut self.entries, key)?;
         let Watched { what, .. } = entry.watched.take()?;
-        // The key of a place that was used 2^32 times could come again: it is not used any more.
+        // An entry is retired before its generation could wrap, which would repeat a key.
         if let Some(next) = entry.generation.checked_add(1).filter(|next| *next < u32::MAX) {
             entry.generation = next;
             self.free.push(key as u32);
@@ -156,7 +157,7 @@ impl<T: Watchable> Poller<T> {
         self.len
     }
 
-    /// Everything that was added, and the poller is empty.
+    /// Removes and returns all ports.
     pub(crate) fn take_all(&mut self) -> Vec<T> {
         let here = self.is_here();
         let all = self.entries.drain(..).filter_map(|entry| Some(entry.watched?.what));
@@ -171,12 +172,12 @@ impl<T: Watchable> Poller<T> {
         all
     }
 
-    /// Gives a port a turn, unless it naps.
+    /// Gives a port a turn, unless it is napping.
     pub(crate) fn schedule(&mut self, key: u64) {
         if let Some(watched) = watched(&mut self.entries, key)
-            && matches!(watched.place, Place::Cold | Place::Warm(_))
+            && matches!(watched.state, WatchState::Cold | WatchState::Warm(_))
         {
-            watched.place = Place::Ready;
+            watched.state = WatchState::Ready;
             self.ready.push_back(key);
         }
     }
@@ -185,20 +186,21 @@ impl<T: Watchable> Poller<T> {
         !self.ready.is_empty()
     }
 
-    /// Ports that wait for their turn, some of which may be gone.
+    /// Number of ports that wait for their turn, including some that may be gone.
     pub(crate) fn ready_len(&self) -> usize {
         self.ready.len()
     }
 
-    /// Whose turn it is. After it, one of [`schedule`](Self::schedule), [`found_empty`](Self::found_empty) and
-    /// [`nap`](Self::nap) is due, or none for a port that need not be looked at before somebody schedules it.
+    /// The port whose turn it is. After the turn the caller calls one of [`schedule`](Self::schedule),
+    /// [`found_empty`](Self::found_empty) and [`nap`](Self::nap); a port for which it calls none has no further turn
+    /// until it is scheduled.
     pub(crate) fn next(&mut self) -> Option<u64> {
         while let Some(key) = self.ready.pop_front() {
             if let Some(watched) = watched(&mut self.entries, key)
-                && watched.place == Place::Ready
+                && watched.state == WatchState::Ready
             {
-                watched.place = Place::Cold;
-                // Empty looks arm no doorbell from here on.
+                watched.state = WatchState::Cold;
+                // From here on a receive that finds the queue empty does not arm the doorbell.
                 watched.what.with(|half| half.set_polled(false));
                 return Some(key);
             }
@@ -206,57 +208,57 @@ impl<T: Watchable> Poller<T> {
         None
     }
 
-    /// A message came of the turn.
+    /// The turn received a message.
     pub(crate) fn found_message(&mut self, key: u64) {
         if let Some(watched) = watched(&mut self.entries, key) {
-            watched.false_alarms = 0;
+            watched.edges.reset();
         }
     }
 
-    /// The turn ended with an empty queue.
+    /// The turn found the queue empty.
     pub(crate) fn found_empty(&mut self, key: u64) {
         if let Some(watched) = watched(&mut self.entries, key)
-            && watched.place == Place::Cold
+            && watched.state == WatchState::Cold
         {
-            watched.place = Place::Warm(0);
+            watched.state = WatchState::Warm(0);
             self.warm.push(key);
         }
     }
 
-    /// Leaves a port alone for a while.
+    /// Mutes a port for `time`.
     pub(crate) fn nap(&mut self, key: u64, time: Duration) {
         let Some(watched) = watched(&mut self.entries, key) else { return };
-        watched.place = Place::Napping;
+        watched.state = WatchState::Napping;
         watched.what.with(|half| self.set.mute(half.as_lane(), key));
         self.napping.push((Instant::now() + time, key));
     }
 
-    /// When the first nap is over.
+    /// When the first nap ends.
     pub(crate) fn next_nap(&self) -> Option<Instant> {
         self.napping.iter().map(|(until, _)| *until).min()
     }
 
-    /// After a round of turns: looks at the warm ports, and now and then at the others.
+    /// Called after a round of turns: polls the rings of the warm ports, and every [`EPOLL_INTERVAL`] the epoll set.
     pub(crate) fn refresh(&mut self) -> Result<(), Errno> {
-        self.look_at_warm();
-        if Instant::now().duration_since(self.asked) >= INTERVAL {
-            self.ask(Duration::ZERO)?;
+        self.poll_warm();
+        if Instant::now().duration_since(self.polled_at) >= EPOLL_INTERVAL {
+            self.poll_epoll(Duration::ZERO)?;
         }
         Ok(())
     }
 
-    fn look_at_warm(&mut self) {
+    fn poll_warm(&mut self) {
         let busy = self.has_ready();
         let mut index = 0;
         while let Some(&key) = self.warm.get(index) {
             let watched = watched(&mut self.entries, key);
             let stays = watched.is_some_and(|watched| {
-                let Place::Warm(rounds) = watched.place else { return false };
+                let WatchState::Warm(rounds) = watched.state else { return false };
                 if watched.what.with(RecvHalf::has_news).unwrap_or(true) {
-                    watched.place = Place::Ready;
+                    watched.state = WatchState::Ready;
                     self.ready.push_back(key);
                 } else if rounds < WARM_ROUNDS {
-                    watched.place = Place::Warm(rounds + u8::from(busy));
+                    watched.state = WatchState::Warm(rounds + u8::from(busy));
                     return true;
                 } else {
                     cool(watched, key, &mut self.ready);
@@ -271,19 +273,19 @@ impl<T: Watchable> Poller<T> {
         }
     }
 
-    /// Makes every warm port cold, so that whatever is posted to it is an edge; or ready, if something is there.
+    /// Makes every warm port cold, so that a post to it is an edge; or ready, if it has a message.
     pub(crate) fn settle(&mut self) {
         for key in self.warm.drain(..) {
             if let Some(watched) = watched(&mut self.entries, key)
-                && matches!(watched.place, Place::Warm(_))
+                && matches!(watched.state, WatchState::Warm(_))
             {
                 cool(watched, key, &mut self.ready);
             }
         }
     }
 
-    /// Asks epoll, and makes ready what it tells.
-    pub(crate) fn ask(&mut self, timeout: Duration) -> Result<(), Errno> {
+    /// Polls the epoll set for `timeout` and makes the ports that it reports ready, and the ports whose naps are over.
+    pub(crate) fn poll_epoll(&mut self, timeout: Duration) -> Result<(), Errno> {
         let mut found = std::mem::take(&mut self.found);
         let result = self.set.wait(&mut found, timeout);
         for key in found.drain(..) {
@@ -291,13 +293,13 @@ impl<T: Watchable> Poller<T> {
         }
         self.found = found;
         let now = Instant::now();
-        self.asked = now;
+        self.polled_at = now;
         while let Some(index) = self.napping.iter().position(|(until, _)| *until <= now) {
             let (_, key) = self.napping.swap_remove(index);
             if let Some(watched) = watched(&mut self.entries, key)
-                && watched.place == Place::Napping
+                && watched.state == WatchState::Napping
             {
-                watched.place = Place::Ready;
+                watched.state = WatchState::Ready;
                 self.ready.push_back(key);
                 watched.what.with(|half| self.set.unmute(half.as_lane(), key));
             }
@@ -307,40 +309,40 @@ impl<T: Watchable> Poller<T> {
 
     fn edge(&mut self, key: u64) {
         let Some(watched) = watched(&mut self.entries, key) else { return };
-        if watched.place != Place::Cold {
-            return; // it is being looked at anyway
+        if watched.state != WatchState::Cold {
+            return; // it is ready, polled, or muted
         }
-        watched.false_alarms += 1;
+        let nap = watched.edges.add(1);
         let gone = || watched.what.with(|half| half.end().lane().hung_up()).unwrap_or(true);
-        match watched.false_alarms.checked_sub(BELIEVED + 1) {
-            Some(excess) if !gone() => self.nap(key, NAP * (1 << excess.min(3))),
+        match nap {
+            Some(time) if !gone() => self.nap(key, time),
             _ => {
-                watched.place = Place::Ready;
+                watched.state = WatchState::Ready;
                 self.ready.push_back(key);
             }
         }
     }
 
-    /// Returns when a port is ready or `woken` is true, both perhaps at once; when `deadline` is over; or for no
-    /// reason. Spins a little, then sleeps.
+    /// Waits until a port is ready, `woken` returns true, or `deadline` is over. May also return early. Spins for a
+    /// while before it sleeps.
     pub(crate) fn wait(&mut self, deadline: Option<Instant>, woken: impl Fn() -> bool) -> Result<(), Errno> {
         self.refresh()?;
         if self.has_ready() || woken() {
             return Ok(());
         }
-        if !self.warm.is_empty() && self.warm.len() <= MANY_WARM {
+        if !self.warm.is_empty() && self.warm.len() <= MAX_SPIN_PORTS {
             let news = || {
                 let keys = self.warm.iter().copied();
                 woken() || keys.filter_map(|key| self.get(key)).any(|what| what.with(RecvHalf::has_news) != Some(false))
             };
             let mut found = Vec::new();
-            let ask = || self.set.wait(&mut found, Duration::ZERO).is_err() || !found.is_empty();
-            let has_news = self.spin.run(news, deadline, INTERVAL, ask);
+            let poll = || self.set.wait(&mut found, Duration::ZERO).is_err() || !found.is_empty();
+            let has_news = self.spin.run(news, deadline, EPOLL_INTERVAL, poll);
             for key in found {
                 self.edge(key);
             }
             if has_news {
-                self.look_at_warm();
+                self.poll_warm();
             }
             if self.has_ready() || woken() {
                 return Ok(());
@@ -356,23 +358,23 @@ impl<T: Watchable> Poller<T> {
     fn sleep(&mut self, deadline: Option<Instant>) -> Result<(), Errno> {
         let now = Instant::now();
         let until = [deadline, self.next_nap()].into_iter().flatten().min();
-        let left = until.map_or(SLICE, |until| until.saturating_duration_since(now).min(SLICE));
-        self.ask(left)?;
+        let left = until.map_or(MAX_SLEEP, |until| until.saturating_duration_since(now).min(MAX_SLEEP));
+        self.poll_epoll(left)?;
         crate::sys::cpu::forget_affinity();
-        if left == SLICE && !self.has_ready() && self.asked.duration_since(now) >= SLICE {
-            self.look_at_cold();
+        if left == MAX_SLEEP && !self.has_ready() && self.polled_at.duration_since(now) >= MAX_SLEEP {
+            self.poll_cold();
         }
         Ok(())
     }
 
-    /// For a peer that could not send its wake-up.
-    fn look_at_cold(&mut self) {
+    /// Polls the rings of the cold ports, in case a peer could not send a wake-up.
+    fn poll_cold(&mut self) {
         for (index, entry) in self.entries.iter_mut().enumerate() {
             if let Some(watched) = &mut entry.watched
-                && watched.place == Place::Cold
+                && watched.state == WatchState::Cold
                 && watched.what.with(RecvHalf::has_news) == Some(true)
             {
-                watched.place = Place::Ready;
+                watched.state = WatchState::Ready;
                 self.ready.push_back(u64::from(entry.generation) << 32 | index as u64);
             }
         }
@@ -387,16 +389,16 @@ fn watched<T>(entries: &mut [Entry<T>], key: u64) -> Option<&mut Watched<T>> {
     entry(entries, key)?.watched.as_mut()
 }
 
-/// Arms the doorbell of a warm port, and looks once more.
+/// Arms the doorbell of a warm port, and polls its ring once more: a post that did not ring is found here.
 fn cool<T: Watchable>(watched: &mut Watched<T>, key: u64, ready: &mut VecDeque<u64>) {
     let look = |half: &RecvHalf| {
         half.set_polled(true);
-        half.look()
+        half.peek()
     };
     if matches!(watched.what.with(look), Some(Err(TryRecvError::Empty))) {
-        watched.place = Place::Cold;
+        watched.state = WatchState::Cold;
     } else {
-        watched.place = Place::Ready;
+        watched.state = WatchState::Ready;
         ready.push_back(key);
     }
 }

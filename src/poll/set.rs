@@ -5,18 +5,16 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::poller::{Poller, Watchable};
-use crate::error::{BadTransfer, CloseReason, RecvError, TryRecvError};
+use super::poller::{Poller, SHORTAGE_NAP, Watchable};
+use crate::error::{BadTransfer, CloseReason, RecvError, TryRecvError, with_cause};
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf};
 use crate::sys::io_error;
 
-/// Time between two attempts to receive a message for which there is no memory or no descriptor.
-const SHORTAGE: Duration = Duration::from_millis(10);
-/// Turns after which ports that are not busy are looked for.
-const TURNS: usize = 16;
+/// After 16 turns of ports that are ready, the poller looks for messages in the others.
+const TURNS_PER_REFRESH: usize = 16;
 
-/// Receives from many ports, whichever has something, in turn.
+/// Receives from many ports: ports with messages take turns.
 ///
 /// ```
 /// use messageport::{MessageChannel, PortSet, SetEvent};
@@ -35,47 +33,46 @@ const TURNS: usize = 16;
 /// assert!(set.remove(red_id).is_some());
 /// # Ok(()) }
 /// ```
-/// It may have thousands of ports: one in which nothing happens costs nothing while others are busy. A set of
-/// receiving [halves](MessagePort::split) is a `PortSet<RecvHalf>`; their sending halves may be used by other threads
-/// meanwhile.
+/// A set can contain thousands of ports: an idle port costs nothing while others are busy. A `PortSet<RecvHalf>`
+/// contains receiving [halves](MessagePort::split), whose sending halves other threads may use.
 pub struct PortSet<P = MessagePort> {
-    poller: Poller<Held<P>>,
-    /// Since the poller last looked around.
+    poller: Poller<Member<P>>,
+    /// Turns since the last refresh of the poller.
     turns: usize,
 }
 
-struct Held<P>(P);
+struct Member<P>(P);
 
-impl<P: AsRef<RecvHalf>> Watchable for Held<P> {
+impl<P: AsRef<RecvHalf>> Watchable for Member<P> {
     fn with<R>(&self, look: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
         Some(look(self.0.as_ref()))
     }
 }
 
-/// Names a port of one [`PortSet`]; never used again for another port of the set.
+/// Identifies a port of one [`PortSet`]. No other port of the set ever has the same id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PortId(u64);
 
-/// What happened to a port of a [`PortSet`].
+/// An event of a port in a [`PortSet`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SetEvent<P = MessagePort> {
-    /// A message.
+    /// The port received a message.
     Message(Message),
-    /// A message that cannot be made for this receiver. It has been consumed, what it carried is closed; later messages
+    /// A message cannot be made for this receiver. It has been consumed, and what it carried is closed; later messages
     /// are not affected.
     MessageError {
-        /// What was wrong.
+        /// What is wrong with the message.
         reason: BadTransfer,
         /// The data of the message.
         data: Vec<u8>,
     },
-    /// The other end is gone, after its last message. The port has left the set.
+    /// The peer is gone, and all its messages have been received. The port has left the set.
     Closed(CloseReason, P),
 }
 
 impl<P: AsRef<RecvHalf>> PortSet<P> {
-    /// Makes an empty set. It takes one descriptor.
+    /// Makes an empty set. Takes one descriptor.
     ///
     /// # Errors
     /// The system has no memory or no descriptors.
@@ -83,7 +80,7 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
         Ok(Self { poller: Poller::new().map_err(io_error)?, turns: 0 })
     }
 
-    /// Adds a port, with what is queued in it.
+    /// Adds a port, with everything that is queued in it.
     ///
     /// # Errors
     /// The system cannot watch one more descriptor, or this is a forked child; the port is in the error.
@@ -91,20 +88,20 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
         if !self.poller.is_here() {
             return Err(AddError { error: forked(), port });
         }
-        let added = self.poller.add(Held(port));
-        added.map(PortId).map_err(|(errno, Held(port))| AddError { error: io_error(errno), port })
+        let added = self.poller.add(Member(port));
+        added.map(PortId).map_err(|(errno, Member(port))| AddError { error: io_error(errno), port })
     }
 
-    /// Takes a port out, with everything that has not been received. `None`: it is not in the set.
+    /// Takes a port out of the set, with everything that has not been received. `None`: it is not in the set.
     pub fn remove(&mut self, id: PortId) -> Option<P> {
-        self.poller.remove(id.0).map(|held| held.0)
+        self.poller.remove(id.0).map(|member| member.0)
     }
 
-    /// A port of the set, to post on it or to do anything else. One that is closed or transferred leaves the set
+    /// A port of the set, to post on it or for any other use. A port that is closed or transferred leaves the set
     /// without an event.
     pub fn get(&mut self, id: PortId) -> Option<&P> {
-        self.poller.schedule(id.0); // whatever is done to it
-        self.poller.get(id.0).map(|held| &held.0)
+        self.poller.schedule(id.0); // the caller may use up the wake-up that the poller waits for
+        self.poller.get(id.0).map(|member| &member.0)
     }
 
     /// Number of ports.
@@ -117,7 +114,7 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
         self.len() == 0
     }
 
-    /// How long a wait spins before it sleeps; see [`MessagePort::set_spin`].
+    /// Sets how long a wait spins before it sleeps; see [`MessagePort::set_spin`].
     pub fn set_spin(&self, budget: Duration) {
         self.poller.spin.set_budget(budget);
     }
@@ -125,26 +122,27 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
     /// Waits for the next event of any port. `None` if there are no ports.
     ///
     /// # Errors
-    /// [`OutOfMemory`](io::ErrorKind::OutOfMemory) and the like: a message cannot be received for want of memory or
-    /// descriptors; it stays queued for a later call. [`Unsupported`](io::ErrorKind::Unsupported): in a forked child.
+    /// The system's error, if a message cannot be received for want of memory or descriptors: the message stays queued
+    /// for a later call. [`Unsupported`](io::ErrorKind::Unsupported) in a forked child.
     pub fn wait(&mut self) -> io::Result<Option<(PortId, SetEvent<P>)>> {
         self.wait_until(None)
     }
 
-    /// Waits for the next event of any port, at most for `timeout`. `None` if none came in time, or if there are no
+    /// Waits for the next event of any port for at most `timeout`. `None` if no event came in time, or if there are no
     /// ports.
     ///
     /// # Errors
-    /// As for [`wait`](Self::wait).
+    /// Those of [`wait`](Self::wait).
     pub fn wait_timeout(&mut self, timeout: Duration) -> io::Result<Option<(PortId, SetEvent<P>)>> {
         self.wait_until(Instant::now().checked_add(timeout))
     }
 
-    /// The next event of any port, if there is one now.
+    /// Returns the next event of any port if there is one, without waiting. `None` if there is none now, or if there
+    /// are no ports.
     ///
     /// # Errors
-    /// As for [`wait`](Self::wait).
-    pub fn try_next(&mut self) -> io::Result<Option<(PortId, SetEvent<P>)>> {
+    /// Those of [`wait`](Self::wait).
+    pub fn try_wait(&mut self) -> io::Result<Option<(PortId, SetEvent<P>)>> {
         self.wait_until(Some(Instant::now()))
     }
 
@@ -156,7 +154,7 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
         loop {
             while self.poller.has_ready() {
                 self.turns += 1;
-                if self.turns > TURNS {
+                if self.turns > TURNS_PER_REFRESH {
                     self.turns = 0;
                     self.poller.refresh().map_err(io_error)?;
                 }
@@ -174,10 +172,10 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
         }
     }
 
-    /// One look at one port.
+    /// The turn of one port: receives at most one message.
     fn turn(&mut self, key: u64) -> io::Result<Option<SetEvent<P>>> {
-        let Some(held) = self.poller.get(key) else { return Ok(None) };
-        let event = match held.0.as_ref().try_recv() {
+        let Some(member) = self.poller.get(key) else { return Ok(None) };
+        let event = match member.0.as_ref().try_recv() {
             Ok(message) => SetEvent::Message(message),
             Err(TryRecvError::Empty) => {
                 self.poller.found_empty(key);
@@ -190,12 +188,12 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
                 return Ok(self.remove(PortId(key)).map(|port| SetEvent::Closed(reason, port)));
             }
             Err(TryRecvError::Failed(RecvError::ResourceExhausted(error))) => {
-                self.poller.nap(key, SHORTAGE);
+                self.poller.nap(key, SHORTAGE_NAP);
                 return Err(error);
             }
-            // Somebody reads a message in place, through another way to the same port.
+            // A message is being read in place through another handle of the port.
             Err(TryRecvError::Failed(RecvError::Borrowed)) => {
-                self.poller.nap(key, SHORTAGE);
+                self.poller.nap(key, SHORTAGE_NAP);
                 return Ok(None);
             }
             Err(TryRecvError::Failed(RecvError::PortClosed | RecvError::Detached | RecvError::Forked)) => {
@@ -226,13 +224,20 @@ pub struct AddError<P> {
 
 impl<P> fmt::Display for AddError<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot watch the port: {}", self.error)
+        with_cause(f, &"cannot watch the port", &self.error)
     }
 }
 
 impl<P: fmt::Debug> std::error::Error for AddError<P> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.error)
+    }
+}
+
+/// The port is dropped.
+impl<P> From<AddError<P>> for io::Error {
+    fn from(error: AddError<P>) -> Self {
+        error.error
     }
 }
 

@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use super::message::Message;
 use super::post::IfFull;
 use super::{MessagePort, RecvHalf, SendHalf};
 use crate::end::wait::Deadline;
-use crate::error::{PostDataError, RecvError, RecvTimeoutError, TryRecvError};
+use crate::error::{PostDataError, RecvError, RecvTimeoutError, TryRecvError, with_cause};
 use crate::queue::record::RecordKind;
 use crate::queue::sync::{Ordering, fence};
 
@@ -182,10 +183,10 @@ impl RecvHalf {
     }
 }
 
-/// [`post_messages`](crate::MessagePort::post_messages) failed part of the way.
+/// [`post_messages`](crate::MessagePort::post_messages) failed part of the way through.
 #[derive(Debug)]
 pub struct PostMessagesError {
-    /// Why.
+    /// The reason.
     pub kind: PostDataError,
     /// Messages that were posted before, in order.
     pub posted: usize,
@@ -193,12 +194,18 @@ pub struct PostMessagesError {
 
 impl fmt::Display for PostMessagesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "after {} messages: {}", self.posted, self.kind)
+        with_cause(f, &format_args!("posting stopped after {} messages", self.posted), &self.kind)
     }
 }
 
 impl std::error::Error for PostMessagesError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.kind)
+    }
+}
+
+impl From<PostMessagesError> for io::Error {
+    fn from(error: PostMessagesError) -> Self {
+        error.kind.into()
     }
 }

@@ -1,4 +1,4 @@
-//! `MessageChannel`: makes two entangled ports.
+//! `MessageChannel`: creates two entangled ports.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -17,10 +17,10 @@ use crate::queue::segment::Segment;
 use crate::sys::socket::MAX_DESCRIPTORS;
 use crate::sys::{Errno, io_error, process};
 
-/// Two entangled ports: what is posted on one is received on the other.
+/// Two entangled ports: a message that is posted on one is received on the other.
 ///
-/// The standard's [`MessageChannel`](https://html.spec.whatwg.org/multipage/comms.html#message-channels). Take the
-/// ports out of it; the channel itself is nothing more than the two.
+/// The standard's [`MessageChannel`](https://html.spec.whatwg.org/multipage/web-messaging.html#message-channels). The
+/// channel is no more than the two ports: take them out of it.
 ///
 /// ```
 /// # use messageport::MessageChannel;
@@ -32,42 +32,26 @@ use crate::sys::{Errno, io_error, process};
 /// ```
 #[derive(Debug)]
 pub struct MessageChannel {
-    /// One end.
+    /// The first port.
     pub port1: MessagePort,
-    /// The other end, its equal.
+    /// The second port, its peer.
     pub port2: MessagePort,
 }
 
 impl MessageChannel {
-    /// Makes a channel with the default options.
+    /// Creates a channel with the default options.
     ///
-    /// It takes three descriptors of the process (the two ports share the memory file) and about 12 KiB of memory
-    /// until more is queued. For very many of them there is [`raise_descriptor_limit`].
+    /// It takes three descriptors, since the two ports share the memory file, and about 12 KiB of memory until more is
+    /// queued. A program with very many channels may need [`raise_descriptor_limit`].
     ///
     /// # Errors
-    /// [`ChannelError::ResourceExhausted`]: no memory or no descriptors.
+    /// [`ChannelError::ResourceExhausted`]: the system has no memory or no descriptors left.
     pub fn new() -> Result<Self, ChannelError> {
-        Self::with_options(&ChannelOptions::new())
-    }
-
-    /// Makes a channel.
-    ///
-    /// # Errors
-    /// As for [`new`](Self::new), and an error for each option that is out of range.
-    pub fn with_options(options: &ChannelOptions) -> Result<Self, ChannelError> {
-        let limits = options.limits();
-        match limits.check() {
-            None => entangle(limits).map_err(|errno| ChannelError::ResourceExhausted(exhausted(errno))),
-            Some(Excess::Capacity) => Err(ChannelError::BadCapacity(limits.capacity)),
-            Some(Excess::MaxCapacity) => Err(ChannelError::BadMaxCapacity(limits.max_capacity)),
-            Some(Excess::Handles) => Err(ChannelError::BadMaxHandles(limits.max_handles)),
-            Some(Excess::MessageLen) => Err(ChannelError::BadMaxMessageLen(limits.max_message_len)),
-            Some(Excess::CachedBuffers) => Err(ChannelError::BadCachedBuffers(limits.cached_buffers)),
-            Some(Excess::CachedBytes) => Err(ChannelError::BadCachedBytes(limits.cached_bytes)),
-        }
+        ChannelOptions::new().create()
     }
 }
 
+/// Creates a segment and a lane, and a port at each end of them.
 fn entangle(limits: Limits) -> Result<MessageChannel, Errno> {
     let segment = Segment::create(limits)?;
     let (lane1, lane2) = Lane::pair()?;
@@ -82,13 +66,14 @@ fn entangle(limits: Limits) -> Result<MessageChannel, Errno> {
     Ok(MessageChannel { port1: port(segment.clone(), lane1, Side::A), port2: port(segment, lane2, Side::B) })
 }
 
-/// Lets this process have `wanted` descriptors open, or as many as its hard limit allows; most systems start a program
-/// with 1024. Returns how many it may have now. It never lowers the limit.
+/// Raises the limit of open descriptors of this process to `wanted`, or as far as the hard limit allows (setrlimit(2)).
+/// Returns the limit, which is never lowered. Most systems start a program with a limit of 1024.
 ///
-/// A port takes two descriptors, or three a pair if both are in one process; one more for each buffer that is kept to be
-/// used again (eight a direction by default), each buffer that is held, and each queue that has grown. As many again may
-/// be in messages that nobody has received yet, of all processes of the user together. Programs that are started from
-/// here on inherit the limit; one that uses `select(2)` cannot use descriptors from 1024 on.
+/// A port takes two descriptors, and a pair within one process three. One more is taken by each buffer that is kept for
+/// reuse (by default up to eight in each direction), by each buffer that is held, and by each queue that has grown.
+/// Messages that have not been received may contain as many descriptors again, counted over all processes of the user.
+/// Programs that this process starts afterwards inherit the limit; `select(2)` does not work with descriptors from 1024
+/// on.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -98,16 +83,24 @@ fn entangle(limits: Limits) -> Result<MessageChannel, Errno> {
 /// ```
 ///
 /// # Errors
-/// The system refuses (`setrlimit(2)`).
+/// The system's error of setrlimit(2).
 pub fn raise_descriptor_limit(wanted: u64) -> io::Result<u64> {
     process::raise_descriptor_limit(wanted).map_err(io_error)
 }
 
-/// How to make a [`MessageChannel`].
+/// The options of a [`MessageChannel`].
+///
+/// ```
+/// # use messageport::{ChannelOptions, MessageChannel};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let MessageChannel { port1, port2 } = ChannelOptions::new().capacity(1 << 20).create()?;
+/// # drop((port1, port2));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ChannelOptions {
     limits: Limits,
-    /// `limits.max_capacity` was chosen, and does not follow the capacity.
+    /// `limits.max_capacity` was set, and does not follow the capacity.
     bounded: bool,
 }
 
@@ -125,55 +118,73 @@ impl ChannelOptions {
         Self { limits, bounded: false }
     }
 
-    /// Bytes that each direction can hold before it grows: a power of two from 4 KiB to 64 MiB, 64 KiB by default. A
-    /// message takes its length rounded up to 8, and 8 more; what is longer than 7/16 of the capacity travels in a buffer.
-    /// Memory is used only as it is touched, but a stream touches all of it in time.
+    /// The capacity of each direction before it grows, in bytes: a power of two from 4 KiB to 64 MiB, by default 64
+    /// KiB. A message takes its length, rounded up to a multiple of 8, and 8 more bytes; a message longer than 7/16 of
+    /// the capacity travels in a buffer. Memory is allocated when it is first touched; a stream touches all of it in
+    /// time.
     pub fn capacity(mut self, bytes: usize) -> Self {
         self.limits.capacity = bytes;
         self
     }
 
-    /// Bytes that each direction may grow to, up to 1 GiB; 64 MiB by default, or the capacity if that is more. With the
-    /// capacity itself the queue does not grow.
+    /// The capacity to which each direction may grow, in bytes: up to 1 GiB, by default 64 MiB, or the capacity if that
+    /// is more. If it equals the capacity, the queue does not grow.
     ///
-    /// A direction grows when [`post_message`](MessagePort::post_message) or [`reserve`](MessagePort::reserve) finds
-    /// it full: it goes on in a ring of twice the size, as often as all its rings together stay within this limit.
-    /// Each one costs the poster seven system calls and the page faults of its memory, and both processes a descriptor
-    /// while it is in use. When everything has been read, the next post goes back to the first ring, and the
-    /// memory is given back.
-    /// [`post_message_wait`](MessagePort::post_message_wait) waits instead, so that a stream stays in the cache.
+    /// A direction grows when [`post_message`](MessagePort::post_message) or [`reserve`](MessagePort::reserve) finds it
+    /// full: it continues in a ring of twice the size, while all its rings together stay within this limit. Each new
+    /// ring costs the sender seven system calls and the page faults of the memory, and both processes a descriptor
+    /// while it is in use. When everything has been read, the next post returns to the first ring, and the memory of
+    /// the others is released. [`post_message_wait`](MessagePort::post_message_wait) waits instead of growing, so that
+    /// a stream stays in the cache.
     pub fn max_capacity(mut self, bytes: usize) -> Self {
         self.limits.max_capacity = bytes;
         self.bounded = true;
         self
     }
 
-    /// Descriptors that one message may carry: 253, the kernel's limit, by default. A port counts as two, every
-    /// other thing as one. 0 makes a channel for data only.
+    /// The number of descriptors that one message may carry: by default 253, which is the kernel's limit. A port counts
+    /// as two, any other item as one. With 0 the channel carries only data.
     pub fn max_handles(mut self, count: usize) -> Self {
         self.limits.max_handles = count;
         self
     }
 
-    /// Bytes of data that one message may have: up to 1 GiB, which is the default. For more there is
+    /// The maximum length of the data of one message, in bytes: up to 1 GiB, which is the default. For more, transfer a
     /// [`TransferBuffer`](crate::TransferBuffer).
     pub fn max_message_len(mut self, bytes: usize) -> Self {
         self.limits.max_message_len = bytes;
         self
     }
 
-    /// Buffers that each direction keeps to use again, up to 64; 8 by default, 0 for none. Each costs both processes a
+    /// The number of buffers that each direction keeps for reuse: up to 64, by default 8. Each costs both processes a
     /// descriptor and a mapping, and its memory stays allocated; see [`MessagePort::buffer`].
     pub fn cached_buffers(mut self, count: usize) -> Self {
         self.limits.cached_buffers = count;
         self
     }
 
-    /// Bytes that these buffers of a direction may have together, up to 1 TiB; 256 MiB by default. A buffer that would be
-    /// too much is posted without being kept.
+    /// The total size of the buffers that a direction keeps for reuse, in bytes: up to 1 TiB, by default 256 MiB. A
+    /// buffer that would exceed it is posted and not kept.
     pub fn cached_bytes(mut self, bytes: u64) -> Self {
         self.limits.cached_bytes = bytes;
         self
+    }
+
+    /// Creates a channel with these options.
+    ///
+    /// # Errors
+    /// Those of [`MessageChannel::new`], and an error for an option that is out of range.
+    pub fn create(&self) -> Result<MessageChannel, ChannelError> {
+        let limits = self.limits();
+        match limits.check() {
+            None => entangle(limits).map_err(|errno| ChannelError::ResourceExhausted(exhausted(errno))),
+            Some(Excess::Capacity) => Err(ChannelError::BadCapacity(limits.capacity)),
+            Some(Excess::MaxCapacity) => Err(ChannelError::BadMaxCapacity(limits.max_capacity)),
+            Some(Excess::Handles) => Err(ChannelError::BadMaxHandles(limits.max_handles)),
+            Some(Excess::MessageLen) => Err(ChannelError::BadMaxMessageLen(limits.max_message_len)),
+            Some(Excess::CachedBuffers) => Err(ChannelError::BadCachedBuffers(limits.cached_buffers)),
+            Some(Excess::CachedBytes) => Err(ChannelError::BadCachedBytes(limits.cached_bytes)),
+        }
     }
 
     fn limits(&self) -> Limits {

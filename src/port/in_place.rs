@@ -5,7 +5,8 @@ use std::fmt;
 use std::io;
 
 use super::message::Message;
-use super::{MessagePort, Receiving, RecvHalf};
+use super::transfer::Transferable;
+use super::{Receiving, RecvHalf};
 use crate::buffer::TransferBuffer;
 use crate::capsule::Arrival;
 use crate::capsule::discard::discard;
@@ -48,11 +49,11 @@ impl<'a> MessageRef<'a> {
         receiving: RefMut<'a, Receiving>,
         record: Record,
         len: usize,
-        Arrival { transferred: arrived, body }: Arrival,
+        Arrival { items, body }: Arrival,
     ) -> Self {
         let len = body.as_ref().map_or(len, TransferBuffer::len);
         let mut transferred = Message::new();
-        transferred.take_transferred_of(arrived, MessagePort::from_parts);
+        transferred.extend(items.into_iter().map(Transferable::from));
         Self { half, receiving, record, len, read: 0, more: Some(Box::new(More { body, transferred })) }
     }
 
@@ -135,7 +136,7 @@ impl<'a> MessageRef<'a> {
 impl io::Read for MessageRef<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = into.len().min(self.len - self.read);
-        self.read_at(self.read, &mut into[..count]).map_err(io::Error::other)?;
+        self.read_at(self.read, &mut into[..count])?;
         self.read += count;
         Ok(count)
     }

@@ -1,9 +1,9 @@
-//! Loans: what is inside a value that is being posted, for as long as it is not certain that the post succeeds.
+//! Loans: the things inside a value while it is being posted, until it is certain that the post succeeds.
 //!
-//! While a value is encoded there are only shared references to the ports and buffers in it, which may be gone when the
-//! encoding is complete. So the post borrows none of them. It takes a second handle of each, an owned one, and marks the
-//! first, which can do nothing from then on. If the post succeeds the first handle is detached; in any other case, a
-//! panic too, the mark is removed and the first handle is as it was before.
+//! While a value is encoded there are only shared references to the ports and buffers in it, and these may be gone when the
+//! encoding is complete. So the post does not borrow the things. It takes a second, owned handle of each, and marks the
+//! first, which cannot be used from then on. If the post succeeds, the first handle is detached; in any other case,
+//! including a panic, the mark is removed and the first handle is as it was before.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::buffer::memory::Hold;
 use crate::end::End;
 use crate::error::PostErrorKind;
 
-/// One thing: the handle that will be transferred, and what marks the one in the value.
+/// A thing that a value lends: the handle to transfer, and the lender that marks the one in the value.
 #[allow(clippy::large_enum_variant)] // a port is large, and lists are short
 pub(crate) enum Loan {
     Port {
@@ -26,49 +26,47 @@ pub(crate) enum Loan {
         buffer: TransferBuffer,
         lender: Hold,
     },
-    /// The post will fail, but not before all of the value has been seen.
-    Refused(Refused),
+    /// Not lent: the post fails once the whole value has been encoded.
+    Unlent(Unlent),
 }
 
-/// Why something was not lent.
-pub(crate) enum Refused {
+/// Why a thing was not lent.
+pub(crate) enum Unlent {
     Duplicate,
     UnusablePort(Arc<End>),
     UnusableBuffer,
 }
 
-/// Borrows a port for the list of a value, which begins at `from`. Returns its place among the ports on it.
+/// Borrows a port for the list of a value, which begins at `from`. Returns its index among the ports on it.
 pub(crate) fn port(list: &mut Vec<Loan>, from: usize, port: &MessagePort) -> u32 {
     let end = port.end();
     let (of_value, lender) = (&list[from..], Arc::clone(end));
-    let place = of_value.iter().filter(|loan| matches!(loan, Loan::Port { .. })).count();
+    let index = of_value.iter().filter(|loan| matches!(loan, Loan::Port { .. })).count();
     let loan = if of_value.iter().any(|loan| loan.is_of_port(end)) {
-        Loan::Refused(Refused::Duplicate)
+        Loan::Unlent(Unlent::Duplicate)
     } else if let Some(port) = port.lend() {
         Loan::Port { port, lender }
     } else {
-        Loan::Refused(Refused::UnusablePort(lender))
+        Loan::Unlent(Unlent::UnusablePort(lender))
     };
     list.push(loan);
-    place as u32
+    index as u32
 }
 
-/// Borrows a buffer for the list of a value, which begins at `from`. Returns its place among the buffers on it.
+/// Borrows a buffer for the list of a value, which begins at `from`. Returns its index among the buffers on it.
 pub(crate) fn buffer(list: &mut Vec<Loan>, from: usize, buffer: &TransferBuffer) -> u32 {
     let of_value = &list[from..];
-    let place = of_value.iter().filter(|loan| matches!(loan, Loan::Buffer { .. })).count();
+    let index = of_value.iter().filter(|loan| matches!(loan, Loan::Buffer { .. })).count();
     let loan = match buffer.lend() {
-        Some((_, lender)) if of_value.iter().any(|loan| loan.is_of_buffer(&lender)) => {
-            Loan::Refused(Refused::Duplicate)
-        }
+        Some((_, lender)) if of_value.iter().any(|loan| loan.is_of_buffer(&lender)) => Loan::Unlent(Unlent::Duplicate),
         Some((buffer, lender)) => Loan::Buffer { buffer, lender },
-        None => Loan::Refused(Refused::UnusableBuffer),
+        None => Loan::Unlent(Unlent::UnusableBuffer),
     };
     list.push(loan);
-    place as u32
+    index as u32
 }
 
-/// Has `post` transfer what is on the list, over `carrier`. Afterwards everything is detached, or back where it was.
+/// Calls `post` with the things on the list, to transfer them over `carrier`. Afterwards everything is detached, or as it was.
 #[inline]
 pub(crate) fn post<T>(
     mut list: Vec<Loan>,
@@ -85,7 +83,7 @@ pub(crate) fn post<T>(
     Ok(posted)
 }
 
-/// The checks of a transfer list that can be made only here, in the order that SEMANTICS rule S10 fixes.
+/// The checks of a transfer list that can be made only here, in the order of [`Baggage::check`](super::baggage::Baggage).
 fn check(list: &[Loan], carrier: &Arc<End>) -> Result<(), PostErrorKind> {
     let any = |what: &dyn Fn(&Loan) -> bool| list.iter().any(what);
     if any(&|loan| loan.is_of_port(carrier)) {
@@ -94,7 +92,7 @@ fn check(list: &[Loan], carrier: &Arc<End>) -> Result<(), PostErrorKind> {
     if any(&|loan| loan.end().is_some_and(|end| end.segment().is(carrier.segment()))) {
         return Err(PostErrorKind::ContainsPeer);
     }
-    if any(&|loan| matches!(loan, Loan::Refused(Refused::Duplicate))) {
+    if any(&|loan| matches!(loan, Loan::Unlent(Unlent::Duplicate))) {
         return Err(PostErrorKind::Duplicate);
     }
     match list.iter().position(Loan::is_unusable) {
@@ -107,7 +105,7 @@ impl Loan {
     fn end(&self) -> Option<&Arc<End>> {
         match self {
             Self::Port { lender, .. } => Some(lender),
-            Self::Refused(Refused::UnusablePort(end)) => Some(end),
+            Self::Unlent(Unlent::UnusablePort(end)) => Some(end),
             _ => None,
         }
     }
@@ -120,14 +118,14 @@ impl Loan {
         matches!(self, Self::Buffer { lender, .. } if Arc::ptr_eq(&lender.memory, &hold.memory))
     }
 
-    /// Not lent, or its first handle was closed or dropped while the value was encoded: a value must keep what it lends,
-    /// or a failed post could not give it back.
+    /// True if the thing was not lent, or its first handle was closed or dropped while the value was encoded: a value must keep
+    /// what it lends, since a failed post gives it back.
     fn is_unusable(&self) -> bool {
         match self {
             Self::Port { lender, .. } => lender.is_recalled(),
-            // Besides the two here there is the one in the value.
+            // Two holds are here, and one is in the value.
             Self::Buffer { lender, .. } => lender.count() < 3,
-            Self::Refused(_) => true,
+            Self::Unlent(_) => true,
         }
     }
 
@@ -135,11 +133,11 @@ impl Loan {
         match self {
             Self::Port { port, .. } => Some(TransferRef::Port(port)),
             Self::Buffer { buffer, .. } => Some(TransferRef::Buffer(buffer)),
-            Self::Refused(_) => None,
+            Self::Unlent(_) => None,
         }
     }
 
-    /// The post has succeeded.
+    /// Detaches the handle in the value, after a post that has succeeded.
     fn complete(&mut self) {
         match self {
             Self::Port { port, lender } => {
@@ -149,7 +147,7 @@ impl Loan {
                 port.end().let_go_of_lane();
             }
             Self::Buffer { lender, .. } => lender.set_gone(),
-            Self::Refused(_) => {}
+            Self::Unlent(_) => {}
         }
     }
 }
@@ -159,7 +157,7 @@ impl Drop for Loan {
         if let Self::Port { port, lender } = self
             && lender.unlend()
         {
-            // Given back: the second handle must not close the port.
+            // The first handle has the port again: the second must not close it.
             port.end().disown();
         }
     }

@@ -1,16 +1,80 @@
-//! The message of a user, and its transfer list.
+//! A received message, and its transfer list.
 #![forbid(unsafe_code)]
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::MessagePort;
 use super::transfer::{TransferRef, Transferable};
-use crate::capsule::message;
+use crate::buffer::TransferBuffer;
+use crate::buffer::frozen::FrozenBuffer;
+use crate::buffer::shared::SharedBuffer;
 
-/// A received message: `data`, `ports`, `buffers`, `frozen`, `shared` and `descriptors`, all owned.
-pub type Message = message::Message<MessagePort>;
+/// A received message: the data, and what was on the transfer list, all owned. It can be kept, and sent to another thread.
+///
+/// The fields are those of the standard's
+/// [`MessageEvent`](https://html.spec.whatwg.org/multipage/comms.html#the-messageevent-interface) that apply between
+/// processes, and one list for each kind of thing that can be transferred. A message without data has an empty `data`.
+#[derive(Default, Debug)]
+#[non_exhaustive]
+pub struct Message {
+    /// The data that was posted.
+    pub data: Vec<u8>,
+    /// The ports on the transfer list, in its order.
+    pub ports: Vec<MessagePort>,
+    /// The buffers on the transfer list, in its order.
+    pub buffers: Vec<TransferBuffer>,
+    /// The frozen buffers on the transfer list, in its order.
+    pub frozen: Vec<FrozenBuffer>,
+    /// The shared buffers on the transfer list, in its order.
+    pub shared: Vec<SharedBuffer>,
+    /// The descriptors on the transfer list, in its order, closed on exec. A descriptor can be of any kind that the sender
+    /// has: check it before use.
+    pub descriptors: Vec<OwnedFd>,
+}
 
 impl Message {
+    /// An empty message, to receive into.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Empties the message and keeps its memory. Ports and descriptors in it are closed, buffers freed.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.data.clear();
+        if self.has_transferred() {
+            self.drop_transferred();
+        }
+    }
+
+    /// True if the message carries anything beside its data.
+    #[inline]
+    pub fn has_transferred(&self) -> bool {
+        let Self { data: _, ports, buffers, frozen, shared, descriptors } = self;
+        ports.len() + buffers.len() + frozen.len() + shared.len() + descriptors.len() > 0
+    }
+
+    #[cold]
+    fn drop_transferred(&mut self) {
+        let Self { data: _, ports, buffers, frozen, shared, descriptors } = self;
+        ports.clear();
+        buffers.clear();
+        frozen.clear();
+        shared.clear();
+        descriptors.clear();
+    }
+
+    /// Adds a thing to the list of its kind.
+    pub fn push(&mut self, item: Transferable) {
+        match item {
+            Transferable::Port(port) => self.ports.push(port),
+            Transferable::Buffer(buffer) => self.buffers.push(buffer),
+            Transferable::Frozen(buffer) => self.frozen.push(buffer),
+            Transferable::Shared(buffer) => self.shared.push(buffer),
+            Transferable::Descriptor(descriptor) => self.descriptors.push(descriptor),
+        }
+    }
+
     /// Everything that came with the data, as a transfer list that [`post_message`](MessagePort::post_message) takes: to
     /// forward a message, post its data with this list.
     ///
@@ -45,5 +109,19 @@ impl Message {
         let shared = shared.iter().map(TransferRef::Shared);
         let descriptors = descriptors.iter().map(|descriptor| TransferRef::Descriptor(descriptor.as_fd()));
         ports.chain(buffers).chain(frozen).chain(shared).chain(descriptors).collect()
+    }
+}
+
+/// A message of data alone.
+impl From<Vec<u8>> for Message {
+    fn from(data: Vec<u8>) -> Self {
+        Self { data, ..Self::default() }
+    }
+}
+
+/// Adds things, each to the list of its kind.
+impl Extend<Transferable> for Message {
+    fn extend<List: IntoIterator<Item = Transferable>>(&mut self, list: List) {
+        list.into_iter().for_each(|item| self.push(item));
     }
 }

@@ -1,10 +1,11 @@
-//! `MessagePort` and its two halves: who owns an end, and when it closes.
+//! `MessagePort` and its two halves: the holders of an end, and when it closes.
 
 pub(crate) mod channel;
 pub(crate) mod post;
 pub(crate) mod carrier;
 pub(crate) mod recv;
 pub(crate) mod message;
+pub(crate) mod iter;
 pub(crate) mod batch;
 pub(crate) mod plain;
 pub(crate) mod reserve;
@@ -16,6 +17,7 @@ pub(crate) mod baggage;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,14 +33,16 @@ use crate::sys::epoll::Epoll;
 /// One end of a channel: the native
 /// [`MessagePort`](https://html.spec.whatwg.org/multipage/comms.html#message-ports).
 ///
-/// What is posted here is received at the other end, in order and exactly once, in this process or another one. A
-/// port can itself be posted over another port, with everything that is queued in it; the peer needs to do nothing
-/// and notices nothing. Whoever holds a port may use it: there is no sender identity.
+/// What is posted here is received at the other end, in order and exactly once, in this process or another one. A port can
+/// itself be posted over another port, with everything that is queued in it; its peer needs to do nothing and notices
+/// nothing. Any holder of a port may use it: messages carry no sender identity.
 ///
 /// A port is `Send` but not `Sync`: it has one holder at a time. To send and receive from two threads,
-/// [`split`](Self::split) it. Dropping a port closes it. After a `fork` without `exec`, inherited ports answer
-/// `Forked` in the child, and dropping them there harms nobody; but a child that lives on without `exec` keeps the
-/// parent's descriptors open, so that peers do not see the parent die.
+/// [`split`](Self::split) it. Dropping a port closes it.
+///
+/// After a `fork` without `exec`, the calls on an inherited port return `Forked` in the child, and dropping the port there
+/// has no effect. A child that lives on without `exec` keeps the parent's descriptors open, so peers do not see the parent
+/// die.
 pub struct MessagePort {
     // The order matters: dropping the sending half first lets the receiving half close the end in one go.
     pub(crate) sender: SendHalf,
@@ -47,7 +51,7 @@ pub struct MessagePort {
 
 /// The sending half of a port; see [`MessagePort::split`].
 ///
-/// Dropping it closes nothing as long as the receiving half lives: the peer simply gets no more messages.
+/// Dropping it closes nothing while the receiving half lives: the peer gets no more messages.
 pub struct SendHalf {
     pub(crate) end: Arc<End>,
     pub(crate) producer: RefCell<Producer>,
@@ -56,13 +60,13 @@ pub struct SendHalf {
 
 /// The receiving half of a port; see [`MessagePort::split`].
 ///
-/// If it is dropped while the sending half lives, what was queued and what the peer still posts is dropped, as with
-/// a port that has been started without a listener.
+/// If it is dropped while the sending half lives, what was queued and what the peer still posts is dropped, as with a
+/// started port that has no handler.
 pub struct RecvHalf {
     pub(crate) end: Arc<End>,
     pub(crate) receiving: RefCell<Receiving>,
     pub(crate) spin: Spin,
-    /// Somebody polls the descriptor: "empty" must leave it so that a message makes it readable.
+    /// True if a caller polls the descriptor: a receive that finds nothing must then arm the doorbell.
     pub(crate) polled: Cell<bool>,
 }
 
@@ -102,22 +106,21 @@ impl MessagePort {
     /// Closes the port: the standard's
     /// [`close()`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-close).
     ///
-    /// It takes effect at once and never fails; a second call does nothing. What was posted here before still arrives
-    /// at the peer, then the peer sees the end with the reason `Closed`. What is unread here is dropped: ports in it
-    /// are closed, buffers freed. From now on every call on this port fails with `PortClosed`. Its descriptors are
-    /// released when the port is dropped.
+    /// It takes effect at once and never fails; a second call does nothing. What was posted here before still arrives at the
+    /// peer, which then sees the end with the reason `Closed`. What is unread here is dropped: ports in it are closed,
+    /// buffers freed. Every later call on this port returns `PortClosed`. Dropping the port releases its descriptors.
     pub fn close(&self) {
         self.receiver.close();
     }
 
-    /// Splits the port into a sending and a receiving half, which may live in two threads and may both be blocked at
-    /// the same time. A half cannot be transferred.
+    /// Splits the port into a sending and a receiving half, which two threads may use, and which may both be blocked at the
+    /// same time. A half cannot be transferred.
     pub fn split(self) -> (SendHalf, RecvHalf) {
         self.end().note_split();
         (self.sender, self.receiver)
     }
 
-    /// Puts two halves together again.
+    /// Joins the two halves of a port.
     ///
     /// # Errors
     /// The halves belong to different ports; both are in the error.
@@ -129,11 +132,11 @@ impl MessagePort {
         }
     }
 
-    /// How long a blocked call spins before it sleeps: 20 us by default, about the cost of a sleep and a wake-up.
+    /// Sets how long a blocked call spins before it sleeps: 20 us by default, about the cost of a sleep and a wake-up.
     ///
-    /// The port spins less by itself while spinning does not help. The default spins not at all where the calling thread
-    /// has only one CPU to run on; a budget that was set is used in any case, since two threads may be pinned to two
-    /// CPUs. [`Duration::ZERO`] lets a call sleep at once.
+    /// The port spins less while spinning does not help. By default a thread that may run on one CPU only does not spin; a
+    /// budget that was set is used in any case, since two threads may be pinned to one CPU each. With [`Duration::ZERO`] a
+    /// call sleeps at once.
     pub fn set_spin(&self, budget: Duration) {
         self.sender.set_spin(budget);
         self.receiver.set_spin(budget);
@@ -143,8 +146,8 @@ impl MessagePort {
         &self.sender.end
     }
 
-    /// Lends the port to a post: a second handle for the same end, which can be transferred while this one can do
-    /// nothing; see [`End::lend`]. `None` if it cannot be transferred.
+    /// Lends the port to a post: returns a second handle for the same end, which can be transferred while this one cannot be
+    /// used; see [`End::lend`]. `None` if the port cannot be transferred.
     #[cfg(feature = "serde")]
     pub(crate) fn lend(&self) -> Option<Self> {
         if !self.end().home().is_here() {
@@ -156,7 +159,7 @@ impl MessagePort {
         Some(Self::from_parts(Parts { end, producer, consumer }))
     }
 
-    /// Both halves, borrowed, unless one of them is in use.
+    /// Borrows both halves. `None` if one of them is in use.
     pub(crate) fn guard(&self) -> Option<PortGuard<'_>> {
         Some(PortGuard {
             end: self.end(),
@@ -178,23 +181,25 @@ impl SendHalf {
         &self.end
     }
 
-    /// Closes the whole port, the receiving half too; see [`MessagePort::close`]. What is queued is dropped by the
-    /// receiving half's next call, or when it is dropped.
+    /// Closes the whole port, the receiving half included; see [`MessagePort::close`]. The receiving half drops what is queued
+    /// in its next call, or when it is dropped.
     pub fn close(&self) {
         self.end.close();
     }
 
-    /// How long a blocked call spins; see [`MessagePort::set_spin`].
+    /// Sets how long a blocked call spins; see [`MessagePort::set_spin`].
     pub fn set_spin(&self, budget: Duration) {
         self.spin.set_budget(budget);
     }
 }
 
 impl RecvHalf {
-    /// Closes the whole port, the sending half too; see [`MessagePort::close`].
+    /// Closes the whole port, the sending half included; see [`MessagePort::close`].
     pub fn close(&self) {
+        // 1. Detach the port. Deviation: its calls return `PortClosed`, and `Detached` only after a transfer.
+        // 2. Disentangle it, which fires `close` at the peer. Deviation: at this end the unread messages are dropped too.
         self.end.close();
-        // A message that is being read in place is let finish: its guard drops the rest.
+        // While a message is read in place, the queue stays: its guard drops the rest.
         if self.end.state() == State::Closed
             && self.end.home().is_here()
             && let Ok(mut receiving) = self.receiving.try_borrow_mut()
@@ -203,13 +208,13 @@ impl RecvHalf {
         }
     }
 
-    /// How long a blocked call spins; see [`MessagePort::set_spin`].
+    /// Sets how long a blocked call spins; see [`MessagePort::set_spin`].
     pub fn set_spin(&self, budget: Duration) {
         self.spin.set_budget(budget);
     }
 }
 
-/// For a [`PortSet`](crate::PortSet), which has whole ports or receiving halves.
+/// For a [`PortSet`](crate::PortSet), which holds whole ports or receiving halves.
 impl AsRef<RecvHalf> for MessagePort {
     fn as_ref(&self) -> &RecvHalf {
         &self.receiver
@@ -225,12 +230,12 @@ impl AsRef<RecvHalf> for RecvHalf {
 
 /// For a loop that waits for many ports in one epoll set.
 impl RecvHalf {
-    /// Adds the lane to `set` as `key`.
+    /// Adds the lane to the epoll set `set`, under `key`.
     pub(crate) fn watch(&self, set: &Arc<Epoll>, key: u64) -> Result<(), Errno> {
         self.end.watch(set, key)
     }
 
-    /// Takes the lane out of the set again; from here on "empty" costs no system call.
+    /// Removes the lane from its epoll set: from now on a receive that finds nothing makes no system call.
     pub(crate) fn unwatch(&self) {
         self.end.unwatch();
         if self.polled.replace(false) && is_ours(&self.end) {
@@ -238,13 +243,13 @@ impl RecvHalf {
         }
     }
 
-    /// Whether "empty" is to arm the doorbell for somebody who sleeps on the lane.
+    /// Sets whether a receive that finds nothing arms the doorbell, for a sleeper on the lane.
     #[inline]
     pub(crate) fn set_polled(&self, polled: bool) {
         self.polled.set(polled);
     }
 
-    /// As `as_fd`, for one that sets `polled` itself.
+    /// As `as_fd`, for a caller that sets `polled` itself.
     pub(crate) fn as_lane(&self) -> BorrowedFd<'_> {
         self.end.as_fd()
     }
@@ -281,7 +286,7 @@ impl Drop for RecvHalf {
         }
         discard(&self.end, consumer);
         self.end.park(consumer.clone());
-        // The sending half may have been dropped in the meantime, and has left the rest to us.
+        // The sending half may have been dropped meanwhile, and has left the rest to this one.
         if self.end.drop_half() {
             self.end.close();
             discard(&self.end, consumer);
@@ -289,21 +294,21 @@ impl Drop for RecvHalf {
     }
 }
 
-/// False for an end that was transferred, or inherited by `fork`: dropping it touches nothing that is shared.
+/// False for an end that was transferred or inherited by `fork`: dropping it must not touch what is shared.
 fn is_ours(end: &End) -> bool {
     end.home().is_here() && end.state() != State::Detached
 }
 
-/// The descriptor to wait on, for a user's own `poll` or `epoll`, level-triggered.
+/// The descriptor to wait on in a poll(2) or epoll(7) of your own, level-triggered.
 ///
-/// It becomes readable when a message may be there and when the peer is gone. Poll it for reading only, and never
-/// read, write or close it. **Before each `poll`, call [`try_recv`](MessagePort::try_recv) until it says
-/// `Empty`**: that arms the wake-up. Ask for the descriptor before the first of these looks: asking arms it too, but does
-/// not make it readable for a message that came in between. Remove it from an `epoll` set before the port is transferred
-/// or dropped. A port whose descriptor has been asked for once makes a system call for each "empty".
+/// It becomes readable when a message may be there, and when the peer is gone. Poll it for reading only; never read, write
+/// or close it. **Before each `poll`, call [`try_recv`](MessagePort::try_recv) until it returns `Empty`**: that arms the
+/// wake-up. Take the descriptor before the first of these calls: taking it arms the wake-up too, but a message that came
+/// in between does not make it readable. Remove it from an epoll set before the port is transferred or dropped. Once the
+/// descriptor of a port has been taken, each `try_recv` that returns `Empty` makes a system call.
 ///
-/// While the peer is stopped half way through posting a transfer list the descriptor may stay readable although
-/// `try_recv` says `Empty`; a loop that must not spin then backs off by a timer.
+/// While the peer is stopped half way through posting a transfer list, the descriptor can stay readable although
+/// `try_recv` returns `Empty`; a loop that must not spin then backs off by a timer.
 impl AsFd for MessagePort {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.receiver.as_fd()
@@ -313,8 +318,8 @@ impl AsFd for MessagePort {
 /// As for [`MessagePort`].
 impl AsFd for RecvHalf {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // The first time: from here on "empty" arms the doorbell, and until then this does. Not in a forked child, nor
-        // for an end that is no longer ours.
+        // From now on a receive that finds nothing arms the doorbell; until the first one, this does. Not in a forked child,
+        // nor for an end that was transferred.
         if !self.polled.replace(true) && is_ours(&self.end) {
             doorbell::arm(self.end.incoming().data(), FD);
         }
@@ -361,3 +366,10 @@ impl fmt::Display for JoinError {
 }
 
 impl std::error::Error for JoinError {}
+
+/// The halves are dropped.
+impl From<JoinError> for io::Error {
+    fn from(error: JoinError) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error.to_string())
+    }
+}

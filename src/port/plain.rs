@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
@@ -104,3 +105,9 @@ impl fmt::Display for WrongSize {
 }
 
 impl std::error::Error for WrongSize {}
+
+impl From<WrongSize> for io::Error {
+    fn from(error: WrongSize) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
+    }
+}

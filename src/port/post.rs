@@ -292,15 +292,6 @@ impl SendHalf {
         }
     }
 
-    pub(crate) fn post_patiently(
-        &self,
-        data: &[u8],
-        list: &[TransferRef<'_>],
-        deadline: Option<std::time::Instant>,
-    ) -> Result<(), PostErrorKind> {
-        self.post_by(data, list, deadline.map_or(Deadline::Never, Deadline::At))
-    }
-
     /// The fast path of plain data. If anything prevents it, such as a full or grown queue or a peer that is gone, it returns
     /// false, nothing has happened, and [`post_checked`](Self::post_checked) handles the general case.
     #[inline]
@@ -524,10 +515,6 @@ pub(crate) fn check_usable(end: &End) -> Result<(), PostDataError> {
         State::Lent => Err(PostDataError::Borrowed),
         State::Open | State::PeerClosed | State::PeerDied | State::Violated => Ok(()),
     }
-}
-
-pub(crate) fn check(end: &End) -> Result<(), PostErrorKind> {
-    Ok(check_usable(end)?)
 }
 
 #[inline(always)] // as `lend`

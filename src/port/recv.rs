@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::in_place::MessageRef;
 use super::message::Message;
+use super::transfer::Transferable;
 use super::{MessagePort, Receiving, RecvHalf};
 use crate::capsule::Arrival;
 use crate::capsule::arrive::{Body, Undeliverable, arrive};
@@ -185,7 +186,7 @@ impl RecvHalf {
     }
 
     /// For a loop that may not take a message yet: `Ok` if there is one, else the error of [`try_recv`](Self::try_recv).
-    pub(crate) fn look(&self) -> Result<(), TryRecvError> {
+    pub(crate) fn peek(&self) -> Result<(), TryRecvError> {
         self.next_message(Deadline::Now)?.map(drop).ok_or(TryRecvError::Empty)
     }
 
@@ -397,11 +398,11 @@ impl RecvHalf {
     /// Copies a message out that is not plain data, with what came with it.
     #[cold]
     fn unpack(&self, receiving: &mut Receiving, record: Record, message: &mut Message) -> Result<(), RecvError> {
-        let Arrival { transferred, body } = self.arrive(receiving, record, &mut message.data, Body::Copied)?;
+        let Arrival { items, body } = self.arrive(receiving, record, &mut message.data, Body::Copied)?;
         if let Some(body) = body {
             body.append_to(&mut message.data);
         }
-        message.take_transferred_of(transferred, MessagePort::from_parts);
+        message.extend(items.into_iter().map(Transferable::from));
         Ok(())
     }
 

@@ -148,7 +148,7 @@ impl Reservation<'_> {
 impl io::Write for Reservation<'_> {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
         let count = from.len().min(self.len - self.written);
-        self.write_at(self.written, &from[..count]).map_err(io::Error::other)?;
+        self.write_at(self.written, &from[..count])?;
         self.written += count;
         Ok(count)
     }

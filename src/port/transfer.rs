@@ -1,30 +1,44 @@
-//! Transfer lists: what may be on one, how it leaves the sender, and how it arrives.
+//! Transfer lists: the things that a message can carry.
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::MessagePort;
 use crate::buffer::TransferBuffer;
 use crate::buffer::frozen::FrozenBuffer;
 use crate::buffer::shared::SharedBuffer;
-use crate::capsule::Counts;
+use crate::capsule::{Arrived, Counts};
 use crate::error::PostErrorKind;
 
-/// Something that a message can carry to its receiver, in a list that owns it.
+/// A thing that a message can carry to its receiver, in a list that owns it.
 #[derive(Debug)]
+#[non_exhaustive]
 #[allow(clippy::large_enum_variant)] // a port is large, and lists are short
 pub enum Transferable {
     /// A port, with everything queued in it.
     Port(MessagePort),
     /// A buffer, with its memory.
     Buffer(TransferBuffer),
-    /// A frozen buffer. Post a clone to keep one.
+    /// A frozen buffer. To keep a handle, post a clone.
     Frozen(FrozenBuffer),
-    /// A shared buffer, one without a name. Post a clone to keep one.
+    /// A shared buffer without a name. To keep a handle, post a clone.
     Shared(SharedBuffer),
-    /// A descriptor of whatever kind: a file, a socket, a pipe, graphics memory.
+    /// A descriptor of any kind: a file, a socket, a pipe, graphics memory.
     Descriptor(OwnedFd),
+}
+
+impl From<Arrived> for Transferable {
+    fn from(item: Arrived) -> Self {
+        match item {
+            Arrived::Port(parts) => Self::Port(MessagePort::from_parts(parts)),
+            Arrived::Buffer(buffer) => Self::Buffer(buffer),
+            Arrived::Frozen(buffer) => Self::Frozen(buffer),
+            Arrived::Shared(buffer) => Self::Shared(buffer),
+            Arrived::Descriptor(descriptor) => Self::Descriptor(descriptor),
+        }
+    }
 }
 
 impl From<MessagePort> for Transferable {
@@ -57,9 +71,10 @@ impl From<OwnedFd> for Transferable {
     }
 }
 
-/// Something that a message can carry, borrowed until the message is posted. A port or a buffer is then detached; the
-/// other things are still usable.
+/// A thing that a message can carry, borrowed until the message is posted. The post detaches ports and buffers; the other
+/// things stay usable.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum TransferRef<'a> {
     /// A port, with everything queued in it.
     Port(&'a MessagePort),
@@ -67,9 +82,9 @@ pub enum TransferRef<'a> {
     Buffer(&'a TransferBuffer),
     /// A frozen buffer: the receiver gets another handle.
     Frozen(&'a FrozenBuffer),
-    /// A shared buffer, one without a name: the receiver gets another handle.
+    /// A shared buffer without a name: the receiver gets another handle.
     Shared(&'a SharedBuffer),
-    /// A descriptor of whatever kind: the receiver gets a duplicate, and this one is still the caller's to close.
+    /// A descriptor of any kind: the receiver gets a duplicate, and the caller still closes its own.
     Descriptor(BorrowedFd<'a>),
 }
 
@@ -85,8 +100,38 @@ impl<'a> From<&'a Transferable> for TransferRef<'a> {
     }
 }
 
+impl<'a> From<&'a MessagePort> for TransferRef<'a> {
+    fn from(port: &'a MessagePort) -> Self {
+        Self::Port(port)
+    }
+}
+
+impl<'a> From<&'a TransferBuffer> for TransferRef<'a> {
+    fn from(buffer: &'a TransferBuffer) -> Self {
+        Self::Buffer(buffer)
+    }
+}
+
+impl<'a> From<&'a FrozenBuffer> for TransferRef<'a> {
+    fn from(buffer: &'a FrozenBuffer) -> Self {
+        Self::Frozen(buffer)
+    }
+}
+
+impl<'a> From<&'a SharedBuffer> for TransferRef<'a> {
+    fn from(buffer: &'a SharedBuffer) -> Self {
+        Self::Shared(buffer)
+    }
+}
+
+impl<'a> From<BorrowedFd<'a>> for TransferRef<'a> {
+    fn from(descriptor: BorrowedFd<'a>) -> Self {
+        Self::Descriptor(descriptor)
+    }
+}
+
 impl TransferRef<'_> {
-    /// What no other handle on a list has: its address, or the number of a descriptor.
+    /// A number that no other handle on a list has: its address, or the number of a descriptor.
     pub(super) fn identity(self) -> usize {
         match self {
             Self::Port(port) => std::ptr::from_ref(port).addr(),
@@ -98,7 +143,7 @@ impl TransferRef<'_> {
     }
 }
 
-/// How many things of each kind are on a list.
+/// The number of things of each kind on a list.
 pub(crate) fn count(list: &[TransferRef<'_>]) -> Counts {
     let mut counts = Counts::default();
     for thing in list {
@@ -113,10 +158,10 @@ pub(crate) fn count(list: &[TransferRef<'_>]) -> Counts {
     counts
 }
 
-/// [`post_message`](crate::MessagePort::post_message) failed: why, and the transfer list back.
+/// [`post_message`](crate::MessagePort::post_message) failed: the reason, and the transfer list.
 #[derive(Debug)]
 pub struct PostError {
-    /// Why.
+    /// The reason.
     pub kind: PostErrorKind,
     /// The transfer list, untouched and in order.
     pub transfer: Vec<Transferable>,
@@ -130,6 +175,13 @@ impl fmt::Display for PostError {
 
 impl std::error::Error for PostError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.kind)
+        self.kind.source()
+    }
+}
+
+/// What was on the transfer list is dropped.
+impl From<PostError> for io::Error {
+    fn from(error: PostError) -> Self {
+        error.kind.into()
     }
 }

@@ -1,4 +1,4 @@
-//! Request and answer with typed values: [`crate::call`] with an encoding on top.
+//! Request and answer with typed values: [`crate::call`] and an encoding.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,16 +9,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::encoding::decode;
-use super::{TypedPostError, post_value};
-use crate::call::{AnswerError, CallError, Client, NotAnswered, Patience, PendingCall, Responder, ServeError, Server};
+use super::{TypedPostError, TypedPostErrorKind, post_value};
+use crate::call::{
+    AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server, unless_gone,
+};
+use crate::end::wait::Deadline;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::port::MessagePort;
 use crate::port::message::Message;
 use crate::port::transfer::TransferRef;
 use crate::scratch;
 
-/// A [`Client`] whose requests are values of type `Req` and whose answers are of type `Ans`, both any types of
-/// [serde](https://serde.rs). Ports and buffers inside them move with them, as with a [`TypedPort`](crate::TypedPort).
+/// A [`Client`] whose requests are values of type `Req` and whose answers are values of type `Ans`, both any types of
+/// [serde](https://serde.rs). Ports and buffers inside a value move with it, as in a [`TypedPort`](crate::TypedPort).
 ///
 /// ```
 /// use messageport::{MessageChannel, TypedClient, TypedServer};
@@ -29,7 +32,7 @@ use crate::scratch;
 ///     TypedServer::<(f64, f64), Option<f64>>::new(port2).serve(|(a, b)| (b != 0.0).then(|| a / b))
 /// });
 /// let client = TypedClient::<(f64, f64), Option<f64>>::new(port1);
-/// let first = client.start((1.0, 0.0))?; // any number of calls can be open
+/// let first = client.start((1.0, 0.0))?; // any number of calls can be open at a time
 /// assert_eq!(client.call((6.0, 2.0))?, Some(3.0));
 /// assert_eq!(first.wait()?, None);
 /// drop(client);
@@ -41,8 +44,8 @@ pub struct TypedClient<Req, Ans> {
     values: PhantomData<fn(Req) -> Ans>,
 }
 
-/// A request that has been posted; see [`PendingCall`]. Dropping it gives the call up.
-#[must_use = "dropping it gives the call up"]
+/// A call that is open; see [`PendingCall`]. Dropping it abandons the call.
+#[must_use = "dropping it abandons the call"]
 pub struct TypedPendingCall<Ans> {
     call: PendingCall,
     values: PhantomData<fn() -> Ans>,
@@ -54,8 +57,8 @@ pub struct TypedServer<Req, Ans> {
     values: PhantomData<fn(Req) -> Ans>,
 }
 
-/// The duty to answer one request with a value; see [`Responder`].
-#[must_use = "dropping it tells the client that there is no answer"]
+/// The obligation to answer one request with a value; see [`Responder`].
+#[must_use = "dropping it notifies the client that there is no answer"]
 pub struct TypedResponder<Ans> {
     responder: Responder,
     values: PhantomData<fn(Ans)>,
@@ -67,47 +70,49 @@ impl<Req, Ans> TypedClient<Req, Ans> {
         Self { client: Client::new(port), values: PhantomData }
     }
 
-    /// How long a blocked call spins before it sleeps; see [`Client::set_spin`].
+    /// Sets how long a blocked call spins before it sleeps; see [`Client::set_spin`].
     pub fn set_spin(&self, budget: Duration) {
         self.client.set_spin(budget);
     }
 }
 
 impl<Req: Serialize, Ans: DeserializeOwned> TypedClient<Req, Ans> {
-    /// Posts a request and returns without waiting for the answer. It never blocks.
+    /// Posts a request and returns without waiting for the answer. Never blocks.
     ///
     /// # Errors
-    /// As for [`TypedPort::post`](crate::TypedPort::post), [`Full`](crate::PostErrorKind::Full) too, with the request.
+    /// Those of [`TypedPort::post`](crate::TypedPort::post), including [`Full`](crate::PostErrorKind::Full), with the
+    /// request.
     pub fn start(&self, request: Req) -> Result<TypedPendingCall<Ans>, TypedPostError<Req>> {
-        let post = |data: &mut Vec<u8>, list: &[TransferRef<'_>]| self.client.post(data, list, Patience::None);
+        let post = |data: &mut Vec<u8>, list: &[TransferRef<'_>]| self.client.post(data, list, Deadline::Now);
         let number = post_value(self.client.end(), request, post)?;
         Ok(TypedPendingCall { call: self.client.pending(number), values: PhantomData })
     }
 
-    /// Posts a request, waiting for space if need be, and waits for the answer for as long as the server lives.
+    /// Posts a request, after waiting for space if the queue is full, and waits for the answer for as long as the
+    /// server lives.
     ///
     /// # Errors
-    /// [`NotPosted`](CallError::NotPosted) with the request; [`NoAnswer`](CallError::NoAnswer), also if what came is no
-    /// `Ans`.
+    /// [`NotPosted`](CallError::NotPosted) with the request; [`NoAnswer`](CallError::NoAnswer), also if the answer is
+    /// not an `Ans`.
     #[inline]
     pub fn call(&self, request: Req) -> Result<Ans, CallError<TypedPostError<Req>>> {
-        self.call_until(request, Patience::Until(None))
+        self.call_until(request, Deadline::Never)
     }
 
-    /// As [`call`](Self::call), waiting at most for `timeout`, for space and answer together.
+    /// As [`call`](Self::call), waiting for at most `timeout`, for space and answer together.
     ///
     /// # Errors
-    /// As for [`call`](Self::call), and `TimedOut` in either.
+    /// Those of [`call`](Self::call), and `TimedOut` in either.
     pub fn call_timeout(&self, request: Req, timeout: Duration) -> Result<Ans, CallError<TypedPostError<Req>>> {
-        self.call_until(request, Patience::timeout(timeout))
+        self.call_until(request, Deadline::after(timeout))
     }
 
     #[inline]
-    fn call_until(&self, request: Req, patience: Patience) -> Result<Ans, CallError<TypedPostError<Req>>> {
-        let post = |data: &mut Vec<u8>, list: &[TransferRef<'_>]| self.client.post(data, list, patience);
+    fn call_until(&self, request: Req, deadline: Deadline) -> Result<Ans, CallError<TypedPostError<Req>>> {
+        let post = |data: &mut Vec<u8>, list: &[TransferRef<'_>]| self.client.post(data, list, deadline);
         let number = post_value(self.client.end(), request, post).map_err(CallError::NotPosted)?;
         let mut answer = Message::from(scratch::take());
-        let result = self.client.finish(number, patience, &mut answer);
+        let result = self.client.finish(number, deadline, &mut answer);
         answer_of(result, answer).map_err(CallError::NoAnswer)
     }
 }
@@ -116,34 +121,34 @@ impl<Ans: DeserializeOwned> TypedPendingCall<Ans> {
     /// Waits for the answer for as long as the server lives.
     ///
     /// # Errors
-    /// [`AnswerError`]. The call is over, whatever the error.
+    /// [`AnswerError`]. The call is over after any error.
     pub fn wait(mut self) -> Result<Ans, AnswerError> {
-        self.wait_until(Patience::Until(None))
+        self.wait_until(Deadline::Never)
     }
 
-    /// Waits for the answer at most for `timeout`.
+    /// Waits for the answer for at most `timeout`.
     ///
     /// # Errors
-    /// [`AnswerError`]. After [`TimedOut`](AnswerError::TimedOut) the call is still open, and after a shortage of
-    /// resources.
+    /// [`AnswerError`]. The call is still open after [`TimedOut`](AnswerError::TimedOut) and after a shortage of memory
+    /// or descriptors.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Ans, AnswerError> {
-        self.wait_until(Patience::timeout(timeout))
+        self.wait_until(Deadline::after(timeout))
     }
 
-    /// The answer, if it is there.
+    /// Takes the answer if it has arrived, without waiting. `None`: it has not, and the call is still open.
     ///
     /// # Errors
-    /// [`AnswerError`], but `None` where that would be `TimedOut`.
-    pub fn try_take(&mut self) -> Result<Option<Ans>, AnswerError> {
-        match self.wait_until(Patience::None) {
+    /// [`AnswerError`], except `TimedOut`.
+    pub fn try_wait(&mut self) -> Result<Option<Ans>, AnswerError> {
+        match self.wait_until(Deadline::Now) {
             Err(AnswerError::TimedOut) => Ok(None),
             result => result.map(Some),
         }
     }
 
-    fn wait_until(&mut self, patience: Patience) -> Result<Ans, AnswerError> {
+    fn wait_until(&mut self, deadline: Deadline) -> Result<Ans, AnswerError> {
         let mut answer = Message::from(scratch::take());
-        let result = self.call.wait_into(&mut answer, patience);
+        let result = self.call.wait_into(&mut answer, deadline);
         answer_of(result, answer)
     }
 }
@@ -154,7 +159,7 @@ impl<Req, Ans> TypedServer<Req, Ans> {
         Self { server: Server::new(port), values: PhantomData }
     }
 
-    /// How long a blocked call spins before it sleeps; see [`MessagePort::set_spin`].
+    /// Sets how long a blocked call spins before it sleeps; see [`MessagePort::set_spin`].
     pub fn set_spin(&self, budget: Duration) {
         self.server.set_spin(budget);
     }
@@ -164,76 +169,82 @@ impl<Req: DeserializeOwned, Ans: Serialize> TypedServer<Req, Ans> {
     /// Takes the next request, waiting for it as long as the client lives.
     ///
     /// # Errors
-    /// As for [`Server::recv`]. A request that is no `Req` is a [`MessageError`](RecvError::MessageError), and counts as
-    /// dropped.
+    /// Those of [`Server::recv`]. A request that is not a `Req` is a [`MessageError`](RecvError::MessageError), and
+    /// counts as dropped.
     pub fn recv(&self) -> Result<(Req, TypedResponder<Ans>), RecvError> {
         let (message, responder) = self.server.recv()?;
         typed_request(message, responder)
     }
 
-    /// Takes the next request if there is one.
+    /// Takes the next request if there is one, without waiting.
     ///
     /// # Errors
-    /// [`Empty`](TryRecvError::Empty), or as for [`recv`](Self::recv).
+    /// [`Empty`](TryRecvError::Empty), and those of [`recv`](Self::recv).
     pub fn try_recv(&self) -> Result<(Req, TypedResponder<Ans>), TryRecvError> {
         let (message, responder) = self.server.try_recv()?;
         Ok(typed_request(message, responder)?)
     }
 
-    /// Takes the next request, waiting for it at most for `timeout`.
+    /// Takes the next request, waiting for it for at most `timeout`.
     ///
     /// # Errors
-    /// [`TimedOut`](RecvTimeoutError::TimedOut), or as for [`recv`](Self::recv).
+    /// [`TimedOut`](RecvTimeoutError::TimedOut), and those of [`recv`](Self::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<(Req, TypedResponder<Ans>), RecvTimeoutError> {
         let (message, responder) = self.server.recv_timeout(timeout)?;
         Ok(typed_request(message, responder)?)
     }
 
-    /// Answers every request with what `handler` makes of it. Returns when the client has closed its end. Requests that
-    /// are no `Req` are dropped, and so is the one during which `handler` panics.
+    /// Answers every request with the value that `handler` returns for it. Returns when the client has closed its end.
+    /// A request that is not a `Req` is dropped, and so is a request whose `handler` panics.
     ///
     /// # Errors
     /// [`ServeError`]. The server can be used again.
-    pub fn serve(&self, mut handler: impl FnMut(Req) -> Ans) -> Result<(), ServeError> {
+    pub fn serve(&self, mut handler: impl FnMut(Req) -> Ans) -> Result<(), ServeError<TypedPostErrorKind>> {
         self.server.serve_with(|message, open| {
-            // The client of a request that is none is told so, since it is not answered.
+            // Not a `Req`: dropping `open` unanswered notifies the client.
             let Ok(request) = decode(message) else { return Ok(()) };
-            let result =
-                post_value(open.end(), handler(request), |data, list| open.post(data, list, Patience::Until(None)));
+            let result = post_value(open.end(), handler(request), |data, list| {
+                unless_gone(open.post(data, list, Deadline::Never))
+            });
             result.map_err(|error| error.kind)
         })
     }
 }
 
 impl<Ans: Serialize> TypedResponder<Ans> {
-    /// Posts the answer. It never blocks.
+    /// Posts the answer. Never blocks.
     ///
     /// # Errors
-    /// As for [`TypedPort::post`](crate::TypedPort::post), [`Full`](crate::PostErrorKind::Full) too; responder and answer are in the error.
+    /// Those of [`TypedPort::post`](crate::TypedPort::post), including [`Full`](crate::PostErrorKind::Full), with the
+    /// responder and the answer.
     pub fn answer(self, answer: Ans) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
-        self.post(answer, Patience::None)
+        self.post(answer, Deadline::Now)
     }
 
-    /// Posts the answer and, if the queue is full, waits for space: for `timeout`, or for as long as the client lives.
+    /// Posts the answer and, if the queue is full, waits for space for as long as the client lives.
     ///
     /// # Errors
-    /// As for [`answer`](Self::answer), with [`TimedOut`](crate::PostErrorKind::TimedOut) instead of `Full`.
-    pub fn answer_wait(
-        self,
-        answer: Ans,
-        timeout: Option<Duration>,
-    ) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
-        self.post(answer, timeout.map_or(Patience::Until(None), Patience::timeout))
+    /// Those of [`answer`](Self::answer) except `Full`.
+    pub fn answer_wait(self, answer: Ans) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
+        self.post(answer, Deadline::Never)
     }
 
-    fn post(self, answer: Ans, patience: Patience) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
+    /// Posts the answer and, if the queue is full, waits for space for at most `timeout`.
+    ///
+    /// # Errors
+    /// Those of [`answer`](Self::answer), with [`TimedOut`](crate::PostErrorKind::TimedOut) instead of `Full`.
+    pub fn answer_timeout(self, answer: Ans, timeout: Duration) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
+        self.post(answer, Deadline::after(timeout))
+    }
+
+    fn post(self, answer: Ans, deadline: Deadline) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
         let open = self.responder.open();
-        let result = post_value(open.end(), answer, |data, list| open.post(data, list, patience));
+        let result = post_value(open.end(), answer, |data, list| open.post(data, list, deadline));
         result.map_err(|error| NotAnswered { error, responder: self })
     }
 }
 
-/// A request of bytes as one of values. If it is none, dropping the responder tells the client.
+/// Decodes a request. If it is not a `Req`, dropping the responder notifies the client.
 fn typed_request<Req: DeserializeOwned, Ans>(
     mut message: Message,
     responder: Responder,
@@ -241,7 +252,7 @@ fn typed_request<Req: DeserializeOwned, Ans>(
     Ok((decode(&mut message)?, TypedResponder { responder, values: PhantomData }))
 }
 
-/// The value of an answer, if there is one.
+/// Decodes an answer, if there is one.
 #[inline]
 fn answer_of<Ans: DeserializeOwned>(result: Result<(), AnswerError>, mut answer: Message) -> Result<Ans, AnswerError> {
     let value = result.and_then(|()| Ok(decode(&mut answer)?));
@@ -249,7 +260,7 @@ fn answer_of<Ans: DeserializeOwned>(result: Result<(), AnswerError>, mut answer:
     value
 }
 
-/// The client of bytes beneath may go on being used too, in its clones.
+/// Clones of the untyped client can still be used.
 impl<Req, Ans> From<Client> for TypedClient<Req, Ans> {
     fn from(client: Client) -> Self {
         Self { client, values: PhantomData }
@@ -262,14 +273,14 @@ impl<Req, Ans> From<Server> for TypedServer<Req, Ans> {
     }
 }
 
-/// The same client, for another thread.
+/// Clones stand for the same client and can be used by other threads.
 impl<Req, Ans> Clone for TypedClient<Req, Ans> {
     fn clone(&self) -> Self {
         self.client.clone().into()
     }
 }
 
-/// The descriptor to wait on for requests; see [`MessagePort`].
+/// The descriptor to wait on for requests; see [`MessagePort`'s](MessagePort#impl-AsFd-for-MessagePort).
 impl<Req, Ans> AsFd for TypedServer<Req, Ans> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.server.as_fd()

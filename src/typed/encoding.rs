@@ -1,32 +1,33 @@
-//! A value as the data of a message, and back: postcard, with limits against a hostile peer.
+//! Encodes a value as the data of a message and decodes it, with postcard and limits against a hostile peer.
 
 use postcard::{Deserializer, de_flavors, ser_flavors};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::things;
-use crate::error::{BadTransfer, BadValue, PostErrorKind, RecvError};
+use super::{TypedPostErrorKind, things};
+use crate::error::{BadTransfer, BadValue, RecvError};
 use crate::port::loan::Loan;
 use crate::port::message::Message;
 
-/// Stack that decoding may use: a value of a recursive type is nested as deeply as the peer likes.
-const STACK: usize = 512 << 10;
+/// Decoding may use 512 KiB of stack: the peer chooses how deeply a value of a recursive type is nested.
+const MAX_STACK: usize = 512 << 10;
 
-/// Appends the encoding of `value` to `bytes`. Returns what it lends.
+/// Appends the encoding of `value` to `bytes`. Returns the loans of the ports and buffers in it.
 #[inline]
-pub(crate) fn encode<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<Vec<Loan>, PostErrorKind> {
+pub(crate) fn encode<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<Vec<Loan>, TypedPostErrorKind> {
     let (result, list) = things::lending(|| postcard::serialize_with_flavor(value, Append(bytes)));
     match result {
         Ok(()) => Ok(list),
-        Err(_) => Err(PostErrorKind::Unencodable),
+        Err(_) => Err(TypedPostErrorKind::Unencodable),
     }
 }
 
-/// Makes a value of a received message. What the value does not take is closed.
+/// Decodes the value of a received message. Whatever the message carries and the value does not take is closed.
 #[inline]
 pub(crate) fn decode<T: DeserializeOwned>(message: &mut Message) -> Result<T, RecvError> {
     things::arriving(message, decode_data).map_err(|bad| {
         let data = std::mem::take(&mut message.data);
+        message.clear();
         RecvError::MessageError { reason: BadTransfer::Value(bad), data }
     })
 }
@@ -44,7 +45,7 @@ fn decode_data<T: DeserializeOwned>(data: &[u8]) -> Result<T, BadValue> {
     }
 }
 
-/// Encodes to the end of a vector.
+/// Appends the encoding to a vector.
 struct Append<'a>(&'a mut Vec<u8>);
 
 impl ser_flavors::Flavor for Append<'_> {
@@ -67,17 +68,18 @@ impl ser_flavors::Flavor for Append<'_> {
     }
 }
 
-/// Decodes from a slice and watches the stack. Each level of a recursive type takes at least one byte of the encoding,
-/// that of the enum, option or sequence that could have ended the recursion there, and so comes past here.
+/// Decodes from a slice and checks the depth of the stack at each byte. Every level of a recursive type reads at least
+/// one byte, that of the enum, option or sequence that could have ended the recursion, so no level escapes the check.
 struct Take<'de> {
     data: &'de [u8],
-    /// Where the stack was at the start.
+    /// The address of the stack when decoding began.
     bottom: usize,
     too_deep: bool,
 }
 
-/// What is left of it.
+/// The state when decoding ends.
 struct Left {
+    /// Bytes that were not decoded.
     len: usize,
     too_deep: bool,
 }
@@ -88,7 +90,7 @@ impl<'de> de_flavors::Flavor<'de> for Take<'de> {
 
     #[inline]
     fn pop(&mut self) -> postcard::Result<u8> {
-        self.too_deep |= self.bottom.abs_diff(stack_pointer()) > STACK;
+        self.too_deep |= self.bottom.abs_diff(stack_pointer()) > MAX_STACK;
         match self.data {
             [first, rest @ ..] if !self.too_deep => {
                 self.data = rest;
@@ -115,7 +117,7 @@ impl<'de> de_flavors::Flavor<'de> for Take<'de> {
     }
 }
 
-/// About where the stack is.
+/// Approximately the address of the stack.
 #[inline]
 fn stack_pointer() -> usize {
     let here = 0_u8;

@@ -1,5 +1,6 @@
-//! Ports and buffers inside a value: `Serialize` lends them to the post that encodes it, `Deserialize` takes them out of
-//! the message that is being decoded. In the encoding each is its place among those of its kind in the message.
+//! Ports and buffers inside a value. `Serialize` lends them to the post that encodes the value, and `Deserialize` takes
+//! them out of the message that is being decoded. A port is encoded as its index among the ports of the message, a
+//! buffer as its index among the buffers.
 
 use std::cell::{Cell, RefCell};
 
@@ -18,62 +19,66 @@ const NOT_RECEIVED: &str = "ports and buffers can be deserialized only in a valu
 const NOT_THERE: &str = "no such port or buffer came with the message, or it was taken before";
 
 thread_local! {
-    static LENDING: Lending = const { Lending { from: Cell::new(NOBODY), list: RefCell::new(Vec::new()) } };
-    static ARRIVING: Arriving = const { Arriving { state: Cell::new(State::Outside), things: RefCell::new(None) } };
+    static LENDING: Lending = const { Lending { from: Cell::new(NOT_ENCODING), list: RefCell::new(Vec::new()) } };
+    static ARRIVING: Arriving =
+        const { Arriving { state: Cell::new(ArrivingState::Outside), things: RefCell::new(None) } };
 }
 
-/// What the values that this thread is encoding lend: those of the innermost one begin at `from`. (A `Serialize` may post
-/// another value.)
+/// The loans of the values that this thread is encoding. A `Serialize` may post another value, so values nest; the
+/// loans of the innermost value begin at `from`.
 struct Lending {
     from: Cell<usize>,
     list: RefCell<Vec<Loan>>,
 }
 
-/// `Lending::from` outside of any value.
-const NOBODY: usize = usize::MAX;
+/// The value of `Lending::from` while the thread encodes no value.
+const NOT_ENCODING: usize = usize::MAX;
 
-/// What came with the message that this thread is decoding: the innermost one. (A `Deserialize` may receive another.)
+/// The ports and buffers of the message that this thread is decoding. A `Deserialize` may receive another message, so
+/// messages nest; these are of the innermost one.
 struct Arriving {
-    state: Cell<State>,
-    /// Not looked at unless `state` is `Things`.
-    things: RefCell<Option<Things>>,
+    state: Cell<ArrivingState>,
+    /// Valid only while `state` is `Unclaimed`.
+    things: RefCell<Option<Unclaimed>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Nothing is being decoded.
+enum ArrivingState {
+    /// The thread decodes no message.
     Outside,
-    /// A message is that brought nothing.
+    /// The thread decodes a message without ports and buffers.
     Nothing,
-    Things,
-    /// A value has named something that is not there.
+    /// The thread decodes a message with ports or buffers.
+    Unclaimed,
+    /// The value has named a port or buffer that is not there.
     Missed,
 }
 
-struct Things {
+/// The ports and buffers of a message; `None` for those that the value has taken.
+struct Unclaimed {
     ports: Vec<Option<MessagePort>>,
     buffers: Vec<Option<TransferBuffer>>,
 }
 
-/// Runs `encode`. Returns what it has lent, which is given back if it panics.
+/// Runs `encode`. Returns the loans, which are given back if it panics.
 #[inline]
 pub(crate) fn lending<R>(encode: impl FnOnce() -> R) -> (R, Vec<Loan>) {
-    // A thread that is ending may have no list any more; then nothing can be lent.
+    // A thread that is ending may have no list any more. Then nothing can be lent.
     let enter = |lending: &Lending| lending.from.replace(lending.list.borrow().len());
-    let inner = Inner { outer_from: LENDING.try_with(enter).unwrap_or(NOBODY) };
+    let inner = Inner { outer_from: LENDING.try_with(enter).unwrap_or(NOT_ENCODING) };
     let result = encode();
     let list = inner.take();
     std::mem::forget(inner);
     (result, list)
 }
 
-/// While a value is being encoded.
+/// A value that is being encoded.
 struct Inner {
     outer_from: usize,
 }
 
 impl Inner {
-    /// Takes what this value lends off the list, which is the outer value's again.
+    /// Takes the loans of this value off the list, which belongs to the outer value again.
     #[inline]
     fn take(&self) -> Vec<Loan> {
         let leave = |lending: &Lending| {
@@ -91,59 +96,61 @@ impl Drop for Inner {
     }
 }
 
-/// Runs `decode`, which may take what came with a message, and must take all of it.
+/// Runs `decode` with the data of a message. The value must take everything that the message carries.
 #[inline]
 pub(crate) fn arriving<R>(
     message: &mut Message,
     decode: impl FnOnce(&[u8]) -> Result<R, BadValue>,
 ) -> Result<R, BadValue> {
-    let things = Things::of(message);
+    let things = Unclaimed::of(message);
     let had_things = things.is_some();
     let enter = |arriving: &Arriving| {
-        let state = if had_things { State::Things } else { State::Nothing };
+        let state = if had_things { ArrivingState::Unclaimed } else { ArrivingState::Nothing };
         let outer_things = if had_things { arriving.things.replace(things) } else { None };
         Visit { outer_state: arriving.state.replace(state), outer_things, had_things }
     };
     let Ok(mut visit) = ARRIVING.try_with(enter) else {
-        // This thread is ending: nothing can be taken any more.
+        // The thread is ending: nothing can be taken any more.
         return if had_things { Err(BadValue::NoSuchThing) } else { decode(&message.data) };
     };
     let result = decode(&message.data);
     match visit.leave() {
-        (State::Missed, _) => Err(BadValue::NoSuchThing),
+        (ArrivingState::Missed, _) => Err(BadValue::NoSuchThing),
         (_, Some(left)) if result.is_ok() && !left.is_empty() => Err(BadValue::Unnamed),
+        // No value can name a frozen buffer, a shared buffer or a descriptor.
+        _ if result.is_ok() && message.has_transferred() => Err(BadValue::Unnamed),
         _ => result,
     }
 }
 
-/// While a message is being decoded.
+/// A message that is being decoded.
 struct Visit {
-    outer_state: State,
-    outer_things: Option<Things>,
+    outer_state: ArrivingState,
+    outer_things: Option<Unclaimed>,
     had_things: bool,
 }
 
 impl Visit {
-    /// Takes what is left, and puts back what belongs to the outer message.
+    /// Takes what the value has not claimed, and restores the state of the outer message.
     #[inline]
-    fn leave(&mut self) -> (State, Option<Things>) {
+    fn leave(&mut self) -> (ArrivingState, Option<Unclaimed>) {
         let leave = |arriving: &Arriving| {
             let state = arriving.state.replace(self.outer_state);
             let had_things = std::mem::take(&mut self.had_things);
             (state, if had_things { arriving.things.replace(self.outer_things.take()) } else { None })
         };
-        ARRIVING.try_with(leave).unwrap_or((State::Outside, None))
+        ARRIVING.try_with(leave).unwrap_or((ArrivingState::Outside, None))
     }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        // Only after a panic is there something left.
+        // Something is left only after a panic.
         drop(self.leave());
     }
 }
 
-impl Things {
+impl Unclaimed {
     #[inline]
     fn of(message: &mut Message) -> Option<Self> {
         if message.ports.is_empty() && message.buffers.is_empty() {
@@ -162,7 +169,7 @@ impl Things {
 
 fn lend<S: Serializer>(serializer: S, lend: impl FnOnce(&mut Vec<Loan>, usize) -> u32) -> Result<S::Ok, S::Error> {
     let lend = |lending: &Lending| {
-        let from = Some(lending.from.get()).filter(|from| *from != NOBODY)?;
+        let from = Some(lending.from.get()).filter(|from| *from != NOT_ENCODING)?;
         Some(lend(&mut lending.list.borrow_mut(), from))
     };
     let place = LENDING.try_with(lend).ok().flatten().ok_or_else(|| S::Error::custom(NOT_POSTED))?;
@@ -171,64 +178,64 @@ fn lend<S: Serializer>(serializer: S, lend: impl FnOnce(&mut Vec<Loan>, usize) -
 
 fn take<'de, D: Deserializer<'de>, T>(
     deserializer: D,
-    list: impl FnOnce(&mut Things) -> &mut [Option<T>],
+    list: impl FnOnce(&mut Unclaimed) -> &mut [Option<T>],
 ) -> Result<T, D::Error> {
     let index = u32::deserialize(deserializer)? as usize;
     let take = |arriving: &Arriving| {
-        if arriving.state.get() == State::Outside {
+        if arriving.state.get() == ArrivingState::Outside {
             return Err(NOT_RECEIVED);
         }
         let mut things = arriving.things.borrow_mut();
-        let things = things.as_mut().filter(|_| arriving.state.get() == State::Things);
+        let things = things.as_mut().filter(|_| arriving.state.get() == ArrivingState::Unclaimed);
         let taken = things.and_then(|things| list(things).get_mut(index)?.take());
         taken.ok_or_else(|| {
-            arriving.state.set(State::Missed);
+            arriving.state.set(ArrivingState::Missed);
             NOT_THERE
         })
     };
     ARRIVING.try_with(take).unwrap_or(Err(NOT_RECEIVED)).map_err(D::Error::custom)
 }
 
-/// Only inside a value that is posted on a [`TypedPort`]: the port moves with the value, as by a transfer list. Anywhere
-/// else this is an error.
+/// Inside a value that is posted on a [`TypedPort`], the port moves with the value, as it would on a transfer list.
+/// Anywhere else serializing it is an error.
 ///
-/// Until the post has succeeded or failed the port is lent to it: every call on it fails with `Borrowed`. If it is
-/// dropped or closed meanwhile the post fails. After a post that failed it is as it was before.
+/// The port is lent to the post until the post succeeds or fails; meanwhile every call on it fails with `Borrowed`. If
+/// it is dropped or closed meanwhile, the post fails. After a post that failed it is unchanged.
 impl Serialize for MessagePort {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         lend(serializer, |list, from| loan::port(list, from, self))
     }
 }
 
-/// Only inside a value that is received on a [`TypedPort`].
+/// Possible only inside a value that is received on a [`TypedPort`].
 impl<'de> Deserialize<'de> for MessagePort {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         take(deserializer, |things| &mut things.ports)
     }
 }
 
-/// As for [`MessagePort`].
+/// Inside a value that is posted on a [`TypedPort`], the buffer moves with the value; see [`MessagePort`].
 impl Serialize for TransferBuffer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         lend(serializer, |list, from| loan::buffer(list, from, self))
     }
 }
 
-/// As for [`MessagePort`].
+/// Possible only inside a value that is received on a [`TypedPort`].
 impl<'de> Deserialize<'de> for TransferBuffer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         take(deserializer, |things| &mut things.buffers)
     }
 }
 
-/// As its [`MessagePort`].
+/// Serializes the untyped [`MessagePort`].
 impl<Out, In> Serialize for TypedPort<Out, In> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.as_port().serialize(serializer)
     }
 }
 
-/// As its [`MessagePort`].
+/// Deserializes the untyped [`MessagePort`].
 impl<'de, Out, In> Deserialize<'de> for TypedPort<Out, In> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         MessagePort::deserialize(deserializer).map(Self::from)

@@ -53,14 +53,14 @@ async fn a_dropped_post_posts_nothing_and_leaves_the_list() {
     let (x, y) = pair();
     let mut list = vec![Transferable::from(y)];
     for _ in 0..3 {
-        assert!(cancelled_after(1, a.post_message_wait(&[1; 600], &mut list)).await.is_none());
+        assert!(cancelled_after(1, a.post_message_draining_wait(&[1; 600], &mut list)).await.is_none());
         assert_eq!(list.len(), 1);
     }
     for _ in 0..count {
         b.recv().expect("a message");
     }
     b.try_recv().expect_err("nothing was posted");
-    soon(a.post_message_wait(&[2; 600], &mut list)).await.expect("room");
+    soon(a.post_message_draining_wait(&[2; 600], &mut list)).await.expect("room");
     assert!(list.is_empty());
     let message = b.recv().expect("a message");
     assert_eq!(message.data, [2; 600]);
@@ -73,7 +73,7 @@ async fn a_dropped_post_that_was_woken_posts_nothing() {
         let count = fill(&mut a);
         let (x, y) = pair();
         let mut list = vec![Transferable::from(y)];
-        assert!(cancelled_after(1, a.post_message_wait(b"never", &mut list)).await.is_none());
+        assert!(cancelled_after(1, a.post_message_draining_wait(b"never", &mut list)).await.is_none());
         for _ in 0..count {
             b.recv().expect("a message");
         }
@@ -128,7 +128,7 @@ async fn nothing_is_lost_by_random_drops() {
             let things = list.len();
             loop {
                 let polls = choices.below(4);
-                match cancelled_after(polls, sender.post_message_wait(&data, &mut list)).await {
+                match cancelled_after(polls, sender.post_message_draining_wait(&data, &mut list)).await {
                     Some(result) => break result.expect("the peer reads"),
                     None => assert_eq!(list.len(), things, "a dropped post has taken something"),
                 }

@@ -28,7 +28,7 @@ async fn two_thousand_pairs() {
         tasks.push(tokio::spawn(async move {
             let mut count = 0;
             while let Ok(message) = b.recv().await {
-                b.post_message_wait(&message.data, &mut Vec::new()).await.expect("room");
+                b.post_message_wait(&message.data, []).await.expect("room");
                 count += 1;
             }
             count

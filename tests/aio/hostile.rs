@@ -42,7 +42,7 @@ async fn a_lane_that_is_closed_one_way_ends_a_port_that_waits() {
     let (mut sender, mut receiver) = victim.split();
     while sender.post_message(&[0; 500], []).is_ok() {}
     let receiving = tokio::spawn(async move { receiver.recv().await });
-    let sending = tokio::spawn(async move { sender.post_message_wait(&[0; 500], &mut Vec::new()).await });
+    let sending = tokio::spawn(async move { sender.post_message_wait(&[0; 500], []).await });
     tokio::task::yield_now().await;
     // A packet in front of the end of the file, which hides it.
     let file = attacker.lane.try_clone().expect("a descriptor");
@@ -121,7 +121,7 @@ fn under(flood: Flood, sending: bool, doorbell: u32) -> (u64, Duration) {
         let mut transfer = Vec::new();
         let mut waiting = pin!(async {
             if sending {
-                victim.post_message_wait(&[0; 600], &mut transfer).await.expect("room");
+                victim.post_message_draining_wait(&[0; 600], &mut transfer).await.expect("room");
             } else {
                 assert_eq!(victim.recv().await.expect("a message").data, b"at last");
             }

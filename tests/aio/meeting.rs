@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use messageport::aio::{AsyncListener, AsyncPort, connect, connect_with};
+use messageport::aio::{AsyncListener, AsyncPort, connect};
 use messageport::{ConnectError, ConnectOptions, ListenOptions, Listener};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_socket, socket};
@@ -157,7 +157,7 @@ async fn a_connect_that_is_not_answered_is_over_in_time() {
     let _deaf = Listener::bind(&path).expect("the name is free");
     let options = ConnectOptions::new().timeout(Duration::from_millis(100));
     let start = Instant::now();
-    let error = soon(connect_with(&options, &path, b"hello")).await.expect_err("nobody answers");
+    let error = soon(options.connect_async(&path, b"hello")).await.expect_err("nobody answers");
     assert!(matches!(error, ConnectError::TimedOut), "{error:?}");
     assert!(start.elapsed() < PATIENCE / 2);
 }

@@ -83,7 +83,7 @@ async fn echo_across_processes() {
     let (x, y) = pair();
     let buffer = TransferBuffer::new(1 << 20).expect("memory");
     buffer.write_at(0, b"pixels").expect("inside");
-    port.post_message_wait(b"things", &mut vec![y.into(), buffer.into()]).await.expect("room");
+    port.post_message_wait(b"things", [y.into(), buffer.into()]).await.expect("room");
     let answer = soon(port.recv()).await.expect("an answer");
     let mut pixels = [0; 6];
     answer.buffers[0].read_at(0, &mut pixels).expect("inside");
@@ -100,7 +100,7 @@ async fn a_slow_reader_holds_the_sender_back() {
         for number in 0..SLOW {
             let mut data = number.to_ne_bytes().to_vec();
             data.resize(200, 0);
-            sender.post_message_wait(&data, &mut Vec::new()).await.expect("room");
+            sender.post_message_wait(&data, []).await.expect("room");
         }
         sender
     });
@@ -118,7 +118,7 @@ async fn the_death_of_the_peer_wakes_both_halves_and_gives_the_list_back() {
     let (x, y) = pair();
     let sending = tokio::spawn(async move {
         let mut list = vec![y.into()];
-        let result = sender.post_message_wait(b"a port", &mut list).await;
+        let result = sender.post_message_draining_wait(b"a port", &mut list).await;
         (result, list)
     });
     let receiving = tokio::spawn(async move { (receiver.recv().await, receiver) });

@@ -1,8 +1,15 @@
 //! Ports as streams and sinks.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+
 use futures_util::{SinkExt, StreamExt, TryStreamExt, stream};
 use messageport::aio::{AsyncPort, SendError};
-use messageport::{CloseReason, Message, MessagePort, PostErrorKind, RecvError, TransferBuffer};
+use messageport::{
+    CloseReason, FrozenBuffer, Message, MessagePort, PostErrorKind, RecvError, SharedBuffer, TransferBuffer,
+    Transferable,
+};
 use tokio::task::yield_now;
 
 use crate::tools::{assert_entangled, pair};
@@ -107,6 +114,23 @@ async fn a_port_goes_through_both() {
     let message = soon(b.try_next()).await.expect("no error").expect("a message");
     assert_eq!((&*message.data, message.buffers[0].len()), (&b"both"[..], 4096));
     assert_entangled(&x, &message.ports[0]);
+
+    // And everything else that a message can carry.
+    let shared = SharedBuffer::new(8).expect("memory");
+    let file = File::open("/dev/null").expect("it is there");
+    let list = [
+        FrozenBuffer::from_bytes(b"frozen").expect("memory").into(),
+        shared.clone().into(),
+        Transferable::from(OwnedFd::from(file)),
+    ];
+    b.post_message_wait(b"all", list).await.expect("room");
+    let message = soon(a.try_next()).await.expect("no error").expect("a message");
+    a.send(message).await.expect("room");
+    let message = soon(b.try_next()).await.expect("no error").expect("a message");
+    assert_eq!((&*message.data, &message.frozen[0][..]), (&b"all"[..], &b"frozen"[..]));
+    message.shared[0].atomic_u64(0).expect("inside").store(7, Ordering::SeqCst);
+    assert_eq!(shared.atomic_u64(0).expect("inside").load(Ordering::SeqCst), 7);
+    assert_eq!(message.descriptors.len(), 1);
 }
 
 async fn the_sink_gives_back_what_cannot_be_posted() {
@@ -153,7 +177,7 @@ async fn a_cancelled_send_is_posted_later_and_in_order() {
     let count = fill(&mut a);
     assert!(cancelled_after(1, a.send(text("third"))).await.is_none());
     let posting = tokio::spawn(async move {
-        a.post_message_wait(b"fourth", &mut Vec::new()).await.expect("room");
+        a.post_message_wait(b"fourth", []).await.expect("room");
         a
     });
     yield_now().await;

@@ -70,6 +70,7 @@ impl There {
                 Transferable::Frozen(buffer) => self.frozen.push(buffer),
                 Transferable::Shared(buffer) => self.shared.push(buffer),
                 Transferable::Descriptor(descriptor) => self.descriptors.push(descriptor),
+                other => panic!("{other:?} has no place here"),
             }
         }
         step(self);
@@ -189,6 +190,7 @@ impl Peer {
                 Transferable::Frozen(buffer) => returned.frozen.push(buffer),
                 Transferable::Shared(buffer) => returned.shared.push(buffer),
                 Transferable::Descriptor(descriptor) => returned.descriptors.push(descriptor),
+                other => panic!("{other:?} has no place here"),
             }
         }
         returned

@@ -17,15 +17,15 @@ use crate::harness::*;
 rules! {
     s15_messages_wait_until_the_port_is_started,
     s16_start_enables_for_good,
-    s17_setting_onmessage_starts_and_adding_a_listener_does_not,
-    s18_listeners_run_in_order_and_can_be_removed,
-    s19_a_started_port_without_listener_drops_what_arrives,
+    s17_setting_onmessage_starts_and_adding_a_handler_does_not,
+    s18_handlers_run_in_order_and_can_be_removed,
+    s19_a_started_port_without_handler_drops_what_arrives,
     s20_pull_calls_take_messages_past_the_handlers,
     s21_a_handler_may_do_anything,
     s22_dispatch_is_fair,
     s23_a_panicking_handler_loses_no_later_message,
     s24_what_cannot_be_decoded_raises_messageerror,
-    s28_a_transferred_port_arrives_disabled_and_without_listeners,
+    s28_a_transferred_port_arrives_disabled_and_without_handlers,
     s45_the_close_event_comes_once_after_the_last_message,
 }
 
@@ -85,7 +85,7 @@ fn event_loop() -> EventLoop {
 fn run_until(events: &EventLoop, done: impl Fn() -> bool) {
     let start = Instant::now();
     while !done() {
-        events.poll_once(Some(Duration::from_millis(100))).expect("it runs");
+        events.run_once_timeout(Duration::from_millis(100)).expect("it runs");
         assert!(start.elapsed() < PATIENCE, "it does not happen");
     }
 }
@@ -93,13 +93,13 @@ fn run_until(events: &EventLoop, done: impl Fn() -> bool) {
 /// Dispatches everything that is there.
 #[track_caller]
 fn run_dry(events: &EventLoop) {
-    while events.poll_once(Some(Duration::ZERO)).expect("it runs") > 0 {}
+    while events.run_once_timeout(Duration::ZERO).expect("it runs") > 0 {}
 }
 
 fn s15_messages_wait_until_the_port_is_started(peer: &mut Peer) {
     let (events, log) = (event_loop(), Log::default());
     let port = events.add(peer.channel()).unwrap();
-    port.add_listener(log.messages());
+    port.add_handler(log.messages());
     peer.run(|there| post(there.port(), &["1", "2"]));
     run_dry(&events);
     log.assert(&[]);
@@ -115,16 +115,16 @@ fn s15_messages_wait_until_the_port_is_started(peer: &mut Peer) {
 fn s16_start_enables_for_good(peer: &mut Peer) {
     let (events, log) = (event_loop(), Log::default());
     let port = events.add(peer.channel()).unwrap();
-    let listener = port.add_listener(log.messages());
+    let handler = port.add_handler(log.messages());
     peer.run(|there| post(there.port(), &["1"]));
     port.start();
     port.start();
     run_until(&events, || log.len() == 1);
-    // No listener is no reason to wait again.
-    assert!(port.remove_listener(listener));
+    // No handler is no reason to wait again.
+    assert!(port.remove_handler(handler));
     peer.run(|there| post(there.port(), &["dropped"]));
     run_dry(&events);
-    port.add_listener(log.messages());
+    port.add_handler(log.messages());
     peer.run(|there| post(there.port(), &["2"]));
     run_until(&events, || log.len() == 2);
     log.assert(&["1", "2"]);
@@ -134,11 +134,11 @@ fn s16_start_enables_for_good(peer: &mut Peer) {
     assert!(matches!(port.post_message(b"", []).unwrap_err().kind, PostErrorKind::PortClosed));
 }
 
-fn s17_setting_onmessage_starts_and_adding_a_listener_does_not(peer: &mut Peer) {
+fn s17_setting_onmessage_starts_and_adding_a_handler_does_not(peer: &mut Peer) {
     let (events, log) = (event_loop(), Log::default());
     let port = events.add(peer.channel()).unwrap();
     peer.run(|there| post(there.port(), &["1"]));
-    port.add_listener(log.messages_as("listener "));
+    port.add_handler(log.messages_as("listener "));
     log.log_close(&port);
     port.set_onmessageerror(|_, _| {});
     run_dry(&events);
@@ -146,11 +146,11 @@ fn s17_setting_onmessage_starts_and_adding_a_listener_does_not(peer: &mut Peer) 
     let handler = port.set_onmessage(log.messages_as("handler "));
     run_until(&events, || log.len() == 2);
     // Set again, it keeps its place; removed and set again, it comes last.
-    port.add_listener(log.messages_as("last "));
+    port.add_handler(log.messages_as("last "));
     assert_eq!(port.set_onmessage(log.messages_as("new handler ")), handler);
     peer.run(|there| post(there.port(), &["2"]));
     run_until(&events, || log.len() == 5);
-    assert!(port.remove_listener(handler));
+    assert!(port.remove_handler(handler));
     port.set_onmessage(log.messages_as("newest handler "));
     peer.run(|there| post(there.port(), &["3"]));
     run_until(&events, || log.len() == 8);
@@ -166,26 +166,26 @@ fn s17_setting_onmessage_starts_and_adding_a_listener_does_not(peer: &mut Peer) 
     ]);
 }
 
-fn s18_listeners_run_in_order_and_can_be_removed(peer: &mut Peer) {
+fn s18_handlers_run_in_order_and_can_be_removed(peer: &mut Peer) {
     let (events, log) = (event_loop(), Log::default());
     let port = events.add(peer.channel()).unwrap();
-    port.add_listener(log.messages_as("a "));
-    port.add_listener_once(log.messages_as("once "));
+    port.add_handler(log.messages_as("a "));
+    port.add_handler_once(log.messages_as("once "));
     let victim = Rc::new(Cell::new(None));
     let own = Rc::new(Cell::new(None));
-    own.set(Some(port.add_listener({
+    own.set(Some(port.add_handler({
         let (log, victim, own) = (log.clone(), Rc::clone(&victim), Rc::clone(&own));
         move |port: &PortHandle, event: &mut MessageEvent| {
             log.add(format!("remover {}", data_of(event)));
-            assert!(port.remove_listener(victim.get().expect("a listener")));
-            assert!(!port.remove_listener(victim.get().expect("a listener")));
-            assert!(port.remove_listener(own.get().expect("a listener")));
+            assert!(port.remove_handler(victim.get().expect("a handler")));
+            assert!(!port.remove_handler(victim.get().expect("a handler")));
+            assert!(port.remove_handler(own.get().expect("a handler")));
             // One that is added now sees the next message.
-            port.add_listener(log.messages_as("added "));
+            port.add_handler(log.messages_as("added "));
         }
     })));
-    victim.set(Some(port.add_listener(log.messages_as("removed "))));
-    port.add_listener(log.messages_as("z "));
+    victim.set(Some(port.add_handler(log.messages_as("removed "))));
+    port.add_handler(log.messages_as("z "));
     port.start();
     peer.run(|there| post(there.port(), &["1", "2"]));
     run_until(&events, || log.len() == 7);
@@ -194,7 +194,7 @@ fn s18_listeners_run_in_order_and_can_be_removed(peer: &mut Peer) {
     // Stopped on the way, and dispatched by hand.
     log.0.borrow_mut().clear();
     let port = events.add(peer.channel()).unwrap();
-    port.add_listener({
+    port.add_handler({
         let log = log.clone();
         move |_, event: &mut MessageEvent| {
             log.add(format!("{} {}", data_of(event), event.is_trusted()));
@@ -204,7 +204,7 @@ fn s18_listeners_run_in_order_and_can_be_removed(peer: &mut Peer) {
             event.data = b"changed".to_vec();
         }
     });
-    port.add_listener(log.messages());
+    port.add_handler(log.messages());
     let mut event = MessageEvent::new(Message::new());
     for text in ["go on", "stop"] {
         event.data = text.as_bytes().to_vec();
@@ -217,7 +217,7 @@ fn s18_listeners_run_in_order_and_can_be_removed(peer: &mut Peer) {
     log.assert(&["go on false", "changed", "stop false", "stop true"]);
 }
 
-fn s19_a_started_port_without_listener_drops_what_arrives(peer: &mut Peer) {
+fn s19_a_started_port_without_handler_drops_what_arrives(peer: &mut Peer) {
     let events = event_loop();
     let port = events.add(peer.channel()).unwrap();
     port.start();
@@ -229,12 +229,12 @@ fn s19_a_started_port_without_listener_drops_what_arrives(peer: &mut Peer) {
     });
     let start = Instant::now();
     while matches!(witness.try_recv(), Err(TryRecvError::Empty)) {
-        events.poll_once(Some(Duration::from_millis(10))).unwrap();
+        events.run_once_timeout(Duration::from_millis(10)).unwrap();
         assert!(start.elapsed() < PATIENCE);
     }
     assert_ended(&witness, CloseReason::Closed);
     let log = Log::default();
-    port.add_listener(log.messages());
+    port.add_handler(log.messages());
     peer.run(|there| post(there.port(), &["heard"]));
     run_until(&events, || log.len() == 1);
     log.assert(&["heard"]);
@@ -329,7 +329,7 @@ fn s21_a_handler_may_do_anything(peer: &mut Peer) {
     let moved = recv_port(&from);
     ["3", "4", "5"].iter().for_each(|expected| assert_eq!(text(&moved), *expected));
 
-    // Add ports and listeners, take itself out, post, replace itself.
+    // Add ports and handlers, take itself out, post, replace itself.
     let log = Log::default();
     let moved = events.add(moved).unwrap();
     moved.set_onmessage({
@@ -431,7 +431,7 @@ fn s23_a_panicking_handler_loses_no_later_message(peer: &mut Peer) {
         assert!(event.data != b"2", "not this one");
         panic!("{}", data_of(event));
     });
-    port.add_listener(log.messages_as("listener "));
+    port.add_handler(log.messages_as("listener "));
     peer.run(|there| post(there.port(), &["1", "2", "3"]));
     events.set_timeout(Duration::ZERO, |_| panic!("timer"));
     run_until(&events, || log.len() == 7);
@@ -457,7 +457,7 @@ fn s24_what_cannot_be_decoded_raises_messageerror(peer: &mut Peer) {
         errors.add(format!("error {}", String::from_utf8(event.data.clone()).unwrap()));
     });
     let second = log.clone();
-    port.add_listener(move |_, _: &mut MessageErrorEvent| second.add("second"));
+    port.add_handler(move |_, _: &mut MessageErrorEvent| second.add("second"));
     let (witness, passenger) = pair();
     peer.give(passenger);
     peer.run(|there| {
@@ -473,7 +473,7 @@ fn s24_what_cannot_be_decoded_raises_messageerror(peer: &mut Peer) {
     assert_ended(&witness, CloseReason::Closed);
 }
 
-fn s28_a_transferred_port_arrives_disabled_and_without_listeners(peer: &mut Peer) {
+fn s28_a_transferred_port_arrives_disabled_and_without_handlers(peer: &mut Peer) {
     let (events, log) = (event_loop(), Log::default());
     let first = events.add(peer.channel()).unwrap();
     first.set_onmessage(log.messages_as("old "));
@@ -489,7 +489,7 @@ fn s28_a_transferred_port_arrives_disabled_and_without_listeners(peer: &mut Peer
     };
     let third = events.add(third).unwrap();
     peer.run(|there| post(there.port(), &["2"]));
-    third.add_listener(log.messages_as("new "));
+    third.add_handler(log.messages_as("new "));
     run_dry(&events);
     log.assert(&["old 1"]);
     third.start();
@@ -517,7 +517,7 @@ fn s45_the_close_event_comes_once_after_the_last_message(peer: &mut Peer) {
     log.0.borrow_mut().clear();
     let ports = [peer.channel(), peer.channel()].map(|port| events.add(port).unwrap());
     ports.iter().for_each(|port| log.log_close(port));
-    ports[1].add_listener(log.messages());
+    ports[1].add_handler(log.messages());
     peer.run(|there| {
         post(&there.ports[1], &["1"]);
         there.ports.clear();
@@ -547,7 +547,7 @@ fn s45_the_close_event_comes_once_after_the_last_message(peer: &mut Peer) {
     let kept = peer.channel();
     events.add(kept).unwrap().set_onmessage(|port, event| port.post_message(&event.data, []).unwrap());
     peer.run(|there| post(there.port(), &["are you there?"]));
-    events.poll_once(Some(PATIENCE)).unwrap();
+    events.run_once_timeout(PATIENCE).unwrap();
     peer.run(|there| assert_eq!(text(there.port()), "are you there?"));
     drop(events);
     peer.run(|there| assert_ended(&there.ports.remove(0), CloseReason::Closed));

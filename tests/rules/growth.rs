@@ -16,7 +16,7 @@ rules! {
 /// A pair whose queues start with `capacity` bytes and may grow.
 fn growing_pair(capacity: usize, max_capacity: usize) -> (MessagePort, MessagePort) {
     let options = ChannelOptions::new().capacity(capacity).max_capacity(max_capacity);
-    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    let MessageChannel { port1, port2 } = options.create().expect("a channel");
     (port1, port2)
 }
 

@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    ChannelOptions, CloseReason, FrozenBuffer, FullCause, Message, MessageChannel, MessagePort, PostDataError,
-    PostErrorKind, SharedBuffer, TransferRef, Transferable, TryRecvError,
+    ChannelOptions, CloseReason, FrozenBuffer, FullCause, Message, MessageChannel, MessagePort, PostErrorKind,
+    SharedBuffer, TransferRef, Transferable, TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, geteuid, seteuid};
@@ -141,7 +141,7 @@ fn s08_a_full_queue_takes_nothing_and_can_be_waited_for(peer: &mut Peer) {
 
 fn s09_a_transfer_list_is_all_or_nothing(peer: &mut Peer) {
     let options = ChannelOptions::new().max_handles(11).max_message_len(65535);
-    let MessageChannel { port1: carrier, port2 } = MessageChannel::with_options(&options).unwrap();
+    let MessageChannel { port1: carrier, port2 } = options.create().unwrap();
     peer.give(port2);
     let mut luggage = Luggage::pack();
     // Good things before a bad one.
@@ -180,7 +180,7 @@ fn s09_a_transfer_list_is_all_or_nothing(peer: &mut Peer) {
 
 fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
     let options = ChannelOptions::new().capacity(4096).max_capacity(4096).max_handles(2).max_message_len(4095);
-    let MessageChannel { port1: carrier, port2 } = MessageChannel::with_options(&options).unwrap();
+    let MessageChannel { port1: carrier, port2 } = options.create().unwrap();
     // The carrier's own peer, as it comes back from a journey.
     peer.give(port2);
     let own_peer = peer.run_for_port(|there| {
@@ -273,7 +273,7 @@ fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
 
 fn s10_a_limit_of_data_below_the_rings_holds_too(peer: &mut Peer) {
     let options = ChannelOptions::new().max_message_len(100);
-    let MessageChannel { port1: port, port2 } = MessageChannel::with_options(&options).unwrap();
+    let MessageChannel { port1: port, port2 } = options.create().unwrap();
     peer.give(port2);
     assert_eq!(port.max_message_len(), 100);
     port.post_message(b"", [port.buffer(10).unwrap().into()]).unwrap();

@@ -130,7 +130,7 @@ fn s37_data_larger_than_the_ring_is_one_ordinary_message(peer: &mut Peer) {
 fn s37_large_data_and_a_new_buffer_do_not_want_the_same_place(peer: &mut Peer) {
     for kept in 0..4 {
         let options = ChannelOptions::new().cached_buffers(kept);
-        let MessageChannel { port1: port, port2 } = MessageChannel::with_options(&options).unwrap();
+        let MessageChannel { port1: port, port2 } = options.create().unwrap();
         peer.give(port2);
         for _ in 0..kept {
             port.post_message(&[9; 100_000], []).unwrap();
@@ -248,7 +248,7 @@ fn s39_recycled_buffers_are_given_back_when_asked(peer: &mut Peer) {
 
 fn s39_no_more_is_kept_than_the_channel_allows(peer: &mut Peer) {
     let options = ChannelOptions::new().cached_buffers(2).cached_bytes(2 * LEN as u64);
-    let MessageChannel { port1: port, port2 } = MessageChannel::with_options(&options).unwrap();
+    let MessageChannel { port1: port, port2 } = options.create().unwrap();
     peer.give(port2);
     let before = open_memory();
     for round in 0..5 {

@@ -427,7 +427,7 @@ fn s36_ports_with_much_memory_in_each_others_queues_are_reclaimed(peer: &mut Pee
     let mut watches = Vec::new();
     let mut laden_pair = || {
         let options = ChannelOptions::new().capacity(4096).max_capacity(1 << 20);
-        let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).unwrap();
+        let MessageChannel { port1, port2 } = options.create().unwrap();
         // A buffer in the cache of each, and one that is with it.
         for (from, to) in [(&port1, &port2), (&port2, &port1)] {
             for _ in 0..2 {

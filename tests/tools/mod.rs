@@ -20,7 +20,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A new pair whose queues do not grow.
 pub(crate) fn pair() -> (MessagePort, MessagePort) {
     let options = ChannelOptions::new().max_capacity(64 << 10);
-    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    let MessageChannel { port1, port2 } = options.create().expect("a channel");
     (port1, port2)
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn pair() -> (MessagePort, MessagePort) {
 pub(crate) fn pair_of(capacity: usize) -> (MessagePort, MessagePort) {
     let fits = capacity / 16 * 7 - 8;
     let options = ChannelOptions::new().capacity(capacity).max_capacity(capacity).max_message_len(fits);
-    let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+    let MessageChannel { port1, port2 } = options.create().expect("a channel");
     (port1, port2)
 }
 

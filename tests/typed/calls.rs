@@ -4,6 +4,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::time::Duration;
 
+use messageport::TypedPostErrorKind::Post;
 use messageport::{
     AnswerError, BadTransfer, BadValue, CallError, Client, CloseReason, MessagePort, PostErrorKind, RecvError,
     RecvTimeoutError, Server, TransferBuffer, TryRecvError, TypedClient, TypedPendingCall, TypedServer,
@@ -86,7 +87,7 @@ fn requests_of_bytes_are_answered_with_bytes(peer: &mut Peer) {
     let client = Client::new(peer.channel());
     let mut call = client.start(b"stressed", []).unwrap();
     let empty = client.start(b"", []).unwrap();
-    assert!(call.try_take().unwrap().is_none());
+    assert!(call.try_wait().unwrap().is_none());
     peer.run(|there| {
         let server = Server::new(there.ports.remove(0));
         for _ in 0..2 {
@@ -99,7 +100,7 @@ fn requests_of_bytes_are_answered_with_bytes(peer: &mut Peer) {
     });
     assert_eq!(call.wait_timeout(PATIENCE).unwrap().data, b"desserts");
     assert!(matches!(call.wait_timeout(PATIENCE), Err(AnswerError::Taken)));
-    assert!(matches!(call.try_take(), Err(AnswerError::Taken)));
+    assert!(matches!(call.try_wait(), Err(AnswerError::Taken)));
     assert_eq!(empty.wait().unwrap().data, b"");
     if peer.is_concurrent() {
         let client = Client::new(peer.channel());
@@ -178,7 +179,7 @@ fn the_end_of_the_server_ends_every_open_call(peer: &mut Peer) {
         assert!(matches!(error, AnswerError::Failed(RecvError::Ended(seen)) if seen == reason), "{error:?}");
     }
     let error = client.start(7).unwrap_err();
-    assert!(matches!(error.kind, PostErrorKind::PeerGone(seen) if seen == reason));
+    assert!(matches!(error.kind, Post(PostErrorKind::PeerGone(seen)) if seen == reason));
     assert!(matches!(client.call(7), Err(CallError::NotPosted(error)) if error.value == 7));
 }
 
@@ -192,7 +193,7 @@ fn answers_arrive_before_the_end_of_the_server(peer: &mut Peer) {
         first.answer(10).unwrap();
         drop(server);
         let error = second.answer(11).unwrap_err();
-        assert!(matches!(error.error.kind, PostErrorKind::PortClosed));
+        assert!(matches!(error.error.kind, Post(PostErrorKind::PortClosed)));
         assert_eq!(error.error.value, 11);
     });
     let outcomes: Vec<_> = calls.into_iter().map(answer).collect();
@@ -272,7 +273,7 @@ fn a_call_has_a_deadline_and_can_go_on_after_it(peer: &mut Peer) {
     let mut call = client.start(1).unwrap();
     assert!(matches!(call.wait_timeout(SHORT), Err(AnswerError::TimedOut)));
     assert!(matches!(call.wait_timeout(Duration::ZERO), Err(AnswerError::TimedOut)));
-    assert!(call.try_take().unwrap().is_none());
+    assert!(call.try_wait().unwrap().is_none());
     peer.run(|there| {
         let server = server::<u64, u64>(there);
         let (number, responder) = server.recv_timeout(PATIENCE).unwrap();
@@ -333,7 +334,7 @@ fn a_request_that_is_not_posted_comes_back(peer: &mut Peer) {
     let client = TypedClient::<(MessagePort, Vec<u8>), ()>::new(here);
     let (inside, other) = pair();
     let error = client.start((inside, vec![0; 4096])).unwrap_err();
-    assert!(matches!(error.kind, PostErrorKind::TooLarge { .. }));
+    assert!(matches!(error.kind, Post(PostErrorKind::TooLarge { .. })));
     let (inside, _) = error.value;
     let mut open = Vec::new();
     let error = loop {
@@ -342,10 +343,10 @@ fn a_request_that_is_not_posted_comes_back(peer: &mut Peer) {
             Err(error) => break error,
         }
     };
-    assert!(matches!(error.kind, PostErrorKind::Full(_)));
+    assert!(matches!(error.kind, Post(PostErrorKind::Full(_))));
     let result = client.call_timeout((inside, vec![0; 200]), SHORT);
     let Err(CallError::NotPosted(error)) = result else { panic!("{result:?}") };
-    assert!(matches!(error.kind, PostErrorKind::TimedOut));
+    assert!(matches!(error.kind, Post(PostErrorKind::TimedOut)));
     assert_entangled(&error.value.0, &other);
 }
 
@@ -362,7 +363,7 @@ fn a_drop_is_told_although_the_answers_fill_the_queue(peer: &mut Peer) {
         for _ in 0..40 {
             let (_, responder) = server.recv_timeout(PATIENCE).unwrap();
             if !filled && let Err(error) = responder.answer([[7; 32]; 8]) {
-                assert!(matches!(error.error.kind, PostErrorKind::Full(_)));
+                assert!(matches!(error.error.kind, Post(PostErrorKind::Full(_))));
                 filled = true;
             }
         }

@@ -1,22 +1,27 @@
 //! One client in several threads, full queues, handlers that fail.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use messageport::TypedPostErrorKind::{self, Post};
 use messageport::{
-    AnswerError, CallError, Client, CloseReason, MessageChannel, PostErrorKind, RecvError, ServeError, Server,
-    TypedClient, TypedServer,
+    AnswerError, CallError, Client, CloseReason, FrozenBuffer, MessageChannel, PostErrorKind, RecvError, ServeError,
+    Server, SharedBuffer, TransferBuffer, Transferable, TypedClient, TypedServer,
 };
 
 use crate::harness::*;
+
+type Served = thread::JoinHandle<Result<(), ServeError<TypedPostErrorKind>>>;
 
 /// A client whose server answers in a thread of its own.
 fn served<Ans: serde::Serialize + 'static>(
     capacity: usize,
     handler: impl FnMut(u64) -> Ans + Send + 'static,
-) -> (TypedClient<u64, Ans>, thread::JoinHandle<Result<(), ServeError>>) {
+) -> (TypedClient<u64, Ans>, Served) {
     let (here, there) = pair_of(capacity);
     (TypedClient::new(here), thread::spawn(move || TypedServer::<u64, Ans>::new(there).serve(handler)))
 }
@@ -132,7 +137,7 @@ fn answers_come_from_other_threads() {
         let server = TypedServer::<u64, u64>::new(there);
         let mut threads = Vec::new();
         while let Ok((number, responder)) = server.recv() {
-            threads.push(thread::spawn(move || responder.answer_wait(number * 2, Some(PATIENCE)).unwrap()));
+            threads.push(thread::spawn(move || responder.answer_timeout(number * 2, PATIENCE).unwrap()));
         }
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
@@ -152,7 +157,7 @@ fn an_answer_that_does_not_fit_gives_the_responder_back() {
     let call = client.start(1).unwrap();
     let (_, responder) = server.recv().unwrap();
     let error = responder.answer(vec![1; 5000]).unwrap_err();
-    assert!(matches!(error.error.kind, PostErrorKind::TooLarge { .. }));
+    assert!(matches!(error.error.kind, Post(PostErrorKind::TooLarge { .. })));
     assert_eq!(error.error.value, vec![1; 5000]);
     error.responder.answer(vec![2]).unwrap();
     assert_eq!(call.wait().unwrap(), [2]);
@@ -160,7 +165,7 @@ fn an_answer_that_does_not_fit_gives_the_responder_back() {
     // In a loop that serves it is an error, and the client is told.
     let call = client.start(1).unwrap();
     let error = server.serve(|_| vec![1; 5000]).unwrap_err();
-    assert!(matches!(error, ServeError::NotAnswered(PostErrorKind::TooLarge { .. })));
+    assert!(matches!(error, ServeError::NotAnswered(Post(PostErrorKind::TooLarge { .. }))));
     assert!(matches!(call.wait(), Err(AnswerError::Dropped)));
 }
 
@@ -178,7 +183,7 @@ fn an_answer_waits_until_its_deadline() {
     };
     let start = Instant::now();
     let wait = Duration::from_millis(20);
-    let error = responder.answer_wait(&[0; 1000], [], Some(wait)).unwrap_err();
+    let error = responder.answer_timeout(&[0; 1000], [], wait).unwrap_err();
     assert!(matches!(error.error.kind, PostErrorKind::TimedOut));
     assert!(start.elapsed() >= wait);
     drop(calls);
@@ -241,11 +246,11 @@ fn a_forked_child_cannot_use_them() {
     // SAFETY: the child allocates little, and exits without running anything else.
     match unsafe { nix::unistd::fork() }.unwrap() {
         nix::unistd::ForkResult::Child => {
-            let started = matches!(client.start(2), Err(error) if matches!(error.kind, PostErrorKind::Forked));
-            let waited = matches!(call.try_take(), Err(AnswerError::Failed(RecvError::Forked)));
+            let started = matches!(client.start(2), Err(error) if matches!(error.kind, Post(PostErrorKind::Forked)));
+            let waited = matches!(call.try_wait(), Err(AnswerError::Failed(RecvError::Forked)));
             let served = matches!(server.recv(), Err(RecvError::Forked));
             let answered =
-                matches!(responder.answer(1), Err(error) if matches!(error.error.kind, PostErrorKind::Forked));
+                matches!(responder.answer(1), Err(error) if matches!(error.error.kind, Post(PostErrorKind::Forked)));
             drop((client, call, server));
             #[allow(unsafe_code)]
             // SAFETY: ends the process at once.
@@ -260,4 +265,25 @@ fn a_forked_child_cannot_use_them() {
     }
     responder.answer(number + 1).unwrap();
     assert_eq!(call.wait_timeout(PATIENCE).unwrap(), 2);
+}
+
+#[test]
+fn an_answer_carries_everything_that_the_handler_leaves_in_the_message() {
+    let (here, there) = pair();
+    let server = thread::spawn(move || Server::new(there).serve(|message| message.data.reverse()));
+    let client = Client::new(here);
+    let shared = SharedBuffer::new(8).unwrap();
+    let list = [
+        FrozenBuffer::from_bytes(b"frozen").unwrap().into(),
+        shared.clone().into(),
+        TransferBuffer::new(1).unwrap().into(),
+        Transferable::from(OwnedFd::from(File::open("/dev/null").unwrap())),
+    ];
+    let answer = client.call(b"live", list).unwrap();
+    assert_eq!((&*answer.data, &answer.frozen[0][..]), (&b"evil"[..], &b"frozen"[..]));
+    answer.shared[0].write_value(0, &7_u64).unwrap();
+    assert_eq!(shared.read_value::<u64>(0).unwrap(), 7);
+    assert_eq!((answer.buffers.len(), answer.descriptors.len()), (1, 1));
+    drop((client, answer));
+    server.join().unwrap().unwrap();
 }

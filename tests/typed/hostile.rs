@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use messageport::{
-    AnswerError, BadTransfer, BadValue, Client, CloseReason, MessagePort, RecvError, Server, TransferBuffer,
-    Transferable, TryRecvError, TypedClient, TypedPort, TypedServer,
+    AnswerError, BadTransfer, BadValue, Client, CloseReason, MessagePort, RecvError, Server, SharedBuffer,
+    TransferBuffer, Transferable, TryRecvError, TypedClient, TypedPort, TypedServer,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -113,7 +113,7 @@ proptest! {
             others.extend(post_raw(&peer, &data, ports, 0));
         }
         for call in &mut open {
-            match call.try_take() {
+            match call.try_wait() {
                 Ok(_) | Err(AnswerError::Dropped) => {}
                 Err(error) => return Err(TestCaseError::fail(format!("{error:?}"))),
             }
@@ -206,7 +206,7 @@ fn answers_for_nobody_do_not_hold_a_call_for_long() {
     let server = TypedServer::<u8, u8>::new(peer);
     server.recv().unwrap().1.answer(2).unwrap();
     // A look that does not wait passes over some of them, and not over all.
-    assert!(call.try_take().unwrap().is_none());
+    assert!(call.try_wait().unwrap().is_none());
     assert!(matches!(call.wait_timeout(Duration::ZERO), Err(AnswerError::TimedOut)));
     assert_eq!(call.wait_timeout(PATIENCE).unwrap(), 2);
 }
@@ -220,4 +220,17 @@ fn a_server_that_is_asked_by_bytes_answers_bytes() {
     let (request, responder) = server.recv().unwrap();
     responder.answer(request + "!").unwrap();
     assert_eq!(call.wait().unwrap().data, b"\x02x!");
+}
+
+#[test]
+fn what_no_value_can_name_is_an_error() {
+    let (port, peer) = pair();
+    let receiver: TypedPort<(), u8> = peer.into();
+    let shared = || SharedBuffer::new(8).unwrap().into();
+    port.post_message(&[1], [shared()]).unwrap();
+    port.post_message(&[2], []).unwrap();
+    let error = receiver.recv().unwrap_err();
+    let RecvError::MessageError { reason, data } = error else { panic!("{error:?}") };
+    assert_eq!((reason, &*data), (BadTransfer::Value(BadValue::Unnamed), &[1][..]));
+    assert_eq!(receiver.recv().unwrap(), 2);
 }

@@ -5,9 +5,10 @@ use std::rc::{Rc, Weak};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use messageport::TypedPostErrorKind::Post;
 use messageport::{
     BufferError, ChannelOptions, CloseReason, FullCause, MessageChannel, MessagePort, PostDataError, PostErrorKind,
-    RecvError, TransferBuffer, TransferRef, TryRecvError, TypedPort, TypedPostError,
+    RecvError, TransferBuffer, TransferRef, TryRecvError, TypedPort, TypedPostError, TypedPostErrorKind,
 };
 use serde::ser::{Error as _, SerializeSeq, SerializeTuple};
 use serde::{Deserialize, Serialize, Serializer};
@@ -74,7 +75,7 @@ fn typed_pair<T>() -> (TypedPort<T, ()>, MessagePort) {
 fn assert_fails<T: Serialize>(
     port: TypedPort<(Shared<MessagePort>, Shared<TransferBuffer>, T), ()>,
     things: T,
-) -> (PostErrorKind, T) {
+) -> (TypedPostErrorKind, T) {
     let (here, there) = pair();
     there.post_message(b"was queued before", []).unwrap();
     let ((passenger, lent_port), (buffer, lent_buffer)) = (shared(here), shared(buffer_of(b"pixels")));
@@ -98,16 +99,16 @@ fn assert_fails<T: Serialize>(
 fn a_port_that_cannot_post_gives_everything_back() {
     let (port, _peer) = typed_pair();
     port.as_port().close();
-    assert!(matches!(assert_fails(port, ()).0, PostErrorKind::PortClosed));
+    assert!(matches!(assert_fails(port, ()).0, Post(PostErrorKind::PortClosed)));
 
     let (port, _peer) = typed_pair();
     let (carrier, _carrier_peer) = pair();
     carrier.post_message_detaching(b"", &[TransferRef::Port(port.as_port())]).unwrap();
-    assert!(matches!(assert_fails(port, ()).0, PostErrorKind::Detached));
+    assert!(matches!(assert_fails(port, ()).0, Post(PostErrorKind::Detached)));
 
     let (port, peer) = typed_pair();
     drop(peer);
-    assert!(matches!(assert_fails(port, ()).0, PostErrorKind::PeerGone(CloseReason::Closed)));
+    assert!(matches!(assert_fails(port, ()).0, Post(PostErrorKind::PeerGone(CloseReason::Closed))));
 }
 
 #[test]
@@ -116,7 +117,7 @@ fn an_open_reservation_gives_everything_back() {
     let (here, there) = pair();
     let reservation = port.as_port().reserve(8).unwrap();
     let error = port.post(here).unwrap_err();
-    assert!(matches!(error.kind, PostErrorKind::Borrowed));
+    assert!(matches!(error.kind, Post(PostErrorKind::Borrowed)));
     drop(reservation);
     assert_entangled(&error.value, &there);
     port.post(error.value).unwrap();
@@ -131,40 +132,40 @@ fn a_list_that_is_refused_gives_everything_back() {
     let (port, peer) = typed_pair::<Vec<Lazy>>();
     let port = Rc::new(port);
     let error = port.post(vec![Lazy::Other(lent_other), Lazy::Carrier(Rc::downgrade(&port))]).unwrap_err();
-    assert!(matches!(error.kind, PostErrorKind::ContainsSelf), "{:?}", error.kind);
+    assert!(matches!(error.kind, Post(PostErrorKind::ContainsSelf)), "{:?}", error.kind);
     assert_entangled(&other, &there);
     assert_entangled(port.as_port(), &peer);
 
     // Its peer.
     let (port, peer) = pair();
-    assert!(matches!(assert_fails(port.into(), peer).0, PostErrorKind::ContainsPeer));
+    assert!(matches!(assert_fails(port.into(), peer).0, Post(PostErrorKind::ContainsPeer)));
 
     // Twice the same port, and the same buffer.
     let (port, _peer) = typed_pair();
     let (here, there) = pair();
     let (twice, lent) = shared(here);
-    assert!(matches!(assert_fails(port, [lent.clone(), lent]).0, PostErrorKind::Duplicate));
+    assert!(matches!(assert_fails(port, [lent.clone(), lent]).0, Post(PostErrorKind::Duplicate)));
     assert_entangled(&twice, &there);
     let (port, _peer) = typed_pair();
     let (twice, lent) = shared(buffer_of(b"twice"));
-    assert!(matches!(assert_fails(port, [lent.clone(), lent]).0, PostErrorKind::Duplicate));
+    assert!(matches!(assert_fails(port, [lent.clone(), lent]).0, Post(PostErrorKind::Duplicate)));
     assert_eq!(bytes_of(&twice), b"twice");
 
     // Something closed, detached or busy; told by its place, after the two that work.
     let (port, _peer) = typed_pair();
     let (closed, _its_peer) = pair();
     closed.close();
-    assert!(matches!(assert_fails(port, closed).0, PostErrorKind::Unusable { index: 2 }));
+    assert!(matches!(assert_fails(port, closed).0, Post(PostErrorKind::Unusable { index: 2 })));
     let (port, _peer) = typed_pair();
     let buffer = buffer_of(b"gone");
     let (carrier, _carrier_peer) = pair();
     carrier.post_message_detaching(b"", &[TransferRef::Buffer(&buffer)]).unwrap();
-    assert!(matches!(assert_fails(port, buffer).0, PostErrorKind::Unusable { index: 2 }));
+    assert!(matches!(assert_fails(port, buffer).0, Post(PostErrorKind::Unusable { index: 2 })));
     let (port, _peer) = typed_pair();
     let (here, there) = pair();
     let (busy, lent) = shared(here);
     let reservation = busy.reserve(8).unwrap();
-    assert!(matches!(assert_fails(port, lent).0, PostErrorKind::Unusable { index: 2 }));
+    assert!(matches!(assert_fails(port, lent).0, Post(PostErrorKind::Unusable { index: 2 })));
     drop(reservation);
     assert_entangled(&busy, &there);
 }
@@ -193,35 +194,35 @@ fn the_weightiest_reason_is_told_wherever_it_stands() {
     let (_, twice) = shared(pair().0);
     let (_, peer) = shared(peer);
     let post = |list: Vec<&Shared<MessagePort>>| port.post(list.into_iter().cloned().collect()).unwrap_err().kind;
-    assert!(matches!(post(vec![&closed, &twice, &twice, &peer]), PostErrorKind::ContainsPeer));
-    assert!(matches!(post(vec![&closed, &twice, &twice]), PostErrorKind::Duplicate));
-    assert!(matches!(post(vec![&twice, &closed]), PostErrorKind::Unusable { index: 1 }));
+    assert!(matches!(post(vec![&closed, &twice, &twice, &peer]), Post(PostErrorKind::ContainsPeer)));
+    assert!(matches!(post(vec![&closed, &twice, &twice]), Post(PostErrorKind::Duplicate)));
+    assert!(matches!(post(vec![&twice, &closed]), Post(PostErrorKind::Unusable { index: 1 })));
 }
 
 #[test]
 fn limits_give_everything_back() {
     let (port, _peer) = pair_of(4096);
-    assert!(matches!(assert_fails(port.into(), vec![0_u8; 4096]).0, PostErrorKind::TooLarge { max: 1784, .. }));
+    assert!(matches!(assert_fails(port.into(), vec![0_u8; 4096]).0, Post(PostErrorKind::TooLarge { max: 1784, .. })));
 
     let options = ChannelOptions::new().max_handles(3);
-    let MessageChannel { port1, port2: _peer } = MessageChannel::with_options(&options).unwrap();
+    let MessageChannel { port1, port2: _peer } = options.create().unwrap();
     let (kind, _) = assert_fails(port1.into(), buffer_of(b"one too many"));
-    assert!(matches!(kind, PostErrorKind::TooManyHandles { handles: 4, max: 3 }));
+    assert!(matches!(kind, Post(PostErrorKind::TooManyHandles { handles: 4, max: 3 })));
 
     let (port, _peer) = pair_of(4096);
     while port.post_message(&[0; 500], []).is_ok() {}
-    assert!(matches!(assert_fails(port.into(), [[0_u8; 32]; 15]).0, PostErrorKind::Full(FullCause::Ring)));
+    assert!(matches!(assert_fails(port.into(), [[0_u8; 32]; 15]).0, Post(PostErrorKind::Full(FullCause::Ring))));
 
     let (port, _peer) = pair_of(1 << 20);
     while port.post_message(b"", [TransferBuffer::new(0).unwrap().into()]).is_ok() {}
-    assert!(matches!(assert_fails(port.into(), ()).0, PostErrorKind::Full(FullCause::Lane)));
+    assert!(matches!(assert_fails(port.into(), ()).0, Post(PostErrorKind::Full(FullCause::Lane))));
 
     let (port, _peer) = pair_of(4096);
     while port.post_message(&[0; 500], []).is_ok() {}
     let port: TypedPort<(MessagePort, [[u8; 32]; 15]), ()> = port.into();
     let (here, there) = pair();
-    let error = port.post_wait((here, [[0; 32]; 15]), Some(Duration::from_millis(5))).unwrap_err();
-    assert!(matches!(error.kind, PostErrorKind::TimedOut));
+    let error = port.post_timeout((here, [[0; 32]; 15]), Duration::from_millis(5)).unwrap_err();
+    assert!(matches!(error.kind, Post(PostErrorKind::TimedOut)));
     assert_entangled(&error.value.0, &there);
 }
 
@@ -239,8 +240,8 @@ fn a_value_that_cannot_be_encoded_gives_everything_back() {
             serializer.serialize_seq(None)?.end()
         }
     }
-    assert!(matches!(assert_fails(typed_pair().0, Refuses).0, PostErrorKind::Unencodable));
-    assert!(matches!(assert_fails(typed_pair().0, Endless).0, PostErrorKind::Unencodable));
+    assert!(matches!(assert_fails(typed_pair().0, Refuses).0, TypedPostErrorKind::Unencodable));
+    assert!(matches!(assert_fails(typed_pair().0, Endless).0, TypedPostErrorKind::Unencodable));
 }
 
 #[test]
@@ -303,7 +304,7 @@ fn a_recycled_buffer_that_is_lent_has_one_holder_whatever_becomes_of_the_post() 
     buffer.write_at(0, b"mine").unwrap();
     let (mine, lent) = shared(buffer);
     let TypedPostError { kind, value } = port.post((lent, vec![0; 4096])).unwrap_err();
-    assert!(matches!(kind, PostErrorKind::TooLarge { .. }));
+    assert!(matches!(kind, Post(PostErrorKind::TooLarge { .. })));
     overwrite_another();
     assert_eq!(bytes_of(&mine), b"mine");
 
@@ -340,13 +341,13 @@ fn what_serialize_makes_and_drops_is_not_posted() {
         here
     };
     let (kind, _) = assert_fails(port, Made(temporary));
-    assert!(matches!(kind, PostErrorKind::Unusable { index: 2 }));
+    assert!(matches!(kind, Post(PostErrorKind::Unusable { index: 2 })));
     assert_ended(&OTHER.take().unwrap(), CloseReason::Closed);
     assert_ended(&peer, CloseReason::Closed); // its port was dropped by the check, and no message came
 
     let (port, _peer) = typed_pair();
     let (kind, _) = assert_fails(port, Made(|| buffer_of(b"temporary")));
-    assert!(matches!(kind, PostErrorKind::Unusable { index: 2 }));
+    assert!(matches!(kind, Post(PostErrorKind::Unusable { index: 2 })));
 }
 
 #[test]
@@ -377,7 +378,7 @@ fn what_is_closed_or_dropped_while_it_is_lent_is_not_posted() {
         let (witness, inside) = pair();
         there.post_message(b"", [inside.into()]).unwrap();
         let (kind, _) = assert_fails(port, Takes(RefCell::new(Some(here)), end));
-        assert!(matches!(kind, PostErrorKind::Unusable { index: 2 }), "{kind:?}");
+        assert!(matches!(kind, Post(PostErrorKind::Unusable { index: 2 })), "{kind:?}");
         assert_ended(&there, CloseReason::Closed);
         assert_ended(&witness, CloseReason::Closed);
     }
@@ -390,7 +391,7 @@ fn a_lent_port_that_is_closed_ends_with_the_post() {
     let (passenger, lent) = shared(here);
     let closes = Rc::clone(&passenger);
     let error = port.post((lent, Doing(|| closes.close()))).unwrap_err();
-    assert!(matches!(error.kind, PostErrorKind::Unusable { index: 0 }));
+    assert!(matches!(error.kind, Post(PostErrorKind::Unusable { index: 0 })));
     assert_ended(&there, CloseReason::Closed);
     assert!(passenger.post_message(b"", []).is_err());
     assert_empty(&peer);
@@ -424,7 +425,7 @@ fn serialize_may_post_values_itself() {
     let inner = Doing(|| {
         // What the outer value lends is not there to be posted.
         let error = inner_port.post(vec![Shared(Rc::clone(&seen))]).unwrap_err();
-        assert!(matches!(error.kind, PostErrorKind::Unusable { index: 0 }));
+        assert!(matches!(error.kind, Post(PostErrorKind::Unusable { index: 0 })));
         inner_port.post(vec![Shared(Rc::new(pair().0)), Shared(Rc::new(pair().0))]).unwrap();
         posted.set(posted.get() + 1);
     });

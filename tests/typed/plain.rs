@@ -1,7 +1,7 @@
 //! Messages of plain data.
 
 use bytemuck::{Pod, Zeroable};
-use messageport::{Message, PostDataError, PostErrorKind, WrongSize};
+use messageport::{Message, PostDataError, WrongSize};
 
 use crate::harness::*;
 

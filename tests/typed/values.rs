@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
+use messageport::TypedPostErrorKind::Post;
 use messageport::{
     BadTransfer, BadValue, CloseReason, FullCause, MessagePort, PostErrorKind, RecvError, RecvTimeoutError,
     TransferBuffer, TryRecvError, TypedPort,
@@ -90,7 +91,7 @@ fn shapes() -> Vec<Shapes> {
 fn echo<T: Serialize + DeserializeOwned>(there: &mut There) {
     let port: TypedPort<T, T> = there.ports.remove(0).into();
     while let Ok(value) = port.recv_timeout(PATIENCE) {
-        port.post_wait(value, Some(PATIENCE)).unwrap();
+        port.post_timeout(value, PATIENCE).unwrap();
     }
 }
 
@@ -338,10 +339,10 @@ fn posting_waits_for_space(peer: &mut Peer) {
             Err(error) => break error,
         }
     };
-    assert!(matches!(error.kind, PostErrorKind::Full(FullCause::Ring)));
+    assert!(matches!(error.kind, Post(PostErrorKind::Full(FullCause::Ring))));
     assert_eq!(error.value, value(posted));
-    let error = port.post_wait(error.value, Some(Duration::from_millis(1))).unwrap_err();
-    assert!(matches!(error.kind, PostErrorKind::TimedOut));
+    let error = port.post_timeout(error.value, Duration::from_millis(1)).unwrap_err();
+    assert!(matches!(error.kind, Post(PostErrorKind::TimedOut)));
     assert_eq!(error.value, value(posted));
     if peer.is_concurrent() {
         peer.begin(|there| {
@@ -352,7 +353,7 @@ fn posting_waits_for_space(peer: &mut Peer) {
             there.ports.push(port.into());
         });
         for number in posted..2000 {
-            port.post_wait(value(number), Some(PATIENCE)).unwrap();
+            port.post_timeout(value(number), PATIENCE).unwrap();
         }
         peer.finish();
     }
@@ -368,7 +369,7 @@ fn halves_of_a_typed_port_post_and_receive_at_the_same_time(peer: &mut Peer) {
     peer.begin(echo::<u64>);
     let sender = std::thread::scope(|scope| {
         let sender = scope.spawn(move || {
-            (0..10_000).for_each(|number| sender.post_wait(number, Some(PATIENCE)).unwrap());
+            (0..10_000).for_each(|number| sender.post_timeout(number, PATIENCE).unwrap());
             sender
         });
         (0..10_000).for_each(|number| assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), number));
@@ -385,7 +386,7 @@ fn the_end_of_the_peer_is_told_with_the_value_back(peer: &mut Peer) {
     let reason = peer.death();
     assert!(matches!(port.recv(), Err(RecvError::Ended(seen)) if seen == reason));
     let error = port.post(load).unwrap_err();
-    assert!(matches!(error.kind, PostErrorKind::PeerGone(seen) if seen == reason));
+    assert!(matches!(error.kind, Post(PostErrorKind::PeerGone(seen)) if seen == reason));
     error.value.assert_whole();
     for (port, other) in error.value.ports().into_iter().zip(&others) {
         assert_entangled(port, other);

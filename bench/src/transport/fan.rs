@@ -197,7 +197,7 @@ impl Player for LoopFanIn {
         let Self { side, payload, ports, sent, events, received, wrong } = self;
         match side {
             Side::First => received.turn(turn, || {
-                let happened = events.poll_once(Some(PEER_TIMEOUT)).map_err(Error::of("the event loop failed"))?;
+                let happened = events.run_once_timeout(PEER_TIMEOUT).map_err(Error::of("the event loop failed"))?;
                 match wrong.take() {
                     Some(error) => Err(error),
                     None if happened == 0 => {

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use messageport::{ChannelOptions, Message, MessagePort, PostDataError, PostErrorKind};
+use messageport::{ChannelOptions, Message, MessagePort, PostDataError};
 
 use crate::error::{Error, Result};
 use crate::link::{Link, Side, Wait, spin_until};

@@ -91,7 +91,7 @@ fn next(port: &MessagePort) -> Result<Option<Message>, Failure> {
     match port.recv() {
         Ok(message) => Ok(Some(message)),
         Err(RecvError::Ended(CloseReason::Closed)) => Ok(None),
-        Err(error) => Err(Failure::failed(format_args!("the page has gone: {error}"))),
+        Err(error) => Err(Failure::failed(format_args!("the page has gone: {error:#}"))),
     }
 }
 

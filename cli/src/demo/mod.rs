@@ -82,7 +82,7 @@ fn greet(window: &MessagePort, out: &mut Output) -> Result<MessagePort, Failure>
 /// file that is in memory.
 fn stream(port1: &MessagePort, input: &mut InputFile, out: &mut Output) -> Result<Received, Failure> {
     let options = ChannelOptions::new().capacity(STREAM_CAPACITY);
-    let channel = MessageChannel::with_options(&options).map_err(Failure::of("cannot create the stream's channel"))?;
+    let channel = options.create().map_err(Failure::of("cannot create the stream's channel"))?;
     port1
         .post_message(protocol::STREAM, [channel.port2.into()])
         .map_err(Failure::of("cannot transfer the stream's port to the iframe"))?;

@@ -97,7 +97,7 @@ pub unsafe extern "C" fn msgport_channel_new(
         }
         // SAFETY: NULL or a struct of the size that it contains; the caller of C upholds it.
         let channel_options = unsafe { options(channel_options) }?.to_rust()?;
-        let MessageChannel { port1, port2 } = MessageChannel::with_options(&channel_options)?;
+        let MessageChannel { port1, port2 } = channel_options.create()?;
         out1.give(port1.into());
         out2.give(port2.into());
         Ok(())

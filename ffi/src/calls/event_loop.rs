@@ -158,7 +158,7 @@ pub unsafe extern "C" fn msgport_loop_run(event_loop: *mut LoopHandle, timeout: 
         let events = unsafe { Handle::get(event_loop) }?.events.clone();
         match Timeout::of(timeout).limit() {
             None => events.run(),
-            Some(time) => events.run_for(time),
+            Some(time) => events.run_timeout(time),
         }
         .map_err(|error| watching(&error))
     })
@@ -173,7 +173,8 @@ pub unsafe extern "C" fn msgport_loop_poll(event_loop: *mut LoopHandle, timeout:
         let done = match Timeout::of(timeout) {
             // Also leaves the descriptor readable if anything is left, for a program with a loop of its own.
             Timeout::Poll => events.dispatch(),
-            timeout => events.poll_once(timeout.limit()),
+            Timeout::For(time) => events.run_once_timeout(time),
+            Timeout::Forever => events.run_once(),
         };
         let done = done.map_err(|error| watching(&error))?;
         // SAFETY: NULL or writable; the caller of C upholds it.

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::rc::Rc;
 
 use messageport::{
-    CloseEvent, ListenerId, MessageErrorEvent, MessageEvent, PortEvent, PortHandle as LoopPort, RecvError,
+    CloseEvent, HandlerId, MessageErrorEvent, MessageEvent, PortEvent, PortHandle as LoopPort, RecvError,
 };
 
 use crate::code::{self, Code};
@@ -33,23 +33,23 @@ pub type CloseHandler = Option<unsafe extern "C" fn(port: *mut PortHandle, reaso
 
 /// An event whose handler can be set, as `onmessage` is, besides being added.
 trait Event: PortEvent + Sized {
-    fn set(port: &LoopPort, call: impl FnMut(&LoopPort, &mut Self) + 'static) -> ListenerId;
+    fn set(port: &LoopPort, call: impl FnMut(&LoopPort, &mut Self) + 'static) -> HandlerId;
 }
 
 impl Event for MessageEvent {
-    fn set(port: &LoopPort, call: impl FnMut(&LoopPort, &mut Self) + 'static) -> ListenerId {
+    fn set(port: &LoopPort, call: impl FnMut(&LoopPort, &mut Self) + 'static) -> HandlerId {
         port.set_onmessage(call)
     }
 }
 
 impl Event for MessageErrorEvent {
-    fn set(port: &LoopPort, call: impl FnMut(&LoopPort, &mut Self) + 'static) -> ListenerId {
+    fn set(port: &LoopPort, call: impl FnMut(&LoopPort, &mut Self) + 'static) -> HandlerId {
         port.set_onmessageerror(call)
     }
 }
 
 impl Event for CloseEvent {
-    fn set(port: &LoopPort, call: impl FnMut(&LoopPort, &mut Self) + 'static) -> ListenerId {
+    fn set(port: &LoopPort, call: impl FnMut(&LoopPort, &mut Self) + 'static) -> HandlerId {
         port.set_onclose(call)
     }
 }
@@ -81,10 +81,10 @@ unsafe fn add<E: Event, F, C: FnMut(&mut E) + 'static>(
         let handlers = port.handlers();
         let listener = match how {
             SET => E::set(in_loop, call),
-            ADD => in_loop.add_listener(call),
+            ADD => in_loop.add_handler(call),
             _ => {
                 let (handlers, number) = (Rc::clone(handlers), handlers.borrow().len());
-                in_loop.add_listener_once(move |port: &LoopPort, event: &mut E| {
+                in_loop.add_handler_once(move |port: &LoopPort, event: &mut E| {
                     if let Some(place) = handlers.borrow_mut().get_mut(number) {
                         *place = None;
                     }
@@ -102,7 +102,7 @@ unsafe fn add<E: Event, F, C: FnMut(&mut E) + 'static>(
 }
 
 /// The number of a handler in C, which is its index. A handler that is set instead of another one keeps its number.
-fn number_of(handlers: &Handlers, listener: ListenerId) -> usize {
+fn number_of(handlers: &Handlers, listener: HandlerId) -> usize {
     let mut handlers = handlers.borrow_mut();
     handlers.iter().position(|known| *known == Some(listener)).unwrap_or_else(|| {
         handlers.push(Some(listener));
@@ -217,7 +217,7 @@ pub unsafe extern "C" fn msgport_port_remove_handler(port: *mut PortHandle, id: 
         let in_loop = in_loop(port)?;
         let listener = usize::try_from(id).ok().and_then(|id| port.handlers().borrow_mut().get_mut(id)?.take());
         match listener {
-            Some(listener) if in_loop.remove_listener(listener) => Ok(()),
+            Some(handler) if in_loop.remove_handler(handler) => Ok(()),
             _ => Err(Failure::plain(code::NOT_FOUND)),
         }
     })

@@ -132,7 +132,7 @@ pub unsafe extern "C" fn msgport_listener_accept(
         let out = unsafe { Out::new(port, "port") }?;
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
         let greeting = unsafe { Handle::get_optional(greeting) }?;
-        let Incoming { port, greeting: message, uid, pid } = accept(listener, Timeout::of(timeout))?;
+        let Incoming { port, greeting: message, uid, pid, .. } = accept(listener, Timeout::of(timeout))?;
         if let Some(greeting) = greeting {
             greeting.fill(message);
         }

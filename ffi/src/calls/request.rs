@@ -83,7 +83,7 @@ impl Client {
 impl Pending {
     fn wait(&mut self, timeout: Timeout) -> Result<RustMessage, Failure> {
         match timeout {
-            Timeout::Poll => self.0.try_take()?.ok_or(Failure::plain(code::EMPTY)),
+            Timeout::Poll => self.0.try_wait()?.ok_or(Failure::plain(code::EMPTY)),
             Timeout::For(time) => Ok(self.0.wait_timeout(time)?),
             Timeout::Forever => Ok(self.0.wait_timeout(Duration::MAX)?),
         }
@@ -246,7 +246,8 @@ pub unsafe extern "C" fn msgport_responder_answer(
         let Some(open) = responder.take() else { return Ok(()) };
         let result = match Timeout::of(timeout) {
             Timeout::Poll => open.answer(data, list),
-            timeout => open.answer_wait(data, list, timeout.limit()),
+            Timeout::For(time) => open.answer_timeout(data, list, time),
+            Timeout::Forever => open.answer_wait(data, list),
         };
         result.map_err(|NotAnswered { error, responder: back }| {
             *responder = Some(back);

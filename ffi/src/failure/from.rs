@@ -41,7 +41,6 @@ impl From<PostErrorKind> for Failure {
             PostErrorKind::PooledElsewhere { .. } => code::POOLED_ELSEWHERE,
             PostErrorKind::TooLarge { .. } => code::TOO_LARGE,
             PostErrorKind::TooManyHandles { .. } => code::TOO_MANY_HANDLES,
-            PostErrorKind::NoSendHalf => code::WRONG_HALF,
             PostErrorKind::PeerGone(reason) => code_of(*reason),
             _ => code::INTERNAL,
         };

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use messageport::{JoinError, ListenerId, MessagePort, MessageRef, RecvHalf, Reservation};
+use messageport::{HandlerId, JoinError, MessagePort, MessageRef, RecvHalf, Reservation};
 
 use crate::code;
 use crate::failure::Failure;
@@ -20,7 +20,7 @@ pub use self::set::SetHandle;
 pub type PortHandle = Handle<Port>;
 
 /// The handlers of a port in an event loop. The index of a handler is its number in C.
-pub(crate) type Handlers = Rc<RefCell<Vec<Option<ListenerId>>>>;
+pub(crate) type Handlers = Rc<RefCell<Vec<Option<HandlerId>>>>;
 
 pub struct Port {
     /// The open reservation. `'static` stands for the lifetime of `end`, which it borrows: it is declared, and so

@@ -91,7 +91,7 @@ impl Set {
         let mut inner = self.0.borrow_mut();
         let (next, otherwise) = match timeout {
             Timeout::Forever => (inner.set.wait(), code::NO_PORTS),
-            Timeout::Poll => (inner.set.try_next(), code::EMPTY),
+            Timeout::Poll => (inner.set.try_wait(), code::EMPTY),
             Timeout::For(time) => (inner.set.wait_timeout(time), code::TIMED_OUT),
         };
         let Some((id, event)) = next.map_err(|error| watching(&error))? else {

@@ -2,7 +2,7 @@
 
 use std::os::fd::IntoRawFd;
 
-use messageport::{Message, PostErrorKind, TransferBuffer, TransferRef, Transferable};
+use messageport::{PostErrorKind, TransferBuffer, TransferRef, Transferable};
 
 use super::item::{Item, ItemOf, open_descriptor};
 use crate::buffer::{Buffer, Frozen, Shared};
@@ -34,13 +34,15 @@ impl ItemKind {
         matches!(self, Self::Port | Self::Buffer)
     }
 
-    pub(crate) fn of(thing: &Transferable) -> Self {
+    /// `None` for a kind that the library has and this layer has not.
+    pub(crate) fn of(thing: &Transferable) -> Option<Self> {
         match thing {
-            Transferable::Port(_) => Self::Port,
-            Transferable::Buffer(_) => Self::Buffer,
-            Transferable::Frozen(_) => Self::Frozen,
-            Transferable::Shared(_) => Self::Shared,
-            Transferable::Descriptor(_) => Self::Descriptor,
+            Transferable::Port(_) => Some(Self::Port),
+            Transferable::Buffer(_) => Some(Self::Buffer),
+            Transferable::Frozen(_) => Some(Self::Frozen),
+            Transferable::Shared(_) => Some(Self::Shared),
+            Transferable::Descriptor(_) => Some(Self::Descriptor),
+            _ => None,
         }
     }
 
@@ -108,13 +110,14 @@ impl ItemKind {
 impl From<Transferable> for Item {
     /// Gives the thing to C.
     fn from(thing: Transferable) -> Self {
-        let kind = ItemKind::of(&thing) as u32;
+        let kind = ItemKind::of(&thing).map_or(0, |kind| kind as u32);
         let of = match thing {
             Transferable::Port(port) => ItemOf { handle: Handle::give(Port::from(port)).cast() },
             Transferable::Buffer(buffer) => ItemOf { handle: Handle::give(Buffer::from(buffer)).cast() },
             Transferable::Frozen(frozen) => ItemOf { handle: Handle::give(Frozen(frozen)).cast() },
             Transferable::Shared(shared) => ItemOf { handle: Handle::give(Shared(shared)).cast() },
             Transferable::Descriptor(descriptor) => ItemOf { descriptor: descriptor.into_raw_fd() },
+            _ => ItemOf { descriptor: -1 },
         };
         Self { kind, reserved: 0, of }
     }
@@ -169,16 +172,5 @@ impl Place<'_> {
             (Place::Buffer(place), Transferable::Buffer(buffer)) => *place = Some(buffer),
             _ => {}
         }
-    }
-}
-
-/// Puts a thing into a message, behind the others of its kind.
-pub(crate) fn put_thing(message: &mut Message, thing: Transferable) {
-    match thing {
-        Transferable::Port(port) => message.ports.push(port),
-        Transferable::Buffer(buffer) => message.buffers.push(buffer),
-        Transferable::Frozen(frozen) => message.frozen.push(frozen),
-        Transferable::Shared(shared) => message.shared.push(shared),
-        Transferable::Descriptor(descriptor) => message.descriptors.push(descriptor),
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use messageport::{Message as RustMessage, MessageRef, Transferable};
 
-use super::kind::{ItemKind, put_thing};
+use super::kind::ItemKind;
 use crate::code;
 use crate::failure::Failure;
 use crate::handle::{Handle, Object};
@@ -66,14 +66,14 @@ impl Message {
     #[cold]
     fn move_things(&mut self) {
         let things = self.received.take_transfer_list().into_iter();
-        let slots = things.map(|thing| Slot { kind: ItemKind::of(&thing), thing: Some(thing) });
+        let slots = things.filter_map(|thing| Some(Slot { kind: ItemKind::of(&thing)?, thing: Some(thing) }));
         self.things.extend(slots);
     }
 
     /// The reverse of [`unpack`](Self::unpack), without what has been taken out.
     fn pack(&mut self) {
         for thing in self.things.drain(..).filter_map(|slot| slot.thing) {
-            put_thing(&mut self.received, thing);
+            self.received.push(thing);
         }
     }
 

@@ -131,7 +131,7 @@ fn call(input: &mut Input<'_>) {
             let len = input.below(24);
             port1.post_message(input.bytes(len), []).expect("there is room");
             if let Some(call) = open.last_mut()
-                && !matches!(call.try_take(), Ok(None))
+                && !matches!(call.try_wait(), Ok(None))
             {
                 open.pop();
             }

@@ -150,7 +150,7 @@ impl World {
         }
         let options = ChannelOptions::new().capacity(4096).max_capacity(input.pick(&[4096, 16384, 65536]));
         let options = options.cached_buffers(input.pick(&[0, 1, 3])).max_handles(input.pick(&[2, 6, 253]));
-        let MessageChannel { port1, port2 } = MessageChannel::with_options(&options).expect("a channel");
+        let MessageChannel { port1, port2 } = options.create().expect("a channel");
         let channel = self.channels.len();
         self.channels.push(ChannelModel::default());
         self.ports.push((EndId { channel, side: 0 }, port1));
