@@ -34,22 +34,22 @@ fn main() {
 mod tests {
     use messageport_fuzz::runs::{caught, replay};
 
+    use super::{consumer, producer, run};
+
     #[test]
     fn changing() {
-        replay("changing", super::run);
+        replay("changing", run);
     }
 
     #[test]
     fn a_header_that_is_read_twice() {
-        caught("changing", "outside the ring", |input| {
-            super::consumer::run(input, super::consumer::Fault::HeaderReadTwice)
-        });
+        caught("changing", "outside the ring", |input| consumer::run(input, consumer::Fault::HeaderReadTwice));
     }
 
     #[test]
     fn a_cursor_that_is_read_twice() {
         caught("changing", "a cursor that was not checked", |input| {
-            super::producer::run(input, super::producer::Fault::CursorReadTwice);
+            producer::run(input, producer::Fault::CursorReadTwice);
         });
     }
 }

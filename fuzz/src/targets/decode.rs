@@ -69,7 +69,7 @@ fn table(input: &mut Input<'_>) {
     let mut arrival = Arrival::default();
     if table.adopt(handles, None, &mut arrival).is_ok() {
         let mut message = Message::from(data);
-        message.take_transferred_of(arrival.transferred, MessagePort::from_parts);
+        message.extend(arrival.items.into_iter().map(Transferable::from));
     } else {
         arrival.close();
     }

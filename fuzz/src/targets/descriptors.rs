@@ -18,7 +18,7 @@ use crate::queue::segment::Segment;
 /// The check covers 40 descriptor numbers, from the lowest free one on.
 const CHECKED: RawFd = 40;
 
-/// Descriptors that no port or buffer is made of, and some that one could be made of. They are made once, and kept.
+/// Descriptors that no port or buffer can be made of, and some that can. They are made once, and kept.
 pub(super) fn odd() -> &'static [OwnedFd] {
     static ODD: OnceLock<Vec<OwnedFd>> = OnceLock::new();
     ODD.get_or_init(|| {

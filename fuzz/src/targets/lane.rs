@@ -254,7 +254,7 @@ impl Victim {
                 for message in &self.received {
                     for port in &message.ports {
                         let _ = port.try_recv();
-                        let _ = port.post_message(b"to nobody", []);
+                        let _ = port.post_message(b"no receiver", []);
                     }
                     for buffer in &message.buffers {
                         let _ = buffer.write_at(0, b"y");
