@@ -360,9 +360,9 @@ pub enum PostErrorKind {
 impl fmt::Display for PostErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Forked => f.write_str(FORKED),
-            Self::PortClosed => f.write_str(CLOSED),
-            Self::Detached => f.write_str(DETACHED),
+            Self::Forked => f.write_str(FORKED_TEXT),
+            Self::PortClosed => f.write_str(CLOSED_TEXT),
+            Self::Detached => f.write_str(DETACHED_TEXT),
             Self::Borrowed => f.write_str("a reservation on the port is open, or the port is being posted"),
             Self::ContainsSelf => f.write_str("the transfer list contains the posting port itself"),
             Self::ContainsPeer => f.write_str("the transfer list contains the posting port's peer"),
@@ -466,9 +466,9 @@ impl From<PostDataError> for PostErrorKind {
 impl fmt::Display for PostDataError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Forked => f.write_str(FORKED),
-            Self::PortClosed => f.write_str(CLOSED),
-            Self::Detached => f.write_str(DETACHED),
+            Self::Forked => f.write_str(FORKED_TEXT),
+            Self::PortClosed => f.write_str(CLOSED_TEXT),
+            Self::Detached => f.write_str(DETACHED_TEXT),
             Self::Borrowed => f.write_str("a reservation on the port is open, or the port is being posted"),
             Self::TooLarge { len, max } => write!(f, "the message needs {len} bytes, at most {max} fit"),
             Self::PeerGone(reason) => reason.fmt(f),
@@ -525,9 +525,9 @@ pub enum RecvError {
 impl fmt::Display for RecvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Forked => f.write_str(FORKED),
-            Self::PortClosed => f.write_str(CLOSED),
-            Self::Detached => f.write_str(DETACHED),
+            Self::Forked => f.write_str(FORKED_TEXT),
+            Self::PortClosed => f.write_str(CLOSED_TEXT),
+            Self::Detached => f.write_str(DETACHED_TEXT),
             Self::Borrowed => f.write_str("a message of the port is being read in place, or the port is being posted"),
             Self::Ended(reason) => reason.fmt(f),
             Self::MessageError { reason, .. } => with_cause(f, &"the message cannot be received", reason),
@@ -756,6 +756,6 @@ pub(crate) fn exhausted(errno: Errno) -> io::Error {
     io_error(errno)
 }
 
-const FORKED: &str = "the port was inherited by fork and belongs to the parent process";
-const CLOSED: &str = "the port has been closed";
-const DETACHED: &str = "the port has been transferred";
+const FORKED_TEXT: &str = "the port was inherited by fork and belongs to the parent process";
+const CLOSED_TEXT: &str = "the port has been closed";
+const DETACHED_TEXT: &str = "the port has been transferred";

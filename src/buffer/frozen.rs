@@ -16,7 +16,7 @@ use crate::sys::frozen::FrozenMapping;
 use crate::sys::{Errno, memfd};
 
 /// Bytes, 256 KiB, that [`FrozenBuffer::from_file`] copies at a time.
-const PART: usize = 256 << 10;
+const COPY_PART: usize = 256 << 10;
 
 /// A block of memory that no process can write any more: neither this one, nor an earlier holder, nor a receiver. The
 /// kernel enforces it by the seal `F_SEAL_WRITE` of fcntl(2), and every receiver checks the seal. So the bytes are a
@@ -81,9 +81,9 @@ impl FrozenBuffer {
         }
         let len = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
         let memory = file::create(BufferKind::Frozen, len).map_err(not_created)?;
-        let mut part = vec![0; PART.min(len)];
-        for start in (0..len).step_by(PART) {
-            let part = &mut part[..PART.min(len - start)];
+        let mut part = vec![0; COPY_PART.min(len)];
+        for start in (0..len).step_by(COPY_PART) {
+            let part = &mut part[..COPY_PART.min(len - start)];
             file.read_exact_at(part, start as u64).map_err(BufferError::Unreadable)?;
             memfd::write(memory.as_fd(), HEADER_LEN + start, part).map_err(not_created)?;
         }

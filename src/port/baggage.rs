@@ -64,6 +64,7 @@ impl<'a> Baggage<'a> {
         let ports =
             || list.iter().filter_map(|item| if let TransferRef::Port(port) = item { Some(*port) } else { None });
         if let Some(carrier) = carrier {
+            // Step 2 of the message port post message steps, and step 4, which is an error here.
             if ports().any(|port| Arc::ptr_eq(port.end(), carrier)) {
                 return Err(PostErrorKind::ContainsSelf);
             }
@@ -74,6 +75,7 @@ impl<'a> Baggage<'a> {
         if has_duplicates(list) {
             return Err(PostErrorKind::Duplicate);
         }
+        // Step 5: what structured serialising with transfer refuses.
         let mut baggage = Self { counts: count(list), ..Self::default() };
         for (index, item) in list.iter().enumerate() {
             baggage.add(index, *item, carrier.map(|end| &**end))?;

@@ -196,7 +196,7 @@ impl SendHalf {
             descriptors.extend(baggage.descriptors());
             self.end.lane().send_handles(producer.sequence(), &descriptors).map_err(|why| self.not_sent(why))?;
         }
-        // 4. Commit. Nothing fails from here on, and only now is anything detached.
+        // 4. Commit, which is step 7 of the standard: the message is in the queue of the target. Nothing fails from here on, and only now is anything detached.
         let look_for_idle = baggage.hand_over(&self.end);
         self.publish(producer, claim, len, RecordKind::Carrier, handles as u8);
         baggage.detach();

@@ -252,7 +252,9 @@ impl SendHalf {
     /// (<https://html.spec.whatwg.org/multipage/web-messaging.html#message-port-post-message-steps>), from step 2 on.
     #[inline]
     fn post_or(&self, data: &[u8], list: &[TransferRef<'_>], if_full: IfFull) -> Result<(), PostErrorKind> {
-        // The common cases first. Their conditions include every check of the steps.
+        // Steps 2 to 5, and 7. The fast paths first: their conditions include every check of the steps. Deviations: a list that
+        // contains the peer (4) is refused, where the standard loses the channel; and a target that is gone (6) is an error,
+        // where the standard returns in silence.
         let posted = match list {
             [] => self.try_post_inline(data),
             [TransferRef::Buffer(buffer)] => self.try_post_lone_buffer(data, buffer),

@@ -23,9 +23,9 @@ use crate::queue::record::RecordKind;
 use crate::queue::ring::Record;
 
 /// A caller that never waits reads the clock in one empty poll of 16.
-const POLLS_PER_CLOCK: u32 = 16;
+const EMPTY_POLLS_PER_CLOCK: u32 = 16;
 /// A caller that never waits checks the lane for the peer's death every 500 us.
-const LANE_INTERVAL: Duration = Duration::from_micros(500);
+const DEATH_CHECK_INTERVAL: Duration = Duration::from_micros(500);
 
 /// From 2 messages in a row that were there at once, the receiver treats them as a stream, and owns the lines it has read;
 /// see [`Consumer::own_lines`](crate::queue::ring::Consumer::own_lines).
@@ -361,11 +361,11 @@ impl RecvHalf {
             }
         } else {
             receiving.empty_polls = receiving.empty_polls.wrapping_add(1);
-            if !receiving.empty_polls.is_multiple_of(POLLS_PER_CLOCK) {
+            if !receiving.empty_polls.is_multiple_of(EMPTY_POLLS_PER_CLOCK) {
                 return Ok(Next::None);
             }
             let now = Instant::now();
-            if receiving.lane_checked.is_some_and(|checked| now.duration_since(checked) < LANE_INTERVAL) {
+            if receiving.lane_checked.is_some_and(|checked| now.duration_since(checked) < DEATH_CHECK_INTERVAL) {
                 return Ok(Next::None);
             }
             receiving.lane_checked = Some(now);

@@ -200,7 +200,8 @@ impl Producer {
         self.commit_with(claim, len, kind, handles, store_and_fence);
     }
 
-    /// As [`commit`](Self::commit), without the fence: the caller puts one behind the last of several records.
+    /// As [`commit`](Self::commit), without the fence: the caller puts one behind the last of several records. Release: pairs
+    /// with the acquire load in `Consumer::poll`.
     #[inline(always)]
     pub(crate) fn commit_unfenced(&mut self, claim: Claim, len: usize, kind: RecordKind, handles: u8) {
         self.commit_with(claim, len, kind, handles, |word, value| word.store(value, Ordering::Release));

@@ -39,12 +39,12 @@ impl Failure {
 
     #[cold]
     fn new(code: Code, error: &dyn Display) -> Self {
-        Self::note(code, 0, error.to_string())
+        Self::note(code, 0, format!("{error:#}"))
     }
 
     #[cold]
     fn system(code: Code, os: &io::Error, error: &dyn Display) -> Self {
-        Self::note(code, os.raw_os_error().unwrap_or(0), error.to_string())
+        Self::note(code, os.raw_os_error().unwrap_or(0), format!("{error:#}"))
     }
 
     fn note(code: Code, os_error: i32, text: String) -> Self {
