@@ -5,7 +5,7 @@ use crate::closing::{own_close_beside_a_post, own_receiver_closed, own_sender_cl
 use crate::ends::RecvHalf;
 use crate::faults::Fault;
 use crate::growing::{goes_back, grows, receiver_sleeps_at_link, sender_sleeps_ahead};
-use crate::passing::{full, in_order, laps, published_by_an_empty_poll};
+use crate::passing::{full, full_of_a_stream, in_order, laps, published_by_an_empty_poll};
 use crate::waiting::{
     both_doorbells, event_loop, from_futex_to_lane, pad_wakes, receiver_sleeps, sender_sleeps, small_messages,
     unsent_wake_up,
@@ -53,7 +53,7 @@ fn a_release_before_the_copy() {
 
 #[test]
 fn lines_that_are_owned_after_the_release() {
-    caught(Fault::OwnAfterRelease, RACE, full);
+    caught(Fault::OwnAfterRelease, RACE, full_of_a_stream);
 }
 
 #[test]

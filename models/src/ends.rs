@@ -30,9 +30,6 @@ const DISCARDING: u32 = 2;
 /// `End::state`, beside `OPEN` and `CLOSED`: `PeerClosed` and `PeerDied` in one.
 const PEER_GONE: u32 = 3;
 
-/// `STREAM` of `port/recv.rs`: from 2 messages in a row that were there at once, the receiver owns the lines it has read.
-const STREAM: u32 = 2;
-
 /// A growth limit that no ring reaches: the queue does not grow.
 const NO_GROWTH: u64 = 0;
 
@@ -53,12 +50,12 @@ pub(crate) struct SendHalf {
     pub(crate) producer: Producer,
 }
 
-/// `RecvHalf` and its `Receiving`.
 pub(crate) struct RecvHalf {
     pub(crate) end: Arc<End>,
     pub(crate) consumer: Consumer,
-    /// Messages in a row that were there at once.
-    run: u32,
+    /// True if the messages are a stream, whose lines the receiver owns after it has read them. Off in most models: it zeroes
+    /// old headers, which hides faults.
+    pub(crate) streams: bool,
 }
 
 /// Why nothing was posted.
@@ -88,7 +85,7 @@ pub(crate) fn channel(there: usize, back: usize) -> [(SendHalf, RecvHalf); 2] {
             posting: AtomicBool::new(false),
             announced: AtomicBool::new(false),
         });
-        (SendHalf { end: Arc::clone(&end), producer }, RecvHalf { end, consumer, run: 0 })
+        (SendHalf { end: Arc::clone(&end), producer }, RecvHalf { end, consumer, streams: false })
     };
     [end(&there, &back, lanes.0), end(&back, &there, lanes.1)]
 }
@@ -403,7 +400,6 @@ impl RecvHalf {
             None => match self.peek() {
                 Some(record) => record,
                 None => {
-                    self.run = 0;
                     note(|tally| tally.empty_polls += 1);
                     return Ok(None);
                 }
@@ -425,16 +421,12 @@ impl RecvHalf {
         if self.end.state() != OPEN {
             return None;
         }
-        let mut run = self.run + 1;
         let mut word = self.consumer.poll();
         if word == 0 && waits {
-            (run, self.run) = (1, 0);
             self.consumer.publish();
             word = Spin::new().briefly(|| self.consumer.poll());
         }
-        let record = self.consumer.decode_common(word)?;
-        self.run = run;
-        Some(record)
+        self.consumer.decode_common(word)
     }
 
     /// `growth::peek`.
@@ -462,14 +454,13 @@ impl RecvHalf {
 
     /// `RecvHalf::release`.
     fn release(&mut self, record: Record) {
-        let owns = self.run >= STREAM;
-        if owns && !has(Fault::OwnAfterRelease) {
+        if self.streams && !has(Fault::OwnAfterRelease) {
             self.consumer.own_lines(record);
         }
         if self.consumer.release(record) {
             self.end.wake_peer_producer();
         }
-        if owns && has(Fault::OwnAfterRelease) {
+        if self.streams && has(Fault::OwnAfterRelease) {
             self.consumer.own_lines(record);
         }
     }

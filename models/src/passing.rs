@@ -45,10 +45,26 @@ fn full_ends_when_something_was_read() {
     assert!(tally.full > tally.executions);
 }
 
+#[test]
+fn lines_that_the_receiver_owns_are_given_back_whole() {
+    let tally = check(full_of_a_stream);
+    assert!(tally.full > tally.executions);
+    check(|| laps_of(5, true));
+}
+
+pub(crate) fn full_of_a_stream() {
+    full_of(true);
+}
+
+pub(crate) fn full() {
+    full_of(false);
+}
+
 /// Three records of 32 bytes lie from offset 32 to the end of the ring. A record of 48 bytes follows: it fits as soon as the
 /// first is released, and its payload then overwrites that of the first.
-pub(crate) fn full() {
-    let (mut sender, receiver) = one_way(RING, 4);
+fn full_of(streams: bool) {
+    let (mut sender, mut receiver) = one_way(RING, 4);
+    receiver.streams = streams;
     let queued = fill_queue(&mut sender, 24);
     let there = spawn_posts(sender, vec![message(10, 40), message(11, 24)]);
     assert_all_arrive(receiver, 3, there, queued);
@@ -77,9 +93,14 @@ fn nothing_of_an_earlier_lap_is_seen() {
     }
 }
 
-/// Records have 48 bytes, so headers, payload and pads of each lap lie where others were in the lap before.
 pub(crate) fn laps(skip: usize) {
-    let (mut sender, receiver) = one_way(RING, skip);
+    laps_of(skip, false);
+}
+
+/// Records have 48 bytes, so headers, payload and pads of each lap lie where others were in the lap before.
+fn laps_of(skip: usize, streams: bool) {
+    let (mut sender, mut receiver) = one_way(RING, skip);
+    receiver.streams = streams;
     let queued = fill_queue(&mut sender, 40);
     let there = spawn_posts(sender, (10..13).map(|number| message(number, 40)).collect());
     assert_all_arrive(receiver, 3, there, queued);
