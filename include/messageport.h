@@ -164,7 +164,7 @@ enum {
     MSGPORT_UNSAFE_DIRECTORY = 62, /* The directory for names is accessible to, or belongs to, another user. */
     MSGPORT_IN_USE = 63,           /* Another listener uses the name. */
     MSGPORT_NOT_A_SOCKET = 64,     /* The name belongs to a file that is not a socket. */
-    MSGPORT_NOBODY_LISTENS = 65,   /* There is no listener of this name. */
+    MSGPORT_NO_LISTENER = 65,      /* There is no listener of this name. */
     MSGPORT_WRONG_USER = 66,       /* The listener runs as another user. */
     MSGPORT_REFUSED = 67,          /* The listener refused the connection. */
     MSGPORT_WRONG_VERSION = 68,    /* The other process uses another version of the format. */
@@ -477,7 +477,7 @@ typedef struct msgport_queued {
     size_t bytes;           /* Bytes that the peer has not read, perhaps a little more. A message takes its length
                                rounded up to 8, and 8 more. */
     size_t capacity;        /* Bytes that the queue holds before it grows, or grows again. */
-    size_t high_water;      /* The highest value of `bytes` at the times when the queue seemed full or was asked. */
+    size_t high_water;      /* The highest value of `bytes` at the times when it seemed full or `queued` was called. */
     size_t max_message_len; /* Bytes of data in the longest message. */
     size_t max_inline_len;  /* Bytes of data in the longest message that travels in the queue itself: 7/16 of the
                                channel's capacity, less 8. Longer data travels in a buffer, which the receiver does not
@@ -1938,7 +1938,7 @@ msgport_code msgport_listener_descriptor(msgport_listener *listener, int *descri
  *         MSGPORT_BAD_NAME           The name is empty, `.`, `..`, not UTF-8, or ends in `.lock`.
  *         MSGPORT_NAME_TOO_LONG      The path is longer than 107 bytes.
  *         MSGPORT_UNSAFE_DIRECTORY   The directory for names is accessible to, or belongs to, another user.
- *         MSGPORT_NOBODY_LISTENS     There is no socket of this name, or its listener is gone.
+ *         MSGPORT_NO_LISTENER        There is no socket of this name, or its listener is gone.
  *         MSGPORT_WRONG_USER         The listener runs as another user.
  *         MSGPORT_REFUSED            The listener refused the connection.
  *         MSGPORT_WRONG_VERSION      The listener uses another version of the format.

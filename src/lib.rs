@@ -286,17 +286,17 @@ pub use typed::{
 
 pub use events::EventLoop;
 pub use events::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
-pub use events::handle::{PortHandle, PortRef};
 pub use events::handlers::HandlerId;
-pub use events::tasks::{LoopGone, LoopHandle};
+pub use events::loop_handle::{LoopGone, LoopHandle};
+pub use events::port_handle::{PortHandle, PortRef};
 pub use events::timers::TimerId;
 
 pub use connect::{
-    AcceptError, Clients, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, NameError,
-    ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
+    AcceptError, ConnectError, ConnectOptions, Incoming, IncomingClients, ListenError, ListenOptions, Listener,
+    NameError, ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
 };
 
-pub use call::{AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server};
+pub use call::{AnswerError, CallError, Client, PendingCall, RespondError, Responder, ServeError, Server};
 
 pub use poll::set::{AddError, PortId, PortSet, SetEvent};
 

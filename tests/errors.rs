@@ -5,14 +5,13 @@ use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
-use messageport::aio::{AsyncJoinError, AsyncPort, RegisterError, SendError};
+use messageport::aio::{AsyncJoinError, AsyncPort, RegisterError, RegisterListenerError, SendError};
 use messageport::{
     AcceptError, AddError, AnswerError, BadSegment, BadTransfer, BadValue, BufferError, CallError, ChannelError,
     ChannelOptions, CloseReason, ConnectError, ErrorEvent, EventLoop, FreezeError, FreezeErrorKind, FullCause,
-    JoinError, ListenError, Message, MessageChannel, MessagePort, NameError, NamedBufferError, NotAnswered,
-    ParentPortError, PostDataError, PostError, PostErrorKind, PostMessagesError, RecvError, RecvTimeoutError,
-    ServeError, SpawnError, SpawnErrorKind, TransferBuffer, TryRecvError, TypedPostError, TypedPostErrorKind,
-    Violation, WrongSize,
+    JoinError, ListenError, Message, MessageChannel, MessagePort, NameError, NamedBufferError, ParentPortError,
+    PostDataError, PostError, PostErrorKind, PostMessagesError, RecvError, RecvTimeoutError, RespondError, ServeError,
+    SpawnError, SpawnErrorKind, TransferBuffer, TryRecvError, TypedPostError, TypedPostErrorKind, Violation, WrongSize,
 };
 
 /// The number of a shortage, to be found again in what is made of it.
@@ -168,7 +167,7 @@ fn calling_and_answering() {
     let not_posted = PostError { kind: kind(), transfer: Vec::new() };
     check(CallError::NotPosted(not_posted), 1, Shortage);
     check(CallError::<PostError>::NoAnswer(AnswerError::TimedOut), 0, Kind(ErrorKind::TimedOut));
-    check(NotAnswered { error: kind(), responder: () }, 1, Shortage);
+    check(RespondError { error: kind(), responder: () }, 1, Shortage);
     check(ServeError::<PostErrorKind>::Failed(RecvError::PortClosed), 0, Kind(ErrorKind::NotConnected));
     check(ServeError::NotAnswered(kind()), 2, Shortage);
     check(ServeError::NotAnswered(TypedPostErrorKind::Unencodable), 1, Kind(ErrorKind::InvalidInput));
@@ -189,7 +188,7 @@ fn meeting() {
     check(AcceptError::Forked, 0, Kind(ErrorKind::Unsupported));
     check(AcceptError::System(shortage()), 1, Shortage);
     check(ConnectError::Name(NameError::Invalid), 0, Kind(ErrorKind::InvalidInput));
-    check(ConnectError::NobodyListens(path()), 0, Kind(ErrorKind::ConnectionRefused));
+    check(ConnectError::NoListener(path()), 0, Kind(ErrorKind::ConnectionRefused));
     check(ConnectError::WrongUser(1), 0, Kind(ErrorKind::PermissionDenied));
     check(ConnectError::Refused, 0, Kind(ErrorKind::ConnectionRefused));
     check(ConnectError::Version(2), 0, Kind(ErrorKind::Unsupported));

@@ -239,7 +239,7 @@ fn names_lead_to_a_private_directory() {
 
 fn names() {
     let directory = PathBuf::from(std::env::var_os(PATH).expect("told"));
-    assert!(matches!(connect("name", b""), Err(ConnectError::NobodyListens(path)) if path == directory.join("name")));
+    assert!(matches!(connect("name", b""), Err(ConnectError::NoListener(path)) if path == directory.join("name")));
     let listener = Listener::bind("name").expect("free");
     assert_eq!(listener.path(), directory.join("name"));
     let rights = |path: &Path| fs::symlink_metadata(path).expect("it is there").mode() & 0o777;
@@ -356,7 +356,7 @@ fn a_client_brings_a_port_and_a_greeting() {
     assert_eq!(listener.refused(), 1, "the one that went without a word");
     drop(listener);
     assert_eq!(folder.list(), [""; 0], "socket and lock are removed");
-    assert!(matches!(connect(&name, b""), Err(ConnectError::NobodyListens(_))));
+    assert!(matches!(connect(&name, b""), Err(ConnectError::NoListener(_))));
 }
 
 #[test]
@@ -404,7 +404,7 @@ fn a_name_in_use_is_refused_and_one_left_behind_by_a_killed_listener_is_replaced
     child.kill().expect("it is ours");
     child.wait().expect("it ends");
     assert_eq!(folder.list().len(), 2, "socket and lock are left behind");
-    assert!(matches!(connect(&name, b""), Err(ConnectError::NobodyListens(_))));
+    assert!(matches!(connect(&name, b""), Err(ConnectError::NoListener(_))));
     let listener = Listener::bind(&name).expect("nobody listens any more");
     assert_serves(&listener, &name);
 }
@@ -419,7 +419,7 @@ fn what_is_no_socket_is_left_alone() {
     assert_eq!(fs::read(&name).expect("it is there"), b"data");
     assert_eq!(folder.list(), ["precious"]);
     let error = connect(&name, b"").expect_err("no socket");
-    assert!(matches!(error, ConnectError::NobodyListens(_)), "{error:?}");
+    assert!(matches!(error, ConnectError::NoListener(_)), "{error:?}");
     let elsewhere = folder.name("no/such/folder/service");
     assert!(matches!(Listener::bind(&elsewhere), Err(ListenError::System(..))));
 }

@@ -56,7 +56,7 @@ pub use buffer::frozen::FrozenBuffer;
 pub use buffer::named::NamedBufferError;
 pub use buffer::shared::SharedBuffer;
 pub use buffer::{FreezeError, FreezeErrorKind, TransferBuffer};
-pub use call::{AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server};
+pub use call::{AnswerError, CallError, Client, PendingCall, RespondError, Responder, ServeError, Server};
 pub use connect::{
     AcceptError, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, NameError,
     ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
@@ -67,9 +67,9 @@ pub use error::{
 };
 pub use events::EventLoop;
 pub use events::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
-pub use events::handle::{PortHandle, PortRef};
 pub use events::handlers::HandlerId;
-pub use events::tasks::{LoopGone, LoopHandle};
+pub use events::loop_handle::{LoopGone, LoopHandle};
+pub use events::port_handle::{PortHandle, PortRef};
 pub use events::timers::TimerId;
 pub use poll::set::{AddError, PortId, PortSet, SetEvent};
 pub use port::batch::PostMessagesError;

@@ -233,7 +233,7 @@ impl Lane {
 
     /// Hangs up for both sides, and keeps the descriptor.
     pub(crate) fn hang_up(&self) {
-        socket::end(self.as_fd());
+        socket::shut_down(self.as_fd());
     }
 
     /// Gives up the socket, which now belongs to another process, and keeps the descriptor's number, for `stand_in`.

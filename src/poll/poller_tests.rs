@@ -1,4 +1,4 @@
-//! What the poller looks at, counted.
+//! The checks that the poller makes, counted.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -12,16 +12,16 @@ use crate::port::channel::MessageChannel;
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf};
 
-/// A port that counts how often it is looked at.
+/// A port that counts how often it is checked.
 struct Counted {
     port: MessagePort,
-    looks: Rc<Cell<usize>>,
+    checks: Rc<Cell<usize>>,
 }
 
 impl Watchable for Counted {
-    fn with<R>(&self, look: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
-        self.looks.set(self.looks.get() + 1);
-        Some(look(&self.port.receiver))
+    fn with<R>(&self, visit: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
+        self.checks.set(self.checks.get() + 1);
+        Some(visit(&self.port.receiver))
     }
 }
 
@@ -47,9 +47,9 @@ fn round(poller: &mut Poller<Counted>) -> usize {
     count
 }
 
-fn add(poller: &mut Poller<Counted>, looks: &Rc<Cell<usize>>) -> MessagePort {
+fn add(poller: &mut Poller<Counted>, checks: &Rc<Cell<usize>>) -> MessagePort {
     let MessageChannel { port1, port2 } = MessageChannel::new().expect("a channel");
-    poller.add(Counted { port: port2, looks: Rc::clone(looks) }).map_err(|(errno, _)| errno).expect("one more");
+    poller.add(Counted { port: port2, checks: Rc::clone(checks) }).map_err(|(errno, _)| errno).expect("one more");
     port1
 }
 
@@ -77,7 +77,7 @@ fn idle_ports_are_not_looked_at() {
             poller.wait(soon(), || false).unwrap();
             assert_eq!(round(&mut poller), 1);
         }
-        assert_eq!(idle.get(), 0, "looks at idle ports");
+        assert_eq!(idle.get(), 0, "checks idle ports");
         assert!(busy.get() >= 1000);
     }
 
@@ -104,8 +104,8 @@ fn idle_ports_are_not_looked_at() {
 fn a_stream_makes_no_system_call_a_message() {
     let mut poller = Poller::new().unwrap();
     poller.spin.set_budget(Duration::from_millis(100));
-    let looks = Rc::new(Cell::new(0));
-    let peer = add(&mut poller, &looks);
+    let checks = Rc::new(Cell::new(0));
+    let peer = add(&mut poller, &checks);
     for _ in 0..1000 {
         peer.post_message(b"busy", []).unwrap();
         poller.wait(soon(), || false).unwrap();
@@ -120,11 +120,11 @@ fn a_stream_makes_no_system_call_a_message() {
 #[test]
 fn a_key_is_never_used_again() {
     let mut poller = Poller::new().unwrap();
-    let looks = Rc::new(Cell::new(0));
+    let checks = Rc::new(Cell::new(0));
     let mut keys = Vec::new();
     for _ in 0..10 {
         let MessageChannel { port2, .. } = MessageChannel::new().expect("a channel");
-        let key = poller.add(Counted { port: port2, looks: Rc::clone(&looks) }).map_err(|(errno, _)| errno).unwrap();
+        let key = poller.add(Counted { port: port2, checks: Rc::clone(&checks) }).map_err(|(errno, _)| errno).unwrap();
         assert!(!keys.contains(&key));
         assert!(poller.remove(key).is_some());
         assert!(poller.remove(key).is_none() && poller.get(key).is_none());

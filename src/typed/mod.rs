@@ -136,7 +136,7 @@ impl<Out: Serialize, In> TypedPort<Out, In> {
 }
 
 impl<Out, In: DeserializeOwned> TypedPort<Out, In> {
-    /// Takes the next value, waiting for it as long as the peer lives.
+    /// Takes the next value, waiting for as long as the peer lives.
     ///
     /// # Errors
     /// Those of [`MessagePort::recv`]. A message that is not an `In` is a [`MessageError`](RecvError::MessageError).
@@ -154,7 +154,7 @@ impl<Out, In: DeserializeOwned> TypedPort<Out, In> {
         recv_value(|message| self.port.try_recv_into(message))
     }
 
-    /// Takes the next value, waiting for it for at most `timeout`.
+    /// Takes the next value, waiting for at most `timeout`.
     ///
     /// # Errors
     /// [`TimedOut`](RecvTimeoutError::TimedOut), and those of [`recv`](Self::recv).
@@ -350,9 +350,9 @@ impl From<TypedPostErrorKind> for io::Error {
     }
 }
 
-/// A value was not posted: why, and the value back.
+/// A value was not posted: the reason, and the value.
 pub struct TypedPostError<T> {
-    /// Why.
+    /// The reason.
     pub kind: TypedPostErrorKind,
     /// The value. Ports and buffers in it are as they were.
     pub value: T,

@@ -149,7 +149,7 @@ async fn silent_clients_hold_nobody_up() {
 
 async fn nobody_listens() {
     let error = soon(connect(&path(), b"hello")).await.expect_err("nobody listens");
-    assert!(matches!(error, ConnectError::NobodyListens(_)), "{error:?}");
+    assert!(matches!(error, ConnectError::NoListener(_)), "{error:?}");
 }
 
 async fn a_connect_that_is_not_answered_is_over_in_time() {

@@ -145,7 +145,7 @@ impl Attacker {
                 }
             }
             // Hangs up.
-            _ if input.byte() == 7 => socket::end(self.lane.as_fd()),
+            _ if input.byte() == 7 => socket::shut_down(self.lane.as_fd()),
             // Takes a packet off the lane.
             _ => drop(socket::take(self.lane.as_fd(), &mut [0; 16], 4)),
         }

@@ -126,8 +126,8 @@ impl Member {
 }
 
 impl Watchable for Rc<Member> {
-    fn with<R>(&self, look: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
-        self.source.try_borrow().ok()?.as_ref().map(|source| look(source.receiver()))
+    fn with<R>(&self, visit: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
+        self.source.try_borrow().ok()?.as_ref().map(|source| visit(source.receiver()))
     }
 }
 
