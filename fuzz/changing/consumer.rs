@@ -32,7 +32,7 @@ pub(crate) fn run(bytes: &[u8], fault: Fault) {
         let direction = consumer.direction().clone();
         let mut own = 0..0;
         match input.byte() & 15 {
-            0..4 => match consumer.peek() {
+            0..4 => match consumer.next_record() {
                 Ok(found) => record = found,
                 Err(_) => return,
             },

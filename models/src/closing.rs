@@ -142,7 +142,7 @@ pub(crate) fn receiving_half_dropped(skip: usize) {
     let longest = max_payload(RING);
     fill_queue(&mut sender, longest);
     let there = thread::spawn(move || {
-        let space = sender.end.outgoing.space();
+        let space = sender.end.outgoing.space_doorbell();
         let has_room = || sender.producer.claim(longest).is_ok();
         doorbell::sleep(space, FUTEX, has_room, || {
             futex::wait(space, FUTEX, Duration::MAX);

@@ -188,8 +188,8 @@ impl End {
         self.wake_peer_consumer();
         self.wake_peer_producer();
         if !has(Fault::OwnHalvesNotRung) {
-            doorbell::ring(self.incoming.data(), || true);
-            doorbell::ring(self.outgoing.space(), || true);
+            doorbell::ring(self.incoming.data_doorbell(), || true);
+            doorbell::ring(self.outgoing.space_doorbell(), || true);
         }
         self.lane.hang_up();
     }
@@ -204,12 +204,12 @@ impl End {
 
     /// `End::wake_peer_consumer`.
     fn wake_peer_consumer(&self) {
-        doorbell::ring_if_asleep(self.outgoing.data(), || self.lane.wake());
+        doorbell::ring_if_asleep(self.outgoing.data_doorbell(), || self.lane.wake());
     }
 
     /// `End::wake_peer_producer`.
     fn wake_peer_producer(&self) {
-        doorbell::ring_if_asleep(self.incoming.space(), || unreachable!("a producer never sleeps on a lane"));
+        doorbell::ring_if_asleep(self.incoming.space_doorbell(), || unreachable!("a producer never sleeps on a lane"));
     }
 }
 
@@ -343,7 +343,8 @@ impl SendHalf {
     /// `SendHalf::wait_for_space`.
     fn wait_for_space(&mut self, len: usize) -> Result<(), PostDataError> {
         let (end, spin) = (&self.end, Spin::new());
-        let waiter = Waiter { doorbell: end.outgoing.space(), lane: &end.lane, spin: &spin, deadline: Deadline::Never };
+        let waiter =
+            Waiter { doorbell: end.outgoing.space_doorbell(), lane: &end.lane, spin: &spin, deadline: Deadline::Never };
         let producer = std::cell::RefCell::new(&mut self.producer);
         let ready = || {
             let has_room = producer.borrow_mut().claim(len) != Err(NoRoom::Full);
@@ -432,7 +433,7 @@ impl RecvHalf {
     /// `growth::peek`.
     fn peek(&mut self) -> Option<Record> {
         loop {
-            let record = self.consumer.peek().unwrap()?;
+            let record = self.consumer.next_record().unwrap()?;
             let ring = match record.kind {
                 RecordKind::Next => {
                     note(|tally| tally.next += 1);
@@ -473,7 +474,8 @@ impl RecvHalf {
     /// `RecvHalf::wait` of a caller that waits.
     fn sleep(&self) {
         let (end, spin) = (&self.end, Spin::new());
-        let waiter = Waiter { doorbell: end.incoming.data(), lane: &end.lane, spin: &spin, deadline: Deadline::Never };
+        let waiter =
+            Waiter { doorbell: end.incoming.data_doorbell(), lane: &end.lane, spin: &spin, deadline: Deadline::Never };
         match waiter.wait(|| self.is_ready(), Some(&|| end.lane.drain())) {
             Ok(Outcome::Ready) => {}
             Ok(Outcome::HungUp) => {
@@ -488,7 +490,7 @@ impl RecvHalf {
         if !has(Fault::DrainAfterArm) {
             self.end.lane.drain().unwrap();
         }
-        doorbell::arm(self.end.incoming.data(), FD);
+        doorbell::arm(self.end.incoming.data_doorbell(), FD);
         if has(Fault::DrainAfterArm) {
             self.end.lane.drain().unwrap();
         }

@@ -29,7 +29,11 @@ pub(crate) fn receiver_sleeps() {
         assert_eq!(receiver.recv(), Some(message(number, 8)));
     }
     there.join().unwrap();
-    assert_eq!(receiver.end.incoming.data().load(Ordering::Relaxed), AWAKE, "a receiver that is awake has left a note");
+    assert_eq!(
+        receiver.end.incoming.data_doorbell().load(Ordering::Relaxed),
+        AWAKE,
+        "a receiver that is awake has left a note"
+    );
 }
 
 #[test]
@@ -176,7 +180,7 @@ pub(crate) fn receiver_gives_up() {
             sender.try_post(&message(number, 8)).unwrap();
         }
     });
-    doorbell::sleep(receiver.end.incoming.data(), FUTEX, || receiver.is_ready(), || {});
+    doorbell::sleep(receiver.end.incoming.data_doorbell(), FUTEX, || receiver.is_ready(), || {});
     for number in 0..2 {
         assert_eq!(receiver.recv(), Some(message(number, 8)));
     }
@@ -194,7 +198,7 @@ pub(crate) fn sender_gives_up() {
     let longest = max_payload(RING);
     let queued = fill_queue(&mut sender, longest);
     let there = thread::spawn(move || {
-        let space = sender.end.outgoing.space();
+        let space = sender.end.outgoing.space_doorbell();
         doorbell::sleep(space, FUTEX, || sender.producer.claim(longest).is_ok(), || {});
         sender.post(&message(10, longest)).unwrap();
     });
@@ -235,7 +239,7 @@ fn a_note_is_not_put_back_over_a_newer_one() {
 pub(crate) fn newer_note() {
     let (mut sender, mut receiver) = one_way(RING, 0);
     receiver.end.lane.refuse(1);
-    doorbell::arm(receiver.end.incoming.data(), FD);
+    doorbell::arm(receiver.end.incoming.data_doorbell(), FD);
     let there = thread::spawn(move || {
         for number in 0..2 {
             sender.try_post(&message(number, 8)).unwrap();

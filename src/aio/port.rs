@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::wait::{Registration, Wait};
-use crate::end::lane::Doorbell;
+use crate::end::lane::Half;
 use crate::error::with_cause;
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf, SendHalf};
@@ -70,7 +70,7 @@ impl AsyncPort {
             Ok(registration) => Ok(Self {
                 sender: AsyncSendHalf {
                     half: port.sender,
-                    wait: Wait::new(Arc::clone(&registration), Doorbell::Space),
+                    wait: Wait::new(Arc::clone(&registration), Half::Sender),
                     retry: None,
                     unsent: None,
                 },
@@ -78,7 +78,7 @@ impl AsyncPort {
                     // A receive that finds nothing need not arm the doorbell: `Wait` does.
                     polled: port.receiver.polled.replace(false),
                     half: port.receiver,
-                    wait: Wait::new(registration, Doorbell::Data),
+                    wait: Wait::new(registration, Half::Receiver),
                     stream_is_over: false,
                 },
             }),

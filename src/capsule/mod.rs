@@ -1,17 +1,20 @@
 //! Capsules: what a thing on a transfer list becomes while it travels in a message.
 //!
-//! The payload of a carrier record is the data, padded to 8 bytes, then the *table*: capsules, and an end that counts them.
+//! The payload of a carrier record is the data, padded to 8 bytes, then the *table*: capsules, and an end that counts
+//! them.
 //!
 //! ```text
 //! | data, padded | ports, each with its slots | buffers | frozen | shared | table end |
 //! ```
 //! Descriptors travel on the lane, in the order of the table. A port has its segment, its lane, the rings that its
-//! directions have grown into, and its recycled buffers. Every other thing has one, but a buffer that the receiver keeps
-//! already has none. A plain descriptor has no capsule.
+//! directions have grown into, and its recycled buffers. Every other item has one descriptor, except a buffer that the
+//! receiver keeps already. A plain descriptor has no capsule.
 //!
 //! A new kind of transferable thing needs a count, a capsule and a variant of [`Arrived`] here, a variant of `Item`
 //! (`port/baggage.rs`), of `Transferable` and of `TransferRef` (`port/transfer.rs`), and a list in `Message`
-//! (`port/message.rs`). The compiler then names every match that lacks it.
+//! (`port/message.rs`). The compiler then names every match and every list of counts that lacks it. It does not name
+//! the `From` conversions to `Transferable` and `TransferRef`, and `ffi/src/transfer/kind.rs`, which numbers the kinds
+//! for C.
 #![forbid(unsafe_code)]
 
 pub(crate) mod port;
@@ -81,9 +84,10 @@ impl Counts {
 
     /// Bytes of the table.
     fn table_len(self) -> usize {
+        let Self { ports: _, buffers, frozen, shared, descriptors: _, slots: _, body: _ } = self;
         self.ports_len()
-            + self.buffers * size_of::<BufferCapsule>()
-            + (self.frozen + self.shared) * size_of::<MemoryCapsule>()
+            + buffers * size_of::<BufferCapsule>()
+            + (frozen + shared) * size_of::<MemoryCapsule>()
             + size_of::<TableEnd>()
     }
 
@@ -189,8 +193,9 @@ impl Table {
 
     /// Descriptors that belong to the table.
     pub(crate) fn handles(&self) -> usize {
+        let Counts { ports: _, buffers: _, frozen, shared, descriptors, slots: _, body: _ } = self.counts;
         let buffers = self.buffers().filter(BufferCapsule::has_handle).count();
-        self.handles_of_ports() + buffers + self.counts.frozen + self.counts.shared + self.counts.descriptors
+        self.handles_of_ports() + buffers + frozen + shared + descriptors
     }
 
     /// Descriptors of the ports, which come first.
@@ -213,7 +218,8 @@ impl Table {
         debug_assert_eq!(handles.len(), self.handles());
         let mut of_ports = handles;
         let mut others = of_ports.split_off(self.handles_of_ports()).into_iter();
-        // A shortage must leave pool and cache untouched for the next attempt, so everything that can meet one comes first.
+        // A shortage must leave pool and cache untouched for the next attempt, so everything that can meet one comes
+        // first.
         let mut memories = Vec::new();
         for (capsule, file) in self.buffers().filter(BufferCapsule::has_handle).zip(&mut others) {
             memories.push(match Memory::adopt(file, capsule.capacity) {
@@ -226,8 +232,8 @@ impl Table {
         if let Err(Rejection::Shortage(_)) = made {
             return made;
         }
-        // Every buffer is recorded in the slot that the sender assigned, even if another item is invalid: the sender may have
-        // that item from a third party, which could otherwise desynchronise the caches of this channel.
+        // Every buffer is recorded in the slot that the sender assigned, even if another item is invalid: the sender
+        // may have that item from a third party, which could otherwise desynchronise the caches of this channel.
         let (mut memories, mut buffers) = (memories.into_iter(), Vec::new());
         for capsule in self.buffers() {
             let memory = if capsule.has_handle() { memories.next().transpose() } else { Ok(None) };
@@ -248,16 +254,17 @@ impl Table {
         mut others: impl Iterator<Item = OwnedFd>,
         items: &mut Vec<Arrived>,
     ) -> Result<(), Rejection<BadTransfer>> {
+        let Counts { ports, buffers, frozen, shared, descriptors: _, slots: _, body: _ } = self.counts;
         let (mut of_ports, mut capsules) = (of_ports.into_iter(), &self.capsules[..]);
-        for _ in 0..self.counts.ports {
+        for _ in 0..ports {
             items.push(Arrived::Port(adopt_port(&mut capsules, &mut of_ports)?));
         }
-        capsules = &capsules[self.counts.buffers * size_of::<BufferCapsule>()..];
-        for file in others.by_ref().take(self.counts.frozen) {
+        capsules = &capsules[buffers * size_of::<BufferCapsule>()..];
+        for file in others.by_ref().take(frozen) {
             let MemoryCapsule { len } = next(&mut capsules);
             items.push(Arrived::Frozen(FrozenBuffer::adopt(file, len)?));
         }
-        for file in others.by_ref().take(self.counts.shared) {
+        for file in others.by_ref().take(shared) {
             let MemoryCapsule { len } = next(&mut capsules);
             items.push(Arrived::Shared(SharedBuffer::adopt(file, len)?));
         }

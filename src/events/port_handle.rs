@@ -100,7 +100,8 @@ impl Member {
         let source = self.source.borrow();
         let Some(source) = source.as_ref() else { return Found::Failed(RecvError::Detached.into()) };
         let enabled = self.enabled.get();
-        let result = if enabled { source.receiver().try_recv_into(message) } else { source.receiver().peek() };
+        let result =
+            if enabled { source.receiver().try_recv_into(message) } else { source.receiver().check_for_message() };
         match result {
             Ok(()) if enabled => Found::Message,
             Ok(()) => Found::Disabled,

@@ -395,7 +395,7 @@ fn watched<T>(entries: &mut [Entry<T>], key: u64) -> Option<&mut Watched<T>> {
 fn cool<T: Watchable>(watched: &mut Watched<T>, key: u64, ready: &mut VecDeque<u64>) {
     let check = |half: &RecvHalf| {
         half.set_polled(true);
-        half.peek()
+        half.check_for_message()
     };
     if matches!(watched.what.with(check), Some(Err(TryRecvError::Empty))) {
         watched.state = WatchState::Cold;

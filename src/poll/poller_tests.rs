@@ -114,7 +114,10 @@ fn a_stream_makes_no_system_call_a_message() {
     // Never armed: a post to it rings no doorbell.
     let lane = peer.end().lane();
     assert_eq!(lane.drain(0, |_| {}).unwrap(), crate::end::lane::Drained::Empty);
-    assert_eq!(peer.end().outgoing().data().load(crate::queue::sync::Ordering::SeqCst), crate::queue::doorbell::AWAKE);
+    assert_eq!(
+        peer.end().outgoing().data_doorbell().load(crate::queue::sync::Ordering::SeqCst),
+        crate::queue::doorbell::AWAKE
+    );
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn post(producer: &mut Producer, data: &[u8]) -> Result<(), NoRoom> {
 }
 
 fn recv(consumer: &mut Consumer) -> Option<Vec<u8>> {
-    let record = consumer.peek().unwrap()?;
+    let record = consumer.next_record().unwrap()?;
     let mut data = Vec::new();
     consumer.read_to_vec(record, &mut data);
     consumer.release(record);
@@ -217,7 +217,7 @@ fn every_violation_is_found() {
     for (word, violation) in cases {
         let (direction, _, mut consumer) = ring();
         direction.header(0).store(word, Ordering::Relaxed);
-        assert_eq!(consumer.peek().unwrap_err(), violation, "{word:#x}");
+        assert_eq!(consumer.next_record().unwrap_err(), violation, "{word:#x}");
     }
 }
 
@@ -243,7 +243,7 @@ fn a_record_must_end_inside_the_ring_and_a_pad_must_fill_it() {
         }
         direction.header(start as u64).store(here, Ordering::Relaxed);
         direction.header(0).store(at_the_beginning, Ordering::Relaxed);
-        assert_eq!(consumer.peek().unwrap_err(), violation, "{here:#x}");
+        assert_eq!(consumer.next_record().unwrap_err(), violation, "{here:#x}");
     }
 }
 

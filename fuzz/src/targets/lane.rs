@@ -138,8 +138,8 @@ impl Attacker {
                 match input.below(6) {
                     0 => outgoing.producer_state().store(value, Ordering::Relaxed),
                     1 => self.incoming.consumer_state().store(value, Ordering::Relaxed),
-                    2 => outgoing.data().store(value, Ordering::Relaxed),
-                    3 => self.incoming.space().store(value, Ordering::Relaxed),
+                    2 => outgoing.data_doorbell().store(value, Ordering::Relaxed),
+                    3 => self.incoming.space_doorbell().store(value, Ordering::Relaxed),
                     4 => self.incoming.read_cursor().store(u64::from(value) * 8, Ordering::Relaxed),
                     _ => drop(self.incoming.read_cursor().fetch_add(input.word(), Ordering::Relaxed)),
                 }

@@ -106,7 +106,7 @@ fn read(content: &[u8; CAPACITY], position: u64, sequence: u64) -> Decoded {
     while decoded.records.len() < MAX_RECORDS {
         let common = consumer.decode_common(consumer.poll());
         let has_record = consumer.has_record();
-        let record = match consumer.peek() {
+        let record = match consumer.next_record() {
             Ok(Some(record)) => record,
             Ok(None) => {
                 assert!(!has_record && common.is_none());

@@ -104,11 +104,11 @@ impl Direction {
         &self.lines.read_cursor
     }
 
-    pub(crate) fn data(&self) -> &AtomicU32 {
+    pub(crate) fn data_doorbell(&self) -> &AtomicU32 {
         &self.lines.data
     }
 
-    pub(crate) fn space(&self) -> &AtomicU32 {
+    pub(crate) fn space_doorbell(&self) -> &AtomicU32 {
         &self.lines.space
     }
 
