@@ -9,9 +9,10 @@ use messageport::aio::{AsyncJoinError, AsyncPort, RegisterError, RegisterListene
 use messageport::{
     AcceptError, AddError, AnswerError, BadSegment, BadTransfer, BadValue, BufferError, CallError, ChannelError,
     ChannelOptions, CloseReason, ConnectError, ErrorEvent, EventLoop, FreezeError, FreezeErrorKind, FullCause,
-    JoinError, ListenError, Message, MessageChannel, MessagePort, NameError, NamedBufferError, ParentPortError,
-    PostDataError, PostError, PostErrorKind, PostMessagesError, RecvError, RecvTimeoutError, RespondError, ServeError,
-    SpawnError, SpawnErrorKind, TransferBuffer, TryRecvError, TypedPostError, TypedPostErrorKind, Violation, WrongSize,
+    JoinError, ListenError, Listener, Message, MessageChannel, MessagePort, NameError, NamedBufferError,
+    ParentPortError, PostDataError, PostError, PostErrorKind, PostMessagesError, RecvError, RecvTimeoutError,
+    RespondError, ServeError, SpawnError, SpawnErrorKind, TransferBuffer, TryRecvError, TypedPostError,
+    TypedPostErrorKind, Violation, WrongSize,
 };
 
 /// The number of a shortage, to be found again in what is made of it.
@@ -210,6 +211,9 @@ fn meeting() {
 fn loops_and_halves() {
     check(AddError { error: shortage(), port: () }, 1, Shortage);
     check(RegisterError { error: shortage(), port: port() }, 1, Shortage);
+    let name = std::env::temp_dir().join(format!("messageport-errors-{}", std::process::id()));
+    let listener = Listener::bind(name.to_str().unwrap()).unwrap();
+    check(RegisterListenerError { error: shortage(), listener }, 1, Shortage);
     let (halves, others) = (port().split(), port().split());
     check(JoinError(halves.0, others.1), 0, Kind(ErrorKind::InvalidInput));
     let events = EventLoop::new().unwrap();

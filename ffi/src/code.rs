@@ -10,7 +10,9 @@ macro_rules! codes {
     ($($name:ident = $number:literal $text:literal,)*) => {
         $(pub const $name: Code = $number;)*
 
-        const TABLE: &[(Code, &CStr, &CStr)] = &[$(($number, as_c(concat!("MSGPORT_", stringify!($name), "\0")), as_c(concat!($text, "\0"))),)*];
+        const TABLE: &[(Code, &CStr, &CStr)] = &[
+            $(($number, as_c(concat!("MSGPORT_", stringify!($name), "\0")), as_c(concat!($text, "\0"))),)*
+        ];
     };
 }
 

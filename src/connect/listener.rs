@@ -317,8 +317,8 @@ fn system(errno: Errno) -> AcceptError {
 
 /// The clients of a [`Listener`]; see [`Listener::incoming`].
 ///
-/// The iterator ends only in a child process that inherited the listener by `fork`, with [`AcceptError::Forked`]. Any other
-/// error is an item between others.
+/// The iterator ends only in a child process that inherited the listener by `fork`, with [`AcceptError::Forked`]. Any
+/// other error is an item between others.
 #[must_use = "accepts nothing until it is iterated over"]
 #[derive(Debug)]
 pub struct IncomingClients<'a> {

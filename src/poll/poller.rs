@@ -6,7 +6,7 @@
 //!  warm     was found empty a moment ago: a post rings no doorbell, so the poller polls its ring (one load)
 //!  cold     has its doorbell armed and its lane in the epoll set: costs nothing until an edge makes it ready
 //!  napping  its lane is muted: it was woken without messages (for up to 8 ms), or it cannot receive now, for a
-//!           shortage or because it is borrowed (for 10 ms)
+//!           shortage or, in a set, because it is borrowed (for 10 ms)
 //! ```
 //! A port in a stream or a ping-pong alternates between ready and warm and makes no system call. Warm ports become cold
 //! before the poller sleeps, or when they have been empty for some rounds while others are busy. The epoll set is

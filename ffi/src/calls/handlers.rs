@@ -54,7 +54,8 @@ impl Event for CloseEvent {
     }
 }
 
-/// What the three functions that add a handler have in common: `make` turns a function of C and its data into a closure.
+/// What the three functions that add a handler have in common: `make` turns a function of C and its data into a
+/// closure.
 ///
 /// # Safety
 /// `port` is NULL or a live handle; `id` is NULL or writable.
