@@ -58,18 +58,21 @@ fn carrier(
     body: BodyPlace,
 ) -> Result<Arrival, Rejection<Undeliverable>> {
     // 1. Check the table, and make room for data that will be copied.
-    let table = Table::cut_off(payload)?;
+    let mut table = Table::parse(payload)?;
     let limits = end.segment().limits();
     let handles = usize::from(record.handles);
     if handles != table.handles() || handles > limits.max_handles {
         return Err(Violation::BadHandles.into());
     }
-    let body_len = table.body_len().unwrap_or(0);
-    if payload.len() > limits.max_message_len || body_len > limits.max_message_len as u64 {
+    let (data_len, body_len) = (table.data_len, table.body_len().unwrap_or(0));
+    if data_len > limits.max_message_len || body_len > limits.max_message_len as u64 {
         return Err(Violation::BadLength.into());
     }
-    if body == BodyPlace::Copied && payload.try_reserve(body_len as usize).is_err() {
-        return Err(Rejection::Shortage(Errno::ENOMEM));
+    if body_len > 0 && body == BodyPlace::Copied {
+        table = table.into_owned();
+        if payload.try_reserve(body_len as usize).is_err() {
+            return Err(Rejection::Shortage(Errno::ENOMEM));
+        }
     }
     // 2. Duplicate the descriptors, whose packet stays on the lane.
     let _reading = (handles > 0).then(|| end.reading());
@@ -86,6 +89,8 @@ fn carrier(
     if handles > 0 && !matches!(adopted, Err(Rejection::Shortage(_))) {
         end.lane().take_handles();
     }
+    // What is left is the data, also in the error of an invalid message.
+    payload.truncate(data_len);
     match adopted {
         Ok(()) => Ok(arrival),
         Err(Rejection::Shortage(errno)) => Err(Rejection::Shortage(errno)),

@@ -22,6 +22,7 @@ pub(crate) mod buffer;
 pub(crate) mod arrive;
 pub(crate) mod discard;
 
+use std::borrow::Cow;
 use std::mem::offset_of;
 use std::os::fd::OwnedFd;
 
@@ -134,15 +135,16 @@ impl From<TableEnd> for Counts {
 }
 
 /// The table of a received record, checked against the record's length.
-pub(crate) struct Table {
+pub(crate) struct Table<'a> {
+    pub(crate) data_len: usize,
     counts: Counts,
     /// Without the table's end.
-    capsules: Vec<u8>,
+    capsules: Cow<'a, [u8]>,
 }
 
-impl Table {
-    /// Cuts the table off the payload of a carrier record, a private copy. What is left in `payload` is the data.
-    pub(crate) fn cut_off(payload: &mut Vec<u8>) -> Result<Self, Violation> {
+impl<'a> Table<'a> {
+    /// Finds and checks the table of a carrier record in its payload, a private copy.
+    pub(crate) fn parse(payload: &'a [u8]) -> Result<Self, Violation> {
         let at = payload.len().checked_sub(size_of::<TableEnd>()).ok_or(Violation::BadTable)?;
         let end: TableEnd = pod_read_unaligned(&payload[at..]);
         let (counts, data_len) = (Counts::from(end), end.data_len as usize);
@@ -150,13 +152,16 @@ impl Table {
         if counts.payload_len(data_len) != payload.len() || (end.body, end.reserved) != (has_body.into(), [0; 3]) {
             return Err(Violation::BadTable);
         }
-        let capsules = payload[data_len.next_multiple_of(8)..at].to_vec();
-        payload.truncate(data_len);
-        let table = Self { counts, capsules };
+        let table = Self { data_len, counts, capsules: payload[data_len.next_multiple_of(8)..at].into() };
         // The ports must have exactly as many slots as the end counts: then every capsule lies where its count puts it.
         let (ports, slots) =
             table.ports().fold((0, 0), |(ports, slots), port| (ports + 1, slots + port.slots as usize));
         if (ports, slots) == (counts.ports, counts.slots) { Ok(table) } else { Err(Violation::BadTable) }
+    }
+
+    /// The same table, which no longer borrows the payload.
+    pub(crate) fn into_owned(self) -> Table<'static> {
+        Table { data_len: self.data_len, counts: self.counts, capsules: self.capsules.into_owned().into() }
     }
 
     /// The capsules of the ports, which stand between those of their slots.
@@ -273,7 +278,7 @@ impl Table {
     }
 }
 
-/// Takes the next capsule. `Table::cut_off` has checked that there are as many as the table's end counts.
+/// Takes the next capsule. `Table::parse` has checked that there are as many as the table's end counts.
 fn next<T: AnyBitPattern>(capsules: &mut &[u8]) -> T {
     let (first, rest) = capsules.split_at(size_of::<T>());
     *capsules = rest;

@@ -25,6 +25,8 @@ use crate::queue::ring::Cursors;
 pub(crate) struct Baggage<'a> {
     /// In the order of the list; [`write_table`](Self::write_table) puts them into the order of the table.
     items: Vec<Item<'a>>,
+    /// The data of the message, if it does not fit the ring. In the table it is the last buffer.
+    body: Option<(Hold, Way)>,
     counts: Counts,
     /// Descriptors.
     handles: usize,
@@ -34,24 +36,10 @@ pub(crate) struct Baggage<'a> {
 
 /// One thing of a list, borrowed. The order of the variants is that of the table.
 enum Item<'a> {
-    Port {
-        port: PortGuard<'a>,
-        moving: Vec<Moving>,
-    },
-    Buffer {
-        hold: RefMut<'a, Option<Hold>>,
-        way: Way,
-    },
-    /// The data of the message, if it does not fit the ring.
-    Body {
-        hold: Hold,
-        way: Way,
-    },
+    Port { port: PortGuard<'a>, moving: Vec<Moving> },
+    Buffer { hold: RefMut<'a, Option<Hold>>, way: Way },
     Frozen(&'a FrozenBuffer),
-    Shared {
-        file: BorrowedFd<'a>,
-        len: usize,
-    },
+    Shared { file: BorrowedFd<'a>, len: usize },
     Descriptor(BorrowedFd<'a>),
 }
 
@@ -77,7 +65,8 @@ impl<'a> Baggage<'a> {
             return Err(PostErrorKind::Duplicate);
         }
         // Step 5: what structured serialising with transfer refuses.
-        let mut baggage = Self { counts: count(list), ..Self::default() };
+        let items = Vec::with_capacity(list.len());
+        let mut baggage = Self { items, counts: count(list), ..Self::default() };
         for (index, item) in list.iter().enumerate() {
             baggage.add(index, *item, via.map(|end| &**end))?;
         }
@@ -107,13 +96,9 @@ impl<'a> Baggage<'a> {
             }
             TransferRef::Descriptor(descriptor) => Item::Descriptor(descriptor),
         };
-        self.push(item);
-        Ok(())
-    }
-
-    fn push(&mut self, item: Item<'a>) {
         self.handles += item.descriptors().count();
         self.items.push(item);
+        Ok(())
     }
 
     /// How a buffer travels over `via`. `None` if it is in the pool of another port, whose peer lives.
@@ -154,7 +139,8 @@ impl<'a> Baggage<'a> {
     pub(crate) fn set_body(&mut self, hold: Hold, via: &End) {
         // It is a new buffer, or one of the pool of `via`: neither is in the pool of another port.
         let way = self.way(&hold, Some(via)).unwrap_or(Way::Once);
-        self.push(Item::Body { hold, way });
+        self.handles += usize::from(way.has_handle());
+        self.body = Some((hold, way));
     }
 
     /// Descriptors that go with the message.
@@ -167,31 +153,38 @@ impl<'a> Baggage<'a> {
         self.counts.payload_len(data_len)
     }
 
-    /// Hands the table to `put`, part by part. For the present holders nothing changes but the announced cursor of a
-    /// port.
+    /// Hands the table to `put`, part by part. For the present holders nothing changes but the announced cursor of a port.
     pub(crate) fn write_table(&mut self, data_len: usize, mut put: impl FnMut(&[u8])) {
         self.items.sort_by_key(Item::rank);
-        self.items.iter_mut().for_each(|item| item.encode(&mut put));
+        let body_at = self.items.partition_point(Item::precedes_body);
+        let (front, back) = self.items.split_at_mut(body_at);
+        front.iter_mut().for_each(|item| item.encode(&mut put));
+        self.body.iter().for_each(|(hold, way)| write_buffer(&mut put, &hold.memory, hold.len, *way));
+        back.iter_mut().for_each(|item| item.encode(&mut put));
         self.counts.write_end(&mut put, data_len);
     }
 
     /// The descriptors of the table, in its order.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.items.iter().flat_map(Item::descriptors)
+        let (front, back) = self.items.split_at(self.items.partition_point(Item::precedes_body));
+        let body = self.body.iter().filter(|(_, way)| way.has_handle()).map(|(hold, _)| hold.memory.file.as_fd());
+        front.iter().flat_map(Item::descriptors).chain(body).chain(back.iter().flat_map(Item::descriptors))
     }
 
-    /// Puts pool and cache in order, just before the commit, which cannot fail any more: from then on the buffers can
-    /// come back at any time, to the thread that receives.
+    /// Puts pool and cache in order, just before the commit, which cannot fail any more: from then on the buffers can come
+    /// back at any time, to the thread that receives.
     ///
     /// Returns true if it is time to look for buffers that have not been used for long.
     pub(crate) fn note_posted(&self, via: &End) -> bool {
         self.items.iter().for_each(|item| item.note_posted(via));
+        self.body.iter().for_each(|(hold, way)| note_posted(hold, *way, via));
         via.buffers().count_post()
     }
 
     /// Detaches everything, after the commit.
     pub(crate) fn detach(self) {
         self.items.into_iter().for_each(Item::detach);
+        self.body.into_iter().for_each(|(hold, way)| detach(hold, way));
     }
 
     /// Ends everything that a post takes and no peer receives.
@@ -206,11 +199,15 @@ impl Item<'_> {
         match self {
             Self::Port { .. } => 0,
             Self::Buffer { .. } => 1,
-            Self::Body { .. } => 2,
-            Self::Frozen(_) => 3,
-            Self::Shared { .. } => 4,
-            Self::Descriptor(_) => 5,
+            Self::Frozen(_) => 2,
+            Self::Shared { .. } => 3,
+            Self::Descriptor(_) => 4,
         }
+    }
+
+    /// True for what stands in front of the body in the table: ports and buffers.
+    fn precedes_body(&self) -> bool {
+        matches!(self, Self::Port { .. } | Self::Buffer { .. })
     }
 
     /// Hands the capsule to `put`.
@@ -231,7 +228,6 @@ impl Item<'_> {
                     write_buffer(put, &hold.memory, hold.len, *way);
                 }
             }
-            Self::Body { hold, way } => write_buffer(put, &hold.memory, hold.len, *way),
             Self::Frozen(buffer) => write_memory(put, buffer.len()),
             Self::Shared { len, .. } => write_memory(put, *len),
             Self::Descriptor(_) => {}
@@ -248,8 +244,7 @@ impl Item<'_> {
         let other = match self {
             Self::Port { .. } => None,
             Self::Buffer { hold, way } if way.has_handle() => hold.as_ref().map(|hold| hold.memory.file.as_fd()),
-            Self::Body { hold, way } if way.has_handle() => Some(hold.memory.file.as_fd()),
-            Self::Buffer { .. } | Self::Body { .. } => None,
+            Self::Buffer { .. } => None,
             Self::Frozen(buffer) => Some(buffer.file()),
             Self::Shared { file, .. } => Some(*file),
             Self::Descriptor(descriptor) => Some(*descriptor),
@@ -260,7 +255,6 @@ impl Item<'_> {
     fn note_posted(&self, via: &End) {
         match self {
             Self::Buffer { hold, way } => hold.iter().for_each(|hold| note_posted(hold, *way, via)),
-            Self::Body { hold, way } => note_posted(hold, *way, via),
             // A port is detached after the commit. Of the others the sender keeps its handle.
             Self::Port { .. } | Self::Frozen(_) | Self::Shared { .. } | Self::Descriptor(_) => {}
         }
@@ -270,7 +264,6 @@ impl Item<'_> {
         match self {
             Self::Port { port, .. } => port.end.detach(),
             Self::Buffer { mut hold, way } => hold.take().into_iter().for_each(|hold| detach(hold, way)),
-            Self::Body { hold, way } => detach(hold, way),
             Self::Frozen(_) | Self::Shared { .. } | Self::Descriptor(_) => {}
         }
     }
@@ -282,7 +275,7 @@ impl Item<'_> {
                 discard(port.end, &mut port.receiving.consumer);
             }
             Self::Buffer { mut hold, .. } => drop(hold.take()),
-            Self::Body { .. } | Self::Frozen(_) | Self::Shared { .. } | Self::Descriptor(_) => {}
+            Self::Frozen(_) | Self::Shared { .. } | Self::Descriptor(_) => {}
         }
     }
 }

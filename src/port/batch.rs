@@ -175,6 +175,7 @@ impl RecvHalf {
         for message in messages {
             let Some((mut receiving, record)) = self.try_next(false) else { break };
             if record.kind != RecordKind::Data {
+                receiving.leave();
                 break;
             }
             message.clear(); // not before: a message that is not taken stays as it was

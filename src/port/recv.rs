@@ -185,10 +185,16 @@ impl RecvHalf {
         self.refer(Deadline::after(timeout))?.ok_or(RecvTimeoutError::TimedOut)
     }
 
-    /// For a loop that may not take a message yet: `Ok` if there is one, else the error of
-    /// [`try_recv`](Self::try_recv).
+    /// For a loop that may not take a message yet: `Ok` if there is one, else the error of [`try_recv`](Self::try_recv).
     pub(crate) fn check_for_message(&self) -> Result<(), TryRecvError> {
-        self.next_message(Deadline::Now)?.map(drop).ok_or(TryRecvError::Empty)
+        for polls in 0_u32.. {
+            match self.next_checked(Deadline::Now, polls)? {
+                Search::Message(..) => return Ok(()),
+                Search::Nothing => break,
+                Search::Again => {}
+            }
+        }
+        Err(TryRecvError::Empty)
     }
 
     /// True if a receive would find something: a record, or the end. Costs a load or two.
@@ -218,33 +224,45 @@ impl RecvHalf {
     /// The fast path of plain data in place.
     #[inline(always)] // a guard is large, and inlined it is built in place
     fn try_refer(&self, waits: bool) -> Option<MessageRef<'_>> {
-        let (receiving, record) = self.try_next(waits)?;
-        if record.kind == RecordKind::Data { Some(MessageRef::plain(self, receiving, record)) } else { None }
+        let (mut receiving, record) = self.try_next(waits)?;
+        if record.kind == RecordKind::Data {
+            return Some(MessageRef::plain(self, receiving, record));
+        }
+        receiving.leave();
+        None
     }
 
-    /// As [`receive`](Self::receive), in place.
+    /// As [`receive`](Self::receive), in place, after the fast path.
     #[cold]
     fn refer(&self, deadline: Deadline) -> Result<Option<MessageRef<'_>>, RecvError> {
-        let Some((receiving, record)) = self.next_message(deadline)? else { return Ok(None) };
+        let Some((receiving, record)) = self.next_message_checked(deadline)? else { return Ok(None) };
         match record.kind {
             RecordKind::Data => Ok(Some(MessageRef::plain(self, receiving, record))),
             _ => self.unpack_in_place(receiving, record).map(Some),
         }
     }
 
-    /// The next record that is a message. It stays queued until it is released. `None` if there is none until
-    /// `deadline`.
+    /// The next record that is a message. It stays queued until it is released. `None` if there is none until `deadline`.
     #[inline(always)] // the result stays in registers
     fn next_message(&self, deadline: Deadline) -> Result<Option<Found<'_>>, RecvError> {
+        match self.try_next(deadline.waits()) {
+            Some(found) => Ok(Some(found)),
+            None => self.next_message_checked(deadline),
+        }
+    }
+
+    /// As [`next_message`](Self::next_message), after the fast path.
+    #[cold]
+    fn next_message_checked(&self, deadline: Deadline) -> Result<Option<Found<'_>>, RecvError> {
         let mut polls = 0;
         loop {
-            if let Some(found) = self.try_next(deadline.waits()) {
-                return Ok(Some(found));
-            }
             match self.next_checked(deadline, polls)? {
                 Search::Message(receiving, record) => return Ok(Some((receiving, record))),
                 Search::Nothing => return Ok(None),
                 Search::Again => polls += 1,
+            }
+            if let Some(found) = self.try_next(deadline.waits()) {
+                return Ok(Some(found));
             }
         }
     }
@@ -470,6 +488,9 @@ fn take_lone_buffer(half: &RecvHalf, receiving: &Receiving, record: Record, mess
     let mut last = [0; LoneCapsule::LEN];
     receiving.consumer.read(record, record.len.checked_sub(last.len())?, &mut last);
     let lone = LoneCapsule::decode(last, record.len)?;
+    if lone.data_len > half.end.segment().limits().max_message_len {
+        return None; // `unpack` reports the violation
+    }
     let buffer = lone.take(&half.end)?;
     receiving.consumer.read_to_vec(record.shortened(lone.data_len), &mut message.data);
     message.buffers.push(buffer);

@@ -54,7 +54,8 @@ impl Random {
 
 /// Posts by the fast path. False if it does not take the message.
 fn put(producer: &mut Producer, data: &[u8], fenced: bool) -> bool {
-    let Some(claim) = producer.try_claim(data.len()) else { return false };
+    let prepared = producer.claim_prepared(data.len());
+    let Some(claim) = prepared.or_else(|| producer.try_claim(data.len())) else { return false };
     producer.fill(claim, data);
     if fenced {
         producer.commit(claim, data.len(), RecordKind::Data, 0);

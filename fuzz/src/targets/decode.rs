@@ -53,12 +53,10 @@ pub(crate) fn run(bytes: &[u8]) {
 
 fn table(input: &mut Input<'_>) {
     let picks: Vec<u8> = input.bytes(8).to_vec();
-    let mut payload = input.bytes(4096).to_vec();
-    let payload_len = payload.len();
-    let Ok(table) = Table::cut_off(&mut payload) else { return };
-    let data = payload;
-    assert!(data.len() < payload_len);
-    assert!(table.body_len().is_none() || data.is_empty());
+    let payload = input.bytes(4096).to_vec();
+    let Ok(table) = Table::parse(&payload) else { return };
+    assert!(table.data_len < payload.len());
+    assert!(table.body_len().is_none() || table.data_len == 0);
     let count = table.handles();
     if count > 100 {
         return; // a packet carries at most 253, and 100 reach every path
@@ -68,7 +66,7 @@ fn table(input: &mut Input<'_>) {
     let handles = (0..count).map(|index| files[pick(index)].try_clone().expect("a descriptor")).collect();
     let mut arrival = Arrival::default();
     if table.adopt(handles, None, &mut arrival).is_ok() {
-        let mut message = Message::from(data);
+        let mut message = Message::from(payload[..table.data_len].to_vec());
         message.extend(arrival.items.into_iter().map(Transferable::from));
     } else {
         arrival.close();
