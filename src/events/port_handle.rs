@@ -258,7 +258,7 @@ impl PortHandle {
     pub fn close(&self) {
         // 1. and 2. of the standard's `close()`: detach the port, and disentangle it.
         self.member.close();
-        // A closed port has no events any more.
+        // A closed port has no further events.
         if let Some(inner) = self.member.event_loop.upgrade() {
             inner.leave(&self.member);
         }
@@ -294,7 +294,7 @@ impl PortHandle {
     fn set_on<E: PortEvent>(&self, handler: impl FnMut(&PortHandle, &mut E) + 'static) -> HandlerId {
         let id = self.handlers().new_id();
         if self.member.left.get() {
-            return id; // the port has no events any more
+            return id; // the port has no further events
         }
         let id = E::handlers(self).set_on(id, Box::new(handler));
         self.note_handlers();
@@ -338,7 +338,7 @@ impl PortHandle {
 
     /// Removes a handler: the standard's
     /// [`removeEventListener`](https://dom.spec.whatwg.org/#dom-eventtarget-removeeventlistener). A handler may remove
-    /// itself. False if the port has no such handler any more.
+    /// itself. False if the port no longer has such a handler.
     pub fn remove_handler(&self, id: HandlerId) -> bool {
         let removed = self.handlers().remove(id);
         self.note_handlers();
@@ -391,7 +391,7 @@ impl PortHandle {
 
 impl Drop for PortHandle {
     fn drop(&mut self) {
-        // The remaining references are this handle and the loop's: no handler can be added any more.
+        // The remaining references are this handle and the loop's: no further handler can be added.
         let last = Rc::strong_count(&self.member) == 2;
         if last
             && !self.member.left.get()
