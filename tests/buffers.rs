@@ -12,25 +12,14 @@ use messageport::{
     TransferBuffer, TransferRef, Transferable, parent_port,
 };
 
-use tools::attacker::{Pages, newest_memory};
-use tools::child::{Process, Role};
+use tools::attacker::Pages;
+use tools::child::{Process, Role, play};
 use tools::ledger::Ledger;
+use tools::memory::newest_memory;
 use tools::random::Random;
-use tools::{pair, pair_of, text};
+use tools::{buffer_of, pair, pair_of, text};
 
 const ROLES: &[Role] = &[("not to be frozen", not_to_be_frozen), ("reader", reader)];
-
-#[track_caller]
-fn play(role: &str) {
-    let (mut process, _port) = Process::start(role);
-    process.succeeded();
-}
-
-fn buffer_of(bytes: &[u8]) -> TransferBuffer {
-    let buffer = TransferBuffer::new(bytes.len()).expect("memory");
-    buffer.copy_from_slice(bytes).expect("as long as the buffer");
-    buffer
-}
 
 // Filling and reading.
 

@@ -7,22 +7,18 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use messageport::{
-    BufferError, ChannelOptions, CloseReason, FullCause, Message, MessageChannel, MessagePort, PostDataError,
-    PostErrorKind, RecvError, RecvTimeoutError, TransferBuffer, TryRecvError,
+    BufferError, ChannelOptions, CloseReason, FullCause, Message, PostDataError, PostErrorKind, RecvError,
+    RecvTimeoutError, TransferBuffer, TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use tools::attacker::{Pages, newest_memory};
+use tools::attacker::Pages;
 use tools::child::Role;
 use tools::ledger::{Ledger, alone, descriptors};
-use tools::{PATIENCE, cost_of, pair, within};
+use tools::memory::newest_memory;
+use tools::{PATIENCE, cost_of, pair, pair_with, within};
 
 const ROLES: &[Role] = &[];
-
-fn pair_with(options: ChannelOptions) -> (MessagePort, MessagePort) {
-    let MessageChannel { port1, port2 } = options.create().expect("a channel");
-    (port1, port2)
-}
 
 #[test]
 fn long_data_and_a_new_buffer_in_one_message_do_not_share_a_slot() {

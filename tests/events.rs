@@ -20,9 +20,10 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
 use tools::attacker::{Attacker, CARRIER, HANDLES, Table, WAKE, packet, send};
-use tools::child::{Process, Role};
+use tools::child::{Process, Role, hold};
+use tools::events::{event_loop, run_until};
 use tools::ledger::{Ledger, alone};
-use tools::{Cost, PATIENCE, cost_of, end_of, pair, readable, text, within};
+use tools::{Cost, PATIENCE, cost_of, cost_under, end_of, pair, readable, text, within};
 
 const ROLES: &[Role] = &[("hold", hold), ("echo", echo), ("forked", forked), ("poor", poor)];
 
@@ -31,34 +32,15 @@ const SPINS: Duration = Duration::from_millis(100);
 const WAIT: Duration = Duration::from_millis(300);
 const TICK: Duration = Duration::from_millis(20);
 
-/// Holds its port until it is killed.
-fn hold() {
-    let port = parent_port().expect("a port");
-    port.post_message(b"ready", []).expect("room");
-    loop {
-        thread::park();
-    }
-}
-
-/// Sends everything back until its peer is gone.
+/// Posts every message back, with its transfer list, until the peer is gone.
 fn echo() {
     let port = parent_port().expect("a port");
-    while let Ok(message) = port.recv() {
-        let things = message.ports.into_iter().map(Into::into).chain(message.buffers.into_iter().map(Into::into));
-        if let Err(error) = port.post_message_timeout(&message.data, things, PATIENCE) {
+    while let Ok(mut message) = port.recv() {
+        let list = message.take_transfer_list();
+        if let Err(error) = port.post_message_timeout(&message.data, list, PATIENCE) {
             return assert!(matches!(error.kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{error:?}");
         }
     }
-}
-
-fn event_loop() -> EventLoop {
-    let events = EventLoop::new().expect("a loop");
-    // A failed assertion in a handler is a panic, which the loop would survive.
-    events.set_onerror(|error| {
-        eprintln!("{error}");
-        std::process::abort();
-    });
-    events
 }
 
 /// Counts the messages of a port.
@@ -67,15 +49,6 @@ fn count(port: &PortHandle) -> Rc<Cell<usize>> {
     let counter = Rc::clone(&count);
     port.set_onmessage(move |_, _| counter.set(counter.get() + 1));
     count
-}
-
-#[track_caller]
-fn run_until(events: &EventLoop, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        events.run_once_timeout(Duration::from_millis(100)).expect("it runs");
-        assert!(start.elapsed() < PATIENCE, "it does not happen");
-    }
 }
 
 #[track_caller]
@@ -162,21 +135,6 @@ fn another_process_is_heard_whether_the_loop_spins_or_sleeps() {
 
 // Hostile and stopped peers.
 
-/// Calls `annoy` all the time while `run` runs.
-fn annoyed<T>(annoy: impl Fn() + Sync, run: impl FnOnce() -> T) -> (T, Cost) {
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                annoy();
-            }
-        });
-        let result = cost_of(run);
-        stop.store(true, Ordering::Relaxed);
-        result
-    })
-}
-
 #[test]
 fn a_flood_of_wake_ups_burns_no_cpu_and_delays_nobody() {
     let _alone = alone();
@@ -188,7 +146,7 @@ fn a_flood_of_wake_ups_burns_no_cpu_and_delays_nobody() {
     let flood = || {
         let _ = send(lane, &wake, &[]);
     };
-    let (_, cost) = annoyed(flood, || events.run_timeout(WAIT).unwrap());
+    let (_, cost) = cost_under(flood, || events.run_timeout(WAIT).unwrap());
     println!("a loop under a flood: {:?} of {:?}", cost.cpu, cost.time);
     assert_slept(&cost);
     // Others do not notice.
@@ -201,7 +159,7 @@ fn a_flood_of_wake_ups_burns_no_cpu_and_delays_nobody() {
         counter.set(counter.get() + 1);
         let _ = port.post_message(&event.data, []);
     });
-    annoyed(flood, || run_until(&events, || rounds.get() >= 300));
+    cost_under(flood, || run_until(&events, || rounds.get() >= 300));
     // Nor has the victim lost anything.
     attacker.port.post_message(b"honest after all", []).unwrap();
     run_until(&events, || got.get() == 1);
@@ -211,7 +169,7 @@ fn a_flood_of_wake_ups_burns_no_cpu_and_delays_nobody() {
     // The same for a set.
     let mut set = PortSet::new().unwrap();
     set.add(events.remove(&victim).unwrap()).unwrap();
-    let (next, cost) = annoyed(flood, || set.wait_timeout(WAIT).unwrap());
+    let (next, cost) = cost_under(flood, || set.wait_timeout(WAIT).unwrap());
     assert!(next.is_none());
     assert_slept(&cost);
 }

@@ -24,13 +24,13 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, setrlimit};
 
 use tools::attacker::{
-    Attacker, BUFFER, CARRIER, DATA, HANDLES, NEW_PORT, PAD, Pages, Table, WAKE, header, lane, packet,
+    Attacker, BUFFER, CARRIER, DATA, HANDLES, NEW_PORT, PAD, Pages, Table, WAKE, header, lane, packet, send,
 };
-use tools::attacker::{newest_memory, send};
 use tools::child::{Process, Role};
 use tools::ledger::{Ledger, alone, descriptors};
+use tools::memory::newest_memory;
 use tools::random::Random;
-use tools::{Cost, PATIENCE, assert_entangled, cost_of, end_of, pair, pair_of, within};
+use tools::{Cost, PATIENCE, assert_entangled, cost_of, cost_under, end_of, pair, pair_of, within};
 
 const ROLES: &[Role] = &[("victim", victim), ("poor", poor)];
 
@@ -399,21 +399,6 @@ fn one_chat(port: &MessagePort, random: &Random) {
 
 // What makes a wait spin.
 
-/// Runs `annoy` again and again on a thread, as long as `wait` takes.
-fn annoyed<T>(annoy: impl Fn() + Sync, wait: impl FnOnce() -> T) -> (T, Cost) {
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                annoy();
-            }
-        });
-        let result = cost_of(wait);
-        stop.store(true, Ordering::Relaxed);
-        result
-    })
-}
-
 /// Wakes whoever sleeps on a word, for no reason.
 #[allow(unsafe_code)]
 fn wake(word: &AtomicU32) {
@@ -434,7 +419,7 @@ fn a_flood_of_wake_ups_does_not_make_a_wait_spin() {
     let lane = &attacker.lane;
     for doorbell in [0, 1, 9] {
         let wake = packet(WAKE, doorbell, 0);
-        let (result, cost) = annoyed(
+        let (result, cost) = cost_under(
             || {
                 let _ = send(lane, &wake, &[]);
             },
@@ -462,11 +447,11 @@ fn doorbells_that_never_rest_do_not_make_a_wait_spin() {
                 let _ = send(lane, &packet, &[]);
             }
         };
-        let (result, cost) = annoyed(annoy, || victim.recv_timeout(WAIT));
+        let (result, cost) = cost_under(annoy, || victim.recv_timeout(WAIT));
         assert!(matches!(result, Err(RecvTimeoutError::TimedOut)), "{result:?}");
         println!("recv, packets {with_packets}: {:?} of {:?}", cost.cpu, cost.time);
         assert_slept(&cost);
-        let (result, cost) = annoyed(annoy, || victim.post_message_timeout(&[], [], WAIT));
+        let (result, cost) = cost_under(annoy, || victim.post_message_timeout(&[], [], WAIT));
         assert!(matches!(result, Err(error) if matches!(error.kind, PostErrorKind::TimedOut)));
         println!("post, packets {with_packets}: {:?} of {:?}", cost.cpu, cost.time);
         assert_slept(&cost);

@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use messageport::{
-    ChannelOptions, CloseReason, MessageChannel, MessagePort, RecvError, RecvTimeoutError, TransferBuffer,
-    TryRecvError, Violation,
+    ChannelOptions, CloseReason, MessagePort, RecvError, RecvTimeoutError, TransferBuffer, TryRecvError, Violation,
 };
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -18,7 +17,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use tools::attacker::{Attacker, BUFFER, CARRIER, DATA, HANDLES, HEADER_LEN, Pages, Table, header, packet};
 use tools::child::Role;
 use tools::ledger::{Ledger, alone};
-use tools::{PATIENCE, end_of, text, within};
+use tools::{PATIENCE, end_of, growing_pair, pair_with, text, within};
 
 const ROLES: &[Role] = &[];
 
@@ -27,14 +26,9 @@ const BACK: u8 = 5;
 const FORGET: u8 = 6;
 const CAPACITY: usize = 4096;
 
-fn pair_with(options: ChannelOptions) -> (MessagePort, MessagePort) {
-    let MessageChannel { port1, port2 } = options.create().expect("a channel");
-    (port1, port2)
-}
-
-/// A pair whose queues can grow to rings of `CAPACITY`, twice and four times as much.
-fn growing_pair() -> (MessagePort, MessagePort) {
-    pair_with(ChannelOptions::new().capacity(CAPACITY).max_capacity(7 * CAPACITY))
+/// A pair whose queues grow from a ring of `CAPACITY` bytes into rings of twice and four times as much.
+fn three_ring_pair() -> (MessagePort, MessagePort) {
+    growing_pair(CAPACITY, 7 * CAPACITY)
 }
 
 /// A ring as the library makes it, or not quite.
@@ -99,7 +93,7 @@ fn a_ring_that_is_none_ends_the_port() {
     let before = Ledger::now();
     for (what, file) in &bad {
         println!("{what}");
-        let (mut attacker, victim) = Attacker::new(growing_pair);
+        let (mut attacker, victim) = Attacker::new(three_ring_pair);
         attacker.record(DATA, b"before", 0);
         link_to(&mut attacker, file);
         assert_eq!(text(&victim), "before");
@@ -128,7 +122,7 @@ fn a_link_from_nowhere_ends_the_port() {
     ];
     for (what, violation, attack) in attacks {
         println!("{what}");
-        let (mut attacker, victim) = Attacker::new(growing_pair);
+        let (mut attacker, victim) = Attacker::new(three_ring_pair);
         attack(&mut attacker);
         assert_violated(&victim, violation);
     }
@@ -142,7 +136,7 @@ fn links_without_end_end_the_port() {
     let before = Ledger::now();
     {
         // From the first ring into another one and back, over and over.
-        let (attacker, victim) = Attacker::new(growing_pair);
+        let (attacker, victim) = Attacker::new(three_ring_pair);
         let file = honest_ring(2 * CAPACITY);
         let other = Pages::of(&file);
         for number in 0..100 {
@@ -155,7 +149,7 @@ fn links_without_end_end_the_port() {
         assert_violated(&victim, Violation::BadLink);
     }
     {
-        let (mut attacker, victim) = Attacker::new(growing_pair);
+        let (mut attacker, victim) = Attacker::new(three_ring_pair);
         for _ in 0..200 {
             attacker.record(FORGET, &1_u64.to_ne_bytes(), 0);
         }
@@ -168,7 +162,7 @@ fn links_without_end_end_the_port() {
 fn a_flood_of_records_that_are_no_messages_does_not_hold_up_a_call() {
     let _alone = alone();
     within(PATIENCE, || {
-        let (attacker, victim) = Attacker::new(growing_pair);
+        let (attacker, victim) = Attacker::new(three_ring_pair);
         let (pages, stop) = (&attacker.pages, &AtomicBool::new(false));
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -213,7 +207,7 @@ fn as_many_buffers_as_there_can_be_are_forgotten_at_once() {
 fn a_record_is_as_short_in_a_larger_ring() {
     let _alone = alone();
     for (len, fits) in [(CAPACITY / 16 * 7 - 8, true), (CAPACITY / 16 * 7 - 7, false), (CAPACITY, false)] {
-        let (mut attacker, victim) = Attacker::new(growing_pair);
+        let (mut attacker, victim) = Attacker::new(three_ring_pair);
         let file = honest_ring(2 * CAPACITY);
         let other = Pages::of(&file);
         link_to(&mut attacker, &file);

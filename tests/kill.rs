@@ -3,6 +3,8 @@
 //! The victim is this program again. It stops before and after the operation under test, and the test steps it from
 //! system call to system call with ptrace(2) in between, each time one further, and kills it there.
 
+#[path = "tools/ledger.rs"]
+mod ledger;
 #[path = "tools/victim.rs"]
 mod victim;
 
@@ -10,7 +12,6 @@ use std::fs::File;
 use std::io::{PipeReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::Child;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use messageport::{
@@ -24,6 +25,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use ledger::{alone, descriptors};
 use victim::{PATIENCE, serve, start};
 
 /// Tells the second process which operation to do.
@@ -637,18 +639,8 @@ fn is_futex(_: Pid) -> Result<bool, Errno> {
     Ok(true)
 }
 
-/// One at a time: descriptors are counted.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
 fn kill_at_every_system_call(name: &str) {
-    let _guard = alone();
+    let _alone = alone();
     let role = ROLES.iter().find(|role| role.name == name).unwrap();
     let before = descriptors();
     for stop in 0.. {

@@ -22,9 +22,10 @@ use nix::sys::socket::{
 };
 use nix::unistd::{dup, geteuid};
 
-use tools::attacker::{self, NEW_PORT, Table, newest_memory};
+use tools::attacker::{self, NEW_PORT, Table};
 use tools::child::{Process, Role, command};
 use tools::ledger::{Ledger, alone};
+use tools::memory::newest_memory;
 use tools::{PATIENCE, assert_entangled, cost_of, end_of, pair, readable, text, within};
 
 const ROLES: &[Role] = &[

@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, geteuid, setegid, seteuid};
 
-use tools::child::{Process, Role};
+use tools::child::{Process, Role, play};
 use tools::ledger::Ledger;
 use tools::{PATIENCE, pair, text};
 
@@ -34,11 +34,6 @@ fn name(test: &str) -> (String, PathBuf) {
 }
 
 #[track_caller]
-fn play(role: &str) {
-    let (mut process, _port) = Process::start(role);
-    process.succeeded();
-}
-
 #[test]
 fn two_processes_share_a_buffer_without_a_port() {
     let (name, path) = name("two");

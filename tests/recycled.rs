@@ -11,17 +11,18 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    BadTransfer, BufferError, ChannelOptions, CloseReason, Message, MessageChannel, MessagePort, RecvError,
-    RecvTimeoutError, TransferBuffer, TryRecvError, Violation,
+    BadTransfer, BufferError, ChannelOptions, CloseReason, Message, MessagePort, RecvError, RecvTimeoutError,
+    TransferBuffer, TryRecvError, Violation,
 };
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use tools::attacker::{Attacker, BUFFER, CARRIER, DATA, Pages, Table, newest_memory};
+use tools::attacker::{Attacker, BUFFER, CARRIER, DATA, Pages, Table};
 use tools::child::Role;
 use tools::ledger::{Ledger, alone, descriptors};
+use tools::memory::newest_memory;
 use tools::random::Random;
-use tools::{PATIENCE, assert_entangled, end_of, pair, text};
+use tools::{PATIENCE, assert_entangled, end_of, pair, pair_with, text};
 
 const ROLES: &[Role] = &[];
 
@@ -46,8 +47,7 @@ fn keeping_pair() -> (MessagePort, MessagePort) {
     let capacity = 1 << 20;
     let options = ChannelOptions::new().capacity(capacity).max_capacity(capacity);
     let options = options.cached_buffers(KEPT).cached_bytes(KEPT as u64 * CAPACITY);
-    let MessageChannel { port1, port2 } = options.create().expect("a channel");
-    (port1, port2)
+    pair_with(options)
 }
 
 /// The third word of a buffer's capsule.

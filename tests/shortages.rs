@@ -5,20 +5,20 @@ mod tools;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use messageport::{
-    BufferError, ChannelOptions, FreezeErrorKind, FrozenBuffer, Message, MessageChannel, MessagePort, PostDataError,
-    PostErrorKind, RecvError, RecvTimeoutError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError,
+    BufferError, FreezeErrorKind, FrozenBuffer, Message, MessageChannel, MessagePort, PostDataError, PostErrorKind,
+    RecvError, RecvTimeoutError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, geteuid, seteuid};
 
-use tools::child::{Process, Role};
+use tools::child::{Role, play};
 use tools::ledger::Ledger;
-use tools::{PATIENCE, assert_entangled, pair, text};
+use tools::luggage::{KINDS, Luggage, shared_of};
+use tools::{PATIENCE, assert_entangled, buffer_of, forgetful_pair, growing_pair, pair, text};
 
 const ROLES: &[Role] = &[
     ("few descriptors", few_descriptors),
@@ -32,23 +32,6 @@ const ROLES: &[Role] = &[
 ];
 
 #[track_caller]
-fn play(role: &str) {
-    let (mut process, _port) = Process::start(role);
-    process.succeeded();
-}
-
-fn buffer_of(bytes: &[u8]) -> TransferBuffer {
-    let buffer = TransferBuffer::new(bytes.len()).expect("memory");
-    buffer.copy_from_slice(bytes).expect("as long as the buffer");
-    buffer
-}
-
-fn shared_of(bytes: &[u8]) -> SharedBuffer {
-    let buffer = SharedBuffer::new(bytes.len()).expect("memory");
-    buffer.copy_from_slice(bytes).expect("as long as the buffer");
-    buffer
-}
-
 #[test]
 fn too_few_descriptors_leave_everything_where_it_is() {
     play("few descriptors");
@@ -89,64 +72,6 @@ fn a_file_size_limit_is_an_error_and_no_signal() {
     play("small files");
 }
 
-/// All sets of kinds, without the empty one.
-fn sets() -> impl Iterator<Item = usize> {
-    1..1 << 5
-}
-
-/// One thing of each kind of a set, and the peer of the port.
-fn things(set: usize) -> (Vec<Transferable>, MessagePort) {
-    let (witness, port) = pair();
-    witness.post_message(b"queued", []).expect("room");
-    let file =
-        File::from(nix::sys::memfd::memfd_create(c"a file", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).expect("a file"));
-    file.write_all_at(b"a file", 0).expect("room");
-    let all: [Transferable; 5] = [
-        port.into(),
-        buffer_of(b"pixels").into(),
-        FrozenBuffer::from_bytes(b"weights").expect("memory").into(),
-        shared_of(b"counters").into(),
-        OwnedFd::from(file).into(),
-    ];
-    let chosen = all.into_iter().enumerate().filter(|(kind, _)| set >> kind & 1 == 1).map(|(_, thing)| thing);
-    (chosen.collect(), witness)
-}
-
-/// Each thing of a set is there, and works.
-#[track_caller]
-fn assert_whole(set: usize, list: &[Transferable], witness: &MessagePort) {
-    assert_eq!(list.len(), set.count_ones() as usize);
-    for thing in list {
-        match thing {
-            Transferable::Port(port) => {
-                assert_eq!(text(port), "queued");
-                assert_entangled(port, witness);
-                witness.post_message(b"queued", []).expect("room");
-            }
-            Transferable::Buffer(buffer) => assert_eq!(buffer.to_vec().expect("ours"), b"pixels"),
-            Transferable::Frozen(buffer) => assert_eq!(buffer[..], *b"weights"),
-            Transferable::Shared(buffer) => assert_eq!(buffer.to_vec().expect("ours"), b"counters"),
-            Transferable::Descriptor(file) => {
-                let mut bytes = [0; 6];
-                let file = File::from(file.try_clone().expect("a descriptor"));
-                file.read_exact_at(&mut bytes, 0).expect("a file");
-                assert_eq!(&bytes, b"a file");
-            }
-            other => panic!("{other:?} has no place here"),
-        }
-    }
-}
-
-fn unpacked(message: Message) -> Vec<Transferable> {
-    let Message { data: _, ports, buffers, frozen, shared, descriptors, .. } = message;
-    let mut list: Vec<Transferable> = ports.into_iter().map(Transferable::from).collect();
-    list.extend(buffers.into_iter().map(Transferable::from));
-    list.extend(frozen.into_iter().map(Transferable::from));
-    list.extend(shared.into_iter().map(Transferable::from));
-    list.extend(descriptors.into_iter().map(Transferable::from));
-    list
-}
-
 /// Does `work` with room for exactly `count` more descriptors.
 fn with_room_for<T>(count: usize, work: impl FnOnce() -> T) -> T {
     let entries = fs::read_dir("/proc/self/fd").expect("/proc/self/fd").flatten();
@@ -170,19 +95,13 @@ fn is_exhausted(result: &Result<Message, TryRecvError>) -> bool {
     matches!(result, Err(TryRecvError::Failed(RecvError::ResourceExhausted(_))))
 }
 
-/// A pair that keeps no buffers to use them again, so that descriptors can be counted.
-fn forgetful_pair() -> (MessagePort, MessagePort) {
-    let options = ChannelOptions::new().cached_buffers(0);
-    let MessageChannel { port1, port2 } = options.create().expect("a channel");
-    (port1, port2)
-}
-
 fn few_descriptors() {
     let (a, b) = forgetful_pair();
     let before = Ledger::now();
-    for set in sets() {
-        let (list, witness) = things(set);
-        let needed = list.len() + (set & 1);
+    for kinds in 1..1 << KINDS {
+        let mut luggage = Luggage::pack_kinds(kinds);
+        let list = luggage.take();
+        let needed = list.len() + (kinds & 1);
         // Posting needs none.
         with_room_for(0, || a.post_message(b"things", list).expect("no descriptor is needed"));
         // Receiving needs one for each handle, and takes nothing without.
@@ -196,7 +115,7 @@ fn few_descriptors() {
         }
         let message = with_room_for(needed, || b.try_recv()).expect("room for all");
         assert_eq!(message.data, b"things");
-        assert_whole(set, &unpacked(message), &witness);
+        luggage.assert_whole(message.transfer_list());
     }
     before.assert_restored("after all of it");
     // Making things.
@@ -221,8 +140,9 @@ fn few_in_flight() {
         filler.post_message_detaching(b"", &[TransferRef::Descriptor(a.as_fd())]).expect("room");
     }
     let before = Ledger::now();
-    for set in sets() {
-        let (list, witness) = things(set);
+    for kinds in 1..1 << KINDS {
+        let mut luggage = Luggage::pack_kinds(kinds);
+        let list = luggage.take();
         if user.is_root() {
             seteuid(Uid::from_raw(65534)).expect("root can"); // root may have any number in flight
         }
@@ -230,10 +150,10 @@ fn few_in_flight() {
             with_limit(Resource::RLIMIT_NOFILE, 8, || a.post_message(b"", list)).expect_err("too many in flight");
         seteuid(user).expect("the user it was");
         assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
-        assert_whole(set, &error.transfer, &witness);
+        luggage.assert_whole(&error.transfer);
         assert!(matches!(b.try_recv(), Err(TryRecvError::Empty)));
         a.post_message(b"things", error.transfer).expect("no limit");
-        assert_whole(set, &unpacked(b.recv_timeout(PATIENCE).expect("a message")), &witness);
+        luggage.assert_whole(b.recv_timeout(PATIENCE).expect("a message").transfer_list());
     }
     before.assert_restored("after all of it");
     // A larger ring is in flight too, and large data that is not known to the peer.
@@ -369,13 +289,6 @@ fn small_files() {
 
 // Growth, recycled buffers, and ports that have much of both.
 
-/// A pair whose queues start with `capacity` bytes and may grow.
-fn growing_pair(capacity: usize, max_capacity: usize) -> (MessagePort, MessagePort) {
-    let options = ChannelOptions::new().capacity(capacity).max_capacity(max_capacity);
-    let MessageChannel { port1, port2 } = options.create().expect("a channel");
-    (port1, port2)
-}
-
 /// Fills the queue with numbers, up to where it would grow. Returns how many.
 fn fill(port: &MessagePort) -> u32 {
     let mut count = 0;
@@ -394,15 +307,16 @@ fn expect(port: &MessagePort, numbers: std::ops::Range<u32>) {
 
 fn few_descriptors_to_grow() {
     let before = Ledger::now();
-    for set in sets() {
+    for kinds in 1..1 << KINDS {
         let (a, b) = growing_pair(4096, 64 << 10);
-        let (list, witness) = things(set);
+        let mut luggage = Luggage::pack_kinds(kinds);
+        let list = luggage.take();
         let count = fill(&a);
         // Whoever posts has none for a larger ring.
         let held = Ledger::now();
         let error = with_room_for(0, || a.post_message(&[1; 500], list)).expect_err("no descriptor");
         assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
-        assert_whole(set, &error.transfer, &witness);
+        luggage.assert_whole(&error.transfer);
         let result = with_room_for(0, || a.reserve(500).map(drop));
         assert!(matches!(result, Err(PostDataError::ResourceExhausted(_))), "{result:?}");
         held.assert_restored("after a queue did not grow");
@@ -422,7 +336,7 @@ fn few_descriptors_to_grow() {
         }
         held.assert_restored("after a ring that was not taken");
         let message = b.try_recv().expect("descriptors");
-        assert_whole(set, &unpacked(message), &witness);
+        luggage.assert_whole(message.transfer_list());
         assert_eq!(text(&b), "behind them");
         assert!(matches!(b.try_recv(), Err(TryRecvError::Empty)));
         assert_entangled(&a, &b);
@@ -434,19 +348,20 @@ fn few_descriptors_to_grow() {
 fn few_descriptors_to_recycle() {
     let before = Ledger::now();
     let large = vec![7; 100_000];
-    for set in sets() {
+    for kinds in 1..1 << KINDS {
         let (a, b) = pair();
-        let (list, witness) = things(set);
+        let mut luggage = Luggage::pack_kinds(kinds);
+        let list = luggage.take();
         // Data larger than the ring takes a descriptor here, and one there, the first time.
         let held = Ledger::now();
         let error = with_room_for(0, || a.post_message(&large, list)).expect_err("no descriptor");
         assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
-        assert_whole(set, &error.transfer, &witness);
+        luggage.assert_whole(&error.transfer);
         assert!(matches!(with_room_for(0, || a.reserve(100_000).map(drop)), Err(PostDataError::ResourceExhausted(_))));
         assert!(matches!(with_room_for(0, || a.buffer(100_000)), Err(BufferError::ResourceExhausted(_))));
         held.assert_restored("after a post that failed");
         with_room_for(1, || a.post_message(&large, error.transfer).expect("room for one"));
-        let needed = 1 + set.count_ones() as usize + (set & 1);
+        let needed = 1 + kinds.count_ones() as usize + (kinds & 1);
         for room in 0..needed {
             let held = Ledger::now();
             let result = with_room_for(room, || b.try_recv());
@@ -455,7 +370,7 @@ fn few_descriptors_to_recycle() {
         }
         let message = with_room_for(needed, || b.try_recv()).expect("room for all");
         assert!(message.data == large);
-        assert_whole(set, &unpacked(message), &witness);
+        luggage.assert_whole(message.transfer_list());
         // From then on none, in any of the ways that it goes.
         with_room_for(0, || {
             for _ in 0..3 {
@@ -479,7 +394,7 @@ fn few_descriptors_to_recycle() {
 
 fn few_descriptors_for_a_laden_port() {
     let before = Ledger::now();
-    for set in sets().filter(|set| set & 1 == 0).chain([0]) {
+    for kinds in (0..1 << KINDS).filter(|kinds| kinds & 1 == 0) {
         let (carrier, arrivals) = forgetful_pair();
         let (stays, port) = growing_pair(4096, 64 << 10);
         // Three buffers wait in its cache, two of its own are with the peer, and both queues have grown.
@@ -496,10 +411,11 @@ fn few_descriptors_for_a_laden_port() {
         }
         expect(&port, 0..counts[0]); // into the larger ring, with the last one
         expect(&port, counts[0]..counts[0] + 1);
-        let (mut list, witness) = things(set);
+        let mut luggage = Luggage::pack_kinds(kinds);
+        let mut list = luggage.take();
         list.insert(0, port.into());
         with_room_for(0, || carrier.post_message(b"laden", list).expect("no descriptor is needed"));
-        let needed = 2 + 2 + 3 + 2 + set.count_ones() as usize;
+        let needed = 2 + 2 + 3 + 2 + kinds.count_ones() as usize;
         for room in 0..needed {
             let held = Ledger::now();
             let result = with_room_for(room, || arrivals.try_recv());
@@ -509,7 +425,7 @@ fn few_descriptors_for_a_laden_port() {
         stays.post_message(b"meanwhile", []).expect("room");
         let mut message = with_room_for(needed, || arrivals.try_recv()).expect("room for all");
         let port = message.ports.remove(0);
-        assert_whole(set, &unpacked(message), &witness);
+        luggage.assert_whole(message.transfer_list());
         assert_eq!(text(&port), "meanwhile");
         expect(&stays, 0..counts[1] + 1);
         // All its buffers are as they were.

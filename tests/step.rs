@@ -4,12 +4,14 @@
 //! others lets the victim go as far as one of them and kills it there. Points are spread over the operation for as long as
 //! there is time; `MESSAGEPORT_STEP_SECONDS` says how long for each operation, `all` means every instruction.
 
+#[path = "tools/ledger.rs"]
+mod ledger;
 #[path = "tools/victim.rs"]
 mod victim;
 
 use std::fs;
 use std::process::Child;
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, gettid};
 
+use ledger::{alone, descriptors};
 use victim::{PATIENCE, serve, start};
 
 /// Tells the second process which operation to do.
@@ -410,10 +413,6 @@ fn drive(survivor: &Survivor, role: &Role, child: &mut Child, thread: Pid, until
     Ok(if killed { Run::Killed } else { Run::Completed(segments) })
 }
 
-fn descriptors() -> usize {
-    fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
 /// How long each operation is tried; `None`: every instruction.
 fn budget() -> Option<Duration> {
     match std::env::var("MESSAGEPORT_STEP_SECONDS").as_deref() {
@@ -424,8 +423,7 @@ fn budget() -> Option<Duration> {
 }
 
 fn kill_between_instructions(name: &str) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     if cfg!(not(target_arch = "x86_64")) {
         return println!("{name}: SKIPPED, it knows the instructions of x86-64 only");
     }

@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 
 use messageport::{
     CloseReason, MessagePort, PostErrorKind, RecvError, RecvTimeoutError, TransferBuffer, TransferRef, TryRecvError,
-    parent_port,
 };
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-use tools::attacker::{Pages, newest_memory};
-use tools::child::{Process, Role};
+use tools::attacker::Pages;
+use tools::child::{Process, Role, echo, hold};
 use tools::ledger::alone;
-use tools::{PATIENCE, assert_entangled, cost_of, end_of, pair, pair_of, readable, text, within};
+use tools::memory::newest_memory;
+use tools::{PATIENCE, assert_entangled, cost_of, end_of, fill_by, pair, pair_of, readable, text, within};
 
 const ROLES: &[Role] = &[("hold", hold), ("echo", echo)];
 
@@ -29,28 +29,20 @@ const FD: u32 = 2;
 /// Much later than anything here should take, much sooner than a hang.
 const LATE: Duration = Duration::from_secs(5);
 
-/// Says that it is there, and holds its port until it is killed.
-fn hold() {
-    let port = parent_port().expect("a port");
-    port.post_message(b"ready", []).expect("room");
-    loop {
-        std::thread::park();
-    }
-}
-
-/// Sends everything back until its peer is gone.
-fn echo() {
-    let port = parent_port().expect("a port");
-    while let Ok(message) = port.recv() {
-        let things = message.ports.into_iter().map(Into::into).chain(message.buffers.into_iter().map(Into::into));
-        port.post_message_timeout(&message.data, things, PATIENCE).expect("the peer takes its answers");
-    }
-}
-
 /// A pair, and a look at its doorbells: side A is the first port.
 fn watched_pair(capacity: usize) -> (MessagePort, MessagePort, Pages) {
     let ((a, b), file) = newest_memory(|| pair_of(capacity));
     (a, b, Pages::of(&file))
+}
+
+/// Gives `b` to a second process that can be killed, or leaves it here.
+fn holder(is_process: bool, a: &MessagePort, b: MessagePort) -> (Option<Process>, Option<MessagePort>) {
+    if !is_process {
+        return (None, Some(b));
+    }
+    let process = Process::with_port("hold", b);
+    assert_eq!(text(a), "ready");
+    (Some(process), None)
 }
 
 /// The doorbell on which side A sleeps for a message.
@@ -84,21 +76,9 @@ fn join_soon<T>(thread: JoinHandle<T>) -> T {
     thread.join().expect("no panic")
 }
 
-/// Posts until nothing fits any more; returns how many messages it took.
+/// Posts until the queue is full. Returns the number of messages.
 fn fill(port: &MessagePort) -> usize {
-    let mut count = 0;
-    for len in [500, 0] {
-        loop {
-            match port.post_message(&vec![count as u8; len], []) {
-                Ok(()) => count += 1,
-                Err(error) => {
-                    assert!(matches!(error.kind, PostErrorKind::Full(_)), "{error}");
-                    break;
-                }
-            }
-        }
-    }
-    count
+    fill_by(|data| port.post_message(data, []))
 }
 
 #[test]
@@ -144,14 +124,7 @@ fn a_blocked_post_wakes_on_space_close_and_death() {
     let _alone = alone();
     for event in ["space", "try_recv", "recv_ref", "close", "drop", "death"] {
         let (a, b, pages) = watched_pair(4096);
-        // The peer's process, for the one case in which there is one.
-        let (mut process, b) = if event == "death" {
-            let process = Process::with_port("hold", b);
-            assert_eq!(text(&a), "ready");
-            (Some(process), None)
-        } else {
-            (None, Some(b))
-        };
+        let (mut process, b) = holder(event == "death", &a, b);
         fill(&a);
         let sender = thread::spawn(move || a.post_message_timeout(b"at last", [], PATIENCE));
         await_sleeper(space_of_a(&pages), FUTEX);
@@ -279,13 +252,7 @@ fn both_halves_are_woken_by_the_close_and_by_the_death_of_the_peer() {
     let _alone = alone();
     for death in [true, false] {
         let (a, b, pages) = watched_pair(4096);
-        let (mut process, b) = if death {
-            let process = Process::with_port("hold", b);
-            assert_eq!(text(&a), "ready");
-            (Some(process), None)
-        } else {
-            (None, Some(b))
-        };
+        let (mut process, b) = holder(death, &a, b);
         fill(&a);
         let (sender, receiver) = a.split();
         let sender = thread::spawn(move || sender.post_message_wait(b"at last", []));

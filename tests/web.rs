@@ -3,9 +3,9 @@
 
 mod tools;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use messageport::{
     CloseEvent, CloseReason, EventLoop, Message, MessageEvent, MessagePort, PortEvent, PortHandle, PostErrorKind,
@@ -13,44 +13,18 @@ use messageport::{
 };
 
 use tools::child::{Process, Role};
+use tools::events::{Log, event_loop, run_dry, run_until};
 use tools::{PATIENCE, assert_entangled, end_of, pair};
 
 const ROLES: &[Role] = &[("iframe", iframe), ("closer", closer)];
 
-/// What happened, in order.
-#[derive(Clone, Default)]
-struct Log(Rc<RefCell<Vec<String>>>);
-
 impl Log {
-    fn add(&self, what: impl Into<String>) {
-        self.0.borrow_mut().push(what.into());
-    }
-
-    fn len(&self) -> usize {
-        self.0.borrow().len()
-    }
-
-    #[track_caller]
-    fn assert(&self, expected: &[&str]) {
-        assert_eq!(*self.0.borrow(), expected);
-    }
-
     /// Listens to messages and to the end.
     fn on(&self, port: &PortHandle) {
         let (messages, closes) = (self.clone(), self.clone());
         port.set_onclose(move |_, _| closes.add("close"));
         port.set_onmessage(move |_, event| messages.add(String::from_utf8(event.data.clone()).expect("text")));
     }
-}
-
-fn event_loop() -> EventLoop {
-    let events = EventLoop::new().expect("a loop");
-    // A failed assertion in a handler is a panic, which the loop would survive.
-    events.set_onerror(|error| {
-        eprintln!("{error}");
-        std::process::abort();
-    });
-    events
 }
 
 fn post(port: &PortHandle, texts: &[&str]) {
@@ -72,20 +46,6 @@ fn transfer(over: &PortHandle, ports: &[&PortHandle]) -> Result<(), PostErrorKin
 /// The port of the next message.
 fn arrived(port: &PortHandle) -> MessagePort {
     port.recv_timeout(PATIENCE).expect("a message").ports.remove(0)
-}
-
-#[track_caller]
-fn run_until(events: &EventLoop, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        events.run_once_timeout(Duration::from_millis(100)).expect("it runs");
-        assert!(start.elapsed() < PATIENCE, "it does not happen");
-    }
-}
-
-#[track_caller]
-fn run_dry(events: &EventLoop) {
-    while events.run_once_timeout(Duration::ZERO).expect("it runs") > 0 {}
 }
 
 // webmessaging/message-channels
@@ -312,7 +272,7 @@ fn messages_before_the_close_all_arrive_before_it() {
     let log = Log::default();
     for round in 0..1000 {
         let (port1, port2) = entangled(&events);
-        log.0.borrow_mut().clear();
+        log.clear();
         log.on(&port2);
         if round % 2 == 0 {
             run_dry(&events);

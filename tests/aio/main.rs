@@ -16,19 +16,19 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
+use messageport::MessagePort;
 use messageport::aio::AsyncPort;
-use messageport::{MessagePort, PostErrorKind};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 use tools::PATIENCE;
-use tools::child::Role;
+use tools::child::{Role, echo, hold};
 use tools::ledger::{Ledger, alone};
 
 const ROLES: &[Role] = &[
-    ("hold", processes::hold),
+    ("hold", hold),
     ("post and hold", processes::post_and_hold),
-    ("echo", processes::echo),
+    ("echo", echo),
     ("read slowly", processes::read_slowly),
     ("connect", meeting::connect_and_say_hello),
 ];
@@ -86,21 +86,9 @@ pub(crate) fn small_pair() -> (AsyncPort, MessagePort) {
     (AsyncPort::new(a).expect("a registration"), b)
 }
 
-/// Posts until nothing fits any more; returns how many messages it took.
+/// Posts until the queue is full. Returns the number of messages.
 pub(crate) fn fill(port: &mut AsyncPort) -> usize {
-    let mut count = 0;
-    for len in [500, 0] {
-        loop {
-            match port.post_message(&vec![count as u8; len], []) {
-                Ok(()) => count += 1,
-                Err(error) => {
-                    assert!(matches!(error.kind, PostErrorKind::Full(_)), "{error}");
-                    break;
-                }
-            }
-        }
-    }
-    count
+    tools::fill_by(|data| port.post_message(data, []))
 }
 
 /// Polls the future up to `polls` times, as often as it is woken, and then drops it.

@@ -20,15 +20,6 @@ on_runtimes! {
     a_stream_tells_once_that_the_peer_died,
 }
 
-/// Says that it is there, and holds its port until it is killed.
-pub(crate) fn hold() {
-    let port = parent_port().expect("a port");
-    port.post_message(b"ready", []).expect("room");
-    loop {
-        thread::park();
-    }
-}
-
 /// Posts ten messages, tells so over a port that it is given, and holds its port until it is killed.
 pub(crate) fn post_and_hold() {
     let port = parent_port().expect("a port");
@@ -39,15 +30,6 @@ pub(crate) fn post_and_hold() {
     control.post_message(b"done", []).expect("room");
     loop {
         thread::park();
-    }
-}
-
-/// Sends everything back until its peer is gone.
-pub(crate) fn echo() {
-    let port = parent_port().expect("a port");
-    while let Ok(message) = port.recv() {
-        let things = message.ports.into_iter().map(Into::into).chain(message.buffers.into_iter().map(Into::into));
-        port.post_message_timeout(&message.data, things, PATIENCE).expect("the peer takes its answers");
     }
 }
 

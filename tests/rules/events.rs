@@ -1,6 +1,6 @@
 //! S15 to S24, and S45: enabling, handlers, and what an event loop promises.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use messageport::{
-    BadSegment, BadTransfer, CloseReason, ErrorEvent, EventLoop, Message, MessageErrorEvent, MessageEvent, MessagePort,
-    PortEvent, PortHandle, PostErrorKind, TransferRef, TryRecvError,
+    BadSegment, BadTransfer, CloseReason, ErrorEvent, Message, MessageErrorEvent, MessageEvent, MessagePort, PortEvent,
+    PortHandle, PostErrorKind, TransferRef, TryRecvError,
 };
 
+use crate::harness::events::{Log, data_of, event_loop, run_dry, run_until};
 use crate::harness::*;
 
 rules! {
@@ -29,71 +30,15 @@ rules! {
     s45_the_close_event_comes_once_after_the_last_message,
 }
 
-/// What happened, in order.
-#[derive(Clone, Default)]
-struct Log(Rc<RefCell<Vec<String>>>);
-
 impl Log {
-    fn add(&self, what: impl Into<String>) {
-        self.0.borrow_mut().push(what.into());
-    }
-
-    fn len(&self) -> usize {
-        self.0.borrow().len()
-    }
-
-    #[track_caller]
-    fn assert(&self, expected: &[&str]) {
-        assert_eq!(*self.0.borrow(), expected);
-    }
-
-    fn messages(&self) -> impl FnMut(&PortHandle, &mut MessageEvent) + 'static {
-        self.messages_as("")
-    }
-
-    fn messages_as(&self, prefix: &'static str) -> impl FnMut(&PortHandle, &mut MessageEvent) + 'static {
-        let log = self.clone();
-        move |_, event| log.add(format!("{prefix}{}", data_of(event)))
-    }
-
     fn log_close(&self, port: &PortHandle) {
         let log = self.clone();
         port.set_onclose(move |_, event| log.add(format!("close: {:?}", event.reason)));
     }
 }
 
-fn data_of(event: &MessageEvent) -> String {
-    String::from_utf8(event.data.clone()).expect("text")
-}
-
 fn post(port: &MessagePort, texts: &[&str]) {
     texts.iter().for_each(|text| port.post_message(text.as_bytes(), []).expect("room"));
-}
-
-fn event_loop() -> EventLoop {
-    let events = EventLoop::new().expect("a loop");
-    // A failed assertion in a handler is a panic, which the loop would survive.
-    events.set_onerror(|error| {
-        eprintln!("{error}");
-        std::process::abort();
-    });
-    events
-}
-
-/// Dispatches until `done`.
-#[track_caller]
-fn run_until(events: &EventLoop, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        events.run_once_timeout(Duration::from_millis(100)).expect("it runs");
-        assert!(start.elapsed() < PATIENCE, "it does not happen");
-    }
-}
-
-/// Dispatches everything that is there.
-#[track_caller]
-fn run_dry(events: &EventLoop) {
-    while events.run_once_timeout(Duration::ZERO).expect("it runs") > 0 {}
 }
 
 fn s15_messages_wait_until_the_port_is_started(peer: &mut Peer) {
@@ -192,7 +137,7 @@ fn s18_handlers_run_in_order_and_can_be_removed(peer: &mut Peer) {
     log.assert(&["a 1", "once 1", "remover 1", "z 1", "a 2", "z 2", "added 2"]);
 
     // Stopped on the way, and dispatched by hand.
-    log.0.borrow_mut().clear();
+    log.clear();
     let port = events.add(peer.channel()).unwrap();
     port.add_handler({
         let log = log.clone();
@@ -265,7 +210,7 @@ fn s20_pull_calls_take_messages_past_the_handlers(peer: &mut Peer) {
     peer.finish();
     peer.run(|there| post(there.port(), &["after it"]));
     run_until(&events, || log.len() == 2);
-    log.0.borrow_mut().clear();
+    log.clear();
     log.add("4");
     // From inside a handler.
     let puller = log.clone();
@@ -279,7 +224,7 @@ fn s20_pull_calls_take_messages_past_the_handlers(peer: &mut Peer) {
     run_until(&events, || log.len() == 4);
     peer.run(|there| post(there.port(), &["8"]));
     run_until(&events, || log.len() == 5);
-    assert_eq!(log.0.borrow().last().unwrap(), "8");
+    assert_eq!(log.last().unwrap(), "8");
 }
 
 fn s21_a_handler_may_do_anything(peer: &mut Peer) {
@@ -514,7 +459,7 @@ fn s45_the_close_event_comes_once_after_the_last_message(peer: &mut Peer) {
     assert_eq!(log.len(), 3);
 
     // On a port that is not started: at once if nothing waits, else when that has been dispatched.
-    log.0.borrow_mut().clear();
+    log.clear();
     let ports = [peer.channel(), peer.channel()].map(|port| events.add(port).unwrap());
     ports.iter().for_each(|port| log.log_close(port));
     ports[1].add_handler(log.messages());
@@ -530,7 +475,7 @@ fn s45_the_close_event_comes_once_after_the_last_message(peer: &mut Peer) {
     log.assert(&["close: Closed", "1", "close: Closed"]);
 
     // Not on the side that closes, by close or by drop.
-    log.0.borrow_mut().clear();
+    log.clear();
     let (closed, dropped) = (events.add(peer.channel()).unwrap(), events.add(peer.channel()).unwrap());
     log.log_close(&closed);
     closed.close();

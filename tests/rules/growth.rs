@@ -1,6 +1,6 @@
 //! S08: a queue grows as needed up to its limit, and shrinks again.
 
-use messageport::{ChannelOptions, FullCause, Message, MessageChannel, MessagePort, PostErrorKind};
+use messageport::{FullCause, Message, PostErrorKind};
 
 use crate::harness::*;
 
@@ -11,13 +11,6 @@ rules! {
     s08_a_grown_queue_survives_its_senders_death,
     s25_a_grown_queue_moves_in_both_directions,
     s32_ports_in_a_grown_queue_arrive,
-}
-
-/// A pair whose queues start with `capacity` bytes and may grow.
-fn growing_pair(capacity: usize, max_capacity: usize) -> (MessagePort, MessagePort) {
-    let options = ChannelOptions::new().capacity(capacity).max_capacity(max_capacity);
-    let MessageChannel { port1, port2 } = options.create().expect("a channel");
-    (port1, port2)
 }
 
 fn s08_a_burst_loses_nothing_and_its_memory_is_given_back(peer: &mut Peer) {

@@ -10,6 +10,7 @@ use messageport::{
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, geteuid, seteuid};
 
+use crate::harness::luggage::{KINDS, Luggage, assert_unpacked, shared_of};
 use crate::harness::*;
 
 rules! {
@@ -101,21 +102,21 @@ fn s08_a_full_queue_takes_nothing_and_can_be_waited_for(peer: &mut Peer) {
     peer.give(other);
     let sent = fill(&port);
     let mut luggage = Luggage::pack();
-    let full = luggage.refused(&port, b"");
+    let full = assert_refused(&mut luggage, &port, b"");
     assert!(matches!(full, PostErrorKind::Full(FullCause::Ring)), "{full:?}");
 
     let (start, timeout) = (Instant::now(), Duration::from_millis(50));
-    let error = port.post_message_timeout(b"", luggage.list.drain(..), timeout).unwrap_err();
+    let error = port.post_message_timeout(b"", luggage.take(), timeout).unwrap_err();
     assert!(matches!(error.kind, PostErrorKind::TimedOut), "{error:?}");
     assert!(start.elapsed() >= timeout, "before its time");
     luggage.list = error.transfer;
-    luggage.assert_whole();
+    luggage.assert_whole(&luggage.list);
 
     let take_all: Step = |there| {
         loop {
             let message = recv(there.port());
             if !message.ports.is_empty() {
-                unpack(&message);
+                assert_unpacked(&message);
                 return;
             }
             assert_eq!(message.data, there.seen.to_ne_bytes());
@@ -127,14 +128,14 @@ fn s08_a_full_queue_takes_nothing_and_can_be_waited_for(peer: &mut Peer) {
         for number in sent..sent + 5000 {
             port.post_message_timeout(&number.to_ne_bytes(), [], PATIENCE).unwrap();
         }
-        port.post_message_timeout(b"", luggage.list.drain(..), PATIENCE).unwrap();
+        port.post_message_timeout(b"", luggage.take(), PATIENCE).unwrap();
         peer.finish();
     } else {
         peer.run(|there| {
             expect_numbers(there.port(), 0..100);
             there.seen = 100;
         });
-        port.post_message_timeout(b"", luggage.list.drain(..), PATIENCE).unwrap();
+        port.post_message_timeout(b"", luggage.take(), PATIENCE).unwrap();
         peer.run(take_all);
     }
 }
@@ -148,29 +149,29 @@ fn s09_a_transfer_list_is_all_or_nothing(peer: &mut Peer) {
     let closed = pair().0;
     closed.close();
     luggage.list.push(closed.into());
-    let kind = luggage.refused(&carrier, b"");
+    let kind = assert_refused(&mut luggage, &carrier, b"");
     assert!(matches!(kind, PostErrorKind::Unusable { index: 5 }), "{kind:?}");
     let Some(Transferable::Port(closed)) = luggage.list.pop() else { panic!("not the list that was passed in") };
     assert!(matches!(closed.post_message(b"", []).unwrap_err().kind, PostErrorKind::PortClosed));
     // Two ports, and two of each other kind, are twelve handles.
     let second = Luggage::pack();
     luggage.list.extend(second.list);
-    let kind = luggage.refused(&carrier, b"");
+    let kind = assert_refused(&mut luggage, &carrier, b"");
     assert!(matches!(kind, PostErrorKind::TooManyHandles { handles: 12, max: 11 }), "{kind:?}");
-    luggage.list.truncate(5);
-    let kind = luggage.refused(&carrier, &[0; 64 << 10]);
+    luggage.list.truncate(KINDS);
+    let kind = assert_refused(&mut luggage, &carrier, &[0; 64 << 10]);
     assert!(matches!(kind, PostErrorKind::TooLarge { .. }), "{kind:?}");
     // A carrier without an end.
     let (lost, its_peer) = pair();
     drop(its_peer);
-    let kind = luggage.refused(&lost, b"");
+    let kind = assert_refused(&mut luggage, &lost, b"");
     assert!(matches!(kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{kind:?}");
     // No attempt has reached the receiver, and one without an error does.
     carrier.post_message(b"the only one", luggage.list).unwrap();
     peer.run(|there| {
         let message = recv(there.port());
         assert_eq!(message.data, b"the only one");
-        unpack(&message);
+        assert_unpacked(&message);
         assert_empty(there.port());
         message.ports[0].post_message(b"it works", []).unwrap();
     });
@@ -300,25 +301,25 @@ fn s11_posting_to_nobody_gives_everything_back(peer: &mut Peer) {
     let mut luggage = Luggage::pack();
     let (closed, _still_open) = pair();
     closed.close();
-    let kind = luggage.refused(&closed, b"");
+    let kind = assert_refused(&mut luggage, &closed, b"");
     assert!(matches!(kind, PostErrorKind::PortClosed), "{kind:?}");
 
     let detached = peer.channel();
     let road = peer.channel();
     road.post_message_detaching(b"", &[TransferRef::Port(&detached)]).unwrap();
-    let kind = luggage.refused(&detached, b"");
+    let kind = assert_refused(&mut luggage, &detached, b"");
     assert!(matches!(kind, PostErrorKind::Detached), "{kind:?}");
 
     let (to_closed, data_to_closed, to_dead) = (peer.channel(), peer.channel(), peer.channel());
     peer.run(|there| there.ports[2..4].iter().for_each(MessagePort::close));
-    let kind = luggage.refused(&to_closed, b"");
+    let kind = assert_refused(&mut luggage, &to_closed, b"");
     assert!(matches!(kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{kind:?}");
     let kind = data_to_closed.post_message(b"only data", []).unwrap_err().kind;
     assert!(matches!(kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{kind:?}");
 
     peer.kill();
     assert_ended(&to_dead, peer.death());
-    let kind = luggage.refused(&to_dead, b"");
+    let kind = assert_refused(&mut luggage, &to_dead, b"");
     assert!(matches!(kind, PostErrorKind::PeerGone(reason) if reason == peer.death()), "{kind:?}");
 }
 
@@ -366,12 +367,6 @@ fn s13_things_arrive_in_list_order(peer: &mut Peer) {
         assert_eq!(shared.iter().map(|buffer| buffer.to_vec().unwrap()).collect::<Vec<_>>(), [b"s0", b"s1"]);
         assert_eq!(descriptors.iter().map(contents).collect::<Vec<_>>(), [b"d0", b"d1", b"d2"]);
     });
-}
-
-fn shared_of(bytes: &[u8]) -> SharedBuffer {
-    let buffer = SharedBuffer::new(bytes.len()).unwrap();
-    buffer.copy_from_slice(bytes).unwrap();
-    buffer
 }
 
 fn s14_nothing_is_not_zero_bytes(peer: &mut Peer) {
@@ -444,56 +439,16 @@ fn fill(port: &MessagePort) -> u32 {
     panic!("a queue without a limit")
 }
 
-/// One thing of each kind to post, and the port's peer, which sees what becomes of it.
-struct Luggage {
-    list: Vec<Transferable>,
-    witness: MessagePort,
-}
-
-impl Luggage {
-    fn pack() -> Self {
-        let (witness, port) = pair();
-        witness.post_message(b"queued", []).unwrap();
-        let frozen = FrozenBuffer::from_bytes(b"weights").unwrap();
-        let (buffer, shared, file) = (buffer_of(b"pixels"), shared_of(b"counters"), file_of(b"a file"));
-        let list = vec![port.into(), buffer.into(), frozen.into(), shared.into(), file.into()];
-        Self { list, witness }
-    }
-
-    /// Posts it all, which fails. What comes back is what was passed in, and works.
-    #[track_caller]
-    fn refused(&mut self, carrier: &MessagePort, data: &[u8]) -> PostErrorKind {
-        let len = self.list.len();
-        let error = carrier.post_message(data, self.list.drain(..)).expect_err("a post that fails");
-        self.list = error.transfer;
-        assert_eq!(self.list.len(), len);
-        self.assert_whole();
-        error.kind
-    }
-
-    #[track_caller]
-    fn assert_whole(&self) {
-        use Transferable::{Buffer, Descriptor, Frozen, Port, Shared};
-        let [Port(port), Buffer(buffer), Frozen(frozen), Shared(shared), Descriptor(file), ..] = &self.list[..] else {
-            panic!("not the list that was passed in: {:?}", self.list);
-        };
-        assert_eq!(text(port), "queued");
-        assert_entangled(port, &self.witness);
-        self.witness.post_message(b"queued", []).unwrap();
-        assert_eq!((bytes_of(buffer), &frozen[..]), (b"pixels".to_vec(), &b"weights"[..]));
-        assert_eq!((shared.to_vec().unwrap(), contents(file)), (b"counters".to_vec(), b"a file".to_vec()));
-    }
-}
-
-/// What [`Luggage`] was, where it arrives.
+/// Posts the luggage, which fails. The list comes back as it was, and everything on it works.
 #[track_caller]
-fn unpack(message: &Message) {
-    let Message { data: _, ports, buffers, frozen, shared, descriptors, .. } = message;
-    let counts = [ports.len(), buffers.len(), frozen.len(), shared.len(), descriptors.len()];
-    assert_eq!(counts, [1; 5]);
-    assert_eq!((text(&ports[0]).as_str(), bytes_of(&buffers[0]).as_slice()), ("queued", &b"pixels"[..]));
-    assert_eq!((&frozen[0][..], shared[0].to_vec().unwrap()), (&b"weights"[..], b"counters".to_vec()));
-    assert_eq!(contents(&descriptors[0]), b"a file");
+fn assert_refused(luggage: &mut Luggage, carrier: &MessagePort, data: &[u8]) -> PostErrorKind {
+    let list = luggage.take();
+    let len = list.len();
+    let error = carrier.post_message(data, list).expect_err("a post that fails");
+    assert_eq!(error.transfer.len(), len);
+    luggage.assert_whole(&error.transfer[..KINDS]);
+    luggage.list = error.transfer;
+    error.kind
 }
 
 /// Does `work` while the kernel refuses to carry more than a few descriptors of this user. The privileges that would

@@ -169,7 +169,10 @@ fn s38_a_buffer_that_travels_on_is_not_used_again(peer: &mut Peer) {
             let buffer = recv_buffer(&there.ports[0]);
             there.ports[1].post_message(b"", [buffer.into()]).unwrap();
         });
-        third.run(|there| there.buffers.push(recv_buffer(&there.ports[0])));
+        third.run(|there| {
+            let buffer = recv_buffer(there.port());
+            there.buffers.push(buffer);
+        });
     }
     // Whoever has them has them alone.
     third.run(|there| {

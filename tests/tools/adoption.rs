@@ -12,8 +12,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::path_only;
-use crate::tools::attacker::{Attacker, DATA, HEADER_LEN, NEW_PORT, PortCapsule, Table, lane, newest_memory};
+use crate::tools::attacker::{Attacker, DATA, HEADER_LEN, NEW_PORT, PortCapsule, Table, lane};
 use crate::tools::ledger::{Ledger, alone};
+use crate::tools::memory::newest_memory;
 use crate::tools::{PATIENCE, assert_entangled, end_of, pair, pair_of, text};
 
 const CAPACITY: u64 = 4096;

@@ -1,16 +1,17 @@
 //! A peer that keeps to no protocol: it has a second mapping of the segment and its own hold of the lane, and writes
 //! records, packets, capsules and segments by hand. The numbers are those of the wire formats, written out again.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 use messageport::MessagePort;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
+
+use super::memory::newest_memory;
 
 pub(crate) const HEADER_LEN: usize = 4096;
 pub(crate) const PAD: u8 = 1;
@@ -229,21 +230,4 @@ impl<'a> Table<'a> {
         self.descriptors.push(file.as_fd());
         self
     }
-}
-
-/// What `make` makes, and the first memory file of the library that came into being by it, opened anew.
-pub(crate) fn newest_memory<T>(make: impl FnOnce() -> T) -> (T, File) {
-    let before = memory_files();
-    let made = make();
-    let new = memory_files().into_iter().find(|(inode, _)| !before.iter().any(|(old, _)| old == inode));
-    let (_, path) = new.expect("a new memory file");
-    let file = OpenOptions::new().read(true).write(true).open(path).expect("a memory file can be opened by its link");
-    (made, file)
-}
-
-fn memory_files() -> Vec<(u64, std::path::PathBuf)> {
-    let descriptors = fs::read_dir("/proc/self/fd").expect("/proc/self/fd").flatten().map(|entry| entry.path());
-    let ours = descriptors
-        .filter(|path| fs::read_link(path).is_ok_and(|link| link.to_string_lossy().starts_with("/memfd:messageport")));
-    ours.filter_map(|path| Some((fs::metadata(&path).ok()?.ino(), path))).collect()
 }

@@ -1,4 +1,5 @@
-//! Short ways to say what the tests say most.
+//! Pairs, messages, buffers and files: the steps that most tests take.
+#![allow(dead_code)] // each test program uses a part
 
 use std::fs::File;
 use std::io::Write;
@@ -8,34 +9,39 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use messageport::{
-    ChannelOptions, CloseReason, Message, MessageChannel, MessagePort, PostErrorKind, RecvError, RecvTimeoutError,
-    TransferBuffer, TryRecvError,
+    ChannelOptions, CloseReason, Message, MessageChannel, MessagePort, PostError, PostErrorKind, RecvError,
+    RecvTimeoutError, TransferBuffer, TryRecvError,
 };
 use nix::poll::{PollFd, PollFlags, poll};
 
 /// Long enough for anything that does happen; a call that takes longer hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A new pair with these options.
+pub(crate) fn pair_with(options: ChannelOptions) -> (MessagePort, MessagePort) {
+    let MessageChannel { port1, port2 } = options.create().expect("a channel");
+    (port1, port2)
+}
+
 /// A new pair whose queues do not grow.
 pub(crate) fn pair() -> (MessagePort, MessagePort) {
-    let options = ChannelOptions::new().max_capacity(64 << 10);
-    let MessageChannel { port1, port2 } = options.create().expect("a channel");
-    (port1, port2)
+    pair_with(ChannelOptions::new().max_capacity(64 << 10))
 }
 
-/// A new pair whose queues hold `capacity` bytes, do not grow, and take what fits them.
+/// A new pair whose queues hold `capacity` bytes and do not grow. Data that does not fit a queue is an error.
 pub(crate) fn pair_of(capacity: usize) -> (MessagePort, MessagePort) {
     let fits = capacity / 16 * 7 - 8;
-    let options = ChannelOptions::new().capacity(capacity).max_capacity(capacity).max_message_len(fits);
-    let MessageChannel { port1, port2 } = options.create().expect("a channel");
-    (port1, port2)
+    pair_with(ChannelOptions::new().capacity(capacity).max_capacity(capacity).max_message_len(fits))
 }
 
-/// A new pair that keeps no buffers to use them again, so that memory that is dropped is freed.
+/// A new pair whose queues start with `capacity` bytes and grow to `max_capacity`.
+pub(crate) fn growing_pair(capacity: usize, max_capacity: usize) -> (MessagePort, MessagePort) {
+    pair_with(ChannelOptions::new().capacity(capacity).max_capacity(max_capacity))
+}
+
+/// A new pair that recycles no buffers: a buffer that is dropped frees its memory and its descriptor.
 pub(crate) fn forgetful_pair() -> (MessagePort, MessagePort) {
-    let options = ChannelOptions::new().cached_buffers(0);
-    let MessageChannel { port1, port2 } = options.create().expect("a channel");
-    (port1, port2)
+    pair_with(ChannelOptions::new().cached_buffers(0))
 }
 
 /// The next message.
@@ -110,6 +116,24 @@ pub(crate) fn expect_numbers(port: &MessagePort, numbers: Range<u32>) {
     }
 }
 
+/// Calls `post` with long data and then with empty data, each until the queue is full. Returns the number of messages.
+#[track_caller]
+pub(crate) fn fill_by(mut post: impl FnMut(&[u8]) -> Result<(), PostError>) -> usize {
+    let mut count = 0;
+    for len in [500, 0] {
+        loop {
+            match post(&vec![count as u8; len]) {
+                Ok(()) => count += 1,
+                Err(error) => {
+                    assert!(matches!(error.kind, PostErrorKind::Full(_)), "{error}");
+                    break;
+                }
+            }
+        }
+    }
+    count
+}
+
 /// Sends a port on a journey over another pair.
 #[track_caller]
 pub(crate) fn hop(port: MessagePort) -> MessagePort {
@@ -118,7 +142,7 @@ pub(crate) fn hop(port: MessagePort) -> MessagePort {
     recv_port(&carrier2)
 }
 
-/// The two ports are the ends of one pair.
+/// Asserts that the two ports are the ends of one pair, and that both directions work.
 #[track_caller]
 pub(crate) fn assert_entangled(port1: &MessagePort, port2: &MessagePort) {
     for (from, to) in [(port1, port2), (port2, port1)] {
@@ -147,8 +171,8 @@ pub(crate) fn file_of(bytes: &[u8]) -> OwnedFd {
 
 /// All bytes of the file behind a descriptor.
 #[track_caller]
-pub(crate) fn contents(descriptor: &OwnedFd) -> Vec<u8> {
-    let file = File::from(descriptor.try_clone().expect("a descriptor"));
+pub(crate) fn contents(descriptor: &impl AsFd) -> Vec<u8> {
+    let file = File::from(descriptor.as_fd().try_clone_to_owned().expect("a descriptor"));
     let mut bytes = vec![0; file.metadata().expect("a file").len() as usize];
     file.read_exact_at(&mut bytes, 0).expect("a file that can be read");
     bytes
