@@ -1,4 +1,4 @@
-//! What a port does, rule by rule, each on one thread, on two threads and in two processes.
+//! The rules of a port, each on one thread, on two threads and in two processes.
 
 mod buffers;
 mod closing;

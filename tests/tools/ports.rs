@@ -14,7 +14,7 @@ use messageport::{
 };
 use nix::poll::{PollFd, PollFlags, poll};
 
-/// Long enough for anything that does happen; a call that takes longer hangs.
+/// Twenty seconds: a call that takes longer hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A new pair with these options.
@@ -56,7 +56,7 @@ pub(crate) fn text(port: &MessagePort) -> String {
     String::from_utf8(recv(port).data).expect("text")
 }
 
-/// The next message, which carries nothing but one port.
+/// The port of the next message, which carries no other port and no buffer.
 #[track_caller]
 pub(crate) fn recv_port(port: &MessagePort) -> MessagePort {
     let Message { mut ports, buffers, .. } = recv(port);
@@ -64,7 +64,7 @@ pub(crate) fn recv_port(port: &MessagePort) -> MessagePort {
     ports.remove(0)
 }
 
-/// The next message, which carries nothing but one buffer.
+/// The buffer of the next message, which carries no other buffer and no port.
 #[track_caller]
 pub(crate) fn recv_buffer(port: &MessagePort) -> TransferBuffer {
     let Message { ports, mut buffers, .. } = recv(port);
@@ -72,32 +72,32 @@ pub(crate) fn recv_buffer(port: &MessagePort) -> TransferBuffer {
     buffers.remove(0)
 }
 
-/// No message is there, and more may come.
+/// Asserts that the queue is empty and the port has not ended.
 #[track_caller]
 pub(crate) fn assert_empty(port: &MessagePort) {
     let result = port.try_recv();
-    assert!(matches!(result, Err(TryRecvError::Empty)), "instead of nothing: {result:?}");
+    assert!(matches!(result, Err(TryRecvError::Empty)), "expected no message: {result:?}");
 }
 
-/// The end is there: no message before it, and none after it.
+/// Asserts that the port has ended for this reason, with no message before the end.
 #[track_caller]
 pub(crate) fn assert_ended(port: &MessagePort, reason: CloseReason) {
     for _ in 0..3 {
         match port.recv_timeout(PATIENCE) {
             Err(RecvTimeoutError::Failed(RecvError::Ended(seen))) => assert_eq!(seen, reason),
-            other => panic!("instead of the end: {other:?}"),
+            other => panic!("expected the end: {other:?}"),
         }
     }
-    let error = port.post_message(b"to nobody", []).expect_err("nobody receives").kind;
+    let error = port.post_message(b"to nobody", []).expect_err("the peer is gone").kind;
     assert!(matches!(error, PostErrorKind::PeerGone(seen) if seen == reason), "{error:?}");
 }
 
-/// Waits in poll(2) until a message or the end is there.
+/// Waits in poll(2) for a message or the end.
 #[track_caller]
 pub(crate) fn await_readable(port: &MessagePort) {
     let mut descriptors = [PollFd::new(port.as_fd(), PollFlags::POLLIN)];
     let ready = poll(&mut descriptors, PATIENCE.as_millis() as u16).expect("poll");
-    assert_eq!(ready, 1, "nothing comes");
+    assert_eq!(ready, 1, "no message and no end within {PATIENCE:?}");
 }
 
 /// Posts a message for each number.
@@ -108,7 +108,7 @@ pub(crate) fn post_numbers(port: &MessagePort, numbers: Range<u32>) {
     }
 }
 
-/// Receives exactly these numbers, in order.
+/// Receives these numbers, in order.
 #[track_caller]
 pub(crate) fn expect_numbers(port: &MessagePort, numbers: Range<u32>) {
     for number in numbers {
@@ -134,7 +134,7 @@ pub(crate) fn fill_by(mut post: impl FnMut(&[u8]) -> Result<(), PostError>) -> u
     count
 }
 
-/// Sends a port on a journey over another pair.
+/// Transfers a port over another pair. Returns the port that arrives.
 #[track_caller]
 pub(crate) fn hop(port: MessagePort) -> MessagePort {
     let (carrier1, carrier2) = pair();
@@ -159,12 +159,12 @@ pub(crate) fn buffer_of(bytes: &[u8]) -> TransferBuffer {
     buffer
 }
 
-/// A file in the temporary directory that has no name any more, with these bytes.
+/// An unlinked file in the temporary directory, with these bytes.
 #[track_caller]
 pub(crate) fn file_of(bytes: &[u8]) -> OwnedFd {
     let path = std::env::temp_dir().join(format!("messageport-{}-{:p}", std::process::id(), bytes));
     let mut file = File::options().read(true).write(true).create_new(true).open(&path).expect("a new file");
-    std::fs::remove_file(&path).expect("a file of our own");
+    std::fs::remove_file(&path).expect("this process made the file");
     file.write_all(bytes).expect("room on the disk");
     file.into()
 }
@@ -174,12 +174,12 @@ pub(crate) fn file_of(bytes: &[u8]) -> OwnedFd {
 pub(crate) fn contents(descriptor: &impl AsFd) -> Vec<u8> {
     let file = File::from(descriptor.as_fd().try_clone_to_owned().expect("a descriptor"));
     let mut bytes = vec![0; file.metadata().expect("a file").len() as usize];
-    file.read_exact_at(&mut bytes, 0).expect("a file that can be read");
+    file.read_exact_at(&mut bytes, 0).expect("a readable file");
     bytes
 }
 
 /// All bytes of a buffer.
 #[track_caller]
 pub(crate) fn bytes_of(buffer: &TransferBuffer) -> Vec<u8> {
-    buffer.to_vec().expect("a buffer of ours")
+    buffer.to_vec().expect("a buffer of this process")
 }
