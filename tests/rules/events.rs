@@ -200,7 +200,7 @@ fn s20_pull_calls_take_messages_past_the_handlers(peer: &mut Peer) {
     peer.run(|there| post(there.port(), &["4"]));
     run_until(&events, || log.len() == 1);
     log.assert(&["4"]);
-    // `recv` sleeps on the futex and disarms the loop's wake-up: the loop must arm it again.
+    // `recv_timeout` sleeps in another way than the loop, which must arm its own wake-up again.
     run_dry(&events);
     peer.begin(|there| {
         std::thread::sleep(Duration::from_millis(20));

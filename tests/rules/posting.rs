@@ -58,7 +58,7 @@ fn s06_a_message_is_there_when_the_call_returns(peer: &mut Peer) {
     peer.run(|there| there.port().post_message(b"now", []).unwrap());
     assert_eq!(port.try_recv().unwrap().data, b"now");
     if peer.is_concurrent() {
-        // After the call the sender spins and makes no other system call until the answer comes.
+        // After the call the sender only spins until the answer comes.
         peer.begin(|there| {
             there.port().post_message(b"I am busy", []).unwrap();
             let deadline = Instant::now() + PATIENCE;
@@ -182,7 +182,7 @@ fn s09_a_transfer_list_is_all_or_nothing(peer: &mut Peer) {
 fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
     let options = ChannelOptions::new().capacity(4096).max_capacity(4096).max_handles(2).max_message_len(4095);
     let MessageChannel { port1: carrier, port2 } = options.create().unwrap();
-    // The carrier's own peer, back from two transfers.
+    // The carrier's own peer, after a transfer there and back.
     peer.give(port2);
     let own_peer = peer.run_for_port(|there| {
         let port = there.ports.remove(0);
