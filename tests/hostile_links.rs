@@ -1,4 +1,4 @@
-//! A peer that links to rings that are none, links without end, and has more than there is forgotten.
+//! A peer that links to invalid rings, links without end, or makes the receiver forget buffers that it does not keep.
 #![allow(missing_docs)]
 
 mod tools;
@@ -31,7 +31,7 @@ fn three_ring_pair() -> (MessagePort, MessagePort) {
     growing_pair(CAPACITY, 7 * CAPACITY)
 }
 
-/// A ring as the library makes it, or not quite.
+/// The memory file of a ring, valid or with one fault.
 fn ring(len: usize, magic: &[u8; 8], version: u32, capacity: u64, seals: SealFlag) -> File {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let file = File::from(memfd_create(c"messageport-ring", flags).expect("a memory file"));
@@ -64,19 +64,19 @@ fn assert_violated(victim: &MessagePort, violation: Violation) {
     let expected = CloseReason::ProtocolViolation(violation);
     match victim.try_recv() {
         Err(TryRecvError::Failed(RecvError::Ended(reason))) => assert_eq!(reason, expected),
-        other => panic!("instead of the end: {other:?}"),
+        other => panic!("expected the end: {other:?}"),
     }
     assert_eq!(end_of(victim), expected);
 }
 
-/// A word of a ring in a file of its own.
+/// Writes a word of a ring in a file of its own.
 fn put(pages: &Pages, capacity: usize, position: u64, word: u64) {
     let place = HEADER_LEN + (position as usize & (capacity - 1));
     pages.word(place).store(word, Ordering::SeqCst);
 }
 
 #[test]
-fn a_ring_that_is_none_ends_the_port() {
+fn an_invalid_ring_ends_the_port() {
     let _alone = alone();
     let (double, len) = (2 * CAPACITY, HEADER_LEN + 2 * CAPACITY);
     let bad: Vec<(&str, File)> = vec![
@@ -88,7 +88,7 @@ fn a_ring_that_is_none_ends_the_port() {
         ("can shrink", ring(len, b"msgpring", 1, double as u64, SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL)),
         ("more seals possible", ring(len, b"msgpring", 1, double as u64, sealed() - SealFlag::F_SEAL_SEAL)),
         ("read only", ring(len, b"msgpring", 1, double as u64, sealed() | SealFlag::F_SEAL_FUTURE_WRITE)),
-        ("no memory", File::open("/dev/null").expect("it is there")),
+        ("not a memory file", File::open("/dev/null").expect("a device")),
     ];
     let before = Ledger::now();
     for (what, file) in &bad {
@@ -131,11 +131,11 @@ fn a_link_from_nowhere_ends_the_port() {
 }
 
 #[test]
-fn links_without_end_end_the_port() {
+fn endless_links_end_the_port() {
     let _alone = alone();
     let before = Ledger::now();
     {
-        // From the first ring into another one and back, over and over.
+        // From the first ring into another one and back, again and again.
         let (attacker, victim) = Attacker::new(three_ring_pair);
         let file = honest_ring(2 * CAPACITY);
         let other = Pages::of(&file);
@@ -159,14 +159,14 @@ fn links_without_end_end_the_port() {
 }
 
 #[test]
-fn a_flood_of_records_that_are_no_messages_does_not_hold_up_a_call() {
+fn a_flood_of_records_without_messages_does_not_hold_up_a_call() {
     let _alone = alone();
     within(PATIENCE, || {
         let (attacker, victim) = Attacker::new(three_ring_pair);
         let (pages, stop) = (&attacker.pages, &AtomicBool::new(false));
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                // Always ahead of the victim, wherever that is.
+                // Always ahead of the victim's read cursor.
                 for number in 0_u64.. {
                     while number * 16 > pages.cursor(0).load(Ordering::Acquire) + 2048 {
                         if stop.load(Ordering::Relaxed) {
@@ -186,7 +186,7 @@ fn a_flood_of_records_that_are_no_messages_does_not_hold_up_a_call() {
 }
 
 #[test]
-fn as_many_buffers_as_there_can_be_are_forgotten_at_once() {
+fn the_maximum_number_of_buffers_is_forgotten_at_once() {
     let _alone = alone();
     let (port, peer) = pair_with(ChannelOptions::new().capacity(CAPACITY).cached_buffers(64));
     for _ in 0..4 {
@@ -236,7 +236,7 @@ fn a_message_longer_than_the_channel_allows_ends_the_port() {
 }
 
 #[test]
-fn so_does_one_with_a_transfer_list() {
+fn a_message_with_a_transfer_list_longer_than_the_channel_allows_ends_the_port() {
     let _alone = alone();
     for kind in [CARRIER, BUFFER] {
         for (len, fits) in [(100, true), (101, false)] {
@@ -247,7 +247,7 @@ fn so_does_one_with_a_transfer_list() {
                 CARRIER => Table::default().payload(&data),
                 _ => {
                     let padding = len.next_multiple_of(8) - len;
-                    // Known, in slot 0, where nothing is.
+                    // A known buffer in slot 0, which is empty.
                     let word = 2_u64 << 56 | (padding as u64) << 60;
                     [&data, &vec![0; padding], &word.to_ne_bytes()[..]].concat()
                 }

@@ -1,4 +1,4 @@
-//! Waiting: whoever is blocked wakes on progress, close, death and deadline, and an event loop misses nothing.
+//! Waiting: a blocked call wakes on progress, close, death and deadline, and a loop on the descriptor misses nothing.
 
 mod tools;
 
@@ -23,13 +23,14 @@ use tools::{PATIENCE, assert_entangled, cost_of, end_of, fill_by, pair, pair_of,
 
 const ROLES: &[Role] = &[("hold", hold), ("echo", echo)];
 
-/// The values of a doorbell that somebody sleeps on.
+/// The value of a doorbell whose owner sleeps on the futex.
 const FUTEX: u32 = 1;
+/// The value of a doorbell whose owner sleeps on the descriptor.
 const FD: u32 = 2;
-/// Much later than anything here should take, much sooner than a hang.
+/// Five seconds: much longer than a wake-up takes, and shorter than a hang.
 const LATE: Duration = Duration::from_secs(5);
 
-/// A pair, and a look at its doorbells: side A is the first port.
+/// A pair, and a mapping that shows its doorbells. The first port is side A.
 fn watched_pair(capacity: usize) -> (MessagePort, MessagePort, Pages) {
     let ((a, b), file) = newest_memory(|| pair_of(capacity));
     (a, b, Pages::of(&file))
@@ -55,17 +56,17 @@ fn space_of_a(pages: &Pages) -> &AtomicU32 {
     pages.doorbells(0)[1]
 }
 
-/// Waits until somebody sleeps on the doorbell in this way.
+/// Waits until the owner of the doorbell sleeps in this way.
 #[track_caller]
 fn await_sleeper(doorbell: &AtomicU32, how: u32) {
     let start = Instant::now();
     while doorbell.load(Ordering::SeqCst) != how {
-        assert!(start.elapsed() < PATIENCE, "nobody sleeps");
+        assert!(start.elapsed() < PATIENCE, "no thread sleeps");
         thread::yield_now();
     }
 }
 
-/// Waits for a thread that should end now.
+/// Joins a thread that must end within `LATE`.
 #[track_caller]
 fn join_soon<T>(thread: JoinHandle<T>) -> T {
     let start = Instant::now();
@@ -169,17 +170,17 @@ fn a_blocked_post_wakes_on_space_close_and_death() {
 }
 
 #[test]
-fn a_blocked_post_of_a_transfer_list_wakes_too_and_gives_it_back_at_its_deadline() {
+fn a_blocked_post_with_a_transfer_list_wakes_and_gives_the_list_back_at_its_deadline() {
     let _alone = alone();
     let (a, b, pages) = watched_pair(4096);
     let (x1, x2) = pair();
     fill(&a);
-    let error = a.post_message_timeout(b"a port", [x2.into()], Duration::from_millis(30)).expect_err("it is full");
+    let error = a.post_message_timeout(b"a port", [x2.into()], Duration::from_millis(30)).expect_err("a full queue");
     assert!(matches!(error.kind, PostErrorKind::TimedOut), "{error:?}");
     let sender = thread::spawn(move || a.post_message_timeout(b"a port", error.transfer, PATIENCE));
     await_sleeper(space_of_a(&pages), FUTEX);
     b.recv().expect("a message");
-    join_soon(sender).expect("there is room");
+    join_soon(sender).expect("room");
     let mut last = b.recv().expect("a message");
     while last.ports.is_empty() {
         last = b.recv_timeout(LATE).expect("a message");
@@ -206,7 +207,7 @@ fn deadlines_hold_when_nothing_happens() {
 }
 
 #[test]
-fn both_halves_can_be_blocked_and_each_wakes_for_its_own_reason() {
+fn both_halves_can_block_and_each_wakes_for_its_own_reason() {
     let _alone = alone();
     for message_first in [true, false] {
         let (a, b, pages) = watched_pair(4096);
@@ -230,18 +231,18 @@ fn both_halves_can_be_blocked_and_each_wakes_for_its_own_reason() {
             wake_receiver();
             let received = join_soon(receiver);
             await_sleeper(space_of_a(&pages), FUTEX);
-            assert!(!sender.is_finished(), "woken for no reason");
+            assert!(!sender.is_finished(), "woken without a reason");
             wake_sender();
             (join_soon(sender), received)
         } else {
             wake_sender();
             let sent = join_soon(sender);
             await_sleeper(data_of_a(&pages), FD);
-            assert!(!receiver.is_finished(), "woken for no reason");
+            assert!(!receiver.is_finished(), "woken without a reason");
             wake_receiver();
             (sent, join_soon(receiver))
         };
-        sent.1.expect("there is room");
+        sent.1.expect("room");
         assert_eq!(received.1.expect("a message").data, b"good morning");
         MessagePort::join(sent.0, received.0).expect("halves of one port");
     }
@@ -264,9 +265,9 @@ fn both_halves_are_woken_by_the_close_and_by_the_death_of_the_peer() {
         }
         drop(b);
         let expected = if death { CloseReason::PeerDied } else { CloseReason::Closed };
-        let error = join_soon(sender).expect_err("nobody reads").kind;
+        let error = join_soon(sender).expect_err("the peer is gone").kind;
         assert!(matches!(error, PostErrorKind::PeerGone(reason) if reason == expected), "{error:?}");
-        let error = join_soon(receiver).expect_err("nobody writes");
+        let error = join_soon(receiver).expect_err("the peer is gone");
         assert!(matches!(error, RecvError::Ended(reason) if reason == expected), "{error:?}");
     }
 }
@@ -293,7 +294,7 @@ fn closing_by_one_half_wakes_the_other() {
     let error = join_soon(sender).expect_err("closed").kind;
     assert!(matches!(error, PostErrorKind::PortClosed), "{error:?}");
     for _ in 0..filled {
-        b.recv().expect("what was posted before");
+        b.recv().expect("a message posted before the close");
     }
     assert_eq!(end_of(&b), CloseReason::Closed);
 }
@@ -309,7 +310,7 @@ fn signals_are_invisible_and_deadlines_hold_under_a_thousand_a_second() {
 
     static STOP: AtomicBool = AtomicBool::new(false);
     #[allow(unsafe_code)]
-    // SAFETY: takes nothing and cannot fail.
+    // SAFETY: takes no arguments and cannot fail.
     let target = unsafe { libc::pthread_self() };
     let pest = thread::spawn(move || {
         while !STOP.load(Ordering::Relaxed) {
@@ -352,11 +353,11 @@ fn under_signals() -> Result<(), String> {
             *best = (*best).min(cost.time);
         }
     }
-    // The best of five: this machine does other things meanwhile.
+    // The best of five, since other programs run on the machine as well.
     if best.iter().any(|best| *best > timeout + Duration::from_millis(50)) {
         return Err(format!("late: {best:?}"));
     }
-    // A call that allocates a lot, and transfers both ways.
+    // A call that allocates much memory, and transfers in both directions.
     let mut buffer = TransferBuffer::new(64 << 20).map_err(|error| error.to_string())?;
     for round in 0..100_u32 {
         ours.post_message(&round.to_ne_bytes(), [buffer.into()]).map_err(|error| error.to_string())?;
@@ -372,7 +373,7 @@ fn under_signals() -> Result<(), String> {
 }
 
 #[test]
-fn a_consumer_that_only_looks_never_holds_up_a_producer_at_any_offset() {
+fn a_consumer_that_only_polls_never_blocks_a_producer_at_any_offset() {
     let _alone = alone();
     for in_place in [false, true] {
         let (a, b) = pair_of(4096);
@@ -391,7 +392,7 @@ fn a_consumer_that_only_looks_never_holds_up_a_producer_at_any_offset() {
         let mut seen = 0;
         let start = Instant::now();
         while seen < rounds * 4 {
-            assert!(start.elapsed() < PATIENCE, "no message {seen}");
+            assert!(start.elapsed() < PATIENCE, "message {seen} does not come");
             let data = if in_place {
                 b.try_recv_ref().map(|message| message.to_vec().expect("this process"))
             } else {
@@ -401,7 +402,7 @@ fn a_consumer_that_only_looks_never_holds_up_a_producer_at_any_offset() {
                 Ok(data) => {
                     let (round, part) = (seen / 4, seen % 4);
                     let expected = if part == 0 { vec![] } else { vec![(part - 1) as u8 ^ round as u8; max] };
-                    assert!(data == expected, "message {seen} is spoilt");
+                    assert!(data == expected, "message {seen} is damaged");
                     seen += 1;
                 }
                 Err(TryRecvError::Empty) => thread::yield_now(),
@@ -423,13 +424,13 @@ fn an_emptied_queue_takes_a_message_of_maximum_size_at_every_offset() {
         assert!(matches!(b.try_recv(), Err(TryRecvError::Empty)));
         for _ in 0..2 {
             a.post_message(&longest, []).unwrap_or_else(|error| panic!("offset {offset}: {error}"));
-            // Not another look, which would find nothing and publish the cursor.
+            // No second `try_recv`, which would find nothing and publish the cursor.
             assert_eq!(b.try_recv().expect("a message").data, longest);
         }
     }
 }
 
-/// Receives by the contract of `AsFd`: waits only after `try_recv` has said that there is nothing.
+/// Receives by the contract of `AsFd`: waits only after `try_recv` has returned `Empty`.
 #[track_caller]
 fn next(port: &MessagePort, mut wait: impl FnMut() -> bool) -> Result<Vec<u8>, RecvError> {
     loop {
@@ -444,15 +445,15 @@ fn next(port: &MessagePort, mut wait: impl FnMut() -> bool) -> Result<Vec<u8>, R
 /// Waits for the port in an epoll set, level-triggered.
 fn epoll_of(port: &MessagePort) -> impl Fn(Duration) -> bool + use<> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("epoll");
-    epoll.add(port.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, 0)).expect("it can be polled");
+    epoll.add(port.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, 0)).expect("a descriptor that can be polled");
     move |timeout| {
-        let timeout = EpollTimeout::try_from(timeout).expect("a time that epoll takes");
+        let timeout = EpollTimeout::try_from(timeout).expect("a timeout in milliseconds");
         epoll.wait(&mut [EpollEvent::empty()], timeout).expect("epoll") > 0
     }
 }
 
 #[test]
-fn an_event_loop_gets_every_message_and_the_end_and_is_not_woken_for_nothing() {
+fn an_epoll_loop_gets_every_message_and_the_end_and_no_spurious_wake_up() {
     let _alone = alone();
     for with_epoll in [false, true] {
         let (mut peer, port) = Process::start("echo");
@@ -471,20 +472,20 @@ fn an_event_loop_gets_every_message_and_the_end_and_is_not_woken_for_nothing() {
             }
             if round % 100 == 0 {
                 assert!(matches!(port.try_recv(), Err(TryRecvError::Empty)));
-                assert!(!wait(Duration::from_millis(50)), "readable, and nothing is there");
+                assert!(!wait(Duration::from_millis(50)), "readable without a message");
             }
         }
         assert!(matches!(port.try_recv(), Err(TryRecvError::Empty)));
         peer.kill();
-        assert!(wait(PATIENCE), "the end is not seen");
+        assert!(wait(PATIENCE), "the end is not readable");
         let error = next(&port, || wait(PATIENCE)).expect_err("the end");
         assert!(matches!(error, RecvError::Ended(CloseReason::PeerDied)), "{error:?}");
-        assert!(wait(PATIENCE), "the end stays readable");
+        assert!(wait(PATIENCE), "the end does not stay readable");
     }
 }
 
 #[test]
-fn an_event_loop_sees_a_message_from_another_thread_and_the_close() {
+fn an_epoll_loop_gets_the_messages_and_the_close_of_another_thread() {
     let _alone = alone();
     for with_epoll in [false, true] {
         let (a, b) = pair();
@@ -506,7 +507,7 @@ fn an_event_loop_sees_a_message_from_another_thread_and_the_close() {
 }
 
 #[test]
-fn the_descriptor_may_be_asked_for_after_the_look_that_found_nothing() {
+fn as_fd_may_come_after_the_try_recv_that_found_nothing() {
     let _alone = alone();
     let (a, b) = pair();
     assert!(matches!(a.try_recv(), Err(TryRecvError::Empty)));
@@ -534,10 +535,10 @@ fn a_blocking_call_between_two_polls_breaks_nothing() {
 }
 
 #[test]
-fn what_waits_for_a_time_waits_no_longer() {
+fn a_call_with_a_timeout_waits_no_longer() {
     let (a, b) = pair_of(4096);
     assert!(matches!(b.recv_ref_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::TimedOut)));
-    // A list of borrowed things: untouched where it fails, detached where it is posted.
+    // A list of borrowed things: unchanged if the post fails, detached if it succeeds.
     let (travelling, witness) = pair();
     let list = [TransferRef::Port(&travelling)];
     while a.post_message_timeout(&[0; 1000], [], Duration::ZERO).is_ok() {}
@@ -556,7 +557,7 @@ fn what_waits_for_a_time_waits_no_longer() {
 #[test]
 fn a_post_that_finds_the_lane_full_waits_for_room() {
     let _alone = alone();
-    // More transfer lists than the lane holds packets, although the ring has room for them.
+    // More transfer lists than the lane has room for. The ring has room for more.
     let (a, b) = pair_of(16 << 20);
     let mut posted = 0_usize;
     let cause = loop {
@@ -580,7 +581,7 @@ fn a_post_that_finds_the_lane_full_waits_for_room() {
         }
         assert_eq!(b.recv().expect("a message").data, b"at last");
     });
-    join_soon(sender).expect("there was room in the end");
+    join_soon(sender).expect("room in the end");
 }
 
 #[test]
@@ -602,7 +603,7 @@ fn a_post_that_succeeded_arrives_although_the_other_half_closes_meanwhile() {
         receiver.close();
         let first = b.recv();
         if poster.join().expect("no panic") {
-            assert_eq!(first.expect("what was posted").data.len(), data.len());
+            assert_eq!(first.expect("the message that was posted").data.len(), data.len());
         } else {
             assert!(matches!(first, Err(RecvError::Ended(CloseReason::Closed))), "{first:?}");
         }
@@ -610,7 +611,7 @@ fn a_post_that_succeeded_arrives_although_the_other_half_closes_meanwhile() {
 }
 
 #[test]
-fn a_long_spin_sees_the_death_of_the_peer() {
+fn a_long_spin_notices_the_death_of_the_peer() {
     let _alone = alone();
     let (a, b) = pair();
     let mut peer = Process::with_port("hold", b);
@@ -629,7 +630,7 @@ fn a_port_posted_to_a_peer_that_discards_is_closed_and_detached() {
     let (_sender, receiver) = b.split();
     drop(receiver);
     let (x1, x2) = pair();
-    a.post_message_detaching(b"to nobody", &[TransferRef::Port(&x2)]).expect("it is dropped");
+    a.post_message_detaching(b"to nobody", &[TransferRef::Port(&x2)]).expect("the message is dropped");
     assert_eq!(end_of(&x1), CloseReason::Closed);
     assert!(matches!(x2.recv(), Err(RecvError::Detached)));
 }

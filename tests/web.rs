@@ -1,5 +1,5 @@
-//! What a web developer expects of a port: the behaviour that the browsers' and Node's own tests assert of message
-//! channels, in our words, with handlers on an event loop. A second process takes the part of the iframe or worker.
+//! Ports as a web developer expects them: the behaviour that the tests of browsers and of Node assert of message
+//! channels, rewritten for handlers on an event loop. A second process is the iframe or the worker.
 
 mod tools;
 
@@ -19,11 +19,11 @@ use tools::{PATIENCE, assert_entangled, end_of, pair};
 const ROLES: &[Role] = &[("iframe", iframe), ("closer", closer)];
 
 impl Log {
-    /// Listens to messages and to the end.
+    /// Sets handlers that log the messages and the end of a port.
     fn on(&self, port: &PortHandle) {
-        let (messages, closes) = (self.clone(), self.clone());
+        let closes = self.clone();
         port.set_onclose(move |_, _| closes.add("close"));
-        port.set_onmessage(move |_, event| messages.add(String::from_utf8(event.data.clone()).expect("text")));
+        port.set_onmessage(self.messages());
     }
 }
 
@@ -36,9 +36,9 @@ fn entangled(events: &EventLoop) -> (PortHandle, PortHandle) {
     (events.add(port1).expect("one more"), events.add(port2).expect("one more"))
 }
 
-/// Posts ports of a loop over another.
+/// Posts ports of a loop over another port of the loop.
 fn transfer(over: &PortHandle, ports: &[&PortHandle]) -> Result<(), PostErrorKind> {
-    let ports: Vec<_> = ports.iter().map(|port| port.port().expect("it is in the loop")).collect();
+    let ports: Vec<_> = ports.iter().map(|port| port.port().expect("the port is in the loop")).collect();
     let list: Vec<_> = ports.iter().map(|port| TransferRef::Port(port)).collect();
     over.post_message_detaching(b"ports", &list)
 }
@@ -50,7 +50,7 @@ fn arrived(port: &PortHandle) -> MessagePort {
 
 // webmessaging/message-channels
 
-/// basics: both ports get what is posted on the other, in order.
+/// basics: each port receives the messages posted on the other, in order.
 #[test]
 fn messages_are_delivered_in_order_to_both() {
     let (events, log) = (event_loop(), Log::default());
@@ -79,7 +79,7 @@ fn only_the_handler_starts_a_port() {
     log.assert(&["listener", "1"]);
 }
 
-/// message-event: what an event of a port has.
+/// message-event: the fields of an event.
 #[test]
 fn an_event_has_its_data_and_ports_and_is_trusted() {
     let events = event_loop();
@@ -99,12 +99,12 @@ fn an_event_has_its_data_and_ports_and_is_trusted() {
     });
     run_until(&events, || seen.get());
     assert_eq!(tools::text(&witness), "it works");
-    // What no handler took is dropped.
+    // A port that no handler takes is dropped.
     assert_eq!(end_of(&witness), CloseReason::Closed);
     port2.close();
 }
 
-/// with_transfer_incoming_messages: what waits in a port goes with it.
+/// with_transfer_incoming_messages: messages that wait in a port move with it.
 #[test]
 fn incoming_messages_move_with_the_port() {
     let (events, log) = (event_loop(), Log::default());
@@ -120,7 +120,7 @@ fn incoming_messages_move_with_the_port() {
     log.assert(&["1", "2", "3", "4"]);
 }
 
-/// with_transfer_outgoing_messages: what the port sent before it moved comes before what it sends after.
+/// with_transfer_outgoing_messages: messages sent before the transfer come before those sent after it.
 #[test]
 fn outgoing_messages_keep_their_order_when_the_port_moves() {
     let (events, log) = (event_loop(), Log::default());
@@ -167,7 +167,7 @@ fn a_transferred_port_cannot_be_used() {
     assert_eq!(arrived(&carrier2).recv().unwrap().data, b"1");
 }
 
-/// close: nothing is delivered to a port, or from it, after it was closed; what it posted before is.
+/// close: a closed port neither delivers nor sends. Messages that it posted before arrive.
 #[test]
 fn a_closed_port_neither_sends_nor_receives() {
     let (events, log) = (event_loop(), Log::default());
@@ -185,7 +185,7 @@ fn a_closed_port_neither_sends_nor_receives() {
     other.assert(&[]);
 }
 
-/// close-event/explicitly-closed: closed on the way, and in both orders.
+/// close-event/explicitly-closed: closed in transit, and in both orders.
 #[test]
 fn the_close_of_a_port_in_transit_comes_after_its_messages() {
     let (events, log) = (event_loop(), Log::default());
@@ -224,7 +224,7 @@ fn closer() {
     parent_port().expect("a port").close();
 }
 
-/// An iframe or a worker: answers on the port that comes with a message, or else on its own.
+/// An iframe or a worker: answers on the port that comes with a message, otherwise on its own port.
 fn iframe() {
     let events = event_loop();
     let parent = events.add(parent_port().expect("a port")).unwrap();
@@ -242,7 +242,7 @@ fn iframe() {
     events.run().unwrap();
 }
 
-/// cross-document and worker: a channel given to another context, by way of the port to it.
+/// cross-document and worker: a channel for another context, sent over the port to that context.
 #[test]
 fn a_page_and_an_iframe_talk_over_a_channel_of_their_own() {
     let (mut process, frame) = Process::start("iframe");
@@ -285,7 +285,7 @@ fn messages_before_the_close_all_arrive_before_it() {
     events.run().unwrap();
 }
 
-/// transfer-closed, transfer-self, transfer-target, transfer-duplicate: refused, and all still work.
+/// transfer-closed, transfer-self, transfer-target, transfer-duplicate: refused, and every port still works.
 #[test]
 fn bad_transfer_lists_are_refused_and_detach_nothing() {
     let events = event_loop();
@@ -334,7 +334,7 @@ fn an_endless_exchange_starves_no_timer() {
     let (port1, port2) = entangled(&events);
     for port in [&port1, &port2] {
         port.set_onmessage(|port, event| {
-            let _ = port.post_message(&event.data, []); // fails when the other one has been closed
+            let _ = port.post_message(&event.data, []); // fails once the other port is closed
         });
     }
     post(&port1, &["again"]);

@@ -1,4 +1,4 @@
-//! What the poller looks at, counted.
+//! The looks of the poller at its ports, counted.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use crate::port::channel::MessageChannel;
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf};
 
-/// A port that counts how often it is looked at.
+/// A port that counts the looks at it.
 struct Counted {
     port: MessagePort,
     looks: Rc<Cell<usize>>,
@@ -29,7 +29,7 @@ fn soon() -> Option<Instant> {
     Some(Instant::now() + Duration::from_millis(500))
 }
 
-/// Everything that is ready has its turn, and is received from until it is empty. Returns the number of messages.
+/// Gives every ready port a turn, and receives from it until it is empty. Returns the number of messages.
 fn round(poller: &mut Poller<Counted>) -> usize {
     let mut message = Message::new();
     let mut count = 0;
@@ -49,7 +49,10 @@ fn round(poller: &mut Poller<Counted>) -> usize {
 
 fn add(poller: &mut Poller<Counted>, looks: &Rc<Cell<usize>>) -> MessagePort {
     let MessageChannel { port1, port2 } = MessageChannel::new().expect("a channel");
-    poller.add(Counted { port: port2, looks: Rc::clone(looks) }).map_err(|(errno, _)| errno).expect("one more");
+    poller
+        .add(Counted { port: port2, looks: Rc::clone(looks) })
+        .map_err(|(errno, _)| errno)
+        .expect("the poller takes the port");
     port1
 }
 
@@ -66,7 +69,7 @@ fn idle_ports_are_not_looked_at() {
     poller.wait(Some(Instant::now()), || false).unwrap();
     assert!(idle.get() >= count);
 
-    // Woken for each message, and in a stream that never sleeps.
+    // With a wake-up for each message, and in a stream that never sleeps.
     for streaming in [false, true] {
         idle.set(0);
         for _ in 0..1000 {
@@ -77,11 +80,11 @@ fn idle_ports_are_not_looked_at() {
             poller.wait(soon(), || false).unwrap();
             assert_eq!(round(&mut poller), 1);
         }
-        assert_eq!(idle.get(), 0, "looks at idle ports");
+        assert_eq!(idle.get(), 0, "an idle port was looked at");
         assert!(busy.get() >= 1000);
     }
 
-    // And yet each is noticed, while the other one is busy.
+    // Each message on an idle port is noticed, while another port is busy.
     peers[count / 2].post_message(b"at last", []).unwrap();
     let (mut extra, start) = (0, Instant::now());
     while extra == 0 {
@@ -91,7 +94,7 @@ fn idle_ports_are_not_looked_at() {
         extra = round(&mut poller) - 1;
     }
     assert_eq!(extra, 1);
-    // So is an end.
+    // An end is noticed too.
     drop(peers.pop());
     idle.set(0);
     poller.wait(soon(), || false).unwrap();
@@ -111,7 +114,7 @@ fn a_stream_makes_no_system_call_a_message() {
         poller.wait(soon(), || false).unwrap();
         assert_eq!(round(&mut poller), 1);
     }
-    // Never armed: a post to it rings no doorbell.
+    // The doorbell is not armed: a post makes no system call.
     let lane = peer.end().lane();
     assert_eq!(lane.drain(0, |_| {}).unwrap(), crate::end::lane::Drained::Empty);
     assert_eq!(peer.end().outgoing().data().load(crate::queue::sync::Ordering::SeqCst), crate::queue::doorbell::AWAKE);

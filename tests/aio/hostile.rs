@@ -89,8 +89,8 @@ enum Flood {
     Answers,
 }
 
-/// The polls of a task in one second of the flood, and their CPU time. The task receives, or waits for space. Afterwards a
-/// message or space does come, and the task finds it.
+/// The polls of a task in one second of the flood, and their CPU time. The task receives, or waits for space.
+/// Afterwards a message or space does come, and the task finds it.
 fn under(flood: Flood, sending: bool, doorbell: u32) -> (u64, Duration) {
     let _alone = alone();
     let (mut attacker, victim) = attack();

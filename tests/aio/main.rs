@@ -60,8 +60,8 @@ pub(crate) fn multi_thread() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
-/// Runs a test body as a task, which may move between the threads of the runtime. The body must not hang, and must leave
-/// nothing behind.
+/// Runs a test body as a task, which may move between the threads of the runtime. The body must not hang, and must
+/// leave nothing behind.
 #[track_caller]
 pub(crate) fn check(runtime: fn() -> Runtime, body: impl Future<Output = ()> + Send + 'static) {
     let _alone = alone();

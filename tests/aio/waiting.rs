@@ -379,7 +379,8 @@ async fn a_close_by_any_half_ends_all_four_in_any_order() {
                 halves.extend([Half::Sends(sends), Half::Receives(receives)]);
             }
             let mut left: Vec<usize> = (0..4).collect();
-            // The receiver of the full direction does not wait, since it would read. Nor does the sender of the other direction.
+            // The receiver of the full direction does not wait, since it would read. Nor does the sender of the other
+            // direction.
             let (waiting, mut others): (Vec<_>, Vec<_>) =
                 halves.into_iter().enumerate().partition(|(index, _)| matches!(index, 0 | 1) && *index != closes);
             let tasks: Vec<_> = waiting

@@ -1,7 +1,7 @@
 //! One test body, three settings: both ends on one thread, the peer on a second thread, the peer in a second process.
 //!
-//! Each test runs in a process of its own. A crash or a hang belongs to that test, and the ledger is exact: after the body
-//! this process and the peer's process hold the descriptors, mappings and threads that they held before.
+//! Each test runs in a process of its own. A crash or a hang belongs to that test, and the ledger is exact: after the
+//! body this process and the peer's process hold the descriptors, mappings and threads that they held before.
 
 #[path = "../tools/events.rs"]
 pub(crate) mod events;

@@ -1,5 +1,5 @@
-//! The peer: the holder of the other ends, which runs the steps of a test on one thread, on a second thread or in a second
-//! process.
+//! The peer: the holder of the other ends, which runs the steps of a test on one thread, on a second thread or in a
+//! second process.
 
 use std::ops::{Deref, DerefMut};
 use std::os::unix::process::ExitStatusExt;
@@ -121,8 +121,8 @@ impl Peer {
         self.setting != Setting::OneThread
     }
 
-    /// The end that a port reports after its holder was [killed](Self::kill). A peer within this process cannot end without
-    /// dropping its ports.
+    /// The end that a port reports after its holder was [killed](Self::kill). A peer within this process cannot end
+    /// without dropping its ports.
     pub(crate) fn death(&self) -> CloseReason {
         if self.setting == Setting::TwoProcesses { CloseReason::PeerDied } else { CloseReason::Closed }
     }
@@ -288,7 +288,7 @@ fn address(step: Step) -> usize {
 #[allow(unsafe_code)]
 fn step_at(address: usize) -> Step {
     let step = (step_at as *const ()).wrapping_byte_add(address);
-    // SAFETY: `address` made the number in the process that started this one from /proc/self/exe, so it leads to the same
-    // function of the same program file.
+    // SAFETY: `address` made the number in the process that started this one from /proc/self/exe, so it leads to the
+    // same function of the same program file.
     unsafe { std::mem::transmute::<*const (), Step>(step) }
 }

@@ -370,8 +370,8 @@ fn s48_a_peer_that_breaks_the_format_ends_its_port_only(peer: &mut Peer) {
     }
 }
 
-/// Offset of the second record from port2 in the memory of a channel of the default capacity: behind the header page, the
-/// other ring and the record of "before it was broken".
+/// Offset of the second record from port2 in the memory of a channel of the default capacity: behind the header page,
+/// the other ring and the record of "before it was broken".
 const SECOND_RECORD: u64 = 4096 + (64 << 10) + 8 + 24;
 /// The sequence number of that record, in place in the header.
 const SEQUENCE: u64 = 1 << 48;

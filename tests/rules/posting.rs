@@ -451,8 +451,8 @@ fn assert_refused(luggage: &mut Luggage, carrier: &MessagePort, data: &[u8]) -> 
     error.kind
 }
 
-/// Calls `work` while the kernel refuses more than a few descriptors of this user in flight. Privileges that lift the limit
-/// are given up meanwhile.
+/// Calls `work` while the kernel refuses more than a few descriptors of this user in flight. Privileges that lift the
+/// limit are given up meanwhile.
 fn with_few_descriptors_in_flight(work: impl FnOnce()) {
     let (limit, hard_limit) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let user = geteuid();

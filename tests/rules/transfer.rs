@@ -414,7 +414,8 @@ fn s36_ports_in_each_others_queues_are_reclaimed(peer: &mut Peer) {
         peer.give_all([passenger, a1, a2, b1, b2].map(Transferable::from));
         assert!(watches.iter().all(|watch| !watch.is_freed()));
         assert_empty(&witness);
-        // From here on no process can receive the ports. The kernel may collect them at any time, and does so when these close.
+        // From here on no process can receive the ports. The kernel may collect them at any time, and does so when
+        // these close.
         peer.run(tie);
         peer.run(|there| there.ports.clear());
         assert_ended(&witness, CloseReason::PeerDied);

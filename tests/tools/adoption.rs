@@ -117,9 +117,9 @@ fn not_memory() -> Vec<(&'static str, OwnedFd)> {
     vec![
         ("a pipe", std::io::pipe().expect("a pipe").0.into()),
         ("a socket", lane().0),
-        ("a device", File::open("/dev/null").expect("it is there").into()),
-        ("a directory", File::open("/").expect("it is there").into()),
-        ("a file of proc", File::open("/proc/self/maps").expect("it is there").into()),
+        ("a device", File::open("/dev/null").expect("a file").into()),
+        ("a directory", File::open("/").expect("a file").into()),
+        ("a file of proc", File::open("/proc/self/maps").expect("a file").into()),
         ("an epoll set", Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("epoll").0),
         ("a place", path_only(c"/dev/null")),
     ]
@@ -192,7 +192,7 @@ fn bad_lanes() -> Vec<(&'static str, OwnedFd)> {
         ("a tcp socket", TcpListener::bind("127.0.0.1:0").expect("a port number").into()),
         ("a pipe", std::io::pipe().expect("a pipe").0.into()),
         ("a segment", SEGMENT.file()),
-        ("a device", File::open("/dev/null").expect("it is there").into()),
+        ("a device", File::open("/dev/null").expect("a file").into()),
         ("a place", path_only(c"/dev/null")),
     ]
 }
@@ -246,7 +246,8 @@ impl Carrier {
         Self { attacker, victim }
     }
 
-    /// Asserts that the victim receives the expected error with the data, goes on receiving, and holds nothing of the list.
+    /// Asserts that the victim receives the expected error with the data, goes on receiving, and holds nothing of the
+    /// list.
     #[track_caller]
     fn assert_refused(&mut self, name: &str, table: Table<'_>, expected: BadTransfer) {
         let before = Ledger::now();
@@ -496,7 +497,8 @@ fn a_buffer_needs_the_seals_of_its_kind() {
 fn a_frozen_buffer_that_can_still_be_mapped_for_writing_is_refused() {
     let _alone = alone();
     let mut carrier = Carrier::new();
-    // The owner has a writable mapping, so the kernel refuses the seal against writes and allows the seal against future ones.
+    // The owner has a writable mapping, so the kernel refuses the seal against writes and allows the seal against
+    // future ones.
     let file = memory(&buffer_header(Kind::Frozen.magic(), VERSION, 4096, 10), 4106, SealFlag::empty());
     let pages = crate::tools::attacker::Pages::of(&File::from(file.try_clone().expect("a descriptor")));
     let _ = fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE)).expect_err("a mapping is writable");

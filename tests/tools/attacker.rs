@@ -1,5 +1,5 @@
-//! The attacker: a peer that follows no protocol. It has a second mapping of the segment and a duplicate of the lane, and
-//! writes records, packets, capsules and segments by hand. The numbers repeat those of the wire formats on purpose.
+//! The attacker: a peer that follows no protocol. It has a second mapping of the segment and a duplicate of the lane,
+//! and writes records, packets, capsules and segments by hand. The numbers repeat those of the wire formats on purpose.
 
 use std::fs::File;
 use std::io::IoSlice;
@@ -160,8 +160,8 @@ impl Attacker {
 #[derive(Default)]
 pub(crate) struct Table<'a> {
     capsules: Vec<u8>,
-    /// The numbers of ports, buffers, frozen buffers, shared buffers, descriptors and recycled buffers of ports; 1 if the
-    /// last buffer is the data; reserved.
+    /// The numbers of ports, buffers, frozen buffers, shared buffers, descriptors and recycled buffers of ports; 1 if
+    /// the last buffer is the data; reserved.
     pub(crate) counts: [u16; 10],
     descriptors: Vec<BorrowedFd<'a>>,
 }
@@ -169,7 +169,8 @@ pub(crate) struct Table<'a> {
 /// Bytes of a port's capsule.
 const PORT_CAPSULE: usize = 80;
 
-/// A port in transit: its side and the directions that grew, four words for each direction, the number of recycled buffers.
+/// A port in transit: its side and the directions that grew, four words for each direction, the number of recycled
+/// buffers.
 pub(crate) type PortCapsule = [u64; PORT_CAPSULE / 8];
 
 /// The capsule of side B of a new pair.

@@ -1,5 +1,5 @@
-//! The victim: a second process, traced with ptrace(2). It prepares an operation and runs it between two stops. The victim
-//! is the test `victim` of the same program.
+//! The victim: a second process, traced with ptrace(2). It prepares an operation and runs it between two stops. The
+//! victim is the test `victim` of the same program.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

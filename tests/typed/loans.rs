@@ -70,8 +70,8 @@ fn typed_pair<T>() -> (TypedPort<T, ()>, MessagePort) {
     (port.into(), peer)
 }
 
-/// Asserts that posting `things` fails together with a port and a buffer, and that these two still work. Returns the error
-/// and the things.
+/// Asserts that posting `things` fails together with a port and a buffer, and that these two still work. Returns the
+/// error and the things.
 #[track_caller]
 fn assert_fails<T: Serialize>(
     port: TypedPort<(Shared<MessagePort>, Shared<TransferBuffer>, T), ()>,

@@ -1,5 +1,5 @@
-//! Typed ports, requests and answers. Tests for which it can make a difference run on one thread, on two threads and in two
-//! processes.
+//! Typed ports, requests and answers. Tests for which it can make a difference run on one thread, on two threads and in
+//! two processes.
 
 mod calls;
 mod clients;
