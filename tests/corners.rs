@@ -4,6 +4,7 @@
 mod tools;
 
 use std::os::unix::fs::MetadataExt;
+use std::thread;
 use std::time::Duration;
 
 use messageport::{
@@ -41,14 +42,14 @@ fn long_data_and_a_new_buffer_in_one_message_do_not_share_a_slot() {
 fn no_message_is_longer_than_the_channel_allows() {
     let _alone = alone();
     let (port, peer) = pair_with(ChannelOptions::new().max_message_len(100));
-    let refused = |result: Result<(), PostErrorKind>| {
-        assert!(matches!(result, Err(PostErrorKind::TooLarge { len: 101, max: 100 })), "{result:?}");
+    let assert_too_large = |error: PostErrorKind| {
+        assert!(matches!(error, PostErrorKind::TooLarge { len: 101, max: 100 }), "{error:?}");
     };
     assert_eq!(port.max_message_len(), 100);
-    refused(port.post_message(&[0; 101], []).map_err(|error| error.kind));
-    refused(port.post_message_timeout(&[0; 101], [], PATIENCE).map_err(|error| error.kind));
-    refused(port.post_message_detaching(&[0; 101], &[]));
-    refused(port.reserve(101).map(drop).map_err(PostErrorKind::from));
+    assert_too_large(port.post_message(&[0; 101], []).expect_err("too large").kind);
+    assert_too_large(port.post_message_timeout(&[0; 101], [], PATIENCE).expect_err("too large").kind);
+    assert_too_large(port.post_message_detaching(&[0; 101], &[]).expect_err("too large"));
+    assert_too_large(port.reserve(101).expect_err("too large").into());
     port.post_message(&[0; 100], []).expect("posted");
     assert_eq!(peer.recv().expect("a message").data.len(), 100);
 }
@@ -225,6 +226,32 @@ fn a_batch_leaves_messages_that_it_does_not_fill_unchanged() {
         kept.recv_timeout(PATIENCE),
         Err(RecvTimeoutError::Failed(RecvError::Ended(CloseReason::Closed)))
     ));
+}
+
+#[test]
+fn a_batch_waits_for_its_first_message_only_and_no_longer_than_its_timeout() {
+    let _alone = alone();
+    let (port, peer) = pair();
+    let mut messages = [b"kept", b"kept", b"kept"].map(|data| Message::from(data.to_vec()));
+    let wait = Duration::from_millis(30);
+    let (result, cost) = cost_of(|| peer.recv_messages_timeout(&mut messages, wait));
+    assert!(matches!(result, Err(RecvTimeoutError::TimedOut)), "{result:?}");
+    assert!(cost.time >= wait, "{:?} instead of {wait:?}", cost.time);
+    assert_eq!(peer.recv_messages_timeout(&mut [], PATIENCE).expect("room for no message"), 0);
+    let poster = thread::spawn(move || {
+        thread::sleep(wait / 2);
+        port.post_messages(&[b"one", b"two"]).expect("posted");
+        port
+    });
+    // The second message may come a little later than the first.
+    let mut received = 0;
+    while received < 2 {
+        received += peer.recv_messages_timeout(&mut messages[received..], PATIENCE).expect("a message");
+    }
+    assert_eq!(messages.each_ref().map(|message| &*message.data), [&b"one"[..], b"two", b"kept"]);
+    drop(poster.join().expect("no panic"));
+    let result = peer.recv_messages_timeout(&mut messages, PATIENCE);
+    assert!(matches!(result, Err(RecvTimeoutError::Failed(RecvError::Ended(CloseReason::Closed)))), "{result:?}");
 }
 
 #[test]

@@ -15,8 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    CloseReason, Message, MessagePort, PostError, PostErrorKind, RecvError, RecvTimeoutError, TransferBuffer,
-    TryRecvError, Violation, parent_port,
+    CloseReason, Message, MessagePort, PostDataError, PostError, PostErrorKind, RecvError, RecvTimeoutError,
+    TransferBuffer, TryRecvError, Violation, parent_port,
 };
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
@@ -193,9 +193,9 @@ fn chat(port: MessagePort, stop: &AtomicBool, random: Random) -> bool {
             5 => match port.reserve(len) {
                 Ok(mut reservation) => {
                     let _ = reservation.write_at(len / 2, &[5]);
-                    is_gone(&reservation.commit_len(len / 2 + usize::from(len > 0)).map_err(PostErrorKind::from))
+                    is_gone(reservation.commit_len(len / 2 + usize::from(len > 0)))
                 }
-                error => is_gone(&error.map(drop).map_err(PostErrorKind::from)),
+                Err(error) => is_gone(Err(error)),
             },
             6 => {
                 let (keep, travel) = pair_of(4096);
@@ -233,12 +233,12 @@ fn use_message(message: Message) {
     }
 }
 
-fn is_gone(result: &Result<(), PostErrorKind>) -> bool {
-    matches!(result, Err(PostErrorKind::PeerGone(_)))
+fn is_gone(result: Result<(), PostDataError>) -> bool {
+    matches!(result, Err(PostDataError::PeerGone(_)))
 }
 
 fn post_is_over(result: Result<(), PostError>) -> bool {
-    is_gone(&result.map_err(|error| error.kind))
+    matches!(result, Err(PostError { kind: PostErrorKind::PeerGone(_), .. }))
 }
 
 fn try_is_over(result: Result<(), TryRecvError>) -> bool {

@@ -2,6 +2,7 @@
 
 mod tools;
 
+use std::error::Error;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Barrier};
@@ -322,16 +323,14 @@ fn signals_are_invisible_and_deadlines_hold_under_a_thousand_a_second() {
             thread::sleep(Duration::from_millis(1));
         }
     });
-    let quiet = |result: Result<(), String>| {
-        STOP.store(true, Ordering::Relaxed);
-        result.unwrap_or_else(|wrong| panic!("{wrong}"));
-    };
     let result = under_signals();
-    quiet(result);
+    STOP.store(true, Ordering::Relaxed);
     pest.join().expect("no panic");
+    result.unwrap_or_else(|error| panic!("{error}"));
 }
 
-fn under_signals() -> Result<(), String> {
+/// Returns every failure as an error: a panic would leave the thread that sends the signals.
+fn under_signals() -> Result<(), Box<dyn Error>> {
     let timeout = Duration::from_millis(100);
     let (a, b) = pair_of(4096);
     let (mut peer, ours) = Process::start("echo");
@@ -340,30 +339,30 @@ fn under_signals() -> Result<(), String> {
     for _ in 0..5 {
         let (result, recv) = cost_of(|| a.recv_timeout(timeout));
         if !matches!(result, Err(RecvTimeoutError::TimedOut)) {
-            return Err(format!("instead of a timeout: {result:?}"));
+            return Err(format!("expected a timeout: {result:?}").into());
         }
         let (result, post) = cost_of(|| a.post_message_timeout(&[0; 500], [], timeout));
         if !matches!(&result, Err(error) if matches!(error.kind, PostErrorKind::TimedOut)) {
-            return Err(format!("instead of a timeout: {result:?}"));
+            return Err(format!("expected a timeout: {result:?}").into());
         }
         for (best, cost) in best.iter_mut().zip([recv, post]) {
             if cost.time < timeout {
-                return Err(format!("{:?} instead of {timeout:?}", cost.time));
+                return Err(format!("{:?} instead of {timeout:?}", cost.time).into());
             }
             *best = (*best).min(cost.time);
         }
     }
     // The best of five, since other programs run on the machine as well.
     if best.iter().any(|best| *best > timeout + Duration::from_millis(50)) {
-        return Err(format!("late: {best:?}"));
+        return Err(format!("late: {best:?}").into());
     }
     // A call that allocates much memory, and transfers in both directions.
-    let mut buffer = TransferBuffer::new(64 << 20).map_err(|error| error.to_string())?;
+    let mut buffer = TransferBuffer::new(64 << 20)?;
     for round in 0..100_u32 {
-        ours.post_message(&round.to_ne_bytes(), [buffer.into()]).map_err(|error| error.to_string())?;
-        let mut answer = ours.recv_timeout(PATIENCE).map_err(|error| error.to_string())?;
+        ours.post_message(&round.to_ne_bytes(), [buffer.into()])?;
+        let mut answer = ours.recv_timeout(PATIENCE)?;
         if answer.data != round.to_ne_bytes() || answer.buffers.len() != 1 {
-            return Err(format!("answer {round} is {answer:?}"));
+            return Err(format!("answer {round} is {answer:?}").into());
         }
         buffer = answer.buffers.remove(0);
     }

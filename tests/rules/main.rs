@@ -3,6 +3,7 @@
 mod buffers;
 mod closing;
 mod events;
+mod forwarding;
 mod growth;
 #[path = "../harness/mod.rs"]
 mod harness;

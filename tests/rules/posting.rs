@@ -1,5 +1,6 @@
 //! S05 to S14 and S20: posting, the transfer list, errors and the receiving calls.
 
+use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ rules! {
     s13_things_arrive_in_list_order,
     s14_zero_bytes_differ_from_nothing,
     s20_every_receiving_call_takes_messages,
+    s20_a_message_in_place_can_be_read_in_pieces,
 }
 
 fn s05_fifo_and_exactly_once_across_transfers(peer: &mut Peer) {
@@ -425,6 +427,47 @@ fn s20_every_receiving_call_takes_messages(peer: &mut Peer) {
         assert!(matches!(port.try_recv_ref(), Err(TryRecvError::Empty)));
         assert!(port.recv_timeout(Duration::from_millis(1)).is_err());
     });
+}
+
+/// Data in the ring, and data in a buffer, which does not fit the ring.
+fn s20_a_message_in_place_can_be_read_in_pieces(peer: &mut Peer) {
+    let port = peer.channel();
+    for len in [0, 1000, 300_000] {
+        port.post_message(&pattern(len), []).unwrap();
+        peer.run(|there| {
+            let mut message = there.port().recv_ref_timeout(PATIENCE).unwrap();
+            let expected = pattern(message.len());
+            let mut pieces: Vec<u8> = Vec::new();
+            for len in (1..).map(|len| 100 * len) {
+                let mut piece = vec![0; len];
+                let read = message.read(&mut piece).unwrap();
+                pieces.extend(&piece[..read]);
+                if read < len {
+                    break;
+                }
+                // `read_at` does not move the position.
+                message.read_at(0, &mut piece[..1]).unwrap();
+            }
+            assert!(pieces == expected);
+            assert_eq!(message.read(&mut [0; 8]).unwrap(), 0);
+            assert!(message.to_vec().unwrap() == expected);
+            assert_eq!(message.read_exact(&mut [0]).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        });
+    }
+    // The rest of a message that was read in part does not come with the next one.
+    port.post_messages(&[b"read in part", b"read whole"]).unwrap();
+    peer.run(|there| {
+        let mut start = [0; 4];
+        there.port().recv_ref().unwrap().read_exact(&mut start).unwrap();
+        assert_eq!(&start, b"read");
+        let mut whole = String::new();
+        there.port().recv_ref().unwrap().read_to_string(&mut whole).unwrap();
+        assert_eq!(whole, "read whole");
+    });
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at % 251) as u8).collect()
 }
 
 /// Posts numbers from 0 on until the queue is full. Returns their count.
