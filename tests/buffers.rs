@@ -1,4 +1,4 @@
-//! Buffers of all kinds: filling, reading and freezing them, and what they cost in memory.
+//! Buffers of all kinds: filling, reading and freezing them, and their cost in memory.
 
 mod tools;
 
@@ -12,29 +12,18 @@ use messageport::{
     TransferBuffer, TransferRef, Transferable, parent_port,
 };
 
-use tools::attacker::{Pages, newest_memory};
-use tools::child::{Process, Role};
+use tools::attacker::Pages;
+use tools::child::{Process, Role, play};
 use tools::ledger::Ledger;
+use tools::memory::newest_memory;
 use tools::random::Random;
-use tools::{pair, pair_of, text};
+use tools::{buffer_of, pair, pair_of, text};
 
 const ROLES: &[Role] = &[("not to be frozen", not_to_be_frozen), ("reader", reader)];
 
-#[track_caller]
-fn play(role: &str) {
-    let (mut process, _port) = Process::start(role);
-    process.succeeded();
-}
-
-fn buffer_of(bytes: &[u8]) -> TransferBuffer {
-    let buffer = TransferBuffer::new(bytes.len()).expect("memory");
-    buffer.copy_from_slice(bytes).expect("as long as the buffer");
-    buffer
-}
-
 // Filling and reading.
 
-/// The same calls on a buffer that moves and on one that is shared.
+/// Tests of the calls that `TransferBuffer` and `SharedBuffer` have in common.
 macro_rules! both_kinds {
     ($($body:ident),* $(,)?) => {
         mod transfer {
@@ -66,7 +55,7 @@ macro_rules! copies_at_every_offset {
                 let mut read = vec![0; end - start];
                 buffer.read_at(start, &mut read).expect("inside");
                 assert_eq!(read, written, "{start}..{end} of {len}");
-                assert_eq!(buffer.to_vec().expect("all"), model, "after {start}..{end} of {len}");
+                assert_eq!(buffer.to_vec().expect("the whole buffer"), model, "after {start}..{end} of {len}");
             }
             for (start, size) in [(len, 1), (len + 1, 0), (0, len + 1), (usize::MAX, 1), (usize::MAX, 0), (1, len)] {
                 let mut into = vec![9; size];
@@ -89,17 +78,17 @@ macro_rules! whole_copies {
     ($Buffer:ty) => {
         let buffer = <$Buffer>::new(1000).expect("memory");
         let bytes: Vec<u8> = (0..1000).map(|number| (number % 251) as u8).collect();
-        buffer.copy_from_slice(&bytes).expect("as long");
+        buffer.copy_from_slice(&bytes).expect("equal lengths");
         let mut copy = vec![0; 1000];
-        buffer.copy_to_slice(&mut copy).expect("as long");
-        assert!(copy == bytes && buffer.to_vec().expect("all") == bytes);
+        buffer.copy_to_slice(&mut copy).expect("equal lengths");
+        assert!(copy == bytes && buffer.to_vec().expect("the whole buffer") == bytes);
         for len in [0, 999, 1001] {
             let (mut into, from) = (vec![9; len], vec![9; len]);
             let wrong =
                 |result| matches!(result, Err(BufferError::OutOfRange { offset: 0, len: told, buffer_len: 1000 }) if told == len);
             assert!(wrong(buffer.copy_to_slice(&mut into)) && wrong(buffer.copy_from_slice(&from)));
         }
-        assert!(buffer.to_vec().expect("all") == bytes, "a copy that failed has copied");
+        assert!(buffer.to_vec().expect("the whole buffer") == bytes, "a copy that failed has copied");
     };
 }
 use whole_copies;
@@ -138,7 +127,7 @@ use a_cursor_is_like_the_standard_librarys;
 
 both_kinds!(copies_at_every_offset, whole_copies, plain_data, a_cursor_is_like_the_standard_librarys);
 
-/// Does the same to a new buffer and to a slice.
+/// Makes the same random calls on the cursor of a new buffer and on a cursor of a slice.
 fn like_a_cursor(mut cursor: BufferCursor<'_>, random: &Random) {
     let mut model_bytes = vec![0; 200];
     let mut model = Cursor::new(&mut model_bytes[..]);
@@ -180,12 +169,12 @@ fn like_a_cursor(mut cursor: BufferCursor<'_>, random: &Random) {
 }
 
 #[test]
-fn a_cursor_of_a_buffer_that_has_left_says_so() {
+fn a_cursor_of_a_detached_buffer_is_an_error() {
     let (a, _b) = pair();
     let buffer = buffer_of(b"pixels");
     let mut cursor = buffer.cursor();
     a.post_message_detaching(b"", &[TransferRef::Buffer(&buffer)]).expect("room");
-    let error = cursor.read(&mut [0]).expect_err("it has left");
+    let error = cursor.read(&mut [0]).expect_err("a detached buffer");
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<BufferError>());
     assert!(matches!(cause, Some(BufferError::Detached)), "{error:?}");
     assert!(cursor.write(b"x").is_err());
@@ -230,7 +219,7 @@ fn a_frozen_buffer_is_a_plain_slice() {
     let frozen = buffer.freeze().expect("a new buffer");
     assert_eq!(bytemuck::cast_slice::<u8, f64>(&frozen), values); // the bytes are aligned
     assert_eq!(FrozenBuffer::from_bytes(b"").expect("memory").len(), 0);
-    // By several threads at a time.
+    // Read by several threads at a time.
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| assert_eq!(frozen[7992..], 333.0_f64.to_ne_bytes()));
@@ -244,83 +233,85 @@ fn a_file_is_frozen_from_its_beginning_to_its_end() {
     for len in [0, 1, 256 << 10, (256 << 10) + 1, 1 << 20] {
         let bytes: Vec<u8> = (0..len).map(|number| (number / 3) as u8).collect();
         fs::write(&path, &bytes).expect("room on the disk");
-        let mut file = File::open(&path).expect("it is there");
+        let mut file = File::open(&path).expect("a file");
         file.seek(SeekFrom::End(0)).expect("a seek");
         assert!(FrozenBuffer::from_file(&file).expect("a file")[..] == bytes, "{len} bytes");
-        assert_eq!(file.stream_position().expect("a place"), len);
+        assert_eq!(file.stream_position().expect("a position"), len);
     }
-    fs::remove_file(&path).expect("it is there");
+    fs::remove_file(&path).expect("a file");
     let unreadable = |file: OwnedFd| match FrozenBuffer::from_file(&file.into()) {
         Err(BufferError::Unreadable(error)) => error.kind(),
         other => panic!("{other:?}"),
     };
-    assert_eq!(unreadable(File::open("/").expect("it is there").into()), ErrorKind::InvalidInput);
+    assert_eq!(unreadable(File::open("/").expect("a file").into()), ErrorKind::InvalidInput);
     assert_eq!(unreadable(std::io::pipe().expect("a pipe").0.into()), ErrorKind::InvalidInput);
-    assert_eq!(unreadable(File::open("/dev/zero").expect("it is there").into()), ErrorKind::InvalidInput);
+    assert_eq!(unreadable(File::open("/dev/zero").expect("a file").into()), ErrorKind::InvalidInput);
     let write_only = File::create(&path).expect("a file");
     write_only.set_len(10).expect("a size");
-    fs::remove_file(&path).expect("it is there");
+    fs::remove_file(&path).expect("a file");
     unreadable(write_only.into());
 }
 
 #[test]
-fn what_cannot_be_frozen_comes_back_as_it_was() {
+fn a_buffer_that_cannot_be_frozen_comes_back_unchanged() {
     play("not to be frozen");
 }
 
 fn not_to_be_frozen() {
     let before = Ledger::now();
     let (a, b) = pair();
-    // It was somebody else's.
+    // It was received: the peer may have a mapping.
     a.post_message(b"", [buffer_of(b"pixels").into()]).expect("room");
     let received = b.recv().expect("a message").buffers.remove(0);
-    let error = received.freeze().expect_err("it was received");
+    let error = received.freeze().expect_err("a received buffer");
     assert!(matches!(error.kind, FreezeErrorKind::Received), "{error:?}");
-    error.buffer.write_at(0, b"P").expect("as it was");
+    error.buffer.write_at(0, b"P").expect("an unchanged buffer");
     a.post_message(b"", [error.buffer.into()]).expect("room");
-    assert_eq!(b.recv().expect("a message").buffers[0].to_vec().expect("ours"), b"Pixels");
-    // It has left.
+    assert_eq!(b.recv().expect("a message").buffers[0].to_vec().expect("a buffer of this process"), b"Pixels");
+    // It was posted.
     let buffer = buffer_of(b"pixels");
     a.post_message_detaching(b"", &[TransferRef::Buffer(&buffer)]).expect("room");
-    let error = buffer.freeze().expect_err("it has left");
+    let error = buffer.freeze().expect_err("a detached buffer");
     assert!(matches!(error.kind, FreezeErrorKind::Detached) && error.buffer.is_empty(), "{error:?}");
-    // Somebody has a second way to its memory.
+    // A second mapping of its memory exists.
     let (buffer, memory) = newest_memory(|| buffer_of(b"pixels"));
     let pages = Pages::of(&memory);
-    let error = buffer.freeze().expect_err("somebody can write");
+    let error = buffer.freeze().expect_err("a writable mapping");
     assert!(matches!(error.kind, FreezeErrorKind::InUse), "{error:?}");
     let buffer = error.buffer;
-    buffer.write_at(0, b"P").expect("as it was");
-    assert_eq!(buffer.to_vec().expect("as it was"), b"Pixels");
+    buffer.write_at(0, b"P").expect("an unchanged buffer");
+    assert_eq!(buffer.to_vec().expect("an unchanged buffer"), b"Pixels");
     drop(b.recv());
-    a.post_message_detaching(b"", &[TransferRef::Buffer(&buffer)]).expect("as it was");
-    assert_eq!(b.recv().expect("a message").buffers[0].to_vec().expect("ours"), b"Pixels");
+    a.post_message_detaching(b"", &[TransferRef::Buffer(&buffer)]).expect("an unchanged buffer");
+    assert_eq!(b.recv().expect("a message").buffers[0].to_vec().expect("a buffer of this process"), b"Pixels");
     drop((pages, memory));
-    // And once he has given it up, it can be frozen.
+    // Once that mapping is gone, the buffer can be frozen.
     let (buffer, memory) = newest_memory(|| buffer_of(b"pixels"));
     let pages = Pages::of(&memory);
-    let buffer = buffer.freeze().expect_err("somebody can write").buffer;
+    let buffer = buffer.freeze().expect_err("a writable mapping").buffer;
     drop(pages);
-    assert_eq!(buffer.freeze().expect("nobody can write")[..], *b"pixels");
+    assert_eq!(buffer.freeze().expect("no writable mapping")[..], *b"pixels");
     drop((a, b, memory));
     before.assert_restored("after freezing");
 }
 
 #[test]
-fn a_post_that_failed_leaves_a_buffer_to_be_frozen() {
+fn a_buffer_can_be_frozen_after_a_post_that_failed() {
     let (a, b) = pair_of(4 << 20);
     let buffer = buffer_of(b"pixels");
     let mut unread = 0;
-    // Until the lane is full of unread lists.
+    // Unread lists fill the lane.
     let error = loop {
         match a.post_message_detaching(b"", &[TransferRef::Descriptor(a.as_fd())]) {
             Ok(()) => unread += 1,
             Err(_) => break a.post_message(b"", [buffer.into()]).expect_err("no room"),
         }
-        assert!(unread < 100_000, "a lane without an end");
+        assert!(unread < 100_000, "the lane is never full");
     };
     assert!(matches!(error.kind, PostErrorKind::Full(FullCause::Lane)), "{error:?}");
-    let Some(Transferable::Buffer(buffer)) = error.transfer.into_iter().next() else { panic!("the list comes back") };
+    let Some(Transferable::Buffer(buffer)) = error.transfer.into_iter().next() else {
+        panic!("the list must come back")
+    };
     assert_eq!(buffer.freeze().expect("as good as new")[..], *b"pixels");
     drop(b);
 }
@@ -330,7 +321,7 @@ fn a_post_that_failed_leaves_a_buffer_to_be_frozen() {
 const MODEL: usize = 256 << 20;
 const WORKERS: usize = 8;
 
-/// Bytes of a process's mappings of buffers: all that it sees, and its share of them.
+/// Bytes of a process's mappings of buffers: those that are resident, and the process's share of them.
 fn resident(process: u32) -> (usize, usize) {
     let smaps = fs::read_to_string(format!("/proc/{process}/smaps")).expect("a process of ours");
     let (mut ours, mut rss, mut pss) = (false, 0, 0);
@@ -350,7 +341,7 @@ fn resident(process: u32) -> (usize, usize) {
 }
 
 #[test]
-fn a_frozen_buffer_is_in_memory_once_however_many_have_it() {
+fn a_frozen_buffer_is_in_memory_once_for_all_its_holders() {
     let info = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
     let available = info.lines().find_map(|line| line.strip_prefix("MemAvailable:")).expect("a line");
     let available: usize = available.trim().trim_end_matches(" kB").parse().expect("a number");
@@ -371,14 +362,14 @@ fn a_frozen_buffer_is_in_memory_once_however_many_have_it() {
     for (_, port) in &workers {
         assert_eq!(text(port), sum_of(&model).to_string());
     }
-    // All have read all of it.
+    // Every process has read the whole buffer.
     let processes = workers.iter().map(|(process, _)| process.id()).chain([std::process::id()]);
     let residents: Vec<_> = processes.map(resident).collect();
     let copies: usize = residents.iter().map(|(_, pss)| pss).sum();
     println!("{MODEL} bytes, {} processes, {copies} bytes of memory", residents.len());
-    assert!(residents.iter().all(|(rss, _)| *rss >= MODEL), "not all have read it: {residents:?}");
+    assert!(residents.iter().all(|(rss, _)| *rss >= MODEL), "a process has not read the buffer: {residents:?}");
     assert!(copies < MODEL + (8 << 20), "{copies} bytes of memory for {MODEL}");
-    assert!(copies > MODEL / 100 * 99, "{copies} bytes of memory are too few to be true");
+    assert!(copies > MODEL / 100 * 99, "{copies} bytes of memory are too few");
     workers.iter().for_each(|(_, port)| port.post_message(b"enough", []).expect("a peer"));
     workers.iter_mut().for_each(|(process, _)| process.succeeded());
 }
@@ -387,7 +378,7 @@ fn sum_of(model: &[u8]) -> u64 {
     bytemuck::cast_slice::<u8, u64>(model).iter().sum()
 }
 
-/// Reads all of a buffer, and keeps it until told otherwise.
+/// A role: reads a whole buffer, and keeps it until the next message.
 fn reader() {
     let port = parent_port().expect("a port");
     let model = port.recv().expect("a message").frozen.remove(0);

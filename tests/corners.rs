@@ -1,35 +1,32 @@
-//! Corners of recycling, of growth and of long messages that an honest program can get into.
+//! Corner cases of recycling, of growth and of long messages, in reach of an honest program.
 #![allow(missing_docs)]
 
 mod tools;
 
 use std::os::unix::fs::MetadataExt;
+use std::thread;
 use std::time::Duration;
 
 use messageport::{
-    BufferError, ChannelOptions, CloseReason, FullCause, Message, MessageChannel, MessagePort, PostDataError,
-    PostErrorKind, RecvError, RecvTimeoutError, TransferBuffer, TryRecvError,
+    BufferError, ChannelOptions, CloseReason, FullCause, Message, PostDataError, PostErrorKind, RecvError,
+    RecvTimeoutError, TransferBuffer, TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use tools::attacker::{Pages, newest_memory};
+use tools::attacker::Pages;
 use tools::child::Role;
 use tools::ledger::{Ledger, alone, descriptors};
-use tools::{PATIENCE, cost_of, pair, within};
+use tools::memory::newest_memory;
+use tools::{PATIENCE, cost_of, pair, pair_with, within};
 
 const ROLES: &[Role] = &[];
-
-fn pair_with(options: ChannelOptions) -> (MessagePort, MessagePort) {
-    let MessageChannel { port1, port2 } = options.create().expect("a channel");
-    (port1, port2)
-}
 
 #[test]
 fn long_data_and_a_new_buffer_in_one_message_do_not_share_a_slot() {
     let _alone = alone();
     let (port, peer) = pair_with(ChannelOptions::new().cached_buffers(1));
     for round in 0..3_u8 {
-        // What comes back is the only recycled buffer there can be: the data goes in it, and the buffer takes its slot.
+        // The channel keeps a single buffer: the data goes in the recycled one, and the new buffer takes its slot.
         port.post_message(&[round; 100_000], []).expect("posted");
         assert_eq!(peer.recv().expect("a message").data, [round; 100_000]);
         let buffer = TransferBuffer::new(5000).expect("a buffer");
@@ -45,14 +42,14 @@ fn long_data_and_a_new_buffer_in_one_message_do_not_share_a_slot() {
 fn no_message_is_longer_than_the_channel_allows() {
     let _alone = alone();
     let (port, peer) = pair_with(ChannelOptions::new().max_message_len(100));
-    let refused = |result: Result<(), PostErrorKind>| {
-        assert!(matches!(result, Err(PostErrorKind::TooLarge { len: 101, max: 100 })), "{result:?}");
+    let assert_too_large = |error: PostErrorKind| {
+        assert!(matches!(error, PostErrorKind::TooLarge { len: 101, max: 100 }), "{error:?}");
     };
     assert_eq!(port.max_message_len(), 100);
-    refused(port.post_message(&[0; 101], []).map_err(|error| error.kind));
-    refused(port.post_message_timeout(&[0; 101], [], PATIENCE).map_err(|error| error.kind));
-    refused(port.post_message_detaching(&[0; 101], &[]));
-    refused(port.reserve(101).map(drop).map_err(PostErrorKind::from));
+    assert_too_large(port.post_message(&[0; 101], []).expect_err("too large").kind);
+    assert_too_large(port.post_message_timeout(&[0; 101], [], PATIENCE).expect_err("too large").kind);
+    assert_too_large(port.post_message_detaching(&[0; 101], &[]).expect_err("too large"));
+    assert_too_large(port.reserve(101).expect_err("too large").into());
     port.post_message(&[0; 100], []).expect("posted");
     assert_eq!(peer.recv().expect("a message").data.len(), 100);
 }
@@ -75,7 +72,7 @@ fn a_buffer_of_a_port_is_frozen_with_its_own_length() {
     for len in [0, 1, 100, 4096, 5000] {
         let buffer = port.buffer(len).expect("a buffer");
         buffer.copy_from_slice(&vec![7; len]).expect("written");
-        let frozen = buffer.freeze().expect("nobody else has it");
+        let frozen = buffer.freeze().expect("a buffer with a single holder");
         assert_eq!(&frozen[..], vec![7; len]);
         port.post_message(b"", [frozen.clone().into()]).expect("posted");
         assert_eq!(&peer.recv().expect("a message").frozen[0][..], vec![7; len]);
@@ -83,12 +80,12 @@ fn a_buffer_of_a_port_is_frozen_with_its_own_length() {
 }
 
 #[test]
-fn one_that_waits_to_post_a_port_with_recycled_buffers_sleeps() {
+fn a_wait_to_post_a_port_with_recycled_buffers_sleeps() {
     let _alone = alone();
     within(3 * PATIENCE, || {
         let (port, peer) = pair_with(ChannelOptions::new().capacity(4096).max_capacity(4096));
         port.set_spin(Duration::ZERO);
-        // A port whose capsule is 80 bytes and 16 for each of 40 buffers.
+        // A port whose capsule is 80 bytes, and 16 bytes for each of 40 buffers.
         let (passenger, other) = pair_with(ChannelOptions::new().cached_buffers(40));
         for _ in 0..40 {
             let buffer = TransferBuffer::new(10).expect("a buffer");
@@ -97,7 +94,7 @@ fn one_that_waits_to_post_a_port_with_recycled_buffers_sleeps() {
         for _ in 0..40 {
             other.recv().expect("a message");
         }
-        // Room for the port, and not for its buffers.
+        // Room for the port without its buffers.
         while port.post_message(&[0; 92], []).is_ok() {}
         for _ in 0..4 {
             peer.recv().expect("a message");
@@ -106,18 +103,18 @@ fn one_that_waits_to_post_a_port_with_recycled_buffers_sleeps() {
         let wait = Duration::from_millis(300);
         let (result, cost) = cost_of(|| port.post_message_timeout(b"", [passenger.into()], wait));
         assert!(matches!(result.expect_err("no room").kind, PostErrorKind::TimedOut));
-        assert!(cost.cpu < wait / 3, "{:?} of the CPU", cost.cpu);
+        assert!(cost.cpu < wait / 3, "used the CPU for {:?}", cost.cpu);
     });
 }
 
 #[test]
-fn a_buffer_whose_message_is_spoilt_comes_back() {
+fn a_buffer_beside_a_damaged_port_comes_back() {
     let _alone = alone();
     let (port, peer) = pair();
     let ((passenger, _other), file) = newest_memory(pair);
     let pages = Pages::of(&file);
     port.post_message(b"", [TransferBuffer::new(10_000).expect("a buffer").into(), passenger.into()]).expect("posted");
-    // Whoever made the passenger's segment spoils it on the way.
+    // The maker of the passenger's segment damages it in transit.
     pages.word(0).store(1, std::sync::atomic::Ordering::Relaxed);
     assert!(matches!(peer.recv(), Err(messageport::RecvError::MessageError { .. })));
     assert_eq!(port.release_buffers().expect("a peer"), 1);
@@ -132,13 +129,13 @@ fn a_closed_port_keeps_no_buffers_of_its_queue() {
         port.post_message(b"", [TransferBuffer::new(10_000).expect("a buffer").into()]).expect("posted");
     }
     peer.close();
-    assert_eq!(descriptors(), before + 3, "of the sender");
+    assert_eq!(descriptors(), before + 3, "descriptors of the sender's buffers");
     assert!(port.recv().is_err());
-    assert_eq!(descriptors(), before, "of the closed port");
+    assert_eq!(descriptors(), before, "descriptors after the close");
 }
 
 #[test]
-fn what_was_written_in_place_finds_room_when_it_is_posted() {
+fn a_message_written_in_place_finds_room_at_commit() {
     let _alone = alone();
     let (port, peer) = pair_with(ChannelOptions::new().capacity(4096).max_capacity(4096));
     while port.post_message(&[0; 24], []).is_ok() {}
@@ -151,7 +148,7 @@ fn what_was_written_in_place_finds_room_when_it_is_posted() {
 }
 
 #[test]
-fn a_message_that_was_not_received_for_want_of_something_leaves_the_callers_empty() {
+fn a_receive_that_fails_for_a_shortage_leaves_an_empty_message() {
     let _alone = alone();
     let before = Ledger::now();
     {
@@ -164,14 +161,14 @@ fn a_message_that_was_not_received_for_want_of_something_leaves_the_callers_empt
         setrlimit(Resource::RLIMIT_NOFILE, limit, hard).expect("as before");
         assert!(matches!(failed, Err(TryRecvError::Failed(_))), "{failed:?}");
         assert!(message.data.is_empty());
-        peer.try_recv_into(&mut message).expect("it is still there");
+        peer.try_recv_into(&mut message).expect("the message is still queued");
         assert_eq!(message.data, [1; 100_000]);
     }
     before.assert_restored("after a shortage");
 }
 
 #[test]
-fn a_pair_that_is_not_used_never_costs_more_than_a_page() {
+fn an_unused_pair_costs_no_more_than_a_page() {
     let _alone = alone();
     let ((port, peer), file) = newest_memory(|| pair_with(ChannelOptions::new()));
     drop(port);
@@ -183,7 +180,7 @@ fn a_pair_that_is_not_used_never_costs_more_than_a_page() {
 }
 
 #[test]
-fn what_waits_for_a_port_that_is_dropped_unread_is_closed() {
+fn ports_in_the_queue_of_a_dropped_port_are_closed() {
     let _alone = alone();
     for first in [false, true] {
         let (port, peer) = pair();
@@ -205,7 +202,7 @@ fn what_waits_for_a_port_that_is_dropped_unread_is_closed() {
 }
 
 #[test]
-fn what_a_batch_has_no_message_for_stays_as_it_was() {
+fn a_batch_leaves_messages_that_it_does_not_fill_unchanged() {
     let _alone = alone();
     let (port, peer) = pair();
     let mut messages: Vec<Message> = (0..3).map(|byte| Message::from(vec![byte])).collect();
@@ -221,7 +218,7 @@ fn what_a_batch_has_no_message_for_stays_as_it_was() {
         assert_eq!((&messages[1].data, messages[1].ports.len(), &messages[2].data), (&vec![1], 1, &vec![2]));
     }
     assert!(matches!(kept.try_recv(), Err(TryRecvError::Empty)));
-    // What takes the place of it drops it.
+    // The next message in its place drops it.
     port.post_messages(&[b"two", b"three"]).expect("posted");
     assert_eq!(peer.recv_messages(&mut messages).expect("a message"), 2);
     assert_eq!((&messages[1].data[..], messages[1].ports.len()), (&b"three"[..], 0));
@@ -232,7 +229,33 @@ fn what_a_batch_has_no_message_for_stays_as_it_was() {
 }
 
 #[test]
-fn a_queue_that_has_grown_is_left_by_one_that_posts_nothing_but_recycled_buffers() {
+fn a_batch_waits_for_its_first_message_only_and_no_longer_than_its_timeout() {
+    let _alone = alone();
+    let (port, peer) = pair();
+    let mut messages = [b"kept", b"kept", b"kept"].map(|data| Message::from(data.to_vec()));
+    let wait = Duration::from_millis(30);
+    let (result, cost) = cost_of(|| peer.recv_messages_timeout(&mut messages, wait));
+    assert!(matches!(result, Err(RecvTimeoutError::TimedOut)), "{result:?}");
+    assert!(cost.time >= wait, "{:?} instead of {wait:?}", cost.time);
+    assert_eq!(peer.recv_messages_timeout(&mut [], PATIENCE).expect("room for no message"), 0);
+    let poster = thread::spawn(move || {
+        thread::sleep(wait / 2);
+        port.post_messages(&[b"one", b"two"]).expect("posted");
+        port
+    });
+    // The second message may come a little later than the first.
+    let mut received = 0;
+    while received < 2 {
+        received += peer.recv_messages_timeout(&mut messages[received..], PATIENCE).expect("a message");
+    }
+    assert_eq!(messages.each_ref().map(|message| &*message.data), [&b"one"[..], b"two", b"kept"]);
+    drop(poster.join().expect("no panic"));
+    let result = peer.recv_messages_timeout(&mut messages, PATIENCE);
+    assert!(matches!(result, Err(RecvTimeoutError::Failed(RecvError::Ended(CloseReason::Closed)))), "{result:?}");
+}
+
+#[test]
+fn a_grown_queue_shrinks_under_posts_of_recycled_buffers_alone() {
     let _alone = alone();
     let (port, peer) = pair_with(ChannelOptions::new().capacity(1 << 14).max_capacity(1 << 18));
     port.post_message(b"", [port.buffer(100).expect("a buffer").into()]).expect("posted");

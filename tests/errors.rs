@@ -1,4 +1,4 @@
-//! Every public error: what it prints, what it chains to, and which `io::Error` it becomes.
+//! Every public error: its text, its chain of sources, and the `io::Error` that it converts into.
 #![allow(missing_docs)]
 
 use std::error::Error;
@@ -15,7 +15,7 @@ use messageport::{
     TypedPostErrorKind, Violation, WrongSize,
 };
 
-/// The number of a shortage, to be found again in what is made of it.
+/// The error number of a shortage, which conversions must keep.
 const SHORTAGE: i32 = 24; // EMFILE
 
 fn shortage() -> io::Error {
@@ -26,15 +26,15 @@ fn port() -> MessagePort {
     MessageChannel::new().unwrap().port1
 }
 
-/// What an error should become.
+/// The expected `io::Error`.
 enum Becomes {
     Kind(ErrorKind),
-    /// The system's own error.
+    /// The error of the system itself.
     Shortage,
 }
 use Becomes::{Kind, Shortage};
 
-/// Checks the texts of an error and those of its chain, whose length it returns.
+/// Checks the texts of an error and of its chain. Returns the length of the chain.
 fn check_text(error: &dyn Error) -> usize {
     let text = error.to_string();
     assert!(!text.is_empty(), "{error:?}");
@@ -54,7 +54,7 @@ fn check_text(error: &dyn Error) -> usize {
     length
 }
 
-/// Checks an error: `sources` is the length of its chain.
+/// Checks an error: the length of its chain and its conversion.
 #[track_caller]
 fn check<E: Error + Into<io::Error>>(error: E, sources: usize, becomes: Becomes) {
     assert_eq!(check_text(&error), sources, "{error:?}");
@@ -68,7 +68,7 @@ fn check<E: Error + Into<io::Error>>(error: E, sources: usize, becomes: Becomes)
 }
 
 #[test]
-fn ends_and_what_is_wrong_with_a_peer() {
+fn ends_and_violations_are_errors() {
     check(CloseReason::Closed, 0, Kind(ErrorKind::BrokenPipe));
     check(CloseReason::PeerDied, 0, Kind(ErrorKind::ConnectionReset));
     check(CloseReason::ProtocolViolation(Violation::BadPad), 1, Kind(ErrorKind::InvalidData));
@@ -83,7 +83,7 @@ fn ends_and_what_is_wrong_with_a_peer() {
 }
 
 #[test]
-fn making_channels_and_buffers() {
+fn errors_of_channels_and_buffers() {
     check(ChannelOptions::new().capacity(1).create().unwrap_err(), 0, Kind(ErrorKind::InvalidInput));
     check(ChannelError::ResourceExhausted(shortage()), 1, Shortage);
     check(BufferError::Detached, 0, Kind(ErrorKind::InvalidInput));
@@ -110,7 +110,7 @@ fn making_channels_and_buffers() {
 }
 
 #[test]
-fn posting() {
+fn errors_of_posting() {
     check(PostErrorKind::Forked, 0, Kind(ErrorKind::Unsupported));
     check(PostErrorKind::PortClosed, 0, Kind(ErrorKind::NotConnected));
     check(PostErrorKind::Detached, 0, Kind(ErrorKind::NotConnected));
@@ -142,7 +142,7 @@ fn posting() {
 }
 
 #[test]
-fn receiving() {
+fn errors_of_receiving() {
     let bad = || RecvError::MessageError { reason: BadTransfer::Lane, data: Vec::new() };
     check(RecvError::Forked, 0, Kind(ErrorKind::Unsupported));
     check(RecvError::PortClosed, 0, Kind(ErrorKind::NotConnected));
@@ -159,7 +159,7 @@ fn receiving() {
 }
 
 #[test]
-fn calling_and_answering() {
+fn errors_of_calls_and_answers() {
     let kind = || PostErrorKind::ResourceExhausted(shortage());
     check(AnswerError::Dropped, 0, Kind(ErrorKind::ConnectionAborted));
     check(AnswerError::TimedOut, 0, Kind(ErrorKind::TimedOut));
@@ -175,7 +175,7 @@ fn calling_and_answering() {
 }
 
 #[test]
-fn meeting() {
+fn errors_of_meeting() {
     let path = || PathBuf::from("/a/path");
     check(NameError::Invalid, 0, Kind(ErrorKind::InvalidInput));
     check(NameError::TooLong(path()), 0, Kind(ErrorKind::InvalidInput));
@@ -208,7 +208,7 @@ fn meeting() {
 }
 
 #[test]
-fn loops_and_halves() {
+fn errors_of_loops_and_halves() {
     check(AddError { error: shortage(), port: () }, 1, Shortage);
     check(RegisterError { error: shortage(), port: port() }, 1, Shortage);
     let name = std::env::temp_dir().join(format!("messageport-errors-{}", std::process::id()));
@@ -225,7 +225,7 @@ fn loops_and_halves() {
 }
 
 #[tokio::test]
-async fn halves_in_tasks() {
+async fn errors_of_halves_in_tasks() {
     let (halves, others) = (AsyncPort::new(port()).unwrap().split(), AsyncPort::new(port()).unwrap().split());
     let error: AsyncJoinError = AsyncPort::join(halves.0, others.1).unwrap_err();
     check(error, 0, Kind(ErrorKind::InvalidInput));

@@ -20,45 +20,27 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
 use tools::attacker::{Attacker, CARRIER, HANDLES, Table, WAKE, packet, send};
-use tools::child::{Process, Role};
+use tools::child::{Process, Role, hold};
+use tools::events::{event_loop, run_until};
 use tools::ledger::{Ledger, alone};
-use tools::{Cost, PATIENCE, cost_of, end_of, pair, readable, text, within};
+use tools::{Cost, PATIENCE, cost_of, cost_under, end_of, pair, readable, text, within};
 
 const ROLES: &[Role] = &[("hold", hold), ("echo", echo), ("forked", forked), ("poor", poor)];
 
-/// A wait of 300 ms that takes this much of the CPU spins.
+/// A wait of 300 ms that takes more CPU time than this spins.
 const SPINS: Duration = Duration::from_millis(100);
 const WAIT: Duration = Duration::from_millis(300);
 const TICK: Duration = Duration::from_millis(20);
 
-/// Holds its port until it is killed.
-fn hold() {
-    let port = parent_port().expect("a port");
-    port.post_message(b"ready", []).expect("room");
-    loop {
-        thread::park();
-    }
-}
-
-/// Sends everything back until its peer is gone.
+/// A role: posts every message back, with its transfer list, until the peer closes, at any moment.
 fn echo() {
     let port = parent_port().expect("a port");
-    while let Ok(message) = port.recv() {
-        let things = message.ports.into_iter().map(Into::into).chain(message.buffers.into_iter().map(Into::into));
-        if let Err(error) = port.post_message_timeout(&message.data, things, PATIENCE) {
+    while let Ok(mut message) = port.recv() {
+        let list = message.take_transfer_list();
+        if let Err(error) = port.post_message_timeout(&message.data, list, PATIENCE) {
             return assert!(matches!(error.kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{error:?}");
         }
     }
-}
-
-fn event_loop() -> EventLoop {
-    let events = EventLoop::new().expect("a loop");
-    // A failed assertion in a handler is a panic, which the loop would survive.
-    events.set_onerror(|error| {
-        eprintln!("{error}");
-        std::process::abort();
-    });
-    events
 }
 
 /// Counts the messages of a port.
@@ -70,15 +52,6 @@ fn count(port: &PortHandle) -> Rc<Cell<usize>> {
 }
 
 #[track_caller]
-fn run_until(events: &EventLoop, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        events.run_once_timeout(Duration::from_millis(100)).expect("it runs");
-        assert!(start.elapsed() < PATIENCE, "it does not happen");
-    }
-}
-
-#[track_caller]
 fn assert_slept(cost: &Cost) {
     assert!(cost.time >= WAIT && cost.time < WAIT + PATIENCE / 4, "{:?} instead of {WAIT:?}", cost.time);
     assert!(cost.cpu < SPINS, "used the CPU for {:?} of {:?}", cost.cpu, cost.time);
@@ -87,7 +60,7 @@ fn assert_slept(cost: &Cost) {
 // Death and sleep.
 
 #[test]
-fn a_peer_that_is_killed_is_seen_by_the_close_event() {
+fn a_killed_peer_fires_the_close_event() {
     let _alone = alone();
     let (mut process, port) = Process::start("hold");
     let (events, log) = (event_loop(), Rc::new(RefCell::new(Vec::new())));
@@ -99,7 +72,7 @@ fn a_peer_that_is_killed_is_seen_by_the_close_event() {
     });
     let closes = Rc::clone(&log);
     port.set_onclose(move |_, event| closes.borrow_mut().push(event.reason.to_string()));
-    events.run().unwrap(); // ends, since nothing is left
+    events.run().unwrap(); // returns, since no port is left
     assert_eq!(*log.borrow(), ["ready", "the process that held the peer ended"]);
     drop(port);
 }
@@ -129,7 +102,7 @@ fn a_loop_of_many_idle_ports_sleeps_and_wakes_for_each() {
 }
 
 #[test]
-fn another_process_is_heard_whether_the_loop_spins_or_sleeps() {
+fn messages_of_another_process_arrive_whether_the_loop_spins_or_sleeps() {
     let _alone = alone();
     for spin in [None, Some(Duration::ZERO), Some(Duration::from_millis(5))] {
         let (mut process, port) = Process::start("echo");
@@ -145,7 +118,7 @@ fn another_process_is_heard_whether_the_loop_spins_or_sleeps() {
                 if rounds.get() == 2000 {
                     return port.close();
                 }
-                // Now and then with a port and a buffer, which come over the lane.
+                // Some messages carry a port and a buffer, over the lane.
                 let things = match rounds.get() % 10 {
                     0 => vec![pair().0.into(), TransferBuffer::new(10).unwrap().into()],
                     _ => Vec::new(),
@@ -162,23 +135,8 @@ fn another_process_is_heard_whether_the_loop_spins_or_sleeps() {
 
 // Hostile and stopped peers.
 
-/// Calls `annoy` all the time while `run` runs.
-fn annoyed<T>(annoy: impl Fn() + Sync, run: impl FnOnce() -> T) -> (T, Cost) {
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                annoy();
-            }
-        });
-        let result = cost_of(run);
-        stop.store(true, Ordering::Relaxed);
-        result
-    })
-}
-
 #[test]
-fn a_flood_of_wake_ups_burns_no_cpu_and_delays_nobody() {
+fn a_flood_of_wake_ups_burns_no_cpu_and_delays_no_other_port() {
     let _alone = alone();
     let (attacker, victim) = Attacker::new(pair);
     let events = event_loop();
@@ -188,10 +146,10 @@ fn a_flood_of_wake_ups_burns_no_cpu_and_delays_nobody() {
     let flood = || {
         let _ = send(lane, &wake, &[]);
     };
-    let (_, cost) = annoyed(flood, || events.run_timeout(WAIT).unwrap());
+    let (_, cost) = cost_under(flood, || events.run_timeout(WAIT).unwrap());
     println!("a loop under a flood: {:?} of {:?}", cost.cpu, cost.time);
     assert_slept(&cost);
-    // Others do not notice.
+    // Other ports are served as before.
     let (mut process, port) = Process::start("echo");
     let port = events.add(port).unwrap();
     let rounds = Rc::new(Cell::new(0));
@@ -201,17 +159,17 @@ fn a_flood_of_wake_ups_burns_no_cpu_and_delays_nobody() {
         counter.set(counter.get() + 1);
         let _ = port.post_message(&event.data, []);
     });
-    annoyed(flood, || run_until(&events, || rounds.get() >= 300));
-    // Nor has the victim lost anything.
+    cost_under(flood, || run_until(&events, || rounds.get() >= 300));
+    // The victim has lost no message.
     attacker.port.post_message(b"honest after all", []).unwrap();
     run_until(&events, || got.get() == 1);
     port.close();
     process.succeeded();
 
-    // The same for a set.
+    // A set behaves like the loop.
     let mut set = PortSet::new().unwrap();
     set.add(events.remove(&victim).unwrap()).unwrap();
-    let (next, cost) = annoyed(flood, || set.wait_timeout(WAIT).unwrap());
+    let (next, cost) = cost_under(flood, || set.wait_timeout(WAIT).unwrap());
     assert!(next.is_none());
     assert_slept(&cost);
 }
@@ -227,12 +185,12 @@ fn a_sender_stopped_half_way_through_a_transfer_list_does_not_make_the_loop_spin
     victim.set_onmessage(move |_, event| log.borrow_mut().push(event.data.clone()));
     let errors = Rc::clone(&got);
     victim.set_onmessageerror(move |_, event| errors.borrow_mut().push(event.data.clone()));
-    let null = File::open("/dev/null").expect("it is there");
+    let null = File::open("/dev/null").expect("a device");
     for _ in 0..2 {
         attacker.send(&packet(HANDLES, 1, attacker.sequence), &[null.as_fd()]).expect("room");
         let (_, cost) = cost_of(|| events.run_timeout(WAIT).unwrap());
         assert_slept(&cost);
-        // It goes on: the record, and the wake-up for one who sleeps on the lane.
+        // The sender continues: the record, and the wake-up of a sleeper on the lane.
         attacker.record(CARRIER, &Table::default().buffer(1, 0, &null).payload(b"late"), 1);
         attacker.send(&packet(WAKE, 0, 0), &[]).expect("room");
         run_until(&events, || !got.borrow().is_empty());
@@ -259,7 +217,7 @@ fn a_peer_that_breaks_the_format_ends_its_port_only() {
 }
 
 #[test]
-fn a_port_that_moved_away_is_not_listened_to() {
+fn a_loop_does_not_wait_on_a_port_that_moved_away() {
     let _alone = alone();
     let events = event_loop();
     let (peer, port) = pair();
@@ -272,9 +230,9 @@ fn a_port_that_moved_away_is_not_listened_to() {
         carrier1.post_message_detaching(b"", &[TransferRef::Port(&own)]).unwrap();
     }
     let moved = carrier2.recv().unwrap().ports.remove(0);
-    moved.as_fd(); // every message rings the lane
+    moved.as_fd(); // from here on every message sends a packet
     assert!(matches!(moved.try_recv(), Err(TryRecvError::Empty)));
-    assert!(readable(&events, Duration::ZERO), "the port has left");
+    assert!(readable(&events, Duration::ZERO), "the change of the port is not dispatched");
     while readable(&events, Duration::ZERO) {
         events.dispatch().unwrap();
     }
@@ -306,7 +264,9 @@ fn poor() {
         assert!(matches!(error, ErrorEvent::ResourceExhausted(_)), "{error}");
         reporter.post_message(b"a shortage", []).expect("room");
         let events = reporter.event_loop().expect("the loop");
-        events.set_timeout(WAIT, move |_| setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("it can be raised"));
+        events.set_timeout(WAIT, move |_| {
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("the limit can be raised")
+        });
     });
     port.set_onmessage(|port, event| {
         match event.ports.pop() {
@@ -315,7 +275,7 @@ fn poor() {
         };
     });
     port.post_message(b"ready", []).expect("room");
-    let (_, cost) = cost_of(|| events.run().expect("it runs"));
+    let (_, cost) = cost_of(|| events.run().expect("the loop runs"));
     assert!(cost.cpu < SPINS, "used the CPU for {:?} of {:?}", cost.cpu, cost.time);
 }
 
@@ -343,7 +303,7 @@ fn other_threads_stop_the_loop_and_post_tasks_to_it() {
     });
     events.run().unwrap();
     let (handle, peer) = thread.join().unwrap();
-    // Asleep.
+    // While the loop sleeps.
     let stopper = handle.clone();
     let thread = thread::spawn(move || {
         thread::sleep(TICK);
@@ -352,11 +312,11 @@ fn other_threads_stop_the_loop_and_post_tasks_to_it() {
     events.run().unwrap();
     thread.join().unwrap();
     assert_eq!(got.get(), 1);
-    // Before it runs.
+    // Before the loop runs.
     handle.stop();
     let (_, cost) = cost_of(|| events.run());
     assert!(cost.time < PATIENCE);
-    // The last handle that goes may be what the loop waits for.
+    // The drop of the last handle ends a loop that waits for nothing else.
     drop(peer);
     let events2 = events.clone();
     let thread = thread::spawn(move || {
@@ -365,11 +325,11 @@ fn other_threads_stop_the_loop_and_post_tasks_to_it() {
     });
     events2.run().unwrap();
     thread.join().unwrap();
-    // A loop that is gone takes nothing.
+    // A loop that is gone takes no task.
     let handle = events.handle();
-    handle.post_task(|_| panic!("it is not run")).unwrap();
+    handle.post_task(|_| panic!("the task must not run")).unwrap();
     drop((events, events2));
-    let error = handle.post_task(|_| panic!("it is not run")).unwrap_err();
+    let error = handle.post_task(|_| panic!("the task must not run")).unwrap_err();
     assert_eq!(error.to_string(), "the event loop has been dropped");
 }
 
@@ -397,7 +357,7 @@ fn timers_come_in_order_and_can_be_cleared() {
     events.run().unwrap();
     assert_eq!(*log.borrow(), ["first", "second", "third", "from a timer"]);
     assert!(start.elapsed() >= Duration::from_millis(36), "too early");
-    // A timer that makes the next does not keep the loop from anything else.
+    // A timer that sets the next timer starves nothing else.
     fn forever(events: &EventLoop) {
         events.set_timeout(Duration::ZERO, forever);
     }
@@ -435,11 +395,11 @@ fn a_receiving_half_can_be_in_a_loop_while_another_thread_sends() {
     let (sender, peer) = (thread.join().unwrap(), echo.join().unwrap());
     let port = MessagePort::join(sender, events.remove_half(&half).unwrap()).unwrap();
     tools::assert_entangled(&peer, &port);
-    // Closed by the other half: no event, and the loop has nothing left.
+    // Closed by the other half: no event, and no port is left in the loop.
     let (sender, receiver) = port.split();
     let half = events.add_half(receiver).unwrap();
     count(&half);
-    half.set_onclose(|_, _| panic!("the peer is not gone"));
+    half.set_onclose(|_, _| panic!("the peer has not closed"));
     events.run_once_timeout(Duration::ZERO).unwrap();
     let thread = thread::spawn(move || sender.close());
     events.run().unwrap();
@@ -450,7 +410,7 @@ fn a_receiving_half_can_be_in_a_loop_while_another_thread_sends() {
 // In another program's loop.
 
 #[test]
-fn dispatch_finds_what_comes_to_a_port_that_a_run_has_left() {
+fn dispatch_finds_messages_of_a_port_that_a_run_has_left() {
     let _alone = alone();
     let events = event_loop();
     let (peer, port) = pair();
@@ -473,7 +433,7 @@ fn the_loop_can_be_polled_and_dispatched_by_another() {
     events.set_batch(10);
     let outer = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
     outer.add(&events, EpollEvent::new(EpollFlags::EPOLLIN, 7)).unwrap();
-    // The contract: readable, then dispatch.
+    // The contract: wait until the loop is readable, then dispatch.
     let step = |timeout: Duration| {
         let mut found = [EpollEvent::empty(); 4];
         let count = outer.wait(&mut found, EpollTimeout::try_from(timeout).unwrap()).unwrap();
@@ -484,13 +444,13 @@ fn the_loop_can_be_polled_and_dispatched_by_another() {
     };
     let until = |done: &dyn Fn() -> bool| {
         while !done() {
-            assert!(step(PATIENCE), "it is not readable");
+            assert!(step(PATIENCE), "the loop is not readable");
         }
     };
     let settle = || while step(Duration::from_millis(1)) {};
     settle();
 
-    // More than a batch, posted before the port was added.
+    // More messages than a batch, posted before the port was added.
     let (peer, port) = pair();
     (0..95).for_each(|_| peer.post_message(b"", []).unwrap());
     let port = events.add(port).unwrap();
@@ -499,14 +459,14 @@ fn the_loop_can_be_polled_and_dispatched_by_another() {
     port.add_handler(move |_, _: &mut messageport::MessageEvent| counter.set(counter.get() + 1));
     settle();
     assert_eq!(got.get(), 0);
-    port.start(); // from outside
+    port.start(); // outside of a dispatch
     until(&|| got.get() == 95);
     settle();
-    // It sleeps then.
+    // Then the loop is idle.
     let (readable, cost) = cost_of(|| step(WAIT));
     assert!(!readable);
     assert_slept(&cost);
-    // From another process, after a rest and at once.
+    // From another process, after a pause and at once.
     let (mut process, echo) = Process::start("echo");
     let echo = events.add(echo).unwrap();
     let echoed = count(&echo);
@@ -514,7 +474,7 @@ fn the_loop_can_be_polled_and_dispatched_by_another() {
         echo.post_message(b"x", []).unwrap();
         until(&|| echoed.get() == number);
     }
-    // Timers, tasks, and what was pulled.
+    // Timers, tasks and pull calls.
     let done = Rc::new(Cell::new(false));
     let timer = Rc::clone(&done);
     events.set_timeout(TICK, move |_| timer.set(true));
@@ -546,10 +506,10 @@ fn readable_now(events: &EventLoop) -> bool {
 // Sets.
 
 #[test]
-fn a_set_tells_of_every_port_in_turn() {
+fn a_set_serves_every_port_in_turn() {
     let _alone = alone();
     let mut set = PortSet::new().unwrap();
-    assert!(set.wait().unwrap().is_none(), "there is nothing to wait for");
+    assert!(set.wait().unwrap().is_none(), "an empty set has nothing to wait for");
     let (peers, ids): (Vec<_>, Vec<_>) = (0..50)
         .map(|_| {
             let (peer, port) = pair();
@@ -557,7 +517,7 @@ fn a_set_tells_of_every_port_in_turn() {
         })
         .unzip();
     assert!(set.try_wait().unwrap().is_none());
-    // Those with much do not keep those with little waiting.
+    // Busy ports do not starve the others.
     for _ in 0..100 {
         peers[0].post_message(b"much", []).unwrap();
         peers[1].post_message(b"much", []).unwrap();
@@ -571,7 +531,7 @@ fn a_set_tells_of_every_port_in_turn() {
     assert_eq!(order.len(), 201);
     assert!(order.iter().position(|index| *index == 2).unwrap() < 60, "{order:?}");
     assert!(order[..100].iter().filter(|index| **index == 0).count() > 40, "{order:?}");
-    // One that was idle is heard while others are busy.
+    // A port that was idle is noticed while others are busy.
     (0..500).for_each(|_| {
         peers[0].post_message(b"much", []).unwrap();
         peers[1].post_message(b"much", []).unwrap();
@@ -581,11 +541,11 @@ fn a_set_tells_of_every_port_in_turn() {
         order.push(id);
         if order.len() == 10 {
             peers[2].post_message(b"little", []).unwrap();
-            std::thread::sleep(Duration::from_millis(1)); // more than the time between two looks around
+            std::thread::sleep(Duration::from_millis(1)); // longer than the time between two looks at idle ports
         }
     }
     assert!(order.iter().position(|id| *id == ids[2]).unwrap() < 60, "{order:?}");
-    // Answers, ends, removal.
+    // Answers, ends and removal.
     set.get(ids[3]).unwrap().post_message(b"an answer", []).unwrap();
     assert_eq!(text(&peers[3]), "an answer");
     let removed = set.remove(ids[4]).unwrap();
@@ -599,7 +559,7 @@ fn a_set_tells_of_every_port_in_turn() {
         panic!("an end")
     };
     assert_eq!(id, ids[5]);
-    // Closed here, or transferred: gone without an event.
+    // A port that is closed here or transferred leaves without an event.
     set.get(ids[6]).unwrap().close();
     let (carrier1, carrier2) = pair();
     let moving = TransferRef::Port(set.get(ids[7]).unwrap());
@@ -609,7 +569,7 @@ fn a_set_tells_of_every_port_in_turn() {
     assert!(next.is_none());
     assert_slept(&cost);
     assert_eq!(set.len(), 50 - 4);
-    // What `get` was used for may have used up a wake-up.
+    // A call on the port of `get` may have consumed a wake-up.
     peers[8].post_message(b"1", []).unwrap();
     assert_eq!(set.get(ids[8]).unwrap().recv().unwrap().data, b"1");
     peers[8].post_message(b"2", []).unwrap();
@@ -618,7 +578,7 @@ fn a_set_tells_of_every_port_in_turn() {
 }
 
 #[test]
-fn a_set_sees_deaths_and_holds_halves() {
+fn a_set_reports_deaths_and_holds_halves() {
     let _alone = alone();
     let mut set = PortSet::<RecvHalf>::new().unwrap();
     let (mut process, port) = Process::start("echo");
@@ -641,7 +601,7 @@ fn a_set_sees_deaths_and_holds_halves() {
     assert!(set.is_empty());
 }
 
-// What is held.
+// Holdings.
 
 #[test]
 fn a_loop_and_a_set_leave_nothing_behind() {
@@ -656,7 +616,7 @@ fn a_loop_and_a_set_leave_nothing_behind() {
             peer.post_message(b"a port", [inner2.into()]).unwrap();
             let port = events.add(port).unwrap();
             if number % 2 == 0 {
-                let own = port.clone(); // a cycle, which ends with the port
+                let own = port.clone(); // a cycle, which the end of the port breaks
                 port.set_onmessage(move |_, _| drop(own.clone()));
             }
             peers.push((peer, inner1));
@@ -668,7 +628,7 @@ fn a_loop_and_a_set_leave_nothing_behind() {
         events.remove(&handles[6]).unwrap();
         if drop_handles_first {
             handles.clear();
-            assert_eq!(end_of(&peers[1].0), CloseReason::Closed); // it had no handler
+            assert_eq!(end_of(&peers[1].0), CloseReason::Closed); // the port had no handler
         }
         drop(events);
         for (peer, inner) in &peers {

@@ -1,10 +1,10 @@
-//! The examples do what they say.
+//! The examples print what their pages promise.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// An example's program, which cargo builds together with the tests.
+/// The program of an example, which cargo builds together with the tests.
 fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap(); // target/PROFILE/deps/this-test
     test.parent().unwrap().parent().unwrap().join("examples").join(name)
@@ -22,7 +22,7 @@ fn hello() {
     assert_eq!(said_by("hello"), "child: 16777216 bytes in a buffer\nparent: hello from the child\n");
 }
 
-/// What an example says.
+/// The output of an example.
 #[track_caller]
 fn said_by(name: &str) -> String {
     let output = Command::new(example(name)).output().expect("run `cargo test`, which builds the examples too");
@@ -34,7 +34,7 @@ fn said_by(name: &str) -> String {
 #[test]
 fn page_and_iframe() {
     let said = said_by("page_and_iframe");
-    // Two processes write to one pipe: each in its order.
+    // Two processes write to one pipe, each in its own order.
     let of = |who: &str| said.lines().filter(|line| line.starts_with(who)).collect::<Vec<_>>();
     assert_eq!(of("page"), ["page: ready", "page: received, thanks", "page: the iframe ended with exit status: 0"]);
     assert_eq!(of("iframe"), ["iframe: a message from the page", "iframe: the peer was closed"]);
@@ -61,7 +61,7 @@ fn broadcast() {
         .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     let of_worker = format!(": {LEN} bytes, checksum {checksum:016x}");
     assert_eq!(said.lines().filter(|line| line.ends_with(&of_worker)).count(), 5, "{said}");
-    // Six processes have it mapped, and it is in memory once.
+    // Six processes map the buffer, which is in memory once.
     let (_, memory) = said.rsplit_once("process: ").unwrap();
     let kibibytes: usize = memory.split(' ').next().unwrap().parse().unwrap();
     assert!((LEN / 1024 - 64..LEN / 1024 + 512).contains(&kibibytes), "{said}");

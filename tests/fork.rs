@@ -1,7 +1,8 @@
-//! `fork` without `exec`: an inherited port is the parent's, says so in the child, and nothing that the child does with
-//! it harms anybody. And `exec`: no descriptor gets through unless it was asked for.
+//! `fork` without `exec`: an inherited port stays the parent's, every call on it in the child returns `Forked`, and
+//! nothing that the child does with it has an effect outside of the child. `exec`: only the intended descriptor
+//! survives.
 //!
-//! Every body runs in a process of its own with a single thread: only such a process may do anything after a `fork`.
+//! Every body runs in a process of its own with a single thread: only such a process may run any code after a `fork`.
 
 mod tools;
 
@@ -22,17 +23,17 @@ use tools::child::{Process, Role};
 use tools::{assert_entangled, pair, text};
 
 const ROLES: &[Role] = &[
-    ("calls", every_call_in_the_child_says_forked),
-    ("transfers", inherited_things_cannot_be_posted),
-    ("drops", drops_in_the_child_harm_nobody),
-    ("buffers", the_child_goes_on_with_buffers_that_many_may_have),
-    ("guards", guards_in_the_child_are_harmless),
-    ("generations", every_generation_has_ports_of_its_own),
-    ("listener", an_inherited_listener_stays_the_parents),
-    ("exec", descriptors_do_not_survive_exec),
+    ("calls", calls),
+    ("transfers", transfers),
+    ("drops", drops),
+    ("buffers", buffers),
+    ("guards", guards),
+    ("generations", generations),
+    ("listener", listener),
+    ("exec", exec),
 ];
 
-/// Runs a role, which talks to this process all the while.
+/// Runs a role, whose messages this process posts back.
 #[track_caller]
 fn play(role: &str) {
     let (mut process, port) = Process::start(role);
@@ -43,46 +44,46 @@ fn play(role: &str) {
 }
 
 #[test]
-fn calls() {
+fn every_call_in_the_child_returns_forked() {
     play("calls");
 }
 
 #[test]
-fn transfers() {
+fn inherited_things_cannot_be_posted() {
     play("transfers");
 }
 
 #[test]
-fn drops() {
+fn drops_in_the_child_have_no_effect() {
     play("drops");
 }
 
 #[test]
-fn buffers() {
+fn the_child_can_use_frozen_and_shared_buffers() {
     play("buffers");
 }
 
 #[test]
-fn guards() {
+fn guards_in_the_child_are_harmless() {
     play("guards");
 }
 
 #[test]
-fn generations() {
+fn every_generation_has_ports_of_its_own() {
     play("generations");
 }
 
 #[test]
-fn listener() {
+fn an_inherited_listener_stays_the_parents() {
     play("listener");
 }
 
 #[test]
-fn exec() {
+fn descriptors_do_not_survive_exec() {
     play("exec");
 }
 
-/// The port whose peer, in the test's own process, sends everything back.
+/// The port whose peer, in the process of the test, posts everything back.
 fn outside() -> MessagePort {
     parent_port().expect("a port")
 }
@@ -104,8 +105,8 @@ fn is_child() -> Result<(), nix::unistd::Pid> {
     }
 }
 
-/// Forks, lets the child run `body` and end without another destructor, and waits for it. What `body` takes is the
-/// child's copy.
+/// Forks. The child runs `body`, which takes the child's copies, and ends without any other destructor. The parent
+/// waits for it.
 macro_rules! in_child {
     ($body:expr) => {
         match is_child() {
@@ -118,7 +119,7 @@ macro_rules! in_child {
 fn end_child(body: impl FnOnce()) -> ! {
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
     #[allow(unsafe_code)]
-    // SAFETY: ends the process at once.
+    // SAFETY: ends the process at once, without destructors.
     unsafe {
         libc::_exit(result.is_err().into())
     }
@@ -155,14 +156,14 @@ fn assert_receiver_forked(port: &RecvHalf) {
     port.close();
 }
 
-fn every_call_in_the_child_says_forked() {
+fn calls() {
     let outside = outside();
     let (a, b) = pair();
     b.post_message(b"waits in the queue", []).expect("room");
     let (c, d) = pair();
     let buffer = TransferBuffer::new(100).expect("memory");
     buffer.write_at(0, b"the parent's").expect("inside");
-    // Whole ports and halves.
+    // Ports and halves.
     let (sender, receiver) = a.split();
     in_child!(|| {
         assert_sender_forked(&sender);
@@ -175,7 +176,7 @@ fn every_call_in_the_child_says_forked() {
         assert!(matches!(buffer.read_at(0, &mut [0]), Err(BufferError::Forked)));
         assert!(matches!(buffer.write_at(0, &[0]), Err(BufferError::Forked)));
         #[allow(unsafe_code)]
-        // SAFETY: nobody else uses the buffer.
+        // SAFETY: the buffer has no other user.
         let slice = unsafe { buffer.as_slice() };
         assert!(slice.is_empty());
     });
@@ -189,23 +190,27 @@ fn every_call_in_the_child_says_forked() {
     assert_eq!(&start, b"the parent's");
 }
 
-fn inherited_things_cannot_be_posted() {
+fn transfers() {
     let outside = outside();
     let (a, b) = pair();
     let buffer = TransferBuffer::new(100).expect("memory");
     in_child!(|| {
         let (own1, own2) = pair();
         let unusable = |kind: &PostErrorKind| matches!(kind, PostErrorKind::Unusable { index: 0 });
-        assert!(unusable(&own1.post_message_detaching(b"", &[TransferRef::Port(&a)]).expect_err("not the child's")));
-        assert!(unusable(&own1.post_message_detaching(b"", &[TransferRef::Buffer(&buffer)]).expect_err("nor this")));
-        let error = own1.post_message(b"", [a.into()]).expect_err("not the child's");
+        assert!(unusable(
+            &own1.post_message_detaching(b"", &[TransferRef::Port(&a)]).expect_err("a port of the parent")
+        ));
+        assert!(unusable(
+            &own1.post_message_detaching(b"", &[TransferRef::Buffer(&buffer)]).expect_err("a buffer of the parent")
+        ));
+        let error = own1.post_message(b"", [a.into()]).expect_err("a port of the parent");
         assert!(unusable(&error.kind) && error.transfer.len() == 1);
         drop(error);
-        let error = own1.post_message(b"", [buffer.into()]).expect_err("not the child's");
+        let error = own1.post_message(b"", [buffer.into()]).expect_err("a port of the parent");
         assert!(unusable(&error.kind));
-        let error = spawn_with_port(&mut Command::new("/bin/true"), b).expect_err("not the child's");
+        let error = spawn_with_port(&mut Command::new("/bin/true"), b).expect_err("a port of the parent");
         assert!(matches!(error.kind, SpawnErrorKind::Port(PostErrorKind::Unusable { index: 0 })));
-        // Nothing has changed for what is the child's own.
+        // The child's own ports work.
         let (travel1, travel2) = pair();
         own1.post_message(b"", [travel2.into()]).expect("room");
         assert_entangled(&own2.recv().expect("a message").ports[0], &travel1);
@@ -216,7 +221,7 @@ fn inherited_things_cannot_be_posted() {
     assert_works(&outside);
 }
 
-fn drops_in_the_child_harm_nobody() {
+fn drops() {
     let outside = outside();
     let (a, b) = pair();
     let (c, d) = pair();
@@ -228,7 +233,7 @@ fn drops_in_the_child_harm_nobody() {
     let (sender, receiver) = c.split();
     in_child!(move || {
         drop((receiver, sender, d, a, b, received, unread, travel1));
-        // Whatever lies now where the parent's memory is mapped is the child's own.
+        // At the addresses of the parent's memory the child has private pages now.
         let (own1, own2) = pair();
         assert_entangled(&own1, &own2);
         drop((own1, own2, outside));
@@ -241,17 +246,17 @@ fn drops_in_the_child_harm_nobody() {
     assert_works(&outside);
 }
 
-fn the_child_goes_on_with_buffers_that_many_may_have() {
+fn buffers() {
     let outside = outside();
     let frozen = FrozenBuffer::from_bytes(&[7; 100_000]).expect("memory");
     let shared = SharedBuffer::new(100_000).expect("memory");
     let name = format!("fork-{}", std::process::id());
-    let named = SharedBuffer::create_named(&name, 1000).expect("a name of our own");
+    let named = SharedBuffer::create_named(&name, 1000).expect("a free name");
     let moving = TransferBuffer::new(10).expect("memory");
     let (slice, word) = (&frozen[..], shared.atomic_u64(8).expect("a word")); // from before the fork
     let words = |number| named.atomic_u32(number).expect("a word");
     in_child!(|| {
-        // The first touch of most pages, by what was borrowed before.
+        // The first touch of most pages, through references from before the fork.
         assert!(slice.iter().all(|byte| *byte == 7) && frozen.len() == 100_000);
         word.fetch_add(5, Ordering::SeqCst);
         shared.write_at(50_000, b"child").expect("inside");
@@ -260,27 +265,27 @@ fn the_child_goes_on_with_buffers_that_many_may_have() {
     assert!(slice.iter().all(|byte| *byte == 7));
     assert_eq!((word.load(Ordering::SeqCst), words(16).load(Ordering::SeqCst)), (5, 9));
     in_child!(move || {
-        // They can be posted by the child too, over ports of its own; what moves is the parent's.
+        // The child can post them over its own ports. A buffer that would move is the parent's.
         let (own1, own2) = pair();
         own1.post_message(b"", [frozen.clone().into(), shared.clone().into()]).expect("room");
         let message = own2.recv().expect("a message");
         assert_eq!(message.frozen[0][..], frozen[..]);
         message.shared[0].write_at(60_000, b"again").expect("inside");
-        let error = moving.freeze().expect_err("the parent's");
+        let error = moving.freeze().expect_err("a buffer of the parent");
         assert!(matches!(error.kind, FreezeErrorKind::Forked));
         drop((own1, own2, message, error, frozen, shared, named));
     });
-    let bytes = shared.to_vec().expect("ours");
+    let bytes = shared.to_vec().expect("a buffer of this process");
     assert_eq!((&bytes[50_000..50_005], &bytes[60_000..60_005]), (&b"child"[..], &b"again"[..]));
     // The name is still the parent's.
-    SharedBuffer::open_named(&name, 1000).expect("it is there");
+    SharedBuffer::open_named(&name, 1000).expect("a named buffer");
     drop(named);
     assert!(SharedBuffer::open_named(&name, 1000).is_err());
     assert_eq!(moving.freeze().expect("a new buffer").len(), 10);
     assert_works(&outside);
 }
 
-fn guards_in_the_child_are_harmless() {
+fn guards() {
     let outside = outside();
     let (a, b) = pair();
     a.post_message(b"read in place", []).expect("room");
@@ -308,11 +313,11 @@ fn guards_in_the_child_are_harmless() {
     assert_works(&outside);
 }
 
-fn every_generation_has_ports_of_its_own() {
+fn generations() {
     let outside = outside();
     let (a, b) = pair();
     in_child!(|| {
-        // Before the child has made anything of its own, and afterwards.
+        // Before the child has made ports of its own, and afterwards.
         in_child!(|| assert!(matches!(a.try_recv(), Err(TryRecvError::Failed(RecvError::Forked)))));
         let (own1, own2) = pair();
         assert!(matches!(a.try_recv(), Err(TryRecvError::Failed(RecvError::Forked))));
@@ -326,7 +331,7 @@ fn every_generation_has_ports_of_its_own() {
         });
         assert_entangled(&own1, &own2);
     });
-    // A child born later, with ports made since.
+    // A second child, forked after more ports were made.
     let (c, d) = pair();
     in_child!(|| assert!(matches!(c.try_recv(), Err(TryRecvError::Failed(RecvError::Forked)))));
     assert_entangled(&a, &b);
@@ -334,21 +339,21 @@ fn every_generation_has_ports_of_its_own() {
     assert_works(&outside);
 }
 
-fn an_inherited_listener_stays_the_parents() {
+fn listener() {
     let outside = outside();
     let path = std::env::temp_dir().join(format!("messageport-fork-{}", std::process::id()));
     let name = path.to_str().expect("a path of text");
-    let listener = Listener::bind(name).expect("a name of our own");
+    let listener = Listener::bind(name).expect("a free name");
     in_child!(move || drop(listener));
     assert!(path.exists(), "the child has removed the parent's socket");
-    let error = Listener::bind(name).expect_err("the parent listens");
+    let error = Listener::bind(name).expect_err("a name in use");
     assert!(matches!(error, ListenError::InUse(_)), "{error:?}");
     drop(listener);
     assert!(!path.exists());
     assert_works(&outside);
 }
 
-/// How many descriptors a program has that is started by `start`, and whether the library's memory is among them.
+/// The number of descriptors of a program that `command` starts. None may be the library's memory.
 fn inherited(command: &mut Command) -> usize {
     let output = command.args(["-l", "/proc/self/fd"]).output().expect("ls starts");
     count(&output.stdout)
@@ -360,19 +365,19 @@ fn count(listing: &[u8]) -> usize {
     listing.lines().filter(|line| line.contains(" -> ")).count()
 }
 
-fn descriptors_do_not_survive_exec() {
+fn exec() {
     let outside = outside();
     let before = inherited(&mut Command::new("/bin/ls"));
     let things: Vec<_> = (0..5).map(|_| (pair(), TransferBuffer::new(10).expect("memory"))).collect();
     let path = std::env::temp_dir().join(format!("messageport-exec-{}", std::process::id()));
-    let listener = Listener::bind(path.to_str().expect("a path of text")).expect("a name of our own");
+    let listener = Listener::bind(path.to_str().expect("a path of text")).expect("a free name");
     let ((a, b), (c, d)) = (pair(), pair());
     a.post_message(b"", [d.into(), TransferBuffer::new(10).expect("memory").into()]).expect("room");
     let received = b.recv().expect("a message");
     assert_eq!(inherited(&mut Command::new("/bin/ls")), before);
-    // Also in a forked child, without the close-on-exec descriptors of its parent.
+    // A forked child passes on none of its parent's descriptors either.
     in_child!(|| assert_eq!(inherited(&mut Command::new("/bin/ls")), before));
-    // One that is given a port inherits one descriptor for it, and the next one that is not given one has none.
+    // A program that gets a port inherits one descriptor for it. The next program, without a port, inherits none.
     let mut command = Command::new("/bin/ls");
     command.args(["-l", "/proc/self/fd"]).stdout(std::process::Stdio::piped());
     let (keep, give) = pair();

@@ -1,5 +1,5 @@
-//! A hostile peer can spoil what it sends and end its own channel, and that is all: it may write whatever it likes to
-//! the shared memory and to the lane.
+//! A hostile peer can write anything to the shared memory and to the lane. It can damage the data that it sends and end
+//! its own channel, and nothing else.
 //!
 //! `MESSAGEPORT_HOSTILE_SECONDS` sets how long each of the random tests runs, `MESSAGEPORT_HOSTILE_SEED` repeats one.
 
@@ -15,8 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    CloseReason, Message, MessagePort, PostError, PostErrorKind, RecvError, RecvTimeoutError, TransferBuffer,
-    TryRecvError, Violation, parent_port,
+    CloseReason, Message, MessagePort, PostDataError, PostError, PostErrorKind, RecvError, RecvTimeoutError,
+    TransferBuffer, TryRecvError, Violation, parent_port,
 };
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
@@ -24,29 +24,29 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, setrlimit};
 
 use tools::attacker::{
-    Attacker, BUFFER, CARRIER, DATA, HANDLES, NEW_PORT, PAD, Pages, Table, WAKE, header, lane, packet,
+    Attacker, BUFFER, CARRIER, DATA, HANDLES, NEW_PORT, PAD, Pages, Table, WAKE, header, lane, packet, send,
 };
-use tools::attacker::{newest_memory, send};
 use tools::child::{Process, Role};
 use tools::ledger::{Ledger, alone, descriptors};
+use tools::memory::newest_memory;
 use tools::random::Random;
-use tools::{Cost, PATIENCE, assert_entangled, cost_of, end_of, pair, pair_of, within};
+use tools::{Cost, PATIENCE, assert_entangled, cost_of, cost_under, end_of, pair, pair_of, within};
 
 const ROLES: &[Role] = &[("victim", victim), ("poor", poor)];
 
-/// A call with a deadline of a few milliseconds that takes longer hangs.
+/// Three seconds: a call with a deadline of a few milliseconds that takes longer hangs.
 const HANGS: Duration = Duration::from_secs(3);
-/// A wait of 200 ms that takes this much of the CPU spins.
+/// A wait of 200 ms that takes more CPU time than this spins.
 const SPINS: Duration = Duration::from_millis(100);
 const WAIT: Duration = Duration::from_millis(200);
 
-/// How long a random test runs.
+/// The duration of a random test.
 fn budget(default: Duration) -> Duration {
     let given = std::env::var("MESSAGEPORT_HOSTILE_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     given.map_or(default, Duration::from_secs_f64)
 }
 
-// Random writes to the shared memory, while traffic runs.
+// Random writes to the shared memory, under traffic.
 
 #[test]
 fn a_scribbler_spoils_its_own_channel_only() {
@@ -108,7 +108,7 @@ fn a_scribbler_spoils_nothing_in_another_process() {
     });
 }
 
-/// Chats over every port that comes, until it ends.
+/// A role: chats over every port that comes, until it ends.
 fn victim() {
     let control = parent_port().expect("a port");
     let before = Ledger::now();
@@ -118,7 +118,7 @@ fn victim() {
                 let seed = u64::from_ne_bytes(message.data[..].try_into().expect("a seed"));
                 chat(message.ports.remove(0), &AtomicBool::new(false), Random::from_seed(seed));
             }
-            // The scribbler was faster.
+            // The scribbler damaged the port in transit.
             Err(RecvError::MessageError { .. }) => {}
             Err(error) => return assert!(matches!(error, RecvError::Ended(CloseReason::Closed)), "{error:?}"),
         }
@@ -127,10 +127,10 @@ fn victim() {
     }
 }
 
-/// Writes all over a segment for a while, or until `over`.
+/// Writes to random places of a segment for a while, or until `over` returns true.
 fn scribble(pages: &Pages, random: &Random, over: impl Fn() -> bool) {
     let until = Instant::now() + Duration::from_millis(5 + random.word() % 40);
-    // Some kinds of writes only: a state word ends a port at once, and then the others show nothing.
+    // Only some kinds of writes in each run: a write to a state word ends a port at once, before the others can matter.
     let kinds: Vec<usize> = (0..9).filter(|kind| random.one_in(if *kind == 5 { 6 } else { 2 })).collect();
     let pause = random.pick(&[0, 100, 3000, 30_000]);
     while Instant::now() < until && !over() {
@@ -161,7 +161,7 @@ fn scribble(pages: &Pages, random: &Random, over: impl Fn() -> bool) {
                 }
                 Some(6) => pages.ring(direction, offset).store(0, Ordering::Relaxed),
                 Some(7) => {
-                    // A header that is there, a little different.
+                    // A real header, slightly altered.
                     pages.ring(direction, offset).fetch_xor(1 << random.below(64), Ordering::Relaxed);
                 }
                 Some(8) => pages.word(random.below(16) * 8).store(random.word(), Ordering::Relaxed),
@@ -174,8 +174,8 @@ fn scribble(pages: &Pages, random: &Random, over: impl Fn() -> bool) {
     }
 }
 
-/// Uses a port in every way until it ends or `stop`. True if it ended. Messages may be garbage; a call that panics or
-/// takes long fails the test.
+/// Makes random calls on a port until it ends or `stop` is set. Returns true if it ended. Messages may be garbage. A
+/// call that panics or hangs fails the test.
 fn chat(port: MessagePort, stop: &AtomicBool, random: Random) -> bool {
     let start = Instant::now();
     let mut message = Message::new();
@@ -193,9 +193,9 @@ fn chat(port: MessagePort, stop: &AtomicBool, random: Random) -> bool {
             5 => match port.reserve(len) {
                 Ok(mut reservation) => {
                     let _ = reservation.write_at(len / 2, &[5]);
-                    is_gone(&reservation.commit_len(len / 2 + usize::from(len > 0)).map_err(PostErrorKind::from))
+                    is_gone(reservation.commit_len(len / 2 + usize::from(len > 0)))
                 }
-                error => is_gone(&error.map(drop).map_err(PostErrorKind::from)),
+                Err(error) => is_gone(Err(error)),
             },
             6 => {
                 let (keep, travel) = pair_of(4096);
@@ -229,16 +229,16 @@ fn use_message(message: Message) {
     }
     for buffer in &message.buffers {
         let mut start = vec![0; buffer.len().min(64)];
-        buffer.read_at(0, &mut start).expect("inside the buffer");
+        buffer.read_at(0, &mut start).expect("inside");
     }
 }
 
-fn is_gone(result: &Result<(), PostErrorKind>) -> bool {
-    matches!(result, Err(PostErrorKind::PeerGone(_)))
+fn is_gone(result: Result<(), PostDataError>) -> bool {
+    matches!(result, Err(PostDataError::PeerGone(_)))
 }
 
 fn post_is_over(result: Result<(), PostError>) -> bool {
-    is_gone(&result.map_err(|error| error.kind))
+    matches!(result, Err(PostError { kind: PostErrorKind::PeerGone(_), .. }))
 }
 
 fn try_is_over(result: Result<(), TryRecvError>) -> bool {
@@ -248,7 +248,7 @@ fn try_is_over(result: Result<(), TryRecvError>) -> bool {
 #[test]
 fn an_impossible_cursor_ends_the_port() {
     let _alone = alone();
-    // What the peer's cursor may not be after 3000 bytes have been read and 3000 more written.
+    // Impossible values of the peer's cursor after 3000 bytes have been read and 3000 more written.
     for cursor in [8, 3001, 3004, 6064, u64::MAX, 1 << 63] {
         let ((a, b), file) = newest_memory(|| pair_of(4096));
         let pages = Pages::of(&file);
@@ -257,7 +257,7 @@ fn an_impossible_cursor_ends_the_port() {
             b.recv().expect("a message");
         }
         assert!(matches!(b.try_recv(), Err(TryRecvError::Empty)));
-        a.post_message(&[1; 1500], []).expect("room"); // sees the honest cursor
+        a.post_message(&[1; 1500], []).expect("room"); // reads the honest cursor
         let honest = pages.cursor(0).load(Ordering::Relaxed);
         assert_eq!(honest, 3000);
         pages.cursor(0).store(cursor, Ordering::SeqCst);
@@ -277,22 +277,22 @@ fn odd_descriptors() -> Vec<OwnedFd> {
     let (socket1, socket2) = lane();
     let unsealed = memfd_create(c"messageport-not", MFdFlags::MFD_CLOEXEC).expect("a memory file");
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("epoll");
-    let files = ["/dev/null", "/dev/zero", "/", "/proc/self/maps"].map(|path| File::open(path).expect("it is there"));
+    let files = ["/dev/null", "/dev/zero", "/", "/proc/self/maps"].map(|path| File::open(path).expect("a file"));
     let mut all = vec![read.into(), write.into(), socket1, socket2, unsealed, epoll.0];
     all.extend(files.map(OwnedFd::from));
     all.push(path_only(c"/dev/null"));
     all
 }
 
-/// A descriptor for a place in the file system only.
+/// An `O_PATH` descriptor.
 fn path_only(path: &std::ffi::CStr) -> OwnedFd {
     use nix::fcntl::{OFlag, open};
     use nix::sys::stat::Mode;
-    open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).expect("it is there")
+    open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).expect("a path")
 }
 
 #[test]
-fn odd_packets_and_descriptors_end_the_port_at_most_and_leave_nothing_behind() {
+fn odd_packets_and_descriptors_end_the_port_at_most_and_leak_nothing() {
     let _alone = alone();
     let time = budget(Duration::from_secs(4));
     let random = Random::new("lane");
@@ -343,11 +343,11 @@ fn odd_packet(attacker: &Attacker, odd: &[OwnedFd], random: &Random) {
     if random.one_in(4) {
         bytes.resize(random.pick(&[0, 1, 15, 17, 1000]), 0xab);
     }
-    // The kernel may refuse what is too much.
+    // The kernel may refuse too many descriptors.
     let _ = attacker.send(&bytes, &some(odd, count, random));
 }
 
-/// A record that says it has descriptors, with a table that may fit.
+/// A record that claims descriptors, with a table that may fit them.
 fn odd_record(attacker: &mut Attacker, odd: &[OwnedFd], random: &Random) {
     if random.one_in(3) {
         let payload: Vec<u8> = (0..random.below(300)).map(|_| random.word() as u8).collect();
@@ -381,7 +381,7 @@ fn odd_record(attacker: &mut Attacker, odd: &[OwnedFd], random: &Random) {
     }
 }
 
-/// A few calls, whose results are typed and otherwise as they come.
+/// A few calls, with any result.
 fn one_chat(port: &MessagePort, random: &Random) {
     for _ in 0..1 + random.below(4) {
         match random.below(6) {
@@ -390,31 +390,16 @@ fn one_chat(port: &MessagePort, random: &Random) {
             2 => drop(port.post_message(b"hello", [])),
             3 => drop(port.post_message(b"hello", [TransferBuffer::new(10).expect("memory").into()])),
             4 => drop(port.try_recv_ref()),
-            // Long enough to sleep on the lane.
+            // With enough time to sleep on the lane.
             _ if random.one_in(10) => drop(port.recv_timeout(Duration::from_millis(45))),
             _ => {}
         }
     }
 }
 
-// What makes a wait spin.
+// Attempts to make a wait spin.
 
-/// Runs `annoy` again and again on a thread, as long as `wait` takes.
-fn annoyed<T>(annoy: impl Fn() + Sync, wait: impl FnOnce() -> T) -> (T, Cost) {
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                annoy();
-            }
-        });
-        let result = cost_of(wait);
-        stop.store(true, Ordering::Relaxed);
-        result
-    })
-}
-
-/// Wakes whoever sleeps on a word, for no reason.
+/// Wakes the sleepers on a word, without a reason.
 #[allow(unsafe_code)]
 fn wake(word: &AtomicU32) {
     // SAFETY: the kernel uses the address only.
@@ -434,7 +419,7 @@ fn a_flood_of_wake_ups_does_not_make_a_wait_spin() {
     let lane = &attacker.lane;
     for doorbell in [0, 1, 9] {
         let wake = packet(WAKE, doorbell, 0);
-        let (result, cost) = annoyed(
+        let (result, cost) = cost_under(
             || {
                 let _ = send(lane, &wake, &[]);
             },
@@ -446,14 +431,14 @@ fn a_flood_of_wake_ups_does_not_make_a_wait_spin() {
 }
 
 #[test]
-fn doorbells_that_never_rest_do_not_make_a_wait_spin() {
+fn doorbells_that_always_ring_do_not_make_a_wait_spin() {
     let _alone = alone();
     for with_packets in [false, true] {
         let (attacker, victim) = Attacker::new(|| pair_of(4096));
         while victim.post_message(&[], []).is_ok() {}
         let (pages, lane, packet) = (&attacker.pages, &attacker.lane, packet(WAKE, 0, 0));
         let annoy = || {
-            // Those on which the victim, side B, sleeps for a message and for space.
+            // The doorbells on which the victim, side B, sleeps for a message and for space.
             for doorbell in [pages.doorbells(0)[0], pages.doorbells(1)[1]] {
                 doorbell.store(0, Ordering::Relaxed);
                 wake(doorbell);
@@ -462,11 +447,11 @@ fn doorbells_that_never_rest_do_not_make_a_wait_spin() {
                 let _ = send(lane, &packet, &[]);
             }
         };
-        let (result, cost) = annoyed(annoy, || victim.recv_timeout(WAIT));
+        let (result, cost) = cost_under(annoy, || victim.recv_timeout(WAIT));
         assert!(matches!(result, Err(RecvTimeoutError::TimedOut)), "{result:?}");
         println!("recv, packets {with_packets}: {:?} of {:?}", cost.cpu, cost.time);
         assert_slept(&cost);
-        let (result, cost) = annoyed(annoy, || victim.post_message_timeout(&[], [], WAIT));
+        let (result, cost) = cost_under(annoy, || victim.post_message_timeout(&[], [], WAIT));
         assert!(matches!(result, Err(error) if matches!(error.kind, PostErrorKind::TimedOut)));
         println!("post, packets {with_packets}: {:?} of {:?}", cost.cpu, cost.time);
         assert_slept(&cost);
@@ -478,7 +463,7 @@ fn a_peer_stopped_half_way_through_a_transfer_list_does_not_make_a_wait_spin() {
     let _alone = alone();
     let second = Duration::from_secs(1);
     let (mut attacker, victim) = Attacker::new(pair);
-    let null = File::open("/dev/null").expect("it is there");
+    let null = File::open("/dev/null").expect("a device");
     attacker.send(&packet(HANDLES, 1, 0), &[null.as_fd()]).expect("room");
     let (result, cost) = cost_of(|| victim.recv_timeout(second));
     assert!(matches!(result, Err(RecvTimeoutError::TimedOut)), "{result:?}");
@@ -486,7 +471,7 @@ fn a_peer_stopped_half_way_through_a_transfer_list_does_not_make_a_wait_spin() {
     assert!(cost.cpu < SPINS, "used the CPU for {:?}", cost.cpu);
     victim.as_fd();
     assert!(matches!(victim.try_recv(), Err(TryRecvError::Empty)));
-    // It goes on, with another kind of thing than the packet holds.
+    // The peer continues, with a table for another kind of thing than the packet holds.
     let buffer = memfd_create(c"messageport-not", MFdFlags::MFD_CLOEXEC).expect("a memory file");
     let table = Table::default().buffer(1, 0, &buffer);
     attacker.record(CARRIER, &table.payload(b"late"), 1);
@@ -496,19 +481,19 @@ fn a_peer_stopped_half_way_through_a_transfer_list_does_not_make_a_wait_spin() {
     assert_eq!(victim.recv_timeout(PATIENCE).expect("a message").data, b"more");
 }
 
-// What leaks descriptors.
+// Attempts to leak descriptors.
 
 #[test]
-fn descriptors_that_come_uncalled_are_closed() {
-    /// `SO_PASSCRED`, and of Linux 6.5 `SO_PASSPIDFD`: a descriptor of the sender's process with each packet.
+fn unexpected_descriptors_are_closed() {
+    /// `SO_PASSCRED`, and since Linux 6.5 `SO_PASSPIDFD`: a descriptor of the sender's process with each packet.
     const OPTIONS: [libc::c_int; 2] = [libc::SO_PASSCRED, 76];
     let _alone = alone();
     for option in OPTIONS {
         let (mut attacker, victim) = Attacker::new(pair);
-        // The attacker made this socket before it gave it away, with the options of its choice.
+        // The attacker sets options of its choice on the socket before it gives the socket away.
         let (on, socket) = (1_i32, victim.as_fd());
         #[allow(unsafe_code)]
-        // SAFETY: points to an int of the size told.
+        // SAFETY: the pointer is to an int, and the length is that of an int.
         let result = unsafe {
             let value = (&raw const on).cast();
             libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value, size_of::<i32>() as u32)
@@ -521,7 +506,7 @@ fn descriptors_that_come_uncalled_are_closed() {
         for _ in 0..20 {
             attacker.send(&packet(WAKE, 0, 0), &[]).expect("room");
         }
-        let null = File::open("/dev/null").expect("it is there");
+        let null = File::open("/dev/null").expect("a device");
         let mut table = Table::default();
         for _ in 0..20 {
             table = table.buffer(1, 0, &null);
@@ -551,12 +536,12 @@ fn a_queue_of_many_ports_is_dropped_with_few_descriptors_to_spare() {
     control.post_message(b"drop this", [full.into()]).expect("room");
     assert_eq!(end_of(&carrier), CloseReason::Closed);
     let died = peers.iter().map(end_of).filter(|reason| *reason != CloseReason::Closed).count();
-    assert_eq!(died, 0, "the holder dropped the queue, and so many of 200 ports say that it died");
+    assert_eq!(died, 0, "ports of 200 whose end is a death, although the holder dropped the queue");
     drop(control);
     process.succeeded();
 }
 
-/// Drops a port, with all that is queued in it, while it may have few more descriptors than it has.
+/// A role: drops a port, with its queue, under a limit of few more descriptors than are open.
 fn poor() {
     let control = parent_port().expect("a port");
     let message = control.recv().expect("a message");

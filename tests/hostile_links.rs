@@ -1,4 +1,4 @@
-//! A peer that links to rings that are none, links without end, and has more than there is forgotten.
+//! A peer that links to invalid rings, links without end, or makes the receiver forget buffers that it does not keep.
 #![allow(missing_docs)]
 
 mod tools;
@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use messageport::{
-    ChannelOptions, CloseReason, MessageChannel, MessagePort, RecvError, RecvTimeoutError, TransferBuffer,
-    TryRecvError, Violation,
+    ChannelOptions, CloseReason, MessagePort, RecvError, RecvTimeoutError, TransferBuffer, TryRecvError, Violation,
 };
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -18,7 +17,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use tools::attacker::{Attacker, BUFFER, CARRIER, DATA, HANDLES, HEADER_LEN, Pages, Table, header, packet};
 use tools::child::Role;
 use tools::ledger::{Ledger, alone};
-use tools::{PATIENCE, end_of, text, within};
+use tools::{PATIENCE, end_of, growing_pair, pair_with, text, within};
 
 const ROLES: &[Role] = &[];
 
@@ -27,17 +26,12 @@ const BACK: u8 = 5;
 const FORGET: u8 = 6;
 const CAPACITY: usize = 4096;
 
-fn pair_with(options: ChannelOptions) -> (MessagePort, MessagePort) {
-    let MessageChannel { port1, port2 } = options.create().expect("a channel");
-    (port1, port2)
+/// A pair whose queues grow from a ring of `CAPACITY` bytes into rings of twice and four times as much.
+fn three_ring_pair() -> (MessagePort, MessagePort) {
+    growing_pair(CAPACITY, 7 * CAPACITY)
 }
 
-/// A pair whose queues can grow to rings of `CAPACITY`, twice and four times as much.
-fn growing_pair() -> (MessagePort, MessagePort) {
-    pair_with(ChannelOptions::new().capacity(CAPACITY).max_capacity(7 * CAPACITY))
-}
-
-/// A ring as the library makes it, or not quite.
+/// The memory file of a ring, valid or with one fault.
 fn ring(len: usize, magic: &[u8; 8], version: u32, capacity: u64, seals: SealFlag) -> File {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let file = File::from(memfd_create(c"messageport-ring", flags).expect("a memory file"));
@@ -70,19 +64,19 @@ fn assert_violated(victim: &MessagePort, violation: Violation) {
     let expected = CloseReason::ProtocolViolation(violation);
     match victim.try_recv() {
         Err(TryRecvError::Failed(RecvError::Ended(reason))) => assert_eq!(reason, expected),
-        other => panic!("instead of the end: {other:?}"),
+        other => panic!("expected the end: {other:?}"),
     }
     assert_eq!(end_of(victim), expected);
 }
 
-/// A word of a ring in a file of its own.
+/// Writes a word of a ring in a file of its own.
 fn put(pages: &Pages, capacity: usize, position: u64, word: u64) {
     let place = HEADER_LEN + (position as usize & (capacity - 1));
     pages.word(place).store(word, Ordering::SeqCst);
 }
 
 #[test]
-fn a_ring_that_is_none_ends_the_port() {
+fn an_invalid_ring_ends_the_port() {
     let _alone = alone();
     let (double, len) = (2 * CAPACITY, HEADER_LEN + 2 * CAPACITY);
     let bad: Vec<(&str, File)> = vec![
@@ -94,12 +88,12 @@ fn a_ring_that_is_none_ends_the_port() {
         ("can shrink", ring(len, b"msgpring", 1, double as u64, SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL)),
         ("more seals possible", ring(len, b"msgpring", 1, double as u64, sealed() - SealFlag::F_SEAL_SEAL)),
         ("read only", ring(len, b"msgpring", 1, double as u64, sealed() | SealFlag::F_SEAL_FUTURE_WRITE)),
-        ("no memory", File::open("/dev/null").expect("it is there")),
+        ("not a memory file", File::open("/dev/null").expect("a device")),
     ];
     let before = Ledger::now();
     for (what, file) in &bad {
         println!("{what}");
-        let (mut attacker, victim) = Attacker::new(growing_pair);
+        let (mut attacker, victim) = Attacker::new(three_ring_pair);
         attacker.record(DATA, b"before", 0);
         link_to(&mut attacker, file);
         assert_eq!(text(&victim), "before");
@@ -128,7 +122,7 @@ fn a_link_from_nowhere_ends_the_port() {
     ];
     for (what, violation, attack) in attacks {
         println!("{what}");
-        let (mut attacker, victim) = Attacker::new(growing_pair);
+        let (mut attacker, victim) = Attacker::new(three_ring_pair);
         attack(&mut attacker);
         assert_violated(&victim, violation);
     }
@@ -137,12 +131,12 @@ fn a_link_from_nowhere_ends_the_port() {
 }
 
 #[test]
-fn links_without_end_end_the_port() {
+fn endless_links_end_the_port() {
     let _alone = alone();
     let before = Ledger::now();
     {
-        // From the first ring into another one and back, over and over.
-        let (attacker, victim) = Attacker::new(growing_pair);
+        // From the first ring into another one and back, again and again.
+        let (attacker, victim) = Attacker::new(three_ring_pair);
         let file = honest_ring(2 * CAPACITY);
         let other = Pages::of(&file);
         for number in 0..100 {
@@ -155,7 +149,7 @@ fn links_without_end_end_the_port() {
         assert_violated(&victim, Violation::BadLink);
     }
     {
-        let (mut attacker, victim) = Attacker::new(growing_pair);
+        let (mut attacker, victim) = Attacker::new(three_ring_pair);
         for _ in 0..200 {
             attacker.record(FORGET, &1_u64.to_ne_bytes(), 0);
         }
@@ -165,14 +159,14 @@ fn links_without_end_end_the_port() {
 }
 
 #[test]
-fn a_flood_of_records_that_are_no_messages_does_not_hold_up_a_call() {
+fn a_flood_of_records_without_messages_does_not_hold_up_a_call() {
     let _alone = alone();
     within(PATIENCE, || {
-        let (attacker, victim) = Attacker::new(growing_pair);
+        let (attacker, victim) = Attacker::new(three_ring_pair);
         let (pages, stop) = (&attacker.pages, &AtomicBool::new(false));
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                // Always ahead of the victim, wherever that is.
+                // Always ahead of the victim's read cursor.
                 for number in 0_u64.. {
                     while number * 16 > pages.cursor(0).load(Ordering::Acquire) + 2048 {
                         if stop.load(Ordering::Relaxed) {
@@ -192,7 +186,7 @@ fn a_flood_of_records_that_are_no_messages_does_not_hold_up_a_call() {
 }
 
 #[test]
-fn as_many_buffers_as_there_can_be_are_forgotten_at_once() {
+fn the_maximum_number_of_buffers_is_forgotten_at_once() {
     let _alone = alone();
     let (port, peer) = pair_with(ChannelOptions::new().capacity(CAPACITY).cached_buffers(64));
     for _ in 0..4 {
@@ -213,7 +207,7 @@ fn as_many_buffers_as_there_can_be_are_forgotten_at_once() {
 fn a_record_is_as_short_in_a_larger_ring() {
     let _alone = alone();
     for (len, fits) in [(CAPACITY / 16 * 7 - 8, true), (CAPACITY / 16 * 7 - 7, false), (CAPACITY, false)] {
-        let (mut attacker, victim) = Attacker::new(growing_pair);
+        let (mut attacker, victim) = Attacker::new(three_ring_pair);
         let file = honest_ring(2 * CAPACITY);
         let other = Pages::of(&file);
         link_to(&mut attacker, &file);
@@ -242,7 +236,7 @@ fn a_message_longer_than_the_channel_allows_ends_the_port() {
 }
 
 #[test]
-fn so_does_one_with_a_transfer_list() {
+fn a_message_with_a_transfer_list_longer_than_the_channel_allows_ends_the_port() {
     let _alone = alone();
     for kind in [CARRIER, BUFFER] {
         for (len, fits) in [(100, true), (101, false)] {
@@ -253,7 +247,7 @@ fn so_does_one_with_a_transfer_list() {
                 CARRIER => Table::default().payload(&data),
                 _ => {
                     let padding = len.next_multiple_of(8) - len;
-                    // Known, in slot 0, where nothing is.
+                    // A known buffer in slot 0, which is empty.
                     let word = 2_u64 << 56 | (padding as u64) << 60;
                     [&data, &vec![0; padding], &word.to_ne_bytes()[..]].concat()
                 }

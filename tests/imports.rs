@@ -1,7 +1,7 @@
-//! The rooms of each crate, top to bottom: imports point down, and `unsafe` stays at the bottom.
+//! The rooms of each crate, from top to bottom: imports point down, and `unsafe` code is at the bottom.
 //!
-//! A room is a folder or a file of the crate's root. ARCHITECTURE.md's code map and the `mod` lines of `lib.rs` stand in the
-//! order of these lists.
+//! A room is a folder or a file in the root of the crate. The code map of ARCHITECTURE.md and the `mod` lines of
+//! `lib.rs` have the order of these lists.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -120,7 +120,7 @@ impl House {
         Path::new(env!("CARGO_MANIFEST_DIR")).join(self.sources)
     }
 
-    /// Every file but unit tests, which may use whatever they need.
+    /// Every file except unit tests, which may import any room.
     fn files(&self) -> Vec<Source> {
         fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
             for entry in fs::read_dir(folder).unwrap() {
@@ -161,7 +161,7 @@ fn room_of(path: &Path) -> String {
     path.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned()
 }
 
-/// The rooms that the code of a file names: by `crate::`, or by as many `super::` as lead to the crate's root.
+/// The rooms that the code of a file names by `crate::`, or by as many `super::` as lead to the root of the crate.
 fn imports(path: &Path, source: &str) -> Vec<String> {
     let depth = path.iter().count() - usize::from(path.ends_with("mod.rs"));
     let up = "super::".repeat(depth);
@@ -174,7 +174,7 @@ fn imports(path: &Path, source: &str) -> Vec<String> {
     if depth > 0 {
         found.extend(after(&up));
     }
-    // What `crate::` names beside rooms are the crate's own exports, as in `crate::Message`: those begin in capitals.
+    // Beside rooms, `crate::` names exports of the crate such as `crate::Message`, which begin with a capital letter.
     found.retain(|name| name.starts_with(|letter: char| letter.is_lowercase()) && name != "super" && name != "crate");
     found
 }

@@ -1,4 +1,4 @@
-//! The iterators over what a port receives.
+//! The iterators over the messages and the values of a port.
 #![allow(missing_docs)]
 
 mod tools;
@@ -25,7 +25,7 @@ fn messages_come_until_the_peer_has_closed() {
     let _alone = alone();
     let (peer, port) = pair();
     peer.post_messages(&[b"one", b"two", b"three"]).unwrap();
-    // An iterator is dropped without loss.
+    // Dropping an iterator loses no message.
     assert_eq!(data((&port).into_iter().next()), b"one");
     drop(peer);
     let mut messages = (&port).into_iter();
@@ -37,7 +37,7 @@ fn messages_come_until_the_peer_has_closed() {
 }
 
 #[test]
-fn each_step_waits_and_closing_here_is_the_end() {
+fn each_step_waits_and_a_close_here_ends_the_iterator() {
     let _alone = alone();
     within(PATIENCE, || {
         let (peer, port) = pair();
@@ -55,7 +55,7 @@ fn each_step_waits_and_closing_here_is_the_end() {
 }
 
 #[test]
-fn any_other_end_is_the_last_item() {
+fn an_end_other_than_a_close_is_the_last_item() {
     let _alone = alone();
     let (mut attacker, victim) = Attacker::new(pair);
     attacker.record(DATA, b"a message", 0);
@@ -71,10 +71,10 @@ fn any_other_end_is_the_last_item() {
 }
 
 #[test]
-fn a_message_that_cannot_be_made_is_an_item_between_others() {
+fn an_invalid_message_is_an_item_between_others() {
     let _alone = alone();
     let (mut attacker, victim) = Attacker::new(pair);
-    let null = File::open("/dev/null").expect("it is there");
+    let null = File::open("/dev/null").expect("a file");
     let lane = tools::attacker::lane();
     attacker.record(DATA, b"before", 0);
     attacker.post(b"bad", &Table::default().port(NEW_PORT, &null, &lane.0));
@@ -87,7 +87,7 @@ fn a_message_that_cannot_be_made_is_an_item_between_others() {
 }
 
 #[test]
-fn values_come_the_same_way() {
+fn typed_ports_yield_values_and_errors() {
     let _alone = alone();
     let (peer, port) = pair();
     peer.post_messages(&[&[1], &[2, 2], &[3]]).unwrap();

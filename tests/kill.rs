@@ -1,8 +1,10 @@
-//! SIGKILL at every system call of every operation: whoever survives gets a documented answer.
+//! SIGKILL at every system call of every operation: the survivor gets a documented answer.
 //!
-//! The victim is this program again. It stops before and after the operation under test, and the test steps it from
-//! system call to system call with ptrace(2) in between, each time one further, and kills it there.
+//! The victim is this program again. It stops before and after the operation under test. In between, the test steps it
+//! from system call to system call with ptrace(2), in each run one stop further, and kills it there.
 
+#[path = "tools/ledger.rs"]
+mod ledger;
 #[path = "tools/victim.rs"]
 mod victim;
 
@@ -10,7 +12,6 @@ use std::fs::File;
 use std::io::{PipeReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::Child;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use messageport::{
@@ -24,25 +25,26 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use ledger::{alone, descriptors};
 use victim::{PATIENCE, serve, start};
 
-/// Tells the second process which operation to do.
+/// The environment variable with the operation of the victim.
 const ROLE: &str = "MESSAGEPORT_VICTIM";
 
-/// What a role is about.
+/// An operation under test.
 struct Role {
     name: &'static str,
-    /// In the victim: brings everything into place and returns the operation.
+    /// In the victim: prepares and returns the operation.
     victim: fn(MessagePort) -> Box<dyn FnOnce()>,
-    /// Before the operation: what the survivor posts.
+    /// In the survivor, before the operation.
     prepare: fn(&mut Survivor),
-    /// When the victim sleeps: what wakes it.
+    /// In the survivor, when the victim is about to sleep: wakes it.
     wake: fn(&mut Survivor),
-    /// Afterwards: what the survivor may see. The flag says that the operation was completed.
+    /// In the survivor, afterwards: the assertions. The flag is true if the operation was completed.
     check: fn(Survivor, bool),
 }
 
-/// Holds the peer of the victim's port, and the peer of a port that travels.
+/// The survivor: holds the peer of the victim's port, and the peer of a port that travels.
 struct Survivor {
     port: MessagePort,
     other: Option<MessagePort>,
@@ -52,7 +54,7 @@ struct Survivor {
 }
 
 impl Survivor {
-    /// Messages number 0 and on of those that `fill` posts have arrived, and at least so many; all of them if the
+    /// Asserts that the first messages of `fill` have arrived, as many as `counts` allows, and all of them if the
     /// operation was completed.
     fn assert_filled(&self, counts: std::ops::RangeInclusive<usize>, completed: bool) {
         for (number, message) in self.received.iter().enumerate() {
@@ -62,7 +64,7 @@ impl Survivor {
         assert!(counts.contains(&count) && (!completed || count == *counts.end()), "{count} messages of {counts:?}");
     }
 
-    /// Posts a message with one thing of each kind on it, and keeps what shows what becomes of them.
+    /// Posts a message with one thing of each kind, and keeps the other end or a handle of each.
     fn post_things(&mut self) {
         let MessageChannel { port1, port2 } = MessageChannel::new().unwrap();
         let buffer = TransferBuffer::new(10_000).unwrap();
@@ -76,7 +78,7 @@ impl Survivor {
         self.pipe = Some(reader);
     }
 
-    /// Posts a port with buffers in its queue, and behind them more than fits its first ring.
+    /// Posts a port with buffers in its queue, and behind them more messages than fit its first ring.
     fn post_laden_port(&mut self) {
         let options = ChannelOptions::new().capacity(4096).max_capacity(64 << 10);
         let MessageChannel { port1, port2 } = options.create().unwrap();
@@ -89,14 +91,14 @@ impl Survivor {
         self.other = Some(port1);
     }
 
-    /// Everything that is there.
+    /// Receives every message that is there.
     fn read_all(&mut self) {
         while let Ok(message) = self.port.try_recv() {
             self.received.push(message);
         }
     }
 
-    /// Everything up to the end, and the end.
+    /// Receives every message up to the end. Returns the reason of the end.
     fn rest(&mut self) -> CloseReason {
         loop {
             match self.port.recv_timeout(PATIENCE) {
@@ -107,7 +109,7 @@ impl Survivor {
         }
     }
 
-    /// The end of the travelling port's peer, which nobody holds any more.
+    /// Asserts the end of the peer of the travelling port, which has no holder any more.
     fn assert_other_ended(&self) {
         let result = self.other.as_ref().unwrap().recv_timeout(PATIENCE);
         let Err(RecvTimeoutError::Failed(RecvError::Ended(reason))) = result else { panic!("{result:?}") };
@@ -120,8 +122,8 @@ impl Survivor {
     }
 }
 
-/// The port in a message of [`Survivor::post_laden_port`], after its buffers went into its cache, its sending queue has
-/// grown as well, and a buffer of its own is with the peer.
+/// The port in a message of [`Survivor::post_laden_port`], after its buffers went into its cache, its sending queue
+/// grew as well, and a buffer of its own went to the peer.
 fn laden(mut message: Message) -> MessagePort {
     let port = message.ports.remove(0);
     assert_eq!(port.recv().unwrap().buffers.len(), 2);
@@ -133,7 +135,7 @@ fn laden(mut message: Message) -> MessagePort {
     port
 }
 
-/// Fills the queue with numbered messages up to where it would grow: 65 of them, 64 in one that is not empty.
+/// Posts numbered messages until the queue would have to grow: 65, or 64 in a queue that is not empty.
 fn fill(port: &MessagePort) -> u8 {
     let mut count = 0;
     while port.post_message_timeout(&[count; 1000], [], Duration::ZERO).is_ok() {
@@ -181,7 +183,7 @@ const ROLES: &[Role] = &[
             assert_eq!(survivor.rest(), CloseReason::PeerDied);
             assert_eq!(survivor.received.remove(0).data, b"before");
             match survivor.received.pop() {
-                // Arrived: whole, and it works here.
+                // The message arrived whole, and its things work here.
                 Some(message) => {
                     assert_eq!((&*message.data, message.buffers[0].len()), (&b"now"[..], 10_000));
                     survivor.other.as_ref().unwrap().post_message(b"hello", []).unwrap();
@@ -195,7 +197,7 @@ const ROLES: &[Role] = &[
                     assert_eq!(written, b"x");
                 }
                 None => {
-                    assert!(!completed, "posted, and not received");
+                    assert!(!completed, "a completed post was not received");
                     survivor.assert_other_ended();
                 }
             }
@@ -281,7 +283,7 @@ const ROLES: &[Role] = &[
         wake: Survivor::read_all,
         check: |mut survivor, completed| {
             assert_eq!(survivor.rest(), CloseReason::PeerDied);
-            // The last message is the one that had to wait.
+            // The last message is the one that waited.
             survivor.assert_filled(65..=66, completed);
         },
     },
@@ -357,7 +359,7 @@ const ROLES: &[Role] = &[
                 std::mem::forget(port);
             })
         },
-        prepare: |survivor| survivor.port.post_message(b"it is free again", []).unwrap(), // before it is there
+        prepare: |survivor| survivor.port.post_message(b"it is free again", []).unwrap(), // before it has arrived
         wake: |survivor| {
             while let Ok(message) = survivor.port.try_recv() {
                 assert_eq!(&message.buffers[0].to_vec().unwrap()[9_995..], b"whole");
@@ -399,12 +401,12 @@ const ROLES: &[Role] = &[
                 Some(mut message) => {
                     let buffer = message.buffers.remove(0);
                     assert_eq!(&buffer.to_vec().unwrap()[9_995..], b"whole");
-                    // Nobody else has it any more: it may go anywhere.
+                    // The buffer has no other holder: it may go over any port.
                     let MessageChannel { port1, port2 } = MessageChannel::new().unwrap();
                     port1.post_message(b"", [buffer.into()]).unwrap();
                     assert_eq!(port2.recv().unwrap().buffers[0].len(), 10_000);
                 }
-                None => assert!(!completed, "posted, and not received"),
+                None => assert!(!completed, "a completed post was not received"),
             }
         },
     },
@@ -475,7 +477,7 @@ const ROLES: &[Role] = &[
                     assert_eq!(port.recv_timeout(PATIENCE).unwrap().buffers[0].len(), 10_000);
                 }
                 None => {
-                    assert!(!completed, "posted, and not received");
+                    assert!(!completed, "a completed post was not received");
                     let result = other.recv_timeout(PATIENCE);
                     let ended = matches!(result, Err(RecvTimeoutError::Failed(RecvError::Ended(_))));
                     assert!(ended, "{result:?}");
@@ -571,17 +573,17 @@ fn victim() {
     serve(ROLE, |name, port| (ROLES.iter().find(|role| role.name == name).unwrap().victim)(port));
 }
 
-/// How a run ended.
+/// The outcome of a run.
 #[derive(PartialEq, Eq)]
 enum Run {
     Killed,
-    /// The operation has fewer system calls.
+    /// The operation ended before the stop.
     Completed,
     NotPermitted,
 }
 
-/// Runs the operation of `role` up to its `stop`-th stop at a system call (each has two, before and after), and kills
-/// the victim there.
+/// Runs the operation of `role` up to its `stop`-th stop, and kills the victim there. Each system call has two stops,
+/// before and after it.
 fn run(role: &Role, stop: usize) -> Run {
     let MessageChannel { port1, port2 } = MessageChannel::new().unwrap();
     let control = victim::control(&port1);
@@ -590,7 +592,7 @@ fn run(role: &Role, stop: usize) -> Run {
     let Some((mut child, thread)) = start(ROLE, role.name, port2, &control) else { return Run::NotPermitted };
     let run = step(&mut survivor, role, &mut child, thread, stop).unwrap();
     child.kill().unwrap();
-    // A traced thread is there until its tracer has seen its end; only then the process can end.
+    // A traced thread stays until its tracer has waited for it. Only then can the process end.
     waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
     child.wait().unwrap();
     (role.check)(survivor, run == Run::Completed);
@@ -610,7 +612,7 @@ fn step(survivor: &mut Survivor, role: &Role, child: &mut Child, thread: Pid, st
         ptrace::syscall(thread, None)?;
         match next()? {
             WaitStatus::PtraceSyscall(_) => {
-                // A victim that is about to sleep is woken, once: before it sleeps, or while it does.
+                // A victim that is about to sleep is woken once, before or while it sleeps.
                 if entering && !woken && is_futex(thread)? {
                     (role.wake)(survivor);
                     woken = true;
@@ -621,7 +623,7 @@ fn step(survivor: &mut Survivor, role: &Role, child: &mut Child, thread: Pid, st
                 kill(Pid::from_raw(child.id() as i32), Signal::SIGKILL)?;
                 return Ok(Run::Completed);
             }
-            other => panic!("{}: the victim failed by itself: {other:?}", role.name),
+            other => panic!("{}: the victim failed: {other:?}", role.name),
         }
     }
     unreachable!()
@@ -637,18 +639,8 @@ fn is_futex(_: Pid) -> Result<bool, Errno> {
     Ok(true)
 }
 
-/// One at a time: descriptors are counted.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
 fn kill_at_every_system_call(name: &str) {
-    let _guard = alone();
+    let _alone = alone();
     let role = ROLES.iter().find(|role| role.name == name).unwrap();
     let before = descriptors();
     for stop in 0.. {

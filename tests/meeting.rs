@@ -1,4 +1,4 @@
-//! Meeting: a child process is given a port, and strangers find each other by name.
+//! Meeting: a child process gets a port, and unrelated processes find each other by name.
 
 mod tools;
 
@@ -22,9 +22,10 @@ use nix::sys::socket::{
 };
 use nix::unistd::{dup, geteuid};
 
-use tools::attacker::{self, NEW_PORT, Table, newest_memory};
+use tools::attacker::{self, NEW_PORT, Table};
 use tools::child::{Process, Role, command};
 use tools::ledger::{Ledger, alone};
+use tools::memory::newest_memory;
 use tools::{PATIENCE, assert_entangled, cost_of, end_of, pair, readable, text, within};
 
 const ROLES: &[Role] = &[
@@ -36,15 +37,15 @@ const ROLES: &[Role] = &[
     ("listen", listen_until_killed),
 ];
 
-/// The environment variable of the library.
+/// The library's environment variable, with the number of the child's descriptor.
 const VARIABLE: &str = "MESSAGEPORT_PARENT";
-/// Where a role is told a path.
+/// The environment variable of a role with a path.
 const PATH: &str = "MESSAGEPORT_TEST_PATH";
 const MAGIC: u64 = u64::from_le_bytes(*b"msgphi!\0");
 const VERSION: u32 = 1;
 const SHORT: Duration = Duration::from_millis(100);
 
-/// A directory of this test's own, removed when it is dropped.
+/// A directory for one test, removed when this is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -60,7 +61,7 @@ impl Folder {
         self.0.join(name).to_str().expect("a path of text").to_owned()
     }
 
-    /// What is in it.
+    /// The names in the directory.
     fn list(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.0).expect("the folder").flatten();
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
@@ -75,11 +76,11 @@ impl Drop for Folder {
 
 // Child processes.
 
-/// Sends everything back, and first tells what it found.
+/// A role: checks its environment, and posts everything back.
 fn child() {
-    let port = parent_port().expect("the parent gave one");
+    let port = parent_port().expect("a port");
     assert!(matches!(parent_port(), Err(ParentPortError::Missing)));
-    assert!(std::env::var_os(VARIABLE).is_none(), "it is used up, since there is one thread");
+    assert!(std::env::var_os(VARIABLE).is_none(), "the variable stays, although the process has one thread");
     Process::run(&mut command("grandchild")).succeeded();
     while let Ok(message) = port.recv() {
         port.post_message(&message.data, []).expect("room");
@@ -95,13 +96,13 @@ fn grandchild() {
         let link = fs::read_link(entry.path()).unwrap_or_default().display().to_string();
         number > 2 && (link.starts_with("socket:") || link.contains("messageport"))
     });
-    assert_eq!(sockets.count(), 0, "descriptors of the child came through");
+    assert_eq!(sockets.count(), 0, "the grandchild inherited descriptors of the child");
 }
 
-/// Expects to find no port, for the reason told in the environment.
+/// A role without a port: `parent_port` must fail for the reason in the environment.
 fn orphan() {
-    let error = parent_port().expect_err("there is none");
-    let expected = std::env::var("MESSAGEPORT_TEST_EXPECTED").expect("told");
+    let error = parent_port().expect_err("no port");
+    let expected = std::env::var("MESSAGEPORT_TEST_EXPECTED").expect("a variable");
     assert_eq!(format!("{error:?}"), expected);
 }
 
@@ -127,7 +128,7 @@ fn a_command_can_be_used_again_with_another_port() {
     let ports: Vec<_> = (0..3)
         .map(|_| {
             let (ours, theirs) = pair();
-            let child = spawn_with_port(&mut command, theirs).expect("it starts");
+            let child = spawn_with_port(&mut command, theirs).expect("a child");
             assert!(command.get_envs().all(|(name, value)| name != VARIABLE || value.is_none()));
             (ours, child)
         })
@@ -138,23 +139,23 @@ fn a_command_can_be_used_again_with_another_port() {
     for (number, (port, mut child)) in ports.into_iter().enumerate() {
         assert_eq!(port.recv_timeout(PATIENCE).expect("an answer").data, [number as u8]);
         drop(port);
-        assert!(child.wait().expect("it ends").success());
+        assert!(child.wait().expect("the end of the child").success());
     }
 }
 
 #[test]
-fn a_program_that_is_not_there_gives_the_port_back() {
+fn a_program_that_does_not_exist_gives_the_port_back() {
     let _alone = alone();
     let before = Ledger::now();
     let (ours, theirs) = pair();
     ours.post_message(b"in the queue", []).expect("room");
-    let error = spawn_with_port(&mut Command::new("/no/such/program"), theirs).expect_err("there is none");
+    let error = spawn_with_port(&mut Command::new("/no/such/program"), theirs).expect_err("no such program");
     assert!(matches!(error.kind, SpawnErrorKind::Spawn(_)), "{error:?}");
     assert_eq!(text(&error.port), "in the queue");
     assert_entangled(&ours, &error.port);
     let port = error.port;
     port.close();
-    let error = spawn_with_port(&mut Command::new("/bin/true"), port).expect_err("it is closed");
+    let error = spawn_with_port(&mut Command::new("/bin/true"), port).expect_err("a closed port");
     assert!(matches!(error.kind, SpawnErrorKind::Port(PostErrorKind::Unusable { index: 0 })), "{error:?}");
     drop((ours, error));
     before.assert_restored("after the attempts");
@@ -164,13 +165,13 @@ fn a_program_that_is_not_there_gives_the_port_back() {
 fn a_child_that_never_takes_its_port_has_died_when_it_ends() {
     let _alone = alone();
     let (ours, theirs) = pair();
-    let mut child = spawn_with_port(&mut Command::new("/bin/true"), theirs).expect("it starts");
+    let mut child = spawn_with_port(&mut Command::new("/bin/true"), theirs).expect("a child");
     assert_eq!(end_of(&ours), CloseReason::PeerDied);
-    child.wait().expect("it ends");
+    child.wait().expect("the end of the child");
 }
 
 #[test]
-fn what_is_no_port_is_named() {
+fn a_descriptor_that_is_no_port_is_an_error_with_its_reason() {
     let _alone = alone();
     let expect = |value: &str, expected: &str| {
         let mut command = command("orphan");
@@ -188,7 +189,7 @@ fn what_is_no_port_is_named() {
         (
             "Malformed",
             Some(greeting(MAGIC, VERSION, b"no descriptors", &{
-                let null = Box::leak(Box::new(File::open("/dev/null").expect("it is there")));
+                let null = Box::leak(Box::new(File::open("/dev/null").expect("a file")));
                 Table::default().buffer(1, 0, null)
             })),
         ),
@@ -201,12 +202,12 @@ fn what_is_no_port_is_named() {
         let inherited = dup(&theirs).expect("a descriptor that is not closed on exec");
         expect(&inherited.as_raw_fd().to_string(), expected);
     }
-    // A descriptor that is no such socket.
-    let inherited = dup(File::open("/dev/null").expect("it is there")).expect("a descriptor");
+    // A descriptor that is not a socket.
+    let inherited = dup(File::open("/dev/null").expect("a file")).expect("a descriptor");
     expect(&inherited.as_raw_fd().to_string(), "Missing");
 }
 
-/// A greeting, as it is on the wire.
+/// The bytes of a greeting.
 fn greeting(magic: u64, version: u32, data: &[u8], table: &Table<'_>) -> Vec<u8> {
     let mut packet = magic.to_ne_bytes().to_vec();
     packet.extend_from_slice(&version.to_ne_bytes());
@@ -227,10 +228,10 @@ fn names_lead_to_a_private_directory() {
         let mut command = command("names");
         command.env_remove("XDG_RUNTIME_DIR").env(variable, &folder.0).env(PATH, folder.0.join(&directory));
         Process::run(&mut command).succeeded();
-        // The directory stays, and nothing in it.
-        assert_eq!(fs::read_dir(folder.0.join(directory)).expect("it stays").count(), 0);
+        // The directory stays, and is empty.
+        assert_eq!(fs::read_dir(folder.0.join(directory)).expect("the directory").count(), 0);
     }
-    // A path that is not absolute does not count.
+    // A variable with a relative path is ignored.
     let mut command = command("names");
     let directory = folder.0.join(format!("messageport-{}", geteuid()));
     command.env("XDG_RUNTIME_DIR", "somewhere").env("TMPDIR", &folder.0).env(PATH, directory);
@@ -238,15 +239,15 @@ fn names_lead_to_a_private_directory() {
 }
 
 fn names() {
-    let directory = PathBuf::from(std::env::var_os(PATH).expect("told"));
+    let directory = PathBuf::from(std::env::var_os(PATH).expect("a variable"));
     assert!(matches!(connect("name", b""), Err(ConnectError::NoListener(path)) if path == directory.join("name")));
-    let listener = Listener::bind("name").expect("free");
+    let listener = Listener::bind("name").expect("a free name");
     assert_eq!(listener.path(), directory.join("name"));
-    let rights = |path: &Path| fs::symlink_metadata(path).expect("it is there").mode() & 0o777;
+    let rights = |path: &Path| fs::symlink_metadata(path).expect("a file").mode() & 0o777;
     assert_eq!((rights(&directory), rights(listener.path())), (0o700, 0o600));
     assert_eq!(rights(&directory.join("name.lock")), 0o600);
     assert!(matches!(Listener::bind("name"), Err(ListenError::InUse(_))));
-    let client = thread::spawn(|| connect("name", b"hello").expect("somebody listens"));
+    let client = thread::spawn(|| connect("name", b"hello").expect("a listener"));
     let incoming = listener.accept_timeout(PATIENCE).expect("a client");
     assert_eq!(incoming.greeting.data, b"hello");
     assert_entangled(&incoming.port, &client.join().expect("no panic"));
@@ -287,24 +288,24 @@ fn unsafe_directory() {
 }
 
 #[test]
-fn a_path_that_is_too_long_is_refused_and_the_longest_works() {
+fn a_path_that_is_too_long_is_refused_and_the_longest_path_works() {
     let _alone = alone();
     let folder = Folder::new();
     let longest = folder.name(&"n".repeat(107 - folder.0.as_os_str().len() - 1));
     assert_eq!(longest.len(), 107);
-    drop(Listener::bind(&longest).expect("it fits"));
+    drop(Listener::bind(&longest).expect("a path that fits"));
     assert!(matches!(Listener::bind(&format!("{longest}n")), Err(ListenError::Name(NameError::TooLong(_)))));
 }
 
 // The listener.
 
-/// Connects in a thread; the result is there when the listener has answered.
+/// Connects on a thread, which ends when the listener has answered.
 fn client(name: &str, data: &[u8]) -> thread::JoinHandle<Result<MessagePort, ConnectError>> {
     let (name, data) = (name.to_owned(), data.to_owned());
     thread::spawn(move || ConnectOptions::new().timeout(PATIENCE).connect(&name, &data))
 }
 
-/// Accepts one client and shows that the pair works.
+/// Asserts that the listener accepts a client and that their pair works.
 #[track_caller]
 fn assert_serves(listener: &Listener, name: &str) {
     let client = client(name, b"an honest one");
@@ -313,15 +314,15 @@ fn assert_serves(listener: &Listener, name: &str) {
     assert_entangled(&incoming.port, &client.join().expect("no panic").expect("accepted"));
 }
 
-/// A connection that has said nothing yet.
+/// A connection without a greeting.
 fn silent(name: &str) -> OwnedFd {
     let flags = SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).expect("a socket");
-    connect_socket(socket.as_raw_fd(), &UnixAddr::new(name).expect("an address")).expect("somebody listens");
+    connect_socket(socket.as_raw_fd(), &UnixAddr::new(name).expect("an address")).expect("a listener");
     socket
 }
 
-/// The listener's answer to a greeting: accepted or not, and its version. `None`: it hung up.
+/// The listener's answer to a greeting: whether it accepted, and its version. `None` if it hung up.
 #[track_caller]
 fn answer(socket: &OwnedFd) -> Option<(bool, u32)> {
     assert!(readable(socket, PATIENCE), "no answer");
@@ -340,7 +341,7 @@ fn a_client_brings_a_port_and_a_greeting() {
     let _alone = alone();
     let folder = Folder::new();
     let name = folder.name("service");
-    let listener = Listener::bind(&name).expect("free");
+    let listener = Listener::bind(&name).expect("a free name");
     let before = Ledger::now();
     for data in [vec![], b"hello".to_vec(), vec![7; 32 << 10]] {
         let client = client(&name, &data);
@@ -349,13 +350,13 @@ fn a_client_brings_a_port_and_a_greeting() {
         assert_eq!((incoming.uid, incoming.pid), (geteuid().as_raw(), std::process::id() as i32));
         assert_entangled(&incoming.port, &client.join().expect("no panic").expect("accepted"));
     }
-    let error = connect(&name, &vec![7; (32 << 10) + 1]).expect_err("too long");
+    let error = connect(&name, &vec![7; (32 << 10) + 1]).expect_err("a greeting that is too long");
     assert!(matches!(error, ConnectError::Greeting(PostErrorKind::TooLarge { .. })), "{error:?}");
     assert!(matches!(listener.accept_timeout(SHORT), Err(AcceptError::TimedOut)));
     before.assert_restored("after the clients");
-    assert_eq!(listener.refused(), 1, "the one that went without a word");
+    assert_eq!(listener.refused(), 1, "the client that left without a greeting");
     drop(listener);
-    assert_eq!(folder.list(), [""; 0], "socket and lock are removed");
+    assert_eq!(folder.list(), [""; 0], "the socket and the lock are not removed");
     assert!(matches!(connect(&name, b""), Err(ConnectError::NoListener(_))));
 }
 
@@ -364,7 +365,7 @@ fn many_clients_at_once_are_all_served() {
     let _alone = alone();
     let folder = Folder::new();
     let name = folder.name("service");
-    let listener = Listener::bind(&name).expect("free");
+    let listener = Listener::bind(&name).expect("a free name");
     let clients: Vec<_> = (0..50_u8).map(|number| client(&name, &[number])).collect();
     let mut seen: Vec<u8> = (0..50)
         .map(|_| {
@@ -381,11 +382,11 @@ fn many_clients_at_once_are_all_served() {
     }
 }
 
-/// Listens on a path, and says so over its port.
+/// A role: listens on a path, and reports it over its port.
 fn listen_until_killed() {
     let port = parent_port().expect("a port");
-    let name = std::env::var(PATH).expect("told");
-    let _listener = Listener::bind(&name).expect("free");
+    let name = std::env::var(PATH).expect("a variable");
+    let _listener = Listener::bind(&name).expect("a free name");
     port.post_message(b"listening", []).expect("room");
     loop {
         thread::park();
@@ -398,25 +399,25 @@ fn a_name_in_use_is_refused_and_one_left_behind_by_a_killed_listener_is_replaced
     let folder = Folder::new();
     let name = folder.name("service");
     let (ours, theirs) = pair();
-    let mut child = spawn_with_port(command("listen").env(PATH, &name), theirs).expect("it starts");
+    let mut child = spawn_with_port(command("listen").env(PATH, &name), theirs).expect("a child");
     assert_eq!(text(&ours), "listening");
     assert!(matches!(Listener::bind(&name), Err(ListenError::InUse(path)) if path == Path::new(&name)));
-    child.kill().expect("it is ours");
-    child.wait().expect("it ends");
-    assert_eq!(folder.list().len(), 2, "socket and lock are left behind");
+    child.kill().expect("a child");
+    child.wait().expect("the end of the child");
+    assert_eq!(folder.list().len(), 2, "a killed listener leaves the socket and the lock");
     assert!(matches!(connect(&name, b""), Err(ConnectError::NoListener(_))));
-    let listener = Listener::bind(&name).expect("nobody listens any more");
+    let listener = Listener::bind(&name).expect("a name without a listener");
     assert_serves(&listener, &name);
 }
 
 #[test]
-fn what_is_no_socket_is_left_alone() {
+fn a_file_that_is_no_socket_is_left_alone() {
     let _alone = alone();
     let folder = Folder::new();
     let name = folder.name("precious");
     fs::write(&name, b"data").expect("a file");
     assert!(matches!(Listener::bind(&name), Err(ListenError::NotASocket(_))));
-    assert_eq!(fs::read(&name).expect("it is there"), b"data");
+    assert_eq!(fs::read(&name).expect("a file"), b"data");
     assert_eq!(folder.list(), ["precious"]);
     let error = connect(&name, b"").expect_err("no socket");
     assert!(matches!(error, ConnectError::NoListener(_)), "{error:?}");
@@ -425,7 +426,7 @@ fn what_is_no_socket_is_left_alone() {
 }
 
 #[test]
-fn one_listener_at_a_time_has_a_name() {
+fn a_name_has_one_listener_at_a_time() {
     let _alone = alone();
     let folder = Folder::new();
     let name = folder.name("service");
@@ -454,12 +455,12 @@ fn one_listener_at_a_time_has_a_name() {
 }
 
 #[test]
-fn silent_clients_hold_nobody_up_and_are_dropped_after_their_time() {
+fn silent_clients_delay_no_other_client_and_are_dropped_in_time() {
     let _alone = alone();
     let folder = Folder::new();
     let name = folder.name("service");
     for count in [1, 100] {
-        let listener = ListenOptions::new().greeting_timeout(3 * SHORT).bind(&name).expect("free");
+        let listener = ListenOptions::new().greeting_timeout(3 * SHORT).bind(&name).expect("a free name");
         let before = Ledger::now();
         let clients: Vec<OwnedFd> = (0..count).map(|_| silent(&name)).collect();
         assert_serves(&listener, &name);
@@ -470,7 +471,7 @@ fn silent_clients_hold_nobody_up_and_are_dropped_after_their_time() {
         assert_eq!(listener.refused(), count);
         for client in &clients {
             assert_eq!(answer(client), Some((false, VERSION)));
-            assert_eq!(answer(client), None, "it hung up");
+            assert_eq!(answer(client), None, "the listener did not hang up");
         }
         assert_serves(&listener, &name);
         drop(clients);
@@ -483,7 +484,7 @@ fn clients_come_one_after_the_other() {
     let _alone = alone();
     let folder = Folder::new();
     let name = folder.name("service");
-    let listener = Listener::bind(&name).expect("free");
+    let listener = Listener::bind(&name).expect("a free name");
     let clients: Vec<_> = (0..3_u8).map(|number| client(&name, &[number])).collect();
     let mut seen: Vec<u8> = Vec::new();
     for client in listener.incoming().take(3) {
@@ -501,14 +502,14 @@ fn a_client_may_take_its_time() {
     let _alone = alone();
     let folder = Folder::new();
     let name = folder.name("service");
-    let listener = ListenOptions::new().greeting_timeout(PATIENCE).bind(&name).expect("free");
+    let listener = ListenOptions::new().greeting_timeout(PATIENCE).bind(&name).expect("a free name");
     let slow = silent(&name);
     assert!(matches!(listener.accept_timeout(SHORT), Err(AcceptError::TimedOut)));
     let ((keep, give), segment) = newest_memory(pair);
     let lane = give.as_fd().try_clone_to_owned().expect("a descriptor");
     let table = Table::default().port(NEW_PORT, &segment, &lane);
     attacker::send(&slow, &greeting(MAGIC, VERSION, b"sorry", &table), table.descriptors()).expect("room");
-    let incoming = listener.accept_timeout(PATIENCE).expect("the slow one");
+    let incoming = listener.accept_timeout(PATIENCE).expect("the slow client");
     assert_eq!(incoming.greeting.data, b"sorry");
     assert_entangled(&keep, &incoming.port);
     assert_eq!(answer(&slow), Some((true, VERSION)));
@@ -516,12 +517,12 @@ fn a_client_may_take_its_time() {
 }
 
 #[test]
-fn greetings_that_are_none_are_refused_and_counted_and_the_listener_goes_on() {
+fn invalid_greetings_are_refused_and_counted_and_the_listener_goes_on() {
     let _alone = alone();
     let folder = Folder::new();
     let name = folder.name("service");
-    let listener = Listener::bind(&name).expect("free");
-    let null = File::open("/dev/null").expect("it is there");
+    let listener = Listener::bind(&name).expect("a free name");
+    let null = File::open("/dev/null").expect("a file");
     let lane = attacker::lane();
     let before = Ledger::now();
     let bad_port = Table::default().port(NEW_PORT, &null, &lane.0);
@@ -550,7 +551,7 @@ fn greetings_that_are_none_are_refused_and_counted_and_the_listener_goes_on() {
         assert_eq!(answer(&client), Some((false, VERSION)), "packet {number}");
         assert_eq!(listener.refused(), number as u64 + 1, "packet {number}");
     }
-    // One that goes without a word.
+    // A client that leaves without a greeting.
     drop(silent(&name));
     assert!(matches!(listener.accept_timeout(SHORT / 10), Err(AcceptError::TimedOut)));
     assert_eq!(listener.refused(), packets.len() as u64 + 1);
@@ -559,24 +560,24 @@ fn greetings_that_are_none_are_refused_and_counted_and_the_listener_goes_on() {
 }
 
 #[test]
-fn connect_gives_up_after_its_time() {
+fn connect_times_out() {
     let _alone = alone();
     let folder = Folder::new();
     let name = folder.name("service");
-    let listener = Listener::bind(&name).expect("free");
+    let listener = Listener::bind(&name).expect("a free name");
     let before = Ledger::now();
     let (result, cost) = cost_of(|| ConnectOptions::new().timeout(SHORT).connect(&name, b""));
     assert!(matches!(result, Err(ConnectError::TimedOut)), "{result:?}");
     assert!(cost.time >= SHORT && cost.time < PATIENCE, "{:?}", cost.time);
     before.assert_restored("after the attempt");
-    // What it left behind is a port whose peer has closed.
+    // Its greeting is still queued, with a port whose peer has closed.
     let incoming = listener.accept_timeout(PATIENCE).expect("its greeting");
     assert_eq!(end_of(&incoming.port), CloseReason::Closed);
     assert_serves(&listener, &name);
 }
 
 #[test]
-fn connect_names_what_a_strange_listener_does() {
+fn connect_reports_the_fault_of_a_strange_listener() {
     let _alone = alone();
     let folder = Folder::new();
     let of = |magic: u64, version: u32, accepted: u32| {
@@ -595,12 +596,12 @@ fn connect_names_what_a_strange_listener_does() {
         let name = folder.name(&number.to_string());
         let listening =
             socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
-        bind(listening.as_raw_fd(), &UnixAddr::new(name.as_str()).expect("an address")).expect("free");
+        bind(listening.as_raw_fd(), &UnixAddr::new(name.as_str()).expect("an address")).expect("a free name");
         listen(&listening, Backlog::new(5).expect("a number")).expect("listening");
         let client = client(&name, b"hello");
         let accepted = accept(listening.as_raw_fd()).expect("a client");
         #[allow(unsafe_code)]
-        // SAFETY: just made, and nobody else knows of it.
+        // SAFETY: the descriptor is new, and this is its only owner.
         let accepted = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(accepted) };
         if let Some(answer) = answer {
             attacker::send(&accepted, &answer, &[]).expect("room");
@@ -608,7 +609,7 @@ fn connect_names_what_a_strange_listener_does() {
             drop(accepted);
         }
         let result = within(PATIENCE, move || client.join().expect("no panic"));
-        assert_eq!(format!("{:?}", result.expect_err("no listener of ours")), expected, "answer {number}");
+        assert_eq!(format!("{:?}", result.expect_err("a strange listener")), expected, "answer {number}");
     }
 }
 
@@ -617,14 +618,14 @@ fn a_listener_can_be_polled() {
     let _alone = alone();
     let folder = Folder::new();
     let name = folder.name("service");
-    let listener = Listener::bind(&name).expect("free");
+    let listener = Listener::bind(&name).expect("a free name");
     assert!(!readable(&listener, Duration::ZERO));
     assert!(matches!(listener.accept_timeout(Duration::ZERO), Err(AcceptError::TimedOut)));
-    assert!(listener.try_accept().expect("it listens").is_none());
+    assert!(listener.try_accept().expect("a listener").is_none());
     let client = client(&name, b"hello");
     let incoming = loop {
-        assert!(readable(&listener, PATIENCE), "a client is not seen");
-        if let Some(incoming) = listener.try_accept().expect("it listens") {
+        assert!(readable(&listener, PATIENCE), "the listener does not become readable");
+        if let Some(incoming) = listener.try_accept().expect("a listener") {
             break incoming;
         }
     };

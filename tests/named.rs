@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, geteuid, setegid, seteuid};
 
-use tools::child::{Process, Role};
+use tools::child::{Process, Role, play};
 use tools::ledger::Ledger;
 use tools::{PATIENCE, pair, text};
 
@@ -26,7 +26,7 @@ const ROLES: &[Role] = &[
     ("ledger", ledger),
 ];
 
-/// A name that no other test has, and where it lies.
+/// A name that no other test uses, and its path.
 fn name(test: &str) -> (String, PathBuf) {
     let name = format!("test-{test}-{}", std::process::id());
     let path = PathBuf::from(format!("/dev/shm/messageport.{name}"));
@@ -34,21 +34,16 @@ fn name(test: &str) -> (String, PathBuf) {
 }
 
 #[track_caller]
-fn play(role: &str) {
-    let (mut process, _port) = Process::start(role);
-    process.succeeded();
-}
-
 #[test]
 fn two_processes_share_a_buffer_without_a_port() {
     let (name, path) = name("two");
     let buffer = SharedBuffer::create_named(&name, 100_003).expect("a new name");
     assert_eq!(buffer.len(), 100_003);
-    assert!(buffer.to_vec().expect("ours").iter().all(|byte| *byte == 0));
+    assert!(buffer.to_vec().expect("a buffer of this process").iter().all(|byte| *byte == 0));
     buffer.write_at(99_999, b"here").expect("inside");
-    let metadata = fs::metadata(&path).expect("it is there");
+    let metadata = fs::metadata(&path).expect("a buffer of this name");
     assert_eq!(metadata.permissions().mode() & 0o7777, 0o600);
-    assert!(metadata.blocks() * 512 >= 100_003 + 4096, "not all of its memory is there");
+    assert!(metadata.blocks() * 512 >= 100_003 + 4096, "its memory is not allocated");
     let (mut process, port) = Process::start("user");
     port.post_message(name.as_bytes(), []).expect("room");
     assert_eq!(text(&port), "done");
@@ -56,14 +51,14 @@ fn two_processes_share_a_buffer_without_a_port() {
     buffer.read_at(0, &mut seen).expect("inside");
     assert_eq!((&seen, buffer.atomic_u64(8).expect("a word").load(Ordering::Acquire)), (b"there", 7));
     process.succeeded();
-    assert!(path.exists(), "removed by one who is not its owner");
+    assert!(path.exists(), "a user has removed the name");
     drop(buffer);
     assert!(!path.exists());
 }
 
 fn user() {
     let port = parent_port().expect("a port");
-    let buffer = SharedBuffer::open_named(&text(&port), 100_003).expect("it is there");
+    let buffer = SharedBuffer::open_named(&text(&port), 100_003).expect("a buffer of this name");
     let mut seen = [0; 4];
     buffer.read_at(99_999, &mut seen).expect("inside");
     assert_eq!(&seen, b"here");
@@ -79,17 +74,17 @@ fn a_name_is_created_once_and_goes_with_its_owner() {
     let buffer = SharedBuffer::create_named(&name, 100).expect("a new name");
     assert!(matches!(SharedBuffer::create_named(&name, 100), Err(NamedBufferError::Exists)));
     let clone = buffer.clone();
-    let user = SharedBuffer::open_named(&name, 0).expect("it is there");
+    let user = SharedBuffer::open_named(&name, 0).expect("a buffer of this name");
     drop(buffer);
-    assert!(path.exists(), "the owner's clone is there");
+    assert!(path.exists(), "the name goes before the owner's last clone");
     drop(clone);
     assert!(!path.exists());
     assert!(matches!(SharedBuffer::open_named(&name, 0), Err(NamedBufferError::Missing)));
-    // Who had it open keeps it, and does not harm the next one of that name.
+    // A user keeps the memory, and does not affect the next buffer of that name.
     user.write_at(0, b"kept").expect("inside");
     let next = SharedBuffer::create_named(&name, 50).expect("the name is free");
     assert_eq!(next.len(), 50);
-    assert_eq!(&user.to_vec().expect("ours")[..4], b"kept");
+    assert_eq!(&user.to_vec().expect("a buffer of this process")[..4], b"kept");
     drop(user);
     assert!(path.exists());
     drop(next);
@@ -101,34 +96,34 @@ fn a_name_can_be_removed_by_a_call() {
     let (name, path) = name("call");
     assert!(matches!(SharedBuffer::remove_name(&name), Err(NamedBufferError::Missing)));
     let first = SharedBuffer::create_named(&name, 100).expect("a new name");
-    SharedBuffer::remove_name(&name).expect("it is there");
+    SharedBuffer::remove_name(&name).expect("a buffer of this name");
     assert!(!path.exists());
     first.write_at(0, b"kept").expect("inside");
     let second = SharedBuffer::create_named(&name, 100).expect("the name is free");
-    // The first owner goes, and the name is no longer his.
+    // The drop of the first owner leaves the name to the second.
     drop(first);
     assert!(path.exists(), "the second owner's name is removed by the first");
-    SharedBuffer::open_named(&name, 100).expect("the second one");
+    SharedBuffer::open_named(&name, 100).expect("the second buffer");
     drop(second);
     assert!(!path.exists());
 }
 
 #[test]
-fn a_killed_owner_leaves_his_name_and_those_who_have_it_the_memory() {
+fn a_killed_owner_leaves_the_name_and_the_memory_of_its_users() {
     let (name, path) = name("killed");
     let (mut process, port) = Process::start("owner");
     port.post_message(name.as_bytes(), []).expect("room");
     assert_eq!(text(&port), "made");
-    let user = SharedBuffer::open_named(&name, 100).expect("it is there");
+    let user = SharedBuffer::open_named(&name, 100).expect("a buffer of this name");
     process.kill();
     assert!(path.exists());
-    assert_eq!(&user.to_vec().expect("ours")[..8], b"the last");
-    // It can still be opened, and its name is taken until somebody removes it.
-    assert_eq!(SharedBuffer::open_named(&name, 100).expect("it is there").len(), 100);
+    assert_eq!(&user.to_vec().expect("a buffer of this process")[..8], b"the last");
+    // The buffer can still be opened, and the name is in use until it is removed.
+    assert_eq!(SharedBuffer::open_named(&name, 100).expect("a buffer of this name").len(), 100);
     assert!(matches!(SharedBuffer::create_named(&name, 100), Err(NamedBufferError::Exists)));
-    SharedBuffer::remove_name(&name).expect("it is there");
+    SharedBuffer::remove_name(&name).expect("a buffer of this name");
     drop(SharedBuffer::create_named(&name, 100).expect("the name is free"));
-    assert_eq!(&user.to_vec().expect("ours")[..8], b"the last");
+    assert_eq!(&user.to_vec().expect("a buffer of this process")[..8], b"the last");
     assert!(!path.exists());
 }
 
@@ -137,11 +132,11 @@ fn owner() {
     let buffer = SharedBuffer::create_named(&text(&port), 100).expect("a new name");
     buffer.write_at(0, b"the last").expect("inside");
     port.post_message(b"made", []).expect("a peer");
-    let _ = port.recv_timeout(PATIENCE); // killed meanwhile
+    let _ = port.recv_timeout(PATIENCE); // until the process is killed
 }
 
 #[test]
-fn what_is_no_name_is_refused() {
+fn an_invalid_name_is_refused() {
     let long = "x".repeat(241);
     for bad in ["", "/", "a/b", "/a", "../a", "a\0b", &long] {
         assert!(matches!(SharedBuffer::create_named(bad, 1), Err(NamedBufferError::BadName)), "{bad:?}");
@@ -155,7 +150,7 @@ fn what_is_no_name_is_refused() {
     }
 }
 
-/// A file in the place of a named buffer. It is removed when this is dropped.
+/// A file at the path of a named buffer. It is removed when this is dropped.
 struct Forged {
     name: String,
     path: PathBuf,
@@ -166,14 +161,14 @@ impl Forged {
     fn new(test: &str, bytes: &[u8]) -> Self {
         let (name, path) = name(test);
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create_new(true).open(&path).expect("a name of our own");
-        file.set_permissions(Permissions::from_mode(0o600)).expect("our own file");
+        let file = options.read(true).write(true).create_new(true).open(&path).expect("a free name");
+        file.set_permissions(Permissions::from_mode(0o600)).expect("a file of this process");
         file.write_all_at(bytes, 0).expect("room");
         Self { name, path, file }
     }
 
     fn open(&self) -> NamedBufferError {
-        SharedBuffer::open_named(&self.name, 0).expect_err("it is no buffer")
+        SharedBuffer::open_named(&self.name, 0).expect_err("not a buffer")
     }
 }
 
@@ -183,7 +178,7 @@ impl Drop for Forged {
     }
 }
 
-/// What begins a named buffer of `len` bytes.
+/// The header of a named buffer of `len` bytes.
 fn header(len: u64) -> Vec<u8> {
     let mut bytes = b"msgpnam\0".to_vec();
     bytes.extend(1_u32.to_ne_bytes());
@@ -194,12 +189,12 @@ fn header(len: u64) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_no_buffer_is_named() {
+fn a_file_that_is_no_buffer_is_an_error_with_its_reason() {
     let good = Forged::new("good", &header(10));
-    assert_eq!(SharedBuffer::open_named(&good.name, 10).expect("it looks like one").len(), 10);
-    let error = SharedBuffer::open_named(&good.name, 11).expect_err("it is too small");
+    assert_eq!(SharedBuffer::open_named(&good.name, 10).expect("a forged buffer that is valid").len(), 10);
+    let error = SharedBuffer::open_named(&good.name, 11).expect_err("a buffer that is too small");
     assert!(matches!(error, NamedBufferError::TooSmall { len: 10, min_len: 11 }), "{error:?}");
-    // It is taken all the same.
+    // The name is in use nevertheless.
     assert!(matches!(SharedBuffer::create_named(&good.name, 10), Err(NamedBufferError::Exists)));
 
     assert!(matches!(Forged::new("empty", b"").open(), NamedBufferError::Unfinished));
@@ -222,7 +217,7 @@ fn what_is_no_buffer_is_named() {
     assert!(matches!(longer, NamedBufferError::NotABuffer(BadSegment::BadConstants)), "{longer:?}");
     for mode in [0o660, 0o606, 0o640, 0o604] {
         let readable = Forged::new("readable", &header(10));
-        readable.file.set_permissions(Permissions::from_mode(mode)).expect("our own file");
+        readable.file.set_permissions(Permissions::from_mode(mode)).expect("a file of this process");
         assert!(matches!(readable.open(), NamedBufferError::NotOurs), "mode {mode:o}");
     }
 }
@@ -232,15 +227,18 @@ fn a_named_buffer_is_not_posted() {
     let (name, _) = name("posted");
     let buffer = SharedBuffer::create_named(&name, 10).expect("a new name");
     let (a, b) = pair();
-    let error = a.post_message_detaching(b"", &[TransferRef::Shared(&buffer)]).expect_err("it is not sealed");
+    let error =
+        a.post_message_detaching(b"", &[TransferRef::Shared(&buffer)]).expect_err("a buffer that is not sealed");
     assert!(matches!(error, PostErrorKind::Unusable { index: 0 }), "{error:?}");
-    let error = a.post_message(b"", [SharedBuffer::new(1).expect("memory").into(), buffer.into()]).expect_err("nor so");
+    let error = a
+        .post_message(b"", [SharedBuffer::new(1).expect("memory").into(), buffer.into()])
+        .expect_err("a named buffer on a list");
     assert!(matches!(error.kind, PostErrorKind::Unusable { index: 1 }) && error.transfer.len() == 2);
     drop((b, error));
 }
 
 #[test]
-fn another_users_name_is_refused() {
+fn a_name_of_another_user_is_refused() {
     if !geteuid().is_root() {
         return println!("skipped: only root can be another user");
     }
@@ -252,22 +250,22 @@ fn other_user() {
     let (root, nobody) = (geteuid(), Uid::from_raw(65534));
     let buffer = SharedBuffer::create_named(&name, 10).expect("a new name");
     let group = nix::unistd::getegid();
-    setegid(Gid::from_raw(65534)).expect("root can");
-    seteuid(nobody).expect("root can");
+    setegid(Gid::from_raw(65534)).expect("root may");
+    seteuid(nobody).expect("root may");
     assert!(matches!(SharedBuffer::open_named(&name, 10), Err(NamedBufferError::NotOurs)));
     assert!(matches!(SharedBuffer::create_named(&name, 10), Err(NamedBufferError::Exists)));
     assert!(matches!(SharedBuffer::remove_name(&name), Err(NamedBufferError::NotOurs)));
     let theirs = SharedBuffer::create_named(&format!("{name}-theirs"), 10).expect("a new name");
-    seteuid(root).expect("the user it was");
-    setegid(group).expect("the group it was");
-    // Root could open it, and does not trust it.
+    seteuid(root).expect("back to root");
+    setegid(group).expect("back to the group");
+    // Root could open the file, and must not trust it.
     assert!(matches!(SharedBuffer::open_named(&format!("{name}-theirs"), 10), Err(NamedBufferError::NotOurs)));
     drop((buffer, theirs));
     assert!(!path.exists());
 }
 
 #[test]
-fn where_memory_is_short_there_is_an_error_and_no_name() {
+fn a_shortage_of_memory_is_an_error_and_leaves_no_name() {
     play("poor");
 }
 
@@ -275,9 +273,9 @@ fn poor() {
     let (name, path) = name("poor");
     let with_limit = |resource, limit, work: &dyn Fn() -> Result<SharedBuffer, NamedBufferError>| {
         let (soft, hard) = getrlimit(resource).expect("a limit");
-        setrlimit(resource, limit, hard).expect("it can be lowered");
+        setrlimit(resource, limit, hard).expect("the limit can be lowered");
         let result = work();
-        setrlimit(resource, soft, hard).expect("it can be raised");
+        setrlimit(resource, soft, hard).expect("the limit can be raised");
         assert!(matches!(result, Err(NamedBufferError::ResourceExhausted(_))), "{resource:?}: {result:?}");
     };
     let before = Ledger::now();
@@ -306,11 +304,11 @@ fn poor() {
 }
 
 #[test]
-fn a_full_place_for_names_is_an_error_and_no_signal() {
+fn a_full_file_system_is_an_error_and_no_signal() {
     play("small");
 }
 
-/// With a `/dev/shm` of one megabyte, for this process only.
+/// A role with a `/dev/shm` of one megabyte, for this process only.
 fn small() {
     let private = unshare(CloneFlags::CLONE_NEWNS)
         .and_then(|()| mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>))
@@ -323,7 +321,7 @@ fn small() {
     assert!(matches!(result, Err(NamedBufferError::ResourceExhausted(_))), "{result:?}");
     assert!(!path.exists());
     let buffer = SharedBuffer::create_named(&name, 900 << 10).expect("it fits");
-    buffer.copy_from_slice(&vec![1; 900 << 10]).expect("all of it is there");
+    buffer.copy_from_slice(&vec![1; 900 << 10]).expect("allocated memory");
     assert!(matches!(SharedBuffer::create_named("next", 900 << 10), Err(NamedBufferError::ResourceExhausted(_))));
 }
 
@@ -337,9 +335,10 @@ fn ledger() {
     for round in 0..100 {
         let (name, path) = name(&format!("ledger-{round}"));
         let buffer = SharedBuffer::create_named(&name, 10_000).expect("a new name");
-        let users: Vec<_> = (0..3).map(|_| SharedBuffer::open_named(&name, 10_000).expect("it is there")).collect();
+        let users: Vec<_> =
+            (0..3).map(|_| SharedBuffer::open_named(&name, 10_000).expect("a buffer of this name")).collect();
         drop((users, buffer));
         assert!(!path.exists());
     }
-    before.assert_restored("after all of it");
+    before.assert_restored("after creating and opening");
 }

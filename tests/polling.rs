@@ -1,5 +1,5 @@
-//! Ports in an event loop of somebody else's, by their descriptor alone: with the `polling` crate, which tells each
-//! readiness once, and with plain poll(2), which tells it for as long as it lasts.
+//! Ports in the event loop of another library, by their descriptor alone: with the `polling` crate, in each of its
+//! modes, and with poll(2).
 
 mod tools;
 
@@ -15,7 +15,7 @@ use tools::{PATIENCE, pair, pair_of};
 
 const ROLES: &[Role] = &[("count", count)];
 
-/// Posts the numbers up to 1000 and ends without closing.
+/// A role: posts the numbers up to 1000 and ends without closing.
 fn count() {
     let port = parent_port().expect("a port");
     for number in 0..1000_u32 {
@@ -24,7 +24,7 @@ fn count() {
     std::mem::forget(port);
 }
 
-/// What one port of a loop has received.
+/// The messages and the end of one port of a loop.
 #[derive(Default)]
 struct Received {
     messages: u32,
@@ -32,7 +32,7 @@ struct Received {
 }
 
 impl Received {
-    /// Takes all that is there: until this has said "empty" the descriptor promises nothing.
+    /// Receives until `try_recv` returns `Empty`. Before that the descriptor need not become readable.
     fn take_all(&mut self, port: &MessagePort) {
         loop {
             match port.try_recv() {
@@ -57,20 +57,20 @@ fn run_with_polling(ports: &[MessagePort], mode: PollMode) -> Vec<Received> {
     assert!(poller.supports_edge());
     for (key, port) in ports.iter().enumerate() {
         #[allow(unsafe_code)]
-        // SAFETY: the descriptors are taken out of the poller below, before the ports can be dropped.
+        // SAFETY: the descriptors are deleted from the poller below, before the ports can be dropped.
         unsafe {
             poller.add_with_mode(&port.as_fd(), Event::readable(key), mode).expect("a new descriptor");
         }
     }
     let mut received: Vec<Received> = ports.iter().map(|_| Received::default()).collect();
-    // The first look, after the descriptors have been asked for.
+    // The first receive comes after the first `as_fd`.
     for (port, received) in ports.iter().zip(&mut received) {
         received.take_all(port);
     }
     let mut events = Events::new();
     while received.iter().any(|received| received.end.is_none()) {
         events.clear();
-        assert!(poller.wait(&mut events, Some(PATIENCE)).expect("a wait") > 0, "nothing comes");
+        assert!(poller.wait(&mut events, Some(PATIENCE)).expect("a wait") > 0, "no port becomes readable");
         for event in events.iter() {
             received[event.key].take_all(&ports[event.key]);
             if mode == PollMode::Oneshot {
@@ -88,7 +88,7 @@ fn run_with_polling(ports: &[MessagePort], mode: PollMode) -> Vec<Received> {
 fn the_polling_crate_drives_ports() {
     for mode in [PollMode::Oneshot, PollMode::Level, PollMode::Edge] {
         let (ours, theirs): (Vec<MessagePort>, Vec<MessagePort>) = (0..4).map(|_| pair_of(4096)).unzip();
-        // Something is there before the loop begins.
+        // A message waits before the loop begins.
         theirs[0].post_message(&0_u32.to_ne_bytes(), []).expect("room");
         let peers: Vec<_> = theirs
             .into_iter()
@@ -134,11 +134,11 @@ fn plain_poll_drives_ports() {
     let mut received: Vec<Received> = ours.iter().map(|_| Received::default()).collect();
     loop {
         let mut descriptors: Vec<_> = ours.iter().map(|port| PollFd::new(port.as_fd(), PollFlags::POLLIN)).collect();
-        // Before each poll, not only after one that had something to tell.
+        // Before each poll, not only after a poll that found a port readable.
         for (port, received) in ours.iter().zip(&mut received) {
             received.take_all(port);
         }
-        // Those that have ended stay readable.
+        // Ports that have ended stay readable.
         descriptors.retain({
             let mut received = received.iter();
             move |_| received.next().is_some_and(|received| received.end.is_none())
@@ -146,7 +146,7 @@ fn plain_poll_drives_ports() {
         if descriptors.is_empty() {
             break;
         }
-        assert!(poll(&mut descriptors, PATIENCE.as_millis() as u16).expect("poll") > 0, "nothing comes");
+        assert!(poll(&mut descriptors, PATIENCE.as_millis() as u16).expect("poll") > 0, "no port becomes readable");
     }
     for received in received {
         assert_eq!((received.messages, received.end), (1000, Some(CloseReason::Closed)));

@@ -1,7 +1,7 @@
-//! For ThreadSanitizer, which `tests/thread-sanitizer` runs: it sees that a message orders what one thread did before the
-//! post and another one does after it was received, and that nothing else does.
+//! For ThreadSanitizer, run by `tests/thread-sanitizer`: a message orders the accesses of one thread before the post
+//! and the accesses of another thread after the receive, and nothing else does.
 //!
-//! Without ThreadSanitizer these tests show nothing.
+//! Without ThreadSanitizer these tests prove nothing.
 
 use std::cell::UnsafeCell;
 use std::sync::Arc;
@@ -9,28 +9,28 @@ use std::thread;
 
 use messageport::{ChannelOptions, MessageChannel, MessagePort};
 
-/// Memory of two threads with no order of its own.
+/// Memory that two threads access without any ordering of its own.
 struct Shared(UnsafeCell<u64>);
 
-// SAFETY: the tests are about who accesses it when.
+// SAFETY: the tests order the accesses by messages. The control does not, for ThreadSanitizer to find.
 #[allow(unsafe_code)]
 unsafe impl Sync for Shared {}
 
 impl Shared {
     #[allow(unsafe_code)]
     fn write(&self, value: u64) {
-        // SAFETY: valid memory; whether there is a race is what is asked.
+        // SAFETY: valid memory. ThreadSanitizer checks that no other thread accesses it now.
         unsafe { self.0.get().write_volatile(value) };
     }
 
     #[allow(unsafe_code)]
     fn read(&self) -> u64 {
-        // SAFETY: as above.
+        // SAFETY: valid memory. ThreadSanitizer checks that no other thread writes it now.
         unsafe { self.0.get().read_volatile() }
     }
 }
 
-/// Both threads get the memory and one end.
+/// Runs the two closures on two threads, each with the memory and one end of a pair.
 fn two_threads(
     one: impl FnOnce(&Shared, MessagePort) + Send + 'static,
     other: impl FnOnce(&Shared, MessagePort) + Send + 'static,
@@ -45,7 +45,7 @@ fn two_threads(
 }
 
 #[test]
-fn a_message_orders_what_was_before_it() {
+fn a_message_orders_the_accesses_before_it() {
     let write_and_post = |memory: &Shared, port: MessagePort| {
         for number in 1..1000 {
             memory.write(number);
@@ -63,9 +63,9 @@ fn a_message_orders_what_was_before_it() {
 }
 
 #[test]
-fn space_that_is_given_back_orders_what_was_before_it() {
+fn released_space_orders_the_accesses_before_it() {
     let write = |memory: &Shared, port: MessagePort| {
-        // A full queue, whose reader has written before it made room.
+        // A full queue, whose reader writes the memory before it makes room.
         while port.post_message(&[0; 1000], []).is_ok() {}
         port.post_message_wait(&[1; 1000], []).expect("room in the end");
         assert_eq!(memory.read(), 7);
@@ -78,7 +78,7 @@ fn space_that_is_given_back_orders_what_was_before_it() {
     });
 }
 
-/// The control: it writes after the post.
+/// The control: a thread writes after the post.
 #[test]
 #[ignore = "a race, which ThreadSanitizer must report"]
 fn a_race() {

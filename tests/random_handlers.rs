@@ -1,7 +1,7 @@
-//! Random handlers on random ports: they post, close, transfer, pull, panic and move ports from inside, on any port, their
-//! own too. Whatever they do, each port gets what its peer posted, in order and exactly once, and then the end.
+//! Random handlers on random ports: from inside they post, close, transfer, pull, panic and move ports, their own
+//! included. In any case each port gets the messages of its peer, in order and exactly once, and then the end.
 //!
-//! `PROPTEST_CASES` sets how many worlds are tried.
+//! `PROPTEST_CASES` sets the number of random worlds.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,17 +14,17 @@ const PAIRS: usize = 4;
 const ENDS: usize = 2 * PAIRS;
 const PLANNED: &str = "a planned panic";
 
-/// What a handler or the test does. Numbers are ends.
+/// An action of a handler or of the test. Numbers are ends.
 #[derive(Clone, Copy, Debug)]
 enum Action {
     Nothing,
     Post(usize),
     Start(usize),
     Close(usize),
-    /// The first over the second.
+    /// Posts the first port over the second.
     Transfer(usize, usize),
     Pull(usize),
-    /// Out of the loop and in again: disabled, then started.
+    /// Removes the port from the loop and adds it again: disabled, then started.
     Rehang(usize),
     Panic,
     Run,
@@ -36,7 +36,7 @@ struct End {
     handle: Option<PortHandle>,
     started: bool,
     closed: bool,
-    /// The end in whose queue it waits.
+    /// The end in whose queue this end waits.
     waits_in: Option<usize>,
     sent: u32,
     received: u32,
@@ -48,7 +48,7 @@ struct World {
     events: EventLoop,
     ends: RefCell<Vec<End>>,
     failures: RefCell<Vec<String>>,
-    /// Actions left: handlers could go on for ever.
+    /// The number of actions left, since handlers could go on for ever.
     budget: RefCell<u32>,
 }
 
@@ -85,9 +85,9 @@ impl World {
         world
     }
 
-    /// Puts a port into the loop, with the handlers of its end, not started.
+    /// Adds a port to the loop, with the handlers of its end, not started.
     fn hang(self: &Rc<Self>, end: usize, port: messageport::MessagePort) {
-        let handle = self.events.add(port).expect("one more");
+        let handle = self.events.add(port).expect("the loop takes the port");
         let world = Rc::downgrade(self);
         handle.add_handler(move |_, event: &mut messageport::MessageEvent| {
             let world = world.upgrade().expect("the world");
@@ -112,7 +112,7 @@ impl World {
         drop(old);
     }
 
-    /// A message has come: the next one, and whatever it carries lives on here.
+    /// Receives a message, which must be the next one. The ports that it carries go on here.
     fn receive(self: &Rc<Self>, end: usize, message: Message) -> u32 {
         let words: Vec<u32> = message.data.chunks(4).map(|word| u32::from_ne_bytes(word.try_into().unwrap())).collect();
         {
@@ -172,7 +172,7 @@ impl World {
             }
             Action::Rehang(end) => {
                 let Some(handle) = self.handle(end) else { return };
-                // Not after the end of the peer: the new place would tell it again.
+                // Not after the end of the peer: a port that is added again reports its end again.
                 if self.ends.borrow()[end].close_events == 0
                     && let Some(port) = self.events.remove(&handle)
                 {
@@ -180,15 +180,15 @@ impl World {
                     self.start(end);
                 }
             }
-            Action::Panic => std::panic::resume_unwind(Box::new(PLANNED)), // past the panic hook
-            Action::Run => assert!(self.events.run_once_timeout(Duration::ZERO).is_err(), "not within itself"),
+            Action::Panic => std::panic::resume_unwind(Box::new(PLANNED)), // without the panic hook
+            Action::Run => assert!(self.events.run_once_timeout(Duration::ZERO).is_err(), "a loop runs within itself"),
         }
     }
 
     fn transfer(&self, end: usize, over: usize) {
         let (Some(handle), Some(carrier)) = (self.handle(end), self.handle(over)) else { return };
         if self.ends.borrow()[end].close_events > 0 {
-            return; // as above
+            return; // as in `Action::Rehang`
         }
         let sent = self.ends.borrow()[over].sent;
         let data = [sent.to_ne_bytes(), (end as u32).to_ne_bytes()].concat();
@@ -205,7 +205,7 @@ impl World {
         }
     }
 
-    /// Whether an end has been dropped with the queue it waited in; `None` where ports wait in each other's queues, which
+    /// True if an end was dropped with the queue in which it waited. `None` if ports wait in each other's queues, which
     /// the kernel may collect at any time.
     fn lost(&self, end: usize) -> Option<bool> {
         let ends = self.ends.borrow();
@@ -221,7 +221,7 @@ impl World {
     }
 
     fn run_dry(&self) {
-        while self.events.run_once_timeout(Duration::ZERO).expect("it runs") > 0 {}
+        while self.events.run_once_timeout(Duration::ZERO).expect("the loop runs") > 0 {}
     }
 
     fn check(&self) {
@@ -276,7 +276,7 @@ proptest! {
                 action => world.act(action),
             }
             if run {
-                world.events.run_once_timeout(Duration::ZERO).expect("it runs");
+                world.events.run_once_timeout(Duration::ZERO).expect("the loop runs");
             }
         }
         world.run_dry();

@@ -1,4 +1,4 @@
-//! Recycled buffers: a peer that lies about them, and what is given back when nobody uses it.
+//! Recycled buffers: a peer that lies about them, and the release of buffers that are no longer used.
 //!
 //! `MESSAGEPORT_HOSTILE_SECONDS` sets how long the random test runs, `MESSAGEPORT_HOSTILE_SEED` repeats it.
 
@@ -17,37 +17,40 @@ use messageport::{
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use tools::attacker::{Attacker, BUFFER, CARRIER, DATA, Pages, Table, newest_memory};
+use tools::attacker::{Attacker, BUFFER, CARRIER, DATA, Pages, Table};
 use tools::child::Role;
 use tools::ledger::{Ledger, alone, descriptors};
+use tools::memory::newest_memory;
 use tools::random::Random;
-use tools::{PATIENCE, assert_entangled, end_of, pair, text};
+use tools::{PATIENCE, assert_entangled, end_of, pair, pair_with, text};
 
 const ROLES: &[Role] = &[];
 
 const LEN: usize = 10_000;
-/// Buffers have room to the end of their last page.
+/// Bytes of memory of a buffer of `LEN`: to the end of its last page.
 const CAPACITY: u64 = 12_288;
-/// Buffers that a direction keeps in these tests.
+/// Number of buffers that a direction keeps in these tests.
 const KEPT: usize = 3;
 
-/// A record that says: forget a slot.
+/// The kind of a record that frees a slot.
 const FORGET: u8 = 6;
-/// How a buffer travels.
+/// The way of a buffer that the receiver is to keep from now on.
 const NEW: u64 = 1;
+/// The way of a buffer that the receiver keeps already.
 const KNOWN: u64 = 2;
+/// The way of a buffer that goes back to its owner.
 const BACK: u64 = 3;
-/// What a receiver may leave in a buffer's header, and where.
+/// Offset of the note that a receiver may leave in the header of a buffer.
 const NOTE: usize = 24;
+/// The note of a buffer that its receiver no longer uses.
 const FREE: u32 = 1;
 
-/// A pair with room for many records of an attacker, who does not wrap.
+/// A pair with room for many records of an attacker, which cannot wrap.
 fn keeping_pair() -> (MessagePort, MessagePort) {
     let capacity = 1 << 20;
     let options = ChannelOptions::new().capacity(capacity).max_capacity(capacity);
     let options = options.cached_buffers(KEPT).cached_bytes(KEPT as u64 * CAPACITY);
-    let MessageChannel { port1, port2 } = options.create().expect("a channel");
-    (port1, port2)
+    pair_with(options)
 }
 
 /// The third word of a buffer's capsule.
@@ -55,7 +58,7 @@ fn way(way: u64, slot: u64) -> u64 {
     way << 32 | slot & 0xffff_ffff
 }
 
-/// A file that is a good buffer.
+/// A file that is a valid buffer.
 fn buffer_file() -> OwnedFd {
     let file = memfd_create(c"messageport-forged", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING);
     let file = File::from(file.expect("a memory file"));
@@ -87,13 +90,13 @@ fn recv_buffer(port: &MessagePort) -> TransferBuffer {
     port.recv_timeout(PATIENCE).expect("a message").buffers.remove(0)
 }
 
-/// Posts a buffer by its number, which `lie` is about.
+/// Posts a buffer by its number in a table. `lie` is its way and its slot.
 fn post_known(attacker: &mut Attacker, len: u64, lie: u64) {
     let table = Table::default().known_buffer(len, lie);
     attacker.record(CARRIER, &table.payload(b"lie"), 0);
 }
 
-/// The same in the record that is for one such buffer.
+/// Posts a buffer by its number in the record for a lone buffer. `lie` is its way and its slot.
 fn post_lone(attacker: &mut Attacker, len: u64, lie: u64) {
     attacker.record(BUFFER, &lone(b"lie", len, lie), 0);
 }
@@ -105,7 +108,7 @@ fn lone(data: &[u8], len: u64, lie: u64) -> Vec<u8> {
 }
 
 #[test]
-fn buffers_that_nobody_knows_are_named() {
+fn buffers_that_the_receiver_does_not_keep_are_an_error() {
     let _alone = alone();
     let (mut attacker, victim) = Attacker::new(keeping_pair);
     let before = Ledger::now();
@@ -117,7 +120,7 @@ fn buffers_that_nobody_knows_are_named() {
             assert_no_such_buffer(&victim, &format!("alone, way {how}, slot {slot}"));
         }
     }
-    // A new one in a place that is not there, or is too small for it.
+    // A new buffer in a slot that does not exist, or that is too small for it.
     for slot in [KEPT as u64, 0xffff_ffff] {
         let file = buffer_file();
         attacker.post(b"lie", &Table::default().buffer(CAPACITY, way(NEW, slot), &file));
@@ -129,7 +132,7 @@ fn buffers_that_nobody_knows_are_named() {
 }
 
 #[test]
-fn a_buffer_that_is_held_does_not_come_a_second_time() {
+fn a_buffer_that_is_held_cannot_come_a_second_time() {
     let _alone = alone();
     let (mut attacker, victim) = Attacker::new(keeping_pair);
     let file = buffer_file();
@@ -142,7 +145,7 @@ fn a_buffer_that_is_held_does_not_come_a_second_time() {
         assert_no_such_buffer(&victim, "held, alone");
     }
     drop(held);
-    // Longer than it is: it is not taken, and still there.
+    // With a length beyond its memory: refused, and still kept.
     post_known(&mut attacker, CAPACITY + 1, way(KNOWN, 0));
     assert_no_such_buffer(&victim, "too long");
     post_lone(&mut attacker, (1 << 48) - 1, way(KNOWN, 0));
@@ -151,21 +154,21 @@ fn a_buffer_that_is_held_does_not_come_a_second_time() {
     assert_eq!(recv_buffer(&victim).len(), 17);
     post_lone(&mut attacker, 18, way(KNOWN, 0));
     assert_eq!(recv_buffer(&victim).len(), 18);
-    // Forgotten, by the owner's word.
+    // Forgotten, by a record of the owner.
     attacker.record(FORGET, &0_u64.to_ne_bytes(), 0);
     post_known(&mut attacker, 10, way(KNOWN, 0));
     assert_no_such_buffer(&victim, "forgotten");
-    // Forgotten while it is held: what is held stays.
+    // Forgotten while it is held: the holder keeps it.
     attacker.post(b"", &Table::default().buffer(CAPACITY, way(NEW, 0), &file));
     let held = recv_buffer(&victim);
     attacker.record(FORGET, &0_u64.to_ne_bytes(), 0);
     attacker.record(DATA, b"more", 0);
     assert_eq!(text(&victim), "more");
-    held.write_at(LEN - 1, b"x").expect("ours");
+    held.write_at(LEN - 1, b"x").expect("a buffer of this process");
 }
 
 #[test]
-fn a_slot_that_cannot_be_ends_the_port() {
+fn an_impossible_slot_ends_the_port() {
     let _alone = alone();
     for slot in [KEPT as u64, 64, u64::MAX, 1 << 32] {
         let (mut attacker, victim) = Attacker::new(keeping_pair);
@@ -212,7 +215,7 @@ fn a_record_of_one_buffer_that_contradicts_itself_ends_the_port() {
     }
 }
 
-/// Data of any length beside a buffer that is known, there and back, by each way to receive.
+/// Data of any length beside a recycled buffer, there and back, by each receiving call.
 #[test]
 fn data_beside_a_recycled_buffer_arrives_whole() {
     let _alone = alone();
@@ -240,39 +243,39 @@ fn data_beside_a_recycled_buffer_arrives_whole() {
 }
 
 #[test]
-fn a_buffer_that_came_back_does_not_come_back_again() {
+fn a_buffer_that_came_back_cannot_come_back_again() {
     let _alone = alone();
     let (mut attacker, victim) = Attacker::new(keeping_pair);
     let (buffer, memory) = newest_memory(|| victim.buffer(LEN).expect("memory"));
     let pages = Pages::of(&memory);
     victim.post_message(b"", [buffer.into()]).expect("room");
     let kept_by_attacker = recv_buffer(&attacker.port);
-    // Longer than it is, and then as it should be.
+    // With a length beyond its memory, and then with its own.
     post_known(&mut attacker, CAPACITY + 1, way(BACK, 0));
     assert_no_such_buffer(&victim, "too long");
     post_lone(&mut attacker, LEN as u64, way(BACK, 0));
     let first = recv_buffer(&victim);
     post_lone(&mut attacker, LEN as u64, way(BACK, 0));
     assert_no_such_buffer(&victim, "twice, alone");
-    // Again, and with a note that says that it is free: it is not the attacker's any more.
+    // A second time, and with a note that it is free: the attacker no longer has it.
     post_known(&mut attacker, LEN as u64, way(BACK, 0));
     assert_no_such_buffer(&victim, "twice");
     pages.half_word(NOTE).store(FREE, Ordering::SeqCst);
     let second = victim.buffer(LEN).expect("memory");
-    first.write_at(0, b"first").expect("ours");
-    second.write_at(0, b"other").expect("ours");
-    assert_eq!(&first.to_vec().expect("ours")[..5], b"first", "one buffer was handed out twice");
-    // In the pool, and not with the attacker, who says that it comes.
+    first.write_at(0, b"first").expect("a buffer of this process");
+    second.write_at(0, b"other").expect("a buffer of this process");
+    assert_eq!(&first.to_vec().expect("a buffer of this process")[..5], b"first", "a buffer was handed out twice");
+    // In the pool and not with the attacker, which claims to send it.
     drop((first, second));
     post_known(&mut attacker, LEN as u64, way(BACK, 0));
     assert_no_such_buffer(&victim, "from nowhere");
     let first = victim.buffer(LEN).expect("memory");
-    assert_eq!(&first.to_vec().expect("ours")[..5], b"first", "it was in the pool");
+    assert_eq!(&first.to_vec().expect("a buffer of this process")[..5], b"first", "a buffer left the pool");
     drop(kept_by_attacker);
 }
 
 #[test]
-fn a_lying_peer_gets_nothing_handed_out_twice_and_nothing_kept() {
+fn a_lying_peer_causes_no_double_use_and_no_leak() {
     let _alone = alone();
     let given = std::env::var("MESSAGEPORT_HOSTILE_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     let time = Duration::from_secs_f64(given.unwrap_or(4.0));
@@ -287,10 +290,10 @@ fn a_lying_peer_gets_nothing_handed_out_twice_and_nothing_kept() {
     println!("{rounds} rounds");
 }
 
-/// A buffer of the victim, and what it wrote there; nothing in one that is the attacker's own.
+/// A buffer that the victim holds, and the stamp that it wrote. `None` in a buffer of the attacker.
 type Held = (TransferBuffer, Option<u64>);
 
-/// An attacker that receives as it should and posts what it likes, and a victim that uses buffers.
+/// An attacker that receives honestly and posts anything, and a victim that uses buffers.
 fn lie(random: &Random) {
     let (mut attacker, victim) = Attacker::new(keeping_pair);
     let own = [buffer_file(), buffer_file()];
@@ -346,25 +349,29 @@ fn lie(random: &Random) {
             Err(TryRecvError::Failed(RecvError::MessageError { reason: BadTransfer::NoSuchBuffer, .. })) => {}
             Err(error) => assert!(matches!(error, TryRecvError::Empty), "{error:?}"),
         }
-        // The attacker writes nothing but notes: so whoever holds a buffer alone finds in it what he wrote.
+        // The attacker writes only notes, so a single holder of a buffer reads its own stamp.
         for write in [true, false] {
             for (buffer, stamp) in held.iter().filter_map(|(buffer, stamp)| Some((buffer, stamp.as_ref()?))) {
                 match write {
-                    true => buffer.write_value(0, stamp).expect("ours"),
-                    false => assert_eq!(buffer.read_value::<u64>(0).expect("ours"), *stamp, "two handles, one buffer"),
+                    true => buffer.write_value(0, stamp).expect("a buffer of this process"),
+                    false => assert_eq!(
+                        buffer.read_value::<u64>(0).expect("a buffer of this process"),
+                        *stamp,
+                        "two handles, one buffer"
+                    ),
                 }
             }
         }
-        // Held, or kept by either side for either direction; what waits in a queue is open nowhere.
+        // Held, or kept by either side for either direction. A buffer that waits in a queue is open nowhere.
         let most = held.len() + hoard.len() + 4 * KEPT;
         assert!(descriptors() - open <= most, "{} descriptors for {most} buffers", descriptors() - open);
     }
 }
 
-// What nobody uses.
+// Buffers that are not used.
 
 #[test]
-fn buffers_that_are_not_used_for_a_while_are_given_back() {
+fn buffers_unused_for_a_while_are_freed() {
     let _alone = alone();
     let (a, b) = pair();
     let before = descriptors();
@@ -372,7 +379,7 @@ fn buffers_that_are_not_used_for_a_while_are_given_back() {
     a.post_message(b"", five).expect("room");
     drop(b.recv().expect("a message"));
     assert_eq!(descriptors() - before, 2 * 5, "both sides keep five");
-    // One is in use all the time; the others go after a second or two, without being asked for.
+    // One buffer stays in use. The others are freed after a second or two, without a call.
     let start = Instant::now();
     while descriptors() - before > 2 {
         assert!(start.elapsed() < PATIENCE, "{} descriptors are still kept", descriptors() - before);
@@ -382,7 +389,7 @@ fn buffers_that_are_not_used_for_a_while_are_given_back() {
         }
     }
     assert!(start.elapsed() > Duration::from_millis(900), "given back after {:?}", start.elapsed());
-    assert_eq!(descriptors() - before, 2, "the one in use stays");
+    assert_eq!(descriptors() - before, 2, "the buffer in use stays");
 }
 
 #[test]
@@ -394,26 +401,26 @@ fn a_buffer_longer_than_any_memory_is_an_error() {
     }
 }
 
-// What others spoil.
+// Third parties.
 
 #[test]
-fn a_port_that_a_third_party_spoils_leaves_the_buffers_beside_it_known() {
+fn a_port_spoilt_by_a_third_party_leaves_the_buffers_beside_it_recycled() {
     let _alone = alone();
     let ((_third_party, passenger), memory) = newest_memory(pair);
     let (a, b) = pair();
-    // The third party has the memory of its own channel, and can make it look like anything.
+    // The third party has the memory of its own channel, and can write anything there.
     Pages::of(&memory).word(0).store(0, Ordering::SeqCst);
     a.post_message(b"spoilt", [passenger.into(), a.buffer(LEN).expect("memory").into()]).expect("room");
     let result = b.recv_timeout(PATIENCE);
     assert!(matches!(result, Err(RecvTimeoutError::Failed(RecvError::MessageError { .. }))), "{result:?}");
-    // The buffer was new to the receiver, and is used again.
+    // The buffer was new to the receiver, and is recycled.
     for round in 0..3_u64 {
         let held = descriptors();
         let buffer = a.buffer(LEN).expect("memory");
-        assert_eq!(descriptors(), held, "it has come back");
+        assert_eq!(descriptors(), held, "the buffer has come back");
         buffer.write_value(0, &round).expect("inside");
         a.post_message(b"", [buffer.into()]).expect("room");
-        assert_eq!(recv_buffer(&b).read_value::<u64>(0).expect("ours"), round);
+        assert_eq!(recv_buffer(&b).read_value::<u64>(0).expect("a buffer of this process"), round);
     }
     assert_entangled(&a, &b);
 }

@@ -1,6 +1,6 @@
-//! Very many ports, and ports that move very often.
+//! Very many ports, and a port that moves very often.
 //!
-//! `MESSAGEPORT_HOPS` sets how often the travelling port moves.
+//! `MESSAGEPORT_HOPS` sets the number of moves.
 
 mod tools;
 
@@ -42,7 +42,7 @@ fn many_pairs() {
         assert_eq!(b.try_recv().expect("a message").data, number.to_ne_bytes());
         assert_eq!(a.try_recv().expect("a message").data, (!number).to_ne_bytes());
     }
-    // Every other port of the first half moves, to the queue of its neighbour, and out of it again.
+    // Every other port of the first half moves into the queue of its neighbour, and out of it again.
     let (carrier, arrivals) = pair();
     for (_, b) in pairs.into_iter().take(PAIRS / 2) {
         carrier.post_message(b"", [b.into()]).expect("room");
@@ -61,7 +61,7 @@ fn the_descriptor_limit_is_raised_as_far_as_it_goes_and_never_lowered() {
 fn limit() {
     let soft = || getrlimit(Resource::RLIMIT_NOFILE).expect("a limit").0;
     let (at_first, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
-    assert_eq!(raise_descriptor_limit(10).expect("nothing to do"), at_first);
+    assert_eq!(raise_descriptor_limit(10).expect("no change"), at_first);
     assert_eq!(soft(), at_first);
     let next = (at_first + 1).min(hard);
     assert_eq!(raise_descriptor_limit(next).expect("below the hard limit"), next);
@@ -72,13 +72,14 @@ fn limit() {
 
 // A port moves round a ring of four processes while both ends stream.
 
-/// Every so many messages one has a buffer, of this length,
+/// One message in this many carries a buffer.
 const BUFFER_EVERY: u64 = 11;
+/// Bytes of each of these buffers.
 const BUFFER: usize = 20_000;
-/// and every so many one is too large for the ring.
+/// One message in this many has data too large for the ring.
 const LARGE_EVERY: u64 = 61;
-/// So many messages are posted or taken before whoever does so does something else; and now and then as many as there is
-/// room for, or as there are: then queues grow, and are drained.
+/// Messages posted or received in a row. Sometimes a station posts until the queue is full, or receives until it is
+/// empty, so that queues grow and are drained.
 const STINT: u64 = 30;
 const STATIONS: usize = 4;
 
@@ -93,12 +94,12 @@ fn hops() -> u64 {
     given.unwrap_or(3000)
 }
 
-/// For the processes of the ring.
+/// The patience of a process of the ring.
 fn patience() -> Duration {
     2 * PATIENCE + Duration::from_millis(10) * hops() as u32
 }
 
-/// The streams of one end: the numbers that are due next, and a buffer that came and is sent back.
+/// The streams of one end: the next numbers, and a buffer that arrived and is sent back.
 #[derive(Default)]
 struct Streams {
     sent: u64,
@@ -107,7 +108,7 @@ struct Streams {
 }
 
 impl Streams {
-    /// Posts the next numbers, at most so many, until the queue is at its limit.
+    /// Posts at most `most` next numbers, or until the queue is at its limit.
     fn post(&mut self, port: &MessagePort, most: u64) {
         for _ in 0..most {
             let number = self.sent;
@@ -133,7 +134,7 @@ impl Streams {
         }
     }
 
-    /// Takes what is there, and at most so much: each message is the one that is due, and whole.
+    /// Receives at most `most` messages, or until the queue is empty. Each must be the next one, and whole.
     fn receive(&mut self, port: &MessagePort, most: u64) {
         for _ in 0..most {
             let mut message = match port.try_recv() {
@@ -144,7 +145,7 @@ impl Streams {
             let number = self.received;
             let buffers = usize::from(number.is_multiple_of(BUFFER_EVERY));
             let times = if buffers == 0 && number.is_multiple_of(LARGE_EVERY) { 1000 } else { 1 };
-            assert!(message.data == number.to_ne_bytes().repeat(times), "{number}: another message");
+            assert!(message.data == number.to_ne_bytes().repeat(times), "{number}: not this message");
             assert_eq!(message.buffers.len(), buffers, "buffers of {number}");
             for buffer in &message.buffers {
                 assert_eq!(buffer.len(), BUFFER);
@@ -165,7 +166,7 @@ impl Streams {
     }
 }
 
-/// Starts the stations, sends the port round, and streams at its peer.
+/// A role: starts the stations, sends the port round, and streams from its peer.
 fn ring() {
     let hops = hops();
     alarm::set(patience().as_secs() as u32);
@@ -178,7 +179,7 @@ fn ring() {
         let list = [std::mem::replace(&mut previous, next).into(), to_next.into()];
         control.post_message(&[u8::from(index == 0)], list).expect("a station");
     }
-    // What the last one posts goes to the first: through here it would not be a ring.
+    // The last station posts to the first, not through this process: a ring.
     let options = ChannelOptions::new().capacity(4096).max_capacity(64 << 10);
     let MessageChannel { port1: home, port2: traveller } = options.create().expect("a channel");
     stations[0].1.post_message(bytemuck::cast_slice(&[hops]), [previous.into(), traveller.into()]).expect("a station");
@@ -198,7 +199,7 @@ fn ring() {
             break (message.ports.remove(0), sent, received);
         }
     };
-    // What was on its way, in both directions, and not one message more.
+    // The messages in transit, in both directions, and no other.
     streams.receive(&home, u64::MAX);
     let mut there = Streams { sent: sent_there, received: received_there, spare: None };
     there.receive(&traveller, u64::MAX);
@@ -216,7 +217,7 @@ fn ring() {
     before.assert_restored("after the ring");
 }
 
-/// Takes the port from the station before, reads and posts over it, and sends it on.
+/// A role: takes the port from the station before, receives and posts over it, and sends it on.
 fn station() {
     alarm::set(patience().as_secs() as u32);
     let control = parent_port().expect("a port");
@@ -227,7 +228,7 @@ fn station() {
     let mut traveller = None;
     let mut hops = 0;
     if is_first {
-        // The other end of the last station's port closes the ring; the traveller starts here.
+        // The other end of the last station's port closes the ring. The port starts its journey here.
         message = control.recv().expect("the port");
         hops = bytemuck::pod_read_unaligned(&message.data);
         traveller = message.ports.pop();
@@ -252,7 +253,7 @@ fn station() {
         streams.receive(&port, if hops % 16 == 0 { u64::MAX } else { STINT });
         streams.post(&port, if hops % 50 == 0 { 10 * STINT } else { STINT });
         if hops == 0 {
-            control.post_message(&streams.numbers(), [port.into()]).expect("the start of it all");
+            control.post_message(&streams.numbers(), [port.into()]).expect("the first process");
             break;
         }
         let mut numbers = streams.numbers();

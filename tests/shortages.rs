@@ -1,24 +1,24 @@
-//! What happens where the system has nothing to give: descriptors, room for descriptors in flight, address space, file
-//! size. An error, everything is still the caller's or still queued, and all of it works afterwards.
+//! Shortages of the system: descriptors, room for descriptors in flight, address space, file size. The call returns an
+//! error, everything is still the caller's or still queued, and all of it works afterwards.
 
 mod tools;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use messageport::{
-    BufferError, ChannelOptions, FreezeErrorKind, FrozenBuffer, Message, MessageChannel, MessagePort, PostDataError,
-    PostErrorKind, RecvError, RecvTimeoutError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError,
+    BufferError, FreezeErrorKind, FrozenBuffer, Message, MessageChannel, MessagePort, PostDataError, PostErrorKind,
+    RecvError, RecvTimeoutError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, geteuid, seteuid};
 
-use tools::child::{Process, Role};
+use tools::child::{Role, play};
 use tools::ledger::Ledger;
-use tools::{PATIENCE, assert_entangled, pair, text};
+use tools::luggage::{KINDS, Luggage, shared_of};
+use tools::{PATIENCE, assert_entangled, buffer_of, forgetful_pair, growing_pair, pair, text};
 
 const ROLES: &[Role] = &[
     ("few descriptors", few_descriptors),
@@ -32,23 +32,6 @@ const ROLES: &[Role] = &[
 ];
 
 #[track_caller]
-fn play(role: &str) {
-    let (mut process, _port) = Process::start(role);
-    process.succeeded();
-}
-
-fn buffer_of(bytes: &[u8]) -> TransferBuffer {
-    let buffer = TransferBuffer::new(bytes.len()).expect("memory");
-    buffer.copy_from_slice(bytes).expect("as long as the buffer");
-    buffer
-}
-
-fn shared_of(bytes: &[u8]) -> SharedBuffer {
-    let buffer = SharedBuffer::new(bytes.len()).expect("memory");
-    buffer.copy_from_slice(bytes).expect("as long as the buffer");
-    buffer
-}
-
 #[test]
 fn too_few_descriptors_leave_everything_where_it_is() {
     play("few descriptors");
@@ -89,70 +72,12 @@ fn a_file_size_limit_is_an_error_and_no_signal() {
     play("small files");
 }
 
-/// All sets of kinds, without the empty one.
-fn sets() -> impl Iterator<Item = usize> {
-    1..1 << 5
-}
-
-/// One thing of each kind of a set, and the peer of the port.
-fn things(set: usize) -> (Vec<Transferable>, MessagePort) {
-    let (witness, port) = pair();
-    witness.post_message(b"queued", []).expect("room");
-    let file =
-        File::from(nix::sys::memfd::memfd_create(c"a file", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).expect("a file"));
-    file.write_all_at(b"a file", 0).expect("room");
-    let all: [Transferable; 5] = [
-        port.into(),
-        buffer_of(b"pixels").into(),
-        FrozenBuffer::from_bytes(b"weights").expect("memory").into(),
-        shared_of(b"counters").into(),
-        OwnedFd::from(file).into(),
-    ];
-    let chosen = all.into_iter().enumerate().filter(|(kind, _)| set >> kind & 1 == 1).map(|(_, thing)| thing);
-    (chosen.collect(), witness)
-}
-
-/// Each thing of a set is there, and works.
-#[track_caller]
-fn assert_whole(set: usize, list: &[Transferable], witness: &MessagePort) {
-    assert_eq!(list.len(), set.count_ones() as usize);
-    for thing in list {
-        match thing {
-            Transferable::Port(port) => {
-                assert_eq!(text(port), "queued");
-                assert_entangled(port, witness);
-                witness.post_message(b"queued", []).expect("room");
-            }
-            Transferable::Buffer(buffer) => assert_eq!(buffer.to_vec().expect("ours"), b"pixels"),
-            Transferable::Frozen(buffer) => assert_eq!(buffer[..], *b"weights"),
-            Transferable::Shared(buffer) => assert_eq!(buffer.to_vec().expect("ours"), b"counters"),
-            Transferable::Descriptor(file) => {
-                let mut bytes = [0; 6];
-                let file = File::from(file.try_clone().expect("a descriptor"));
-                file.read_exact_at(&mut bytes, 0).expect("a file");
-                assert_eq!(&bytes, b"a file");
-            }
-            other => panic!("{other:?} has no place here"),
-        }
-    }
-}
-
-fn unpacked(message: Message) -> Vec<Transferable> {
-    let Message { data: _, ports, buffers, frozen, shared, descriptors, .. } = message;
-    let mut list: Vec<Transferable> = ports.into_iter().map(Transferable::from).collect();
-    list.extend(buffers.into_iter().map(Transferable::from));
-    list.extend(frozen.into_iter().map(Transferable::from));
-    list.extend(shared.into_iter().map(Transferable::from));
-    list.extend(descriptors.into_iter().map(Transferable::from));
-    list
-}
-
-/// Does `work` with room for exactly `count` more descriptors.
+/// Calls `work` with room for exactly `count` more descriptors.
 fn with_room_for<T>(count: usize, work: impl FnOnce() -> T) -> T {
     let entries = fs::read_dir("/proc/self/fd").expect("/proc/self/fd").flatten();
     let names = entries.map(|entry| entry.file_name().to_str().expect("a number").parse::<u64>().expect("a number"));
     let mut used: BTreeSet<u64> = names.collect();
-    // The one that listed the directory is closed again.
+    // Without the descriptor that listed the directory.
     used.retain(|number| fs::read_link(format!("/proc/self/fd/{number}")).is_ok());
     let limit = (0..).filter(|number| !used.contains(number)).nth(count).expect("a number");
     with_limit(Resource::RLIMIT_NOFILE, limit, work)
@@ -160,9 +85,9 @@ fn with_room_for<T>(count: usize, work: impl FnOnce() -> T) -> T {
 
 fn with_limit<T>(resource: Resource, limit: u64, work: impl FnOnce() -> T) -> T {
     let (soft, hard) = getrlimit(resource).expect("a limit");
-    setrlimit(resource, limit, hard).expect("it can be lowered");
+    setrlimit(resource, limit, hard).expect("the limit can be lowered");
     let result = work();
-    setrlimit(resource, soft, hard).expect("it can be raised");
+    setrlimit(resource, soft, hard).expect("the limit can be raised");
     result
 }
 
@@ -170,22 +95,16 @@ fn is_exhausted(result: &Result<Message, TryRecvError>) -> bool {
     matches!(result, Err(TryRecvError::Failed(RecvError::ResourceExhausted(_))))
 }
 
-/// A pair that keeps no buffers to use them again, so that descriptors can be counted.
-fn forgetful_pair() -> (MessagePort, MessagePort) {
-    let options = ChannelOptions::new().cached_buffers(0);
-    let MessageChannel { port1, port2 } = options.create().expect("a channel");
-    (port1, port2)
-}
-
 fn few_descriptors() {
     let (a, b) = forgetful_pair();
     let before = Ledger::now();
-    for set in sets() {
-        let (list, witness) = things(set);
-        let needed = list.len() + (set & 1);
+    for kinds in 1..1 << KINDS {
+        let mut luggage = Luggage::pack_kinds(kinds);
+        let list = luggage.take();
+        let needed = list.len() + (kinds & 1);
         // Posting needs none.
         with_room_for(0, || a.post_message(b"things", list).expect("no descriptor is needed"));
-        // Receiving needs one for each handle, and takes nothing without.
+        // Receiving needs one for each handle. Without it nothing is taken.
         for room in 0..needed {
             let held = Ledger::now();
             let result = with_room_for(room, || b.try_recv());
@@ -196,17 +115,17 @@ fn few_descriptors() {
         }
         let message = with_room_for(needed, || b.try_recv()).expect("room for all");
         assert_eq!(message.data, b"things");
-        assert_whole(set, &unpacked(message), &witness);
+        luggage.assert_whole(message.transfer_list());
     }
-    before.assert_restored("after all of it");
-    // Making things.
+    before.assert_restored("after the shortages");
+    // Things to make.
     with_room_for(0, || {
         assert!(matches!(TransferBuffer::new(10), Err(BufferError::ResourceExhausted(_))));
         assert!(matches!(SharedBuffer::new(10), Err(BufferError::ResourceExhausted(_))));
         assert!(matches!(FrozenBuffer::from_bytes(b"x"), Err(BufferError::ResourceExhausted(_))));
         assert!(MessageChannel::new().is_err());
     });
-    // Freezing needs none.
+    // Freezing needs no descriptor.
     let buffer = buffer_of(b"pixels");
     assert_eq!(with_room_for(0, || buffer.freeze()).expect("no descriptor is needed")[..], *b"pixels");
     before.assert_restored("after making things");
@@ -215,36 +134,37 @@ fn few_descriptors() {
 fn few_in_flight() {
     let user = geteuid();
     let (a, b) = forgetful_pair();
-    // More than the limit are in flight: of one file, in a queue that nobody reads.
+    // More descriptors than the limit are in flight: duplicates of one, in a queue that is not read.
     let (filler, _unread) = pair();
     for _ in 0..20 {
         filler.post_message_detaching(b"", &[TransferRef::Descriptor(a.as_fd())]).expect("room");
     }
     let before = Ledger::now();
-    for set in sets() {
-        let (list, witness) = things(set);
+    for kinds in 1..1 << KINDS {
+        let mut luggage = Luggage::pack_kinds(kinds);
+        let list = luggage.take();
         if user.is_root() {
-            seteuid(Uid::from_raw(65534)).expect("root can"); // root may have any number in flight
+            seteuid(Uid::from_raw(65534)).expect("root may"); // root itself may have any number in flight
         }
         let error =
             with_limit(Resource::RLIMIT_NOFILE, 8, || a.post_message(b"", list)).expect_err("too many in flight");
-        seteuid(user).expect("the user it was");
+        seteuid(user).expect("back to the user");
         assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
-        assert_whole(set, &error.transfer, &witness);
+        luggage.assert_whole(&error.transfer);
         assert!(matches!(b.try_recv(), Err(TryRecvError::Empty)));
         a.post_message(b"things", error.transfer).expect("no limit");
-        assert_whole(set, &unpacked(b.recv_timeout(PATIENCE).expect("a message")), &witness);
+        luggage.assert_whole(b.recv_timeout(PATIENCE).expect("a message").transfer_list());
     }
-    before.assert_restored("after all of it");
-    // A larger ring is in flight too, and large data that is not known to the peer.
+    before.assert_restored("after the shortages");
+    // A larger ring is in flight too, and so is the buffer of large data that is new to the peer.
     let (a, b) = growing_pair(4096, 1 << 20);
     let mut count = fill(&a);
     let limited = |post: &dyn Fn() -> Result<(), PostErrorKind>| {
         if user.is_root() {
-            seteuid(Uid::from_raw(65534)).expect("root can");
+            seteuid(Uid::from_raw(65534)).expect("root may");
         }
         let result = with_limit(Resource::RLIMIT_NOFILE, 8, post);
-        seteuid(user).expect("the user it was");
+        seteuid(user).expect("back to the user");
         result
     };
     let held = Ledger::now();
@@ -255,7 +175,7 @@ fn few_in_flight() {
     count += 1;
     expect(&b, 0..count);
     let large = vec![7; 100_000];
-    // The memory is made before it cannot be sent, with as many descriptors as are open.
+    // The memory of the data is made before posting it fails.
     let result = limited(&|| a.post_message_detaching(&large, &[]));
     assert!(matches!(result, Err(PostErrorKind::ResourceExhausted(_))), "{result:?}");
     a.post_message(&large, []).expect("no limit");
@@ -264,10 +184,10 @@ fn few_in_flight() {
     assert!(b.recv().expect("a message").data == large);
 }
 
-/// A buffer of this length needs more address space than there is.
+/// 64 MiB: more than the address space that `without_address_space` leaves.
 const LARGE: usize = 64 << 20;
 
-/// Does `work` with a few more megabytes of address space than are used, and not with `LARGE`.
+/// Calls `work` with eight MiB of address space beyond the present use.
 fn without_address_space<T>(work: impl FnOnce() -> T) -> T {
     let statm = fs::read_to_string("/proc/self/statm").expect("/proc/self/statm");
     let pages: u64 = statm.split(' ').next().expect("a size").parse().expect("a number");
@@ -283,7 +203,7 @@ fn no_address_space() {
         large().freeze().expect("a new buffer").into(),
         SharedBuffer::new(LARGE).expect("memory").into(),
     ];
-    // Good ones of each other kind come before and behind.
+    // Small things of other kinds come before and behind the large one.
     for thing in things {
         let (witness, port) = pair();
         let list = [port.into(), FrozenBuffer::from_bytes(b"x").expect("memory").into(), thing];
@@ -303,18 +223,18 @@ fn no_address_space() {
         assert!(matches!(TransferBuffer::new(LARGE), Err(BufferError::ResourceExhausted(_))));
         assert!(matches!(SharedBuffer::new(LARGE), Err(BufferError::ResourceExhausted(_))));
     });
-    // Freezing maps the memory once more before it gives the first mapping up.
+    // Freezing maps the memory a second time before it drops the first mapping.
     let buffer = large();
     buffer.write_at(LARGE - 6, b"pixels").expect("inside");
     let error = without_address_space(|| buffer.freeze()).expect_err("no address space");
     assert!(matches!(error.kind, FreezeErrorKind::ResourceExhausted(_)), "{error:?}");
-    let frozen = error.buffer.freeze().expect("as it was");
+    let frozen = error.buffer.freeze().expect("an unchanged buffer");
     assert_eq!(frozen[LARGE - 6..], *b"pixels");
     let bytes = vec![1; LARGE];
     let result = without_address_space(|| FrozenBuffer::from_bytes(&bytes));
     assert!(matches!(result, Err(BufferError::ResourceExhausted(_))), "{result:?}");
     drop(frozen);
-    before.assert_restored("after all of it");
+    before.assert_restored("after the shortages");
 }
 
 fn small_files() {
@@ -322,11 +242,11 @@ fn small_files() {
     let before = Ledger::now();
     let path = std::env::temp_dir().join(format!("messageport-small-{}", std::process::id()));
     fs::write(&path, vec![1; LIMIT]).expect("room on the disk");
-    let file = File::open(&path).expect("it is there");
-    fs::remove_file(&path).expect("it is there");
+    let file = File::open(&path).expect("a file");
+    fs::remove_file(&path).expect("a file");
     with_limit(Resource::RLIMIT_FSIZE, LIMIT as u64, || {
         let exhausted = |result: Result<(), BufferError>| matches!(result, Err(BufferError::ResourceExhausted(_)));
-        // The header page does not fit any more.
+        // With the header page the file would exceed the limit.
         let bytes = vec![1; LIMIT - 4095];
         assert!(exhausted(TransferBuffer::new(bytes.len()).map(drop)));
         assert!(exhausted(SharedBuffer::new(bytes.len()).map(drop)));
@@ -334,10 +254,10 @@ fn small_files() {
         assert!(exhausted(FrozenBuffer::from_file(&file).map(drop)));
         let bytes = &bytes[1..];
         assert_eq!(buffer_of(bytes).freeze().expect("a new buffer")[..], *bytes);
-        assert_eq!(FrozenBuffer::from_bytes(bytes).expect("it fits")[..], *bytes);
-        assert_eq!(shared_of(bytes).to_vec().expect("it fits"), bytes);
+        assert_eq!(FrozenBuffer::from_bytes(bytes).expect("a file below the limit")[..], *bytes);
+        assert_eq!(shared_of(bytes).to_vec().expect("a file below the limit"), bytes);
     });
-    // Growing, and data larger than the ring.
+    // Growth, and data larger than the ring.
     let (a, b) = growing_pair(4096, 1 << 20);
     with_limit(Resource::RLIMIT_FSIZE, 32 << 10, || {
         let mut count = 0;
@@ -348,7 +268,7 @@ fn small_files() {
             }
         };
         assert!(matches!(kind, PostErrorKind::ResourceExhausted(_)), "{kind:?}");
-        assert_eq!(a.queued().capacity, 16 << 10, "behind a page there is no room for more");
+        assert_eq!(a.queued().capacity, 16 << 10, "a larger ring exceeds the file size");
         let error = a.post_message(&[1; 40_000], [buffer_of(b"pixels").into()]).expect_err("a file too large");
         assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
         assert_eq!(error.transfer.len(), 1);
@@ -364,19 +284,12 @@ fn small_files() {
         assert!(matches!(SharedBuffer::new(len), Err(BufferError::ResourceExhausted(_))));
     }
     drop(file);
-    before.assert_restored("after all of it");
+    before.assert_restored("after the shortages");
 }
 
-// Growth, recycled buffers, and ports that have much of both.
+// Growth, recycled buffers, and ports with many of both.
 
-/// A pair whose queues start with `capacity` bytes and may grow.
-fn growing_pair(capacity: usize, max_capacity: usize) -> (MessagePort, MessagePort) {
-    let options = ChannelOptions::new().capacity(capacity).max_capacity(max_capacity);
-    let MessageChannel { port1, port2 } = options.create().expect("a channel");
-    (port1, port2)
-}
-
-/// Fills the queue with numbers, up to where it would grow. Returns how many.
+/// Posts numbers until the queue would have to grow. Returns their count.
 fn fill(port: &MessagePort) -> u32 {
     let mut count = 0;
     while port.post_message_timeout(&u32::to_ne_bytes(count), [], Duration::ZERO).is_ok() {
@@ -394,22 +307,23 @@ fn expect(port: &MessagePort, numbers: std::ops::Range<u32>) {
 
 fn few_descriptors_to_grow() {
     let before = Ledger::now();
-    for set in sets() {
+    for kinds in 1..1 << KINDS {
         let (a, b) = growing_pair(4096, 64 << 10);
-        let (list, witness) = things(set);
+        let mut luggage = Luggage::pack_kinds(kinds);
+        let list = luggage.take();
         let count = fill(&a);
-        // Whoever posts has none for a larger ring.
+        // The sender has none for a larger ring.
         let held = Ledger::now();
         let error = with_room_for(0, || a.post_message(&[1; 500], list)).expect_err("no descriptor");
         assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
-        assert_whole(set, &error.transfer, &witness);
+        luggage.assert_whole(&error.transfer);
         let result = with_room_for(0, || a.reserve(500).map(drop));
         assert!(matches!(result, Err(PostDataError::ResourceExhausted(_))), "{result:?}");
         held.assert_restored("after a queue did not grow");
         assert_eq!(a.queued().capacity, 4096);
         with_room_for(1, || a.post_message(b"things", error.transfer).expect("room for a ring"));
         a.post_message(b"behind them", []).expect("room");
-        // Whoever reads has none for it either: everything before it comes, and then nothing is lost.
+        // The receiver has none for it either: every message before the larger ring comes, and nothing is lost.
         with_room_for(0, || expect(&b, 0..count));
         let held = Ledger::now();
         for _ in 0..3 {
@@ -422,7 +336,7 @@ fn few_descriptors_to_grow() {
         }
         held.assert_restored("after a ring that was not taken");
         let message = b.try_recv().expect("descriptors");
-        assert_whole(set, &unpacked(message), &witness);
+        luggage.assert_whole(message.transfer_list());
         assert_eq!(text(&b), "behind them");
         assert!(matches!(b.try_recv(), Err(TryRecvError::Empty)));
         assert_entangled(&a, &b);
@@ -434,19 +348,20 @@ fn few_descriptors_to_grow() {
 fn few_descriptors_to_recycle() {
     let before = Ledger::now();
     let large = vec![7; 100_000];
-    for set in sets() {
+    for kinds in 1..1 << KINDS {
         let (a, b) = pair();
-        let (list, witness) = things(set);
-        // Data larger than the ring takes a descriptor here, and one there, the first time.
+        let mut luggage = Luggage::pack_kinds(kinds);
+        let list = luggage.take();
+        // Data larger than the ring takes a descriptor on each side the first time.
         let held = Ledger::now();
         let error = with_room_for(0, || a.post_message(&large, list)).expect_err("no descriptor");
         assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
-        assert_whole(set, &error.transfer, &witness);
+        luggage.assert_whole(&error.transfer);
         assert!(matches!(with_room_for(0, || a.reserve(100_000).map(drop)), Err(PostDataError::ResourceExhausted(_))));
         assert!(matches!(with_room_for(0, || a.buffer(100_000)), Err(BufferError::ResourceExhausted(_))));
         held.assert_restored("after a post that failed");
         with_room_for(1, || a.post_message(&large, error.transfer).expect("room for one"));
-        let needed = 1 + set.count_ones() as usize + (set & 1);
+        let needed = 1 + kinds.count_ones() as usize + (kinds & 1);
         for room in 0..needed {
             let held = Ledger::now();
             let result = with_room_for(room, || b.try_recv());
@@ -455,23 +370,24 @@ fn few_descriptors_to_recycle() {
         }
         let message = with_room_for(needed, || b.try_recv()).expect("room for all");
         assert!(message.data == large);
-        assert_whole(set, &unpacked(message), &witness);
-        // From then on none, in any of the ways that it goes.
+        luggage.assert_whole(message.transfer_list());
+        // From then on none, for any way to post it.
         with_room_for(0, || {
             for _ in 0..3 {
-                a.post_message(&large, []).expect("it is known");
-                assert!(b.try_recv().expect("it is here").data == large);
-                let mut reservation = a.reserve(large.len()).expect("it came back");
+                a.post_message(&large, []).expect("a known buffer");
+                assert!(b.try_recv().expect("a message").data == large);
+                let mut reservation = a.reserve(large.len()).expect("the buffer came back");
                 reservation.write_at(0, &large).expect("inside");
-                reservation.commit().expect("it is known");
-                assert_eq!(b.try_recv_ref().expect("it is here").len(), large.len());
-                a.post_message(b"there", [a.buffer(90_000).expect("it came back").into()]).expect("it is known");
-                let buffers = b.try_recv().expect("it is here").buffers;
-                b.post_message(b"back", buffers.into_iter().map(Transferable::from)).expect("it is known");
-                assert_eq!(a.try_recv().expect("it is here").buffers[0].len(), 90_000);
+                reservation.commit().expect("a known buffer");
+                assert_eq!(b.try_recv_ref().expect("a message").len(), large.len());
+                a.post_message(b"there", [a.buffer(90_000).expect("the buffer came back").into()])
+                    .expect("a known buffer");
+                let list = b.try_recv().expect("a message").take_transfer_list();
+                b.post_message(b"back", list).expect("a known buffer");
+                assert_eq!(a.try_recv().expect("a message").buffers[0].len(), 90_000);
             }
         });
-        // Those that wait can be given back without any, too.
+        // Buffers in the pool can be freed without a descriptor.
         assert!(with_room_for(0, || a.release_buffers()).expect("room") >= 1);
     }
     before.assert_restored("after recycling");
@@ -479,10 +395,10 @@ fn few_descriptors_to_recycle() {
 
 fn few_descriptors_for_a_laden_port() {
     let before = Ledger::now();
-    for set in sets().filter(|set| set & 1 == 0).chain([0]) {
+    for kinds in (0..1 << KINDS).filter(|kinds| kinds & 1 == 0) {
         let (carrier, arrivals) = forgetful_pair();
         let (stays, port) = growing_pair(4096, 64 << 10);
-        // Three buffers wait in its cache, two of its own are with the peer, and both queues have grown.
+        // Three buffers are in its cache, two of its own are with the peer, and both queues have grown.
         let buffers = |port: &MessagePort, count| -> Vec<_> {
             (0..count).map(|_| port.buffer(5000).expect("memory").into()).collect()
         };
@@ -494,12 +410,13 @@ fn few_descriptors_for_a_laden_port() {
         for (port, count) in [(&stays, counts[0]), (&port, counts[1])] {
             port.post_message(&count.to_ne_bytes(), []).expect("room in a larger ring");
         }
-        expect(&port, 0..counts[0]); // into the larger ring, with the last one
+        expect(&port, 0..counts[0]); // the last number leads into the larger ring
         expect(&port, counts[0]..counts[0] + 1);
-        let (mut list, witness) = things(set);
+        let mut luggage = Luggage::pack_kinds(kinds);
+        let mut list = luggage.take();
         list.insert(0, port.into());
         with_room_for(0, || carrier.post_message(b"laden", list).expect("no descriptor is needed"));
-        let needed = 2 + 2 + 3 + 2 + set.count_ones() as usize;
+        let needed = 2 + 2 + 3 + 2 + kinds.count_ones() as usize;
         for room in 0..needed {
             let held = Ledger::now();
             let result = with_room_for(room, || arrivals.try_recv());
@@ -509,18 +426,18 @@ fn few_descriptors_for_a_laden_port() {
         stays.post_message(b"meanwhile", []).expect("room");
         let mut message = with_room_for(needed, || arrivals.try_recv()).expect("room for all");
         let port = message.ports.remove(0);
-        assert_whole(set, &unpacked(message), &witness);
+        luggage.assert_whole(message.transfer_list());
         assert_eq!(text(&port), "meanwhile");
         expect(&stays, 0..counts[1] + 1);
-        // All its buffers are as they were.
-        stays.post_message(b"back", [kept.pop().expect("two").into()]).expect("room");
+        // All its buffers are recycled as before.
+        stays.post_message(b"back", [kept.pop().expect("a buffer").into()]).expect("room");
         assert_eq!(port.try_recv().expect("a buffer").buffers[0].len(), 5000);
         with_room_for(0, || {
-            stays.post_message(b"", buffers(&stays, 3)).expect("they came back");
-            drop(port.try_recv().expect("they are here"));
+            stays.post_message(b"", buffers(&stays, 3)).expect("the buffers came back");
+            drop(port.try_recv().expect("buffers"));
             drop(kept);
-            port.post_message(b"", buffers(&port, 2)).expect("they came back");
-            drop(stays.try_recv().expect("they are here"));
+            port.post_message(b"", buffers(&port, 2)).expect("the buffers came back");
+            drop(stays.try_recv().expect("buffers"));
         });
     }
     before.assert_restored("after laden ports");
@@ -535,7 +452,7 @@ fn no_address_space_to_grow() {
     while a.post_message_timeout(&megabyte, [], Duration::ZERO).is_ok() {
         count += 1;
     }
-    // Whoever posts cannot map a larger ring.
+    // The sender cannot map a larger ring.
     let error = without_address_space(|| a.post_message(&megabyte, [])).expect_err("no address space");
     assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
     a.post_message(&megabyte, []).expect("address space");
@@ -543,7 +460,7 @@ fn no_address_space_to_grow() {
     for _ in 0..count {
         b.recv_into(&mut message).expect("a message");
     }
-    // Nor whoever reads.
+    // Nor can the receiver.
     for _ in 0..3 {
         let held = Ledger::now();
         let result = without_address_space(|| b.try_recv_into(&mut message));
@@ -552,7 +469,7 @@ fn no_address_space_to_grow() {
     }
     b.recv_into(&mut message).expect("address space");
     assert!(message.data == megabyte);
-    // Data that is larger than there is address space for.
+    // Data larger than the address space.
     let large = vec![7; LARGE];
     let error = without_address_space(|| a.post_message(&large, [])).expect_err("no address space");
     assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
@@ -565,15 +482,15 @@ fn no_address_space_to_grow() {
         held.assert_restored("after a receive that failed");
     }
     assert!(b.recv().expect("address space").data == large);
-    // What both sides have mapped is posted and read in place without any more.
+    // A buffer that both sides have mapped is posted and received without more address space.
     without_address_space(|| {
-        let buffer = a.buffer(LARGE).expect("it came back");
+        let buffer = a.buffer(LARGE).expect("the buffer came back");
         buffer.write_at(LARGE - 6, b"pixels").expect("inside");
-        a.post_message(b"", [buffer.into()]).expect("it is known");
-        let message = b.try_recv().expect("it is here");
+        a.post_message(b"", [buffer.into()]).expect("a known buffer");
+        let message = b.try_recv().expect("a message");
         assert_eq!(message.buffers[0].read_value::<[u8; 6]>(LARGE - 6).expect("inside"), *b"pixels");
     });
-    // A port with such a buffer in its cache.
+    // A port with a large buffer in its cache.
     let (carrier, arrivals) = forgetful_pair();
     carrier.post_message(b"", [b.into()]).expect("room");
     for _ in 0..3 {
@@ -585,5 +502,5 @@ fn no_address_space_to_grow() {
     let b = arrivals.try_recv().expect("address space").ports.remove(0);
     assert_entangled(&a, &b);
     drop((a, b, carrier, arrivals));
-    before.assert_restored("after all of it");
+    before.assert_restored("after the shortages");
 }

@@ -1,8 +1,9 @@
-//! Two processes that talk for as long as you like: messages of 0 to 64 KiB with number and checksum both ways, buffers that
-//! are used again, ports that move in the middle of it, and every few seconds the peer is killed and another one started.
+//! Two processes that talk for a given time: messages of 0 to 64 KiB with number and checksum in both directions,
+//! recycled buffers, and ports that move under traffic. Every few seconds the peer is killed and another one is
+//! started.
 //!
-//! Nothing is lost, twice, out of order or altered up to the moment of the kill, and this process has as many descriptors
-//! and as much memory afterwards as before. `MESSAGEPORT_SOAK_SECONDS` says how long:
+//! Up to the moment of the kill no message is lost, repeated, reordered or altered. Afterwards this process holds the
+//! descriptors and the memory that it held before. `MESSAGEPORT_SOAK_SECONDS` sets the time:
 //!
 //! ```text
 //! MESSAGEPORT_SOAK_SECONDS=600 cargo test --release --test soak -- --nocapture
@@ -16,13 +17,13 @@ use messageport::{
     TryRecvError, parent_port, spawn_with_port,
 };
 
-/// Longer than anything takes that does happen.
+/// Twenty seconds: a call that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 const STREAMS: usize = 3;
 const LONGEST: usize = 64 << 10;
-/// A stream whose queue holds more than this waits for its reader.
+/// Bytes in the queue of a stream from which on its sender pauses.
 const ENOUGH: usize = 256 << 10;
-/// Set for the process that is going to be killed.
+/// The environment variable of the process that will be killed.
 const PEER: &str = "MESSAGEPORT_SOAK_PEER";
 
 #[test]
@@ -37,7 +38,7 @@ fn soak() {
         let (mut here, mut peer) = meet(kills.into());
         let until = Instant::now() + between_kills.mul_f64(0.5 + f64::from(kills % 7) / 7.0);
         while Instant::now() < until {
-            here.turn().expect("the peer lives, or ends by itself");
+            here.turn().expect("the peer lives");
             assert!(peer.try_wait().expect("a child").is_none(), "the peer failed");
         }
         peer.kill().expect("a child");
@@ -52,7 +53,7 @@ fn soak() {
     let Counts { sent, received, bytes, buffers, moves } = counts;
     println!("{:.0} s, {kills} kills: {sent} messages sent, {received} received", start.elapsed().as_secs_f64());
     println!("{:.1} GB, {buffers} buffers, {moves} times a port moved", bytes as f64 / 1e9);
-    // The first rounds fill what is kept and used again.
+    // The first rounds fill caches and pools.
     let settled = &resident[resident.len() / 4..];
     let slope = slope(settled);
     println!(
@@ -60,7 +61,7 @@ fn soak() {
         settled[0].1,
         settled.last().unwrap().1
     );
-    assert!(received > 0 && buffers > 0 && moves > 0, "nothing happened");
+    assert!(received > 0 && buffers > 0 && moves > 0, "no messages, buffers or moves");
     let growth = settled.last().unwrap().1 - settled[0].1;
     assert!(growth < 4096.0, "the process grows: {settled:?}");
 }
@@ -109,7 +110,7 @@ impl Counts {
     }
 }
 
-/// One end of a stream, and the numbers of the messages that come next.
+/// One end of a stream, and the next numbers in both directions.
 struct Stream {
     port: MessagePort,
     sent: u64,
@@ -122,7 +123,7 @@ impl Stream {
     }
 }
 
-/// What one process does. Both do the same.
+/// The traffic of one process. Both processes run it.
 struct Talker {
     control: MessagePort,
     /// `None` while the peer has it.
@@ -133,7 +134,7 @@ struct Talker {
     data: Vec<u8>,
 }
 
-/// Control messages with a port: somebody else's, to be given back, or one that is given back.
+/// Kinds of control messages with a port: a port of the peer, to be used and returned, and a port that returns.
 const GUEST: u64 = 0;
 const HOME: u64 = 1;
 
@@ -150,7 +151,7 @@ impl Talker {
         self.random % limit
     }
 
-    /// Some messages each way on each stream. The error says that the peer is gone.
+    /// Posts and receives some messages on each stream. The error is the end of the peer.
     fn turn(&mut self) -> Result<(), CloseReason> {
         let mut idle = true;
         for index in 0..self.streams.len() {
@@ -183,7 +184,7 @@ impl Talker {
             *place = Some(stream);
             return Ok(());
         }
-        // It is used here as well, then it goes back.
+        // The port is used here and then returned.
         self.talk(&mut stream);
         self.counts.moves += 1;
         self.send_port(HOME, index as usize, stream)
@@ -200,7 +201,7 @@ impl Talker {
         }
     }
 
-    /// True if something arrived.
+    /// Returns true if a message arrived.
     fn talk(&mut self, stream: &mut Stream) -> bool {
         for _ in 0..1 + self.below(30) {
             if stream.port.queued().bytes > ENOUGH || !self.say(stream) {
@@ -218,7 +219,7 @@ impl Talker {
             self.message = message;
             match result {
                 Ok(()) => {}
-                // The control port is told too, or was the port's last news.
+                // The control port receives the end too, or has received it.
                 Err(TryRecvError::Empty | TryRecvError::Failed(RecvError::Ended(_))) => break,
                 Err(error) => panic!("a stream: {error:?}"),
             }
@@ -226,7 +227,7 @@ impl Talker {
         heard
     }
 
-    /// Posts one message; false if there is no room, or nobody to post to.
+    /// Posts one message. Returns false if there is no room or no peer.
     fn say(&mut self, stream: &mut Stream) -> bool {
         let longest = [16, 64, 64, 256, 256, 2000, 8000, LONGEST as u64][self.below(8) as usize];
         let len = self.below(longest + 1) as usize;
@@ -240,9 +241,9 @@ impl Talker {
         let sum = checksum(&self.data[16..]);
         self.data[8..16].copy_from_slice(&sum.to_ne_bytes());
         let result = match self.below(16) {
-            // The same bytes in a buffer, with the number in the message.
+            // The bytes in a buffer, with the number in the message.
             0 => stream.port.buffer(self.data.len()).map_or(Err(PostErrorKind::TimedOut), |buffer| {
-                buffer.write_at(0, &self.data).expect("it is as long");
+                buffer.write_at(0, &self.data).expect("inside");
                 self.counts.buffers += 1;
                 stream.port.post_message(b"buffer", [buffer.into()]).map_err(|error| error.kind)
             }),
@@ -267,21 +268,21 @@ impl Talker {
         }
         let (numbers, payload) = message.data.split_at(16);
         let [number, sum] = [&numbers[..8], &numbers[8..]].map(|word| u64::from_ne_bytes(word.try_into().unwrap()));
-        assert_eq!(number, stream.received, "lost, twice or out of order");
-        assert_eq!(sum, checksum(payload), "message {number} of {} bytes is not what was posted", payload.len());
+        assert_eq!(number, stream.received, "a message is lost, repeated or out of order");
+        assert_eq!(sum, checksum(payload), "message {number} of {} bytes is altered", payload.len());
         stream.received += 1;
         self.counts.received += 1;
         self.counts.bytes += message.data.len() as u64;
     }
 
-    /// After the peer was killed: what it had posted arrives, then its end.
+    /// After the peer was killed: receives its messages, and then its end.
     fn rest(&mut self) {
         loop {
             match self.control.recv_timeout(PATIENCE) {
                 Ok(mut message) => {
-                    // A guest has nobody to go back to.
+                    // A guest stays here: its home is gone.
                     if message.data[..8] == HOME.to_ne_bytes() {
-                        self.port_came(message).expect("it stays here");
+                        self.port_came(message).expect("the port stays here");
                     } else {
                         message.clear();
                     }
@@ -322,7 +323,7 @@ fn resident_kib() -> f64 {
     f64::from(pages.expect("a number")) * 4.0
 }
 
-/// KiB a second, by least squares.
+/// The slope of the samples by least squares, in KiB a second.
 fn slope(samples: &[(f64, f64)]) -> f64 {
     let count = samples.len() as f64;
     let mean = |of: fn(&(f64, f64)) -> f64| samples.iter().map(of).sum::<f64>() / count;

@@ -1,15 +1,17 @@
-//! SIGKILL between any two instructions of an operation: beside `kill.rs`, which does it at every system call.
+//! SIGKILL between any two instructions of an operation, as `kill.rs` does at every system call.
 //!
-//! The victim is this program again, traced with ptrace(2). One run counts the instructions of the operation; each of the
-//! others lets the victim go as far as one of them and kills it there. Points are spread over the operation for as long as
-//! there is time; `MESSAGEPORT_STEP_SECONDS` says how long for each operation, `all` means every instruction.
+//! The victim is this program again, traced with ptrace(2). One run counts the instructions of the operation. Each
+//! further run stops the victim at one of them and kills it there. The points are spread over the operation until the
+//! time is used up: `MESSAGEPORT_STEP_SECONDS` for each operation. `all` means every instruction.
 
+#[path = "tools/ledger.rs"]
+mod ledger;
 #[path = "tools/victim.rs"]
 mod victim;
 
 use std::fs;
 use std::process::Child;
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -24,25 +26,26 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, gettid};
 
+use ledger::{alone, descriptors};
 use victim::{PATIENCE, serve, start};
 
-/// Tells the second process which operation to do.
+/// The environment variable with the operation of the victim.
 const ROLE: &str = "MESSAGEPORT_STEPPED";
 
-/// An operation.
+/// An operation under test.
 struct Role {
     name: &'static str,
-    /// In the victim: brings everything into place and returns the operation.
+    /// In the victim: prepares and returns the operation.
     victim: fn(MessagePort) -> Box<dyn FnOnce()>,
-    /// Before the operation: what the survivor does.
+    /// In the survivor, before the operation.
     prepare: fn(&mut Survivor),
-    /// What the survivor posts when the victim is about to sleep.
+    /// The message of the survivor when the victim is about to sleep.
     wake: Option<&'static [u8]>,
-    /// Afterwards: what the survivor may see. The flag says that the operation was completed.
+    /// In the survivor, afterwards: the assertions. The flag is true if the operation was completed.
     check: fn(Survivor, bool),
 }
 
-/// Holds the peer of the victim's port, the peer of a port that travels, and a thread that sleeps.
+/// The survivor: holds the peer of the victim's port, the peer of a port that travels, and a sleeping thread.
 struct Survivor {
     port: Option<MessagePort>,
     other: Option<MessagePort>,
@@ -55,7 +58,7 @@ impl Survivor {
         self.port.as_ref().unwrap()
     }
 
-    /// Leaves the port to a thread that does `what` and falls asleep at it.
+    /// Moves the port to a thread that calls `what`, and waits until that thread sleeps.
     fn fall_asleep(&mut self, what: impl FnOnce(&MessagePort) + Send + 'static) {
         let port = self.port.take().unwrap();
         let (tell, told) = mpsc::channel();
@@ -72,7 +75,7 @@ impl Survivor {
         }
     }
 
-    /// Everything up to the end, and the end.
+    /// Receives every message up to the end. Returns the reason of the end.
     fn rest(&mut self) -> CloseReason {
         if let Some(asleep) = self.asleep.take() {
             self.port = Some(asleep.join().unwrap());
@@ -91,7 +94,8 @@ impl Survivor {
         }
     }
 
-    /// The messages that the victim posted: those of a run, up to the last or the one before.
+    /// Asserts that the messages of a run have arrived: all of them, or all but the last if the operation was not
+    /// completed.
     fn assert_received(&self, lens: &[usize], completed: bool) {
         let found: Vec<usize> = self.received.iter().map(|message| message.data.len()).collect();
         assert!(found == lens || !completed && found == lens[..lens.len() - 1], "{found:?}, completed {completed}");
@@ -189,7 +193,7 @@ const ROLES: &[Role] = &[
         name: "release",
         victim: |port| {
             Box::new(move || {
-                // An eighth of the ring, and more.
+                // More than an eighth of the ring.
                 for _ in 0..2 {
                     assert_eq!(port.recv().unwrap().data.len(), 500);
                 }
@@ -250,7 +254,7 @@ const ROLES: &[Role] = &[
         check: |mut survivor, completed| {
             assert_eq!(survivor.rest(), CloseReason::PeerDied);
             let Some(mut message) = survivor.received.pop() else {
-                assert!(!completed, "posted, and not received");
+                assert!(!completed, "a completed post was not received");
                 return survivor.assert_other_ended();
             };
             let (port, other) = (message.ports.remove(0), survivor.other.take().unwrap());
@@ -279,16 +283,16 @@ fn victim() {
     serve(ROLE, |name, port| (ROLES.iter().find(|role| role.name == name).unwrap().victim)(port));
 }
 
-/// How far the victim may go.
+/// The point up to which the victim runs.
 #[derive(Clone, Copy)]
 enum Until {
-    /// To the end of the operation, noting its instructions.
+    /// The end of the operation. The run counts the instructions.
     End,
-    /// So many system calls, and then so many instructions.
+    /// A number of system calls, and then a number of instructions.
     Point(usize, usize),
 }
 
-/// A thread that is traced, between two stops.
+/// A traced thread, stopped.
 struct Traced<'a> {
     thread: Pid,
     role: &'a Role,
@@ -301,7 +305,7 @@ impl Traced<'_> {
         waitpid(self.thread, Some(WaitPidFlag::__WALL))
     }
 
-    /// Goes to just after the next system call. False at the end of the operation.
+    /// Runs up to the end of the next system call. Returns false at the end of the operation.
     fn system_call(&mut self) -> Result<bool, Errno> {
         for entering in [true, false] {
             ptrace::syscall(self.thread, None)?;
@@ -311,13 +315,13 @@ impl Traced<'_> {
                 }
                 WaitStatus::PtraceSyscall(_) => {}
                 WaitStatus::Stopped(_, Signal::SIGSTOP) => return Ok(false),
-                other => panic!("{}: the victim failed by itself: {other:?}", self.role.name),
+                other => panic!("{}: the victim failed: {other:?}", self.role.name),
             }
         }
         Ok(true)
     }
 
-    /// Goes one instruction on. `None` at the end of the operation; true if the instruction was a system call.
+    /// Runs one instruction. Returns `None` at the end of the operation, and true if the instruction was a system call.
     fn step(&mut self, look: bool) -> Result<Option<bool>, Errno> {
         let mut is_call = false;
         if look || self.role.wake.is_some() {
@@ -332,7 +336,7 @@ impl Traced<'_> {
         match self.stopped()? {
             WaitStatus::Stopped(_, Signal::SIGTRAP) => Ok(Some(is_call)),
             WaitStatus::Stopped(_, Signal::SIGSTOP) => Ok(None),
-            other => panic!("{}: the victim failed by itself: {other:?}", self.role.name),
+            other => panic!("{}: the victim failed: {other:?}", self.role.name),
         }
     }
 
@@ -341,16 +345,16 @@ impl Traced<'_> {
             && call == libc::SYS_futex as u64
             && !std::mem::replace(&mut self.woken, true)
         {
-            self.survivor.port().post_message(data, []).expect("there is room");
+            self.survivor.port().post_message(data, []).expect("room");
         }
         Ok(())
     }
 }
 
-/// What a run has shown.
+/// The outcome of a run.
 enum Run {
     Killed,
-    /// Instructions between the system calls of the whole operation.
+    /// The numbers of instructions between the system calls of the operation.
     Completed(Vec<usize>),
     NotPermitted,
 }
@@ -360,7 +364,8 @@ fn run(role: &Role, until: Until) -> Run {
     let MessageChannel { port1, port2 } = options.create().unwrap();
     let control = victim::control(&port1);
     let mut survivor = Survivor { port: Some(port1), other: None, asleep: None, received: Vec::new() };
-    // What sleeps must not be in the way of what is brought into place, and has to be there before it.
+    // The messages for these operations must be there before the victim prepares. A sleeping thread in the survivor
+    // must come after that, since the victim may use the port to prepare.
     let early = role.name.starts_with("receive") || role.name == "transfer";
     if early {
         (role.prepare)(&mut survivor);
@@ -370,7 +375,7 @@ fn run(role: &Role, until: Until) -> Run {
         (role.prepare)(&mut survivor);
     }
     let run = drive(&survivor, role, &mut child, thread, until).unwrap();
-    // A traced thread is there until its tracer has seen its end; only then the process can end.
+    // A traced thread stays until its tracer has waited for it. Only then can the process end.
     waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
     child.wait().unwrap();
     (role.check)(survivor, matches!(run, Run::Completed(_)));
@@ -410,11 +415,7 @@ fn drive(survivor: &Survivor, role: &Role, child: &mut Child, thread: Pid, until
     Ok(if killed { Run::Killed } else { Run::Completed(segments) })
 }
 
-fn descriptors() -> usize {
-    fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-/// How long each operation is tried; `None`: every instruction.
+/// The time for each operation. `None` means every instruction.
 fn budget() -> Option<Duration> {
     match std::env::var("MESSAGEPORT_STEP_SECONDS").as_deref() {
         Ok("all") => None,
@@ -424,8 +425,7 @@ fn budget() -> Option<Duration> {
 }
 
 fn kill_between_instructions(name: &str) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     if cfg!(not(target_arch = "x86_64")) {
         return println!("{name}: SKIPPED, it knows the instructions of x86-64 only");
     }
@@ -434,11 +434,11 @@ fn kill_between_instructions(name: &str) {
     let segments = match run(role, Until::End) {
         Run::Completed(segments) => segments,
         Run::NotPermitted => return println!("{name}: SKIPPED, ptrace is not permitted here"),
-        Run::Killed => unreachable!("nothing was to be killed"),
+        Run::Killed => unreachable!("a run without a kill"),
     };
     let points: Vec<(usize, usize)> =
         (0..).zip(&segments).flat_map(|(calls, len)| (0..=*len).map(move |at| (calls, at))).collect();
-    // A stride without a common divisor comes past every point once, and is everywhere early on.
+    // A stride coprime to the number of points visits each point once, and covers the operation early.
     let stride = (points.len() * 3 / 5..).find(|stride| divisor(*stride, points.len()) == 1).unwrap();
     let (start, mut tried, mut killed) = (Instant::now(), 0, 0);
     while tried < points.len() && budget().is_none_or(|budget| start.elapsed() < budget) {

@@ -1,7 +1,8 @@
-//! Waiting: whoever is blocked wakes on progress, close, death and deadline, and an event loop misses nothing.
+//! Waiting: a blocked call wakes on progress, close, death and deadline, and a loop on the descriptor misses nothing.
 
 mod tools;
 
+use std::error::Error;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Barrier};
@@ -10,47 +11,40 @@ use std::time::{Duration, Instant};
 
 use messageport::{
     CloseReason, MessagePort, PostErrorKind, RecvError, RecvTimeoutError, TransferBuffer, TransferRef, TryRecvError,
-    parent_port,
 };
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-use tools::attacker::{Pages, newest_memory};
-use tools::child::{Process, Role};
+use tools::attacker::Pages;
+use tools::child::{Process, Role, echo, hold};
 use tools::ledger::alone;
-use tools::{PATIENCE, assert_entangled, cost_of, end_of, pair, pair_of, readable, text, within};
+use tools::memory::newest_memory;
+use tools::{PATIENCE, assert_entangled, cost_of, end_of, fill_by, pair, pair_of, readable, text, within};
 
 const ROLES: &[Role] = &[("hold", hold), ("echo", echo)];
 
-/// The values of a doorbell that somebody sleeps on.
+/// The value of a doorbell whose owner sleeps on the futex.
 const FUTEX: u32 = 1;
+/// The value of a doorbell whose owner sleeps on the descriptor.
 const FD: u32 = 2;
-/// Much later than anything here should take, much sooner than a hang.
+/// Five seconds: much longer than a wake-up takes, and shorter than a hang.
 const LATE: Duration = Duration::from_secs(5);
 
-/// Says that it is there, and holds its port until it is killed.
-fn hold() {
-    let port = parent_port().expect("a port");
-    port.post_message(b"ready", []).expect("room");
-    loop {
-        std::thread::park();
-    }
-}
-
-/// Sends everything back until its peer is gone.
-fn echo() {
-    let port = parent_port().expect("a port");
-    while let Ok(message) = port.recv() {
-        let things = message.ports.into_iter().map(Into::into).chain(message.buffers.into_iter().map(Into::into));
-        port.post_message_timeout(&message.data, things, PATIENCE).expect("the peer takes its answers");
-    }
-}
-
-/// A pair, and a look at its doorbells: side A is the first port.
+/// A pair, and a mapping that shows its doorbells. The first port is side A.
 fn watched_pair(capacity: usize) -> (MessagePort, MessagePort, Pages) {
     let ((a, b), file) = newest_memory(|| pair_of(capacity));
     (a, b, Pages::of(&file))
+}
+
+/// Gives `b` to a second process that can be killed, or leaves it here.
+fn holder(is_process: bool, a: &MessagePort, b: MessagePort) -> (Option<Process>, Option<MessagePort>) {
+    if !is_process {
+        return (None, Some(b));
+    }
+    let process = Process::with_port("hold", b);
+    assert_eq!(text(a), "ready");
+    (Some(process), None)
 }
 
 /// The doorbell on which side A sleeps for a message.
@@ -63,17 +57,17 @@ fn space_of_a(pages: &Pages) -> &AtomicU32 {
     pages.doorbells(0)[1]
 }
 
-/// Waits until somebody sleeps on the doorbell in this way.
+/// Waits until the owner of the doorbell sleeps in this way.
 #[track_caller]
 fn await_sleeper(doorbell: &AtomicU32, how: u32) {
     let start = Instant::now();
     while doorbell.load(Ordering::SeqCst) != how {
-        assert!(start.elapsed() < PATIENCE, "nobody sleeps");
+        assert!(start.elapsed() < PATIENCE, "no thread sleeps");
         thread::yield_now();
     }
 }
 
-/// Waits for a thread that should end now.
+/// Joins a thread that must end within `LATE`.
 #[track_caller]
 fn join_soon<T>(thread: JoinHandle<T>) -> T {
     let start = Instant::now();
@@ -84,21 +78,9 @@ fn join_soon<T>(thread: JoinHandle<T>) -> T {
     thread.join().expect("no panic")
 }
 
-/// Posts until nothing fits any more; returns how many messages it took.
+/// Posts until the queue is full. Returns the number of messages.
 fn fill(port: &MessagePort) -> usize {
-    let mut count = 0;
-    for len in [500, 0] {
-        loop {
-            match port.post_message(&vec![count as u8; len], []) {
-                Ok(()) => count += 1,
-                Err(error) => {
-                    assert!(matches!(error.kind, PostErrorKind::Full(_)), "{error}");
-                    break;
-                }
-            }
-        }
-    }
-    count
+    fill_by(|data| port.post_message(data, []))
 }
 
 #[test]
@@ -144,14 +126,7 @@ fn a_blocked_post_wakes_on_space_close_and_death() {
     let _alone = alone();
     for event in ["space", "try_recv", "recv_ref", "close", "drop", "death"] {
         let (a, b, pages) = watched_pair(4096);
-        // The peer's process, for the one case in which there is one.
-        let (mut process, b) = if event == "death" {
-            let process = Process::with_port("hold", b);
-            assert_eq!(text(&a), "ready");
-            (Some(process), None)
-        } else {
-            (None, Some(b))
-        };
+        let (mut process, b) = holder(event == "death", &a, b);
         fill(&a);
         let sender = thread::spawn(move || a.post_message_timeout(b"at last", [], PATIENCE));
         await_sleeper(space_of_a(&pages), FUTEX);
@@ -196,17 +171,17 @@ fn a_blocked_post_wakes_on_space_close_and_death() {
 }
 
 #[test]
-fn a_blocked_post_of_a_transfer_list_wakes_too_and_gives_it_back_at_its_deadline() {
+fn a_blocked_post_with_a_transfer_list_wakes_and_gives_the_list_back_at_its_deadline() {
     let _alone = alone();
     let (a, b, pages) = watched_pair(4096);
     let (x1, x2) = pair();
     fill(&a);
-    let error = a.post_message_timeout(b"a port", [x2.into()], Duration::from_millis(30)).expect_err("it is full");
+    let error = a.post_message_timeout(b"a port", [x2.into()], Duration::from_millis(30)).expect_err("a full queue");
     assert!(matches!(error.kind, PostErrorKind::TimedOut), "{error:?}");
     let sender = thread::spawn(move || a.post_message_timeout(b"a port", error.transfer, PATIENCE));
     await_sleeper(space_of_a(&pages), FUTEX);
     b.recv().expect("a message");
-    join_soon(sender).expect("there is room");
+    join_soon(sender).expect("room");
     let mut last = b.recv().expect("a message");
     while last.ports.is_empty() {
         last = b.recv_timeout(LATE).expect("a message");
@@ -233,7 +208,7 @@ fn deadlines_hold_when_nothing_happens() {
 }
 
 #[test]
-fn both_halves_can_be_blocked_and_each_wakes_for_its_own_reason() {
+fn both_halves_can_block_and_each_wakes_for_its_own_reason() {
     let _alone = alone();
     for message_first in [true, false] {
         let (a, b, pages) = watched_pair(4096);
@@ -257,18 +232,18 @@ fn both_halves_can_be_blocked_and_each_wakes_for_its_own_reason() {
             wake_receiver();
             let received = join_soon(receiver);
             await_sleeper(space_of_a(&pages), FUTEX);
-            assert!(!sender.is_finished(), "woken for no reason");
+            assert!(!sender.is_finished(), "woken without a reason");
             wake_sender();
             (join_soon(sender), received)
         } else {
             wake_sender();
             let sent = join_soon(sender);
             await_sleeper(data_of_a(&pages), FD);
-            assert!(!receiver.is_finished(), "woken for no reason");
+            assert!(!receiver.is_finished(), "woken without a reason");
             wake_receiver();
             (sent, join_soon(receiver))
         };
-        sent.1.expect("there is room");
+        sent.1.expect("room");
         assert_eq!(received.1.expect("a message").data, b"good morning");
         MessagePort::join(sent.0, received.0).expect("halves of one port");
     }
@@ -279,13 +254,7 @@ fn both_halves_are_woken_by_the_close_and_by_the_death_of_the_peer() {
     let _alone = alone();
     for death in [true, false] {
         let (a, b, pages) = watched_pair(4096);
-        let (mut process, b) = if death {
-            let process = Process::with_port("hold", b);
-            assert_eq!(text(&a), "ready");
-            (Some(process), None)
-        } else {
-            (None, Some(b))
-        };
+        let (mut process, b) = holder(death, &a, b);
         fill(&a);
         let (sender, receiver) = a.split();
         let sender = thread::spawn(move || sender.post_message_wait(b"at last", []));
@@ -297,9 +266,9 @@ fn both_halves_are_woken_by_the_close_and_by_the_death_of_the_peer() {
         }
         drop(b);
         let expected = if death { CloseReason::PeerDied } else { CloseReason::Closed };
-        let error = join_soon(sender).expect_err("nobody reads").kind;
+        let error = join_soon(sender).expect_err("the peer is gone").kind;
         assert!(matches!(error, PostErrorKind::PeerGone(reason) if reason == expected), "{error:?}");
-        let error = join_soon(receiver).expect_err("nobody writes");
+        let error = join_soon(receiver).expect_err("the peer is gone");
         assert!(matches!(error, RecvError::Ended(reason) if reason == expected), "{error:?}");
     }
 }
@@ -326,7 +295,7 @@ fn closing_by_one_half_wakes_the_other() {
     let error = join_soon(sender).expect_err("closed").kind;
     assert!(matches!(error, PostErrorKind::PortClosed), "{error:?}");
     for _ in 0..filled {
-        b.recv().expect("what was posted before");
+        b.recv().expect("a message posted before the close");
     }
     assert_eq!(end_of(&b), CloseReason::Closed);
 }
@@ -342,7 +311,7 @@ fn signals_are_invisible_and_deadlines_hold_under_a_thousand_a_second() {
 
     static STOP: AtomicBool = AtomicBool::new(false);
     #[allow(unsafe_code)]
-    // SAFETY: takes nothing and cannot fail.
+    // SAFETY: takes no arguments and cannot fail.
     let target = unsafe { libc::pthread_self() };
     let pest = thread::spawn(move || {
         while !STOP.load(Ordering::Relaxed) {
@@ -354,16 +323,14 @@ fn signals_are_invisible_and_deadlines_hold_under_a_thousand_a_second() {
             thread::sleep(Duration::from_millis(1));
         }
     });
-    let quiet = |result: Result<(), String>| {
-        STOP.store(true, Ordering::Relaxed);
-        result.unwrap_or_else(|wrong| panic!("{wrong}"));
-    };
     let result = under_signals();
-    quiet(result);
+    STOP.store(true, Ordering::Relaxed);
     pest.join().expect("no panic");
+    result.unwrap_or_else(|error| panic!("{error}"));
 }
 
-fn under_signals() -> Result<(), String> {
+/// Returns every failure as an error: a panic would leave the thread that sends the signals.
+fn under_signals() -> Result<(), Box<dyn Error>> {
     let timeout = Duration::from_millis(100);
     let (a, b) = pair_of(4096);
     let (mut peer, ours) = Process::start("echo");
@@ -372,30 +339,30 @@ fn under_signals() -> Result<(), String> {
     for _ in 0..5 {
         let (result, recv) = cost_of(|| a.recv_timeout(timeout));
         if !matches!(result, Err(RecvTimeoutError::TimedOut)) {
-            return Err(format!("instead of a timeout: {result:?}"));
+            return Err(format!("expected a timeout: {result:?}").into());
         }
         let (result, post) = cost_of(|| a.post_message_timeout(&[0; 500], [], timeout));
         if !matches!(&result, Err(error) if matches!(error.kind, PostErrorKind::TimedOut)) {
-            return Err(format!("instead of a timeout: {result:?}"));
+            return Err(format!("expected a timeout: {result:?}").into());
         }
         for (best, cost) in best.iter_mut().zip([recv, post]) {
             if cost.time < timeout {
-                return Err(format!("{:?} instead of {timeout:?}", cost.time));
+                return Err(format!("{:?} instead of {timeout:?}", cost.time).into());
             }
             *best = (*best).min(cost.time);
         }
     }
-    // The best of five: this machine does other things meanwhile.
+    // The best of five, since other programs run on the machine as well.
     if best.iter().any(|best| *best > timeout + Duration::from_millis(50)) {
-        return Err(format!("late: {best:?}"));
+        return Err(format!("late: {best:?}").into());
     }
-    // A call that allocates a lot, and transfers both ways.
-    let mut buffer = TransferBuffer::new(64 << 20).map_err(|error| error.to_string())?;
+    // A call that allocates much memory, and transfers in both directions.
+    let mut buffer = TransferBuffer::new(64 << 20)?;
     for round in 0..100_u32 {
-        ours.post_message(&round.to_ne_bytes(), [buffer.into()]).map_err(|error| error.to_string())?;
-        let mut answer = ours.recv_timeout(PATIENCE).map_err(|error| error.to_string())?;
+        ours.post_message(&round.to_ne_bytes(), [buffer.into()])?;
+        let mut answer = ours.recv_timeout(PATIENCE)?;
         if answer.data != round.to_ne_bytes() || answer.buffers.len() != 1 {
-            return Err(format!("answer {round} is {answer:?}"));
+            return Err(format!("answer {round} is {answer:?}").into());
         }
         buffer = answer.buffers.remove(0);
     }
@@ -405,7 +372,7 @@ fn under_signals() -> Result<(), String> {
 }
 
 #[test]
-fn a_consumer_that_only_looks_never_holds_up_a_producer_at_any_offset() {
+fn a_consumer_that_only_polls_never_blocks_a_producer_at_any_offset() {
     let _alone = alone();
     for in_place in [false, true] {
         let (a, b) = pair_of(4096);
@@ -424,7 +391,7 @@ fn a_consumer_that_only_looks_never_holds_up_a_producer_at_any_offset() {
         let mut seen = 0;
         let start = Instant::now();
         while seen < rounds * 4 {
-            assert!(start.elapsed() < PATIENCE, "no message {seen}");
+            assert!(start.elapsed() < PATIENCE, "message {seen} does not come");
             let data = if in_place {
                 b.try_recv_ref().map(|message| message.to_vec().expect("this process"))
             } else {
@@ -434,7 +401,7 @@ fn a_consumer_that_only_looks_never_holds_up_a_producer_at_any_offset() {
                 Ok(data) => {
                     let (round, part) = (seen / 4, seen % 4);
                     let expected = if part == 0 { vec![] } else { vec![(part - 1) as u8 ^ round as u8; max] };
-                    assert!(data == expected, "message {seen} is spoilt");
+                    assert!(data == expected, "message {seen} is damaged");
                     seen += 1;
                 }
                 Err(TryRecvError::Empty) => thread::yield_now(),
@@ -456,13 +423,13 @@ fn an_emptied_queue_takes_a_message_of_maximum_size_at_every_offset() {
         assert!(matches!(b.try_recv(), Err(TryRecvError::Empty)));
         for _ in 0..2 {
             a.post_message(&longest, []).unwrap_or_else(|error| panic!("offset {offset}: {error}"));
-            // Not another look, which would find nothing and publish the cursor.
+            // No second `try_recv`, which would find nothing and publish the cursor.
             assert_eq!(b.try_recv().expect("a message").data, longest);
         }
     }
 }
 
-/// Receives by the contract of `AsFd`: waits only after `try_recv` has said that there is nothing.
+/// Receives by the contract of `AsFd`: waits only after `try_recv` has returned `Empty`.
 #[track_caller]
 fn next(port: &MessagePort, mut wait: impl FnMut() -> bool) -> Result<Vec<u8>, RecvError> {
     loop {
@@ -478,15 +445,15 @@ fn next(port: &MessagePort, mut wait: impl FnMut() -> bool) -> Result<Vec<u8>, R
 /// Waits for the port in an epoll set, level-triggered.
 fn epoll_of(port: &MessagePort) -> impl Fn(Duration) -> bool + use<> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("epoll");
-    epoll.add(port.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, 0)).expect("it can be polled");
+    epoll.add(port.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, 0)).expect("a descriptor that can be polled");
     move |timeout| {
-        let timeout = EpollTimeout::try_from(timeout).expect("a time that epoll takes");
+        let timeout = EpollTimeout::try_from(timeout).expect("a timeout in milliseconds");
         epoll.wait(&mut [EpollEvent::empty()], timeout).expect("epoll") > 0
     }
 }
 
 #[test]
-fn an_event_loop_gets_every_message_and_the_end_and_is_not_woken_for_nothing() {
+fn an_epoll_loop_gets_every_message_and_the_end_and_no_spurious_wake_up() {
     let _alone = alone();
     for with_epoll in [false, true] {
         let (mut peer, port) = Process::start("echo");
@@ -505,20 +472,20 @@ fn an_event_loop_gets_every_message_and_the_end_and_is_not_woken_for_nothing() {
             }
             if round % 100 == 0 {
                 assert!(matches!(port.try_recv(), Err(TryRecvError::Empty)));
-                assert!(!wait(Duration::from_millis(50)), "readable, and nothing is there");
+                assert!(!wait(Duration::from_millis(50)), "readable without a message");
             }
         }
         assert!(matches!(port.try_recv(), Err(TryRecvError::Empty)));
         peer.kill();
-        assert!(wait(PATIENCE), "the end is not seen");
+        assert!(wait(PATIENCE), "the end is not readable");
         let error = next(&port, || wait(PATIENCE)).expect_err("the end");
         assert!(matches!(error, RecvError::Ended(CloseReason::PeerDied)), "{error:?}");
-        assert!(wait(PATIENCE), "the end stays readable");
+        assert!(wait(PATIENCE), "the end does not stay readable");
     }
 }
 
 #[test]
-fn an_event_loop_sees_a_message_from_another_thread_and_the_close() {
+fn an_epoll_loop_gets_the_messages_and_the_close_of_another_thread() {
     let _alone = alone();
     for with_epoll in [false, true] {
         let (a, b) = pair();
@@ -540,7 +507,7 @@ fn an_event_loop_sees_a_message_from_another_thread_and_the_close() {
 }
 
 #[test]
-fn the_descriptor_may_be_asked_for_after_the_look_that_found_nothing() {
+fn as_fd_may_come_after_the_try_recv_that_found_nothing() {
     let _alone = alone();
     let (a, b) = pair();
     assert!(matches!(a.try_recv(), Err(TryRecvError::Empty)));
@@ -568,10 +535,10 @@ fn a_blocking_call_between_two_polls_breaks_nothing() {
 }
 
 #[test]
-fn what_waits_for_a_time_waits_no_longer() {
+fn a_call_with_a_timeout_waits_no_longer() {
     let (a, b) = pair_of(4096);
     assert!(matches!(b.recv_ref_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::TimedOut)));
-    // A list of borrowed things: untouched where it fails, detached where it is posted.
+    // A list of borrowed things: unchanged if the post fails, detached if it succeeds.
     let (travelling, witness) = pair();
     let list = [TransferRef::Port(&travelling)];
     while a.post_message_timeout(&[0; 1000], [], Duration::ZERO).is_ok() {}
@@ -590,7 +557,7 @@ fn what_waits_for_a_time_waits_no_longer() {
 #[test]
 fn a_post_that_finds_the_lane_full_waits_for_room() {
     let _alone = alone();
-    // More transfer lists than the lane holds packets, although the ring has room for them.
+    // More transfer lists than the lane has room for. The ring has room for more.
     let (a, b) = pair_of(16 << 20);
     let mut posted = 0_usize;
     let cause = loop {
@@ -614,7 +581,7 @@ fn a_post_that_finds_the_lane_full_waits_for_room() {
         }
         assert_eq!(b.recv().expect("a message").data, b"at last");
     });
-    join_soon(sender).expect("there was room in the end");
+    join_soon(sender).expect("room in the end");
 }
 
 #[test]
@@ -636,7 +603,7 @@ fn a_post_that_succeeded_arrives_although_the_other_half_closes_meanwhile() {
         receiver.close();
         let first = b.recv();
         if poster.join().expect("no panic") {
-            assert_eq!(first.expect("what was posted").data.len(), data.len());
+            assert_eq!(first.expect("the message that was posted").data.len(), data.len());
         } else {
             assert!(matches!(first, Err(RecvError::Ended(CloseReason::Closed))), "{first:?}");
         }
@@ -644,7 +611,7 @@ fn a_post_that_succeeded_arrives_although_the_other_half_closes_meanwhile() {
 }
 
 #[test]
-fn a_long_spin_sees_the_death_of_the_peer() {
+fn a_long_spin_notices_the_death_of_the_peer() {
     let _alone = alone();
     let (a, b) = pair();
     let mut peer = Process::with_port("hold", b);
@@ -663,7 +630,7 @@ fn a_port_posted_to_a_peer_that_discards_is_closed_and_detached() {
     let (_sender, receiver) = b.split();
     drop(receiver);
     let (x1, x2) = pair();
-    a.post_message_detaching(b"to nobody", &[TransferRef::Port(&x2)]).expect("it is dropped");
+    a.post_message_detaching(b"to nobody", &[TransferRef::Port(&x2)]).expect("the message is dropped");
     assert_eq!(end_of(&x1), CloseReason::Closed);
     assert!(matches!(x2.recv(), Err(RecvError::Detached)));
 }

@@ -1,11 +1,11 @@
-//! What a web developer expects of a port: the behaviour that the browsers' and Node's own tests assert of message
-//! channels, in our words, with handlers on an event loop. A second process takes the part of the iframe or worker.
+//! Ports as a web developer expects them: the behaviour that the tests of browsers and of Node assert of message
+//! channels, rewritten for handlers on an event loop. A second process is the iframe or the worker.
 
 mod tools;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use messageport::{
     CloseEvent, CloseReason, EventLoop, Message, MessageEvent, MessagePort, PortEvent, PortHandle, PostErrorKind,
@@ -13,44 +13,18 @@ use messageport::{
 };
 
 use tools::child::{Process, Role};
+use tools::events::{Log, event_loop, run_dry, run_until};
 use tools::{PATIENCE, assert_entangled, end_of, pair};
 
 const ROLES: &[Role] = &[("iframe", iframe), ("closer", closer)];
 
-/// What happened, in order.
-#[derive(Clone, Default)]
-struct Log(Rc<RefCell<Vec<String>>>);
-
 impl Log {
-    fn add(&self, what: impl Into<String>) {
-        self.0.borrow_mut().push(what.into());
-    }
-
-    fn len(&self) -> usize {
-        self.0.borrow().len()
-    }
-
-    #[track_caller]
-    fn assert(&self, expected: &[&str]) {
-        assert_eq!(*self.0.borrow(), expected);
-    }
-
-    /// Listens to messages and to the end.
+    /// Sets handlers that log the messages and the end of a port.
     fn on(&self, port: &PortHandle) {
-        let (messages, closes) = (self.clone(), self.clone());
+        let closes = self.clone();
         port.set_onclose(move |_, _| closes.add("close"));
-        port.set_onmessage(move |_, event| messages.add(String::from_utf8(event.data.clone()).expect("text")));
+        port.set_onmessage(self.messages());
     }
-}
-
-fn event_loop() -> EventLoop {
-    let events = EventLoop::new().expect("a loop");
-    // A failed assertion in a handler is a panic, which the loop would survive.
-    events.set_onerror(|error| {
-        eprintln!("{error}");
-        std::process::abort();
-    });
-    events
 }
 
 fn post(port: &PortHandle, texts: &[&str]) {
@@ -62,9 +36,9 @@ fn entangled(events: &EventLoop) -> (PortHandle, PortHandle) {
     (events.add(port1).expect("one more"), events.add(port2).expect("one more"))
 }
 
-/// Posts ports of a loop over another.
+/// Posts ports of a loop over another port of the loop.
 fn transfer(over: &PortHandle, ports: &[&PortHandle]) -> Result<(), PostErrorKind> {
-    let ports: Vec<_> = ports.iter().map(|port| port.port().expect("it is in the loop")).collect();
+    let ports: Vec<_> = ports.iter().map(|port| port.port().expect("the port is in the loop")).collect();
     let list: Vec<_> = ports.iter().map(|port| TransferRef::Port(port)).collect();
     over.post_message_detaching(b"ports", &list)
 }
@@ -74,23 +48,9 @@ fn arrived(port: &PortHandle) -> MessagePort {
     port.recv_timeout(PATIENCE).expect("a message").ports.remove(0)
 }
 
-#[track_caller]
-fn run_until(events: &EventLoop, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        events.run_once_timeout(Duration::from_millis(100)).expect("it runs");
-        assert!(start.elapsed() < PATIENCE, "it does not happen");
-    }
-}
-
-#[track_caller]
-fn run_dry(events: &EventLoop) {
-    while events.run_once_timeout(Duration::ZERO).expect("it runs") > 0 {}
-}
-
 // webmessaging/message-channels
 
-/// basics: both ports get what is posted on the other, in order.
+/// basics: each port receives the messages posted on the other, in order.
 #[test]
 fn messages_are_delivered_in_order_to_both() {
     let (events, log) = (event_loop(), Log::default());
@@ -119,7 +79,7 @@ fn only_the_handler_starts_a_port() {
     log.assert(&["listener", "1"]);
 }
 
-/// message-event: what an event of a port has.
+/// message-event: the fields of an event.
 #[test]
 fn an_event_has_its_data_and_ports_and_is_trusted() {
     let events = event_loop();
@@ -139,12 +99,12 @@ fn an_event_has_its_data_and_ports_and_is_trusted() {
     });
     run_until(&events, || seen.get());
     assert_eq!(tools::text(&witness), "it works");
-    // What no handler took is dropped.
+    // A port that no handler takes is dropped.
     assert_eq!(end_of(&witness), CloseReason::Closed);
     port2.close();
 }
 
-/// with_transfer_incoming_messages: what waits in a port goes with it.
+/// with_transfer_incoming_messages: messages that wait in a port move with it.
 #[test]
 fn incoming_messages_move_with_the_port() {
     let (events, log) = (event_loop(), Log::default());
@@ -160,7 +120,7 @@ fn incoming_messages_move_with_the_port() {
     log.assert(&["1", "2", "3", "4"]);
 }
 
-/// with_transfer_outgoing_messages: what the port sent before it moved comes before what it sends after.
+/// with_transfer_outgoing_messages: messages sent before the transfer come before those sent after it.
 #[test]
 fn outgoing_messages_keep_their_order_when_the_port_moves() {
     let (events, log) = (event_loop(), Log::default());
@@ -207,7 +167,7 @@ fn a_transferred_port_cannot_be_used() {
     assert_eq!(arrived(&carrier2).recv().unwrap().data, b"1");
 }
 
-/// close: nothing is delivered to a port, or from it, after it was closed; what it posted before is.
+/// close: a closed port neither delivers nor sends. Messages that it posted before arrive.
 #[test]
 fn a_closed_port_neither_sends_nor_receives() {
     let (events, log) = (event_loop(), Log::default());
@@ -225,7 +185,7 @@ fn a_closed_port_neither_sends_nor_receives() {
     other.assert(&[]);
 }
 
-/// close-event/explicitly-closed: closed on the way, and in both orders.
+/// close-event/explicitly-closed: closed in transit, and in both orders.
 #[test]
 fn the_close_of_a_port_in_transit_comes_after_its_messages() {
     let (events, log) = (event_loop(), Log::default());
@@ -264,7 +224,7 @@ fn closer() {
     parent_port().expect("a port").close();
 }
 
-/// An iframe or a worker: answers on the port that comes with a message, or else on its own.
+/// An iframe or a worker: answers on the port that comes with a message, otherwise on its own port.
 fn iframe() {
     let events = event_loop();
     let parent = events.add(parent_port().expect("a port")).unwrap();
@@ -282,7 +242,7 @@ fn iframe() {
     events.run().unwrap();
 }
 
-/// cross-document and worker: a channel given to another context, by way of the port to it.
+/// cross-document and worker: a channel for another context, sent over the port to that context.
 #[test]
 fn a_page_and_an_iframe_talk_over_a_channel_of_their_own() {
     let (mut process, frame) = Process::start("iframe");
@@ -312,7 +272,7 @@ fn messages_before_the_close_all_arrive_before_it() {
     let log = Log::default();
     for round in 0..1000 {
         let (port1, port2) = entangled(&events);
-        log.0.borrow_mut().clear();
+        log.clear();
         log.on(&port2);
         if round % 2 == 0 {
             run_dry(&events);
@@ -325,7 +285,7 @@ fn messages_before_the_close_all_arrive_before_it() {
     events.run().unwrap();
 }
 
-/// transfer-closed, transfer-self, transfer-target, transfer-duplicate: refused, and all still work.
+/// transfer-closed, transfer-self, transfer-target, transfer-duplicate: refused, and every port still works.
 #[test]
 fn bad_transfer_lists_are_refused_and_detach_nothing() {
     let events = event_loop();
@@ -374,7 +334,7 @@ fn an_endless_exchange_starves_no_timer() {
     let (port1, port2) = entangled(&events);
     for port in [&port1, &port2] {
         port.set_onmessage(|port, event| {
-            let _ = port.post_message(&event.data, []); // fails when the other one has been closed
+            let _ = port.post_message(&event.data, []); // fails once the other port is closed
         });
     }
     post(&port1, &["again"]);

@@ -29,7 +29,7 @@ fn soon() -> Option<Instant> {
     Some(Instant::now() + Duration::from_millis(500))
 }
 
-/// Everything that is ready has its turn, and is received from until it is empty. Returns the number of messages.
+/// Gives every ready port a turn, and receives from it until it is empty. Returns the number of messages.
 fn round(poller: &mut Poller<Counted>) -> usize {
     let mut message = Message::new();
     let mut count = 0;
@@ -66,7 +66,7 @@ fn idle_ports_are_not_looked_at() {
     poller.wait(Some(Instant::now()), || false).unwrap();
     assert!(idle.get() >= count);
 
-    // Woken for each message, and in a stream that never sleeps.
+    // With a wake-up for each message, and in a stream that never sleeps.
     for streaming in [false, true] {
         idle.set(0);
         for _ in 0..1000 {
@@ -81,7 +81,7 @@ fn idle_ports_are_not_looked_at() {
         assert!(busy.get() >= 1000);
     }
 
-    // And yet each is noticed, while the other one is busy.
+    // Each message on an idle port is noticed, while another port is busy.
     peers[count / 2].post_message(b"at last", []).unwrap();
     let (mut extra, start) = (0, Instant::now());
     while extra == 0 {
@@ -91,7 +91,7 @@ fn idle_ports_are_not_looked_at() {
         extra = round(&mut poller) - 1;
     }
     assert_eq!(extra, 1);
-    // So is an end.
+    // An end is noticed too.
     drop(peers.pop());
     idle.set(0);
     poller.wait(soon(), || false).unwrap();
@@ -111,7 +111,7 @@ fn a_stream_makes_no_system_call_a_message() {
         poller.wait(soon(), || false).unwrap();
         assert_eq!(round(&mut poller), 1);
     }
-    // Never armed: a post to it rings no doorbell.
+    // The doorbell is not armed: a post makes no system call.
     let lane = peer.end().lane();
     assert_eq!(lane.drain(0, |_| {}).unwrap(), crate::end::lane::Drained::Empty);
     assert_eq!(

@@ -40,7 +40,7 @@ fn recv(consumer: &mut Consumer) -> Option<Vec<u8>> {
     Some(data)
 }
 
-/// Small, fast, and the same every time.
+/// A small, fast and deterministic generator.
 struct Random(u64);
 
 impl Random {
@@ -52,7 +52,7 @@ impl Random {
     }
 }
 
-/// Posts by the fast path. False if it does not take the message.
+/// Posts by the fast path. Returns false if the fast path does not take the message.
 fn put(producer: &mut Producer, data: &[u8], fenced: bool) -> bool {
     let prepared = producer.claim_prepared(data.len());
     let Some(claim) = prepared.or_else(|| producer.try_claim(data.len())) else { return false };
@@ -70,7 +70,7 @@ fn poll_data(consumer: &Consumer) -> Option<Record> {
     consumer.decode_common(consumer.poll()).filter(|record| record.kind == RecordKind::Data)
 }
 
-/// Receives by the fast path, if it takes the next record.
+/// Receives by the fast path. `None` if the fast path does not take the next record.
 fn recv_fast(consumer: &mut Consumer) -> Option<Vec<u8>> {
     let record = poll_data(consumer)?;
     let mut data = Vec::new();
@@ -81,18 +81,18 @@ fn recv_fast(consumer: &mut Consumer) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn behaves_like_a_queue() {
+fn a_ring_behaves_like_a_queue() {
     let (direction, mut producer, mut consumer) = ring();
     let mut expected = VecDeque::new();
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     let max = max_payload(MIN_CAPACITY);
     for round in 0..100_000_u32 {
-        // By turns a queue that is full most of the time, and one that is empty.
+        // In turns a queue that is mostly full, and a queue that is mostly empty.
         let filling = round / 500 % 2 == 0;
         let len = match random.below(8) {
             0 | 1 => random.below(max + 1),
             2 => size_of::<u64>(),
-            3 => random.below(9), // records of one or two words, which end at every word
+            3 => random.below(9), // records of one or two words, which end at any word
             _ => random.below(80),
         };
         let data: Vec<u8> = (0..len).map(|index| (round as usize + index) as u8 | 1).collect();
@@ -118,7 +118,7 @@ fn behaves_like_a_queue() {
                 }
             }
             4 => {
-                // Written, and not committed: leaves no trace.
+                // Written and not committed: no effect.
                 if let Ok(slot) = producer.claim(len) {
                     producer.write(slot, 0, &vec![0xFF; len]);
                 }
@@ -134,7 +134,7 @@ fn behaves_like_a_queue() {
                 }
             }
             6 => match random.below(8) {
-                // The ends go to other holders.
+                // Both ends move to other holders.
                 0 => producer = Producer::new(direction.clone(), producer.cursors()),
                 1 => {
                     consumer.announce();
@@ -142,7 +142,7 @@ fn behaves_like_a_queue() {
                 }
                 _ => {}
             },
-            // The short way, or else the general one.
+            // By the fast path, otherwise by the general path.
             7 => {
                 if let Some(data) = recv_fast(&mut consumer) {
                     assert_eq!(Some(data), expected.pop_front());
@@ -154,7 +154,7 @@ fn behaves_like_a_queue() {
 }
 
 #[test]
-fn what_the_fast_path_does_not_take_is_left_to_the_general_one() {
+fn the_fast_path_leaves_other_cases_to_the_general_path() {
     let good = RecordHeader { kind: RecordKind::Data, len: 8, handles: 0, sequence: 0 };
     let max = max_payload(MIN_CAPACITY) as u32;
     let cases = [
@@ -169,14 +169,14 @@ fn what_the_fast_path_does_not_take_is_left_to_the_general_one() {
     ];
     for (header, taken) in cases {
         let (direction, _, consumer) = ring();
-        assert!(poll_data(&consumer).is_none(), "nothing is there");
+        assert!(poll_data(&consumer).is_none(), "an empty queue");
         direction.header(0).store(header.encode(), Ordering::Relaxed);
         assert_eq!(poll_data(&consumer).is_some(), taken, "{header:?}");
     }
     let (_, mut producer, _) = ring();
     assert!(!put(&mut producer, &vec![0; max as usize + 1], true));
     assert!(put(&mut producer, &vec![0; max as usize], true));
-    // One that would go on behind the end of the ring.
+    // A record that would pass the end of the ring.
     let (direction, mut producer, mut consumer) = ring();
     for _ in 0..4 {
         post(&mut producer, &[1; 992]).unwrap();
@@ -197,7 +197,7 @@ fn an_empty_queue_takes_the_longest_message_at_every_offset() {
     for _ in 0..2 * MIN_CAPACITY / 8 {
         post(&mut producer, &longest).unwrap();
         assert_eq!(recv(&mut consumer).unwrap(), longest);
-        post(&mut producer, b"").unwrap(); // moves on by 8
+        post(&mut producer, b"").unwrap(); // advances by 8
         assert_eq!(recv(&mut consumer).unwrap(), b"");
     }
 }
@@ -223,7 +223,7 @@ fn every_violation_is_found() {
 }
 
 #[test]
-fn a_record_must_end_inside_the_ring_and_a_pad_must_fill_it() {
+fn a_record_ends_inside_the_ring_and_a_pad_fills_it() {
     let data = |len, sequence| RecordHeader { kind: RecordKind::Data, len, handles: 0, sequence }.encode();
     let pad = |len| RecordHeader { kind: RecordKind::Pad, len, handles: 0, sequence: 4 }.encode();
     let start = 4 * 1000;
@@ -259,7 +259,7 @@ fn a_peers_cursor_is_checked() {
         let result = producer.claim(1000).map(drop);
         let expected = match (fits, cursor) {
             (true, _) => Ok(()),
-            (false, 8) => Err(NoRoom::Full), // possible, and not enough
+            (false, 8) => Err(NoRoom::Full), // possible, and too little space
             _ => Err(NoRoom::Violation(Violation::BadCursor)),
         };
         assert_eq!(result, expected, "{cursor}");
@@ -270,7 +270,7 @@ fn a_peers_cursor_is_checked() {
 fn a_cursor_that_goes_back_is_a_violation() {
     let (direction, mut producer, mut consumer) = ring();
     for _ in 0..6 {
-        post(&mut producer, &[1; 1000]).unwrap(); // more than the ring holds: it has looked at the cursor
+        post(&mut producer, &[1; 1000]).unwrap(); // more than the ring holds: the producer has read the cursor
         recv(&mut consumer).unwrap();
     }
     direction.read_cursor().store(0, Ordering::Relaxed);

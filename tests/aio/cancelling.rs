@@ -1,4 +1,4 @@
-//! A future that is dropped loses nothing, wherever it has come to.
+//! A future can be dropped at any point, and nothing is lost.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ on_runtimes! {
     a_dropped_recv_that_was_woken_leaves_the_message,
     a_dropped_post_posts_nothing_and_leaves_the_list,
     a_dropped_post_that_was_woken_posts_nothing,
-    a_recv_that_loses_a_race_loses_no_message,
+    a_recv_that_times_out_loses_no_message,
     nothing_is_lost_by_random_drops,
     a_task_that_is_aborted_leaves_its_port_usable,
 }
@@ -35,7 +35,7 @@ async fn a_dropped_recv_that_was_woken_leaves_the_message() {
     for round in 0..100_u8 {
         assert!(cancelled_after(1, a.recv()).await.is_none());
         b.post_message(&[round], []).expect("room");
-        // The runtime sees the edge, and wakes somebody who is no longer there.
+        // The runtime handles the edge, and wakes a future that is gone.
         tokio::time::sleep(Duration::from_millis(1)).await;
         if round % 2 == 0 {
             assert_eq!(soon(a.recv()).await.expect("a message").data, [round]);
@@ -85,7 +85,7 @@ async fn a_dropped_post_that_was_woken_posts_nothing() {
     }
 }
 
-async fn a_recv_that_loses_a_race_loses_no_message() {
+async fn a_recv_that_times_out_loses_no_message() {
     let (mut a, b) = small_pair();
     let peer = spawn_blocking(move || {
         for number in 0..3000_u32 {
@@ -95,7 +95,7 @@ async fn a_recv_that_loses_a_race_loses_no_message() {
     });
     let mut expected = 0_u32;
     while expected < 3000 {
-        // Now and then the time is over in the very moment in which the message comes.
+        // Sometimes the timeout passes at the very moment at which the message comes.
         let time = Duration::from_micros(u64::from(expected % 50));
         if let Ok(message) = timeout(time, a.recv()).await {
             assert_eq!(message.expect("a message").data, expected.to_ne_bytes());
@@ -105,7 +105,7 @@ async fn a_recv_that_loses_a_race_loses_no_message() {
     drop(soon(peer).await);
 }
 
-/// Posts numbers, some with a port, over a small queue to a receiver. Both drop their futures at random.
+/// Posts numbers, some with a port, over a small queue. Sender and receiver drop their futures at random.
 async fn nothing_is_lost_by_random_drops() {
     const COUNT: u32 = 4000;
     let random = Random::new("random drops");
@@ -130,7 +130,7 @@ async fn nothing_is_lost_by_random_drops() {
                 let polls = choices.below(4);
                 match cancelled_after(polls, sender.post_message_draining_wait(&data, &mut list)).await {
                     Some(result) => break result.expect("the peer reads"),
-                    None => assert_eq!(list.len(), things, "a dropped post has taken something"),
+                    None => assert_eq!(list.len(), things, "a dropped post has taken a thing"),
                 }
                 yield_now().await;
             }
@@ -150,7 +150,7 @@ async fn nothing_is_lost_by_random_drops() {
             };
             assert_eq!(message.data[..4], number.to_ne_bytes());
             for port in message.ports {
-                // What the port brought along is there, although its peer may be gone.
+                // The message queued in the port is there, although its peer may be gone.
                 assert_eq!(port.recv().expect("a message").data, number.to_ne_bytes());
             }
             if choices.one_in(200) {
@@ -175,7 +175,7 @@ async fn a_task_that_is_aborted_leaves_its_port_usable() {
         task.abort();
         match soon(task).await {
             Err(error) => assert!(error.is_cancelled()),
-            Ok(result) => panic!("there was no message: {result:?}"),
+            Ok(result) => panic!("expected no message: {result:?}"),
         }
         b.post_message(&[round], []).expect("room");
         assert_eq!(soon(shared.lock().await.recv()).await.expect("a message").data, [round]);

@@ -8,15 +8,15 @@ use crate::tools::pair_of;
 use crate::{on_runtimes, soon};
 
 on_runtimes! {
-    two_thousand_pairs,
+    two_thousand_pairs_share_a_runtime,
 }
 
 const PAIRS: u32 = 2000;
 
-async fn two_thousand_pairs() {
+async fn two_thousand_pairs_share_a_runtime() {
     let (_, limit) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit of descriptors");
     setrlimit(Resource::RLIMIT_NOFILE, limit, limit).expect("the limit can be raised");
-    // With smaller limits the test is smaller.
+    // A lower limit makes the test smaller.
     let pairs = PAIRS.min((limit / 4) as u32);
     let before = descriptors();
     let mut ours = Vec::new();
@@ -47,6 +47,6 @@ async fn two_thousand_pairs() {
     for task in tasks {
         assert_eq!(soon(task).await.expect("no panic"), 3);
     }
-    // The runtime goes on, and holds nothing of them.
+    // The runtime goes on, and keeps nothing of these ports.
     assert_eq!(descriptors(), before);
 }

@@ -1,4 +1,5 @@
-//! What a round trip costs in a task, beside one that blocks: `cargo test --release --test aio -- --ignored --nocapture`.
+//! The time of a round trip in a task, and in a thread that blocks:
+//! `cargo test --release --test aio -- --ignored --nocapture`.
 
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use crate::tools::pair;
 const TRIPS: u32 = 5_000;
 const ROUNDS: usize = 15;
 
-/// Answers by blocking calls that sleep at once.
+/// Answers with blocking calls that sleep without spinning.
 fn blocking_echo(port: MessagePort) -> JoinHandle<()> {
     port.set_spin(Duration::ZERO);
     thread::spawn(move || {
@@ -83,7 +84,7 @@ fn task_to_task_of_the_same_thread() -> Duration {
     })
 }
 
-/// A name, and a way to make the trips.
+/// A name, and a function that makes the round trips.
 type Way = (&'static str, fn() -> Duration);
 
 #[test]

@@ -1,4 +1,4 @@
-//! A peer that keeps to no protocol costs a runtime no more than its own channel.
+//! A peer that breaks the protocol costs a runtime its own channel and nothing else.
 
 use std::future::{Future, poll_fn};
 use std::os::fd::{AsFd, AsRawFd};
@@ -19,7 +19,7 @@ use crate::{on_runtimes, soon};
 on_runtimes! {
     a_lane_that_is_closed_one_way_ends_the_port,
     a_lane_that_is_closed_one_way_ends_a_port_that_waits,
-    descriptors_without_a_record_and_then_death,
+    a_port_without_its_record_ends_with_the_sender,
     nonsense_on_the_lane_is_a_violation,
 }
 
@@ -44,7 +44,7 @@ async fn a_lane_that_is_closed_one_way_ends_a_port_that_waits() {
     let receiving = tokio::spawn(async move { receiver.recv().await });
     let sending = tokio::spawn(async move { sender.post_message_wait(&[0; 500], []).await });
     tokio::task::yield_now().await;
-    // A packet in front of the end of the file, which hides it.
+    // A packet before the end of the lane hides that end.
     let file = attacker.lane.try_clone().expect("a descriptor");
     attacker.send(&packet(HANDLES, 1, 7), &[file.as_fd()]).expect("room");
     shutdown(attacker.lane.as_raw_fd(), Shutdown::Write).expect("a socket");
@@ -52,7 +52,7 @@ async fn a_lane_that_is_closed_one_way_ends_a_port_that_waits() {
     soon(sending).await.expect("no panic").expect_err("the port has ended");
 }
 
-async fn descriptors_without_a_record_and_then_death() {
+async fn a_port_without_its_record_ends_with_the_sender() {
     let (attacker, victim) = attack();
     let mut victim = AsyncPort::new(victim).expect("a registration");
     let (x, y) = pair();
@@ -64,7 +64,7 @@ async fn descriptors_without_a_record_and_then_death() {
     let waiting = tokio::spawn(async move { victim.recv().await });
     drop(attacker);
     assert!(matches!(soon(waiting).await.expect("no panic"), Err(RecvError::Ended(CloseReason::Closed))));
-    // What never arrived has ended too.
+    // The port that never arrived has ended too.
     assert!(matches!(soon(y.recv()).await, Err(RecvError::Ended(_))));
 }
 
@@ -78,19 +78,19 @@ async fn nonsense_on_the_lane_is_a_violation() {
     assert!(matches!(result, Err(RecvError::Ended(CloseReason::ProtocolViolation(_)))), "{result:?}");
 }
 
-/// How a peer wakes for nothing, as fast as it can.
+/// Ways to wake a peer spuriously, as fast as possible.
 #[derive(Clone, Copy, Debug)]
 enum Flood {
     /// Packets.
     Packets,
-    /// Packets, and the doorbell is always rung.
+    /// Packets, and the doorbell always rings.
     Rings,
-    /// One packet each time the doorbell is armed, as an honest peer would that has something.
+    /// One packet each time the doorbell is armed, as from an honest peer with a message.
     Answers,
 }
 
-/// How often a task is polled in one second of this, and what that costs: one that receives, or one that waits for space.
-/// Afterwards there is something after all, and the task finds it.
+/// The polls of a task in one second of the flood, and their CPU time. The task receives, or waits for space.
+/// Afterwards a message or space does come, and the task finds it.
 fn under(flood: Flood, sending: bool, doorbell: u32) -> (u64, Duration) {
     let _alone = alone();
     let (mut attacker, victim) = attack();
@@ -113,7 +113,7 @@ fn under(flood: Flood, sending: bool, doorbell: u32) -> (u64, Duration) {
                     }
                 } else {
                     attacker.record(DATA, b"at last", 0);
-                    let _ = attacker.send(&packet(WAKE, 0, 0), &[]); // a full lane needs none
+                    let _ = attacker.send(&packet(WAKE, 0, 0), &[]); // a full lane wakes as well
                 }
                 attacker
             })

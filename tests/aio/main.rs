@@ -1,4 +1,4 @@
-//! Ports in tasks, on a runtime of one thread and on one of several.
+//! Ports in tasks, on a runtime of one thread and on a runtime of several.
 
 mod cancelling;
 mod crowd;
@@ -16,24 +16,24 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
+use messageport::MessagePort;
 use messageport::aio::AsyncPort;
-use messageport::{MessagePort, PostErrorKind};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 use tools::PATIENCE;
-use tools::child::Role;
+use tools::child::{Role, echo, hold};
 use tools::ledger::{Ledger, alone};
 
 const ROLES: &[Role] = &[
-    ("hold", processes::hold),
+    ("hold", hold),
     ("post and hold", processes::post_and_hold),
-    ("echo", processes::echo),
+    ("echo", echo),
     ("read slowly", processes::read_slowly),
     ("connect", meeting::connect_and_say_hello),
 ];
 
-/// Makes a test of each named body for each kind of runtime.
+/// Turns each named body into two tests, one for each kind of runtime.
 macro_rules! on_runtimes {
     ($($body:ident),* $(,)?) => {
         mod one_thread {
@@ -60,12 +60,12 @@ pub(crate) fn multi_thread() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
-/// Runs a test body as a task, which the threads of the runtime may hand to each other. It must not hang, and nothing is
-/// held when it is over.
+/// Runs a test body as a task, which may move between the threads of the runtime. The body must not hang, and must
+/// leave nothing behind.
 #[track_caller]
 pub(crate) fn check(runtime: fn() -> Runtime, body: impl Future<Output = ()> + Send + 'static) {
     let _alone = alone();
-    drop((tools::pair(), runtime())); // what is made once for the whole process
+    drop((tools::pair(), runtime())); // makes what is made once for the whole process
     let before = Ledger::now();
     let runtime = runtime();
     let result = runtime.block_on(async { timeout(3 * PATIENCE, tokio::spawn(body)).await });
@@ -74,36 +74,24 @@ pub(crate) fn check(runtime: fn() -> Runtime, body: impl Future<Output = ()> + S
     before.assert_restored("after the test");
 }
 
-/// A pair in tasks.
+/// A pair for tasks.
 pub(crate) fn async_pair() -> (AsyncPort, AsyncPort) {
     let (a, b) = tools::pair();
     (AsyncPort::new(a).expect("a registration"), AsyncPort::new(b).expect("a registration"))
 }
 
-/// A pair, one end of it in tasks, with the smallest queues.
+/// A pair with the smallest queues, one end of it for tasks.
 pub(crate) fn small_pair() -> (AsyncPort, MessagePort) {
     let (a, b) = tools::pair_of(4096);
     (AsyncPort::new(a).expect("a registration"), b)
 }
 
-/// Posts until nothing fits any more; returns how many messages it took.
+/// Posts until the queue is full. Returns the number of messages.
 pub(crate) fn fill(port: &mut AsyncPort) -> usize {
-    let mut count = 0;
-    for len in [500, 0] {
-        loop {
-            match port.post_message(&vec![count as u8; len], []) {
-                Ok(()) => count += 1,
-                Err(error) => {
-                    assert!(matches!(error.kind, PostErrorKind::Full(_)), "{error}");
-                    break;
-                }
-            }
-        }
-    }
-    count
+    tools::fill_by(|data| port.post_message(data, []))
 }
 
-/// Polls the future up to `polls` times, as often as it is woken, and then drops it.
+/// Polls the future at most `polls` times, each time that it is woken, and then drops it.
 pub(crate) async fn cancelled_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut left = polls;
@@ -121,7 +109,7 @@ pub(crate) async fn cancelled_after<T>(polls: usize, future: impl Future<Output 
     .await
 }
 
-/// Waits for a task that should end now.
+/// The result of a future that must be ready within `PATIENCE`.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.expect("not woken")
 }

@@ -1,4 +1,4 @@
-//! A listener and clients in tasks.
+//! Listeners and clients in tasks.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -20,15 +20,15 @@ on_runtimes! {
     a_client_in_another_process_is_accepted,
     an_accept_that_is_dropped_loses_no_client,
     a_silent_client_is_dropped_in_time,
-    silent_clients_hold_nobody_up,
-    nobody_listens,
-    a_connect_that_is_not_answered_is_over_in_time,
-    a_listener_can_be_turned_back,
+    silent_clients_delay_no_other_client,
+    a_connect_without_a_listener_is_an_error,
+    a_connect_without_an_answer_times_out,
+    a_listener_can_leave_its_runtime,
 }
 
 const PATH: &str = "MESSAGEPORT_TEST_PATH";
 
-/// A socket path of this test's own.
+/// A socket path that no other test uses.
 fn path() -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -92,20 +92,20 @@ async fn an_accept_that_is_dropped_loses_no_client() {
         })
     };
     for number in 0..100_u8 {
-        // Dropped unpolled, and when it has waited once.
+        // Dropped before the first poll, and after it.
         let mut client = cancelled_after(0, listener.accept()).await;
         while client.is_none() {
             client = cancelled_after(1, listener.accept()).await;
             yield_now().await;
         }
-        let client = client.expect("just looked").expect("a client");
+        let client = client.expect("the accept has ended").expect("a client");
         assert_eq!(client.greeting.data, [number]);
         client.port.post_message(&[number], []).expect("room");
     }
     soon(clients).await.expect("no panic");
 }
 
-/// Connects, and says nothing.
+/// Connects, and sends no greeting.
 fn silent_client(path: &str) -> OwnedFd {
     let client = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
     connect_socket(client.as_raw_fd(), &UnixAddr::new(path).expect("a path that fits")).expect("a listener");
@@ -121,21 +121,21 @@ async fn a_silent_client_is_dropped_in_time() {
         listener.accept().await.expect("a client");
         listener.refused()
     });
-    // Nobody else comes, and it is told all the same.
-    let told = spawn_blocking(move || {
+    // The listener hangs up although no other client comes.
+    let hung_up = spawn_blocking(move || {
         let mut events = [PollFd::new(client.as_fd(), PollFlags::POLLIN)];
         poll(&mut events, PATIENCE.as_millis() as u16).expect("poll")
     });
-    assert_eq!(told.await.expect("no panic"), 1, "the client was not told");
+    assert_eq!(hung_up.await.expect("no panic"), 1, "the listener did not hang up");
     let _port = soon(connect(&path, b"not silent")).await.expect("a listener");
     assert_eq!(soon(accepting).await.expect("no panic"), 1);
 }
 
-async fn silent_clients_hold_nobody_up() {
+async fn silent_clients_delay_no_other_client() {
     let path = path();
     let options = ListenOptions::new().greeting_timeout(5 * PATIENCE);
     let mut listener = AsyncListener::new(options.bind(&path).expect("the name is free")).expect("a registration");
-    // A round of the runtime, which takes note of nothing so far.
+    // One poll of the accept, before any client connects.
     assert!(cancelled_after(1, listener.accept()).await.is_none());
     let silent: Vec<_> = (0..20).map(|_| silent_client(&path)).collect();
     let client = {
@@ -147,22 +147,22 @@ async fn silent_clients_hold_nobody_up() {
     drop((soon(client).await.expect("no panic"), silent));
 }
 
-async fn nobody_listens() {
-    let error = soon(connect(&path(), b"hello")).await.expect_err("nobody listens");
+async fn a_connect_without_a_listener_is_an_error() {
+    let error = soon(connect(&path(), b"hello")).await.expect_err("no listener");
     assert!(matches!(error, ConnectError::NoListener(_)), "{error:?}");
 }
 
-async fn a_connect_that_is_not_answered_is_over_in_time() {
+async fn a_connect_without_an_answer_times_out() {
     let path = path();
     let _deaf = Listener::bind(&path).expect("the name is free");
     let options = ConnectOptions::new().timeout(Duration::from_millis(100));
     let start = Instant::now();
-    let error = soon(options.connect_async(&path, b"hello")).await.expect_err("nobody answers");
+    let error = soon(options.connect_async(&path, b"hello")).await.expect_err("no answer");
     assert!(matches!(error, ConnectError::TimedOut), "{error:?}");
     assert!(start.elapsed() < PATIENCE / 2);
 }
 
-async fn a_listener_can_be_turned_back() {
+async fn a_listener_can_leave_its_runtime() {
     let path = path();
     let mut listener = AsyncListener::bind(&path).expect("the name is free");
     assert!(cancelled_after(1, listener.accept()).await.is_none());

@@ -16,20 +16,11 @@ on_runtimes! {
     echo_across_processes,
     a_slow_reader_holds_the_sender_back,
     the_death_of_the_peer_wakes_both_halves_and_gives_the_list_back,
-    what_a_killed_peer_had_posted_arrives,
-    a_stream_tells_once_that_the_peer_died,
+    messages_of_a_killed_peer_arrive,
+    a_stream_yields_the_death_of_the_peer_once,
 }
 
-/// Says that it is there, and holds its port until it is killed.
-pub(crate) fn hold() {
-    let port = parent_port().expect("a port");
-    port.post_message(b"ready", []).expect("room");
-    loop {
-        thread::park();
-    }
-}
-
-/// Posts ten messages, tells so over a port that it is given, and holds its port until it is killed.
+/// Posts ten messages, reports it over a second port, and holds its port until the process is killed.
 pub(crate) fn post_and_hold() {
     let port = parent_port().expect("a port");
     let control = port.recv().expect("a message").ports.remove(0);
@@ -42,16 +33,7 @@ pub(crate) fn post_and_hold() {
     }
 }
 
-/// Sends everything back until its peer is gone.
-pub(crate) fn echo() {
-    let port = parent_port().expect("a port");
-    while let Ok(message) = port.recv() {
-        let things = message.ports.into_iter().map(Into::into).chain(message.buffers.into_iter().map(Into::into));
-        port.post_message_timeout(&message.data, things, PATIENCE).expect("the peer takes its answers");
-    }
-}
-
-/// Reads numbers, with a rest now and then, and tells the sum.
+/// Receives numbers, with pauses, and posts the sum.
 pub(crate) fn read_slowly() {
     let port = parent_port().expect("a port");
     let mut sum = 0_u64;
@@ -126,18 +108,18 @@ async fn the_death_of_the_peer_wakes_both_halves_and_gives_the_list_back() {
     process.kill();
     let (result, mut list) = soon(sending).await.expect("no panic");
     assert!(matches!(result, Err(PostErrorKind::PeerGone(CloseReason::PeerDied))), "{result:?}");
-    let Some(messageport::Transferable::Port(y)) = list.pop() else { panic!("the list is as it was") };
+    let Some(messageport::Transferable::Port(y)) = list.pop() else { panic!("the list must come back") };
     assert_entangled(&x, &y);
     let (result, _receiver) = soon(receiving).await.expect("no panic");
     assert!(matches!(result, Err(RecvError::Ended(CloseReason::PeerDied))), "{result:?}");
 }
 
-async fn what_a_killed_peer_had_posted_arrives() {
+async fn messages_of_a_killed_peer_arrive() {
     let (mut process, mut port) = start("post and hold", 4096);
-    // The runtime sees neither of it before both have happened.
+    // Messages and death have both happened before the runtime handles either.
     let (control, there) = pair();
     port.post_message(b"", [there.into()]).expect("room");
-    control.recv_timeout(PATIENCE).expect("it has posted everything");
+    control.recv_timeout(PATIENCE).expect("the peer has posted everything");
     process.kill();
     for number in 0..10_u8 {
         assert_eq!(soon(port.recv()).await.expect("a message").data, [number]);
@@ -145,7 +127,7 @@ async fn what_a_killed_peer_had_posted_arrives() {
     assert!(matches!(soon(port.recv()).await, Err(RecvError::Ended(CloseReason::PeerDied))));
 }
 
-async fn a_stream_tells_once_that_the_peer_died() {
+async fn a_stream_yields_the_death_of_the_peer_once() {
     let (mut process, mut port) = start("hold", 4096);
     assert_eq!(soon(port.next()).await.expect("an item").expect("a message").data, b"ready");
     let waiting = tokio::spawn(async move { (port.next().await, port) });

@@ -1,4 +1,4 @@
-//! Receiving in a task, and turning a port into an asynchronous one and back.
+//! Receiving in a task, and turning a port into an `AsyncPort` and back.
 
 use std::thread;
 
@@ -10,19 +10,19 @@ use crate::tools::{assert_entangled, pair};
 use crate::{async_pair, fill, on_runtimes, small_pair, soon};
 
 on_runtimes! {
-    what_was_queued_before_is_received,
+    messages_queued_before_are_received,
     a_message_wakes_the_task,
     a_burst_arrives_in_order,
     ports_and_buffers_arrive_and_work,
-    recv_into_uses_the_memory_again,
+    recv_into_reuses_the_memory_of_the_message,
     the_end_comes_after_the_last_message,
-    a_port_can_be_turned_back,
+    a_port_can_leave_its_runtime,
     a_port_can_be_transferred_after_it_waited,
     halves_of_different_ports_do_not_join,
     echo_between_tasks,
 }
 
-async fn what_was_queued_before_is_received() {
+async fn messages_queued_before_are_received() {
     let (a, b) = pair();
     b.post_message(b"early", []).expect("room");
     let mut a = AsyncPort::new(a).expect("a registration");
@@ -88,7 +88,7 @@ async fn ports_and_buffers_arrive_and_work() {
     drop(soon(task).await.expect("no panic"));
 }
 
-async fn recv_into_uses_the_memory_again() {
+async fn recv_into_reuses_the_memory_of_the_message() {
     let (mut a, mut b) = async_pair();
     let mut message = Message::new();
     for len in [1000, 10, 0] {
@@ -115,7 +115,7 @@ async fn the_end_comes_after_the_last_message() {
             };
             assert!(matches!(end, RecvError::Ended(CloseReason::Closed)), "{end:?}");
             assert!(matches!(a.recv().await, Err(RecvError::Ended(CloseReason::Closed))));
-            let error = a.post_message_wait(b"to nobody", []).await.expect_err("nobody receives");
+            let error = a.post_message_wait(b"to nobody", []).await.expect_err("the peer is gone");
             assert!(matches!(error.kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{error:?}");
             count
         });
@@ -135,7 +135,7 @@ async fn the_end_comes_after_the_last_message() {
     }
 }
 
-async fn a_port_can_be_turned_back() {
+async fn a_port_can_leave_its_runtime() {
     let (a, mut b) = async_pair();
     b.post_message(b"queued", []).expect("room");
     let a = a.into_port();
@@ -152,7 +152,7 @@ async fn a_port_can_be_turned_back() {
 
 async fn a_port_can_be_transferred_after_it_waited() {
     let (mut a, b) = small_pair();
-    // It has armed both of its doorbells.
+    // Both doorbells of the port are armed.
     assert!(crate::cancelled_after(1, a.recv()).await.is_none());
     let count = fill(&mut a);
     assert!(crate::cancelled_after(1, a.post_message_wait(&[0; 500], [])).await.is_none());
@@ -163,7 +163,7 @@ async fn a_port_can_be_transferred_after_it_waited() {
         b.recv().expect("a message");
     }
     assert_entangled(&a, &b);
-    // And it can wait again, in a task.
+    // The port can wait in a task again.
     let mut a = AsyncPort::new(a).expect("a registration");
     let task = tokio::spawn(async move { a.recv().await.expect("a message").data });
     b.post_message(b"after the journey", []).expect("room");
@@ -173,9 +173,9 @@ async fn a_port_can_be_transferred_after_it_waited() {
 async fn halves_of_different_ports_do_not_join() {
     let (a, b) = async_pair();
     let ((a_sends, a_receives), (b_sends, b_receives)) = (a.split(), b.split());
-    let error = AsyncPort::join(a_sends, b_receives).expect_err("they are of two ports");
-    let mut a = AsyncPort::join(error.0, a_receives).expect("they are of one port");
-    let mut b = AsyncPort::join(b_sends, error.1).expect("they are of one port");
+    let error = AsyncPort::join(a_sends, b_receives).expect_err("halves of two ports");
+    let mut a = AsyncPort::join(error.0, a_receives).expect("halves of one port");
+    let mut b = AsyncPort::join(b_sends, error.1).expect("halves of one port");
     a.post_message(b"whole", []).expect("room");
     assert_eq!(soon(b.recv()).await.expect("a message").data, b"whole");
 }

@@ -1,17 +1,11 @@
 //! Ports as streams and sinks.
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
-
 use futures_util::{SinkExt, StreamExt, TryStreamExt, stream};
 use messageport::aio::{AsyncPort, SendError};
-use messageport::{
-    CloseReason, FrozenBuffer, Message, MessagePort, PostErrorKind, RecvError, SharedBuffer, TransferBuffer,
-    Transferable,
-};
+use messageport::{CloseReason, Message, PostErrorKind, RecvError, Transferable};
 use tokio::task::yield_now;
 
+use crate::tools::luggage::Luggage;
 use crate::tools::{assert_entangled, pair};
 use crate::{async_pair, cancelled_after, fill, on_runtimes, small_pair, soon};
 
@@ -19,16 +13,17 @@ on_runtimes! {
     a_stream_gives_the_messages_and_ends_with_the_peer,
     a_sink_takes_messages_in_order_and_waits_for_room,
     forwarding_makes_an_echo,
-    a_port_goes_through_both,
-    the_sink_gives_back_what_cannot_be_posted,
+    s50_a_message_is_forwarded_with_everything_on_it,
+    the_sink_gives_back_a_message_that_cannot_be_posted,
     a_cancelled_send_is_posted_later_and_in_order,
-    what_the_sink_holds_can_be_taken_back,
+    the_message_that_the_sink_holds_can_be_taken_back,
     closing_a_sink_only_flushes_it,
 }
 
-fn with_ports(data: Vec<u8>, ports: Vec<MessagePort>) -> Message {
+/// A message with a transfer list.
+fn message_with(data: Vec<u8>, list: impl IntoIterator<Item = Transferable>) -> Message {
     let mut message = Message::from(data);
-    message.ports = ports;
+    message.extend(list);
     message
 }
 
@@ -104,54 +99,49 @@ async fn forwarding_makes_an_echo() {
     soon(echo).await.expect("no panic");
 }
 
-async fn a_port_goes_through_both() {
+async fn s50_a_message_is_forwarded_with_everything_on_it() {
     let (mut a, mut b) = async_pair();
-    let (x, y) = pair();
-    let buffer = TransferBuffer::new(4096).expect("memory");
-    let mut message = with_ports(b"both".to_vec(), vec![y]);
-    message.buffers.push(buffer);
-    a.send(message).await.expect("room");
+    let mut luggage = Luggage::pack();
+    a.send(message_with(b"all".to_vec(), luggage.take())).await.expect("room");
+    // From stream to sink, and by each call of a task that posts.
     let message = soon(b.try_next()).await.expect("no error").expect("a message");
-    assert_eq!((&*message.data, message.buffers[0].len()), (&b"both"[..], 4096));
-    assert_entangled(&x, &message.ports[0]);
-
-    // And everything else that a message can carry.
-    let shared = SharedBuffer::new(8).expect("memory");
-    let file = File::open("/dev/null").expect("it is there");
-    let list = [
-        FrozenBuffer::from_bytes(b"frozen").expect("memory").into(),
-        shared.clone().into(),
-        Transferable::from(OwnedFd::from(file)),
-    ];
-    b.post_message_wait(b"all", list).await.expect("room");
-    let message = soon(a.try_next()).await.expect("no error").expect("a message");
-    a.send(message).await.expect("room");
-    let message = soon(b.try_next()).await.expect("no error").expect("a message");
-    assert_eq!((&*message.data, &message.frozen[0][..]), (&b"all"[..], &b"frozen"[..]));
-    message.shared[0].atomic_u64(0).expect("inside").store(7, Ordering::SeqCst);
-    assert_eq!(shared.atomic_u64(0).expect("inside").load(Ordering::SeqCst), 7);
-    assert_eq!(message.descriptors.len(), 1);
+    luggage.assert_whole(message.transfer_list());
+    b.send(message).await.expect("room");
+    let mut message = soon(a.try_next()).await.expect("no error").expect("a message");
+    let list = message.take_transfer_list();
+    a.post_message_wait(&message.data, list).await.expect("room");
+    let mut message = soon(b.recv()).await.expect("a message");
+    let mut list = message.take_transfer_list();
+    b.post_message_draining_wait(&message.data, &mut list).await.expect("room");
+    assert!(list.is_empty());
+    let mut message = soon(a.recv()).await.expect("a message");
+    let list = message.take_transfer_list();
+    a.post_message(&message.data, list).expect("room");
+    let message = soon(b.recv()).await.expect("a message");
+    assert_eq!(message.data, b"all");
+    luggage.assert_whole(message.transfer_list());
 }
 
-async fn the_sink_gives_back_what_cannot_be_posted() {
+async fn the_sink_gives_back_a_message_that_cannot_be_posted() {
     let (mut a, b) = async_pair();
     let (x, y) = pair();
     let too_long = vec![1; a.max_message_len() + 1];
     let SendError { kind, mut message } =
-        a.send(with_ports(too_long.clone(), vec![y])).await.expect_err("the message is too long");
+        a.send(message_with(too_long.clone(), [y.into()])).await.expect_err("the message is too long");
     assert!(matches!(kind, PostErrorKind::TooLarge { .. }), "{kind:?}");
     assert_eq!(message.data, too_long);
     message.data.truncate(10);
     drop(b);
-    let SendError { kind, message } = a.send(message).await.expect_err("nobody is there");
+    let SendError { kind, mut message } = a.send(message).await.expect_err("the peer is gone");
     assert!(matches!(kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{kind:?}");
     assert_entangled(&x, &message.ports[0]);
 
-    // The same for one that was waiting for room when the peer went.
+    // So does a message that was waiting for space when the peer went.
     let (mut a, b) = small_pair();
     fill(&mut a);
-    a.feed(with_ports(vec![1; 500], message.ports)).await.expect("it is held");
-    let waiting = tokio::spawn(async move { a.flush().await.expect_err("nobody reads") });
+    message.data = vec![1; 500];
+    a.feed(message).await.expect("the sink holds the message");
+    let waiting = tokio::spawn(async move { a.flush().await.expect_err("the peer is gone") });
     yield_now().await;
     drop(b);
     let SendError { kind, message } = soon(waiting).await.expect("no panic");
@@ -163,7 +153,7 @@ async fn a_cancelled_send_is_posted_later_and_in_order() {
     let (mut a, b) = small_pair();
     let count = fill(&mut a);
     assert!(cancelled_after(1, a.send(text("first"))).await.is_none());
-    // It is held, and nothing overtakes it.
+    // The sink holds the message, and nothing overtakes it.
     let error = a.post_message(b"second", []).expect_err("the queue is full").kind;
     assert!(matches!(error, PostErrorKind::Full(_)), "{error:?}");
     for _ in 0..count {
@@ -173,7 +163,7 @@ async fn a_cancelled_send_is_posted_later_and_in_order() {
     for expected in ["first", "second"] {
         assert_eq!(b.recv().expect("a message").data, expected.as_bytes());
     }
-    // The same for a post that waits.
+    // Nor does a post that waits.
     let count = fill(&mut a);
     assert!(cancelled_after(1, a.send(text("third"))).await.is_none());
     let posting = tokio::spawn(async move {
@@ -190,12 +180,11 @@ async fn a_cancelled_send_is_posted_later_and_in_order() {
     }
 }
 
-async fn what_the_sink_holds_can_be_taken_back() {
+async fn the_message_that_the_sink_holds_can_be_taken_back() {
     let (mut a, b) = small_pair();
     let count = fill(&mut a);
     let (x, y) = pair();
-    let message = with_ports(vec![1; 500], vec![y]);
-    a.feed(message).await.expect("it is held");
+    a.feed(message_with(vec![1; 500], [y.into()])).await.expect("the sink holds the message");
     let message = a.take_unsent().expect("the message");
     assert_entangled(&x, &message.ports[0]);
     assert!(a.take_unsent().is_none());
@@ -214,7 +203,7 @@ async fn closing_a_sink_only_flushes_it() {
     assert_eq!(soon(b.recv()).await.expect("a message").data, b"the last word");
     b.post_message(b"the answer to it", []).expect("the port is open");
     assert_eq!(soon(stream.recv()).await.expect("a message").data, b"the answer to it");
-    let a = AsyncPort::join(sink, stream).expect("they are of one port");
+    let a = AsyncPort::join(sink, stream).expect("halves of one port");
     drop(a);
     assert!(matches!(soon(b.recv()).await, Err(RecvError::Ended(CloseReason::Closed))));
 }

@@ -1,4 +1,4 @@
-//! Waiting for space, and both halves of a port waiting at once.
+//! Waiting for space, and both halves of a port that wait at once.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ on_runtimes! {
     a_wake_up_that_the_other_half_reads_is_passed_on,
     traffic_the_other_way_does_not_hide_a_wake_up,
     wake_ups_for_a_sender_do_not_fill_the_lane,
-    a_full_lane_is_waited_for,
+    a_post_waits_for_room_in_a_full_lane,
     a_sender_is_woken_over_a_lane_that_is_full,
     a_close_by_one_half_wakes_the_other,
     a_close_by_the_peer_wakes_both_halves,
     a_peer_that_stops_reading_wakes_a_sender,
-    whoever_closes_ends_all_four_halves_in_whatever_order_they_go,
+    a_close_by_any_half_ends_all_four_in_any_order,
 }
 
 async fn space_wakes_a_sender() {
@@ -72,7 +72,7 @@ async fn space_wakes_a_sender_while_the_receiving_half_waits() {
         b.post_message(&[round], []).expect("room");
         let (receiver, data) = soon(receiving).await.expect("no panic");
         assert_eq!(data, [round]);
-        a = AsyncPort::join(sender, receiver).expect("they are of one port");
+        a = AsyncPort::join(sender, receiver).expect("halves of one port");
     }
 }
 
@@ -113,7 +113,7 @@ async fn both_halves_wait_and_both_directions_flow() {
                 data.resize(4 + number as usize % 50, 0);
                 sender.post_message_wait(&data, []).await.expect("room");
             }
-            // It must not end the other half's reading.
+            // A half that is done must not end the other half: it lives on.
             (Some(sender), None)
         }));
         tasks.push(tokio::spawn(async move {
@@ -135,7 +135,7 @@ async fn a_wake_up_that_the_other_half_reads_is_passed_on() {
     let (mut sender, mut receiver) = a.split();
     let receiving = tokio::spawn(async move { (receiver.recv().await, receiver) });
     yield_now().await;
-    // The runtime has not seen the packet yet when the sender reads it.
+    // The sender reads the packet before the runtime handles it.
     b.post_message(b"for the receiver", []).expect("room");
     assert!(cancelled_after(1, sender.post_message_wait(&[0; 500], [])).await.is_none());
     let (result, mut receiver) = soon(receiving).await.expect("no panic");
@@ -179,18 +179,18 @@ async fn traffic_the_other_way_does_not_hide_a_wake_up() {
         while received < 500 {
             received += usize::from(b.recv_timeout(PATIENCE).expect("a message").data == [1; 700]);
             for _ in 0..3 {
-                b.post_message_timeout(b"noise", [], PATIENCE).expect("it is read");
+                b.post_message_timeout(b"noise", [], PATIENCE).expect("room in time");
             }
         }
         stop.store(true, Ordering::Relaxed);
-        b.post_message_timeout(b"the last", [], PATIENCE).expect("it is read");
+        b.post_message_timeout(b"the last", [], PATIENCE).expect("room in time");
         b
     });
     drop((soon(sending).await, soon(peer).await.expect("no panic"), soon(receiving).await));
 }
 
 async fn wake_ups_for_a_sender_do_not_fill_the_lane() {
-    // More of them than a lane holds, and the receiving half never looks.
+    // More wake-ups than a lane holds, and the receiving half never receives.
     let (a, b) = pair_with_short_lanes();
     let (mut a, mut b) = (AsyncPort::new(a).expect("a registration"), AsyncPort::new(b).expect("a registration"));
     let reading = tokio::spawn(async move {
@@ -200,11 +200,11 @@ async fn wake_ups_for_a_sender_do_not_fill_the_lane() {
         b
     });
     for _ in 0..3000 {
-        // Two of these fill the queue, so that each waits for the one before it.
+        // Two of these messages fill the queue, so that each waits for the one before it.
         a.post_message_wait(&[3; 450_000], []).await.expect("room");
     }
     let mut b = soon(reading).await.expect("no panic");
-    // So there is room on it for descriptors.
+    // The lane still has room for descriptors.
     for _ in 0..20 {
         b.post_message(b"a port", [pair().0.into()]).expect("room on the lane");
     }
@@ -233,7 +233,7 @@ fn fill_lane(port: &mut AsyncPort) -> usize {
     unreachable!()
 }
 
-async fn a_full_lane_is_waited_for() {
+async fn a_post_waits_for_room_in_a_full_lane() {
     let (a, b) = pair_with_short_lanes();
     let mut a = AsyncPort::new(a).expect("a registration");
     let count = fill_lane(&mut a);
@@ -315,7 +315,7 @@ async fn a_close_by_the_peer_wakes_both_halves() {
         };
         let (result, mut list) = soon(sending).await.expect("no panic");
         assert!(matches!(result, Err(PostErrorKind::PeerGone(CloseReason::Closed))), "{result:?}");
-        let Some(messageport::Transferable::Port(y)) = list.pop() else { panic!("the list is as it was") };
+        let Some(messageport::Transferable::Port(y)) = list.pop() else { panic!("the list must come back") };
         crate::tools::assert_entangled(&x, &y);
         let result = soon(receiving).await.expect("no panic");
         assert!(matches!(result, Err(RecvError::Ended(CloseReason::Closed))), "{result:?}");
@@ -329,7 +329,7 @@ async fn a_peer_that_stops_reading_wakes_a_sender() {
     let (_b_sends, b_receives) = b.split();
     let task = tokio::spawn(async move {
         for _ in 0..100 {
-            a.post_message_wait(&[0; 500], []).await.expect("it is dropped");
+            a.post_message_wait(&[0; 500], []).await.expect("the message is dropped");
         }
     });
     yield_now().await;
@@ -344,11 +344,11 @@ enum Half {
 }
 
 impl Half {
-    /// Waits until the port has ended, and says why.
+    /// Waits for the end of the port. Returns its text.
     async fn wait(&mut self) -> String {
         match self {
             Self::Sends(half) => {
-                let error = half.post_message_wait(&[0; 600], []).await.expect_err("nobody reads");
+                let error = half.post_message_wait(&[0; 600], []).await.expect_err("the port has ended");
                 error.to_string()
             }
             Self::Receives(half) => loop {
@@ -368,18 +368,19 @@ impl Half {
     }
 }
 
-async fn whoever_closes_ends_all_four_halves_in_whatever_order_they_go() {
+async fn a_close_by_any_half_ends_all_four_in_any_order() {
     for order in 0..24_usize {
         for closes in 0..4 {
             let mut halves = Vec::new();
             for port in <[MessagePort; 2]>::from(pair_of(4096)) {
                 let (mut sends, receives) = AsyncPort::new(port).expect("a registration").split();
-                // Only one direction is full: what its receiver reads would let the sender go on.
+                // Only one direction is full. Its receiver must not read: that would let the sender go on.
                 while halves.is_empty() && sends.post_message(&[0; 500], []).is_ok() {}
                 halves.extend([Half::Sends(sends), Half::Receives(receives)]);
             }
             let mut left: Vec<usize> = (0..4).collect();
-            // The receiver of the full direction does not wait: it would read. Nor does the sender of the other one.
+            // The receiver of the full direction does not wait, since it would read. Nor does the sender of the other
+            // direction.
             let (waiting, mut others): (Vec<_>, Vec<_>) =
                 halves.into_iter().enumerate().partition(|(index, _)| matches!(index, 0 | 1) && *index != closes);
             let tasks: Vec<_> = waiting
@@ -387,7 +388,7 @@ async fn whoever_closes_ends_all_four_halves_in_whatever_order_they_go() {
                 .map(|(index, mut half)| tokio::spawn(async move { (half.wait().await, index, half) }))
                 .collect();
             yield_now().await;
-            others.iter().find(|(index, _)| *index == closes).expect("it does not wait").1.close();
+            others.iter().find(|(index, _)| *index == closes).expect("the closing half does not wait").1.close();
             let expected = if closes < 2 { "the port has been closed" } else { "the peer was closed" };
             for task in tasks {
                 let (end, index, half) = soon(task).await.expect("no panic");
@@ -398,7 +399,7 @@ async fn whoever_closes_ends_all_four_halves_in_whatever_order_they_go() {
             while !left.is_empty() {
                 let next = left.remove(choice % left.len());
                 choice /= left.len() + 1;
-                let position = others.iter().position(|(index, _)| *index == next).expect("it is there");
+                let position = others.iter().position(|(index, _)| *index == next).expect("a half that is left");
                 let (_, mut half) = others.swap_remove(position);
                 soon(half.wait()).await;
                 drop(half);

@@ -1,51 +1,61 @@
-//! The peer: whoever holds the other ends, and does there what the test tells it to.
+//! The peer: the holder of the other ends, which runs the steps of a test on one thread, on a second thread or in a
+//! second process.
 
-use std::os::fd::OwnedFd;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
 use messageport::{
-    CloseReason, FrozenBuffer, Message, MessageChannel, MessagePort, RecvError, SharedBuffer, TransferBuffer,
-    Transferable, parent_port, spawn_with_port,
+    CloseReason, Message, MessageChannel, MessagePort, RecvError, Transferable, parent_port, spawn_with_port,
 };
 use nix::sys::signal::{Signal, raise};
 use nix::unistd::alarm;
 
-use super::ledger::Ledger;
 use super::ports::{PATIENCE, forgetful_pair};
-use super::{SECONDS, Setting, this_program};
+use super::{Holdings, SECONDS, Setting, this_program};
 
-/// Something to do at the peer. It captures nothing: what it needs was given to the peer before.
+/// A step of the peer. It captures nothing: [`Peer::give`] passes what it needs.
 pub(crate) type Step = fn(&mut There);
 
-/// What the peer has.
+/// The state of the peer: the things that it holds, as the lists of a message.
 #[derive(Default)]
 pub(crate) struct There {
-    /// Given by [`Peer::give`] or kept by an earlier step.
-    pub(crate) ports: Vec<MessagePort>,
-    pub(crate) buffers: Vec<TransferBuffer>,
-    pub(crate) frozen: Vec<FrozenBuffer>,
-    pub(crate) shared: Vec<SharedBuffer>,
-    pub(crate) descriptors: Vec<OwnedFd>,
-    /// For numbers that are posted and received in several steps.
+    things: Message,
+    /// Numbers posted in earlier steps.
     pub(crate) sent: u32,
+    /// Numbers received in earlier steps.
     pub(crate) seen: u32,
-    /// For an amount that is to be the same later.
+    /// An amount to compare in a later step.
     pub(crate) kept: u64,
     given_back: Vec<Transferable>,
     is_process: bool,
     is_concurrent: bool,
 }
 
+/// The things that were given to the peer, or kept by an earlier step.
+impl Deref for There {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        &self.things
+    }
+}
+
+impl DerefMut for There {
+    fn deref_mut(&mut self) -> &mut Message {
+        &mut self.things
+    }
+}
+
 impl There {
-    /// The port that was given first.
+    /// The first port that was given to the peer.
     pub(crate) fn port(&self) -> &MessagePort {
         &self.ports[0]
     }
 
-    /// Returns something to the test, at the end of the step.
+    /// Returns `thing` to the test, at the end of the step.
     pub(crate) fn give_back(&mut self, thing: impl Into<Transferable>) {
         self.given_back.push(thing.into());
     }
@@ -55,7 +65,7 @@ impl There {
         self.is_concurrent
     }
 
-    /// Ends the process by SIGKILL. Where the peer has none of its own it goes on and loses all it has after the step.
+    /// Ends the peer's process by SIGKILL. A peer without a process of its own drops all that it holds after the step.
     pub(crate) fn die(&self) {
         if self.is_process {
             raise(Signal::SIGKILL).expect("a process can kill itself");
@@ -63,16 +73,7 @@ impl There {
     }
 
     fn obey(&mut self, step: Step, things: Vec<Transferable>) -> Vec<Transferable> {
-        for thing in things {
-            match thing {
-                Transferable::Port(port) => self.ports.push(port),
-                Transferable::Buffer(buffer) => self.buffers.push(buffer),
-                Transferable::Frozen(buffer) => self.frozen.push(buffer),
-                Transferable::Shared(buffer) => self.shared.push(buffer),
-                Transferable::Descriptor(descriptor) => self.descriptors.push(descriptor),
-                other => panic!("{other:?} has no place here"),
-            }
-        }
+        self.things.extend(things);
         step(self);
         std::mem::take(&mut self.given_back)
     }
@@ -110,37 +111,37 @@ impl Peer {
         Self { setting, link }
     }
 
-    /// One more, in the same setting.
+    /// Another peer, in the same setting.
     pub(crate) fn another(&self) -> Self {
         Self::new(self.setting)
     }
 
-    /// True if the peer does something while the test does something else.
+    /// True if a step runs at the same time as the test.
     pub(crate) fn is_concurrent(&self) -> bool {
         self.setting != Setting::OneThread
     }
 
-    /// What is seen of a port whose holder is gone with [`kill`](Self::kill): in one process, nobody can end without
-    /// dropping what he has.
+    /// The end that a port reports after its holder was [killed](Self::kill). A peer within this process cannot end
+    /// without dropping its ports.
     pub(crate) fn death(&self) -> CloseReason {
         if self.setting == Setting::TwoProcesses { CloseReason::PeerDied } else { CloseReason::Closed }
     }
 
-    /// A new pair; the peer gets one end.
+    /// A new pair, one end of which is given to the peer.
     pub(crate) fn channel(&mut self) -> MessagePort {
         let MessageChannel { port1, port2 } = MessageChannel::new().expect("a channel");
         self.give(port2);
         port1
     }
 
-    /// A new pair that keeps no buffers to use them again; the peer gets one end.
+    /// A new pair that recycles no buffers, one end of which is given to the peer.
     pub(crate) fn forgetful_channel(&mut self) -> MessagePort {
         let (port1, port2) = forgetful_pair();
         self.give(port2);
         port1
     }
 
-    /// Adds a port or buffer to what the peer has.
+    /// Adds `thing` to what the peer holds.
     pub(crate) fn give(&mut self, thing: impl Into<Transferable>) {
         self.give_all([thing.into()]);
     }
@@ -150,7 +151,7 @@ impl Peer {
         self.finish();
     }
 
-    /// Does `step` at the peer. Returns what it gives back.
+    /// Runs `step` at the peer. Returns what the step gives back.
     #[track_caller]
     pub(crate) fn run(&mut self, step: Step) -> Message {
         self.begin(step);
@@ -163,16 +164,15 @@ impl Peer {
         self.run(step).ports.pop().expect("a port that is given back")
     }
 
-    /// Starts `step` and does not wait for its end. On one thread it is over before the test goes on.
+    /// Starts `step` and does not wait for its end. On one thread the step has ended when this returns.
     #[track_caller]
     pub(crate) fn begin(&mut self, step: Step) {
         self.order(Vec::new(), step);
     }
 
-    /// Waits for the end of what was begun.
+    /// Waits for the end of the step that was begun. Returns what the step gives back.
     #[track_caller]
     pub(crate) fn finish(&mut self) -> Message {
-        let mut returned = Message::new();
         let things = match &mut self.link {
             Link::Inline { answer, .. } => answer.take().expect("a step that was begun"),
             Link::Thread { answers, .. } => {
@@ -183,32 +183,24 @@ impl Peer {
             }
             Link::Ended => panic!("the peer has ended"),
         };
-        for thing in things {
-            match thing {
-                Transferable::Port(port) => returned.ports.push(port),
-                Transferable::Buffer(buffer) => returned.buffers.push(buffer),
-                Transferable::Frozen(buffer) => returned.frozen.push(buffer),
-                Transferable::Shared(buffer) => returned.shared.push(buffer),
-                Transferable::Descriptor(descriptor) => returned.descriptors.push(descriptor),
-                other => panic!("{other:?} has no place here"),
-            }
-        }
+        let mut returned = Message::new();
+        returned.extend(things);
         returned
     }
 
-    /// Ends the peer in the middle of all it has: a process by SIGKILL.
+    /// Ends the peer, which closes nothing before: a process by SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.last(|there| there.die());
     }
 
-    /// Does one last step, which [dies](There::die).
+    /// Runs a last step, which [dies](There::die).
     #[track_caller]
     pub(crate) fn last(&mut self, step: Step) {
         self.begin(step);
         self.await_death();
     }
 
-    /// Waits for the end of a peer that was told to die.
+    /// Waits for the end of a peer whose step dies.
     #[track_caller]
     pub(crate) fn await_death(&mut self) {
         if let Some(status) = self.end() {
@@ -216,7 +208,7 @@ impl Peer {
         }
     }
 
-    /// Ends the peer in peace. What it still has is dropped there.
+    /// Ends the peer, which drops what it still holds.
     #[track_caller]
     pub(crate) fn stop(&mut self) {
         if let Some(status) = self.end() {
@@ -245,7 +237,7 @@ impl Peer {
                 thread.join().expect("the peer's thread failed");
             }
             Link::Process { control, mut child } => {
-                let _ = control.post_message(b"", []); // the order to stop, which a dead one does not need
+                let _ = control.post_message(b"", []); // the order to stop; a killed peer needs none
                 return Some(child.wait().expect("a child can be waited for"));
             }
             Link::Ended => {}
@@ -258,30 +250,25 @@ fn peer_thread(orders: &Receiver<(Step, Vec<Transferable>)>, answers: &Sender<Ve
     let mut there = There { is_concurrent: true, ..There::default() };
     while let Ok((step, things)) = orders.recv() {
         let answer = there.obey(step, things);
-        // Nobody waits for the last answer of a peer that is told to die.
+        // The test does not wait for the answer of a step that dies.
         let _ = answers.send(answer);
     }
 }
 
-/// Where the second process begins.
+/// The second process: runs steps until it is told to stop.
 #[test]
 #[ignore = "the second process of the other tests"]
 fn peer_process() {
     let Ok(control) = parent_port() else { return };
     alarm::set(SECONDS);
-    let before = Ledger::now();
+    let before = Holdings::now();
     let mut there = There { is_process: true, is_concurrent: true, ..There::default() };
     loop {
         match control.recv() {
             Ok(order) if order.data.is_empty() => break,
-            Ok(Message { data, ports, buffers, frozen, shared, descriptors, .. }) => {
-                let step = step_at(usize::from_ne_bytes(data.try_into().expect("the address of a step")));
-                let mut things: Vec<Transferable> = Vec::new();
-                things.extend(ports.into_iter().map(Transferable::from));
-                things.extend(buffers.into_iter().map(Transferable::from));
-                things.extend(frozen.into_iter().map(Transferable::from));
-                things.extend(shared.into_iter().map(Transferable::from));
-                things.extend(descriptors.into_iter().map(Transferable::from));
+            Ok(mut order) => {
+                let things = order.take_transfer_list();
+                let step = step_at(usize::from_ne_bytes(order.data.try_into().expect("the address of a step")));
                 let answer = there.obey(step, things);
                 control.post_message(b"", answer).expect("the test lives");
             }
@@ -293,8 +280,7 @@ fn peer_process() {
     before.assert_restored();
 }
 
-/// Where a step is, so that the second process finds it: relative to `step_at`, since the two run the same program
-/// file, at different addresses.
+/// The address of a step relative to `step_at`: both processes run the same program file, at different addresses.
 fn address(step: Step) -> usize {
     (step as *const ()).addr().wrapping_sub((step_at as *const ()).addr())
 }
@@ -302,7 +288,7 @@ fn address(step: Step) -> usize {
 #[allow(unsafe_code)]
 fn step_at(address: usize) -> Step {
     let step = (step_at as *const ()).wrapping_byte_add(address);
-    // SAFETY: the number comes from `address` in the process that started this one by /proc/self/exe, so this is
-    // the same function of the same program file.
+    // SAFETY: `address` made the number in the process that started this one from /proc/self/exe, so it leads to the
+    // same function of the same program file.
     unsafe { std::mem::transmute::<*const (), Step>(step) }
 }

@@ -1,4 +1,4 @@
-//! S37 to S41: buffers of all kinds, and descriptors, on a transfer list.
+//! S37 to S41: buffers of all kinds and descriptors on a transfer list.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -16,14 +16,14 @@ use crate::harness::*;
 rules! {
     s37_a_transferred_buffer_is_the_same_memory,
     s38_a_buffer_moves_whole_and_any_number_of_times,
-    s39_a_buffer_that_nobody_receives_is_freed,
+    s39_a_buffer_that_is_never_received_is_freed,
     s39_no_kind_of_thing_outlives_its_last_holder,
-    s40_a_shared_buffer_is_everybodys,
-    s41_a_frozen_buffer_is_read_by_all_and_written_by_none,
+    s40_a_shared_buffer_is_the_same_memory_for_every_holder,
+    s41_every_holder_reads_a_frozen_buffer_and_none_can_write_it,
     a_descriptor_moves,
 }
 
-/// Where a buffer's bytes begin in its memory file.
+/// Offset of a buffer's bytes in its memory file.
 const DATA: u64 = 4096;
 
 fn s37_a_transferred_buffer_is_the_same_memory(peer: &mut Peer) {
@@ -35,7 +35,7 @@ fn s37_a_transferred_buffer_is_the_same_memory(peer: &mut Peer) {
         println!("skipped: a buffer of 1 GiB, since less than 3 GiB of memory are available");
     }
     for len in lens {
-        // The file is kept open against the rules, to see what the receiver does to the pages.
+        // The file is kept open against the rules, to see the receiver's writes to the pages.
         let (buffer, memory) = newest_memory(|| TransferBuffer::new(len).unwrap());
         places(len).for_each(|at| buffer.write_at(at, b"h").unwrap());
         carrier.post_message_detaching(b"", &[TransferRef::Buffer(&buffer)]).unwrap();
@@ -52,10 +52,10 @@ fn s37_a_transferred_buffer_is_the_same_memory(peer: &mut Peer) {
         for at in places(len) {
             let mut byte = [0];
             memory.read_exact_at(&mut byte, DATA + at as u64).unwrap();
-            assert_eq!(byte, *b"t", "what was written there, at {at} of {len}");
+            assert_eq!(byte, *b"t", "a byte that the peer wrote, at {at} of {len}");
             memory.write_all_at(b"k", DATA + at as u64).unwrap();
         }
-        // The other way round too.
+        // The other direction.
         peer.run(|there| {
             let buffer = there.buffers.pop().unwrap();
             places(buffer.len()).for_each(|at| assert_eq!(byte_at(&buffer, at), *b"k", "at {at}"));
@@ -63,7 +63,7 @@ fn s37_a_transferred_buffer_is_the_same_memory(peer: &mut Peer) {
     }
 }
 
-/// The first, the middle and the last byte of `len`: as far as there are so many.
+/// The offsets of the first, the middle and the last of `len` bytes, as far as they exist.
 fn places(len: usize) -> impl Iterator<Item = usize> {
     let places = [0, len / 2, len.saturating_sub(1)];
     (0..3.min(len)).map(move |number| places[number])
@@ -80,7 +80,7 @@ fn s38_a_buffer_moves_whole_and_any_number_of_times(peer: &mut Peer) {
     let mut expected: Vec<u8> = (0..LEN).map(|number| number as u8).collect();
     let mut buffer = buffer_of(&expected);
     for round in 0..20 {
-        // A new port each time; everybody on the way leaves a mark.
+        // Over a new port each time. Each holder on the way adds a mark.
         let carrier = peer.channel();
         carrier.post_message(b"", [buffer.into()]).unwrap();
         let mut returned = peer.run(|there| {
@@ -96,7 +96,7 @@ fn s38_a_buffer_moves_whole_and_any_number_of_times(peer: &mut Peer) {
     }
 }
 
-fn s39_a_buffer_that_nobody_receives_is_freed(peer: &mut Peer) {
+fn s39_a_buffer_that_is_never_received_is_freed(peer: &mut Peer) {
     let posted = |peer: &mut Peer| {
         let carrier = peer.forgetful_channel();
         let (buffer, memory) = newest_memory(|| TransferBuffer::new(1 << 20).unwrap());
@@ -114,12 +114,12 @@ fn s39_a_buffer_that_nobody_receives_is_freed(peer: &mut Peer) {
     peer.run(|there| there.ports.clear());
     freed_by_drop.assert_freed();
 
-    // Received, and not used.
+    // Received and never used.
     let (freed_in_message, _carrier) = posted(peer);
     peer.run(|there| drop(recv(there.port())));
     freed_in_message.assert_freed();
 
-    // Held by nobody but the queue of a port in a queue.
+    // Held only by the queue of a port that is itself in a queue.
     let (witness, port) = forgetful_pair();
     let (buffer, memory) = newest_memory(|| TransferBuffer::new(1 << 20).unwrap());
     let freed_in_transit = Watch::new(&memory);
@@ -145,7 +145,7 @@ fn s39_no_kind_of_thing_outlives_its_last_holder(peer: &mut Peer) {
     };
     let shared = || newest_memory(|| SharedBuffer::new(1 << 20).unwrap());
     let frozen = || newest_memory(|| FrozenBuffer::from_bytes(&[1; 1 << 20]).unwrap());
-    // A pipe is freed when its reader sees the end.
+    // A pipe is freed when its reader receives the end of the file.
     let pipe = |peer: &mut Peer| {
         let (reader, writer) = std::io::pipe().unwrap();
         let carrier = peer.channel();
@@ -171,12 +171,12 @@ fn s39_no_kind_of_thing_outlives_its_last_holder(peer: &mut Peer) {
     }
 }
 
-fn s40_a_shared_buffer_is_everybodys(peer: &mut Peer) {
+fn s40_a_shared_buffer_is_the_same_memory_for_every_holder(peer: &mut Peer) {
     const ROUNDS: u64 = 2000;
     let carrier = peer.channel();
     let (buffer, memory) = newest_memory(|| SharedBuffer::new(100_003).unwrap());
     buffer.write_at(50_000, b"before").unwrap();
-    // By value a clone is posted, by reference the buffer itself: it stays ours in both cases.
+    // A clone is posted by value, the buffer itself by reference: in both cases it stays usable here.
     carrier.post_message(b"", [buffer.clone().into()]).unwrap();
     carrier.post_message_detaching(b"", &[TransferRef::Shared(&buffer)]).unwrap();
     peer.run(|there| {
@@ -197,7 +197,7 @@ fn s40_a_shared_buffer_is_everybodys(peer: &mut Peer) {
     assert_eq!(&bytes, b"behind");
     assert_eq!(buffer.atomic_u32(4).unwrap().load(Ordering::Acquire), 7);
     buffer.atomic_u64(8).unwrap().store(u64::MAX - 5, Ordering::Relaxed);
-    // Both sides count at the same time, and hand the turn to each other.
+    // Both sides count at the same time, and take turns.
     let count: Step = |there| {
         let word = there.shared[0].atomic_u64(8).unwrap();
         (0..ROUNDS).for_each(|_| _ = word.fetch_add(1, Ordering::Relaxed));
@@ -212,7 +212,7 @@ fn s40_a_shared_buffer_is_everybodys(peer: &mut Peer) {
         take_turns(&buffer, 0);
         peer.finish();
     }
-    // On to somebody else, and round: it is the same memory everywhere.
+    // On to a third holder and back: it is the same memory everywhere.
     let mut returned = peer.run(|there| {
         let shared = there.shared.pop().unwrap();
         there.give_back(shared);
@@ -227,30 +227,30 @@ fn s40_a_shared_buffer_is_everybodys(peer: &mut Peer) {
     freed.assert_freed();
 }
 
-/// Writes a block when it is our turn, reads the other's block, and gives the turn away.
+/// In each turn: reads the block of the other side, writes a block, and passes the turn.
 fn take_turns(buffer: &SharedBuffer, me: u32) {
     let turn = buffer.atomic_u32(16).unwrap();
     let start = Instant::now();
     for round in 0..500_u32 {
         while turn.load(Ordering::Acquire) % 2 != me {
-            assert!(start.elapsed() < PATIENCE, "the other one does not answer");
+            assert!(start.elapsed() < PATIENCE, "the other side does not answer");
             std::thread::yield_now();
         }
         let mut seen = [0_u8; 1000];
         buffer.read_at(1003, &mut seen).unwrap();
-        assert!(seen.iter().all(|byte| *byte == seen[0]), "torn although it was our turn");
+        assert!(seen.iter().all(|byte| *byte == seen[0]), "torn within a turn");
         buffer.write_at(1003, &[(round * 2 + me) as u8; 1000]).unwrap();
         turn.fetch_add(1, Ordering::Release);
     }
 }
 
-fn s41_a_frozen_buffer_is_read_by_all_and_written_by_none(peer: &mut Peer) {
+fn s41_every_holder_reads_a_frozen_buffer_and_none_can_write_it(peer: &mut Peer) {
     let carriers = [peer.channel(), peer.channel(), peer.channel()];
     let (buffer, memory) = newest_memory(|| TransferBuffer::new(3 << 20).unwrap());
     buffer.write_at(1 << 20, b"weights").unwrap();
     let frozen = buffer.freeze().unwrap();
     assert_eq!((frozen.len(), &frozen[1 << 20..][..7]), (3 << 20, &b"weights"[..]));
-    let view = &frozen[..]; // a plain slice, all the time
+    let view = &frozen[..]; // a plain slice, borrowed throughout
     for carrier in &carriers {
         carrier.post_message(b"", [frozen.clone().into()]).unwrap();
     }
@@ -262,7 +262,7 @@ fn s41_a_frozen_buffer_is_read_by_all_and_written_by_none(peer: &mut Peer) {
             there.frozen.push(frozen);
         }
     });
-    // Whoever has its descriptor cannot write, in whatever way, and cannot get a mapping to do it with.
+    // A holder of the descriptor cannot write through it, nor get a writable mapping.
     assert_eq!(memory.write_at(b"x", DATA).unwrap_err().raw_os_error(), Some(Errno::EPERM as i32));
     assert!(memory.set_len(1).is_err() && memory.set_len(1 << 30).is_err());
     assert!(memmap2::MmapOptions::new().len(4096).map_raw(&memory).is_err(), "mapped for writing");
@@ -271,7 +271,7 @@ fn s41_a_frozen_buffer_is_read_by_all_and_written_by_none(peer: &mut Peer) {
     let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
     assert_eq!(fallocate(&memory, hole, 0, 1 << 20), Err(Errno::EPERM));
     assert_eq!(&view[1 << 20..][..7], b"weights");
-    // It goes on, over any port, from whomever.
+    // Any holder can post it on, over any port.
     let mut returned = peer.run(|there| {
         let frozen = there.frozen.pop().unwrap();
         there.give_back(frozen);
@@ -294,7 +294,7 @@ fn a_descriptor_moves(peer: &mut Peer) {
     let (mut kept_reader, kept_writer) = std::io::pipe().unwrap();
     let list = [OwnedFd::from(writer).into(), file_of(b"a file").into()];
     carrier.post_message(b"", list).unwrap();
-    // By reference the sender keeps its own.
+    // By reference the sender keeps its descriptor.
     carrier.post_message_detaching(b"", &[TransferRef::Descriptor(kept_writer.as_fd())]).unwrap();
     peer.run(|there| {
         let mut descriptors = recv(there.port()).descriptors;
@@ -305,7 +305,7 @@ fn a_descriptor_moves(peer: &mut Peer) {
         let duplicate = recv(there.port()).descriptors.pop().unwrap();
         File::from(duplicate).write_all(b"and ").unwrap();
     });
-    // All writers are closed: the one that moved here, the one that arrived there.
+    // All writers are closed: the one that arrived here and the one that arrived there.
     let read = |mut reader: std::io::PipeReader| {
         let mut all = Vec::new();
         reader.read_to_end(&mut all).unwrap();
@@ -320,7 +320,7 @@ fn a_descriptor_moves(peer: &mut Peer) {
     assert_eq!(read(kept_reader), b"");
 }
 
-/// Bytes that the system could give now.
+/// Bytes of memory that are available.
 fn available_memory() -> u64 {
     let info = std::fs::read_to_string("/proc/meminfo").unwrap();
     let line = info.lines().find(|line| line.starts_with("MemAvailable:")).unwrap();

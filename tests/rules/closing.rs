@@ -1,4 +1,4 @@
-//! S42 to S48: closing, death, and peers that break the format.
+//! S42 to S48: closing, death and peers that break the format.
 
 use std::fs::File;
 use std::io::Write;
@@ -15,10 +15,10 @@ use crate::harness::*;
 
 rules! {
     s42_close_takes_effect_at_once,
-    s43_what_was_posted_before_closing_arrives,
-    s44_what_is_unread_at_a_closed_port_is_dropped,
-    s45_the_end_is_seen_by_the_other_end_with_its_reason,
-    s46_a_process_that_ended_is_noticed,
+    s43_messages_posted_before_the_close_arrive,
+    s44_unread_messages_of_a_closed_port_are_dropped,
+    s45_the_other_end_receives_the_end_with_its_reason,
+    s46_the_death_of_a_process_is_noticed,
     s47_dropping_the_last_handle_closes,
     s48_a_peer_that_breaks_the_format_ends_its_port_only,
 }
@@ -33,7 +33,7 @@ fn s42_close_takes_effect_at_once(peer: &mut Peer) {
         assert!(matches!(port.try_recv(), Err(TryRecvError::Failed(RecvError::PortClosed))));
         assert!(matches!(port.recv_timeout(PATIENCE), Err(RecvTimeoutError::Failed(RecvError::PortClosed))));
     };
-    // Twice, with something in the queue, and after the peer.
+    // Twice, with a message in the queue, and after the peer.
     let port = peer.channel();
     peer.run(|there| there.port().post_message(b"unread", []).unwrap());
     for _ in 0..2 {
@@ -44,14 +44,14 @@ fn s42_close_takes_effect_at_once(peer: &mut Peer) {
         assert_ended(there.port(), CloseReason::Closed);
         there.port().close();
     });
-    // For a thread that is asleep in the other half.
+    // While a thread sleeps in the other half.
     let (sender, receiver) = peer.channel().split();
     let sleeper = std::thread::spawn(move || (receiver.recv_timeout(PATIENCE), receiver));
     sender.close();
     let (result, receiver) = sleeper.join().unwrap();
     assert!(matches!(result, Err(RecvTimeoutError::Failed(RecvError::PortClosed))), "{result:?}");
     assert_closed(&MessagePort::join(sender, receiver).unwrap());
-    // While a message is being read in place, and another one written.
+    // While one message is read in place and another is written in place.
     let port = peer.channel();
     peer.run(|there| there.ports[2].post_message(b"being read", []).unwrap());
     let in_place = port.recv_ref().unwrap();
@@ -65,8 +65,8 @@ fn s42_close_takes_effect_at_once(peer: &mut Peer) {
     peer.run(|there| assert_ended(&there.ports[2], CloseReason::Closed));
 }
 
-fn s43_what_was_posted_before_closing_arrives(peer: &mut Peer) {
-    // The race between the last message and the close, ten thousand times.
+fn s43_messages_posted_before_the_close_arrive(peer: &mut Peer) {
+    // Ten thousand races between the last message and the close.
     for _ in 0..500 {
         let (ports, others): (Vec<_>, Vec<_>) = (0..20).map(|_| pair()).unzip();
         peer.give_all(others.into_iter().map(Into::into));
@@ -79,13 +79,13 @@ fn s43_what_was_posted_before_closing_arrives(peer: &mut Peer) {
             }
         });
         for (number, port) in ports.iter().enumerate() {
-            let message = if number % 3 == 0 { recv(port) } else { look_for_message(port) };
+            let message = if number % 3 == 0 { recv(port) } else { poll_for_message(port) };
             assert_eq!(message.data, b"the last");
             assert_ended(port, CloseReason::Closed);
         }
         peer.finish();
     }
-    // With everything that was queued, ports and buffers too.
+    // With everything in the queue, ports and buffers too.
     let port = peer.channel();
     peer.run(|there| {
         let (inner, passenger) = pair();
@@ -102,8 +102,8 @@ fn s43_what_was_posted_before_closing_arrives(peer: &mut Peer) {
     assert_ended(&port, CloseReason::Closed);
 }
 
-/// The next message, by looking without rest.
-fn look_for_message(port: &MessagePort) -> Message {
+/// The next message, by `try_recv` in a loop.
+fn poll_for_message(port: &MessagePort) -> Message {
     loop {
         match port.try_recv() {
             Err(TryRecvError::Empty) => {}
@@ -112,7 +112,7 @@ fn look_for_message(port: &MessagePort) -> Message {
     }
 }
 
-fn s44_what_is_unread_at_a_closed_port_is_dropped(peer: &mut Peer) {
+fn s44_unread_messages_of_a_closed_port_are_dropped(peer: &mut Peer) {
     let port = peer.forgetful_channel();
     let (witness, passenger) = pair();
     let (buffer, memory) = newest_memory(|| TransferBuffer::new(1000).unwrap());
@@ -134,12 +134,12 @@ fn s44_what_is_unread_at_a_closed_port_is_dropped(peer: &mut Peer) {
     assert_ended(&port, CloseReason::Closed);
 }
 
-fn s45_the_end_is_seen_by_the_other_end_with_its_reason(peer: &mut Peer) {
+fn s45_the_other_end_receives_the_end_with_its_reason(peer: &mut Peer) {
     let (by_close, by_drop, by_death) = (peer.channel(), peer.channel(), peer.channel());
     peer.run(|there| {
         there.ports.iter().for_each(|port| port.post_message(b"the last", []).unwrap());
         there.ports[0].close();
-        // The one who closes sees no end, only that its port is closed.
+        // The closing side receives no end, only `PortClosed`.
         assert!(matches!(there.ports[0].recv(), Err(RecvError::PortClosed)));
         drop(there.ports.remove(1));
     });
@@ -151,9 +151,9 @@ fn s45_the_end_is_seen_by_the_other_end_with_its_reason(peer: &mut Peer) {
     assert_empty(&by_death);
     peer.kill();
     assert_ended(&by_death, peer.death());
-    // The reason stays what it was.
+    // The first reason stays.
     assert_ended(&by_close, CloseReason::Closed);
-    // When both close, both have closed.
+    // If both sides close, both ports are closed.
     let (one, other) = pair();
     one.close();
     other.close();
@@ -161,17 +161,17 @@ fn s45_the_end_is_seen_by_the_other_end_with_its_reason(peer: &mut Peer) {
     assert!(matches!(other.recv(), Err(RecvError::PortClosed)));
 }
 
-/// Within one process nobody dies; there the nearest thing is a peer that drops all it has.
-fn s46_a_process_that_ended_is_noticed(peer: &mut Peer) {
+/// A peer within this process cannot die: it drops all its ports.
+fn s46_the_death_of_a_process_is_noticed(peer: &mut Peer) {
     let ways: [fn(&MessagePort) -> CloseReason; 5] =
-        [in_recv, in_poll, in_a_loop_of_looks, in_a_loop_of_posts, while_waiting_for_space];
+        [in_recv, in_poll, in_a_loop_of_try_recv, in_a_loop_of_posts, while_waiting_for_space];
     for way in ways {
         let mut victim = peer.another();
         let port = victim.channel();
         port.post_message(b"die soon", []).unwrap();
         victim.begin(|there| {
             assert_eq!(text(there.port()), "die soon");
-            // Time for the other side to fall asleep. It need not.
+            // Gives the other side time to fall asleep, which the test does not depend on.
             let _ = there.port().recv_timeout(Duration::from_millis(20));
             there.die();
         });
@@ -187,7 +187,7 @@ fn s46_a_process_that_ended_is_noticed(peer: &mut Peer) {
         assert_ended(&port, peer.death());
     }
 
-    // What was fully posted arrives, what was half posted does not.
+    // A message that was committed arrives, and a message that was only reserved does not.
     let port = peer.channel();
     let carrier = peer.channel();
     let (witness, traveller) = pair();
@@ -206,7 +206,7 @@ fn s46_a_process_that_ended_is_noticed(peer: &mut Peer) {
     });
     expect_numbers(&port, 0..100);
     assert_ended(&port, peer.death());
-    // An end in transit outlives who sent it, until the receiver takes or drops it.
+    // An end in transit outlives its sender, until the receiver takes or drops it.
     for witness in [&witness, &stay_at_home] {
         witness.post_message(b"are you there?", []).unwrap();
     }
@@ -223,7 +223,7 @@ fn s46_a_process_that_ended_is_noticed(peer: &mut Peer) {
 fn in_recv(port: &MessagePort) -> CloseReason {
     match port.recv_timeout(PATIENCE) {
         Err(RecvTimeoutError::Failed(RecvError::Ended(reason))) => reason,
-        other => panic!("instead of the end: {other:?}"),
+        other => panic!("expected the end: {other:?}"),
     }
 }
 
@@ -232,17 +232,17 @@ fn in_poll(port: &MessagePort) -> CloseReason {
         match port.try_recv() {
             Err(TryRecvError::Empty) => await_readable(port),
             Err(TryRecvError::Failed(RecvError::Ended(reason))) => return reason,
-            other => panic!("instead of the end: {other:?}"),
+            other => panic!("expected the end: {other:?}"),
         }
     }
 }
 
-fn in_a_loop_of_looks(port: &MessagePort) -> CloseReason {
+fn in_a_loop_of_try_recv(port: &MessagePort) -> CloseReason {
     loop {
         match port.try_recv() {
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Failed(RecvError::Ended(reason))) => return reason,
-            other => panic!("instead of the end: {other:?}"),
+            other => panic!("expected the end: {other:?}"),
         }
     }
 }
@@ -252,7 +252,7 @@ fn in_a_loop_of_posts(port: &MessagePort) -> CloseReason {
         match port.post_message(&[0; 1000], []).map_err(|error| error.kind) {
             Ok(()) | Err(PostErrorKind::Full(FullCause::Ring)) => {}
             Err(PostErrorKind::PeerGone(reason)) => return reason,
-            Err(kind) => panic!("instead of the end: {kind:?}"),
+            Err(kind) => panic!("expected the end: {kind:?}"),
         }
     }
 }
@@ -262,7 +262,7 @@ fn while_waiting_for_space(port: &MessagePort) -> CloseReason {
         match port.post_message_timeout(&[0; 1000], [], PATIENCE).map_err(|error| error.kind) {
             Ok(()) => {}
             Err(PostErrorKind::PeerGone(reason)) => return reason,
-            Err(kind) => panic!("instead of the end: {kind:?}"),
+            Err(kind) => panic!("expected the end: {kind:?}"),
         }
     }
 }
@@ -277,7 +277,7 @@ fn s47_dropping_the_last_handle_closes(peer: &mut Peer) {
     assert!(!watch.is_freed());
     peer.run(|there| there.ports.clear());
     watch.assert_freed();
-    // A port that lies in a message that is dropped.
+    // A port in a message that is dropped.
     let (witness, passenger) = pair();
     let carrier = peer.channel();
     carrier.post_message(b"", [passenger.into()]).unwrap();
@@ -286,7 +286,7 @@ fn s47_dropping_the_last_handle_closes(peer: &mut Peer) {
         assert_eq!(message.ports.len(), 1);
     });
     assert_ended(&witness, CloseReason::Closed);
-    // A half is not the last handle, whichever it is.
+    // Neither half is the last handle while the other lives.
     let (sender, receiver) = peer.channel().split();
     drop(receiver);
     sender.post_message(b"still here", []).unwrap();
@@ -353,12 +353,12 @@ fn s48_a_peer_that_breaks_the_format_ends_its_port_only(peer: &mut Peer) {
         let port = peer.run_for_port(breaks);
         assert_eq!(text(&port), "before it was broken");
         if violation == Violation::BadCursor {
-            // Seen by a sender that needs to know how much has been read.
+            // Found by a sender that needs the read cursor.
             assert_eq!(in_a_loop_of_posts(&port), reason);
         }
         assert_ended(&port, reason);
         peer.run(|there| {
-            // Who broke it has lost it too, and nothing else.
+            // The side that broke the format loses this port too, and no other.
             let broken = there.ports.pop().unwrap();
             while broken.try_recv().is_ok() {}
             assert_ended(&broken, CloseReason::Closed);
@@ -370,15 +370,15 @@ fn s48_a_peer_that_breaks_the_format_ends_its_port_only(peer: &mut Peer) {
     }
 }
 
-/// Where the second record from port2 begins in the memory of a channel of the default capacity, behind the header
-/// page, the other ring and "before it was broken".
+/// Offset of the second record from port2 in the memory of a channel of the default capacity: behind the header page,
+/// the other ring and the record of "before it was broken".
 const SECOND_RECORD: u64 = 4096 + (64 << 10) + 8 + 24;
-/// Its number, where a record's header has it.
+/// The sequence number of that record, in place in the header.
 const SEQUENCE: u64 = 1 << 48;
-/// Where port2 says how much it has read.
+/// Offset of the read cursor of port2.
 const READ_CURSOR: u64 = 128;
 
-/// Makes a pair, posts a message and breaks the format behind it. The test gets the other end.
+/// Makes a pair, posts a message, breaks the format behind it, and gives the other end back to the test.
 fn break_format(there: &mut There, scribble: impl FnOnce(&File, &MessagePort)) {
     let ((victim, port), memory) = newest_memory(pair);
     port.post_message(b"before it was broken", []).unwrap();

@@ -1,6 +1,6 @@
-//! S15 to S24, and S45: enabling, handlers, and what an event loop promises.
+//! S15 to S24, S28 and S45: enabling, handlers, and the guarantees of an event loop.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use messageport::{
-    BadSegment, BadTransfer, CloseReason, ErrorEvent, EventLoop, Message, MessageErrorEvent, MessageEvent, MessagePort,
-    PortEvent, PortHandle, PostErrorKind, TransferRef, TryRecvError,
+    BadSegment, BadTransfer, CloseReason, ErrorEvent, Message, MessageErrorEvent, MessageEvent, MessagePort, PortEvent,
+    PortHandle, PostErrorKind, TransferRef, TryRecvError,
 };
 
+use crate::harness::events::{Log, data_of, event_loop, run_dry, run_until};
 use crate::harness::*;
 
 rules! {
@@ -24,76 +25,20 @@ rules! {
     s21_a_handler_may_do_anything,
     s22_dispatch_is_fair,
     s23_a_panicking_handler_loses_no_later_message,
-    s24_what_cannot_be_decoded_raises_messageerror,
+    s24_a_message_that_cannot_be_decoded_raises_messageerror,
     s28_a_transferred_port_arrives_disabled_and_without_handlers,
     s45_the_close_event_comes_once_after_the_last_message,
 }
 
-/// What happened, in order.
-#[derive(Clone, Default)]
-struct Log(Rc<RefCell<Vec<String>>>);
-
 impl Log {
-    fn add(&self, what: impl Into<String>) {
-        self.0.borrow_mut().push(what.into());
-    }
-
-    fn len(&self) -> usize {
-        self.0.borrow().len()
-    }
-
-    #[track_caller]
-    fn assert(&self, expected: &[&str]) {
-        assert_eq!(*self.0.borrow(), expected);
-    }
-
-    fn messages(&self) -> impl FnMut(&PortHandle, &mut MessageEvent) + 'static {
-        self.messages_as("")
-    }
-
-    fn messages_as(&self, prefix: &'static str) -> impl FnMut(&PortHandle, &mut MessageEvent) + 'static {
-        let log = self.clone();
-        move |_, event| log.add(format!("{prefix}{}", data_of(event)))
-    }
-
     fn log_close(&self, port: &PortHandle) {
         let log = self.clone();
         port.set_onclose(move |_, event| log.add(format!("close: {:?}", event.reason)));
     }
 }
 
-fn data_of(event: &MessageEvent) -> String {
-    String::from_utf8(event.data.clone()).expect("text")
-}
-
 fn post(port: &MessagePort, texts: &[&str]) {
     texts.iter().for_each(|text| port.post_message(text.as_bytes(), []).expect("room"));
-}
-
-fn event_loop() -> EventLoop {
-    let events = EventLoop::new().expect("a loop");
-    // A failed assertion in a handler is a panic, which the loop would survive.
-    events.set_onerror(|error| {
-        eprintln!("{error}");
-        std::process::abort();
-    });
-    events
-}
-
-/// Dispatches until `done`.
-#[track_caller]
-fn run_until(events: &EventLoop, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        events.run_once_timeout(Duration::from_millis(100)).expect("it runs");
-        assert!(start.elapsed() < PATIENCE, "it does not happen");
-    }
-}
-
-/// Dispatches everything that is there.
-#[track_caller]
-fn run_dry(events: &EventLoop) {
-    while events.run_once_timeout(Duration::ZERO).expect("it runs") > 0 {}
 }
 
 fn s15_messages_wait_until_the_port_is_started(peer: &mut Peer) {
@@ -105,7 +50,7 @@ fn s15_messages_wait_until_the_port_is_started(peer: &mut Peer) {
     log.assert(&[]);
     peer.run(|there| post(there.port(), &["3"]));
     port.start();
-    log.assert(&[]); // by the loop, not at once
+    log.assert(&[]); // the loop dispatches, not `start`
     run_until(&events, || log.len() == 3);
     peer.run(|there| post(there.port(), &["4"]));
     run_until(&events, || log.len() == 4);
@@ -120,7 +65,7 @@ fn s16_start_enables_for_good(peer: &mut Peer) {
     port.start();
     port.start();
     run_until(&events, || log.len() == 1);
-    // No handler is no reason to wait again.
+    // A port without handlers stays started.
     assert!(port.remove_handler(handler));
     peer.run(|there| post(there.port(), &["dropped"]));
     run_dry(&events);
@@ -145,7 +90,7 @@ fn s17_setting_onmessage_starts_and_adding_a_handler_does_not(peer: &mut Peer) {
     log.assert(&[]);
     let handler = port.set_onmessage(log.messages_as("handler "));
     run_until(&events, || log.len() == 2);
-    // Set again, it keeps its place; removed and set again, it comes last.
+    // A handler that is set again keeps its place; removed and set again, it comes last.
     port.add_handler(log.messages_as("last "));
     assert_eq!(port.set_onmessage(log.messages_as("new handler ")), handler);
     peer.run(|there| post(there.port(), &["2"]));
@@ -180,7 +125,7 @@ fn s18_handlers_run_in_order_and_can_be_removed(peer: &mut Peer) {
             assert!(port.remove_handler(victim.get().expect("a handler")));
             assert!(!port.remove_handler(victim.get().expect("a handler")));
             assert!(port.remove_handler(own.get().expect("a handler")));
-            // One that is added now sees the next message.
+            // A handler added now gets the next message.
             port.add_handler(log.messages_as("added "));
         }
     })));
@@ -191,8 +136,8 @@ fn s18_handlers_run_in_order_and_can_be_removed(peer: &mut Peer) {
     run_until(&events, || log.len() == 7);
     log.assert(&["a 1", "once 1", "remover 1", "z 1", "a 2", "z 2", "added 2"]);
 
-    // Stopped on the way, and dispatched by hand.
-    log.0.borrow_mut().clear();
+    // Propagation stopped by a handler, and an event dispatched by a call.
+    log.clear();
     let port = events.add(peer.channel()).unwrap();
     port.add_handler({
         let log = log.clone();
@@ -208,7 +153,7 @@ fn s18_handlers_run_in_order_and_can_be_removed(peer: &mut Peer) {
     let mut event = MessageEvent::new(Message::new());
     for text in ["go on", "stop"] {
         event.data = text.as_bytes().to_vec();
-        port.dispatch_event(&mut event); // at once, though the port is not started
+        port.dispatch_event(&mut event); // at once, although the port is not started
     }
     assert_eq!(event.data, b"changed");
     port.start();
@@ -247,15 +192,15 @@ fn s20_pull_calls_take_messages_past_the_handlers(peer: &mut Peer) {
     assert_eq!(port.recv_timeout(PATIENCE).unwrap().data, b"1"); // not started
     port.set_onmessage(log.messages());
     assert_eq!(port.try_recv().unwrap().data, b"2"); // started
-    run_dry(&events); // the loop waits for a wake-up now
+    run_dry(&events); // the loop now waits for a wake-up
     peer.run(|there| post(there.port(), &["3"]));
-    assert_eq!(port.recv().unwrap().data, b"3"); // and this has used it up
+    assert_eq!(port.recv().unwrap().data, b"3"); // which this call consumes
     assert!(matches!(port.try_recv(), Err(TryRecvError::Empty)));
     assert!(matches!(port.port().unwrap().try_recv(), Err(TryRecvError::Empty)));
     peer.run(|there| post(there.port(), &["4"]));
     run_until(&events, || log.len() == 1);
     log.assert(&["4"]);
-    // One that sleeps for its message sleeps in another way than the loop, which must not rely on its own any more.
+    // `recv_timeout` sleeps in another way than the loop, which must arm its own wake-up again.
     run_dry(&events);
     peer.begin(|there| {
         std::thread::sleep(Duration::from_millis(20));
@@ -265,7 +210,7 @@ fn s20_pull_calls_take_messages_past_the_handlers(peer: &mut Peer) {
     peer.finish();
     peer.run(|there| post(there.port(), &["after it"]));
     run_until(&events, || log.len() == 2);
-    log.0.borrow_mut().clear();
+    log.clear();
     log.add("4");
     // From inside a handler.
     let puller = log.clone();
@@ -279,11 +224,11 @@ fn s20_pull_calls_take_messages_past_the_handlers(peer: &mut Peer) {
     run_until(&events, || log.len() == 4);
     peer.run(|there| post(there.port(), &["8"]));
     run_until(&events, || log.len() == 5);
-    assert_eq!(log.0.borrow().last().unwrap(), "8");
+    assert_eq!(log.last().unwrap(), "8");
 }
 
 fn s21_a_handler_may_do_anything(peer: &mut Peer) {
-    // Close: what is unread is dropped.
+    // Close: unread messages are dropped.
     let (events, log) = (event_loop(), Log::default());
     let port = events.add(peer.channel()).unwrap();
     port.set_onmessage({
@@ -300,20 +245,20 @@ fn s21_a_handler_may_do_anything(peer: &mut Peer) {
     log.assert(&["1"]);
     peer.run(|there| assert_ended(&there.ports.remove(0), CloseReason::Closed));
 
-    // Transfer itself: what is undelivered goes with it, also what comes later.
+    // Transfer itself: undelivered messages move with the port, and so do later ones.
     let (to, from) = pair();
     let port = events.add(peer.channel()).unwrap();
     port.set_onmessage({
         let log = log.clone();
         move |port, event| {
             log.add(data_of(event));
-            let own = port.port().expect("it is there");
+            let own = port.port().expect("the port is in the loop");
             let list = [TransferRef::Port(&own), TransferRef::Port(&own)];
-            // What fails changes nothing.
+            // A failed post changes nothing.
             assert!(matches!(to.post_message_detaching(b"", &list), Err(PostErrorKind::Duplicate)));
             assert!(matches!(own.post_message_detaching(b"", &list[..1]), Err(PostErrorKind::ContainsSelf)));
             if event.data == b"2" {
-                to.post_message_detaching(b"it moves", &list[..1]).expect("it can be transferred");
+                to.post_message_detaching(b"it moves", &list[..1]).expect("a port can be transferred");
             }
         }
     });
@@ -325,19 +270,19 @@ fn s21_a_handler_may_do_anything(peer: &mut Peer) {
     run_dry(&events);
     assert!(matches!(port.try_recv().unwrap_err(), TryRecvError::Failed(_)));
     assert!(matches!(port.post_message(b"", []).unwrap_err().kind, PostErrorKind::Detached));
-    port.close(); // does nothing to the moved port
+    port.close(); // does not affect the port that moved
     let moved = recv_port(&from);
     ["3", "4", "5"].iter().for_each(|expected| assert_eq!(text(&moved), *expected));
 
-    // Add ports and handlers, take itself out, post, replace itself.
+    // Add ports and handlers, remove itself, post, replace itself.
     let log = Log::default();
     let moved = events.add(moved).unwrap();
     moved.set_onmessage({
         let log = log.clone();
         move |port, event| {
             let events = port.event_loop().expect("the loop");
-            assert!(events.run().is_err(), "not within itself");
-            assert!(events.dispatch().is_err(), "not within itself");
+            assert!(events.run().is_err(), "a loop runs within itself");
+            assert!(events.dispatch().is_err(), "a loop dispatches within itself");
             if let Some(new) = event.ports.pop() {
                 let new = events.add(new).expect("one more");
                 new.set_onmessage(log.messages_as("new: "));
@@ -359,7 +304,7 @@ fn s21_a_handler_may_do_anything(peer: &mut Peer) {
     peer.run(|there| assert_eq!(text(there.port()), "added"));
     moved.set_onmessage(|port, _| {
         let events = port.event_loop().expect("the loop");
-        let plain = events.remove(port).expect("it was there");
+        let plain = events.remove(port).expect("the port is in the loop");
         assert!(events.remove(port).is_none());
         plain.post_message(&plain.recv_timeout(PATIENCE).unwrap().data, []).unwrap();
     });
@@ -372,14 +317,14 @@ fn s21_a_handler_may_do_anything(peer: &mut Peer) {
 }
 
 fn s22_dispatch_is_fair(peer: &mut Peer) {
-    // A handler that answers itself for ever, and others.
+    // Handlers that answer each other for ever, and other ports.
     let (events, log) = (event_loop(), Log::default());
     let (own1, own2) = pair();
     post(&own1, &["round and round"]);
     let (own1, own2) = (events.add(own1).unwrap(), events.add(own2).unwrap());
     for port in [&own1, &own2] {
         port.set_onmessage(|port, event| {
-            let _ = port.post_message(&event.data, []); // fails when the other one has been closed
+            let _ = port.post_message(&event.data, []); // fails once the other port is closed
         });
     }
     let port = events.add(peer.channel()).unwrap();
@@ -394,7 +339,7 @@ fn s22_dispatch_is_fair(peer: &mut Peer) {
     own1.close();
     run_dry(&events);
 
-    // Batches are bounded: 1000, or what was set.
+    // A batch has at most 1000 messages, or as many as `set_batch` allows.
     for (batch, set) in [(1000, false), (7, true)] {
         let events = event_loop();
         if set {
@@ -447,7 +392,7 @@ fn s23_a_panicking_handler_loses_no_later_message(peer: &mut Peer) {
     drop(std::panic::take_hook());
 }
 
-fn s24_what_cannot_be_decoded_raises_messageerror(peer: &mut Peer) {
+fn s24_a_message_that_cannot_be_decoded_raises_messageerror(peer: &mut Peer) {
     let (events, log) = (event_loop(), Log::default());
     let port = events.add(peer.channel()).unwrap();
     port.set_onmessage(log.messages());
@@ -507,14 +452,14 @@ fn s45_the_close_event_comes_once_after_the_last_message(peer: &mut Peer) {
         post(there.port(), &["1", "2"]);
         there.ports.remove(0).close();
     });
-    events.run().unwrap(); // nothing else can happen
+    events.run().unwrap(); // returns, since no event can come
     log.assert(&["1", "2", "close: Closed"]);
     assert!(matches!(port.post_message(b"", []).unwrap_err().kind, PostErrorKind::PeerGone(CloseReason::Closed)));
     events.run().unwrap();
     assert_eq!(log.len(), 3);
 
-    // On a port that is not started: at once if nothing waits, else when that has been dispatched.
-    log.0.borrow_mut().clear();
+    // On a port that is not started: at once if no message waits, otherwise after the messages.
+    log.clear();
     let ports = [peer.channel(), peer.channel()].map(|port| events.add(port).unwrap());
     ports.iter().for_each(|port| log.log_close(port));
     ports[1].add_handler(log.messages());
@@ -529,8 +474,8 @@ fn s45_the_close_event_comes_once_after_the_last_message(peer: &mut Peer) {
     run_until(&events, || log.len() == 3);
     log.assert(&["close: Closed", "1", "close: Closed"]);
 
-    // Not on the side that closes, by close or by drop.
-    log.0.borrow_mut().clear();
+    // Not on the side that closes or drops the port.
+    log.clear();
     let (closed, dropped) = (events.add(peer.channel()).unwrap(), events.add(peer.channel()).unwrap());
     log.log_close(&closed);
     closed.close();
@@ -543,7 +488,7 @@ fn s45_the_close_event_comes_once_after_the_last_message(peer: &mut Peer) {
         there.ports.clear();
     });
 
-    // A handler keeps its port alive; the end of the loop ends it.
+    // A handler keeps its port alive until the loop is dropped.
     let kept = peer.channel();
     events.add(kept).unwrap().set_onmessage(|port, event| port.post_message(&event.data, []).unwrap());
     peer.run(|there| post(there.port(), &["are you there?"]));

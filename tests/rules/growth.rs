@@ -1,6 +1,6 @@
 //! S08: a queue grows as needed up to its limit, and shrinks again.
 
-use messageport::{ChannelOptions, FullCause, Message, MessageChannel, MessagePort, PostErrorKind};
+use messageport::{FullCause, Message, PostErrorKind};
 
 use crate::harness::*;
 
@@ -11,13 +11,6 @@ rules! {
     s08_a_grown_queue_survives_its_senders_death,
     s25_a_grown_queue_moves_in_both_directions,
     s32_ports_in_a_grown_queue_arrive,
-}
-
-/// A pair whose queues start with `capacity` bytes and may grow.
-fn growing_pair(capacity: usize, max_capacity: usize) -> (MessagePort, MessagePort) {
-    let options = ChannelOptions::new().capacity(capacity).max_capacity(max_capacity);
-    let MessageChannel { port1, port2 } = options.create().expect("a channel");
-    (port1, port2)
 }
 
 fn s08_a_burst_loses_nothing_and_its_memory_is_given_back(peer: &mut Peer) {
@@ -34,7 +27,7 @@ fn s08_a_burst_loses_nothing_and_its_memory_is_given_back(peer: &mut Peer) {
             expect_numbers(there.port(), 0..BURST);
             assert_empty(there.port());
         });
-        // The next post finds that all of it was read, and goes back by a link of 8 bytes.
+        // The next post finds the queue empty and returns to the first ring by a link of 8 bytes.
         post_numbers(&port, 0..1);
         assert_eq!((port.queued().bytes, port.queued().capacity), (8 + 16, 64 << 10));
         peer.run(|there| {
@@ -49,7 +42,7 @@ fn s08_a_burst_loses_nothing_and_its_memory_is_given_back(peer: &mut Peer) {
 fn s08_a_slow_reader_loses_nothing_and_keeps_nothing(peer: &mut Peer) {
     const MESSAGES: u32 = 200_000;
     let port = peer.channel();
-    // What both sides have of memory files when nothing is queued.
+    // The memory files of both sides while no message is queued.
     let round_trip = |peer: &mut Peer| {
         port.post_message(b"", []).unwrap();
         peer.run(|there| {
@@ -63,7 +56,7 @@ fn s08_a_slow_reader_loses_nothing_and_keeps_nothing(peer: &mut Peer) {
     for _ in 0..2 {
         peer.begin(|there| {
             if !there.is_concurrent() {
-                return; // nobody posts meanwhile
+                return; // nothing is posted meanwhile
             }
             for number in 0..MESSAGES / 2 {
                 assert_eq!(recv(there.port()).data, number.to_ne_bytes());
@@ -73,7 +66,7 @@ fn s08_a_slow_reader_loses_nothing_and_keeps_nothing(peer: &mut Peer) {
             }
         });
         post_numbers(&port, 0..MESSAGES);
-        assert!(port.queued().capacity > 64 << 10, "half of them at least are unread");
+        assert!(port.queued().capacity > 64 << 10, "at least half of the messages are unread");
         peer.finish();
         port.post_message(b"x", []).unwrap();
         peer.run(|there| {
@@ -95,7 +88,7 @@ fn s08_a_queue_is_full_at_its_limit(peer: &mut Peer) {
     let (port, other) = growing_pair(4096, 64 << 10);
     peer.give(other);
     for _ in 0..3 {
-        // 4, 8, 16 and 32 KiB make 60; the last ring at least is full.
+        // Rings of 4, 8, 16 and 32 KiB make 60 KiB; at least the last one is full.
         let mut sent = 0;
         let kind = loop {
             match port.post_message(&u32::to_ne_bytes(sent), []) {
@@ -132,7 +125,7 @@ fn s08_a_grown_queue_survives_its_senders_death(peer: &mut Peer) {
 
 fn s25_a_grown_queue_moves_in_both_directions(peer: &mut Peer) {
     let (port, other) = growing_pair(4096, 1 << 20);
-    // Both directions have grown; of one the first ring has been left by its consumer, of the other it has not.
+    // Both directions have grown. The consumer of one has left the first ring; the consumer of the other has not.
     post_numbers(&port, 0..3000);
     post_numbers(&other, 0..3000);
     expect_numbers(&other, 0..1000);
@@ -148,7 +141,7 @@ fn s25_a_grown_queue_moves_in_both_directions(peer: &mut Peer) {
     });
     expect_numbers(&port, 0..6000);
     assert_empty(&port);
-    // Everything was read, and both go back to where they began.
+    // Everything was read, and both directions return to their first ring.
     post_numbers(&port, 0..10);
     assert_eq!(port.queued().capacity, 4096);
     peer.run(|there| {
@@ -158,7 +151,7 @@ fn s25_a_grown_queue_moves_in_both_directions(peer: &mut Peer) {
         assert_eq!(other.queued().capacity, 4096);
     });
     expect_numbers(&port, 0..10);
-    // And on again, from where it is now.
+    // Another move, from the present holder.
     post_numbers(&port, 0..3000);
     peer.run(|there| expect_numbers(&there.ports[1], 0..3000));
 }

@@ -1,8 +1,9 @@
-//! What a port does, rule by rule, each on one thread, on two threads and in two processes.
+//! The rules of a port, each on one thread, on two threads and in two processes.
 
 mod buffers;
 mod closing;
 mod events;
+mod forwarding;
 mod growth;
 #[path = "../harness/mod.rs"]
 mod harness;

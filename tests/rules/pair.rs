@@ -17,7 +17,7 @@ fn s01_new_makes_two_entangled_ports(peer: &mut Peer) {
         (channel.port1, channel.port2)
     };
     assert_entangled(&ports.0, &ports.1);
-    // Two channels have nothing to do with each other.
+    // Two channels are independent.
     let other = peer.channel();
     peer.give(ports.1);
     other.post_message(b"one channel", []).unwrap();
@@ -34,18 +34,18 @@ fn s01_new_makes_two_entangled_ports(peer: &mut Peer) {
 }
 
 fn s02_both_ends_are_equal_and_full_duplex(peer: &mut Peer) {
-    // Both post before either has been given away.
+    // Both ends post before either is given away.
     let (here, there) = pair();
     post_numbers(&here, 0..10);
     post_numbers(&there, 0..10);
     peer.give(there);
-    // Both post at the same time, and nobody receives yet.
+    // Both ends post at the same time, before any message is received.
     peer.begin(|there| post_numbers(there.port(), 10..1000));
     post_numbers(&here, 10..1000);
     peer.finish();
     expect_numbers(&here, 0..1000);
     peer.run(|there| expect_numbers(there.port(), 0..1000));
-    // The end that went can also be the first one.
+    // The end that is given away can be port1 as well.
     let (there, here) = pair();
     peer.give(there);
     peer.run(|there| there.ports[1].post_message(b"from port1", []).unwrap());
@@ -53,7 +53,7 @@ fn s02_both_ends_are_equal_and_full_duplex(peer: &mut Peer) {
 }
 
 fn s03_an_end_has_one_owner(peer: &mut Peer) {
-    /// Ambiguous, and so an error of the compiler, for a type that can be copied.
+    /// For a type that can be copied the call is ambiguous, a compile error.
     trait NotClone<Marker> {
         fn holds() {}
     }
@@ -66,7 +66,7 @@ fn s03_an_end_has_one_owner(peer: &mut Peer) {
     post_numbers(&witness, 0..10);
     carrier.post_message_detaching(b"", &[TransferRef::Port(&port)]).unwrap();
     post_numbers(&witness, 10..20);
-    // What was ours has nothing any more, in transit and afterwards; the new owner has everything.
+    // The old handle can do nothing, in transit and afterwards; the new owner has everything.
     let assert_ghost = || {
         assert!(matches!(port.try_recv(), Err(TryRecvError::Failed(RecvError::Detached))));
         assert!(matches!(port.post_message(b"from a ghost", []).unwrap_err().kind, PostErrorKind::Detached));
@@ -91,14 +91,14 @@ fn s04_a_port_is_a_bearer_capability(peer: &mut Peer) {
     let port = peer.channel();
     let road = third.channel();
     peer.run(|there| there.port().post_message(b"from the second", []).unwrap());
-    // The second holder passes it on without asking anybody.
+    // The second holder passes it on.
     let passed_on = peer.run_for_port(|there| {
         let port = there.ports.remove(0);
         there.give_back(port);
     });
     road.post_message(b"", [passed_on.into()]).unwrap();
     third.run(|there| recv_port(there.port()).post_message(b"from the third", []).unwrap());
-    // Nothing but data, ports and buffers: no field says who it was.
+    // No field identifies the sender: data, ports and buffers only.
     for expected in ["from the second", "from the third"] {
         let Message { data, ports, buffers, .. } = recv(&port);
         assert_eq!(data, expected.as_bytes());

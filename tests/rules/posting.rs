@@ -1,5 +1,6 @@
-//! S05 to S14 and S20: posting, the transfer list, errors, and the calls that receive.
+//! S05 to S14 and S20: posting, the transfer list, errors and the receiving calls.
 
+use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use messageport::{
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, geteuid, seteuid};
 
+use crate::harness::luggage::{KINDS, Luggage, assert_unpacked, shared_of};
 use crate::harness::*;
 
 rules! {
@@ -19,19 +21,20 @@ rules! {
     s08_a_full_queue_takes_nothing_and_can_be_waited_for,
     s09_a_transfer_list_is_all_or_nothing,
     s10_errors_come_in_a_fixed_order,
-    s10_a_limit_of_data_below_the_rings_holds_too,
-    s11_posting_to_nobody_gives_everything_back,
-    s12_what_is_on_the_list_leaves_the_sender,
+    s10_a_data_limit_below_the_ring_size_holds_too,
+    s11_posting_without_a_peer_gives_everything_back,
+    s12_everything_on_the_list_leaves_the_sender,
     s13_things_arrive_in_list_order,
-    s14_nothing_is_not_zero_bytes,
-    s20_the_pull_calls_take_messages,
+    s14_zero_bytes_differ_from_nothing,
+    s20_every_receiving_call_takes_messages,
+    s20_a_message_in_place_can_be_read_in_pieces,
 }
 
 fn s05_fifo_and_exactly_once_across_transfers(peer: &mut Peer) {
     const ROUNDS: u32 = 20;
     let mut port = peer.channel();
     for round in 0..ROUNDS {
-        // Each way ten more than are received: the queues grow, and move with their ports.
+        // In each direction ten more messages are posted than received: the queues grow, and move with their ports.
         post_numbers(&port, 30 * round..30 * (round + 1));
         port = hop(port);
         let there = peer.run_for_port(|there| {
@@ -57,12 +60,12 @@ fn s06_a_message_is_there_when_the_call_returns(peer: &mut Peer) {
     peer.run(|there| there.port().post_message(b"now", []).unwrap());
     assert_eq!(port.try_recv().unwrap().data, b"now");
     if peer.is_concurrent() {
-        // The sender never comes back from what it does after the call, until it is answered.
+        // After the call the sender only spins until the answer comes.
         peer.begin(|there| {
             there.port().post_message(b"I am busy", []).unwrap();
             let deadline = Instant::now() + PATIENCE;
             while there.port().try_recv().is_err() {
-                assert!(Instant::now() < deadline, "nobody answers");
+                assert!(Instant::now() < deadline, "no answer");
                 std::hint::spin_loop();
             }
         });
@@ -87,7 +90,7 @@ fn s07_data_is_a_snapshot(peer: &mut Peer) {
     peer.run(|there| {
         let in_place = there.port().recv_ref().unwrap();
         assert_eq!(in_place.to_vec().unwrap(), b"as it was");
-        // What is received is a copy as well.
+        // Received data is a copy as well.
         drop(in_place);
         let kept = recv(there.port()).data;
         there.port().post_message(&kept, []).unwrap();
@@ -101,21 +104,21 @@ fn s08_a_full_queue_takes_nothing_and_can_be_waited_for(peer: &mut Peer) {
     peer.give(other);
     let sent = fill(&port);
     let mut luggage = Luggage::pack();
-    let full = luggage.refused(&port, b"");
+    let full = assert_refused(&mut luggage, &port, b"");
     assert!(matches!(full, PostErrorKind::Full(FullCause::Ring)), "{full:?}");
 
     let (start, timeout) = (Instant::now(), Duration::from_millis(50));
-    let error = port.post_message_timeout(b"", luggage.list.drain(..), timeout).unwrap_err();
+    let error = port.post_message_timeout(b"", luggage.take(), timeout).unwrap_err();
     assert!(matches!(error.kind, PostErrorKind::TimedOut), "{error:?}");
-    assert!(start.elapsed() >= timeout, "before its time");
+    assert!(start.elapsed() >= timeout, "timed out too early");
     luggage.list = error.transfer;
-    luggage.assert_whole();
+    luggage.assert_whole(&luggage.list);
 
     let take_all: Step = |there| {
         loop {
             let message = recv(there.port());
             if !message.ports.is_empty() {
-                unpack(&message);
+                assert_unpacked(&message);
                 return;
             }
             assert_eq!(message.data, there.seen.to_ne_bytes());
@@ -127,14 +130,14 @@ fn s08_a_full_queue_takes_nothing_and_can_be_waited_for(peer: &mut Peer) {
         for number in sent..sent + 5000 {
             port.post_message_timeout(&number.to_ne_bytes(), [], PATIENCE).unwrap();
         }
-        port.post_message_timeout(b"", luggage.list.drain(..), PATIENCE).unwrap();
+        port.post_message_timeout(b"", luggage.take(), PATIENCE).unwrap();
         peer.finish();
     } else {
         peer.run(|there| {
             expect_numbers(there.port(), 0..100);
             there.seen = 100;
         });
-        port.post_message_timeout(b"", luggage.list.drain(..), PATIENCE).unwrap();
+        port.post_message_timeout(b"", luggage.take(), PATIENCE).unwrap();
         peer.run(take_all);
     }
 }
@@ -144,33 +147,33 @@ fn s09_a_transfer_list_is_all_or_nothing(peer: &mut Peer) {
     let MessageChannel { port1: carrier, port2 } = options.create().unwrap();
     peer.give(port2);
     let mut luggage = Luggage::pack();
-    // Good things before a bad one.
+    // Valid things before an invalid one.
     let closed = pair().0;
     closed.close();
     luggage.list.push(closed.into());
-    let kind = luggage.refused(&carrier, b"");
+    let kind = assert_refused(&mut luggage, &carrier, b"");
     assert!(matches!(kind, PostErrorKind::Unusable { index: 5 }), "{kind:?}");
     let Some(Transferable::Port(closed)) = luggage.list.pop() else { panic!("not the list that was passed in") };
     assert!(matches!(closed.post_message(b"", []).unwrap_err().kind, PostErrorKind::PortClosed));
     // Two ports, and two of each other kind, are twelve handles.
     let second = Luggage::pack();
     luggage.list.extend(second.list);
-    let kind = luggage.refused(&carrier, b"");
+    let kind = assert_refused(&mut luggage, &carrier, b"");
     assert!(matches!(kind, PostErrorKind::TooManyHandles { handles: 12, max: 11 }), "{kind:?}");
-    luggage.list.truncate(5);
-    let kind = luggage.refused(&carrier, &[0; 64 << 10]);
+    luggage.list.truncate(KINDS);
+    let kind = assert_refused(&mut luggage, &carrier, &[0; 64 << 10]);
     assert!(matches!(kind, PostErrorKind::TooLarge { .. }), "{kind:?}");
-    // A carrier without an end.
+    // A carrier without a peer.
     let (lost, its_peer) = pair();
     drop(its_peer);
-    let kind = luggage.refused(&lost, b"");
+    let kind = assert_refused(&mut luggage, &lost, b"");
     assert!(matches!(kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{kind:?}");
-    // No attempt has reached the receiver, and one without an error does.
+    // No failed attempt has reached the receiver. A list without a fault does.
     carrier.post_message(b"the only one", luggage.list).unwrap();
     peer.run(|there| {
         let message = recv(there.port());
         assert_eq!(message.data, b"the only one");
-        unpack(&message);
+        assert_unpacked(&message);
         assert_empty(there.port());
         message.ports[0].post_message(b"it works", []).unwrap();
     });
@@ -181,7 +184,7 @@ fn s09_a_transfer_list_is_all_or_nothing(peer: &mut Peer) {
 fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
     let options = ChannelOptions::new().capacity(4096).max_capacity(4096).max_handles(2).max_message_len(4095);
     let MessageChannel { port1: carrier, port2 } = options.create().unwrap();
-    // The carrier's own peer, as it comes back from a journey.
+    // The carrier's own peer, after a transfer there and back.
     peer.give(port2);
     let own_peer = peer.run_for_port(|there| {
         let port = there.ports.remove(0);
@@ -194,7 +197,7 @@ fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
     let (buffer, another) = (buffer_of(b"pixels"), buffer_of(b"colours"));
     let too_large = [0; 4096];
 
-    // Everything wrong at once, then one error less each time.
+    // All faults at once, then one fault less each time.
     let (port_ref, buffer_ref) = (TransferRef::Port(&port), TransferRef::Buffer(&buffer));
     let mut list = vec![
         port_ref,
@@ -217,7 +220,7 @@ fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
     assert!(matches!(refused(&list, &too_large), PostErrorKind::TooManyHandles { handles: 4, max: 2 }));
     assert!(matches!(refused(&list[1..], &too_large), PostErrorKind::TooLarge { .. }));
     assert!(matches!(refused(&list[1..], b""), PostErrorKind::Full(FullCause::Ring)));
-    // The other things that cannot be used: each before TooLarge.
+    // The other unusable things: each reported before TooLarge.
     let unusable = |thing| matches!(refused(&[thing], &too_large), PostErrorKind::Unusable { index: 0 });
     {
         let _reservation = port.reserve(8).unwrap();
@@ -233,7 +236,7 @@ fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
     elsewhere.post_message_detaching(b"", &[TransferRef::Port(&detached), TransferRef::Buffer(&gone)]).unwrap();
     assert!(unusable(TransferRef::Port(&detached)), "a port that was transferred");
     assert!(unusable(TransferRef::Buffer(&gone)), "a buffer that was transferred");
-    // What stays with the sender cannot be detached, and is on a list once all the same.
+    // Things that stay with the sender are never detached, and yet twice on a list is an error.
     let (frozen, shared) = (FrozenBuffer::from_bytes(b"weights").unwrap(), shared_of(b"counters"));
     let file = file_of(b"a file");
     for thing in [TransferRef::Frozen(&frozen), TransferRef::Shared(&shared), TransferRef::Descriptor(file.as_fd())] {
@@ -244,7 +247,7 @@ fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
         ));
     }
 
-    // Resources of the system come last: the queue's limit is told first, then theirs.
+    // Shortages of the system come last: the limit of the queue is reported before them.
     let buffers: Vec<_> = (0..64).map(|_| buffer_of(b"x")).collect();
     let (roomy, other) = pair();
     with_few_descriptors_in_flight(|| {
@@ -252,7 +255,7 @@ fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
             buffers.iter().position(|buffer| match roomy.post_message_detaching(b"", &[TransferRef::Buffer(buffer)]) {
                 Ok(()) => false,
                 Err(PostErrorKind::ResourceExhausted(_)) => true,
-                Err(kind) => panic!("instead of the shortage: {kind:?}"),
+                Err(kind) => panic!("expected the shortage: {kind:?}"),
             });
         let refused_at = refused_at.expect("a limit of descriptors in flight");
         assert_eq!(bytes_of(&buffers[refused_at]), b"x");
@@ -260,7 +263,7 @@ fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
     });
     drop(other);
 
-    // All of it is still ours, and works.
+    // Everything is still here, and works.
     assert_entangled(&port, &witness);
     assert_eq!((bytes_of(&buffer), bytes_of(&another)), (b"pixels".to_vec(), b"colours".to_vec()));
     while own_peer.try_recv().is_ok() {}
@@ -271,7 +274,7 @@ fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
     assert_eq!(text(&witness), "here I am");
 }
 
-fn s10_a_limit_of_data_below_the_rings_holds_too(peer: &mut Peer) {
+fn s10_a_data_limit_below_the_ring_size_holds_too(peer: &mut Peer) {
     let options = ChannelOptions::new().max_message_len(100);
     let MessageChannel { port1: port, port2 } = options.create().unwrap();
     peer.give(port2);
@@ -282,7 +285,7 @@ fn s10_a_limit_of_data_below_the_rings_holds_too(peer: &mut Peer) {
     assert!(too_large(port.post_message(&[1; 101], []).unwrap_err().kind));
     assert!(too_large(port.post_message_wait(&[1; 101], []).unwrap_err().kind));
     assert!(too_large(port.reserve(101).map(drop).unwrap_err().into()));
-    // With a new buffer, and with one that the peer knows.
+    // With a new buffer, and with a recycled one.
     for buffer in [buffer_of(b"pixels"), port.buffer(10).unwrap()] {
         assert!(too_large(port.post_message_detaching(&[1; 101], &[TransferRef::Buffer(&buffer)]).unwrap_err()));
         port.post_message(&[1; 100], [buffer.into()]).unwrap();
@@ -296,42 +299,42 @@ fn s10_a_limit_of_data_below_the_rings_holds_too(peer: &mut Peer) {
     });
 }
 
-fn s11_posting_to_nobody_gives_everything_back(peer: &mut Peer) {
+fn s11_posting_without_a_peer_gives_everything_back(peer: &mut Peer) {
     let mut luggage = Luggage::pack();
-    let (closed, _still_open) = pair();
+    let (closed, _peer) = pair();
     closed.close();
-    let kind = luggage.refused(&closed, b"");
+    let kind = assert_refused(&mut luggage, &closed, b"");
     assert!(matches!(kind, PostErrorKind::PortClosed), "{kind:?}");
 
     let detached = peer.channel();
     let road = peer.channel();
     road.post_message_detaching(b"", &[TransferRef::Port(&detached)]).unwrap();
-    let kind = luggage.refused(&detached, b"");
+    let kind = assert_refused(&mut luggage, &detached, b"");
     assert!(matches!(kind, PostErrorKind::Detached), "{kind:?}");
 
     let (to_closed, data_to_closed, to_dead) = (peer.channel(), peer.channel(), peer.channel());
     peer.run(|there| there.ports[2..4].iter().for_each(MessagePort::close));
-    let kind = luggage.refused(&to_closed, b"");
+    let kind = assert_refused(&mut luggage, &to_closed, b"");
     assert!(matches!(kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{kind:?}");
     let kind = data_to_closed.post_message(b"only data", []).unwrap_err().kind;
     assert!(matches!(kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{kind:?}");
 
     peer.kill();
     assert_ended(&to_dead, peer.death());
-    let kind = luggage.refused(&to_dead, b"");
+    let kind = assert_refused(&mut luggage, &to_dead, b"");
     assert!(matches!(kind, PostErrorKind::PeerGone(reason) if reason == peer.death()), "{kind:?}");
 }
 
-fn s12_what_is_on_the_list_leaves_the_sender(peer: &mut Peer) {
+fn s12_everything_on_the_list_leaves_the_sender(peer: &mut Peer) {
     let carrier = peer.channel();
     let (witness, port) = pair();
     let buffer = buffer_of(b"pixels");
     carrier.post_message_detaching(b"", &[TransferRef::Port(&port), TransferRef::Buffer(&buffer)]).unwrap();
-    // Nobody has looked at the message yet.
+    // The message has not been received yet.
     assert!(matches!(port.post_message(b"", []).unwrap_err().kind, PostErrorKind::Detached));
     assert_eq!(buffer.len(), 0);
     assert!(buffer.read_at(0, &mut [0]).is_err() && buffer.write_at(0, &[0]).is_err());
-    // Nobody ever does: they do not come back, and are not kept alive by what is left here.
+    // It is never received: the things do not come back, and the detached handles do not keep them alive.
     peer.run(|there| there.port().close());
     assert_ended(&witness, CloseReason::Closed);
     assert!(matches!(port.post_message(b"", []).unwrap_err().kind, PostErrorKind::Detached));
@@ -368,13 +371,7 @@ fn s13_things_arrive_in_list_order(peer: &mut Peer) {
     });
 }
 
-fn shared_of(bytes: &[u8]) -> SharedBuffer {
-    let buffer = SharedBuffer::new(bytes.len()).unwrap();
-    buffer.copy_from_slice(bytes).unwrap();
-    buffer
-}
-
-fn s14_nothing_is_not_zero_bytes(peer: &mut Peer) {
+fn s14_zero_bytes_differ_from_nothing(peer: &mut Peer) {
     let port = peer.channel();
     port.post_message(b"", []).unwrap();
     port.reserve(0).unwrap().commit().unwrap();
@@ -391,10 +388,10 @@ fn s14_nothing_is_not_zero_bytes(peer: &mut Peer) {
         let buffer = recv_buffer(there.port());
         assert_eq!(buffer.len(), 0);
         buffer.read_at(0, &mut []).unwrap();
-        assert!(buffer.read_at(0, &mut [0]).is_err(), "a byte that is not there");
+        assert!(buffer.read_at(0, &mut [0]).is_err(), "a byte behind the end");
         let message = recv(there.port());
         assert_eq!((message.frozen[0].len(), message.shared[0].len()), (0, 0));
-        // And on.
+        // Posted on.
         there.port().post_message(b"", [buffer.into()]).unwrap();
         assert_empty(there.port());
     });
@@ -402,10 +399,10 @@ fn s14_nothing_is_not_zero_bytes(peer: &mut Peer) {
     assert_empty(&port);
 }
 
-fn s20_the_pull_calls_take_messages(peer: &mut Peer) {
+fn s20_every_receiving_call_takes_messages(peer: &mut Peer) {
     let port = peer.channel();
     if peer.is_concurrent() {
-        // Before the message is there.
+        // Before the message has come.
         peer.begin(|there| assert_eq!(there.port().recv().unwrap().data, 0_u32.to_ne_bytes()));
         post_numbers(&port, 0..1);
         peer.finish();
@@ -432,72 +429,73 @@ fn s20_the_pull_calls_take_messages(peer: &mut Peer) {
     });
 }
 
-/// Posts numbers from 0 on until no more go in. Returns how many did.
+/// Data in the ring, and data in a buffer, which does not fit the ring.
+fn s20_a_message_in_place_can_be_read_in_pieces(peer: &mut Peer) {
+    let port = peer.channel();
+    for len in [0, 1000, 300_000] {
+        port.post_message(&pattern(len), []).unwrap();
+        peer.run(|there| {
+            let mut message = there.port().recv_ref_timeout(PATIENCE).unwrap();
+            let expected = pattern(message.len());
+            let mut pieces: Vec<u8> = Vec::new();
+            for len in (1..).map(|len| 100 * len) {
+                let mut piece = vec![0; len];
+                let read = message.read(&mut piece).unwrap();
+                pieces.extend(&piece[..read]);
+                if read < len {
+                    break;
+                }
+                // `read_at` does not move the position.
+                message.read_at(0, &mut piece[..1]).unwrap();
+            }
+            assert!(pieces == expected);
+            assert_eq!(message.read(&mut [0; 8]).unwrap(), 0);
+            assert!(message.to_vec().unwrap() == expected);
+            assert_eq!(message.read_exact(&mut [0]).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        });
+    }
+    // The rest of a message that was read in part does not come with the next one.
+    port.post_messages(&[b"read in part", b"read whole"]).unwrap();
+    peer.run(|there| {
+        let mut start = [0; 4];
+        there.port().recv_ref().unwrap().read_exact(&mut start).unwrap();
+        assert_eq!(&start, b"read");
+        let mut whole = String::new();
+        there.port().recv_ref().unwrap().read_to_string(&mut whole).unwrap();
+        assert_eq!(whole, "read whole");
+    });
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at % 251) as u8).collect()
+}
+
+/// Posts numbers from 0 on until the queue is full. Returns their count.
 fn fill(port: &MessagePort) -> u32 {
     for number in 0..10_000_u32 {
         match port.post_message(&number.to_ne_bytes(), []).map_err(|error| error.kind) {
             Ok(()) => {}
             Err(PostErrorKind::Full(FullCause::Ring)) => return number,
-            Err(kind) => panic!("instead of a full queue: {kind:?}"),
+            Err(kind) => panic!("expected a full queue: {kind:?}"),
         }
     }
     panic!("a queue without a limit")
 }
 
-/// One thing of each kind to post, and the port's peer, which sees what becomes of it.
-struct Luggage {
-    list: Vec<Transferable>,
-    witness: MessagePort,
-}
-
-impl Luggage {
-    fn pack() -> Self {
-        let (witness, port) = pair();
-        witness.post_message(b"queued", []).unwrap();
-        let frozen = FrozenBuffer::from_bytes(b"weights").unwrap();
-        let (buffer, shared, file) = (buffer_of(b"pixels"), shared_of(b"counters"), file_of(b"a file"));
-        let list = vec![port.into(), buffer.into(), frozen.into(), shared.into(), file.into()];
-        Self { list, witness }
-    }
-
-    /// Posts it all, which fails. What comes back is what was passed in, and works.
-    #[track_caller]
-    fn refused(&mut self, carrier: &MessagePort, data: &[u8]) -> PostErrorKind {
-        let len = self.list.len();
-        let error = carrier.post_message(data, self.list.drain(..)).expect_err("a post that fails");
-        self.list = error.transfer;
-        assert_eq!(self.list.len(), len);
-        self.assert_whole();
-        error.kind
-    }
-
-    #[track_caller]
-    fn assert_whole(&self) {
-        use Transferable::{Buffer, Descriptor, Frozen, Port, Shared};
-        let [Port(port), Buffer(buffer), Frozen(frozen), Shared(shared), Descriptor(file), ..] = &self.list[..] else {
-            panic!("not the list that was passed in: {:?}", self.list);
-        };
-        assert_eq!(text(port), "queued");
-        assert_entangled(port, &self.witness);
-        self.witness.post_message(b"queued", []).unwrap();
-        assert_eq!((bytes_of(buffer), &frozen[..]), (b"pixels".to_vec(), &b"weights"[..]));
-        assert_eq!((shared.to_vec().unwrap(), contents(file)), (b"counters".to_vec(), b"a file".to_vec()));
-    }
-}
-
-/// What [`Luggage`] was, where it arrives.
+/// Posts the luggage, which fails. The list comes back as it was, and everything on it works.
 #[track_caller]
-fn unpack(message: &Message) {
-    let Message { data: _, ports, buffers, frozen, shared, descriptors, .. } = message;
-    let counts = [ports.len(), buffers.len(), frozen.len(), shared.len(), descriptors.len()];
-    assert_eq!(counts, [1; 5]);
-    assert_eq!((text(&ports[0]).as_str(), bytes_of(&buffers[0]).as_slice()), ("queued", &b"pixels"[..]));
-    assert_eq!((&frozen[0][..], shared[0].to_vec().unwrap()), (&b"weights"[..], b"counters".to_vec()));
-    assert_eq!(contents(&descriptors[0]), b"a file");
+fn assert_refused(luggage: &mut Luggage, carrier: &MessagePort, data: &[u8]) -> PostErrorKind {
+    let list = luggage.take();
+    let len = list.len();
+    let error = carrier.post_message(data, list).expect_err("a post that fails");
+    assert_eq!(error.transfer.len(), len);
+    luggage.assert_whole(&error.transfer[..KINDS]);
+    luggage.list = error.transfer;
+    error.kind
 }
 
-/// Does `work` while the kernel refuses to carry more than a few descriptors of this user. The privileges that would
-/// lift the limit are given up meanwhile.
+/// Calls `work` while the kernel refuses more than a few descriptors of this user in flight. Privileges that lift the
+/// limit are given up meanwhile.
 fn with_few_descriptors_in_flight(work: impl FnOnce()) {
     let (limit, hard_limit) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let user = geteuid();

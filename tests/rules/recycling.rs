@@ -1,4 +1,4 @@
-//! S37 to S39 with buffers that are used again: what costs nothing, what comes back, and what does not.
+//! S37 to S39 with recycled buffers: which posts cost nothing, which buffers come back, and which do not.
 
 use messageport::{ChannelOptions, Message, MessageChannel, MessagePort, PostErrorKind, TransferBuffer, TransferRef};
 
@@ -8,11 +8,11 @@ rules! {
     s37_a_buffer_that_came_back_is_posted_by_its_number,
     s37_a_buffer_may_go_back_and_forth,
     s37_data_larger_than_the_ring_is_one_ordinary_message,
-    s37_large_data_and_a_new_buffer_do_not_want_the_same_place,
-    s38_a_buffer_that_travels_on_is_not_used_again,
+    s37_large_data_and_a_new_buffer_get_different_slots,
+    s38_a_buffer_that_travels_on_is_not_recycled,
     s38_recycled_buffers_move_with_their_port,
-    s39_recycled_buffers_are_given_back_when_asked,
-    s39_no_more_is_kept_than_the_channel_allows,
+    s39_release_buffers_frees_recycled_buffers,
+    s39_no_more_buffers_are_kept_than_the_channel_allows,
     s10_a_buffer_of_another_pool_is_refused,
 }
 
@@ -46,7 +46,7 @@ fn s37_a_buffer_that_came_back_is_posted_by_its_number(peer: &mut Peer) {
             _ => assert_eq!(open_memory(), kept, "bytes of memory files in round {round}"),
         }
     }
-    // Two at a time are two.
+    // Two buffers at a time.
     let (one, other) = (port.buffer(LEN).unwrap(), port.buffer(LEN).unwrap());
     fill(&one, 1);
     fill(&other, 2);
@@ -57,7 +57,7 @@ fn s37_a_buffer_that_came_back_is_posted_by_its_number(peer: &mut Peer) {
         is_filled(&buffers[0], 1);
         is_filled(&buffers[1], 2);
     });
-    // A shorter one fits into it, and has its own length.
+    // A shorter buffer reuses the memory, and has its own length.
     let shorter = port.buffer(LEN - 5000).unwrap();
     assert_eq!(shorter.len(), LEN - 5000);
     assert!(shorter.write_at(LEN - 5000, b"x").is_err());
@@ -127,7 +127,7 @@ fn s37_data_larger_than_the_ring_is_one_ordinary_message(peer: &mut Peer) {
     assert_eq!(text(&witness), "it came along");
 }
 
-fn s37_large_data_and_a_new_buffer_do_not_want_the_same_place(peer: &mut Peer) {
+fn s37_large_data_and_a_new_buffer_get_different_slots(peer: &mut Peer) {
     for kept in 0..4 {
         let options = ChannelOptions::new().cached_buffers(kept);
         let MessageChannel { port1: port, port2 } = options.create().unwrap();
@@ -142,7 +142,7 @@ fn s37_large_data_and_a_new_buffer_do_not_want_the_same_place(peer: &mut Peer) {
             }
         });
         for round in 0..4_u8 {
-            // All places are taken by buffers that came back; a new one takes the place of one of them.
+            // All slots hold buffers that came back; a new buffer takes the slot of one of them.
             let list = (0..2).map(|_| buffer_of(&[round; 5]).into());
             port.post_message(&[round; 100_000], list).unwrap();
             peer.run(|there| {
@@ -156,7 +156,7 @@ fn s37_large_data_and_a_new_buffer_do_not_want_the_same_place(peer: &mut Peer) {
     }
 }
 
-fn s38_a_buffer_that_travels_on_is_not_used_again(peer: &mut Peer) {
+fn s38_a_buffer_that_travels_on_is_not_recycled(peer: &mut Peer) {
     let port = peer.channel();
     let mut third = peer.another();
     let onward = third.channel();
@@ -169,9 +169,12 @@ fn s38_a_buffer_that_travels_on_is_not_used_again(peer: &mut Peer) {
             let buffer = recv_buffer(&there.ports[0]);
             there.ports[1].post_message(b"", [buffer.into()]).unwrap();
         });
-        third.run(|there| there.buffers.push(recv_buffer(&there.ports[0])));
+        third.run(|there| {
+            let buffer = recv_buffer(there.port());
+            there.buffers.push(buffer);
+        });
     }
-    // Whoever has them has them alone.
+    // Each buffer has a single holder.
     third.run(|there| {
         for (round, buffer) in there.buffers.iter().enumerate() {
             is_filled(buffer, round as u8);
@@ -185,7 +188,7 @@ fn s38_recycled_buffers_move_with_their_port(peer: &mut Peer) {
     let (carrier, arrivals) = pair();
     let mut moving: Vec<TransferBuffer> = Vec::new();
     for round in 0..10_u8 {
-        // One that will be dropped there, one that is kept, one that will come back after the port has moved.
+        // One buffer is dropped there, one is kept, and one comes back after the port has moved.
         for number in 0..3 {
             let buffer = port.buffer(LEN).unwrap();
             fill(&buffer, round * 3 + number);
@@ -222,19 +225,19 @@ fn s38_recycled_buffers_move_with_their_port(peer: &mut Peer) {
     }
 }
 
-fn s39_recycled_buffers_are_given_back_when_asked(peer: &mut Peer) {
+fn s39_release_buffers_frees_recycled_buffers(peer: &mut Peer) {
     let port = peer.channel();
     let (buffer, memory) = newest_memory(|| port.buffer(LEN).unwrap());
     let watch = Watch::new(&memory);
     drop(memory);
     port.post_message(b"", [buffer.into()]).unwrap();
-    assert_eq!(port.release_buffers().unwrap(), 0, "it is on its way");
+    assert_eq!(port.release_buffers().unwrap(), 0, "the buffer is in transit");
     peer.run(|there| drop(recv(there.port())));
     assert!(!watch.is_freed());
     assert_eq!(port.release_buffers().unwrap(), 1);
     peer.run(|there| assert_empty(there.port()));
     watch.assert_freed();
-    // The end of the peer frees what waits.
+    // The end of the peer frees the recycled buffers.
     let (buffer, memory) = newest_memory(|| port.buffer(LEN).unwrap());
     let watch = Watch::new(&memory);
     drop(memory);
@@ -246,7 +249,7 @@ fn s39_recycled_buffers_are_given_back_when_asked(peer: &mut Peer) {
     watch.assert_freed();
 }
 
-fn s39_no_more_is_kept_than_the_channel_allows(peer: &mut Peer) {
+fn s39_no_more_buffers_are_kept_than_the_channel_allows(peer: &mut Peer) {
     let options = ChannelOptions::new().cached_buffers(2).cached_bytes(2 * LEN as u64);
     let MessageChannel { port1: port, port2 } = options.create().unwrap();
     peer.give(port2);
@@ -271,7 +274,7 @@ fn s39_no_more_is_kept_than_the_channel_allows(peer: &mut Peer) {
 fn s10_a_buffer_of_another_pool_is_refused(peer: &mut Peer) {
     let (port, other): (MessagePort, MessagePort) = (peer.channel(), peer.channel());
     let buffer = port.buffer(LEN).unwrap();
-    // Nobody has seen it yet: it may go anywhere.
+    // A buffer that was never posted may go over any port.
     other.post_message(b"", [buffer.into()]).unwrap();
     port.post_message(b"", [port.buffer(LEN).unwrap().into()]).unwrap();
     peer.run(|there| {
@@ -282,7 +285,7 @@ fn s10_a_buffer_of_another_pool_is_refused(peer: &mut Peer) {
     let refused = other.post_message_detaching(b"", &[TransferRef::Buffer(&known)]).unwrap_err();
     assert!(matches!(refused, PostErrorKind::PooledElsewhere { index: 0 }), "{refused:?}");
     fill(&known, 7);
-    // When its port is closed nobody else has it.
+    // Once its port is closed the buffer has no other holder.
     port.close();
     other.post_message(b"", [known.into()]).unwrap();
     peer.run(|there| is_filled(&recv_buffer(&there.ports[1]), 7));

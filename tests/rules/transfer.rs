@@ -12,15 +12,15 @@ use crate::harness::*;
 
 rules! {
     s25_queue_moves_with_a_transferred_port,
-    s26_what_the_peer_posts_meanwhile_joins_the_queue,
-    s27_what_the_port_sent_before_arrives_before,
+    s26_messages_posted_in_transit_join_the_queue,
+    s27_messages_sent_before_the_transfer_arrive_first,
     s28_a_port_arrives_disabled,
     s29_the_old_handle_is_detached,
     s30_any_number_of_hops,
     s31_both_ends_may_be_in_transit,
     s32_queues_of_ports_in_queues_of_ports,
     s33_many_ports_in_one_message,
-    s34_a_peer_that_closes_is_seen_after_the_queue,
+    s34_the_close_of_the_peer_comes_after_the_queue,
     s35_a_port_that_is_never_received_is_closed,
     s36_ports_in_each_others_queues_are_reclaimed,
     s36_ports_with_much_memory_in_each_others_queues_are_reclaimed,
@@ -32,7 +32,7 @@ fn s25_queue_moves_with_a_transferred_port(peer: &mut Peer) {
     post_numbers(&sender, 0..50);
     sender.post_message(b"", [passenger.into(), buffer_of(b"pixels").into()]).unwrap();
     post_numbers(&sender, 50..100);
-    // Some of it is read before.
+    // A part of the queue is read before.
     expect_numbers(&port, 0..10);
     let carrier = peer.channel();
     carrier.post_message(b"", [port.into()]).unwrap();
@@ -48,17 +48,17 @@ fn s25_queue_moves_with_a_transferred_port(peer: &mut Peer) {
     assert_eq!(text(&witness), "it came along");
 }
 
-fn s26_what_the_peer_posts_meanwhile_joins_the_queue(peer: &mut Peer) {
+fn s26_messages_posted_in_transit_join_the_queue(peer: &mut Peer) {
     let mut port = peer.channel();
     let (carrier1, carrier2) = pair();
-    // In transit, and nobody has received it.
+    // In transit, not yet received.
     peer.run(|there| post_numbers(there.port(), 0..10));
     carrier1.post_message(b"", [port.into()]).unwrap();
     peer.run(|there| post_numbers(there.port(), 10..20));
     port = recv_port(&carrier2);
     peer.run(|there| post_numbers(there.port(), 20..30));
     expect_numbers(&port, 0..30);
-    // It travels without rest while the other end posts without rest.
+    // The port travels without a pause while the other end posts without a pause.
     peer.begin(|there| post_numbers(there.port(), 30..3000));
     let mut seen = 30_u32;
     while seen < 3000 {
@@ -68,7 +68,7 @@ fn s26_what_the_peer_posts_meanwhile_joins_the_queue(peer: &mut Peer) {
             assert_eq!(message.data, seen.to_ne_bytes(), "number {seen}");
             seen += 1;
             if seen.is_multiple_of(50) {
-                break; // the rest of what is there moves on
+                break; // the rest of the queue moves on
             }
         }
     }
@@ -76,7 +76,7 @@ fn s26_what_the_peer_posts_meanwhile_joins_the_queue(peer: &mut Peer) {
     assert_empty(&port);
 }
 
-fn s27_what_the_port_sent_before_arrives_before(peer: &mut Peer) {
+fn s27_messages_sent_before_the_transfer_arrive_first(peer: &mut Peer) {
     let (receiver, port) = pair();
     post_numbers(&port, 0..10);
     let carrier = peer.channel();
@@ -91,10 +91,10 @@ fn s27_what_the_port_sent_before_arrives_before(peer: &mut Peer) {
     assert_empty(&receiver);
 }
 
-/// Without handlers in the library yet: nothing of what the old owner had set up for receiving comes along.
+/// Without an event loop: nothing that the old owner armed for receiving moves with the port.
 fn s28_a_port_arrives_disabled(peer: &mut Peer) {
     let (sender, port) = pair();
-    // The old owner waits in its own `poll`: its wake-up is armed.
+    // The old owner waits in `poll`: the wake-up is armed.
     let _descriptor = port.as_fd();
     assert_empty(&port);
     let carrier = peer.channel();
@@ -105,13 +105,13 @@ fn s28_a_port_arrives_disabled(peer: &mut Peer) {
         there.ports[0] = port;
     });
     post_numbers(&sender, 10..20);
-    // All of it has waited for the first call of the new owner.
+    // Every message waits for the first call of the new owner.
     peer.run(|there| {
         expect_numbers(there.port(), 0..20);
         let _descriptor = there.port().as_fd();
         assert_empty(there.port());
     });
-    // And what the new owner sets up is its own.
+    // The new owner arms a wake-up of its own.
     post_numbers(&sender, 20..21);
     peer.run(|there| {
         await_readable(there.port());
@@ -144,13 +144,13 @@ fn s29_the_old_handle_is_detached(peer: &mut Peer) {
     });
     assert_detached();
     drop(port);
-    // None of it has been felt by the port where it is now.
+    // None of these calls affects the port at its new place.
     peer.run(|there| {
         assert_eq!(text(there.port()), "queued");
         there.port().post_message(b"alive", []).unwrap();
     });
     assert_eq!(text(&witness), "alive");
-    // Nor does a handle that stays behind hide the death of the new owner.
+    // A detached handle does not hide the death of the new owner.
     let (witness, port) = pair();
     let carrier = peer.channel();
     carrier.post_message_detaching(b"", &[TransferRef::Port(&port)]).unwrap();
@@ -167,7 +167,7 @@ fn s29_the_old_handle_is_detached(peer: &mut Peer) {
 fn s30_any_number_of_hops(peer: &mut Peer) {
     let (witness, mut port) = pair();
     post_numbers(&witness, 0..1);
-    // Unopened: nobody on the way looks into it.
+    // Unopened: no holder on the way receives from it.
     for hop in 0..25 {
         peer.give(port);
         port = peer.run_for_port(|there| {
@@ -177,7 +177,7 @@ fn s30_any_number_of_hops(peer: &mut Peer) {
         post_numbers(&witness, hop + 1..hop + 2);
     }
     expect_numbers(&port, 0..26);
-    // Everybody on the way uses it.
+    // Used by every holder on the way.
     for hop in 0..25 {
         post_numbers(&witness, hop..hop + 1);
         peer.give(port);
@@ -238,7 +238,7 @@ fn s31_both_ends_may_be_in_transit(peer: &mut Peer) {
 fn s32_queues_of_ports_in_queues_of_ports(peer: &mut Peer) {
     const DEPTH: u32 = 20;
     let carrier = peer.channel();
-    // A doll in a doll: the outermost is posted, each has the next smaller one in its queue.
+    // Nested dolls: the outermost port is posted, and each has the next one in its queue.
     let (innermost, mut doll) = pair();
     innermost.post_message(b"19", []).unwrap();
     let mut witnesses = vec![innermost];
@@ -265,7 +265,7 @@ fn s32_queues_of_ports_in_queues_of_ports(peer: &mut Peer) {
     for (number, witness) in witnesses.iter().rev().enumerate() {
         assert_eq!(text(witness), number.to_string());
     }
-    // A hundred times deeper, and never opened: dropped by its holder, and by the kernel.
+    // A hundred times deeper and never opened: dropped by its holder, or by the kernel.
     if getrlimit(Resource::RLIMIT_NOFILE).unwrap().0 < 20_000 {
         return println!("skipped: queues 2000 deep, since this user may not have so many descriptors in flight");
     }
@@ -280,7 +280,7 @@ fn s32_queues_of_ports_in_queues_of_ports(peer: &mut Peer) {
         if dropped {
             peer.run(|there| {
                 let doll = recv_port(there.port());
-                // Two thousand calls in each other do not fit this stack.
+                // This stack has no room for two thousand nested calls.
                 let small = std::thread::Builder::new().stack_size(128 << 10);
                 small.spawn(move || doll.close()).unwrap().join().unwrap();
             });
@@ -325,7 +325,7 @@ fn s33_many_ports_in_one_message(peer: &mut Peer) {
     }
 }
 
-fn s34_a_peer_that_closes_is_seen_after_the_queue(peer: &mut Peer) {
+fn s34_the_close_of_the_peer_comes_after_the_queue(peer: &mut Peer) {
     let carrier = peer.channel();
     let in_transit = |end: fn(MessagePort)| {
         let (closing, port) = pair();
@@ -343,7 +343,7 @@ fn s34_a_peer_that_closes_is_seen_after_the_queue(peer: &mut Peer) {
             assert_ended(&port, CloseReason::Closed);
         }
     });
-    // The peer's holder ends.
+    // The holder of the peer ends.
     let port = peer.channel();
     let (carrier1, carrier2) = pair();
     carrier1.post_message(b"", [port.into()]).unwrap();
@@ -357,7 +357,7 @@ fn s34_a_peer_that_closes_is_seen_after_the_queue(peer: &mut Peer) {
 }
 
 fn s35_a_port_that_is_never_received_is_closed(peer: &mut Peer) {
-    // Alone, and in the queue of a port that is not received.
+    // Alone, and in the queue of a port that is never received.
     let in_transit = |carrier: MessagePort| {
         let (witness1, port1) = pair();
         let (witness2, port2) = pair();
@@ -414,7 +414,8 @@ fn s36_ports_in_each_others_queues_are_reclaimed(peer: &mut Peer) {
         peer.give_all([passenger, a1, a2, b1, b2].map(Transferable::from));
         assert!(watches.iter().all(|watch| !watch.is_freed()));
         assert_empty(&witness);
-        // After this nobody can ever receive them, and the kernel may find out at any time. It does when these close.
+        // From here on no process can receive the ports. The kernel may collect them at any time, and does so when
+        // these close.
         peer.run(tie);
         peer.run(|there| there.ports.clear());
         assert_ended(&witness, CloseReason::PeerDied);
@@ -428,7 +429,7 @@ fn s36_ports_with_much_memory_in_each_others_queues_are_reclaimed(peer: &mut Pee
     let mut laden_pair = || {
         let options = ChannelOptions::new().capacity(4096).max_capacity(1 << 20);
         let MessageChannel { port1, port2 } = options.create().unwrap();
-        // A buffer in the cache of each, and one that is with it.
+        // Each has a buffer in its cache, and another one is with its peer.
         for (from, to) in [(&port1, &port2), (&port2, &port1)] {
             for _ in 0..2 {
                 let (buffer, memory) = newest_memory(|| from.buffer(10_000).unwrap());
@@ -437,7 +438,7 @@ fn s36_ports_with_much_memory_in_each_others_queues_are_reclaimed(peer: &mut Pee
             }
             drop(recv(to));
         }
-        // Both queues go on in a larger ring, of which one side knows already.
+        // Both queues continue in a larger ring, which one side has already mapped.
         let ((), memory) = newest_memory(|| post_numbers(&port1, 0..300));
         watches.push(Watch::new(&memory));
         let ((), memory) = newest_memory(|| post_numbers(&port2, 0..300));
@@ -462,7 +463,7 @@ fn s36_ports_with_much_memory_in_each_others_queues_are_reclaimed(peer: &mut Pee
     watches.into_iter().for_each(Watch::assert_freed);
 }
 
-/// The five ports that the peer was given.
+/// The five ports that were given to the peer.
 fn five(there: &mut There) -> [MessagePort; 5] {
     std::mem::take(&mut there.ports).try_into().expect("five ports")
 }

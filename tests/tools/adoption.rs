@@ -1,4 +1,4 @@
-//! Bad things in messages: each is a typed error that names what is wrong, and the carrier goes on.
+//! Invalid things in messages: each is a typed error that names the fault, and the carrier goes on.
 
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
@@ -12,8 +12,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::path_only;
-use crate::tools::attacker::{Attacker, DATA, HEADER_LEN, NEW_PORT, PortCapsule, Table, lane, newest_memory};
+use crate::tools::attacker::{Attacker, DATA, HEADER_LEN, NEW_PORT, PortCapsule, Table, lane};
 use crate::tools::ledger::{Ledger, alone};
+use crate::tools::memory::newest_memory;
 use crate::tools::{PATIENCE, assert_entangled, end_of, pair, pair_of, text};
 
 const CAPACITY: u64 = 4096;
@@ -23,7 +24,7 @@ const BUFFER_MAGIC: u64 = u64::from_le_bytes(*b"msgpbuf\0");
 const VERSION: u32 = 1;
 const SEALED: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
 
-/// The constants of a segment, which a case alters.
+/// The constants in the header of a segment. Each case alters one.
 #[derive(Clone, Copy)]
 struct Segment {
     magic: u64,
@@ -88,7 +89,7 @@ fn memory(header: &[u8], len: u64, seals: SealFlag) -> OwnedFd {
     file.into()
 }
 
-/// The same without seals and with no more memory than the header takes.
+/// A memory file of `len` bytes that starts with `header`, without seals. Only the header takes memory.
 fn sparse_memory(header: &[u8], len: u64) -> File {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let file = File::from(memfd_create(c"messageport-forged", flags).expect("a memory file"));
@@ -98,29 +99,33 @@ fn sparse_memory(header: &[u8], len: u64) -> File {
     file
 }
 
-/// The same file by another descriptor, for reading only.
+/// A read-only descriptor of the same file.
 fn read_only(file: &OwnedFd) -> OwnedFd {
-    OpenOptions::new().read(true).open(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("opened anew").into()
+    OpenOptions::new()
+        .read(true)
+        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        .expect("a second descriptor")
+        .into()
 }
 
 fn socket(family: AddressFamily, kind: SockType) -> OwnedFd {
     socketpair(family, kind, None, SockFlag::SOCK_CLOEXEC).expect("sockets").0
 }
 
-/// Descriptors that are no memory files.
+/// Descriptors of anything but memory files.
 fn not_memory() -> Vec<(&'static str, OwnedFd)> {
     vec![
         ("a pipe", std::io::pipe().expect("a pipe").0.into()),
         ("a socket", lane().0),
-        ("a device", File::open("/dev/null").expect("it is there").into()),
-        ("a directory", File::open("/").expect("it is there").into()),
-        ("a file of proc", File::open("/proc/self/maps").expect("it is there").into()),
+        ("a device", File::open("/dev/null").expect("a file").into()),
+        ("a directory", File::open("/").expect("a file").into()),
+        ("a file of proc", File::open("/proc/self/maps").expect("a file").into()),
         ("an epoll set", Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("epoll").0),
         ("a place", path_only(c"/dev/null")),
     ]
 }
 
-/// What is wrong with the memory of a port.
+/// Invalid memory of a port, with the error that it must cause.
 fn bad_segments() -> Vec<(String, OwnedFd, BadSegment)> {
     let mut all = Vec::new();
     let mut add = |name: &str, file, bad| all.push((name.to_owned(), file, bad));
@@ -174,12 +179,12 @@ fn bad_segments() -> Vec<(String, OwnedFd, BadSegment)> {
     all
 }
 
-/// A descriptor that names a memory file, and is none to read, write or map.
+/// A descriptor that names a memory file, and cannot read, write or map it.
 fn path_of(file: &OwnedFd) -> OwnedFd {
     path_only(&std::ffi::CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("no zeroes"))
 }
 
-/// What is no lane.
+/// Descriptors of anything but a lane.
 fn bad_lanes() -> Vec<(&'static str, OwnedFd)> {
     vec![
         ("a stream socket", socket(AddressFamily::Unix, SockType::Stream)),
@@ -187,12 +192,12 @@ fn bad_lanes() -> Vec<(&'static str, OwnedFd)> {
         ("a tcp socket", TcpListener::bind("127.0.0.1:0").expect("a port number").into()),
         ("a pipe", std::io::pipe().expect("a pipe").0.into()),
         ("a segment", SEGMENT.file()),
-        ("a device", File::open("/dev/null").expect("it is there").into()),
+        ("a device", File::open("/dev/null").expect("a file").into()),
         ("a place", path_only(c"/dev/null")),
     ]
 }
 
-/// What no port can be like: side and what grew, cursors, and what is reserved.
+/// Capsules that no port has: impossible sides, grown directions, cursors and reserved bits.
 fn bad_capsules() -> Vec<PortCapsule> {
     let changed = |changes: &[(usize, u64)]| {
         let mut capsule = NEW_PORT;
@@ -204,9 +209,9 @@ fn bad_capsules() -> Vec<PortCapsule> {
     let mut all = vec![
         changed(&[(0, 2)]),
         changed(&[(0, u64::from(u32::MAX))]),
-        changed(&[(0, 1 | 4 << 32)]), // something else that grew
-        changed(&[(8, 8)]),           // a consumer that knows where a ring started
-        changed(&[(9, 1 << 32)]),     // what is reserved
+        changed(&[(0, 1 | 4 << 32)]), // a third direction that grew
+        changed(&[(8, 8)]),           // a consumer with the start of a ring
+        changed(&[(9, 1 << 32)]),     // reserved
     ];
     for cursors in [1, 5] {
         for (position, other, sequence, ring_start) in [
@@ -229,7 +234,7 @@ fn bad_capsules() -> Vec<PortCapsule> {
     all
 }
 
-/// A carrier on which an attacker posts, with a victim who receives.
+/// A carrier: the attacker posts on it and the victim receives.
 struct Carrier {
     attacker: Attacker,
     victim: MessagePort,
@@ -241,7 +246,8 @@ impl Carrier {
         Self { attacker, victim }
     }
 
-    /// The victim is told what is wrong, gets the data, and goes on receiving; nothing is left of what came.
+    /// Asserts that the victim receives the expected error with the data, goes on receiving, and holds nothing of the
+    /// list.
     #[track_caller]
     fn assert_refused(&mut self, name: &str, table: Table<'_>, expected: BadTransfer) {
         let before = Ledger::now();
@@ -252,7 +258,7 @@ impl Carrier {
                 assert_eq!(reason, expected, "{name}");
                 assert_eq!(data, name.as_bytes(), "{name}");
             }
-            other => panic!("{name}: {other:?} instead of {expected:?}"),
+            other => panic!("{name}: expected {expected:?}, not {other:?}"),
         }
         assert_eq!(text(&self.victim), "the next message", "after {name}");
         assert!(matches!(self.victim.try_recv(), Err(TryRecvError::Empty)), "after {name}");
@@ -260,7 +266,7 @@ impl Carrier {
     }
 }
 
-/// Descriptors of a port and of a buffer that are in order.
+/// Descriptors of a valid port and of a valid buffer.
 struct Good {
     keep: MessagePort,
     give: MessagePort,
@@ -280,7 +286,7 @@ impl Good {
 }
 
 #[test]
-fn what_is_in_order_is_adopted() {
+fn valid_things_are_adopted() {
     let _alone = alone();
     let mut carrier = Carrier::new();
     let good = Good::new();
@@ -288,14 +294,14 @@ fn what_is_in_order_is_adopted() {
     let (lane, _lane_of_peer) = lane();
     let table = Table::default().port(NEW_PORT, &good.segment, &good.lane).port(NEW_PORT, &forged, &lane);
     carrier.attacker.post(b"", &table.buffer(10, 0, &good.buffer));
-    let message = carrier.victim.recv_timeout(PATIENCE).expect("all of it is in order");
+    let message = carrier.victim.recv_timeout(PATIENCE).expect("a valid message");
     assert_eq!((message.ports.len(), message.buffers[0].len()), (2, 10));
     assert_entangled(&good.keep, &message.ports[0]);
-    message.ports[1].post_message(b"to a forged segment", []).expect("it looks like one");
+    message.ports[1].post_message(b"to a forged segment", []).expect("a forged segment with room");
 }
 
 #[test]
-fn bad_memory_of_a_port_is_named() {
+fn invalid_memory_of_a_port_is_an_error_with_its_reason() {
     let _alone = alone();
     let mut carrier = Carrier::new();
     let (lane, _lane_of_peer) = lane();
@@ -306,7 +312,7 @@ fn bad_memory_of_a_port_is_named() {
         let table = Table::default().port(NEW_PORT, &good.segment, &good.lane).port(NEW_PORT, &file, &lane);
         carrier.assert_refused(&name, table.buffer(10, 0, &good.buffer), expected);
     }
-    // What was good on a refused list is closed with it.
+    // The valid things on a refused list are closed with it.
     assert_eq!(end_of(&good.keep), CloseReason::Closed);
     drop(good.give);
 }
@@ -328,7 +334,7 @@ fn huge_page_memory_is_refused() {
 }
 
 #[test]
-fn a_bad_lane_is_named() {
+fn an_invalid_lane_is_an_error_with_its_reason() {
     let _alone = alone();
     let mut carrier = Carrier::new();
     let (segment, good) = (SEGMENT.file(), Good::new());
@@ -340,7 +346,7 @@ fn a_bad_lane_is_named() {
 }
 
 #[test]
-fn an_impossible_capsule_is_named() {
+fn an_impossible_capsule_is_an_error() {
     let _alone = alone();
     let mut carrier = Carrier::new();
     let (segment, (lane, _lane_of_peer)) = (SEGMENT.file(), lane());
@@ -350,7 +356,7 @@ fn an_impossible_capsule_is_named() {
     }
 }
 
-/// A kind of buffer, as it lies in a message.
+/// A kind of buffer in a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Transfer,
@@ -373,7 +379,7 @@ impl Kind {
         if self == Self::Frozen { SEALED | SealFlag::F_SEAL_WRITE } else { SEALED }
     }
 
-    /// A good one of `len` bytes.
+    /// A valid file of `len` bytes.
     fn file(self, len: u64) -> OwnedFd {
         memory(&buffer_header(self.magic(), VERSION, 4096, len), 4096 + len, self.seals())
     }
@@ -388,7 +394,7 @@ impl Kind {
 }
 
 #[test]
-fn a_bad_buffer_is_named() {
+fn an_invalid_buffer_is_an_error_with_its_reason() {
     let _alone = alone();
     let mut carrier = Carrier::new();
     for kind in KINDS {
@@ -415,7 +421,7 @@ fn a_bad_buffer_is_named() {
         refused("another length", with(buffer_header(magic, VERSION, 4096, 9)), 10, BadSegment::BadConstants);
         refused("another header", with(buffer_header(magic, VERSION, 64, 10)), 10, BadSegment::BadConstants);
         refused("a place", path_of(&kind.file(10)), 10, BadSegment::NotMemory);
-        // As long as it says, and nothing in it: whoever touches it would have to find the memory.
+        // The length is right and the memory is not allocated: a first touch could fail.
         let sparse = sparse_memory(&buffer_header(magic, VERSION, 4096, 1 << 39), 4096 + (1 << 39));
         fcntl(&sparse, FcntlArg::F_ADD_SEALS(kind.seals())).expect("seals");
         refused("half a terabyte of nothing", sparse.into(), 1 << 39, BadSegment::Sparse);
@@ -439,9 +445,9 @@ fn refused_segment_as_buffer(carrier: &mut Carrier) {
     }
 }
 
-/// Every set of seals, for every kind of buffer: what is taken in and why the rest is not.
+/// Every set of seals, for every kind of buffer: adopted, or refused with the right reason.
 #[test]
-fn a_buffer_is_sealed_as_its_kind_asks() {
+fn a_buffer_needs_the_seals_of_its_kind() {
     let _alone = alone();
     let mut carrier = Carrier::new();
     let (shrink, grow, last) = (SealFlag::F_SEAL_SHRINK, SealFlag::F_SEAL_GROW, SealFlag::F_SEAL_SEAL);
@@ -456,7 +462,7 @@ fn a_buffer_is_sealed_as_its_kind_asks() {
             if read_only_descriptor {
                 file = read_only(&file);
             }
-            // The receiver of a buffer that moves sets the last seal itself, if its descriptor lets it.
+            // The receiver of a transferred buffer adds the last seal itself, if its descriptor allows it.
             let last_is_set = seals.contains(last) || (kind == Kind::Transfer && !read_only_descriptor);
             let expected = if !seals.contains(shrink | grow) || !last_is_set {
                 Some(BadSegment::Unsealed)
@@ -474,7 +480,7 @@ fn a_buffer_is_sealed_as_its_kind_asks() {
             carrier.attacker.post(b"", &kind.table(10, &file));
             let message = carrier.victim.recv_timeout(PATIENCE).expect(&name);
             assert_eq!(message.buffers.len() + message.frozen.len() + message.shared.len(), 1, "{name}");
-            // From here on its maker can change nothing about it.
+            // From here on the maker of the file can no longer change its size or its seals.
             for more in [write, future_write] {
                 let _ = fcntl(&file, FcntlArg::F_ADD_SEALS(more)).expect_err(&name);
             }
@@ -491,10 +497,11 @@ fn a_buffer_is_sealed_as_its_kind_asks() {
 fn a_frozen_buffer_that_can_still_be_mapped_for_writing_is_refused() {
     let _alone = alone();
     let mut carrier = Carrier::new();
-    // Its owner has a mapping to write through, so the kernel does not seal it; only future mappings.
+    // The owner has a writable mapping, so the kernel refuses the seal against writes and allows the seal against
+    // future ones.
     let file = memory(&buffer_header(Kind::Frozen.magic(), VERSION, 4096, 10), 4106, SealFlag::empty());
     let pages = crate::tools::attacker::Pages::of(&File::from(file.try_clone().expect("a descriptor")));
-    let _ = fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE)).expect_err("it is mapped");
+    let _ = fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE)).expect_err("a mapping is writable");
     fcntl(&file, FcntlArg::F_ADD_SEALS(SEALED | SealFlag::F_SEAL_FUTURE_WRITE)).expect("seals");
     let table = Table::default().frozen(10, &file);
     carrier.assert_refused("a mapping", table, BadTransfer::Segment(BadSegment::Writable));
@@ -502,11 +509,11 @@ fn a_frozen_buffer_that_can_still_be_mapped_for_writing_is_refused() {
 }
 
 #[test]
-fn things_that_do_not_fit_their_table_end_the_port() {
+fn descriptors_that_do_not_fit_their_table_end_the_port() {
     let _alone = alone();
     let file = Kind::Shared.file(10);
     let good = || Table::default().shared(10, &file).descriptor(&file);
-    // As many descriptors as there are things, of other kinds than there are capsules for; none; all there can be.
+    // The right number of descriptors, of other kinds than the capsules; none; the maximum.
     for some in [
         &[0, 0, 0, 1, 0][..],
         &[0, 0, 0, 1, 2],
@@ -514,9 +521,9 @@ fn things_that_do_not_fit_their_table_end_the_port() {
         &[0, 0, 0, 2, 0],
         &[0, 1, 0, 0, 1],
         &[1, 0, 0, 0, 0],
-        &[0, 0, 0, 1, 1, 1],          // recycled buffers of no port
-        &[0, 0, 0, 1, 1, 0, 1],       // data in a buffer, and none there
-        &[0, 0, 0, 1, 1, 0, 0, 0, 1], // what is reserved
+        &[0, 0, 0, 1, 1, 1],          // recycled buffers without a port
+        &[0, 0, 0, 1, 1, 0, 1],       // data in a buffer, without a buffer
+        &[0, 0, 0, 1, 1, 0, 0, 0, 1], // reserved
         &[u16::MAX; 10],
     ] {
         let mut counts = [0; 10];
@@ -528,7 +535,7 @@ fn things_that_do_not_fit_their_table_end_the_port() {
         let end = end_of(&victim);
         assert!(matches!(end, CloseReason::ProtocolViolation(_)), "{counts:?}: {end:?}");
     }
-    // A frozen and a shared buffer look alike in a table; the files do not.
+    // A frozen and a shared buffer have equal capsules and different files.
     let mut carrier = Carrier::new();
     let mut table = good();
     table.counts[2..4].copy_from_slice(&[1, 0]);
@@ -536,14 +543,14 @@ fn things_that_do_not_fit_their_table_end_the_port() {
 }
 
 #[test]
-fn any_descriptor_is_taken_for_what_it_is() {
+fn a_descriptor_of_any_kind_arrives() {
     let _alone = alone();
     let mut carrier = Carrier::new();
     let before = Ledger::now();
     let odd = not_memory();
     let table = odd.iter().fold(Table::default(), |table, (_, file)| table.descriptor(file));
     carrier.attacker.post(b"all kinds", &table);
-    let message = carrier.victim.recv_timeout(PATIENCE).expect("no descriptor is looked into");
+    let message = carrier.victim.recv_timeout(PATIENCE).expect("descriptors are not inspected");
     assert_eq!(message.descriptors.len(), odd.len());
     for (received, (name, sent)) in message.descriptors.iter().zip(&odd) {
         let id = |file: &OwnedFd| nix::sys::stat::fstat(file).map(|stat| (stat.st_dev, stat.st_ino)).expect(name);

@@ -1,10 +1,9 @@
-//! A peer that keeps to no protocol: it has a second mapping of the segment and its own hold of the lane, and writes
-//! records, packets, capsules and segments by hand. The numbers are those of the wire formats, written out again.
+//! The attacker: a peer that follows no protocol. It has a second mapping of the segment and a duplicate of the lane,
+//! and writes records, packets, capsules and segments by hand. The numbers repeat those of the wire formats on purpose.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -12,11 +11,13 @@ use messageport::MessagePort;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
 
+use super::memory::newest_memory;
+
 pub(crate) const HEADER_LEN: usize = 4096;
 pub(crate) const PAD: u8 = 1;
 pub(crate) const DATA: u8 = 2;
 pub(crate) const CARRIER: u8 = 3;
-/// A record with one buffer that the receiver has.
+/// A record with one buffer that the receiver keeps.
 pub(crate) const BUFFER: u8 = 7;
 pub(crate) const WAKE: u32 = 1;
 pub(crate) const HANDLES: u32 = 2;
@@ -44,14 +45,14 @@ impl Pages {
     #[allow(unsafe_code)]
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8) && offset + 8 <= self.len());
-        // SAFETY: aligned and inside the mapping, which lives as long as the reference.
+        // SAFETY: aligned and inside the mapping, which outlives the reference.
         unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().wrapping_add(offset).cast()) }
     }
 
     #[allow(unsafe_code)]
     pub(crate) fn half_word(&self, offset: usize) -> &AtomicU32 {
         assert!(offset.is_multiple_of(4) && offset + 4 <= self.len());
-        // SAFETY: aligned and inside the mapping, which lives as long as the reference.
+        // SAFETY: aligned and inside the mapping, which outlives the reference.
         unsafe { AtomicU32::from_ptr(self.map.as_mut_ptr().wrapping_add(offset).cast()) }
     }
 
@@ -93,7 +94,7 @@ pub(crate) fn packet(kind: u32, count: u32, sequence: u64) -> [u8; 16] {
     packet
 }
 
-/// Sends bytes and descriptors over a socket, as they are.
+/// Sends bytes and descriptors over a socket in one packet.
 pub(crate) fn send(socket: &impl AsRawFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     let raw: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let control = [ControlMessage::ScmRights(&raw)];
@@ -102,12 +103,12 @@ pub(crate) fn send(socket: &impl AsRawFd, bytes: &[u8], descriptors: &[BorrowedF
     sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None).map(drop)
 }
 
-/// Two connected sockets that could be a lane.
+/// Two connected sockets, fit to be a lane.
 pub(crate) fn lane() -> (OwnedFd, OwnedFd) {
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).expect("sockets")
 }
 
-/// Side A of a pair, in the hands of an attacker. Side B is the victim's and new: nothing has been posted.
+/// The attacker holds side A of a new pair, and the victim side B. Nothing has been posted.
 pub(crate) struct Attacker {
     pub(crate) pages: Pages,
     pub(crate) lane: OwnedFd,
@@ -118,14 +119,14 @@ pub(crate) struct Attacker {
 }
 
 impl Attacker {
-    /// The attacker, and the victim's port. No other thread may make memory files at the same time.
+    /// The attacker, and the port of the victim. No other thread may make memory files meanwhile.
     pub(crate) fn new(make: impl FnOnce() -> (MessagePort, MessagePort)) -> (Self, MessagePort) {
         let ((port, victim), file) = newest_memory(make);
         let lane = port.as_fd().try_clone_to_owned().expect("a descriptor");
         (Self { pages: Pages::of(&file), lane, position: 0, sequence: 0, port }, victim)
     }
 
-    /// Commits a record, without looking whether there is room.
+    /// Commits a record, whether there is room or not.
     pub(crate) fn record(&mut self, kind: u8, payload: &[u8], handles: usize) {
         let words = payload.len().div_ceil(8) as u64;
         for index in 0..words {
@@ -135,7 +136,7 @@ impl Attacker {
             self.pages.ring(0, self.position + 8 + index * 8).store(u64::from_ne_bytes(word), Ordering::Relaxed);
         }
         let next = self.position + 8 + words * 8;
-        assert!(next + 8 <= self.pages.capacity() as u64, "the attacker does not wrap");
+        assert!(next + 8 <= self.pages.capacity() as u64, "the attacker cannot wrap");
         self.pages.ring(0, next).store(0, Ordering::Relaxed);
         let header = header(kind, payload.len(), handles, self.sequence);
         self.pages.ring(0, self.position).store(header, Ordering::SeqCst);
@@ -147,7 +148,7 @@ impl Attacker {
         send(&self.lane, bytes, descriptors)
     }
 
-    /// Posts a message with a transfer table as an honest peer would, with whatever is in it.
+    /// Posts a message with a transfer table, in the order of an honest peer. The table may be invalid.
     pub(crate) fn post(&mut self, data: &[u8], table: &Table<'_>) {
         let handles = packet(HANDLES, table.descriptors.len() as u32, self.sequence);
         self.send(&handles, &table.descriptors).expect("the descriptors go out");
@@ -155,12 +156,12 @@ impl Attacker {
     }
 }
 
-/// The table of a message with a transfer list, and its descriptors. The kinds come in the order of `counts`.
+/// The table of a message with a transfer list, and its descriptors, in the order of the kinds in `counts`.
 #[derive(Default)]
 pub(crate) struct Table<'a> {
     capsules: Vec<u8>,
-    /// Ports, buffers, frozen buffers, shared buffers, descriptors, recycled buffers of ports, whether the last buffer is
-    /// the data, and what is reserved.
+    /// The numbers of ports, buffers, frozen buffers, shared buffers, descriptors and recycled buffers of ports; 1 if
+    /// the last buffer is the data; reserved.
     pub(crate) counts: [u16; 10],
     descriptors: Vec<BorrowedFd<'a>>,
 }
@@ -168,14 +169,15 @@ pub(crate) struct Table<'a> {
 /// Bytes of a port's capsule.
 const PORT_CAPSULE: usize = 80;
 
-/// A port in transit: side and which direction grew, four words for each direction, number of recycled buffers.
+/// A port in transit: its side and the directions that grew, four words for each direction, the number of recycled
+/// buffers.
 pub(crate) type PortCapsule = [u64; PORT_CAPSULE / 8];
 
-/// The capsule of side B of a pair that is new.
+/// The capsule of side B of a new pair.
 pub(crate) const NEW_PORT: PortCapsule = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 impl<'a> Table<'a> {
-    /// The payload of the record that carries it.
+    /// The payload of a record with this table.
     pub(crate) fn payload(&self, data: &[u8]) -> Vec<u8> {
         let mut payload = data.to_vec();
         payload.resize(data.len().next_multiple_of(8), 0);
@@ -198,12 +200,12 @@ impl<'a> Table<'a> {
         self.add(0, &capsule, lane)
     }
 
-    /// `way`: how it travels, and above that nothing; below, its slot.
+    /// `way`: the way in the upper half, the slot in the lower half.
     pub(crate) fn buffer(self, len: u64, way: u64, file: &'a impl AsFd) -> Self {
         self.add(1, &[len, len, way], file)
     }
 
-    /// A buffer that the receiver should have already.
+    /// A buffer that the receiver should keep already.
     pub(crate) fn known_buffer(mut self, len: u64, way: u64) -> Self {
         self.counts[1] += 1;
         self.capsules.extend([len, len, way].iter().flat_map(|word| word.to_ne_bytes()));
@@ -223,27 +225,10 @@ impl<'a> Table<'a> {
     }
 
     fn add(mut self, kind: usize, capsule: &[u64], file: &'a impl AsFd) -> Self {
-        assert!(self.counts[kind + 1..].iter().all(|count| *count == 0), "the kinds come in their order");
+        assert!(self.counts[kind + 1..].iter().all(|count| *count == 0), "the kinds must be added in order");
         self.counts[kind] += 1;
         self.capsules.extend(capsule.iter().flat_map(|word| word.to_ne_bytes()));
         self.descriptors.push(file.as_fd());
         self
     }
-}
-
-/// What `make` makes, and the first memory file of the library that came into being by it, opened anew.
-pub(crate) fn newest_memory<T>(make: impl FnOnce() -> T) -> (T, File) {
-    let before = memory_files();
-    let made = make();
-    let new = memory_files().into_iter().find(|(inode, _)| !before.iter().any(|(old, _)| old == inode));
-    let (_, path) = new.expect("a new memory file");
-    let file = OpenOptions::new().read(true).write(true).open(path).expect("a memory file can be opened by its link");
-    (made, file)
-}
-
-fn memory_files() -> Vec<(u64, std::path::PathBuf)> {
-    let descriptors = fs::read_dir("/proc/self/fd").expect("/proc/self/fd").flatten().map(|entry| entry.path());
-    let ours = descriptors
-        .filter(|path| fs::read_link(path).is_ok_and(|link| link.to_string_lossy().starts_with("/memfd:messageport")));
-    ours.filter_map(|path| Some((fs::metadata(&path).ok()?.ino(), path))).collect()
 }

@@ -1,4 +1,5 @@
-//! What this process holds of the system.
+//! The ledger: the descriptors and mappings of this process before and after a test.
+#![allow(dead_code)] // each test program uses a part
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,17 +8,17 @@ use std::time::Instant;
 
 use super::PATIENCE;
 
-/// Held by every test that counts what its process holds: the tests of one program run at the same time.
-static ALONE: Mutex<()> = Mutex::new(());
-
+/// A lock for every test that counts descriptors: the tests of one program run at the same time in one process.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Descriptors, by number, with what each stands for, and mappings of the library's memory files.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Ledger {
+    /// Descriptors by number, with their links in `/proc`.
     descriptors: BTreeMap<String, String>,
+    /// Mappings of the library's memory files.
     mappings: usize,
 }
 
@@ -25,7 +26,7 @@ impl Ledger {
     pub(crate) fn now() -> Self {
         let descriptors = fs::read_dir("/proc/self/fd").expect("/proc/self/fd").flatten().filter_map(|entry| {
             let link = fs::read_link(entry.path()).ok()?.display().to_string();
-            // Not the descriptor that lists the directory.
+            // Without the descriptor that lists the directory.
             (!link.starts_with("/proc/")).then(|| (entry.file_name().display().to_string(), link))
         });
         let maps = fs::read_to_string("/proc/self/maps").expect("/proc/self/maps");
@@ -35,7 +36,7 @@ impl Ledger {
         }
     }
 
-    /// Everything that was taken since has been given back; what other threads do last may take a moment.
+    /// Asserts that this process holds what it held at the time of the ledger. Other threads get a moment to let go.
     #[track_caller]
     pub(crate) fn assert_restored(&self, context: &str) {
         let start = Instant::now();
@@ -45,7 +46,7 @@ impl Ledger {
                 return;
             }
             if start.elapsed() > PATIENCE / 10 {
-                assert_eq!(now, *self, "{context}: holds more or less (left) than before (right)");
+                assert_eq!(now, *self, "{context}: the process holds more or less (left) than before (right)");
             }
             std::thread::yield_now();
         }

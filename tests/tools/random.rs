@@ -1,11 +1,11 @@
-//! Random numbers that can be had again by their seed (splitmix64).
+//! Random numbers that a seed repeats (splitmix64).
 
 use std::cell::Cell;
 
 pub(crate) struct Random(Cell<u64>);
 
 impl Random {
-    /// Seeded by `MESSAGEPORT_HOSTILE_SEED`, else by the clock. The seed is printed, which a failing test shows.
+    /// Seeded from `MESSAGEPORT_HOSTILE_SEED`, else from the clock. Prints the seed, which a failing test shows.
     pub(crate) fn new(what: &str) -> Self {
         let by_clock = || std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_nanos() as u64);
         let given = std::env::var("MESSAGEPORT_HOSTILE_SEED").ok().and_then(|seed| seed.parse().ok());
@@ -18,7 +18,7 @@ impl Random {
         Self(Cell::new(seed))
     }
 
-    /// Another sequence, decided by this one.
+    /// Another sequence, seeded from this one.
     pub(crate) fn fork(&self) -> Self {
         Self::from_seed(self.word())
     }

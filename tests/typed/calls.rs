@@ -1,4 +1,4 @@
-//! Request and answer: what both ends see, in the three settings.
+//! Request and answer, at both ends, in the three settings.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -17,16 +17,16 @@ rules! {
     answers_find_their_calls_in_any_order,
     requests_of_bytes_are_answered_with_bytes,
     ports_and_buffers_travel_both_ways,
-    a_request_that_is_dropped_is_told_at_once,
+    a_dropped_request_ends_its_call_at_once,
     the_end_of_the_server_ends_every_open_call,
     answers_arrive_before_the_end_of_the_server,
     the_end_of_the_client_ends_the_server,
-    a_call_that_is_given_up_leaves_nothing_behind,
-    a_call_has_a_deadline_and_can_go_on_after_it,
-    what_is_no_such_request_is_told_to_the_client,
-    what_is_no_such_answer_is_an_error_of_its_call,
+    an_abandoned_call_leaves_nothing_behind,
+    a_call_can_be_waited_for_again_after_its_deadline,
+    a_message_that_is_no_request_is_an_error_and_ends_its_call,
+    an_answer_that_cannot_be_decoded_is_an_error_of_its_call,
     a_request_that_is_not_posted_comes_back,
-    a_drop_is_told_although_the_answers_fill_the_queue,
+    a_dropped_request_ends_its_call_although_answers_fill_the_queue,
 }
 
 const SHORT: Duration = Duration::from_millis(5);
@@ -35,23 +35,23 @@ thread_local! {
     static KEPT: Cell<Option<Box<dyn Any>>> = const { Cell::new(None) };
 }
 
-/// Keeps something of one of the peer's steps for the next one.
+/// Keeps a thing from one step of the peer for the next.
 fn keep(thing: impl Any) {
     KEPT.set(Some(Box::new(thing)));
 }
 
-/// What was kept.
+/// Takes the thing that was kept.
 #[track_caller]
 fn kept<T: Any>() -> T {
-    *KEPT.take().expect("something was kept").downcast().expect("it is of this type")
+    *KEPT.take().expect("a thing that was kept").downcast().expect("the type of that thing")
 }
 
-/// The peer's port as a server's.
+/// A server on the port of the peer.
 fn server<Req, Ans>(there: &mut There) -> TypedServer<Req, Ans> {
     TypedServer::new(there.ports.remove(0))
 }
 
-/// A client whose server the peer plays, step by step.
+/// A client whose server runs in the steps of the peer.
 fn client<Req, Ans>(peer: &mut Peer) -> TypedClient<Req, Ans> {
     TypedClient::new(peer.channel())
 }
@@ -59,7 +59,7 @@ fn client<Req, Ans>(peer: &mut Peer) -> TypedClient<Req, Ans> {
 #[track_caller]
 fn answer<Ans: serde::de::DeserializeOwned>(mut call: TypedPendingCall<Ans>) -> Result<Ans, AnswerError> {
     match call.wait_timeout(PATIENCE) {
-        Err(AnswerError::TimedOut) => panic!("no answer comes"),
+        Err(AnswerError::TimedOut) => panic!("no answer in time"),
         answer => answer,
     }
 }
@@ -70,7 +70,7 @@ fn answers_find_their_calls_in_any_order(peer: &mut Peer) {
     peer.run(|there| {
         let server = server::<u64, u64>(there);
         let mut requests: Vec<_> = (0..50).map(|_| server.recv_timeout(PATIENCE).unwrap()).collect();
-        // The last first, then the odd ones, then the rest.
+        // The last call first, then the odd ones, then the rest.
         let (number, responder) = requests.pop().unwrap();
         responder.answer(number * number).unwrap();
         let (odd, even): (Vec<_>, Vec<_>) = requests.into_iter().partition(|(number, _)| number % 2 == 1);
@@ -140,7 +140,7 @@ fn ports_and_buffers_travel_both_ways(peer: &mut Peer) {
     peer.run(|there| assert_eq!(text(&there.ports[1]), "and back"));
 }
 
-fn a_request_that_is_dropped_is_told_at_once(peer: &mut Peer) {
+fn a_dropped_request_ends_its_call_at_once(peer: &mut Peer) {
     let client = client::<u8, u8>(peer);
     let (first, second) = (client.start(1).unwrap(), client.start(2).unwrap());
     peer.run(|there| {
@@ -149,7 +149,7 @@ fn a_request_that_is_dropped_is_told_at_once(peer: &mut Peer) {
         let (_, other) = server.recv_timeout(PATIENCE).unwrap();
         drop(responder);
         other.answer(4).unwrap();
-        // The server lives on, as does the channel.
+        // The server and the channel live on.
         keep(server);
     });
     assert!(matches!(answer(first), Err(AnswerError::Dropped)));
@@ -206,7 +206,7 @@ fn answers_arrive_before_the_end_of_the_server(peer: &mut Peer) {
 fn the_end_of_the_client_ends_the_server(peer: &mut Peer) {
     let client = client::<u64, u64>(peer);
     let call = client.start(1).unwrap();
-    drop(client); // the call keeps the channel
+    drop(client); // the open call keeps the channel
     peer.run(|there| {
         let server = server::<u64, u64>(there);
         let (number, responder) = server.recv_timeout(PATIENCE).unwrap();
@@ -223,7 +223,7 @@ fn the_end_of_the_client_ends_the_server(peer: &mut Peer) {
 
 type Ports = TypedServer<u8, MessagePort>;
 
-fn a_call_that_is_given_up_leaves_nothing_behind(peer: &mut Peer) {
+fn an_abandoned_call_leaves_nothing_behind(peer: &mut Peer) {
     let client = client::<u8, MessagePort>(peer);
     drop(client.start(1).unwrap());
     assert!(matches!(client.call_timeout(2, SHORT), Err(CallError::NoAnswer(AnswerError::TimedOut))));
@@ -238,7 +238,7 @@ fn a_call_that_is_given_up_leaves_nothing_behind(peer: &mut Peer) {
         }
         keep(server);
     });
-    // An answer that is there and not taken.
+    // An answer that has come and is not taken.
     let untaken = client.start(4).unwrap();
     peer.run(|there| {
         let server = kept::<Ports>();
@@ -268,7 +268,7 @@ fn a_call_that_is_given_up_leaves_nothing_behind(peer: &mut Peer) {
     assert_ended(&port, CloseReason::Closed);
 }
 
-fn a_call_has_a_deadline_and_can_go_on_after_it(peer: &mut Peer) {
+fn a_call_can_be_waited_for_again_after_its_deadline(peer: &mut Peer) {
     let client = client::<u64, u64>(peer);
     let mut call = client.start(1).unwrap();
     assert!(matches!(call.wait_timeout(SHORT), Err(AnswerError::TimedOut)));
@@ -282,9 +282,9 @@ fn a_call_has_a_deadline_and_can_go_on_after_it(peer: &mut Peer) {
     assert_eq!(call.wait_timeout(PATIENCE).unwrap(), 2);
 }
 
-fn what_is_no_such_request_is_told_to_the_client(peer: &mut Peer) {
+fn a_message_that_is_no_request_is_an_error_and_ends_its_call(peer: &mut Peer) {
     let port = peer.channel();
-    // No request at all: too short, and an answer.
+    // Not requests: one is too short, and one is an answer.
     port.post_message(b"short", []).unwrap();
     port.post_message(&[0xff; 12], []).unwrap();
     let (witness, inside) = pair();
@@ -312,7 +312,7 @@ fn what_is_no_such_request_is_told_to_the_client(peer: &mut Peer) {
     assert_ended(&witness, CloseReason::Closed);
 }
 
-fn what_is_no_such_answer_is_an_error_of_its_call(peer: &mut Peer) {
+fn an_answer_that_cannot_be_decoded_is_an_error_of_its_call(peer: &mut Peer) {
     let client = client::<u8, bool>(peer);
     let calls = [client.start(7).unwrap(), client.start(1).unwrap()];
     peer.run(|there| {
@@ -352,7 +352,7 @@ fn a_request_that_is_not_posted_comes_back(peer: &mut Peer) {
 
 type Large = TypedServer<u8, [[u8; 32]; 8]>;
 
-fn a_drop_is_told_although_the_answers_fill_the_queue(peer: &mut Peer) {
+fn a_dropped_request_ends_its_call_although_answers_fill_the_queue(peer: &mut Peer) {
     let (here, there) = pair_of(4096);
     peer.give(there);
     let client = TypedClient::<u8, [[u8; 32]; 8]>::new(here);
@@ -371,7 +371,7 @@ fn a_drop_is_told_although_the_answers_fill_the_queue(peer: &mut Peer) {
         keep(server);
     });
     if peer.is_concurrent() {
-        // The server waits for requests, and has nothing else to do.
+        // The server waits for requests. It must report the drops meanwhile.
         peer.begin(|_| {
             let server = kept::<Large>();
             server.serve(|_| [[8; 32]; 8]).unwrap();

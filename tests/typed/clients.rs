@@ -1,7 +1,5 @@
-//! One client in several threads, full queues, handlers that fail.
+//! One client in several threads, full queues and handlers that fail.
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -9,15 +7,16 @@ use std::time::{Duration, Instant};
 
 use messageport::TypedPostErrorKind::{self, Post};
 use messageport::{
-    AnswerError, CallError, Client, CloseReason, FrozenBuffer, MessageChannel, PostErrorKind, RecvError, ServeError,
-    Server, SharedBuffer, TransferBuffer, Transferable, TypedClient, TypedServer,
+    AnswerError, CallError, Client, CloseReason, MessageChannel, PostErrorKind, RecvError, ServeError, Server,
+    TypedClient, TypedServer,
 };
 
+use crate::harness::luggage::Luggage;
 use crate::harness::*;
 
 type Served = thread::JoinHandle<Result<(), ServeError<TypedPostErrorKind>>>;
 
-/// A client whose server answers in a thread of its own.
+/// A client whose server answers on a thread of its own.
 fn served<Ans: serde::Serialize + 'static>(
     capacity: usize,
     handler: impl FnMut(u64) -> Ans + Send + 'static,
@@ -38,7 +37,7 @@ fn several_threads_share_a_client() {
                         0 => assert_eq!(client.call(number).unwrap(), number + 1),
                         1 => assert_eq!(client.call_timeout(number, PATIENCE).unwrap(), number + 1),
                         _ => {
-                            // Two at a time, the second answer taken first.
+                            // Two calls at a time. The second answer is taken first.
                             let Ok(first) = client.start(number) else { continue };
                             let Ok(mut second) = client.start(number + 10) else { continue };
                             assert_eq!(second.wait_timeout(PATIENCE).unwrap(), number + 11);
@@ -59,7 +58,7 @@ fn a_thread_that_receives_wakes_the_others_and_hands_over_when_it_goes() {
     let (here, there) = pair();
     let client = TypedClient::<u64, u64>::new(here);
     let server = TypedServer::<u64, u64>::new(there);
-    // The first thread receives, the others sleep behind it.
+    // The first thread receives, and the others sleep until it hands over.
     let (tell, told) = mpsc::channel();
     for number in 0..4 {
         let call = client.start(number).unwrap();
@@ -91,7 +90,7 @@ fn await_sleep(thread: nix::unistd::Pid) {
 }
 
 #[test]
-fn every_thread_is_told_of_the_end() {
+fn the_end_reaches_every_thread() {
     let (here, there) = pair();
     let client = TypedClient::<u64, u64>::new(here);
     let server = TypedServer::<u64, u64>::new(there);
@@ -115,7 +114,7 @@ fn every_thread_is_told_of_the_end() {
 
 #[test]
 fn a_call_waits_for_space_while_the_server_waits_for_space() {
-    // Requests and answers fill both queues at once, and only the client can free them.
+    // Requests and answers fill both queues at once, and only the client can make space.
     let (client, server) = served(4096, |number| vec![number; 100]);
     let mut open = Vec::new();
     while let Ok(call) = client.start(open.len() as u64) {
@@ -162,7 +161,7 @@ fn an_answer_that_does_not_fit_gives_the_responder_back() {
     error.responder.answer(vec![2]).unwrap();
     assert_eq!(call.wait().unwrap(), [2]);
 
-    // In a loop that serves it is an error, and the client is told.
+    // `serve` returns it as an error, and the call ends.
     let call = client.start(1).unwrap();
     let error = server.serve(|_| vec![1; 5000]).unwrap_err();
     assert!(matches!(error, ServeError::NotAnswered(Post(PostErrorKind::TooLarge { .. }))));
@@ -206,7 +205,7 @@ fn a_handler_that_panics_drops_its_request() {
 
 #[test]
 fn a_handler_may_call_back() {
-    // The server of one pair is the client of another, which the other thread serves while it waits.
+    // The handler of the server calls back over a second pair, which the other thread serves while it waits.
     let (front, front_server) = served(4096, {
         let (back, _) = served(4096, |number| number * 10);
         move |number| back.call(number).unwrap() + 1
@@ -217,7 +216,7 @@ fn a_handler_may_call_back() {
 }
 
 #[test]
-fn a_client_goes_on_after_many_calls_that_were_given_up() {
+fn a_client_goes_on_after_many_abandoned_calls() {
     static SERVED: AtomicU32 = AtomicU32::new(0);
     let (client, server) = served(64 << 10, |number| {
         SERVED.fetch_add(1, Ordering::Relaxed);
@@ -236,7 +235,7 @@ fn a_client_goes_on_after_many_calls_that_were_given_up() {
 }
 
 #[test]
-fn a_forked_child_cannot_use_them() {
+fn a_forked_child_cannot_use_clients_and_servers() {
     let MessageChannel { port1, port2 } = MessageChannel::new().unwrap();
     let client = TypedClient::<u64, u64>::new(port1);
     let server = TypedServer::<u64, u64>::new(port2);
@@ -253,7 +252,7 @@ fn a_forked_child_cannot_use_them() {
                 matches!(responder.answer(1), Err(error) if matches!(error.error.kind, Post(PostErrorKind::Forked)));
             drop((client, call, server));
             #[allow(unsafe_code)]
-            // SAFETY: ends the process at once.
+            // SAFETY: ends the process at once, without destructors.
             unsafe {
                 nix::libc::_exit(i32::from(!(started && waited && served && answered)));
             }
@@ -268,22 +267,14 @@ fn a_forked_child_cannot_use_them() {
 }
 
 #[test]
-fn an_answer_carries_everything_that_the_handler_leaves_in_the_message() {
+fn s50_an_answer_carries_everything_that_the_handler_leaves_in_the_message() {
     let (here, there) = pair();
     let server = thread::spawn(move || Server::new(there).serve(|message| message.data.reverse()));
     let client = Client::new(here);
-    let shared = SharedBuffer::new(8).unwrap();
-    let list = [
-        FrozenBuffer::from_bytes(b"frozen").unwrap().into(),
-        shared.clone().into(),
-        TransferBuffer::new(1).unwrap().into(),
-        Transferable::from(OwnedFd::from(File::open("/dev/null").unwrap())),
-    ];
-    let answer = client.call(b"live", list).unwrap();
-    assert_eq!((&*answer.data, &answer.frozen[0][..]), (&b"evil"[..], &b"frozen"[..]));
-    answer.shared[0].write_value(0, &7_u64).unwrap();
-    assert_eq!(shared.read_value::<u64>(0).unwrap(), 7);
-    assert_eq!((answer.buffers.len(), answer.descriptors.len()), (1, 1));
-    drop((client, answer));
+    let mut luggage = Luggage::pack();
+    let answer = client.call(b"live", luggage.take()).unwrap();
+    assert_eq!(answer.data, b"evil");
+    luggage.assert_whole(answer.transfer_list());
+    drop(client);
     server.join().unwrap().unwrap();
 }

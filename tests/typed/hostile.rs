@@ -1,19 +1,20 @@
-//! A peer that sends anything at all: what arrives is a value, or an error, and nothing is left of either.
+//! A peer that sends any bytes: each message is a value or an error, and nothing is left of either.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use messageport::{
-    AnswerError, BadTransfer, BadValue, Client, CloseReason, MessagePort, RecvError, Server, SharedBuffer,
-    TransferBuffer, Transferable, TryRecvError, TypedClient, TypedPort, TypedServer,
+    AnswerError, BadTransfer, BadValue, Client, CloseReason, MessagePort, RecvError, Server, TransferBuffer,
+    Transferable, TryRecvError, TypedClient, TypedPort, TypedServer,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::harness::luggage::{KINDS, Luggage};
 use crate::harness::*;
 
-/// Everything that a value can be made of.
+/// Every kind of part of a value.
 #[derive(Serialize, Deserialize)]
 enum Wild {
     Port(MessagePort),
@@ -27,12 +28,12 @@ enum Wild {
     Nothing,
 }
 
-/// Bytes that may pass for an encoding: small numbers are places, variants, lengths.
+/// Bytes that may pass for an encoding: small numbers are indices, variants and lengths.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     vec(prop_oneof![6 => 0..10_u8, 1 => any::<u8>()], 0..40)
 }
 
-/// Posts `data` with so many ports and buffers. Returns the other ends of the ports.
+/// Posts `data` with these numbers of ports and buffers. Returns the other ends of the ports.
 fn post_raw(port: &MessagePort, data: &[u8], ports: usize, buffers: usize) -> Vec<MessagePort> {
     let (here, there): (Vec<_>, Vec<_>) = (0..ports).map(|_| pair()).unzip();
     let buffers = (0..buffers).map(|_| TransferBuffer::new(0).unwrap().into());
@@ -61,7 +62,7 @@ proptest! {
                 Err(error) => return Err(TestCaseError::fail(format!("{error:?}"))),
             }
         }
-        // Whatever it was, it is gone.
+        // Value or error, its things are gone.
         others.iter().for_each(|other| assert_ended(other, CloseReason::Closed));
         let (here, there) = pair();
         TypedPort::<Wild, ()>::from(port).post(Wild::Both(Some(there), vec![])).unwrap();
@@ -107,7 +108,7 @@ proptest! {
         for (data, wild, kind, place, ports) in messages {
             let mut data = data;
             if wild % 4 != 0 {
-                // A number that there is, or could be.
+                // The number of a call, real or possible.
                 data.extend((kind << 62 | (wild % 2) << 32 | place).to_ne_bytes());
             }
             others.extend(post_raw(&peer, &data, ports, 0));
@@ -132,7 +133,7 @@ proptest! {
             data.extend(number.to_ne_bytes());
             others.extend(post_raw(&port, &data, ports, 0));
         }
-        // Its client also says nothing more and reads nothing.
+        // The client also stops posting, and never receives.
         let (sender, receiver) = port.split();
         drop(sender);
         let server = TypedServer::<Wild, u8>::new(peer);
@@ -159,8 +160,8 @@ enum Tree {
 }
 
 #[test]
-fn a_value_that_is_nested_without_end_does_not_use_up_the_stack() {
-    // On a thread with the usual stack, in a build that uses the most of it.
+fn an_endlessly_nested_value_does_not_exhaust_the_stack() {
+    // On a thread with a usual stack. A debug build uses the most of it.
     let body = || {
         for level in [&[1][..], &[2, 1], &[3, 1]] {
             let (port, peer) = pair_of(16 << 20);
@@ -173,7 +174,7 @@ fn a_value_that_is_nested_without_end_does_not_use_up_the_stack() {
             assert_eq!(reason, BadTransfer::Value(BadValue::TooDeep));
             assert_eq!(seen, data);
             assert_ended(&here, CloseReason::Closed);
-            // A hundred levels are no attack.
+            // A hundred levels are accepted.
             let mut tree = Tree::Leaf(Box::new(pair().0));
             for _ in 0..33 {
                 tree = Tree::Maybe(Some(Box::new(Tree::Nodes(vec![Tree::Node(Box::new(tree))]))));
@@ -186,7 +187,7 @@ fn a_value_that_is_nested_without_end_does_not_use_up_the_stack() {
 }
 
 #[test]
-fn a_length_that_is_not_there_takes_no_memory() {
+fn a_length_without_its_data_takes_no_memory() {
     let (port, peer) = pair();
     let receiver: TypedPort<(), Vec<[u64; 32]>> = peer.into();
     let mut data = vec![0xff; 9];
@@ -196,7 +197,7 @@ fn a_length_that_is_not_there_takes_no_memory() {
 }
 
 #[test]
-fn answers_for_nobody_do_not_hold_a_call_for_long() {
+fn answers_without_a_call_delay_a_call_only_briefly() {
     let (port, peer) = pair_of(1 << 20);
     let client = TypedClient::<u8, u8>::new(port);
     let mut call = client.start(1).unwrap();
@@ -205,14 +206,14 @@ fn answers_for_nobody_do_not_hold_a_call_for_long() {
     }
     let server = TypedServer::<u8, u8>::new(peer);
     server.recv().unwrap().1.answer(2).unwrap();
-    // A look that does not wait passes over some of them, and not over all.
+    // A call that does not wait skips some of these answers, and not all.
     assert!(call.try_wait().unwrap().is_none());
     assert!(matches!(call.wait_timeout(Duration::ZERO), Err(AnswerError::TimedOut)));
     assert_eq!(call.wait_timeout(PATIENCE).unwrap(), 2);
 }
 
 #[test]
-fn a_server_that_is_asked_by_bytes_answers_bytes() {
+fn a_request_of_bytes_is_answered_with_bytes() {
     let (port, peer) = pair();
     let client = Client::new(port);
     let call = client.start(b"\x01x", []).unwrap();
@@ -223,14 +224,35 @@ fn a_server_that_is_asked_by_bytes_answers_bytes() {
 }
 
 #[test]
-fn what_no_value_can_name_is_an_error() {
+fn a_thing_that_the_value_does_not_name_is_an_error() {
     let (port, peer) = pair();
     let receiver: TypedPort<(), u8> = peer.into();
-    let shared = || SharedBuffer::new(8).unwrap().into();
-    port.post_message(&[1], [shared()]).unwrap();
-    port.post_message(&[2], []).unwrap();
-    let error = receiver.recv().unwrap_err();
-    let RecvError::MessageError { reason, data } = error else { panic!("{error:?}") };
-    assert_eq!((reason, &*data), (BadTransfer::Value(BadValue::Unnamed), &[1][..]));
-    assert_eq!(receiver.recv().unwrap(), 2);
+    for kind in 0..KINDS {
+        port.post_message(&[1], Luggage::pack_kinds(1 << kind).list).unwrap();
+        port.post_message(&[2], []).unwrap();
+        let error = receiver.recv().unwrap_err();
+        let RecvError::MessageError { reason, data } = error else { panic!("{error:?}") };
+        assert_eq!((reason, &*data), (BadTransfer::Value(BadValue::Unnamed), &[1][..]), "kind {kind}");
+        assert_eq!(receiver.recv().unwrap(), 2);
+    }
+}
+
+#[test]
+fn a_thing_that_a_request_or_an_answer_does_not_name_is_an_error() {
+    let unnamed = BadTransfer::Value(BadValue::Unnamed);
+    for kind in 0..KINDS {
+        let (here, there) = pair();
+        let (client, server) = (Client::new(here), TypedServer::<u8, u8>::new(there));
+        let call = client.start(&[1], Luggage::pack_kinds(1 << kind).list).unwrap();
+        let error = server.recv().err().unwrap();
+        assert!(matches!(error, RecvError::MessageError { reason, .. } if reason == unnamed), "kind {kind}: {error:?}");
+        assert!(matches!(call.wait(), Err(AnswerError::Dropped)), "kind {kind}");
+
+        let (here, there) = pair();
+        let (client, server) = (TypedClient::<u8, u8>::new(here), Server::new(there));
+        let call = client.start(1).unwrap();
+        server.recv().unwrap().1.answer(&[2], Luggage::pack_kinds(1 << kind).list).unwrap();
+        let Err(AnswerError::Failed(error)) = call.wait() else { panic!("kind {kind}") };
+        assert!(matches!(error, RecvError::MessageError { reason, .. } if reason == unnamed), "kind {kind}: {error:?}");
+    }
 }

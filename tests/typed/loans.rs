@@ -1,4 +1,4 @@
-//! What becomes of ports and buffers in a value that is being posted, and in one that could not be.
+//! Ports and buffers in a value: while the value is being posted, and after a post that failed.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -35,7 +35,7 @@ fn a_handle_that_stays_behind_hides_no_death(peer: &mut Peer) {
     assert!(matches!(passenger.recv(), Err(RecvError::Detached)));
 }
 
-/// Something in a value that others have as well.
+/// A thing in a value that has other owners as well.
 struct Shared<T>(Rc<T>);
 
 impl<T: Serialize> Serialize for Shared<T> {
@@ -55,7 +55,7 @@ fn shared<T>(thing: T) -> (Rc<T>, Shared<T>) {
     (Rc::clone(&thing), Shared(thing))
 }
 
-/// A value that does something while it is encoded.
+/// A value that calls a function while it is encoded.
 struct Doing<F>(F);
 
 impl<F: Fn()> Serialize for Doing<F> {
@@ -70,7 +70,8 @@ fn typed_pair<T>() -> (TypedPort<T, ()>, MessagePort) {
     (port.into(), peer)
 }
 
-/// A post of `things`, and of something that works, that fails: afterwards the latter still works.
+/// Asserts that posting `things` fails together with a port and a buffer, and that these two still work. Returns the
+/// error and the things.
 #[track_caller]
 fn assert_fails<T: Serialize>(
     port: TypedPort<(Shared<MessagePort>, Shared<TransferBuffer>, T), ()>,
@@ -85,7 +86,7 @@ fn assert_fails<T: Serialize>(
     assert_eq!(bytes_of(&buffer), b"pixels");
     buffer.write_at(0, b"P").unwrap();
     drop((passenger, buffer));
-    // And it can still be posted.
+    // Both can still be posted.
     let (port, peer) = typed_pair();
     let (lent_port, lent_buffer, things) = value;
     port.post((lent_port, lent_buffer)).unwrap();
@@ -126,7 +127,7 @@ fn an_open_reservation_gives_everything_back() {
 
 #[test]
 fn a_list_that_is_refused_gives_everything_back() {
-    // Itself.
+    // The port itself.
     let (here, there) = pair();
     let (other, lent_other) = shared(here);
     let (port, peer) = typed_pair::<Vec<Lazy>>();
@@ -140,7 +141,7 @@ fn a_list_that_is_refused_gives_everything_back() {
     let (port, peer) = pair();
     assert!(matches!(assert_fails(port.into(), peer).0, Post(PostErrorKind::ContainsPeer)));
 
-    // Twice the same port, and the same buffer.
+    // The same port twice, and the same buffer twice.
     let (port, _peer) = typed_pair();
     let (here, there) = pair();
     let (twice, lent) = shared(here);
@@ -151,7 +152,7 @@ fn a_list_that_is_refused_gives_everything_back() {
     assert!(matches!(assert_fails(port, [lent.clone(), lent]).0, Post(PostErrorKind::Duplicate)));
     assert_eq!(bytes_of(&twice), b"twice");
 
-    // Something closed, detached or busy; told by its place, after the two that work.
+    // A closed, detached or busy thing: the error has its index, behind the two that work.
     let (port, _peer) = typed_pair();
     let (closed, _its_peer) = pair();
     closed.close();
@@ -186,7 +187,7 @@ impl Serialize for Lazy {
 }
 
 #[test]
-fn the_weightiest_reason_is_told_wherever_it_stands() {
+fn the_error_does_not_depend_on_the_order_of_the_things() {
     let (port, peer) = typed_pair::<Vec<Shared<MessagePort>>>();
     let (closed, _its_peer) = pair();
     closed.close();
@@ -264,7 +265,7 @@ fn a_lent_port_can_do_nothing() {
     });
     port.post((lent, use_it)).unwrap();
     assert!(used.get());
-    // Now it is gone for good, and nobody notices the handle that stays behind.
+    // Now the port has moved, and the handle that stays behind has no effect.
     assert!(matches!(passenger.post_message(b"", []).unwrap_err().kind, PostErrorKind::Detached));
     assert!(matches!(passenger.recv(), Err(RecvError::Detached)));
     passenger.close();
@@ -291,9 +292,9 @@ fn a_lent_buffer_is_detached_with_its_memory_released() {
     assert_eq!(bytes_of(&recv_buffer(&peer)), b"pixels");
 }
 
-/// Of the holds that share a recycled buffer while it is lent only the last gives it up.
+/// Several holds share a recycled buffer while it is lent, and only the last of them gives it up.
 #[test]
-fn a_recycled_buffer_that_is_lent_has_one_holder_whatever_becomes_of_the_post() {
+fn a_lent_recycled_buffer_has_one_holder_after_any_post() {
     let (port, peer) = pair_of(4096);
     port.post_message(b"", [port.buffer(4).unwrap().into()]).unwrap();
     drop(recv(&peer));
@@ -314,12 +315,12 @@ fn a_recycled_buffer_that_is_lent_has_one_holder_whatever_becomes_of_the_post() 
     let received = recv(&peer).buffers.remove(0);
     assert_eq!(bytes_of(&received), b"mine");
     drop(received);
-    // And it came back.
+    // The buffer came back.
     let known: Vec<_> = (0..3).map(|_| bytes_of(&port.as_port().buffer(4).unwrap())).collect();
     assert!(known.contains(&b"mine".to_vec()), "{known:?}");
 }
 
-/// A value that is not in the value.
+/// A value that is made while it is encoded.
 struct Made<T>(fn() -> T);
 
 impl<T: Serialize> Serialize for Made<T> {
@@ -333,7 +334,7 @@ thread_local! {
 }
 
 #[test]
-fn what_serialize_makes_and_drops_is_not_posted() {
+fn things_that_serialize_makes_and_drops_are_not_posted() {
     let (port, peer) = typed_pair();
     let temporary = || {
         let (here, there) = pair();
@@ -343,7 +344,7 @@ fn what_serialize_makes_and_drops_is_not_posted() {
     let (kind, _) = assert_fails(port, Made(temporary));
     assert!(matches!(kind, Post(PostErrorKind::Unusable { index: 2 })));
     assert_ended(&OTHER.take().unwrap(), CloseReason::Closed);
-    assert_ended(&peer, CloseReason::Closed); // its port was dropped by the check, and no message came
+    assert_ended(&peer, CloseReason::Closed); // `assert_fails` dropped the port, and no message came before
 
     let (port, _peer) = typed_pair();
     let (kind, _) = assert_fails(port, Made(|| buffer_of(b"temporary")));
@@ -351,8 +352,8 @@ fn what_serialize_makes_and_drops_is_not_posted() {
 }
 
 #[test]
-fn what_is_closed_or_dropped_while_it_is_lent_is_not_posted() {
-    /// A port that can be taken out.
+fn things_closed_or_dropped_while_lent_are_not_posted() {
+    /// A port that a function takes out while it is encoded.
     struct Takes(RefCell<Option<MessagePort>>, fn(MessagePort));
     impl Serialize for Takes {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -408,7 +409,7 @@ fn a_panic_gives_everything_back() {
     assert_entangled(&passenger, &there);
     assert_eq!(bytes_of(&buffer), b"pixels");
     assert_empty(&peer);
-    // The port that it was to be posted on works too.
+    // The port of the failed post works too.
     let port: TypedPort<u8, ()> = port.into_port().into();
     port.post(7).unwrap();
     assert_eq!(recv(&peer).data, [7]);
@@ -423,7 +424,7 @@ fn serialize_may_post_values_itself() {
     let inner_port = Rc::new(TypedPort::<Vec<Shared<MessagePort>>, ()>::from(inner_port));
     let (posted, seen) = (Cell::new(0), outer.clone());
     let inner = Doing(|| {
-        // What the outer value lends is not there to be posted.
+        // A thing that the outer value lends cannot be posted.
         let error = inner_port.post(vec![Shared(Rc::clone(&seen))]).unwrap_err();
         assert!(matches!(error.kind, Post(PostErrorKind::Unusable { index: 0 })));
         inner_port.post(vec![Shared(Rc::new(pair().0)), Shared(Rc::new(pair().0))]).unwrap();
@@ -440,7 +441,7 @@ fn serialize_may_post_values_itself() {
 }
 
 #[test]
-fn outside_of_a_typed_port_it_is_an_error() {
+fn encoding_a_port_outside_of_a_typed_port_is_an_error() {
     let (port, peer) = pair();
     assert!(postcard::to_allocvec(&port).is_err());
     assert!(postcard::to_allocvec(&buffer_of(b"x")).is_err());
@@ -459,7 +460,7 @@ fn deserialize_may_receive_values_itself() {
             let inner = INNER.lock().unwrap().take();
             if let Some(inner) = inner {
                 let inner: TypedPort<(), MessagePort> = inner.into();
-                // This message names a port, but brings none: it must not get one of the outer message.
+                // This message names a port and carries none: it must not get a port of the outer message.
                 assert!(matches!(inner.recv(), Err(RecvError::MessageError { .. })));
                 assert_eq!(text(&inner.recv().unwrap()), "inner");
             }
@@ -480,7 +481,7 @@ fn deserialize_may_receive_values_itself() {
 }
 
 #[test]
-fn a_peer_that_discards_ends_what_is_in_a_value() {
+fn a_peer_that_discards_ends_the_things_in_a_value() {
     let (port, peer) = typed_pair();
     let (_sender, receiver) = peer.split();
     drop(receiver);
@@ -492,8 +493,8 @@ fn a_peer_that_discards_ends_what_is_in_a_value() {
 }
 
 #[test]
-fn a_port_that_is_encoded_and_then_left_out_is_noticed_by_the_receiver() {
-    /// Encodes a port for nobody.
+fn a_port_whose_encoding_is_left_out_is_an_error_of_the_receiver() {
+    /// Encodes a port, and leaves the encoding out.
     struct LeavesOut(MessagePort);
     impl Serialize for LeavesOut {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,10 +1,10 @@
-//! Typed ports, and request and answer: what a value may hold and what becomes of it, each on one thread, on two threads
-//! and in two processes where that can make a difference.
+//! Typed ports, requests and answers. Tests for which it can make a difference run on one thread, on two threads and in
+//! two processes.
 
 mod calls;
 mod clients;
 #[path = "../harness/mod.rs"]
-#[allow(dead_code)] // each test program uses its part
+#[allow(dead_code)] // each test program uses a part
 mod harness;
 mod hostile;
 mod loans;

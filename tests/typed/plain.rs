@@ -57,20 +57,6 @@ fn a_wrong_size_is_an_error() {
 }
 
 #[test]
-fn the_address_of_the_data_does_not_matter() {
-    // At least seven of eight are not aligned for u64.
-    for skip in 0..8 {
-        let mut bytes = vec![0xff; skip];
-        bytes.extend(7_u64.to_ne_bytes());
-        bytes.extend(8_u64.to_ne_bytes());
-        let message = Message::from(bytes[skip..].to_vec());
-        assert_eq!(*message.plain_slice::<u64>().unwrap(), [7, 8]);
-        let data = message.data;
-        assert_eq!(Message::from(data).plain::<[u64; 2]>(), Ok([7, 8]));
-    }
-}
-
-#[test]
 fn plain_data_is_posted_like_any_other() {
     let (port1, port2) = pair_of(4096);
     assert!(matches!(port1.post_plain(&[0_u8; 4096]), Err(PostDataError::TooLarge { len: 4096, .. })));

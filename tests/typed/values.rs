@@ -1,4 +1,4 @@
-//! Values of all kinds, with ports and buffers anywhere in them.
+//! Values of every shape, with ports and buffers anywhere in them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -19,11 +19,11 @@ rules! {
     a_typed_port_in_a_value_is_its_port,
     many_ports_in_one_value,
     a_reply_port_answers,
-    what_is_no_such_value_is_an_error_and_later_ones_arrive,
-    what_an_undecodable_message_carried_is_closed,
+    a_message_that_is_no_value_is_an_error_and_later_values_arrive,
+    things_on_an_undecodable_message_are_closed,
     posting_waits_for_space,
     halves_of_a_typed_port_post_and_receive_at_the_same_time,
-    the_end_of_the_peer_is_told_with_the_value_back,
+    a_post_after_the_end_of_the_peer_gives_the_value_back,
 }
 
 #[derive(Serialize, Deserialize, PartialEq, Clone, Debug, Default)]
@@ -87,7 +87,7 @@ fn shapes() -> Vec<Shapes> {
     vec![Shapes::default(), full]
 }
 
-/// Sends back whatever comes, until the end.
+/// Posts every value back, until the end.
 fn echo<T: Serialize + DeserializeOwned>(there: &mut There) {
     let port: TypedPort<T, T> = there.ports.remove(0).into();
     while let Ok(value) = port.recv_timeout(PATIENCE) {
@@ -192,7 +192,7 @@ fn ports_and_buffers_anywhere_in_a_value_move_with_it(peer: &mut Peer) {
             assert_eq!(recv(port).data, number.to_ne_bytes());
             port.post_message(&number.to_ne_bytes(), []).unwrap();
         }
-        // And back, since each thing can travel on.
+        // Back again: each thing can travel on.
         port.post(load).unwrap();
         there.ports.push(port.into());
     });
@@ -271,12 +271,12 @@ fn a_reply_port_answers(peer: &mut Peer) {
 fn bad_value<T>(result: Result<T, RecvTimeoutError>) -> (BadValue, Vec<u8>) {
     match result {
         Err(RecvTimeoutError::Failed(RecvError::MessageError { reason: BadTransfer::Value(bad), data })) => (bad, data),
-        Err(error) => panic!("instead of a bad value: {error:?}"),
-        Ok(_) => panic!("a value was made of nonsense"),
+        Err(error) => panic!("expected a bad value: {error:?}"),
+        Ok(_) => panic!("expected an error, not a value"),
     }
 }
 
-fn what_is_no_such_value_is_an_error_and_later_ones_arrive(peer: &mut Peer) {
+fn a_message_that_is_no_value_is_an_error_and_later_values_arrive(peer: &mut Peer) {
     let port: TypedPort<(), (bool, String)> = peer.channel().into();
     peer.run(|there| {
         let port = there.ports.remove(0);
@@ -296,10 +296,10 @@ fn what_is_no_such_value_is_an_error_and_later_ones_arrive(peer: &mut Peer) {
     assert!(matches!(port.try_recv(), Err(TryRecvError::Empty)));
 }
 
-fn what_an_undecodable_message_carried_is_closed(peer: &mut Peer) {
+fn things_on_an_undecodable_message_are_closed(peer: &mut Peer) {
     let port: TypedPort<(), Vec<MessagePort>> = peer.channel().into();
     let mut others = Vec::new();
-    // A list of n ports is encoded as n and their places.
+    // A list of n ports is encoded as n and their indices.
     let cases: [(&[u8], usize, BadValue); 6] = [
         (&[1, 7], 1, BadValue::NoSuchThing),
         (&[2, 0, 0], 2, BadValue::NoSuchThing),
@@ -379,7 +379,7 @@ fn halves_of_a_typed_port_post_and_receive_at_the_same_time(peer: &mut Peer) {
     peer.finish();
 }
 
-fn the_end_of_the_peer_is_told_with_the_value_back(peer: &mut Peer) {
+fn a_post_after_the_end_of_the_peer_gives_the_value_back(peer: &mut Peer) {
     let (load, others) = Load::new();
     let port: TypedPort<Load, Load> = peer.channel().into();
     peer.kill();

@@ -1,10 +1,11 @@
-//! The memory files behind ports and buffers, as the system shows them.
+//! The memory files behind ports and buffers, as the kernel shows them.
+#![allow(dead_code)] // each test program uses a part
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
-use std::os::fd::{AsFd, FromRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -12,10 +13,10 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, poll};
 
-use super::ports::PATIENCE;
+use super::PATIENCE;
 
-/// What `make` makes, and the one memory file of the library that this process did not hold before. The file is
-/// opened anew, and so a second way to the same pages: kept against the rules.
+/// The result of `make`, and the one memory file of the library that `make` added to this process. The file is opened
+/// anew: a second descriptor of the same pages, kept against the rules.
 pub(crate) fn newest_memory<T>(make: impl FnOnce() -> T) -> (T, File) {
     let before = memory_files();
     let made = make();
@@ -27,7 +28,7 @@ pub(crate) fn newest_memory<T>(make: impl FnOnce() -> T) -> (T, File) {
     (made, file)
 }
 
-/// The memory files that this process has open, one path each.
+/// The memory files of the library that this process has open: their inodes, with one path each.
 fn memory_files() -> BTreeMap<u64, PathBuf> {
     let descriptors = fs::read_dir("/proc/self/fd").expect("/proc/self/fd").flatten().map(|entry| entry.path());
     let ours = descriptors
@@ -35,7 +36,12 @@ fn memory_files() -> BTreeMap<u64, PathBuf> {
     ours.filter_map(|path| Some((fs::metadata(&path).ok()?.ino(), path))).collect()
 }
 
-/// Tells when the memory of a file is free: no process has it open or mapped, and it is in no queue.
+/// Bytes of the memory files of the library that this process has open.
+pub(crate) fn open_memory() -> u64 {
+    memory_files().values().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum()
+}
+
+/// Watches a file until its memory is free: no process has it open or mapped, and it is in no queue.
 pub(crate) struct Watch {
     events: File,
 }
@@ -43,11 +49,10 @@ pub(crate) struct Watch {
 impl Watch {
     #[allow(unsafe_code)]
     pub(crate) fn new(file: &File) -> Self {
-        use std::os::fd::AsRawFd;
         // SAFETY: takes no pointers.
         let events = unsafe { libc::inotify_init1(libc::IN_CLOEXEC) };
         let events = Errno::result(events).expect("an inotify descriptor");
-        // SAFETY: just made, and nobody else knows of it.
+        // SAFETY: the descriptor is new, and this is its only owner.
         let events = unsafe { File::from_raw_fd(events) };
         let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("a path without zeroes");
         // SAFETY: `path` is a string that ends with zero, and lives through the call.
@@ -72,9 +77,4 @@ impl Watch {
         let mut events = [PollFd::new(self.events.as_fd(), PollFlags::POLLIN)];
         poll(&mut events, milliseconds).expect("poll") > 0
     }
-}
-
-/// Bytes of the memory files of the library that this process has open.
-pub(crate) fn open_memory() -> u64 {
-    memory_files().values().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum()
 }
