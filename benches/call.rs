@@ -1,5 +1,5 @@
-//! The cost of a call compared with a bare round trip of the same bytes, between two pinned threads. The contestants take
-//! turns. Besides medians the first deciles are compared, which other programs on the machine disturb less.
+//! The cost of a call compared with a bare round trip of the same bytes, between two pinned threads. The contestants
+//! take turns. Besides medians the first deciles are compared, which other programs on the machine disturb less.
 //!
 //! `cargo bench --bench call`; `-- --test` only checks that it works.
 

@@ -1,5 +1,5 @@
-//! The cost of operations within one thread, which holds both ports of a channel, so that nothing waits and no cache line
-//! moves between cores. `messageport bench` measures those costs.
+//! The cost of operations within one thread, which holds both ports of a channel, so that nothing waits and no cache
+//! line moves between cores. `messageport bench` measures those costs.
 
 #![allow(missing_docs)] // criterion's macros make public items
 

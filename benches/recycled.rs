@@ -1,5 +1,5 @@
-//! The cost of a buffer: recycled buffers compared with a message of 64 bytes, fresh ones with their bare system calls and
-//! page faults. The contestants take turns; medians and fifth percentiles are printed.
+//! The cost of a buffer: recycled buffers compared with a message of 64 bytes, fresh ones with their bare system calls
+//! and page faults. The contestants take turns; medians and fifth percentiles are printed.
 //!
 //! `cargo bench --bench recycled`; `-- --test` only checks that it works.
 

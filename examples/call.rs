@@ -1,5 +1,5 @@
-//! Calls across two processes: typed requests and answers, several calls at a time, and immediate errors when the server
-//! dies.
+//! Calls across two processes: typed requests and answers, several calls at a time, and immediate errors when the
+//! server dies.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

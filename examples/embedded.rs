@@ -1,5 +1,5 @@
-//! Ports in the event loop of an existing program: its epoll instance waits for a socket and for the one descriptor of an
-//! [`EventLoop`].
+//! Ports in the event loop of an existing program: its epoll instance waits for a socket and for the one descriptor of
+//! an [`EventLoop`].
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

@@ -1,5 +1,5 @@
-//! Video for another process: `frames [COUNT]` draws frames of 1920 x 1080 pixels into recycled buffers and transfers them
-//! to a player. Each pixel is written once and read once, without copies in between.
+//! Video for another process: `frames [COUNT]` draws frames of 1920 x 1080 pixels into recycled buffers and transfers
+//! them to a player. Each pixel is written once and read once, without copies in between.
 
 use std::process::Command;
 use std::time::{Duration, Instant};

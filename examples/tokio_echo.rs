@@ -1,5 +1,5 @@
-//! An echo server with a task per client: run `tokio_echo serve NAME` in one terminal and `tokio_echo say NAME WORDS...` in
-//! others.
+//! An echo server with a task per client: run `tokio_echo serve NAME` in one terminal and `tokio_echo say NAME
+//! WORDS...` in others.
 
 use std::error::Error;
 

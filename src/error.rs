@@ -1,5 +1,5 @@
-//! The public errors. An error of an operation that takes ownership returns what was passed in, unless its documentation
-//! states otherwise.
+//! The public errors. An error of an operation that takes ownership returns what was passed in, unless its
+//! documentation states otherwise.
 //!
 //! `Display` states what failed. A cause, where there is one, is the `source` and not part of that text; the alternate
 //! form `{:#}` prints both on one line. An error that only wraps another one displays and chains as that one. Every

@@ -26,8 +26,8 @@
 //!
 //! # Waiting
 //! One rule holds for receiving, calls, sets and listeners: `x` waits for as long as it takes, `try_x` does not wait,
-//! and `x_timeout` waits for at most a `Duration`. So [`recv`](MessagePort::recv) waits for a message for as long as the
-//! peer lives, beside [`try_recv`](MessagePort::try_recv) and [`recv_timeout`](MessagePort::recv_timeout). An
+//! and `x_timeout` waits for at most a `Duration`. So [`recv`](MessagePort::recv) waits for a message for as long as
+//! the peer lives, beside [`try_recv`](MessagePort::try_recv) and [`recv_timeout`](MessagePort::recv_timeout). An
 //! [`EventLoop`] is the exception: its forms are [`run_once`](EventLoop::run_once),
 //! [`run_once_timeout`](EventLoop::run_once_timeout) and [`dispatch`](EventLoop::dispatch), which does not wait. A
 //! timeout that overflows `Instant` means no deadline. What a call returns if there is nothing:

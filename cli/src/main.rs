@@ -1,5 +1,5 @@
-//! The command line tool `messageport`: a demo of Channel Messaging between processes, a pipe between two terminals, and
-//! the benchmarks. It uses only the public interface of the library.
+//! The command line tool `messageport`: a demo of Channel Messaging between processes, a pipe between two terminals,
+//! and the benchmarks. It uses only the public interface of the library.
 
 // Imports point down this list only.
 
@@ -82,9 +82,9 @@ enum Command {
     /// Run the Channel Messaging example between three processes and send a file through it
     ///
     /// The page starts a second process, the iframe, and sends it a greeting with a port. It then sends FILE to the
-    /// iframe twice: as a stream of messages, and as one transferred buffer. Each time the iframe returns the SHA-256 of
-    /// what it received. Finally the iframe transfers its port to a third process, which answers in its place. The last
-    /// line of the output is `sha256 HEX FILE` with the iframe's hash.
+    /// iframe twice: as a stream of messages, and as one transferred buffer. Each time the iframe returns the SHA-256
+    /// of what it received. Finally the iframe transfers its port to a third process, which answers in its place. The
+    /// last line of the output is `sha256 HEX FILE` with the iframe's hash.
     #[command(after_help = "Example:\n  messageport demo /usr/bin/env\n\nExit status:\n  0  the hashes agree\n  \
         1  the hashes differ, or another failure\n  2  FILE is missing or cannot be read")]
     Demo {
@@ -94,8 +94,8 @@ enum Command {
 
     /// Wait for one `connect NAME` and exchange standard input and output with it
     ///
-    /// The input of each side becomes the output of the other, in both directions at the same time. When the input of one
-    /// side ends, so does the output of the other. The command exits when both inputs have ended.
+    /// The input of each side becomes the output of the other, in both directions at the same time. When the input of
+    /// one side ends, so does the output of the other. The command exits when both inputs have ended.
     #[command(after_help = "Example:\n  messageport listen talk > received\n\nExit status:\n  0  both inputs \
         ended\n  1  failure\n  2  NAME is in use or cannot be used, or standard input or output failed\n  \
         3  the peer closed before both inputs had ended")]
@@ -116,8 +116,8 @@ enum Command {
     /// Measure messageport beside the limits of this machine
     ///
     /// The benchmarks run between two processes on two CPUs. For each of them the least that the machine needs for the
-    /// same work is measured too. All subjects take turns in short blocks, so that a ratio compares measurements made at
-    /// nearly the same time.
+    /// same work is measured too. All subjects take turns in short blocks, so that a ratio compares measurements made
+    /// at nearly the same time.
     #[command(after_long_help = BENCH_HELP)]
     Bench(messageport_bench::Options),
 

@@ -7,8 +7,8 @@ use indicatif::HumanBytes;
 
 use crate::failure::Failure;
 
-/// Standard output. Once its reader has closed it, further lines are dropped; the command continues, and its exit status
-/// reports the result.
+/// Standard output. Once its reader has closed it, further lines are dropped; the command continues, and its exit
+/// status reports the result.
 #[derive(Default)]
 pub(crate) struct Output {
     closed: bool,

@@ -1,7 +1,7 @@
 //! Both sides of the ring over memory that changes between any two loads, as if the peer wrote anything at any time.
 //!
-//! The library's `queue/{ring,record,doorbell}.rs` are compiled here over another memory (`queue/direction.rs`): each load
-//! may return a new value, and each store is checked to be to memory of the side that makes it.
+//! The library's `queue/{ring,record,doorbell}.rs` are compiled here over another memory (`queue/direction.rs`): each
+//! load may return a new value, and each store is checked to be to memory of the side that makes it.
 #![cfg_attr(feature = "libfuzzer", no_main)]
 // The target uses a part of the library's files.
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::arc_with_non_send_sync)]

@@ -1,10 +1,10 @@
 //! Fuzzing targets: everything that a peer can write, and every order of what a user can do.
 //!
-//! The library's own files are compiled here, so the targets reach what is not public. A target is a function of bytes that
-//! panics or hangs if something is wrong, and repeats itself for the same bytes. The targets are run
+//! The library's own files are compiled here, so the targets reach what is not public. A target is a function of bytes
+//! that panics or hangs if something is wrong, and repeats itself for the same bytes. The targets are run
 //! - by libFuzzer under AddressSanitizer, with `fuzz/run`;
-//! - by `cargo test -p messageport-fuzz`, on the inputs of `corpus/` and on random inputs, and with planted faults, each of
-//!   which must be found.
+//! - by `cargo test -p messageport-fuzz`, on the inputs of `corpus/` and on random inputs, and with planted faults,
+//!   each of which must be found.
 //!
 //! The target over a ring whose bytes change between two loads is a program of its own, in `changing/`, since it puts
 //! another memory under the same code.

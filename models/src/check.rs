@@ -78,8 +78,8 @@ fn run(preemptions: usize, model: impl Fn() + Send + Sync + 'static) -> Tally {
     tally
 }
 
-/// Runs `model` with `fault` planted. Returns the message of the first execution that fails, or the tally of a model that
-/// did not fail.
+/// Runs `model` with `fault` planted. Returns the message of the first execution that fails, or the tally of a model
+/// that did not fail.
 pub(crate) fn check_with(fault: Fault, model: impl Fn() + Send + Sync + 'static) -> Result<Tally, String> {
     inject(fault);
     let result = catch_unwind(AssertUnwindSafe(|| run(FEWER_PREEMPTIONS, model)));

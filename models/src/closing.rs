@@ -135,8 +135,8 @@ fn a_dropped_receiving_half_wakes_the_sender() {
     }
 }
 
-/// This sender checks for room alone before it sleeps, and not the state that `End::discard_arrivals` stores: it must be
-/// enough that the dropped queue is empty.
+/// This sender checks for room alone before it sleeps, and not the state that `End::discard_arrivals` stores: it must
+/// be enough that the dropped queue is empty.
 pub(crate) fn receiving_half_dropped(skip: usize) {
     let (mut sender, receiver) = one_way(RING, skip);
     let longest = max_payload(RING);
@@ -159,8 +159,8 @@ fn what_a_dead_sender_committed_is_found() {
     assert!(check(|| sender_dies(RecvHalf::recv_by_poll)).lane_sleeps > 0);
 }
 
-/// The sender is killed between the commit and the load of the doorbell. The kernel hangs up, and sleeps on the futex time
-/// out.
+/// The sender is killed between the commit and the load of the doorbell. The kernel hangs up, and sleeps on the futex
+/// time out.
 pub(crate) fn sender_dies(recv: fn(&mut RecvHalf) -> Option<Vec<u8>>) {
     let (mut sender, mut receiver) = one_way(RING, 0);
     futex::let_time_run_out(u32::MAX);

@@ -1,5 +1,5 @@
-//! The ends of a channel as the library drives them: `end/mod.rs`, `end/growth.rs`, `port/post.rs`, `port/recv.rs` and the
-//! drops of `port/mod.rs`, without what needs an operating system.
+//! The ends of a channel as the library drives them: `end/mod.rs`, `end/growth.rs`, `port/post.rs`, `port/recv.rs` and
+//! the drops of `port/mod.rs`, without what needs an operating system.
 //!
 //! Each function names the function of the library that it follows. Its atomic accesses have the orderings, and the
 //! partners, that are stated there.
@@ -53,8 +53,8 @@ pub(crate) struct SendHalf {
 pub(crate) struct RecvHalf {
     pub(crate) end: Arc<End>,
     pub(crate) consumer: Consumer,
-    /// True if the messages are a stream, whose lines the receiver owns after it has read them. Off in most models: it zeroes
-    /// old headers, which hides faults.
+    /// True if the messages are a stream, whose lines the receiver owns after it has read them. Off in most models: it
+    /// zeroes old headers, which hides faults.
     pub(crate) streams: bool,
 }
 
@@ -90,8 +90,8 @@ pub(crate) fn channel(there: usize, back: usize) -> [(SendHalf, RecvHalf); 2] {
     [end(&there, &back, lanes.0), end(&back, &there, lanes.1)]
 }
 
-/// The two halves that one direction needs, after `skip` empty messages: these set the offset in the ring, and how far the
-/// last announcement is behind the cursor.
+/// The two halves that one direction needs, after `skip` empty messages: these set the offset in the ring, and how far
+/// the last announcement is behind the cursor.
 pub(crate) fn one_way(capacity: usize, skip: usize) -> (SendHalf, RecvHalf) {
     let [(mut sender, _), (_, mut receiver)] = channel(capacity, 0);
     for _ in 0..skip {
@@ -369,8 +369,8 @@ impl RecvHalf {
         self.recv_with(true, Self::sleep)
     }
 
-    /// The use of `AsFd`: `RecvHalf::try_recv` until it returns `Empty`, then the caller's own poll(2), and again. `None` at
-    /// the end of the channel.
+    /// The use of `AsFd`: `RecvHalf::try_recv` until it returns `Empty`, then the caller's own poll(2), and again.
+    /// `None` at the end of the channel.
     pub(crate) fn recv_by_poll(&mut self) -> Option<Vec<u8>> {
         self.recv_with(false, Self::check_lane_and_sleep)
     }

@@ -1,5 +1,5 @@
-//! The faults that the controls plant. The library's files stay unchanged: a fault breaks the primitives that they use, or
-//! the models' own ends.
+//! The faults that the controls plant. The library's files stay unchanged: a fault breaks the primitives that they use,
+//! or the models' own ends.
 
 use std::cell::Cell;
 

@@ -94,8 +94,8 @@ fn a_sender_that_sleeps_in_a_larger_ring_is_woken() {
     assert!(tally.futex_sleeps > 0 && tally.next > 0);
 }
 
-/// The receiver is still in the first ring, with nothing in front of the link. It takes everything, and neither sleeps nor
-/// polls again.
+/// The receiver is still in the first ring, with nothing in front of the link. It takes everything, and neither sleeps
+/// nor polls again.
 pub(crate) fn sender_sleeps_ahead() {
     let (mut sender, mut receiver) = one_way(RING, 0);
     let mut queued = fill_and_grow(&mut sender);

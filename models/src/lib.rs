@@ -1,9 +1,9 @@
 //! loom models of the ring, its doorbells and the wait.
 //!
-//! The library's own `queue/{ring,record,doorbell}.rs` and `end/{wait,spurious}.rs` are compiled here unchanged, over the
-//! models' own memory of loom's atomics (`queue/direction.rs`), futex of a mutex and a condition variable (`queue/sync.rs`),
-//! and lane (`end/lane.rs`). loom then runs every interleaving, up to a number of preemptions, and every value that a load
-//! may return in the C11 memory model.
+//! The library's own `queue/{ring,record,doorbell}.rs` and `end/{wait,spurious}.rs` are compiled here unchanged, over
+//! the models' own memory of loom's atomics (`queue/direction.rs`), futex of a mutex and a condition variable
+//! (`queue/sync.rs`), and lane (`end/lane.rs`). loom then runs every interleaving, up to a number of preemptions, and
+//! every value that a load may return in the C11 memory model.
 //!
 //! ```text
 //! cargo test --release -p messageport-models

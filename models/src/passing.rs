@@ -1,7 +1,7 @@
 //! Models of the queue alone, without sleep.
 //!
-//! Neither side loops until the other has moved on: loom lets such a loop yield to the other thread at each turn, and would
-//! run fewer orders. Each side tries a few times; what was posted must arrive.
+//! Neither side loops until the other has moved on: loom lets such a loop yield to the other thread at each turn, and
+//! would run fewer orders. Each side tries a few times; what was posted must arrive.
 
 use loom::thread::{self, JoinHandle};
 
@@ -60,8 +60,8 @@ pub(crate) fn full() {
     full_of(false);
 }
 
-/// Three records of 32 bytes lie from offset 32 to the end of the ring. A record of 48 bytes follows: it fits as soon as the
-/// first is released, and its payload then overwrites that of the first.
+/// Three records of 32 bytes lie from offset 32 to the end of the ring. A record of 48 bytes follows: it fits as soon
+/// as the first is released, and its payload then overwrites that of the first.
 fn full_of(streams: bool) {
     let (mut sender, mut receiver) = one_way(RING, 4);
     receiver.streams = streams;
@@ -76,8 +76,8 @@ fn an_empty_poll_gives_back_only_what_was_read() {
     assert!(tally.full > 0 && tally.empty_polls > tally.executions);
 }
 
-/// The first message, from offset 8 to 24, is too small for an announcement: only a poll that finds nothing gives its space
-/// back. The last message, at the beginning of the ring, needs that space for the header behind it.
+/// The first message, from offset 8 to 24, is too small for an announcement: only a poll that finds nothing gives its
+/// space back. The last message, at the beginning of the ring, needs that space for the header behind it.
 pub(crate) fn published_by_an_empty_poll() {
     let (mut sender, receiver) = one_way(2 * RING, 1);
     sender.try_post(&message(0, 8)).unwrap();

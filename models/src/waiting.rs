@@ -57,11 +57,11 @@ fn a_sleeping_sender_is_woken_at_every_offset() {
     }
 }
 
-/// The proof in `Consumer::release`: a receiver that takes everything, and neither sleeps nor polls again, wakes a sender
-/// that sleeps, or has announced enough that the sender does not sleep.
+/// The proof in `Consumer::release`: a receiver that takes everything, and neither sleeps nor polls again, wakes a
+/// sender that sleeps, or has announced enough that the sender does not sleep.
 ///
-/// If it `polls_again`, its last poll finds nothing and publishes the cursor without a fence: the sender then sleeps on the
-/// announced cursor, or sees the published one.
+/// If it `polls_again`, its last poll finds nothing and publishes the cursor without a fence: the sender then sleeps on
+/// the announced cursor, or sees the published one.
 pub(crate) fn sender_sleeps(skip: usize, polls_again: bool) {
     let (mut sender, mut receiver) = one_way(RING, skip);
     let longest = max_payload(RING);
@@ -234,8 +234,8 @@ fn a_note_is_not_put_back_over_a_newer_one() {
     assert!(tally.unsent > 0 && tally.futex_sleeps > 0);
 }
 
-/// The first post takes the event loop's note, and its packet is refused. If the note were put back over that of a sleep on
-/// the futex that has begun meanwhile, the second post would send a packet that wakes no sleeper.
+/// The first post takes the event loop's note, and its packet is refused. If the note were put back over that of a
+/// sleep on the futex that has begun meanwhile, the second post would send a packet that wakes no sleeper.
 pub(crate) fn newer_note() {
     let (mut sender, mut receiver) = one_way(RING, 0);
     receiver.end.lane.refuse(1);

@@ -22,8 +22,8 @@ pub(crate) struct AtomicU64 {
     /// Stands for the word as payload, so that loom fails if a store is concurrent with a read.
     ///
     /// The load of the value alone does not show that. loom never runs a load later than a store behind it in the same
-    /// thread, which a processor may do. It would therefore let a consumer give space back without a release, and never show
-    /// the payload that the producer has since written over what is still being read.
+    /// thread, which a processor may do. It would therefore let a consumer give space back without a release, and never
+    /// show the payload that the producer has since written over what is still being read.
     ///
     /// Only payload reads are checked: a poll of a header may be concurrent with its commit.
     payload: UnsafeCell<()>,

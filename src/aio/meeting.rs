@@ -213,8 +213,8 @@ impl ListenOptions {
     /// Starts listening on `name` in the runtime in which this is called.
     ///
     /// # Errors
-    /// Those of [`bind`](Self::bind); also [`ListenError::System`] for those of [`AsyncListener::new`]. The name is then
-    /// free.
+    /// Those of [`bind`](Self::bind); also [`ListenError::System`] for those of [`AsyncListener::new`]. The name is
+    /// then free.
     ///
     /// # Panics
     /// If the runtime does not drive I/O and time.

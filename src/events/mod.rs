@@ -267,8 +267,8 @@ impl EventLoop {
     }
 
     /// Waits until there is something to dispatch, and dispatches one round: tasks, due timers, and a batch of each
-    /// port with messages. Returns the number of events, timers and tasks. If the loop is [stopped](Self::stop), that is
-    /// what was dispatched before the stop, which can be 0; it is 0 too if nothing more can happen.
+    /// port with messages. Returns the number of events, timers and tasks. If the loop is [stopped](Self::stop), that
+    /// is what was dispatched before the stop, which can be 0; it is 0 too if nothing more can happen.
     ///
     /// # Errors
     /// Those of [`run`](Self::run).

@@ -153,7 +153,8 @@ impl<'a> Baggage<'a> {
         self.counts.payload_len(data_len)
     }
 
-    /// Hands the table to `put`, part by part. For the present holders nothing changes but the announced cursor of a port.
+    /// Hands the table to `put`, part by part. For the present holders nothing changes but the announced cursor of a
+    /// port.
     pub(crate) fn write_table(&mut self, data_len: usize, mut put: impl FnMut(&[u8])) {
         self.items.sort_by_key(Item::rank);
         let body_at = self.items.partition_point(Item::precedes_body);
@@ -171,8 +172,8 @@ impl<'a> Baggage<'a> {
         front.iter().flat_map(Item::descriptors).chain(body).chain(back.iter().flat_map(Item::descriptors))
     }
 
-    /// Puts pool and cache in order, just before the commit, which cannot fail any more: from then on the buffers can come
-    /// back at any time, to the thread that receives.
+    /// Puts pool and cache in order, just before the commit, which cannot fail any more: from then on the buffers can
+    /// come back at any time, to the thread that receives.
     ///
     /// Returns true if it is time to look for buffers that have not been used for long.
     pub(crate) fn note_posted(&self, via: &End) -> bool {

@@ -42,7 +42,8 @@ impl MessageChannel {
     /// Creates a channel with the default options.
     ///
     /// It takes three descriptors, since the two ports share the memory file, and 6 KiB of memory, or 15 KiB once both
-    /// directions have carried a message; more only as more is queued. A program with very many channels may need [`raise_descriptor_limit`].
+    /// directions have carried a message; more only as more is queued. A program with very many channels may need
+    /// [`raise_descriptor_limit`].
     ///
     /// # Errors
     /// [`ChannelError::ResourceExhausted`]: the system has no memory or no descriptors left.

@@ -185,7 +185,8 @@ impl RecvHalf {
         self.refer(Deadline::after(timeout))?.ok_or(RecvTimeoutError::TimedOut)
     }
 
-    /// For a loop that may not take a message yet: `Ok` if there is one, else the error of [`try_recv`](Self::try_recv).
+    /// For a loop that may not take a message yet: `Ok` if there is one, else the error of
+    /// [`try_recv`](Self::try_recv).
     pub(crate) fn check_for_message(&self) -> Result<(), TryRecvError> {
         for polls in 0_u32.. {
             match self.next_checked(Deadline::Now, polls)? {
@@ -242,7 +243,8 @@ impl RecvHalf {
         }
     }
 
-    /// The next record that is a message. It stays queued until it is released. `None` if there is none until `deadline`.
+    /// The next record that is a message. It stays queued until it is released. `None` if there is none until
+    /// `deadline`.
     #[inline(always)] // the result stays in registers
     fn next_message(&self, deadline: Deadline) -> Result<Option<Found<'_>>, RecvError> {
         match self.try_next(deadline.waits()) {

@@ -112,8 +112,8 @@ impl<Out: Serialize, In> TypedPort<Out, In> {
     /// In this order: the port itself is unusable; the value is [`Unencodable`](TypedPostErrorKind::Unencodable); the
     /// value contains this port, or its peer, or the same port or buffer twice, or a port or buffer that is closed,
     /// detached or borrowed, or that `Serialize` has dropped (`index` counts ports and buffers in the order of
-    /// encoding); then those of [`post_message`](MessagePort::post_message). The error returns the value, and everything
-    /// in it still works.
+    /// encoding); then those of [`post_message`](MessagePort::post_message). The error returns the value, and
+    /// everything in it still works.
     #[inline]
     pub fn post(&self, value: Out) -> Result<(), TypedPostError<Out>> {
         post_value(self.port.end(), value, |data, list| self.port.sender.post(data, list))

@@ -20,7 +20,8 @@ rules! {
     s50_the_order_of_each_kind_is_kept,
 }
 
-/// Posts luggage to the peer, which runs `step` to forward it from its first port to its second. Asserts that it arrives.
+/// Posts luggage to the peer, which runs `step` to forward it from its first port to its second. Asserts that it
+/// arrives.
 #[track_caller]
 fn assert_forwards(peer: &mut Peer, step: Step) {
     let (way_there, way_back) = (peer.channel(), peer.channel());

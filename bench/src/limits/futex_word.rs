@@ -32,8 +32,8 @@ impl FutexWord {
 impl Link for FutexWord {
     /// Sends a message. Each direction holds one, so this works only for round trips.
     fn send(&mut self, stamp: u64) -> Result<()> {
-        // SAFETY: the other side has answered the previous message or not received any yet, so it does not read the bytes
-        // before the store below.
+        // SAFETY: the other side has answered the previous message or not received any yet, so it does not read the
+        // bytes before the store below.
         unsafe { self.shared.write(self.outgoing + SPACING, self.payload.stamped(stamp)) };
         let word = self.shared.word32(self.outgoing);
         // Release: pairs with the acquire load in `receive` of the other process, which then sees the message.
@@ -50,8 +50,8 @@ impl Link for FutexWord {
                 return Err(peer_silent());
             }
         }
-        // SAFETY: the other side wrote the message before the store that the loop saw, and writes the next one only after
-        // it has received this side's next message.
+        // SAFETY: the other side wrote the message before the store that the loop saw, and writes the next one only
+        // after it has received this side's next message.
         unsafe { self.shared.read(self.incoming + SPACING, &mut self.received) };
         // Relaxed: the other side stores to the word again only after it has received this side's next message, whose
         // release store orders this one.

@@ -46,8 +46,8 @@ impl SharedMemory {
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
         let at = self.at(offset, size_of::<u64>());
         assert!(offset.is_multiple_of(size_of::<u64>()));
-        // SAFETY: `at` checked that the word lies in the mapping, which is page aligned and lives as long as `self`. Both
-        // sides access it only as a word of this size, except for `touch`, which reads it before the first turn.
+        // SAFETY: `at` checked that the word lies in the mapping, which is page aligned and lives as long as `self`.
+        // Both sides access it only as a word of this size, except for `touch`, which reads it before the first turn.
         unsafe { AtomicU64::from_ptr(at.cast()) }
     }
 
@@ -56,8 +56,8 @@ impl SharedMemory {
     pub(crate) fn word32(&self, offset: usize) -> &AtomicU32 {
         let at = self.at(offset, size_of::<u32>());
         assert!(offset.is_multiple_of(size_of::<u32>()));
-        // SAFETY: `at` checked that the word lies in the mapping, which is page aligned and lives as long as `self`. Both
-        // sides access it only as a word of this size, except for `touch`, which reads it before the first turn.
+        // SAFETY: `at` checked that the word lies in the mapping, which is page aligned and lives as long as `self`.
+        // Both sides access it only as a word of this size, except for `touch`, which reads it before the first turn.
         unsafe { AtomicU32::from_ptr(at.cast()) }
     }
 

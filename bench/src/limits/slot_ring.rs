@@ -55,7 +55,8 @@ impl<const N: usize> Link for SlotRing<N> {
         if self.own - self.other == self.slots {
             let (read, own, slots) = (self.shared.word(READ), self.own, self.slots);
             self.other = spin_until(|| {
-                // Acquire: pairs with the release store in `receive`, so that the receiver has finished reading the slot.
+                // Acquire: pairs with the release store in `receive`, so that the receiver has finished reading the
+                // slot.
                 let seen = read.load(Ordering::Acquire);
                 Ok((own - seen < slots).then_some(seen))
             })?;

@@ -105,7 +105,8 @@ fn is_ours(figure: &Figure) -> bool {
     figure.what == "messageport"
 }
 
-/// Returns the charts of round trips: means and percentiles for each size, separately for receivers that spin and sleep.
+/// Returns the charts of round trips: means and percentiles for each size, separately for receivers that spin and
+/// sleep.
 fn trips(figures: &[Figure]) -> Result<String> {
     let mut section = String::new();
     for size in distinct(figures.iter().map(|figure| figure.size)) {

@@ -1,5 +1,5 @@
-//! The charts of the report, as SVG without a background. Text has the colour of the page's text, and lines have colours
-//! that are visible on light and on dark pages.
+//! The charts of the report, as SVG without a background. Text has the colour of the page's text, and lines have
+//! colours that are visible on light and on dark pages.
 
 use std::collections::BTreeSet;
 

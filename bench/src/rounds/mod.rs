@@ -80,7 +80,8 @@ impl<'a> Rounds<'a> {
         Self { second, quick, stamp: 1 }
     }
 
-    /// Measures the bench with index `number` for `sizes`. `probe` is the bench and subject that determine the placement.
+    /// Measures the bench with index `number` for `sizes`. `probe` is the bench and subject that determine the
+    /// placement.
     pub(crate) fn measure(
         &mut self,
         suite: &[Bench],

@@ -24,8 +24,8 @@ impl Baseline {
         Ok(Self(figures))
     }
 
-    /// Returns one line for each figure that both runs contain, with the ratios of this run to the baseline. The ratio to
-    /// the limit was measured within each run, so it depends less on the state of the machine than the time does.
+    /// Returns one line for each figure that both runs contain, with the ratios of this run to the baseline. The ratio
+    /// to the limit was measured within each run, so it depends less on the state of the machine than the time does.
     pub(crate) fn lines(&self, figures: &[Figure]) -> Vec<String> {
         let line = |now: &Figure| {
             let then = self.0.iter().find(|then| then.is_same(now))?;

@@ -13,7 +13,8 @@ pub(crate) fn steps(arguments: &[u64; 3]) -> Result<()> {
     let [size, count, in_place] = *arguments;
     let MessageChannel { port1, port2 } = MessageChannel::new().map_err(Error::of("cannot create a channel"))?;
     let (data, mut message) = (vec![7; size as usize], Message::new());
-    // Not counted: these messages fill the ring at least once, so that its pages and the memory of `message` are resident.
+    // Not counted: these messages fill the ring at least once, so that its pages and the memory of `message` are
+    // resident.
     for _ in 0..10_000 {
         port1.post_message(&data, []).map_err(Error::of("cannot post"))?;
         port2.recv_into(&mut message).map_err(Error::of("cannot receive"))?;

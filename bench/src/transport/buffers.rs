@@ -73,8 +73,8 @@ impl BufferLink {
 
     fn read(&self, buffer: &TransferBuffer) -> Result<u64> {
         if self.handover.touches() {
-            // SAFETY: the other process runs the same code, and a side writes only to a buffer that it holds and does not
-            // read at that time.
+            // SAFETY: the other process runs the same code, and a side writes only to a buffer that it holds and does
+            // not read at that time.
             return self.payload.stamp_of(unsafe { buffer.as_slice() });
         }
         let stamp = |at: usize| {

@@ -79,8 +79,8 @@ impl Received {
         }
     }
 
-    /// Receives the messages of a turn and measures the time from the first receipt to the last. All messages count, even
-    /// those of the warm-up, because emptying a source can return untimed and timed messages together.
+    /// Receives the messages of a turn and measures the time from the first receipt to the last. All messages count,
+    /// even those of the warm-up, because emptying a source can return untimed and timed messages together.
     fn turn(&self, turn: &Turn, mut receive: impl FnMut() -> Result<()>) -> Result<Outcome> {
         let all = turn.warm_up + turn.count;
         let end = self.count.get() + all;

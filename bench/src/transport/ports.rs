@@ -13,8 +13,8 @@ use crate::session::Session;
 
 /// Spin time of a port that must never sleep: one hour, longer than any wait in a benchmark.
 pub(crate) const FOREVER: Duration = Duration::from_secs(3600);
-/// The default spin time of a port whose thread may run on several CPUs. The benchmarks set it explicitly, because their
-/// threads are pinned to one CPU.
+/// The default spin time of a port whose thread may run on several CPUs. The benchmarks set it explicitly, because
+/// their threads are pinned to one CPU.
 pub(crate) const DEFAULT_SPIN: Duration = Duration::from_micros(20);
 
 /// Returns the capacity in bytes of the queues that are compared in a stream: the default of a channel, or space for 16

@@ -78,8 +78,8 @@ fn greet(window: &MessagePort, out: &mut Output) -> Result<MessagePort, Failure>
     Ok(channel.port1)
 }
 
-/// Sends the file as messages over a port of its own, with an empty message at the end. The queue bounds the part of the
-/// file that is in memory.
+/// Sends the file as messages over a port of its own, with an empty message at the end. The queue bounds the part of
+/// the file that is in memory.
 fn stream(port1: &MessagePort, input: &mut InputFile, out: &mut Output) -> Result<Received, Failure> {
     let options = ChannelOptions::new().capacity(STREAM_CAPACITY);
     let channel = options.create().map_err(Failure::of("cannot create the stream's channel"))?;

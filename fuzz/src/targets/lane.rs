@@ -1,5 +1,5 @@
-//! A hostile peer that writes anything to its end of the segment and of the lane: packets of any kind, number and length
-//! with descriptors of any kind, records that match them and records that do not, words of shared memory.
+//! A hostile peer that writes anything to its end of the segment and of the lane: packets of any kind, number and
+//! length with descriptors of any kind, records that match them and records that do not, words of shared memory.
 //!
 //! The victim uses its port in the ordinary way. It must not panic, hang or leak a descriptor.
 

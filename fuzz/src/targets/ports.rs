@@ -166,7 +166,8 @@ impl World {
         }
     }
 
-    /// The ends that the user holds or can still receive. The others are in a circle of queues that contain each other's ports.
+    /// The ends that the user holds or can still receive. The others are in a circle of queues that contain each
+    /// other's ports.
     fn reachable(&self) -> HashSet<EndId> {
         let mut found: HashSet<EndId> = self.ports.iter().map(|(id, _)| *id).collect();
         let mut rest: Vec<EndId> = found.iter().copied().collect();

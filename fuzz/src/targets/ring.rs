@@ -1,4 +1,5 @@
-//! The consumer of a ring of arbitrary bytes, against a second reader that is written from the description of the format.
+//! The consumer of a ring of arbitrary bytes, against a second reader that is written from the description of the
+//! format.
 
 use std::cell::OnceCell;
 use std::sync::atomic::Ordering;
