@@ -25,7 +25,7 @@
  *     transfer list   The things that travel with a message. The list travels as a whole or not at all.
  *     item            An entry of a transfer list.
  *     buffer          Memory with one holder at a time, which moves from holder to holder.
- *     frozen buffer   Memory that no process can write any more, for any number of readers.
+ *     frozen buffer   Memory that no process can write, for any number of readers.
  *     shared buffer   Memory that all its holders read and write at the same time.
  *     detached        The state of a handle whose port or buffer has moved away. Functions return MSGPORT_DETACHED for
  *                     it. It still has to be freed.
@@ -164,7 +164,7 @@ enum {
     MSGPORT_UNSAFE_DIRECTORY = 62, /* The directory for names is accessible to, or belongs to, another user. */
     MSGPORT_IN_USE = 63,           /* Another listener uses the name. */
     MSGPORT_NOT_A_SOCKET = 64,     /* The name belongs to a file that is not a socket. */
-    MSGPORT_NOBODY_LISTENS = 65,   /* There is no listener of this name. */
+    MSGPORT_NO_LISTENER = 65,      /* There is no listener of this name. */
     MSGPORT_WRONG_USER = 66,       /* The listener runs as another user. */
     MSGPORT_REFUSED = 67,          /* The listener refused the connection. */
     MSGPORT_WRONG_VERSION = 68,    /* The other process uses another version of the format. */
@@ -229,7 +229,7 @@ int msgport_os_error(void);
 typedef struct msgport_port msgport_port;         /* A port, or one half of it. Freeing it closes it. */
 typedef struct msgport_message msgport_message;   /* A received message, or memory to receive into. */
 typedef struct msgport_buffer msgport_buffer;     /* Memory with one holder at a time. */
-typedef struct msgport_frozen msgport_frozen;     /* Memory that no process can write any more. */
+typedef struct msgport_frozen msgport_frozen;     /* Memory that no process can write. */
 typedef struct msgport_shared msgport_shared;     /* Memory that several holders read and write. */
 typedef struct msgport_listener msgport_listener; /* Accepts ports from processes that connect to a name. */
 
@@ -419,7 +419,8 @@ static inline msgport_item msgport_item_descriptor(int descriptor)
  *         MSGPORT_CONTAINS_PEER      The list contains the peer of port.
  *         MSGPORT_DUPLICATE          The list contains a port or a buffer twice.
  *         MSGPORT_UNUSABLE           An item is closed, detached, borrowed or forked, or a shared buffer with a name.
- *         MSGPORT_POOLED_ELSEWHERE   A buffer on the list belongs to the buffers of another port.
+ *         MSGPORT_POOLED_ELSEWHERE   A buffer on the list belongs to the buffers of another port. This code and the
+ *                                    previous one are checked together, item by item.
  *         MSGPORT_TOO_MANY_HANDLES   The list needs more descriptors than max_handles of the channel.
  *         MSGPORT_TOO_LARGE          The message is longer than max_message_len of msgport_port_queued().
  *         MSGPORT_PEER_CLOSED        The peer was closed; the message would not be received.
@@ -477,7 +478,7 @@ typedef struct msgport_queued {
     size_t bytes;           /* Bytes that the peer has not read, perhaps a little more. A message takes its length
                                rounded up to 8, and 8 more. */
     size_t capacity;        /* Bytes that the queue holds before it grows, or grows again. */
-    size_t high_water;      /* The highest value of `bytes` at the times when the queue seemed full or was asked. */
+    size_t high_water;      /* The highest value of `bytes` at the times when it seemed full or `queued` was called. */
     size_t max_message_len; /* Bytes of data in the longest message. */
     size_t max_inline_len;  /* Bytes of data in the longest message that travels in the queue itself: 7/16 of the
                                channel's capacity, less 8. Longer data travels in a buffer, which the receiver does not
@@ -970,7 +971,7 @@ msgport_code msgport_port_release_buffers(msgport_port *port, size_t *count);
 /* ---- Frozen buffers --------------------------------------------------------------------------------------------- */
 
 /*
- * A frozen buffer is memory that no process can write any more: not this one, none that had it before, none that
+ * A frozen buffer is memory that no process can write: not this one, none that had it before, none that
  * receives it. The kernel enforces that, and each receiver verifies it. To share data with many readers, freeze it once
  * and post it to each: all of them read the same memory. A child made by fork can go on reading what it inherited.
  */
@@ -1256,7 +1257,7 @@ msgport_code msgport_loop_add(msgport_loop *loop, msgport_port *port);
 msgport_code msgport_loop_remove(msgport_loop *loop, msgport_port *port);
 
 /*
- * Calls handlers until the loop is stopped, until no event is possible any more (no port with a handler, no timer, no
+ * Calls handlers until the loop is stopped, until no further event is possible (no port with a handler, no timer, no
  * msgport_remote), or until the timeout has passed.
  *
  * In      loop
@@ -1278,7 +1279,7 @@ msgport_code msgport_loop_run(msgport_loop *loop, int64_t timeout);
  * In      loop
  *         timeout 0, the longest time to wait, or MSGPORT_FOREVER.
  * Out     count   The number of messages, ends, timers and tasks that were handled; 0 if the timeout has passed, if the
- *                 loop was stopped, or if no event is possible any more. NULL if it is not needed.
+ *                 loop was stopped, or if no further event is possible. NULL if it is not needed.
  * Codes   MSGPORT_RUNNING       A handler of the same loop made this call.
  *         MSGPORT_FORKED        The loop was inherited by fork.
  *         MSGPORT_RESOURCE_EXHAUSTED   The system has no memory or no descriptors left.
@@ -1605,7 +1606,8 @@ void msgport_client_free(msgport_client *client);
  *         MSGPORT_CLOSED             The server violated the format of the queue before, which closed the port.
  *         MSGPORT_CONTAINS_PEER      The list contains the port of the server.
  *         MSGPORT_UNUSABLE           An item is closed, detached, borrowed or forked, or a shared buffer with a name.
- *         MSGPORT_POOLED_ELSEWHERE   A buffer on the list belongs to the buffers of another port.
+ *         MSGPORT_POOLED_ELSEWHERE   A buffer on the list belongs to the buffers of another port. This code and the
+ *                                    previous one are checked together, item by item.
  *         MSGPORT_TOO_MANY_HANDLES   The list needs more descriptors than max_handles of the channel.
  *         MSGPORT_TOO_LARGE          The message, with 8 bytes for its number, is longer than the channel allows.
  *         MSGPORT_FULL               Timeout 0: the queue has grown to its limit and is full.
@@ -1645,7 +1647,8 @@ msgport_code msgport_client_call(const msgport_client *client, const void *data,
  *         MSGPORT_CLOSED             The server violated the format of the queue before, which closed the port.
  *         MSGPORT_CONTAINS_PEER      The list contains the port of the server.
  *         MSGPORT_UNUSABLE           An item is closed, detached, borrowed or forked, or a shared buffer with a name.
- *         MSGPORT_POOLED_ELSEWHERE   A buffer on the list belongs to the buffers of another port.
+ *         MSGPORT_POOLED_ELSEWHERE   A buffer on the list belongs to the buffers of another port. This code and the
+ *                                    previous one are checked together, item by item.
  *         MSGPORT_TOO_MANY_HANDLES   The list needs more descriptors than max_handles of the channel.
  *         MSGPORT_TOO_LARGE          The message, with 8 bytes for its number, is longer than the channel allows.
  *         MSGPORT_PEER_CLOSED        The server was freed.
@@ -1752,7 +1755,8 @@ msgport_code msgport_server_recv(msgport_server *server, int64_t timeout, msgpor
  *         MSGPORT_CLOSED             The server was freed, or the client violated the format of the queue before.
  *         MSGPORT_CONTAINS_PEER      The list contains the port of the client.
  *         MSGPORT_UNUSABLE           An item is closed, detached, borrowed or forked, or a shared buffer with a name.
- *         MSGPORT_POOLED_ELSEWHERE   A buffer on the list belongs to the buffers of another port.
+ *         MSGPORT_POOLED_ELSEWHERE   A buffer on the list belongs to the buffers of another port. This code and the
+ *                                    previous one are checked together, item by item.
  *         MSGPORT_TOO_MANY_HANDLES   The list needs more descriptors than max_handles of the channel.
  *         MSGPORT_TOO_LARGE          The message, with 8 bytes for its number, is longer than the channel allows.
  *         MSGPORT_PEER_CLOSED        The client was freed.
@@ -1938,7 +1942,7 @@ msgport_code msgport_listener_descriptor(msgport_listener *listener, int *descri
  *         MSGPORT_BAD_NAME           The name is empty, `.`, `..`, not UTF-8, or ends in `.lock`.
  *         MSGPORT_NAME_TOO_LONG      The path is longer than 107 bytes.
  *         MSGPORT_UNSAFE_DIRECTORY   The directory for names is accessible to, or belongs to, another user.
- *         MSGPORT_NOBODY_LISTENS     There is no socket of this name, or its listener is gone.
+ *         MSGPORT_NO_LISTENER        There is no socket of this name, or its listener is gone.
  *         MSGPORT_WRONG_USER         The listener runs as another user.
  *         MSGPORT_REFUSED            The listener refused the connection.
  *         MSGPORT_WRONG_VERSION      The listener uses another version of the format.

@@ -13,7 +13,7 @@
 //     in_place              A message that is read in the shared memory.
 //     reservation           A message that is written in the shared memory.
 //     buffer                Memory with one holder at a time.
-//     frozen                Memory that no process can write any more.
+//     frozen                Memory that no process can write.
 //     shared                Memory that several holders read and write.
 //     descriptor            Owns a descriptor.
 //     item                  An entry of a transfer list.
@@ -387,7 +387,7 @@ public:
     result<frozen> freeze() noexcept;
 };
 
-// Memory that no process can write any more. Any number of threads may read the bytes.
+// Memory that no process can write. Any number of threads may read the bytes.
 class frozen : public detail::owner<msgport_frozen, msgport_frozen_free> {
 public:
     using owner::owner;
@@ -1199,7 +1199,7 @@ public:
     result<void> remove(port_ref port) noexcept { return detail::as_result(msgport_loop_remove(get(), port.get())); }
     result<void> remove(receiver &half) noexcept { return detail::as_result(msgport_loop_remove(get(), half.get())); }
 
-    // Runs until it is stopped, or until no event is possible any more.
+    // Runs until it is stopped, or until no further event is possible.
     result<void> run() { return run_in(MSGPORT_FOREVER); }
     template <class Rep, class Period>
     result<void> run_for(std::chrono::duration<Rep, Period> time)

@@ -1,4 +1,5 @@
-//! The public errors: one type per operation, with everything that was passed in.
+//! The public errors. An error of an operation that takes ownership returns what was passed in, unless its documentation
+//! states otherwise.
 //!
 //! `Display` states what failed. A cause, where there is one, is the `source` and not part of that text; the alternate
 //! form `{:#}` prints both on one line. An error that only wraps another one displays and chains as that one. Every
@@ -312,7 +313,7 @@ pub enum PostErrorKind {
     Forked,
     /// The port has been closed here.
     PortClosed,
-    /// The port has been transferred, or its sending half is not where the call looked for it.
+    /// The port has been transferred, or this handle has only the receiving half of it.
     Detached,
     /// A reservation on the port is open, or the port is inside a value that is being posted.
     Borrowed,
@@ -563,10 +564,11 @@ impl From<RecvError> for io::Error {
 
 /// [`try_recv`](crate::MessagePort::try_recv) received nothing.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum TryRecvError {
     /// The queue is empty. This can change at any time.
     Empty,
-    /// There will be no message any more, or it could not be received.
+    /// No more messages will come, or the next one could not be received.
     Failed(RecvError),
 }
 
@@ -605,10 +607,11 @@ impl From<TryRecvError> for io::Error {
 
 /// [`recv_timeout`](crate::MessagePort::recv_timeout) received nothing.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum RecvTimeoutError {
     /// No message came in time.
     TimedOut,
-    /// There will be no message any more, or it could not be received.
+    /// No more messages will come, or the next one could not be received.
     Failed(RecvError),
 }
 

@@ -3,10 +3,16 @@
 //! ```text
 //! segment
 //! 0                 constants: copied once by the process that adopts the segment, never read again
-//! 128               lines of direction 0, A to B: | read cursor | data doorbell | space doorbell | reserved |
-//! 640               lines of direction 1, B to A: | read cursor | data doorbell | space doorbell | reserved |
+//! 128               lines of direction 0, A to B
+//! 640               lines of direction 1, B to A
 //! 4096              first ring of direction 0
 //! 4096 + capacity   first ring of direction 1
+//!
+//! lines of a direction
+//! 0                 read cursor
+//! 128               data doorbell, consumer's state
+//! 256               space doorbell, producer's state
+//! 384               reserved
 //!
 //! grown ring, in a file of its own       buffer
 //! 0      constants                       0      constants
@@ -93,7 +99,7 @@ pub(crate) struct Preamble {
 pub(crate) enum BadPreamble {
     /// Another magic word.
     Magic,
-    /// Another version of the format, this one.
+    /// Another version of the format: that of the file.
     Version(u32),
     /// Another length of the header.
     HeaderLen,

@@ -25,26 +25,37 @@
 //! receiver does not notice.
 //!
 //! # Waiting
-//! One rule holds for receiving, calls, sets, loops and listeners: `x` waits for as long as it takes, `try_x` does not
-//! wait, and `x_timeout` waits for at most a `Duration`. So [`recv`](MessagePort::recv) waits for a message as long as
-//! the peer lives, beside [`try_recv`](MessagePort::try_recv) and [`recv_timeout`](MessagePort::recv_timeout). Posting
-//! does not wait; [`post_message_wait`](MessagePort::post_message_wait) waits for space in a full queue as long as the
-//! peer lives, and [`post_message_timeout`](MessagePort::post_message_timeout) for at most a `Duration`. A timeout that
-//! overflows `Instant` means no deadline.
+//! One rule holds for receiving, calls, sets and listeners: `x` waits for as long as it takes, `try_x` does not wait,
+//! and `x_timeout` waits for at most a `Duration`. So [`recv`](MessagePort::recv) waits for a message for as long as the
+//! peer lives, beside [`try_recv`](MessagePort::try_recv) and [`recv_timeout`](MessagePort::recv_timeout). An
+//! [`EventLoop`] is the exception: its forms are [`run_once`](EventLoop::run_once),
+//! [`run_once_timeout`](EventLoop::run_once_timeout) and [`dispatch`](EventLoop::dispatch), which does not wait. A
+//! timeout that overflows `Instant` means no deadline. What a call returns if there is nothing:
 //!
-//! # The rooms
-//! Each room uses the ones below it; the sections of this page follow the same order.
+//! | calls | nothing now (`try_x`) | the time is over (`x_timeout`) |
+//! |---|---|---|
+//! | receiving from a [`MessagePort`] or a [`Server`] | `Err(Empty)` | `Err(TimedOut)` |
+//! | [`PendingCall`] | `Ok(None)` | `Err(TimedOut)` |
+//! | [`Listener`] | `Ok(None)` | `Err(TimedOut)` |
+//! | [`PortSet`] | `Ok(None)` | `Ok(None)` |
+//! | [`EventLoop`] (`dispatch`, `run_once_timeout`) | `Ok(0)` | `Ok(0)` |
 //!
-//! | room | contents |
+//! Posting does not wait; [`post_message_wait`](MessagePort::post_message_wait) waits for space in a full queue for as
+//! long as the peer lives, and [`post_message_timeout`](MessagePort::post_message_timeout) for at most a `Duration`.
+//!
+//! # Contents
+//! Each part is built on those below it; the sections of this page follow the same order.
+//!
+//! | for | there is |
 //! |---|---|
-//! | `aio` | ports, listeners and connections for the tasks of a runtime (feature `tokio`) |
-//! | typed | [values](#values) of any serde type in messages (feature `serde`) |
-//! | events | [`EventLoop`] and [`PortHandle`]: handlers, as on a page |
-//! | connect | [`spawn_with_port`], [`Listener`] and [`connect`]: how two processes get a channel |
-//! | call | [`Client`] and [`Server`]: request and answer |
-//! | poll | [`PortSet`]: receiving from many ports |
-//! | port | [`MessageChannel`], [`MessagePort`], [`Message`]: posting and receiving, with transfer lists |
-//! | buffer | [`TransferBuffer`], [`FrozenBuffer`], [`SharedBuffer`]: memory that travels |
+//! | tasks of a runtime | the module `aio`: ports, listeners and connections (feature `tokio`) |
+//! | values | `TypedPort`, `TypedClient`, `TypedServer`: [any serde type](#values) in messages (feature `serde`) |
+//! | handlers, as on a page | [`EventLoop`] and [`PortHandle`] |
+//! | two processes that need a channel | [`spawn_with_port`] and [`parent_port`], [`Listener`] and [`connect`] |
+//! | request and answer | [`Client`] and [`Server`] |
+//! | receiving from many ports | [`PortSet`] |
+//! | posting and receiving, with transfer lists | [`MessageChannel`], [`MessagePort`], [`Message`] |
+//! | memory that travels | [`TransferBuffer`], [`FrozenBuffer`], [`SharedBuffer`] |
 //!
 //! # Tasks
 //! With the feature `tokio`, the module `aio` has ports that wait in the tasks of a runtime, thousands of them on one
@@ -102,7 +113,7 @@
 //! events.run_once()?;
 //! assert_eq!(port2.recv()?.data, b"pong");
 //! drop(port2);
-//! events.run()?; // until nothing can happen any more
+//! events.run()?; // until nothing more can happen
 //! # Ok(()) }
 //! ```
 //! Handlers are closures on the loop's thread, and may do anything: post, close, transfer, add and remove ports and
@@ -213,9 +224,9 @@
 //! have to be torn down.
 //!
 //! # Errors
-//! Each operation has its own error type, which returns what was passed in. Its `Display` states what failed, its
-//! `source` the cause, and `{:#}` prints both. Every error converts into an [`io::Error`](std::io::Error) of a fitting
-//! kind.
+//! An error of an operation that takes ownership returns what was passed in, unless its documentation states otherwise.
+//! The `Display` of an error states what failed, its `source` the cause, and `{:#}` prints both. Every error converts
+//! into an [`io::Error`](std::io::Error) of a fitting kind.
 //!
 //! # Trust
 //! A port is a capability: its holder may use it, and no other process can reach the channel. A peer is not trusted: it
@@ -286,17 +297,17 @@ pub use typed::{
 
 pub use events::EventLoop;
 pub use events::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
-pub use events::handle::{PortHandle, PortRef};
 pub use events::handlers::HandlerId;
-pub use events::tasks::{LoopGone, LoopHandle};
+pub use events::loop_handle::{LoopGone, LoopHandle};
+pub use events::port_handle::{PortHandle, PortRef};
 pub use events::timers::TimerId;
 
 pub use connect::{
-    AcceptError, Clients, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, NameError,
-    ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
+    AcceptError, ConnectError, ConnectOptions, Incoming, IncomingClients, ListenError, ListenOptions, Listener,
+    NameError, ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
 };
 
-pub use call::{AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server};
+pub use call::{AnswerError, CallError, Client, PendingCall, RespondError, Responder, ServeError, Server};
 
 pub use poll::set::{AddError, PortId, PortSet, SetEvent};
 

@@ -5,14 +5,14 @@ use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
-use messageport::aio::{AsyncJoinError, AsyncPort, RegisterError, SendError};
+use messageport::aio::{AsyncJoinError, AsyncPort, RegisterError, RegisterListenerError, SendError};
 use messageport::{
     AcceptError, AddError, AnswerError, BadSegment, BadTransfer, BadValue, BufferError, CallError, ChannelError,
     ChannelOptions, CloseReason, ConnectError, ErrorEvent, EventLoop, FreezeError, FreezeErrorKind, FullCause,
-    JoinError, ListenError, Message, MessageChannel, MessagePort, NameError, NamedBufferError, NotAnswered,
+    JoinError, ListenError, Listener, Message, MessageChannel, MessagePort, NameError, NamedBufferError,
     ParentPortError, PostDataError, PostError, PostErrorKind, PostMessagesError, RecvError, RecvTimeoutError,
-    ServeError, SpawnError, SpawnErrorKind, TransferBuffer, TryRecvError, TypedPostError, TypedPostErrorKind,
-    Violation, WrongSize,
+    RespondError, ServeError, SpawnError, SpawnErrorKind, TransferBuffer, TryRecvError, TypedPostError,
+    TypedPostErrorKind, Violation, WrongSize,
 };
 
 /// The error number of a shortage, which conversions must keep.
@@ -168,7 +168,7 @@ fn errors_of_calls_and_answers() {
     let not_posted = PostError { kind: kind(), transfer: Vec::new() };
     check(CallError::NotPosted(not_posted), 1, Shortage);
     check(CallError::<PostError>::NoAnswer(AnswerError::TimedOut), 0, Kind(ErrorKind::TimedOut));
-    check(NotAnswered { error: kind(), responder: () }, 1, Shortage);
+    check(RespondError { error: kind(), responder: () }, 1, Shortage);
     check(ServeError::<PostErrorKind>::Failed(RecvError::PortClosed), 0, Kind(ErrorKind::NotConnected));
     check(ServeError::NotAnswered(kind()), 2, Shortage);
     check(ServeError::NotAnswered(TypedPostErrorKind::Unencodable), 1, Kind(ErrorKind::InvalidInput));
@@ -189,7 +189,7 @@ fn errors_of_meeting() {
     check(AcceptError::Forked, 0, Kind(ErrorKind::Unsupported));
     check(AcceptError::System(shortage()), 1, Shortage);
     check(ConnectError::Name(NameError::Invalid), 0, Kind(ErrorKind::InvalidInput));
-    check(ConnectError::NobodyListens(path()), 0, Kind(ErrorKind::ConnectionRefused));
+    check(ConnectError::NoListener(path()), 0, Kind(ErrorKind::ConnectionRefused));
     check(ConnectError::WrongUser(1), 0, Kind(ErrorKind::PermissionDenied));
     check(ConnectError::Refused, 0, Kind(ErrorKind::ConnectionRefused));
     check(ConnectError::Version(2), 0, Kind(ErrorKind::Unsupported));
@@ -211,6 +211,9 @@ fn errors_of_meeting() {
 fn errors_of_loops_and_halves() {
     check(AddError { error: shortage(), port: () }, 1, Shortage);
     check(RegisterError { error: shortage(), port: port() }, 1, Shortage);
+    let name = std::env::temp_dir().join(format!("messageport-errors-{}", std::process::id()));
+    let listener = Listener::bind(name.to_str().unwrap()).unwrap();
+    check(RegisterListenerError { error: shortage(), listener }, 1, Shortage);
     let (halves, others) = (port().split(), port().split());
     check(JoinError(halves.0, others.1), 0, Kind(ErrorKind::InvalidInput));
     let events = EventLoop::new().unwrap();

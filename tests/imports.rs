@@ -70,7 +70,44 @@ const PEERS: House = House {
     floors: &[&["main"], &["system", "iceoryx", "ipc", "threads", "foreign", "node"], &["compare"]],
 };
 
-const HOUSES: &[House] = &[LIBRARY, C_LAYER, TOOL, BENCHMARKS, PEERS];
+const MODELS: House = House {
+    sources: "models/src",
+    floors: &[
+        &["lib"],
+        &["controls"],
+        &["closing", "growing", "waiting"],
+        &["passing"],
+        &["ends"],
+        &["end"],
+        &["queue"],
+        &["check", "word"],
+        &["faults"],
+        &["violation", "sys"],
+    ],
+};
+
+const FUZZING: House = House {
+    sources: "fuzz/src",
+    floors: &[
+        &["lib", "main"],
+        &["targets"],
+        &["typed", "events"],
+        &["connect", "call", "poll"],
+        &["port"],
+        &["capsule"],
+        &["end"],
+        &["buffer", "queue"],
+        &["error"],
+        &["layout", "violation", "scratch"],
+        &["sys"],
+        &["runs", "input"],
+    ],
+};
+
+const CHANGING_MEMORY: House =
+    House { sources: "fuzz/changing", floors: &[&["main"], &["consumer", "producer"], &["queue"], &["violation"]] };
+
+const HOUSES: &[House] = &[LIBRARY, C_LAYER, TOOL, BENCHMARKS, PEERS, MODELS, FUZZING, CHANGING_MEMORY];
 
 /// System calls, shared memory, and the public functions that hand out slices of it.
 const UNSAFE: &[&str] = &["sys/", "queue/direction.rs", "buffer/mod.rs", "port/in_place.rs"];

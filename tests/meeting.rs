@@ -240,7 +240,7 @@ fn names_lead_to_a_private_directory() {
 
 fn names() {
     let directory = PathBuf::from(std::env::var_os(PATH).expect("a variable"));
-    assert!(matches!(connect("name", b""), Err(ConnectError::NobodyListens(path)) if path == directory.join("name")));
+    assert!(matches!(connect("name", b""), Err(ConnectError::NoListener(path)) if path == directory.join("name")));
     let listener = Listener::bind("name").expect("a free name");
     assert_eq!(listener.path(), directory.join("name"));
     let rights = |path: &Path| fs::symlink_metadata(path).expect("a file").mode() & 0o777;
@@ -357,7 +357,7 @@ fn a_client_brings_a_port_and_a_greeting() {
     assert_eq!(listener.refused(), 1, "the client that left without a greeting");
     drop(listener);
     assert_eq!(folder.list(), [""; 0], "the socket and the lock are not removed");
-    assert!(matches!(connect(&name, b""), Err(ConnectError::NobodyListens(_))));
+    assert!(matches!(connect(&name, b""), Err(ConnectError::NoListener(_))));
 }
 
 #[test]
@@ -405,7 +405,7 @@ fn a_name_in_use_is_refused_and_one_left_behind_by_a_killed_listener_is_replaced
     child.kill().expect("a child");
     child.wait().expect("the end of the child");
     assert_eq!(folder.list().len(), 2, "a killed listener leaves the socket and the lock");
-    assert!(matches!(connect(&name, b""), Err(ConnectError::NobodyListens(_))));
+    assert!(matches!(connect(&name, b""), Err(ConnectError::NoListener(_))));
     let listener = Listener::bind(&name).expect("a name without a listener");
     assert_serves(&listener, &name);
 }
@@ -420,7 +420,7 @@ fn a_file_that_is_no_socket_is_left_alone() {
     assert_eq!(fs::read(&name).expect("a file"), b"data");
     assert_eq!(folder.list(), ["precious"]);
     let error = connect(&name, b"").expect_err("no socket");
-    assert!(matches!(error, ConnectError::NobodyListens(_)), "{error:?}");
+    assert!(matches!(error, ConnectError::NoListener(_)), "{error:?}");
     let elsewhere = folder.name("no/such/folder/service");
     assert!(matches!(Listener::bind(&elsewhere), Err(ListenError::System(..))));
 }

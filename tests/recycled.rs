@@ -424,3 +424,20 @@ fn a_port_spoilt_by_a_third_party_leaves_the_buffers_beside_it_recycled() {
     }
     assert_entangled(&a, &b);
 }
+
+#[test]
+fn a_lone_buffer_does_not_bring_more_data_than_the_channel_allows() {
+    let _alone = alone();
+    let limited = || pair_with(ChannelOptions::new().max_message_len(100));
+    let receive: [fn(&MessagePort) -> RecvError; 2] =
+        [|port| port.recv().expect_err("too much data"), |port| port.recv_ref().expect_err("too much data")];
+    for receive in receive {
+        let (mut attacker, victim) = Attacker::new(limited);
+        attacker.post(b"", &Table::default().buffer(CAPACITY, way(NEW, 0), &buffer_file()));
+        drop(recv_buffer(&victim));
+        attacker.record(BUFFER, &lone(&[7; 1000], 10, way(KNOWN, 0)), 0);
+        let error = receive(&victim);
+        let expected = CloseReason::ProtocolViolation(Violation::BadLength);
+        assert!(matches!(error, RecvError::Ended(reason) if reason == expected), "{error:?}");
+    }
+}

@@ -437,6 +437,7 @@ fn next(port: &MessagePort, mut wait: impl FnMut() -> bool) -> Result<Vec<u8>, R
             Ok(message) => return Ok(message.data),
             Err(TryRecvError::Empty) => assert!(wait(), "a message came and nothing was readable"),
             Err(TryRecvError::Failed(error)) => return Err(error),
+            Err(error) => panic!("{error}"),
         }
     }
 }

@@ -10,7 +10,9 @@ macro_rules! codes {
     ($($name:ident = $number:literal $text:literal,)*) => {
         $(pub const $name: Code = $number;)*
 
-        const TABLE: &[(Code, &CStr, &CStr)] = &[$(($number, as_c(concat!("MSGPORT_", stringify!($name), "\0")), as_c(concat!($text, "\0"))),)*];
+        const TABLE: &[(Code, &CStr, &CStr)] = &[
+            $(($number, as_c(concat!("MSGPORT_", stringify!($name), "\0")), as_c(concat!($text, "\0"))),)*
+        ];
     };
 }
 
@@ -68,7 +70,7 @@ codes! {
     UNSAFE_DIRECTORY = 62 "the directory for names is not a private directory of this user",
     IN_USE = 63 "another listener uses the name",
     NOT_A_SOCKET = 64 "the name belongs to a file that is not a socket",
-    NOBODY_LISTENS = 65 "there is no listener of this name",
+    NO_LISTENER = 65 "there is no listener of this name",
     WRONG_USER = 66 "the listener runs as another user",
     REFUSED = 67 "the listener refused the connection",
     WRONG_VERSION = 68 "the other process uses another version of the format",

@@ -15,8 +15,8 @@
 //! | `failure` | what errors become: a code, and a description for each thread |
 //! | `code` | the table of codes |
 //!
-//! Comments that begin with SAFETY refer to the header, section "Rules that hold for all functions": where they name the
-//! caller of C, it upholds the rules on pointers, outputs and threads.
+//! Comments that begin with SAFETY refer to the header, section "Rules that hold for all functions": where they name
+//! the caller of C, it upholds the rules on pointers, outputs and threads.
 //!
 //! This crate is no Rust interface: use `messageport`.
 #![allow(unsafe_code)]

@@ -49,7 +49,7 @@ fn count(call: impl FnOnce()) -> u64 {
 fn none_for_a_message() {
     let data = [7_u8; 64];
     let (mut a, mut b, mut message) = (null_mut(), null_mut(), null_mut());
-    // SAFETY: as the header says; everything is used by this thread alone.
+    // SAFETY: as the header demands; everything is used by this thread alone.
     unsafe {
         assert!(count(|| assert_eq!(msgport_channel_new(null(), &mut a, &mut b), OK)) > 0, "the counter counts");
         assert_eq!(msgport_message_new(&mut message), OK);

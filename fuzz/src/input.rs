@@ -1,5 +1,6 @@
-//! The bytes of a run, taken piece by piece. What is missing at the end is zero.
+//! The input of a run, taken piece by piece.
 
+/// Bytes that are still to be taken. Missing bytes at the end are zero.
 pub struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -15,6 +16,7 @@ impl<'a> Input<'a> {
         self.0.split_off_first().copied().unwrap_or(0)
     }
 
+    /// Eight bytes.
     pub fn word(&mut self) -> u64 {
         let mut word = [0; 8];
         let bytes = self.bytes(8);
@@ -22,7 +24,8 @@ impl<'a> Input<'a> {
         u64::from_le_bytes(word)
     }
 
-    pub fn half(&mut self) -> u16 {
+    /// Two bytes.
+    pub fn half_word(&mut self) -> u16 {
         u16::from_le_bytes([self.byte(), self.byte()])
     }
 
@@ -33,12 +36,13 @@ impl<'a> Input<'a> {
         first
     }
 
-    /// A number below `limit`, which is not zero.
+    /// A number below `limit`, which must not be zero.
     pub fn below(&mut self, limit: usize) -> usize {
-        let number = if limit > 256 { usize::from(self.half()) } else { usize::from(self.byte()) };
+        let number = if limit > 256 { usize::from(self.half_word()) } else { usize::from(self.byte()) };
         number % limit
     }
 
+    /// One of the values.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.below(of.len())]
     }

@@ -1,22 +1,17 @@
-//! Fuzzing targets: what a peer can write, and what a user can do, in any order.
+//! Fuzzing targets: everything that a peer can write, and every order of what a user can do.
 //!
-//! The library's own files are compiled here, so that targets reach what is not public. A target is a function of bytes
-//! that panics, or hangs, if something is wrong; the same bytes do the same again. They are called
-//! - by libFuzzer, under AddressSanitizer: `fuzz/run`, see there;
-//! - by `cargo test -p messageport-fuzz`, with the inputs of `corpus/` and some at random, and with faults built in, each of
+//! The library's own files are compiled here, so the targets reach what is not public. A target is a function of bytes that
+//! panics or hangs if something is wrong, and repeats itself for the same bytes. The targets are run
+//! - by libFuzzer under AddressSanitizer, with `fuzz/run`;
+//! - by `cargo test -p messageport-fuzz`, on the inputs of `corpus/` and on random inputs, and with planted faults, each of
 //!   which must be found.
 //!
-//! A ring whose bytes change between two loads is in `changing/`, a program of its own, since it puts another memory
-//! under the same code.
-// A part of the files is used, and nothing of this package is public.
+//! The target over a ring whose bytes change between two loads is a program of its own, in `changing/`, since it puts
+//! another memory under the same code.
+// The targets use a part of the library's files, and nothing of this package is public.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs, rustdoc::broken_intra_doc_links)]
 
-pub mod input;
-pub mod runs;
 mod targets;
-
-pub use runs::Target;
-pub use targets::TARGETS;
 
 #[path = "../../src/typed/mod.rs"]
 mod typed;
@@ -49,13 +44,19 @@ mod scratch;
 #[path = "../../src/sys/mod.rs"]
 mod sys;
 
+pub mod runs;
+pub mod input;
+
+pub use runs::Target;
+pub use targets::{CONTROLS, Control, TARGETS};
+
 pub use buffer::bytes::BufferBytes;
 pub use buffer::cursor::BufferCursor;
 pub use buffer::frozen::FrozenBuffer;
 pub use buffer::named::NamedBufferError;
 pub use buffer::shared::SharedBuffer;
 pub use buffer::{FreezeError, FreezeErrorKind, TransferBuffer};
-pub use call::{AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server};
+pub use call::{AnswerError, CallError, Client, PendingCall, RespondError, Responder, ServeError, Server};
 pub use connect::{
     AcceptError, ConnectError, ConnectOptions, Incoming, ListenError, ListenOptions, Listener, NameError,
     ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
@@ -66,9 +67,9 @@ pub use error::{
 };
 pub use events::EventLoop;
 pub use events::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
-pub use events::handle::{PortHandle, PortRef};
 pub use events::handlers::HandlerId;
-pub use events::tasks::{LoopGone, LoopHandle};
+pub use events::loop_handle::{LoopGone, LoopHandle};
+pub use events::port_handle::{PortHandle, PortRef};
 pub use events::timers::TimerId;
 pub use poll::set::{AddError, PortId, PortSet, SetEvent};
 pub use port::batch::PostMessagesError;

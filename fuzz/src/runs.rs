@@ -1,24 +1,25 @@
-//! Runs of a target without libFuzzer: the inputs of its corpus, and inputs at random.
+//! Runs of a target without libFuzzer, on the inputs of its corpus and on random inputs.
 //!
-//! A corpus is a text file, one input a line, in hexadecimal digits.
+//! A corpus is a text file with one input a line, in hexadecimal digits.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// Panics if something is wrong.
+/// Runs one input, and panics if something is wrong.
 pub type Target = fn(&[u8]);
 
-/// Inputs at random, for each target; the environment variable says another number.
+/// A replay runs 10 000 random inputs, unless the environment variable [`RUNS_VARIABLE`] sets another number.
 pub const RUNS: usize = 10_000;
+/// The environment variable that sets the number of random inputs of a replay.
 pub const RUNS_VARIABLE: &str = "MESSAGEPORT_FUZZ_RUNS";
-/// Bytes of an input at random, at most.
-const MOST: usize = 700;
+/// A random input has fewer than 700 bytes.
+const MAX_LEN: usize = 700;
 
-/// What the corpus of a target holds.
+/// The inputs in the corpus of a target.
 pub fn corpus(target: &str) -> Vec<Vec<u8>> {
     let text = fs::read_to_string(path(target)).unwrap_or_default();
-    text.lines().map(|line| from_hex(line).unwrap_or_else(|| panic!("{target}: {line:?} is no input"))).collect()
+    text.lines().map(|line| from_hex(line).unwrap_or_else(|| panic!("{target}: {line:?} is not an input"))).collect()
 }
 
 fn path(target: &str) -> PathBuf {
@@ -31,7 +32,7 @@ fn from_hex(line: &str) -> Option<Vec<u8>> {
     pairs.iter().map(byte).collect()
 }
 
-/// Writes the corpus of a target to a folder, one file an input, as libFuzzer wants it.
+/// Writes the corpus of a target to a folder in the format of libFuzzer, one file for each input.
 pub fn unpack(target: &str, folder: &Path) {
     fs::create_dir_all(folder).expect("a folder");
     for (number, input) in corpus(target).iter().enumerate() {
@@ -39,7 +40,7 @@ pub fn unpack(target: &str, folder: &Path) {
     }
 }
 
-/// The other way round.
+/// Makes the files of a folder the corpus of a target.
 pub fn pack(target: &str, folder: &Path) {
     let files = fs::read_dir(folder).expect("a folder").flatten();
     let mut inputs: Vec<_> = files.map(|entry| fs::read(entry.path()).expect("a file")).collect();
@@ -48,10 +49,10 @@ pub fn pack(target: &str, folder: &Path) {
     fs::write(path(target), inputs.iter().map(line).collect::<String>()).expect("a corpus");
 }
 
-/// The program of a target when it is not libFuzzer's.
+/// The program of a target without libFuzzer.
 pub fn main(targets: &[(&str, Target)]) {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let find = |name: &str| targets.iter().find(|(known, _)| *known == name).expect("a target").1;
+    let find = |name: &str| targets.iter().find(|(target, _)| *target == name).expect("a target of this program").1;
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["unpack", target, folder] => unpack(target, folder.as_ref()),
         ["pack", target, folder] => pack(target, folder.as_ref()),
@@ -63,7 +64,7 @@ pub fn main(targets: &[(&str, Target)]) {
     }
 }
 
-/// The corpus, and some more.
+/// Runs the inputs of the corpus, and random inputs.
 pub fn replay(target: &str, run: Target) {
     let corpus = corpus(target);
     corpus.iter().for_each(|input| run(input));
@@ -78,10 +79,10 @@ pub fn replay(target: &str, run: Target) {
             std::panic::resume_unwind(panic);
         }
     }
-    println!("{target}: {} inputs of the corpus, {runs} at random", corpus.len());
+    println!("{target}: {} inputs of the corpus, {runs} random inputs", corpus.len());
 }
 
-/// A target with a fault built in fails, and says `symptom`.
+/// Asserts that `run`, a target with a planted fault, fails with a message that contains `symptom`.
 #[track_caller]
 pub fn caught(target: &str, symptom: &str, run: Target) {
     let corpus = corpus(target);
@@ -91,14 +92,14 @@ pub fn caught(target: &str, symptom: &str, run: Target) {
         if let Err(panic) = catch_unwind(|| run(&input)) {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without text");
-            assert!(text.contains(symptom), "caught as something else: {text}");
+            assert!(text.contains(symptom), "caught with another symptom: {text}");
             return println!("{target}: caught after {count} inputs");
         }
     }
     panic!("{target}: not caught");
 }
 
-/// Inputs: at random, or those of a corpus with something changed.
+/// A generator of inputs: random bytes, or an input of a corpus with changes.
 struct Random(u64);
 
 impl Random {
@@ -119,19 +120,19 @@ impl Random {
 
     fn next(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
         if corpus.is_empty() || self.below(3) == 0 {
-            let len = self.below(MOST);
-            // Small numbers say more than large ones.
+            let len = self.below(MAX_LEN);
+            // Mostly small numbers, which reach more than large ones.
             return (0..len).map(|_| (self.word() >> (self.word() % 60)) as u8).collect();
         }
         let mut input = corpus[self.below(corpus.len())].clone();
         let other = &corpus[self.below(corpus.len())];
         for _ in 0..=self.below(6) {
-            let place = self.below(input.len() + 1);
+            let at = self.below(input.len() + 1);
             match self.below(4) {
-                0 if place < input.len() => input[place] = self.word() as u8,
-                1 if place < input.len() => input[place] ^= 1 << self.below(8),
-                2 => drop(input.splice(place..place, other.iter().copied().take(MOST))),
-                _ => input.truncate(place.max(4)),
+                0 if at < input.len() => input[at] = self.word() as u8,
+                1 if at < input.len() => input[at] ^= 1 << self.below(8),
+                2 => drop(input.splice(at..at, other.iter().copied().take(MAX_LEN))),
+                _ => input.truncate(at.max(4)),
             }
         }
         input

@@ -1,4 +1,4 @@
-//! Runs a model, and says what it saw on the way: a model of a sleep in which nobody slept would prove nothing.
+//! Runs a model and tallies what happened in it: a model of a sleep in which no thread slept would prove nothing.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -7,78 +7,80 @@ use std::time::Instant;
 
 use crate::faults::{Fault, inject};
 
-/// Preemptions of a running thread in one execution; a thread that blocks or ends is not counted.
+/// An execution has at most 4 preemptions of a running thread. A thread that blocks or ends does not count.
 const PREEMPTIONS: usize = 4;
-/// The same for models that have too many executions then.
+/// An execution of a large model has at most 3 preemptions of a running thread.
 const FEWER_PREEMPTIONS: usize = 3;
-/// Steps of one execution. More means that a loop does not end.
-const STEPS: usize = 10_000;
+/// An execution has at most 10 000 steps. More than these mean a loop that does not end.
+const MAX_STEPS: usize = 10_000;
 
-/// How often something happened in all executions of a model.
+/// How often something happened in all executions of a model together.
 #[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct Tally {
     pub(crate) executions: usize,
     /// Sleeps on the futex that only a wake-up ends.
     pub(crate) futex_sleeps: usize,
-    /// Sleeps in `poll` on the lane.
+    /// Sleeps in poll(2) on the lane.
     pub(crate) lane_sleeps: usize,
-    /// Looks of a consumer that found nothing.
-    pub(crate) empty_looks: usize,
+    /// Polls of a consumer that found nothing.
+    pub(crate) empty_polls: usize,
     /// Posts for which there was no room.
     pub(crate) full: usize,
     /// Wake-ups that could not be sent.
     pub(crate) unsent: usize,
-    /// Links that were followed, to the next ring and back to the first.
+    /// `Next` links that a consumer followed.
     pub(crate) next: usize,
+    /// `Back` links that a consumer followed.
     pub(crate) back: usize,
 }
 
 thread_local! {
     // loom runs all threads of a model on the thread that started it.
-    static SEEN: Cell<Seen> = const { Cell::new(Seen {
-        executions: 0, futex_sleeps: 0, lane_sleeps: 0, empty_looks: 0, full: 0, unsent: 0, next: 0, back: 0,
+    static TALLY: Cell<Tally> = const { Cell::new(Tally {
+        executions: 0, futex_sleeps: 0, lane_sleeps: 0, empty_polls: 0, full: 0, unsent: 0, next: 0, back: 0,
     }) };
 }
 
-/// Notes that something happened.
-pub(crate) fn note(what: impl FnOnce(&mut Seen)) {
-    let mut seen = SEEN.get();
-    what(&mut seen);
-    SEEN.set(seen);
+/// Adds an event to the tally.
+pub(crate) fn note(count: impl FnOnce(&mut Tally)) {
+    let mut tally = TALLY.get();
+    count(&mut tally);
+    TALLY.set(tally);
 }
 
-/// Runs every execution of `model`; panics at the first that fails.
-pub(crate) fn check(model: impl Fn() + Send + Sync + 'static) -> Seen {
+/// Runs every execution of `model`. Panics at the first that fails.
+pub(crate) fn check(model: impl Fn() + Send + Sync + 'static) -> Tally {
     run(PREEMPTIONS, model)
 }
 
-/// The same for a large model.
-pub(crate) fn check_large(model: impl Fn() + Send + Sync + 'static) -> Seen {
+/// As [`check`], with fewer preemptions, for a model that would have too many executions.
+pub(crate) fn check_large(model: impl Fn() + Send + Sync + 'static) -> Tally {
     run(FEWER_PREEMPTIONS, model)
 }
 
-fn run(preemptions: usize, model: impl Fn() + Send + Sync + 'static) -> Seen {
-    SEEN.set(Seen::default());
+fn run(preemptions: usize, model: impl Fn() + Send + Sync + 'static) -> Tally {
+    TALLY.set(Tally::default());
     let start = Instant::now();
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
-    builder.max_branches = STEPS;
-    // Whatever the environment says: all of it.
+    builder.max_branches = MAX_STEPS;
+    // No environment variable cuts the run short.
     builder.max_permutations = None;
     builder.max_duration = None;
     builder.checkpoint_file = None;
     builder.check(move || {
-        note(|seen| seen.executions += 1);
+        note(|tally| tally.executions += 1);
         model();
     });
-    let seen = SEEN.get();
+    let tally = TALLY.get();
     let name = std::thread::current().name().unwrap_or("model").to_owned();
-    println!("{name}: {:.1} s, {seen:?}", start.elapsed().as_secs_f64());
-    seen
+    println!("{name}: {:.1} s, {tally:?}", start.elapsed().as_secs_f64());
+    tally
 }
 
-/// The same with `fault` built in: what the first failing execution said, or what a model that did not fail saw.
-pub(crate) fn check_with(fault: Fault, model: impl Fn() + Send + Sync + 'static) -> Result<Seen, String> {
+/// Runs `model` with `fault` planted. Returns the message of the first execution that fails, or the tally of a model that
+/// did not fail.
+pub(crate) fn check_with(fault: Fault, model: impl Fn() + Send + Sync + 'static) -> Result<Tally, String> {
     inject(fault);
     let result = catch_unwind(AssertUnwindSafe(|| run(FEWER_PREEMPTIONS, model)));
     inject(Fault::None);

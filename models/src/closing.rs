@@ -1,23 +1,23 @@
-//! Models of the end of a channel, by close, by drop and by death.
+//! Models of the end of a channel: by a close, by a drop, by the death of a side.
 
 use std::time::Duration;
 
 use loom::thread;
 
 use crate::check::{check, check_large};
-use crate::ends::{NotPosted, Receiver, channel, drop_port, message, one_way};
-use crate::passing::{RING, fill};
+use crate::ends::{PostDataError, RecvHalf, channel, drop_port, message, one_way};
+use crate::passing::{RING, fill_queue};
 use crate::queue::doorbell::{self, FUTEX};
-use crate::queue::record::{Kind, max_payload};
+use crate::queue::record::{RecordKind, max_payload};
 use crate::queue::sync::futex;
 
 #[test]
 fn a_close_wakes_the_receiver_after_the_last_message() {
-    assert!(check(|| sender_closes(Receiver::recv)).futex_sleeps > 0);
-    assert!(check(|| sender_closes(Receiver::recv_by_poll)).lane_sleeps > 0);
+    assert!(check(|| sender_closes(RecvHalf::recv)).futex_sleeps > 0);
+    assert!(check(|| sender_closes(RecvHalf::recv_by_poll)).lane_sleeps > 0);
 }
 
-pub(crate) fn sender_closes(recv: fn(&mut Receiver) -> Option<Vec<u8>>) {
+pub(crate) fn sender_closes(recv: fn(&mut RecvHalf) -> Option<Vec<u8>>) {
     let (mut sender, mut receiver) = one_way(RING, 0);
     let there = thread::spawn(move || {
         sender.try_post(&message(1, 8)).unwrap();
@@ -35,10 +35,10 @@ fn a_close_wakes_the_sender() {
 
 pub(crate) fn receiver_closes() {
     let (mut sender, receiver) = one_way(RING, 0);
-    fill(&mut sender, 48);
+    fill_queue(&mut sender, 48);
     let there = thread::spawn(move || sender.post(&message(10, 48)));
     receiver.end.close();
-    assert_eq!(there.join().unwrap(), Err(NotPosted::PeerGone));
+    assert_eq!(there.join().unwrap(), Err(PostDataError::PeerGone));
 }
 
 #[test]
@@ -56,11 +56,32 @@ pub(crate) fn own_receiver_closed() {
 
 pub(crate) fn own_sender_closed() {
     let [(mut sender, receiver), _peer] = channel(RING, 0);
-    fill(&mut sender, 48);
+    sender.end.note_split();
+    fill_queue(&mut sender, 48);
     let there = thread::spawn(move || receiver.end.close());
-    // `PeerGone` if the lane is seen to be hung up after our own state was seen to be open.
-    assert!(matches!(sender.post(&message(10, 48)), Err(NotPosted::Closed | NotPosted::PeerGone)));
+    // `PeerGone` if the lane hung up between the load of the own state and the check of the lane.
+    assert!(matches!(sender.post(&message(10, 48)), Err(PostDataError::PortClosed | PostDataError::PeerGone)));
     there.join().unwrap();
+}
+
+#[test]
+fn a_message_whose_post_succeeds_precedes_a_close_by_the_other_half() {
+    assert!(check_large(own_close_beside_a_post).futex_sleeps > 0);
+}
+
+pub(crate) fn own_close_beside_a_post() {
+    let [(mut sender, receiver), (_, mut peer)] = channel(RING, 0);
+    sender.end.note_split();
+    let poster = thread::spawn(move || sender.try_post(&message(1, 8)));
+    let closer = thread::spawn(move || receiver.end.close());
+    let received: Vec<_> = std::iter::from_fn(|| peer.recv()).collect();
+    closer.join().unwrap();
+    let posted = match poster.join().unwrap() {
+        Ok(()) => vec![message(1, 8)],
+        Err(PostDataError::PortClosed) => vec![],
+        Err(error) => panic!("{error:?}"),
+    };
+    assert_eq!(received, posted);
 }
 
 #[test]
@@ -68,7 +89,7 @@ fn both_ends_close_at_once() {
     assert!(check_large(both_close).futex_sleeps > 0);
 }
 
-/// While one of the four halves waits for a message.
+/// One of the four halves waits for a message meanwhile.
 pub(crate) fn both_close() {
     let [(a_sender, mut a_receiver), (mut b_sender, b_receiver)] = channel(0, RING);
     let a = thread::spawn(move || a_sender.end.close());
@@ -77,14 +98,14 @@ pub(crate) fn both_close() {
         b_receiver.end.close();
         posted
     });
-    // What was posted is whole, or cut off by our own close.
+    // The message arrives whole, or this end closes first.
     let received = a_receiver.recv();
     assert!(received.as_ref().is_none_or(|data| *data == message(1, 8)));
     if received.is_some() {
         assert_eq!(a_receiver.recv(), None);
     }
     a.join().unwrap();
-    assert!(matches!(b.join().unwrap(), Ok(()) | Err(NotPosted::PeerGone)));
+    assert!(matches!(b.join().unwrap(), Ok(()) | Err(PostDataError::PeerGone)));
 }
 
 #[test]
@@ -92,7 +113,7 @@ fn both_ports_are_dropped_at_once() {
     check(both_dropped);
 }
 
-/// With a message under way in both directions.
+/// A message is under way in both directions.
 pub(crate) fn both_dropped() {
     let [mut a, mut b] = channel(RING, RING);
     b.0.try_post(&message(2, 8)).unwrap();
@@ -101,10 +122,10 @@ pub(crate) fn both_dropped() {
         drop_port(a);
         posted
     });
-    // It looks once, and drops the rest.
+    // Polls once, and drops the rest.
     assert!(b.1.try_recv().is_none_or(|data| data == message(1, 8)));
     drop_port(b);
-    assert!(matches!(there.join().unwrap(), Ok(()) | Err(NotPosted::PeerGone)));
+    assert!(matches!(there.join().unwrap(), Ok(()) | Err(PostDataError::PeerGone)));
 }
 
 #[test]
@@ -114,15 +135,15 @@ fn a_dropped_receiving_half_wakes_the_sender() {
     }
 }
 
-/// This sender looks for room alone before it sleeps: `End::discard_arrivals` has no fence of its own, so whether its
-/// state is seen is not what the wake-up may depend on. That the dropped queue is empty is enough.
+/// This sender checks for room alone before it sleeps, and not the state that `End::discard_arrivals` stores: it must be
+/// enough that the dropped queue is empty.
 pub(crate) fn receiving_half_dropped(skip: usize) {
     let (mut sender, receiver) = one_way(RING, skip);
     let longest = max_payload(RING);
-    fill(&mut sender, longest);
+    fill_queue(&mut sender, longest);
     let there = thread::spawn(move || {
-        let space = sender.end.outgoing.space();
-        let has_room = || sender.producer.reserve(longest).is_ok();
+        let space = sender.end.outgoing.space_doorbell();
+        let has_room = || sender.producer.claim(longest).is_ok();
         doorbell::sleep(space, FUTEX, has_room, || {
             futex::wait(space, FUTEX, Duration::MAX);
         });
@@ -134,19 +155,20 @@ pub(crate) fn receiving_half_dropped(skip: usize) {
 
 #[test]
 fn what_a_dead_sender_committed_is_found() {
-    assert!(check(|| sender_dies(Receiver::recv)).lane_sleeps > 0);
-    assert!(check(|| sender_dies(Receiver::recv_by_poll)).lane_sleeps > 0);
+    assert!(check(|| sender_dies(RecvHalf::recv)).lane_sleeps > 0);
+    assert!(check(|| sender_dies(RecvHalf::recv_by_poll)).lane_sleeps > 0);
 }
 
-/// Killed between the commit and the look at the doorbell. The kernel hangs up, and sleeps on the futex run out.
-pub(crate) fn sender_dies(recv: fn(&mut Receiver) -> Option<Vec<u8>>) {
+/// The sender is killed between the commit and the load of the doorbell. The kernel hangs up, and sleeps on the futex time
+/// out.
+pub(crate) fn sender_dies(recv: fn(&mut RecvHalf) -> Option<Vec<u8>>) {
     let (mut sender, mut receiver) = one_way(RING, 0);
     futex::let_time_run_out(u32::MAX);
     let there = thread::spawn(move || {
         let data = message(1, 8);
-        let slot = sender.producer.reserve(data.len()).unwrap();
-        sender.producer.write(slot, 0, &data);
-        sender.producer.commit(slot, data.len(), Kind::Data, 0);
+        let claim = sender.producer.claim(data.len()).unwrap();
+        sender.producer.fill(claim, &data);
+        sender.producer.commit(claim, data.len(), RecordKind::Data, 0);
         sender.end.lane.hang_up();
     });
     assert_eq!(recv(&mut receiver), Some(message(1, 8)));

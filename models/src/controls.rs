@@ -1,32 +1,32 @@
-//! Controls: a model with a fault built in must fail, and in the way in which that fault does harm.
+//! Controls: a model with a planted fault must fail, with the symptom of that fault.
 
 use crate::check::check_with;
-use crate::closing::{own_receiver_closed, own_sender_closed, receiver_closes, sender_closes};
-use crate::ends::Receiver;
+use crate::closing::{own_close_beside_a_post, own_receiver_closed, own_sender_closed, receiver_closes, sender_closes};
+use crate::ends::RecvHalf;
 use crate::faults::Fault;
 use crate::growing::{goes_back, grows, receiver_sleeps_at_link, sender_sleeps_ahead};
-use crate::passing::{full, given_back_by_an_empty_look, in_order, laps};
+use crate::passing::{full, full_of_a_stream, in_order, laps, published_by_an_empty_poll};
 use crate::waiting::{
     both_doorbells, event_loop, from_futex_to_lane, pad_wakes, receiver_sleeps, sender_sleeps, small_messages,
     unsent_wake_up,
 };
 
-/// All threads sleep.
+/// A wake-up was lost: all threads sleep.
 const LOST_WAKE_UP: &str = "deadlock";
-/// A word is read and written with no order between the two.
+/// A word is read and written with no order between the two accesses.
 const RACE: &str = "Causality violation";
-/// A model compares what it received with what was posted.
+/// What a model received differs from what was posted.
 const WRONG_DATA: &str = "assertion `left == right` failed";
-/// What the consumer took for a header was none.
+/// The consumer decoded a word that is not a header.
 const WRONG_HEADER: &str = "called `Result::unwrap()` on an `Err` value";
-/// A link leads to a ring that has not come.
+/// A link leads to a ring that is not on the lane.
 const NO_RING: &str = "the ring was sent before the link";
 
 #[track_caller]
 fn caught(fault: Fault, symptom: &str, model: impl Fn() + Send + Sync + 'static) {
     match check_with(fault, model) {
-        Ok(seen) => panic!("{fault:?} was not caught: {seen:?}"),
-        Err(text) => assert!(text.contains(symptom), "{fault:?} was caught as something else: {text}"),
+        Ok(tally) => panic!("{fault:?} was not caught: {tally:?}"),
+        Err(text) => assert!(text.contains(symptom), "{fault:?} was caught with another symptom: {text}"),
     }
 }
 
@@ -38,7 +38,7 @@ fn a_commit_that_is_not_released() {
 #[test]
 fn a_cursor_that_is_not_released() {
     caught(Fault::CursorNotReleased, RACE, full);
-    caught(Fault::CursorNotReleased, RACE, given_back_by_an_empty_look);
+    caught(Fault::CursorNotReleased, RACE, published_by_an_empty_poll);
 }
 
 #[test]
@@ -49,6 +49,11 @@ fn a_commit_before_the_copy() {
 #[test]
 fn a_release_before_the_copy() {
     caught(Fault::ReleaseBeforeCopy, RACE, full);
+}
+
+#[test]
+fn lines_that_are_owned_after_the_release() {
+    caught(Fault::OwnAfterRelease, RACE, full_of_a_stream);
 }
 
 #[test]
@@ -70,7 +75,7 @@ fn no_fence_after_the_announcement() {
 }
 
 #[test]
-fn no_fence_between_the_note_and_the_last_look() {
+fn no_fence_between_the_note_and_the_last_poll() {
     caught(Fault::NoFenceInSleeper, LOST_WAKE_UP, receiver_sleeps);
     caught(Fault::NoFenceInSleeper, LOST_WAKE_UP, || sender_sleeps(0, false));
     caught(Fault::NoFenceInSleeper, LOST_WAKE_UP, || both_doorbells(0));
@@ -94,8 +99,14 @@ fn a_lane_that_is_drained_after_the_doorbell_was_armed() {
 
 #[test]
 fn no_fence_in_close() {
-    caught(Fault::NoFenceInClose, LOST_WAKE_UP, || sender_closes(Receiver::recv));
+    caught(Fault::NoFenceInClose, LOST_WAKE_UP, || sender_closes(RecvHalf::recv));
     caught(Fault::NoFenceInClose, LOST_WAKE_UP, receiver_closes);
+}
+
+#[test]
+fn a_close_that_does_not_wait_for_a_post() {
+    caught(Fault::PostNotMarked, WRONG_DATA, own_close_beside_a_post);
+    caught(Fault::NoFenceInPost, WRONG_DATA, own_close_beside_a_post);
 }
 
 #[test]
@@ -120,7 +131,7 @@ fn a_queue_that_goes_back_to_an_old_header() {
 }
 
 #[test]
-fn no_fence_after_a_link_or_before_the_last_look_at_one() {
+fn no_fence_after_a_link_or_before_the_last_poll_of_one() {
     caught(Fault::NoFenceAfterCommit, LOST_WAKE_UP, receiver_sleeps_at_link);
     caught(Fault::NoFenceAfterAnnouncement, LOST_WAKE_UP, sender_sleeps_ahead);
     caught(Fault::NoFenceInSleeper, LOST_WAKE_UP, sender_sleeps_ahead);

@@ -1,20 +1,20 @@
-//! Models of a queue that goes on in a larger ring, and back.
+//! Models of a queue that goes on in a larger ring, and goes back.
 
 use loom::thread;
 
 use crate::check::{check, check_large};
-use crate::ends::{Receiver, Sender, message, one_way};
-use crate::passing::{RING, assert_all_arrive, fill};
+use crate::ends::{RecvHalf, SendHalf, message, one_way};
+use crate::passing::{RING, assert_all_arrive, fill_queue};
 use crate::queue::record::max_payload;
 
-/// The largest ring, of the smallest three.
+/// Queues grow to at most 4 first rings, so a direction has up to three rings.
 const LARGEST: u64 = 4 * RING as u64;
-/// The longest message; two fill the first ring, four the next.
+/// The longest message. Two of them fill the first ring, four the next.
 const LONGEST: usize = max_payload(RING);
 
-/// Posts messages until there is no room, and goes on in the next ring with one more.
-fn fill_and_grow(sender: &mut Sender) -> Vec<Vec<u8>> {
-    let mut queued = fill(sender, LONGEST);
+/// Posts messages until there is no room, then one more, which goes to the next ring.
+fn fill_and_grow(sender: &mut SendHalf) -> Vec<Vec<u8>> {
+    let mut queued = fill_queue(sender, LONGEST);
     queued.push(message(7, LONGEST));
     sender.post_growing(&message(7, LONGEST), LARGEST).unwrap();
     assert!(sender.producer.direction().is_grown());
@@ -24,15 +24,15 @@ fn fill_and_grow(sender: &mut Sender) -> Vec<Vec<u8>> {
 #[test]
 fn a_queue_that_grows_while_it_is_read_loses_nothing() {
     for skip in [0, 3, 8] {
-        let seen = check(move || grows(skip));
-        assert!(seen.next > 0 && seen.full > 0);
+        let tally = check(move || grows(skip));
+        assert!(tally.next > 0 && tally.full > 0);
     }
 }
 
-/// The link comes where the receiver looks, or behind what it reads.
+/// The link appears where the receiver polls, or behind what it reads.
 pub(crate) fn grows(skip: usize) {
     let (mut sender, receiver) = one_way(RING, skip);
-    let queued = fill(&mut sender, LONGEST);
+    let queued = fill_queue(&mut sender, LONGEST);
     let there = thread::spawn(move || {
         let messages = [message(10, LONGEST), message(11, 8)];
         for data in &messages {
@@ -46,12 +46,15 @@ pub(crate) fn grows(skip: usize) {
 #[test]
 fn a_queue_that_was_read_goes_back_to_its_first_ring() {
     for skip in [0, 3, 8] {
-        let seen = check(move || goes_back(skip));
-        assert!(seen.next > 0 && seen.back > 0 && seen.back < seen.next, "in some executions, and not in all");
+        let tally = check(move || goes_back(skip));
+        assert!(
+            tally.next > 0 && tally.back > 0 && tally.back < tally.next,
+            "the queue must go back in some executions, and not in all"
+        );
     }
 }
 
-/// Old records lie in the first ring, wherever it goes on there.
+/// Old records lie in the first ring, at every place where the queue goes on there.
 pub(crate) fn goes_back(skip: usize) {
     let (mut sender, receiver) = one_way(RING, skip);
     let queued = fill_and_grow(&mut sender);
@@ -67,13 +70,13 @@ pub(crate) fn goes_back(skip: usize) {
 
 #[test]
 fn a_receiver_that_sleeps_where_the_link_comes_is_woken() {
-    let seen = check_large(receiver_sleeps_at_link);
-    assert!(seen.futex_sleeps > 0 && seen.next > 0 && seen.back > 0);
+    let tally = check_large(receiver_sleeps_at_link);
+    assert!(tally.futex_sleeps > 0 && tally.next > 0 && tally.back > 0);
 }
 
 pub(crate) fn receiver_sleeps_at_link() {
     let (mut sender, mut receiver) = one_way(RING, 0);
-    let mut expected = fill(&mut sender, LONGEST);
+    let mut expected = fill_queue(&mut sender, LONGEST);
     expected.extend([message(10, LONGEST), message(11, 8)]);
     let there = thread::spawn(move || {
         sender.post_growing(&message(10, LONGEST), LARGEST).unwrap();
@@ -87,16 +90,16 @@ pub(crate) fn receiver_sleeps_at_link() {
 
 #[test]
 fn a_sender_that_sleeps_in_a_larger_ring_is_woken() {
-    let seen = check_large(sender_sleeps_ahead);
-    assert!(seen.futex_sleeps > 0 && seen.next > 0);
+    let tally = check_large(sender_sleeps_ahead);
+    assert!(tally.futex_sleeps > 0 && tally.next > 0);
 }
 
-/// The receiver is still in the first ring, with nothing before the link. It takes everything, and never sleeps nor looks
-/// again.
+/// The receiver is still in the first ring, with nothing in front of the link. It takes everything, and neither sleeps nor
+/// polls again.
 pub(crate) fn sender_sleeps_ahead() {
     let (mut sender, mut receiver) = one_way(RING, 0);
     let mut queued = fill_and_grow(&mut sender);
-    queued.extend(fill(&mut sender, LONGEST));
+    queued.extend(fill_queue(&mut sender, LONGEST));
     for data in queued.drain(..2) {
         assert_eq!(receiver.try_recv(), Some(data));
     }
@@ -110,11 +113,11 @@ pub(crate) fn sender_sleeps_ahead() {
 
 #[test]
 fn both_doorbells_over_all_links() {
-    let seen = check_large(both_doorbells);
-    assert!(seen.futex_sleeps > 0 && seen.next > 0 && seen.back > 0);
+    let tally = check_large(both_doorbells);
+    assert!(tally.futex_sleeps > 0 && tally.next > 0 && tally.back > 0);
 }
 
-/// A sender that lets the queue grow, and then waits for space; a receiver that sleeps.
+/// The sender lets the queue grow and then waits for space; the receiver sleeps.
 pub(crate) fn both_doorbells() {
     let (mut sender, mut receiver) = one_way(RING, 2);
     let there = thread::spawn(move || {
@@ -130,13 +133,13 @@ pub(crate) fn both_doorbells() {
 }
 
 #[test]
-fn what_was_posted_before_a_close_is_found_over_a_link() {
-    assert!(check_large(|| sender_closes_in_a_larger_ring(Receiver::recv)).next > 0);
+fn what_was_posted_before_a_close_arrives_over_a_link() {
+    assert!(check_large(|| sender_closes_in_a_larger_ring(RecvHalf::recv)).next > 0);
 }
 
-pub(crate) fn sender_closes_in_a_larger_ring(recv: fn(&mut Receiver) -> Option<Vec<u8>>) {
+pub(crate) fn sender_closes_in_a_larger_ring(recv: fn(&mut RecvHalf) -> Option<Vec<u8>>) {
     let (mut sender, mut receiver) = one_way(RING, 0);
-    let mut expected = fill(&mut sender, LONGEST);
+    let mut expected = fill_queue(&mut sender, LONGEST);
     expected.push(message(10, 8));
     expected.push(message(11, LONGEST));
     let there = thread::spawn(move || {

@@ -1,15 +1,16 @@
-//! The atomics of the shared memory: loom's, with the faults of the controls, and with a watch over who owns a word.
+//! The atomics of the shared memory: loom's, with the faults of the controls, and with a check of payload accesses.
+
+use std::sync::atomic::Ordering;
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic as loom_atomic;
 
-use crate::faults::{Fault, has, leaves_header};
-use crate::queue::sync::Ordering;
+use crate::faults::{Fault, has, skips_zero};
 
-/// What a word of 8 bytes is for.
+/// What a word of 8 bytes stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Role {
-    /// In the ring: header or payload.
+pub(crate) enum WordRole {
+    /// Header or payload in a ring.
     Ring,
     ReadCursor,
 }
@@ -17,23 +18,23 @@ pub(crate) enum Role {
 /// A word of 8 bytes.
 pub(crate) struct AtomicU64 {
     value: loom_atomic::AtomicU64,
-    role: Role,
-    /// Stands for the word as payload, of which loom demands that no store is concurrent with a read.
+    role: WordRole,
+    /// Stands for the word as payload, so that loom fails if a store is concurrent with a read.
     ///
-    /// A load of the value alone would not do: loom never runs a load later than a store behind it in the same thread,
-    /// as a processor may. So it would let a consumer give space back without a release, and never show the payload
-    /// that the producer has meanwhile written over what is still being read.
+    /// The load of the value alone does not show that. loom never runs a load later than a store behind it in the same
+    /// thread, which a processor may do. It would therefore let a consumer give space back without a release, and never show
+    /// the payload that the producer has since written over what is still being read.
     ///
-    /// Only payload reads are watched. Loads of a header are meant to be concurrent with its commit.
-    owner: UnsafeCell<()>,
+    /// Only payload reads are checked: a poll of a header may be concurrent with its commit.
+    payload: UnsafeCell<()>,
 }
 
 impl AtomicU64 {
-    pub(crate) fn new(role: Role) -> Self {
-        Self { value: loom_atomic::AtomicU64::new(0), role, owner: UnsafeCell::new(()) }
+    pub(crate) fn new(role: WordRole) -> Self {
+        Self { value: loom_atomic::AtomicU64::new(0), role, payload: UnsafeCell::new(()) }
     }
 
-    pub(crate) fn role(&self) -> Role {
+    pub(crate) fn role(&self) -> WordRole {
         self.role
     }
 
@@ -42,25 +43,26 @@ impl AtomicU64 {
     }
 
     pub(crate) fn store(&self, value: u64, order: Ordering) {
-        self.owner.with_mut(|_| ());
+        self.payload.with_mut(|_| ());
         let fault = match self.role {
-            Role::Ring if value == 0 && leaves_header() => return,
-            Role::Ring => Fault::CommitNotReleased,
-            Role::ReadCursor => Fault::CursorNotReleased,
+            WordRole::Ring if value == 0 && skips_zero() => return,
+            WordRole::Ring => Fault::CommitNotReleased,
+            WordRole::ReadCursor => Fault::CursorNotReleased,
         };
         self.value.store(value, if has(fault) { Ordering::Relaxed } else { order });
     }
 
-    /// Reads the word as a part of a payload.
-    pub(crate) fn payload(&self) -> u64 {
-        self.owner.with(|_| ());
-        // Relaxed, as the product's copy: a reader that is not ordered behind the writer sees old words.
+    /// Reads the word as payload.
+    pub(crate) fn read_payload(&self) -> u64 {
+        self.payload.with(|_| ());
+        // Relaxed, like the library's copy: a reader that is not ordered behind the writer gets old words.
         self.value.load(Ordering::Relaxed)
     }
 
-    /// Writes it so.
-    pub(crate) fn set_payload(&self, value: u64) {
-        self.owner.with_mut(|_| ());
+    /// Writes the word as payload.
+    pub(crate) fn write_payload(&self, value: u64) {
+        self.payload.with_mut(|_| ());
+        // Relaxed, like the library's copy: the commit publishes it.
         self.value.store(value, Ordering::Relaxed);
     }
 }
@@ -83,6 +85,7 @@ impl AtomicU32 {
 
     pub(crate) fn swap(&self, value: u32, order: Ordering) -> u32 {
         if has(Fault::NoteNotSwapped) {
+            // The orderings of a swap, so that only its atomicity is missing.
             let old = self.0.load(Ordering::Acquire);
             self.0.store(value, Ordering::Release);
             return old;
@@ -90,11 +93,17 @@ impl AtomicU32 {
         self.0.swap(value, order)
     }
 
-    pub(crate) fn compare_exchange(&self, old: u32, new: u32, ok: Ordering, not: Ordering) -> Result<u32, u32> {
+    pub(crate) fn compare_exchange(
+        &self,
+        old: u32,
+        new: u32,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u32, u32> {
         if has(Fault::NoteNotPutBack) {
             return Ok(old);
         }
-        self.0.compare_exchange(old, new, ok, not)
+        self.0.compare_exchange(old, new, success, failure)
     }
 
     pub(crate) fn fetch_update(

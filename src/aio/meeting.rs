@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::task::{Context, Poll};
@@ -16,6 +17,7 @@ use super::wait::{Timer, current_runtime, timer};
 use crate::connect::{
     AcceptError, ConnectError, ConnectOptions, Connecting, Incoming, ListenError, ListenOptions, Listener, QUEUE_RETRY,
 };
+use crate::error::with_cause;
 use crate::port::MessagePort;
 use crate::sys::readiness::{OneDescriptor, Readiness};
 use crate::sys::socket;
@@ -48,7 +50,7 @@ impl OneDescriptor for Connecting {}
 pub struct AsyncListener {
     registration: Readiness<Listener>,
     runtime: Handle,
-    /// Ends when the next silent client is to be dropped.
+    /// Ends when the next silent client will be dropped.
     silence: Option<Timer>,
 }
 
@@ -56,25 +58,25 @@ impl AsyncListener {
     /// Registers a listener with the runtime in which this is called.
     ///
     /// # Errors
-    /// This is not called within a runtime, or the system has no resources. The listener is dropped then, and its name
-    /// is free.
+    /// This is not called within a runtime, or the system has no resources. The listener is in the error.
     ///
     /// # Panics
     /// If the runtime does not drive I/O and time.
-    pub fn new(listener: Listener) -> Result<Self, ListenError> {
-        let path = listener.path().to_owned();
-        let register = |listener| {
-            let runtime = current_runtime()?;
-            let registration = Readiness::new(listener).map_err(|(_listener, error)| error)?;
-            Ok(Self { registration, runtime, silence: None })
-        };
-        register(listener).map_err(|error| ListenError::System(path, error))
+    pub fn new(listener: Listener) -> Result<Self, RegisterListenerError> {
+        let failed = |(listener, error)| RegisterListenerError { error, listener };
+        match current_runtime() {
+            Ok(runtime) => {
+                let registration = Readiness::new(listener).map_err(failed)?;
+                Ok(Self { registration, runtime, silence: None })
+            }
+            Err(error) => Err(failed((listener, error))),
+        }
     }
 
     /// Starts listening on `name` with the default options; see [`ListenOptions::bind_async`].
     ///
     /// # Errors
-    /// Those of [`Listener::bind`] and of [`new`](Self::new).
+    /// Those of [`ListenOptions::bind_async`].
     ///
     /// # Panics
     /// If the runtime does not drive I/O and time.
@@ -141,6 +143,34 @@ impl fmt::Debug for AsyncListener {
     }
 }
 
+/// [`AsyncListener::new`] failed: the reason, and the listener.
+#[derive(Debug)]
+pub struct RegisterListenerError {
+    /// The reason.
+    pub error: io::Error,
+    /// The listener, as it was.
+    pub listener: Listener,
+}
+
+impl fmt::Display for RegisterListenerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_cause(f, &"cannot register the listener with a runtime", &self.error)
+    }
+}
+
+impl std::error::Error for RegisterListenerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// The listener is dropped.
+impl From<RegisterListenerError> for io::Error {
+    fn from(error: RegisterListenerError) -> Self {
+        error.error
+    }
+}
+
 /// Sends one end of a new pair to the listener on `name`, with a greeting, and returns the other end: the
 /// [`connect`](crate::connect()) of tasks.
 ///
@@ -183,12 +213,16 @@ impl ListenOptions {
     /// Starts listening on `name` in the runtime in which this is called.
     ///
     /// # Errors
-    /// Those of [`bind`](Self::bind) and of [`AsyncListener::new`].
+    /// Those of [`bind`](Self::bind); also [`ListenError::System`] for those of [`AsyncListener::new`]. The name is then
+    /// free.
     ///
     /// # Panics
     /// If the runtime does not drive I/O and time.
     pub fn bind_async(&self, name: &str) -> Result<AsyncListener, ListenError> {
-        AsyncListener::new(self.bind(name)?)
+        AsyncListener::new(self.bind(name)?).map_err(|failed| {
+            let path = failed.listener.path().to_owned();
+            ListenError::System(path, failed.error)
+        })
     }
 }
 

@@ -38,6 +38,6 @@ mod recv;
 mod meeting;
 mod wait;
 
-pub use meeting::{AsyncListener, connect};
+pub use meeting::{AsyncListener, RegisterListenerError, connect};
 pub use port::{AsyncJoinError, AsyncPort, AsyncRecvHalf, AsyncSendHalf, RegisterError};
 pub use post::SendError;

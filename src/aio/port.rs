@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::wait::{Registration, Wait};
-use crate::end::lane::Doorbell;
+use crate::end::lane::Half;
 use crate::error::with_cause;
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf, SendHalf};
@@ -14,9 +14,21 @@ use crate::port::{MessagePort, RecvHalf, SendHalf};
 /// A [`MessagePort`] that waits in tasks of a tokio runtime.
 ///
 /// The methods that wait take `&mut self`, so one of them runs at a time. To receive and to wait for space at the same
-/// time, [`split`](Self::split) the port. The methods that block and those that borrow the queue (`reserve`,
-/// `recv_ref`) are not available; [turn the port back](Self::into_port) to use them, or to transfer it. Dropping it
-/// closes the port.
+/// time, [`split`](Self::split) the port. Dropping it closes the port.
+///
+/// # What is not available in a task
+/// These need the [`MessagePort`] itself: turn the port back with [`into_port`](Self::into_port), and register it again
+/// afterwards.
+///
+/// - transferring the port;
+/// - the methods that block, and those that borrow the queue: `reserve`, `recv_ref`, `try_recv_ref`;
+/// - several messages in one call (`post_messages`, `recv_messages`, `try_recv_messages`), `post_plain` and
+///   `post_message_detaching`;
+/// - `queued`, `buffer`, `release_buffers` and `set_spin`;
+/// - the port's descriptor ([`AsFd`](std::os::fd::AsFd)), which the runtime watches.
+///
+/// A typed port, a [`Client`](crate::Client) and a [`Server`](crate::Server) have no form for tasks. Their calls block:
+/// run them on a thread of their own, or in [`spawn_blocking`](tokio::task::spawn_blocking).
 pub struct AsyncPort {
     // The order matters, as in `MessagePort`.
     pub(super) sender: AsyncSendHalf,
@@ -58,7 +70,7 @@ impl AsyncPort {
             Ok(registration) => Ok(Self {
                 sender: AsyncSendHalf {
                     half: port.sender,
-                    wait: Wait::new(Arc::clone(&registration), Doorbell::Space),
+                    wait: Wait::new(Arc::clone(&registration), Half::Sender),
                     retry: None,
                     unsent: None,
                 },
@@ -66,7 +78,7 @@ impl AsyncPort {
                     // A receive that finds nothing need not arm the doorbell: `Wait` does.
                     polled: port.receiver.polled.replace(false),
                     half: port.receiver,
-                    wait: Wait::new(registration, Doorbell::Data),
+                    wait: Wait::new(registration, Half::Receiver),
                     stream_is_over: false,
                 },
             }),
@@ -138,10 +150,10 @@ impl fmt::Debug for AsyncRecvHalf {
     }
 }
 
-/// [`AsyncPort::new`] failed: why, and the port back.
+/// [`AsyncPort::new`] failed: the reason, and the port.
 #[derive(Debug)]
 pub struct RegisterError {
-    /// Why.
+    /// The reason.
     pub error: io::Error,
     /// The port, as it was.
     pub port: MessagePort,

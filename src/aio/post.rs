@@ -298,10 +298,10 @@ impl Sink<Message> for AsyncPort {
     }
 }
 
-/// The [`Sink`] could not post a message: why, and the message back.
+/// The [`Sink`] could not post a message: the reason, and the message.
 #[derive(Debug)]
 pub struct SendError {
-    /// Why.
+    /// The reason.
     pub kind: PostErrorKind,
     /// The message, unchanged.
     pub message: Message,

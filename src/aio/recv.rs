@@ -13,7 +13,7 @@ use crate::error::{CloseReason, RecvError, TryRecvError};
 use crate::port::message::Message;
 
 impl AsyncPort {
-    /// Takes the next message, waiting for it as long as the peer lives.
+    /// Takes the next message, waiting for as long as the peer lives.
     ///
     /// Cancel-safe: if the future is dropped, the message stays queued.
     ///

@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep};
 
 use crate::end::End;
-use crate::end::lane::Doorbell;
+use crate::end::lane::Half;
 use crate::end::spurious::SpuriousWakes;
 use crate::queue::doorbell::{self, AWAKE, FD};
 use crate::queue::sync::Ordering;
@@ -47,8 +47,8 @@ impl Wake for BothHalves {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.0.tasks().wake(Doorbell::Data);
-        self.0.tasks().wake(Doorbell::Space);
+        self.0.tasks().wake(Half::Receiver);
+        self.0.tasks().wake(Half::Sender);
     }
 }
 
@@ -89,7 +89,7 @@ pub(super) fn current_runtime() -> io::Result<Handle> {
 pub(super) struct Wait {
     registration: Arc<Registration>,
     /// The half, named by the doorbell on which it sleeps.
-    half: Doorbell,
+    half: Half,
     /// The half has armed the doorbell, and its wait is not over.
     armed: bool,
     /// The spurious wake-ups of this wait.
@@ -100,10 +100,10 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    pub(super) fn new(registration: Arc<Registration>, half: Doorbell) -> Self {
+    pub(super) fn new(registration: Arc<Registration>, half: Half) -> Self {
         let spurious = match half {
-            Doorbell::Data => SpuriousWakes::CONSUMER_TASK,
-            Doorbell::Space => SpuriousWakes::PRODUCER,
+            Half::Receiver => SpuriousWakes::CONSUMER_TASK,
+            Half::Sender => SpuriousWakes::PRODUCER,
         };
         Self { registration, half, armed: false, spurious, due_nap: None, nap: None }
     }
@@ -148,16 +148,16 @@ impl Wait {
             return Poll::Ready(Ok(()));
         }
         let doorbell = match self.half {
-            Doorbell::Data => end.incoming().data(),
-            Doorbell::Space => end.outgoing().space(),
+            Half::Receiver => end.incoming().data_doorbell(),
+            Half::Sender => end.outgoing().space_doorbell(),
         };
-        let mut fruitless = end.tasks().take_unasked(self.half);
+        let mut fruitless = end.tasks().take_excess(self.half);
         // SeqCst: in one order with the swaps of `doorbell::arm` and of the peer in `doorbell::ring`. Only the count of
         // spurious wake-ups depends on the value.
         if doorbell.load(Ordering::SeqCst) == AWAKE {
             // If the half had armed the doorbell, the peer has rung it, and without need.
             fruitless += u32::from(self.armed);
-            end.tasks().ask(self.half);
+            end.tasks().allow(self.half);
         }
         self.due_nap = self.spurious.add(fruitless);
         self.armed = true;

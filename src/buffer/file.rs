@@ -44,7 +44,7 @@ pub(crate) fn header(magic: u64, len: usize) -> BufferConstants {
     BufferConstants { preamble: Preamble::new(magic), len: len as u64, ..BufferConstants::zeroed() }
 }
 
-/// Bytes of the file of a buffer with `len` bytes. `EFBIG`: no buffer may have so many.
+/// Bytes of the file of a buffer with `len` bytes. `EFBIG`: no buffer may have this many bytes.
 pub(crate) fn file_len(len: usize) -> Result<usize, Errno> {
     if len as u64 > MAX_LEN { Err(Errno::EFBIG) } else { Ok(HEADER_LEN + len) }
 }

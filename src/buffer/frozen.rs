@@ -18,7 +18,7 @@ use crate::sys::{Errno, memfd};
 /// Bytes, 256 KiB, that [`FrozenBuffer::from_file`] copies at a time.
 const COPY_PART: usize = 256 << 10;
 
-/// A block of memory that no process can write any more: neither this one, nor an earlier holder, nor a receiver. The
+/// A block of memory that no process can write: neither this one, nor an earlier holder, nor a receiver. The
 /// kernel enforces it by the seal `F_SEAL_WRITE` of fcntl(2), and every receiver checks the seal. So the bytes are a
 /// plain slice: `FrozenBuffer` dereferences to `[u8]`.
 ///

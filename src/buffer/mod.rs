@@ -34,7 +34,7 @@ use crate::layout::HEADER_LEN;
 ///
 /// A buffer is transferred whole, because the kernel passes and seals files and not parts of them: both sides would
 /// keep all of it. If several receivers each need a part, give each a buffer of its own; or [`freeze`](Self::freeze)
-/// the buffer, post it to all of them, and state in the messages which part is for whom.
+/// the buffer, post it to all of them, and state in the messages which part is for which receiver.
 ///
 /// A new buffer is filled with zeroes. [`new`](Self::new) allocates all of its memory, so that a shortage is an error
 /// there and never a signal later.

@@ -30,7 +30,7 @@ pub(crate) struct Buffers {
     posts: AtomicU32,
 }
 
-const _: () = assert!(MAX_CACHED_BUFFERS <= 1 << 8, "a slot is a byte, in `Memory::kept` and in a `KnownCapsule`");
+const _: () = assert!(MAX_CACHED_BUFFERS <= 1 << 8, "a slot is a byte, in `Memory::kept` and in a `LoneCapsule`");
 
 /// The number of the newest [`Buffers`] of this process; the first has 1.
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
@@ -99,7 +99,7 @@ pub(crate) struct Planned {
 enum PoolSlot {
     /// Neither end keeps a buffer in it.
     Empty,
-    /// The peer keeps a buffer of so many bytes in it, and this end does not any more.
+    /// The peer keeps a buffer of this many bytes in it, and this end no longer does.
     Stale(u64),
     /// Both ends keep this buffer in it.
     Live(Arc<Memory>),
@@ -282,7 +282,7 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Gives up all buffers, when nothing is received any more.
+    /// Gives up all buffers, when nothing more will be received.
     pub(crate) fn give_up(&mut self) {
         self.slots.iter().flatten().for_each(|memory| memory.set_kept(None));
         self.slots.clear();
@@ -326,7 +326,7 @@ impl Cache {
         Some(Arc::clone(memory))
     }
 
-    /// Empties a slot, whose buffer the owner does not keep any more. False if there is no such slot.
+    /// Empties a slot, whose buffer the owner no longer keeps. False if there is no such slot.
     pub(crate) fn forget(&mut self, slot: usize) -> bool {
         if slot < self.slots.len() {
             self.put(slot, None);
@@ -341,7 +341,7 @@ pub(crate) enum Moving {
     Cached { slot: usize, memory: Arc<Memory> },
     /// A slot of the pool whose buffer is with the peer and may come back.
     Posted { slot: usize, memory: Arc<Memory> },
-    /// A slot of the pool whose buffer the new holder does not keep; the peer still has so many bytes in it.
+    /// A slot of the pool whose buffer the new holder does not keep; the peer still has this many bytes in it.
     Stale { slot: usize, bytes: u64 },
 }
 

@@ -19,9 +19,9 @@ use crate::sys::shared::SharedMapping;
 /// There are two ways to access the bytes, and both are safe whatever other holders do at the same time.
 /// - [`atomic_u32`](Self::atomic_u32) and [`atomic_u64`](Self::atomic_u64) return words in place, by which the holders
 ///   agree which of them uses which part when.
-/// - [`read_at`](Self::read_at), [`write_at`](Self::write_at) and the methods of [`BufferBytes`](crate::BufferBytes) copy.
-///   A copy that overlaps with another one may read or leave a mixture of both. Its order against other accesses is that
-///   of relaxed atomics: publish a copy with a release store, and read it after an acquire load.
+/// - [`read_at`](Self::read_at), [`write_at`](Self::write_at) and the methods of [`BufferBytes`](crate::BufferBytes)
+///   copy. A copy that overlaps with another one may read or leave a mixture of both. Its order against other accesses
+///   is that of relaxed atomics: publish a copy with a release store, and read it after an acquire load.
 ///
 /// A new buffer is filled with zeroes. [`new`](Self::new) allocates all of its memory, and its size can never change,
 /// so no access raises a signal. A child made by `fork` shares the buffers that it inherited. Processes without a port

@@ -104,7 +104,7 @@ impl<P: std::error::Error> std::error::Error for CallError<P> {
     }
 }
 
-/// What was to be posted is dropped.
+/// The request is dropped.
 impl<P: Into<io::Error>> From<CallError<P>> for io::Error {
     fn from(error: CallError<P>) -> Self {
         match error {

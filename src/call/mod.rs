@@ -22,7 +22,7 @@ pub use self::client::{Client, PendingCall};
 pub use self::error::{AnswerError, CallError};
 #[cfg(feature = "serde")]
 pub(crate) use self::server::unless_gone;
-pub use self::server::{NotAnswered, Responder, ServeError, Server};
+pub use self::server::{RespondError, Responder, ServeError, Server};
 use crate::port::transfer::{TransferRef, Transferable};
 
 /// A mark takes 8 bytes, at the end of the data.

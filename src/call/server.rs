@@ -44,10 +44,9 @@ pub struct Responder {
     open: OpenRequest<Arc<Answers>>,
 }
 
-/// An answer was not posted: the reason, with the answer, and the responder. `R` is the responder, `E` contains the
-/// answer.
-pub struct NotAnswered<R, E> {
-    /// Why, and the answer back.
+/// An answer was not posted: the reason, the answer, and the responder. `R` is the responder, `E` contains the answer.
+pub struct RespondError<R, E> {
+    /// The reason, with the answer.
     pub error: E,
     /// The responder, as it was.
     pub responder: R,
@@ -121,7 +120,7 @@ impl Server {
         Ok((message, self.responder(number)))
     }
 
-    /// Takes the next request, waiting for it for at most `timeout`.
+    /// Takes the next request, waiting for at most `timeout`.
     ///
     /// # Errors
     /// [`TimedOut`](RecvTimeoutError::TimedOut), and those of [`recv`](Self::recv).
@@ -257,7 +256,7 @@ impl Responder {
         self,
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
-    ) -> Result<(), NotAnswered<Self, PostError>> {
+    ) -> Result<(), RespondError<Self, PostError>> {
         self.post(data, transfer.into_iter().collect(), Deadline::Now)
     }
 
@@ -269,7 +268,7 @@ impl Responder {
         self,
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
-    ) -> Result<(), NotAnswered<Self, PostError>> {
+    ) -> Result<(), RespondError<Self, PostError>> {
         self.post(data, transfer.into_iter().collect(), Deadline::Never)
     }
 
@@ -282,7 +281,7 @@ impl Responder {
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
         timeout: Duration,
-    ) -> Result<(), NotAnswered<Self, PostError>> {
+    ) -> Result<(), RespondError<Self, PostError>> {
         self.post(data, transfer.into_iter().collect(), Deadline::after(timeout))
     }
 
@@ -291,12 +290,12 @@ impl Responder {
         data: &[u8],
         transfer: Vec<Transferable>,
         deadline: Deadline,
-    ) -> Result<(), NotAnswered<Self, PostError>> {
+    ) -> Result<(), RespondError<Self, PostError>> {
         let mut answer = scratch::take();
         answer.extend_from_slice(data);
         let result = self.open.post(&mut answer, &lend(&transfer), deadline);
         scratch::keep(answer);
-        result.map_err(|kind| NotAnswered { error: PostError { kind, transfer }, responder: self })
+        result.map_err(|kind| RespondError { error: PostError { kind, transfer }, responder: self })
     }
 
     #[cfg(feature = "serde")]
@@ -453,27 +452,27 @@ impl<E: Into<io::Error>> From<ServeError<E>> for io::Error {
     }
 }
 
-impl<R, E: fmt::Debug> fmt::Debug for NotAnswered<R, E> {
+impl<R, E: fmt::Debug> fmt::Debug for RespondError<R, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NotAnswered").field("error", &self.error).finish_non_exhaustive()
+        f.debug_struct("RespondError").field("error", &self.error).finish_non_exhaustive()
     }
 }
 
-impl<R, E: fmt::Display> fmt::Display for NotAnswered<R, E> {
+impl<R, E: fmt::Display> fmt::Display for RespondError<R, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(f)
     }
 }
 
-impl<R, E: std::error::Error> std::error::Error for NotAnswered<R, E> {
+impl<R, E: std::error::Error> std::error::Error for RespondError<R, E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.error.source()
     }
 }
 
 /// Answer and responder are dropped.
-impl<R, E: Into<io::Error>> From<NotAnswered<R, E>> for io::Error {
-    fn from(error: NotAnswered<R, E>) -> Self {
+impl<R, E: Into<io::Error>> From<RespondError<R, E>> for io::Error {
+    fn from(error: RespondError<R, E>) -> Self {
         error.error.into()
     }
 }

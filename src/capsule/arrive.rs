@@ -4,33 +4,33 @@
 use super::buffer::LoneCapsule;
 use super::discard::discard;
 use super::{Arrival, Arrived, Table};
-use crate::end::lane::Doorbell;
+use crate::end::lane::Half;
 use crate::end::{End, Parts};
 use crate::error::{BadTransfer, RecvError, Rejection, Violation, exhausted};
 use crate::queue::record::RecordKind;
 use crate::queue::ring::{Consumer, Record};
 use crate::sys::Errno;
 
-/// What becomes of data that came in a buffer.
+/// Where the data goes that came in a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Body {
+pub(crate) enum BodyPlace {
     /// The caller appends it to the payload, in which room for it is made.
     Copied,
-    /// It stays where it is.
+    /// It stays in the buffer.
     InPlace,
 }
 
 /// Makes ports, buffers and descriptors of what came with a record that is not plain data. `payload` is a copy of the
 /// record's payload; what is left in it is the message's data.
 ///
-/// After a shortage the record and its descriptors are still queued. If the contents are invalid, the descriptors are gone
-/// and the caller releases the record.
+/// After a shortage the record and its descriptors are still queued. If the contents are invalid, the descriptors are
+/// gone and the caller releases the record.
 pub(crate) fn arrive(
     end: &End,
     consumer: &Consumer,
     record: Record,
     payload: &mut Vec<u8>,
-    body: Body,
+    body: BodyPlace,
 ) -> Result<Arrival, Rejection<Undeliverable>> {
     if record.kind == RecordKind::Buffer {
         lone_buffer(end, payload)
@@ -55,21 +55,24 @@ fn carrier(
     consumer: &Consumer,
     record: Record,
     payload: &mut Vec<u8>,
-    body: Body,
+    body: BodyPlace,
 ) -> Result<Arrival, Rejection<Undeliverable>> {
     // 1. Check the table, and make room for data that will be copied.
-    let table = Table::cut_off(payload)?;
+    let mut table = Table::parse(payload)?;
     let limits = end.segment().limits();
     let handles = usize::from(record.handles);
     if handles != table.handles() || handles > limits.max_handles {
         return Err(Violation::BadHandles.into());
     }
-    let body_len = table.body_len().unwrap_or(0);
-    if payload.len() > limits.max_message_len || body_len > limits.max_message_len as u64 {
+    let (data_len, body_len) = (table.data_len, table.body_len().unwrap_or(0));
+    if data_len > limits.max_message_len || body_len > limits.max_message_len as u64 {
         return Err(Violation::BadLength.into());
     }
-    if body == Body::Copied && payload.try_reserve(body_len as usize).is_err() {
-        return Err(Rejection::Shortage(Errno::ENOMEM));
+    if body_len > 0 && body == BodyPlace::Copied {
+        table = table.into_owned();
+        if payload.try_reserve(body_len as usize).is_err() {
+            return Err(Rejection::Shortage(Errno::ENOMEM));
+        }
     }
     // 2. Duplicate the descriptors, whose packet stays on the lane.
     let _reading = (handles > 0).then(|| end.reading());
@@ -77,15 +80,17 @@ fn carrier(
         0 => Vec::new(),
         count => end
             .lane()
-            .peek_handles(consumer.sequence(), count, |bell| end.heard(bell, Doorbell::Data))
+            .peek_handles(consumer.sequence(), count, |half| end.on_wake_up(half, Half::Receiver))
             .map_err(|rejection| rejection.map(Undeliverable::Violation))?,
     };
-    // 3. Adopt what they are of, and take the packet off the lane unless a later attempt needs it.
+    // 3. Adopt the objects behind them, and take the packet off the lane unless a later attempt needs it.
     let mut arrival = Arrival::default();
     let adopted = table.adopt(descriptors, Some(end), &mut arrival);
     if handles > 0 && !matches!(adopted, Err(Rejection::Shortage(_))) {
         end.lane().take_handles();
     }
+    // What is left is the data, also in the error of an invalid message.
+    payload.truncate(data_len);
     match adopted {
         Ok(()) => Ok(arrival),
         Err(Rejection::Shortage(errno)) => Err(Rejection::Shortage(errno)),

@@ -200,6 +200,6 @@ pub(super) fn kept_buffer(way: Way, len: u64, end: &End) -> Option<Hold> {
         Way::Back(slot) => (end.buffers().pool().returned(slot, len)?, Role::Owner),
         Way::Once | Way::First(_) => return None,
     };
-    // The length is below the capacity, says the slot.
+    // Cache and pool have checked the length against the capacity.
     Some(Hold::new(memory, len as usize, role))
 }

@@ -3,19 +3,19 @@
 
 use std::sync::Arc;
 
-use super::arrive::{Body, Undeliverable, arrive};
+use super::arrive::{BodyPlace, Undeliverable, arrive};
 use crate::end::{End, Parts, growth};
 use crate::error::Rejection;
 use crate::queue::record::{RECORD_HEADER_LEN, RecordKind};
 use crate::queue::ring::Consumer;
 
-/// At most 4096 ports are closed one by one when a queue is dropped; the kernel closes the rest. A peer could otherwise nest
-/// new ports as fast as they are closed.
+/// At most 4096 ports are closed one by one when a queue is dropped; the kernel closes the rest. A peer could otherwise
+/// nest new ports as fast as they are closed.
 const MAX_CLOSED: usize = 4096;
 
-/// Drops what is queued for an end. Ports in the queue are closed and their queues dropped in turn, those of one message
-/// before the next message, so few descriptors are needed at a time. A list of work stands in for recursion, since a peer
-/// decides how deep ports are nested.
+/// Drops what is queued for an end. Ports in the queue are closed and their queues dropped in turn, those of one
+/// message before the next message, so few descriptors are needed at a time. A list of work stands in for recursion,
+/// since a peer decides how deep ports are nested.
 pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
     discard_queue(end, consumer);
     end.lane().discard_rest();
@@ -57,21 +57,21 @@ fn discard_queue(end: &End, consumer: &mut Consumer) {
     }
 }
 
-/// Drops messages up to the first that carries ports, and returns these ports; none at the end of the queue. `left` counts
-/// down the bytes of a full queue, which are all that can have been unread: a peer that posts as fast as this end drops
-/// cannot keep it here.
+/// Drops messages up to the first that carries ports, and returns these ports; none at the end of the queue. `left`
+/// counts down the bytes of a full queue, which are all that can have been unread: a peer that posts as fast as this
+/// end drops cannot keep it here.
 fn discard_message_with_ports(end: &End, consumer: &mut Consumer, left: &mut usize) -> Vec<Parts> {
     let mut ports = Vec::new();
     let mut payload = Vec::new();
     while ports.is_empty()
-        && let Ok(Some(record)) = growth::peek(end, consumer)
+        && let Ok(Some(record)) = growth::next_message(end, consumer)
     {
         let Some(rest) = left.checked_sub(record.len + RECORD_HEADER_LEN) else { break };
         *left = rest;
         if record.kind != RecordKind::Data {
             payload.clear();
             consumer.read_to_vec(record, &mut payload);
-            match arrive(end, consumer, record, &mut payload, Body::InPlace) {
+            match arrive(end, consumer, record, &mut payload, BodyPlace::InPlace) {
                 Ok(arrival) => ports.extend(arrival.into_ports()),
                 Err(Rejection::Invalid(Undeliverable::Violation(_))) => break,
                 // Without descriptors to spare this process cannot close them itself: the kernel does.

@@ -1,17 +1,20 @@
 //! Capsules: what a thing on a transfer list becomes while it travels in a message.
 //!
-//! The payload of a carrier record is the data, padded to 8 bytes, then the *table*: capsules, and an end that counts them.
+//! The payload of a carrier record is the data, padded to 8 bytes, then the *table*: capsules, and an end that counts
+//! them.
 //!
 //! ```text
 //! | data, padded | ports, each with its slots | buffers | frozen | shared | table end |
 //! ```
 //! Descriptors travel on the lane, in the order of the table. A port has its segment, its lane, the rings that its
-//! directions have grown into, and its recycled buffers. Every other thing has one, but a buffer that the receiver keeps
-//! already has none. A plain descriptor has no capsule.
+//! directions have grown into, and its recycled buffers. Every other item has one descriptor, except a buffer that the
+//! receiver keeps already. A plain descriptor has no capsule.
 //!
 //! A new kind of transferable thing needs a count, a capsule and a variant of [`Arrived`] here, a variant of `Item`
 //! (`port/baggage.rs`), of `Transferable` and of `TransferRef` (`port/transfer.rs`), and a list in `Message`
-//! (`port/message.rs`). The compiler then names every match that lacks it.
+//! (`port/message.rs`). The compiler then names every match and every list of counts that lacks it. It does not name
+//! the `From` conversions to `Transferable` and `TransferRef`, and `ffi/src/transfer/kind.rs`, which numbers the kinds
+//! for C.
 #![forbid(unsafe_code)]
 
 pub(crate) mod port;
@@ -19,6 +22,7 @@ pub(crate) mod buffer;
 pub(crate) mod arrive;
 pub(crate) mod discard;
 
+use std::borrow::Cow;
 use std::mem::offset_of;
 use std::os::fd::OwnedFd;
 
@@ -81,9 +85,10 @@ impl Counts {
 
     /// Bytes of the table.
     fn table_len(self) -> usize {
+        let Self { ports: _, buffers, frozen, shared, descriptors: _, slots: _, body: _ } = self;
         self.ports_len()
-            + self.buffers * size_of::<BufferCapsule>()
-            + (self.frozen + self.shared) * size_of::<MemoryCapsule>()
+            + buffers * size_of::<BufferCapsule>()
+            + (frozen + shared) * size_of::<MemoryCapsule>()
             + size_of::<TableEnd>()
     }
 
@@ -130,15 +135,16 @@ impl From<TableEnd> for Counts {
 }
 
 /// The table of a received record, checked against the record's length.
-pub(crate) struct Table {
+pub(crate) struct Table<'a> {
+    pub(crate) data_len: usize,
     counts: Counts,
     /// Without the table's end.
-    capsules: Vec<u8>,
+    capsules: Cow<'a, [u8]>,
 }
 
-impl Table {
-    /// Cuts the table off the payload of a carrier record, a private copy. What is left in `payload` is the data.
-    pub(crate) fn cut_off(payload: &mut Vec<u8>) -> Result<Self, Violation> {
+impl<'a> Table<'a> {
+    /// Finds and checks the table of a carrier record in its payload, a private copy.
+    pub(crate) fn parse(payload: &'a [u8]) -> Result<Self, Violation> {
         let at = payload.len().checked_sub(size_of::<TableEnd>()).ok_or(Violation::BadTable)?;
         let end: TableEnd = pod_read_unaligned(&payload[at..]);
         let (counts, data_len) = (Counts::from(end), end.data_len as usize);
@@ -146,13 +152,16 @@ impl Table {
         if counts.payload_len(data_len) != payload.len() || (end.body, end.reserved) != (has_body.into(), [0; 3]) {
             return Err(Violation::BadTable);
         }
-        let capsules = payload[data_len.next_multiple_of(8)..at].to_vec();
-        payload.truncate(data_len);
-        let table = Self { counts, capsules };
+        let table = Self { data_len, counts, capsules: payload[data_len.next_multiple_of(8)..at].into() };
         // The ports must have exactly as many slots as the end counts: then every capsule lies where its count puts it.
         let (ports, slots) =
             table.ports().fold((0, 0), |(ports, slots), port| (ports + 1, slots + port.slots as usize));
         if (ports, slots) == (counts.ports, counts.slots) { Ok(table) } else { Err(Violation::BadTable) }
+    }
+
+    /// The same table, which no longer borrows the payload.
+    pub(crate) fn into_owned(self) -> Table<'static> {
+        Table { data_len: self.data_len, counts: self.counts, capsules: self.capsules.into_owned().into() }
     }
 
     /// The capsules of the ports, which stand between those of their slots.
@@ -189,8 +198,9 @@ impl Table {
 
     /// Descriptors that belong to the table.
     pub(crate) fn handles(&self) -> usize {
+        let Counts { ports: _, buffers: _, frozen, shared, descriptors, slots: _, body: _ } = self.counts;
         let buffers = self.buffers().filter(BufferCapsule::has_handle).count();
-        self.handles_of_ports() + buffers + self.counts.frozen + self.counts.shared + self.counts.descriptors
+        self.handles_of_ports() + buffers + frozen + shared + descriptors
     }
 
     /// Descriptors of the ports, which come first.
@@ -213,7 +223,8 @@ impl Table {
         debug_assert_eq!(handles.len(), self.handles());
         let mut of_ports = handles;
         let mut others = of_ports.split_off(self.handles_of_ports()).into_iter();
-        // A shortage must leave pool and cache untouched for the next attempt, so everything that can meet one comes first.
+        // A shortage must leave pool and cache untouched for the next attempt, so everything that can meet one comes
+        // first.
         let mut memories = Vec::new();
         for (capsule, file) in self.buffers().filter(BufferCapsule::has_handle).zip(&mut others) {
             memories.push(match Memory::adopt(file, capsule.capacity) {
@@ -226,8 +237,8 @@ impl Table {
         if let Err(Rejection::Shortage(_)) = made {
             return made;
         }
-        // Every buffer is recorded in the slot that the sender assigned, even if another item is invalid: the sender may have
-        // that item from a third party, which could otherwise desynchronise the caches of this channel.
+        // Every buffer is recorded in the slot that the sender assigned, even if another item is invalid: the sender
+        // may have that item from a third party, which could otherwise desynchronise the caches of this channel.
         let (mut memories, mut buffers) = (memories.into_iter(), Vec::new());
         for capsule in self.buffers() {
             let memory = if capsule.has_handle() { memories.next().transpose() } else { Ok(None) };
@@ -248,16 +259,17 @@ impl Table {
         mut others: impl Iterator<Item = OwnedFd>,
         items: &mut Vec<Arrived>,
     ) -> Result<(), Rejection<BadTransfer>> {
+        let Counts { ports, buffers, frozen, shared, descriptors: _, slots: _, body: _ } = self.counts;
         let (mut of_ports, mut capsules) = (of_ports.into_iter(), &self.capsules[..]);
-        for _ in 0..self.counts.ports {
+        for _ in 0..ports {
             items.push(Arrived::Port(adopt_port(&mut capsules, &mut of_ports)?));
         }
-        capsules = &capsules[self.counts.buffers * size_of::<BufferCapsule>()..];
-        for file in others.by_ref().take(self.counts.frozen) {
+        capsules = &capsules[buffers * size_of::<BufferCapsule>()..];
+        for file in others.by_ref().take(frozen) {
             let MemoryCapsule { len } = next(&mut capsules);
             items.push(Arrived::Frozen(FrozenBuffer::adopt(file, len)?));
         }
-        for file in others.by_ref().take(self.counts.shared) {
+        for file in others.by_ref().take(shared) {
             let MemoryCapsule { len } = next(&mut capsules);
             items.push(Arrived::Shared(SharedBuffer::adopt(file, len)?));
         }
@@ -266,7 +278,7 @@ impl Table {
     }
 }
 
-/// Takes the next capsule. `Table::cut_off` has checked that there are as many as the table's end counts.
+/// Takes the next capsule. `Table::parse` has checked that there are as many as the table's end counts.
 fn next<T: AnyBitPattern>(capsules: &mut &[u8]) -> T {
     let (first, rest) = capsules.split_at(size_of::<T>());
     *capsules = rest;

@@ -26,8 +26,8 @@ pub(super) const PORT_HANDLES: usize = 2;
 pub(super) struct PortCapsule {
     /// `Side`.
     side: u32,
-    /// `PRODUCER_GREW` and `CONSUMER_GREW`: the cursor stands in a ring that its direction grew into, whose descriptor comes
-    /// along.
+    /// `PRODUCER_GREW` and `CONSUMER_GREW`: the cursor stands in a ring that its direction grew into, whose descriptor
+    /// comes along.
     grown: u32,
     producer: CursorsCapsule,
     consumer: CursorsCapsule,
@@ -92,8 +92,9 @@ const _: () = {
 
 /// Encodes a port: hands its capsule, and those of its recycled buffers, to `put`.
 ///
-/// The standard's [transfer steps of a port](https://html.spec.whatwg.org/multipage/web-messaging.html#transferring-messageport):
-/// queue and remote port are in the segment, whose descriptor travels; the capsule adds the private state of this end.
+/// The standard's [transfer steps of a
+/// port](https://html.spec.whatwg.org/multipage/web-messaging.html#transferring-messageport): queue and remote port are
+/// in the segment, whose descriptor travels; the capsule adds the private state of this end.
 pub(crate) fn write_port(
     put: &mut impl FnMut(&[u8]),
     end: &End,
@@ -136,7 +137,8 @@ pub(crate) fn port_handles<'a>(
 
 /// Decodes a port: checks the capsule and its descriptors, and makes an end of this process from them.
 ///
-/// The standard's [transfer-receiving steps of a port](https://html.spec.whatwg.org/multipage/web-messaging.html#transferring-messageport):
+/// The standard's [transfer-receiving steps of a
+/// port](https://html.spec.whatwg.org/multipage/web-messaging.html#transferring-messageport):
 /// 1. *Has been shipped* has no counterpart: every port here can have been shipped, and nothing depends on it.
 /// 2. The queue is in the segment, so its messages arrive with the port. As in the standard they wait until the port is
 ///    started, or received from.

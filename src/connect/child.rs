@@ -144,7 +144,7 @@ pub enum ParentPortError {
     Missing,
     /// What was inherited is not a greeting.
     Malformed,
-    /// The parent uses another version of the format, this one.
+    /// The version of the format that the parent uses, which is not the version of this library.
     Version(u32),
     /// The port that was inherited failed the checks.
     Contents(BadTransfer),

@@ -144,8 +144,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Message, BadGreeting> {
     if header.version != VERSION {
         return Err(BadGreeting::Version(header.version));
     }
-    let mut message = Message::from(payload.to_vec());
-    let table = Table::cut_off(&mut message.data).map_err(|_| BadGreeting::Malformed)?;
+    let table = Table::parse(payload).map_err(|_| BadGreeting::Malformed)?;
     if table.body_len().is_some() {
         return Err(BadGreeting::Malformed);
     }
@@ -162,6 +161,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Message, BadGreeting> {
             Rejection::Shortage(errno) => BadGreeting::Exhausted(errno),
         });
     }
+    let mut message = Message::from(payload[..table.data_len].to_vec());
     message.extend(arrival.items.into_iter().map(Transferable::from));
     Ok(message)
 }

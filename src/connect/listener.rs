@@ -190,8 +190,8 @@ impl Listener {
     /// }
     /// # Ok(()) }
     /// ```
-    pub fn incoming(&self) -> Clients<'_> {
-        Clients { listener: self, over: false }
+    pub fn incoming(&self) -> IncomingClients<'_> {
+        IncomingClients { listener: self, over: false }
     }
 
     /// The earliest time at which a silent client is late. A call of accept then has work to do, although the
@@ -317,16 +317,16 @@ fn system(errno: Errno) -> AcceptError {
 
 /// The clients of a [`Listener`]; see [`Listener::incoming`].
 ///
-/// The iterator ends only in a child process that inherited the listener by `fork`, with [`AcceptError::Forked`]. Any other
-/// error is an item between others.
+/// The iterator ends only in a child process that inherited the listener by `fork`, with [`AcceptError::Forked`]. Any
+/// other error is an item between others.
 #[must_use = "accepts nothing until it is iterated over"]
 #[derive(Debug)]
-pub struct Clients<'a> {
+pub struct IncomingClients<'a> {
     listener: &'a Listener,
     over: bool,
 }
 
-impl Iterator for Clients<'_> {
+impl Iterator for IncomingClients<'_> {
     type Item = Result<Incoming, AcceptError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -339,7 +339,7 @@ impl Iterator for Clients<'_> {
     }
 }
 
-impl FusedIterator for Clients<'_> {}
+impl FusedIterator for IncomingClients<'_> {}
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {

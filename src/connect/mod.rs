@@ -8,14 +8,14 @@
 //! directories are in `sys::named_socket` and `sys::process`.
 
 mod child;
-mod client;
+mod connecting;
 pub(crate) mod greeting;
 mod listener;
 mod names;
 
 pub use child::{ParentPortError, SpawnError, SpawnErrorKind, parent_port, spawn_with_port};
-pub use client::{ConnectError, ConnectOptions, connect};
+pub use connecting::{ConnectError, ConnectOptions, connect};
 #[cfg(feature = "tokio")]
-pub(crate) use client::{Connecting, QUEUE_RETRY};
-pub use listener::{AcceptError, Clients, Incoming, ListenError, ListenOptions, Listener};
+pub(crate) use connecting::{Connecting, QUEUE_RETRY};
+pub use listener::{AcceptError, Incoming, IncomingClients, ListenError, ListenOptions, Listener};
 pub use names::NameError;

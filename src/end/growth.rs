@@ -1,16 +1,17 @@
 //! Growth: how a direction goes on in a larger ring, and back.
 //!
-//! A full ring is followed by one of twice its size. The producer makes it, sends its descriptor over the lane, tagged with
-//! a record's number as any descriptor is, and commits a `Next` link in the room that every claim leaves for one header. So
-//! the contents are in shared memory at once, survive the producer's process, and move with either end. The consumer
-//! follows the link when it has read everything in front of it. Once it has read everything there is, the producer's next
-//! post goes back to the first ring, with a `Back` link. Each side keeps its present ring and the first one, and no other.
+//! A full ring is followed by one of twice its size. The producer makes it, sends its descriptor over the lane, tagged
+//! with a record's number as any descriptor is, and commits a `Next` link in the room that every claim leaves for one
+//! header. So the contents are in shared memory at once, survive the producer's process, and move with either end. The
+//! consumer follows the link when it has read everything in front of it. Once it has read everything there is, the
+//! producer's next post goes back to the first ring, with a `Back` link. Each side keeps its present ring and the first
+//! one, and no other.
 #![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
 
 use super::End;
-use super::lane::{Doorbell, NotSent};
+use super::lane::{Half, NotSent};
 use crate::error::{Rejection, Violation};
 use crate::layout::MAX_CACHED_BUFFERS;
 use crate::queue::direction::Direction;
@@ -31,20 +32,21 @@ pub(crate) fn grow(end: &End, producer: &mut Producer) -> Result<bool, NotSent> 
     Ok(true)
 }
 
-/// Lets the producer go back to the first ring if the consumer has read everything.
+/// Lets the producer go back to the first ring if the consumer has read everything. Every post in a grown ring tries
+/// it.
 #[cold]
-pub(crate) fn shrink(end: &End, producer: &mut Producer) -> Result<(), Violation> {
+pub(crate) fn shrink_if_read(end: &End, producer: &mut Producer) -> Result<(), Violation> {
     if producer.unread()? == 0 {
         producer.go_on_in(end.outgoing().clone(), RecordKind::Back);
     }
     Ok(())
 }
 
-/// The next message, in whatever ring it is, if one has been committed. Records that are not messages are obeyed and passed
-/// over.
-pub(crate) fn peek(end: &End, consumer: &mut Consumer) -> Result<Option<Record>, Rejection<Violation>> {
+/// The next message, in whatever ring it is, if one has been committed. Records that are not messages are obeyed and
+/// passed over.
+pub(crate) fn next_message(end: &End, consumer: &mut Consumer) -> Result<Option<Record>, Rejection<Violation>> {
     loop {
-        let Some(record) = consumer.peek()? else { return Ok(None) };
+        let Some(record) = consumer.next_record()? else { return Ok(None) };
         let is_grown = consumer.direction().is_grown();
         let ring = match record.kind {
             RecordKind::Data | RecordKind::Carrier | RecordKind::Buffer => return Ok(Some(record)),
@@ -84,7 +86,7 @@ fn forget(end: &End, consumer: &mut Consumer, record: Record) -> Result<(), Viol
 /// Takes the ring of a `Next` link off the lane.
 fn next_ring(end: &End, consumer: &Consumer) -> Result<Direction, Rejection<Violation>> {
     let _reading = end.reading();
-    let wake = |bell| end.heard(bell, Doorbell::Data);
+    let wake = |half| end.on_wake_up(half, Half::Receiver);
     let mut files = end.lane().peek_handles(consumer.sequence(), 1, wake)?;
     let file = files.pop().ok_or(Violation::NoHandles)?;
     let after = consumer.direction().capacity() as usize;

@@ -1,9 +1,10 @@
 //! The lane: a socket pair beside the rings, for what shared memory cannot do: carry descriptors, wake a sleeper in
 //! poll(2), and report that the other end is gone. It is a Unix SEQPACKET socket (unix(7)).
 //!
-//! A packet arrives whole or not at all. A `HANDLES` packet carries the descriptors of one record and is sent before the
-//! record is committed, so a consumer that sees the record finds its packet. A packet whose record was never committed
-//! stays unread until the receiver sees the end of its peer, and is then dropped; the kernel closes what it held.
+//! A packet arrives whole or not at all. A `HANDLES` packet carries the descriptors of one record and is sent before
+//! the record is committed, so a consumer that sees the record finds its packet. A packet whose record was never
+//! committed stays unread until the receiver sees the end of its peer, and is then dropped; the kernel closes what it
+//! held.
 #![forbid(unsafe_code)]
 
 use std::io::IoSlice;
@@ -21,8 +22,8 @@ const WAKE: u32 = 1;
 /// `Packet::kind` of the descriptors of a record.
 const HANDLES: u32 = 2;
 
-/// A half reads at most 64 packets before a sleep; an honest peer leaves one. If a hostile peer sends as fast as they are
-/// read, the lane stays readable, and the half sleeps on the futex instead.
+/// A half reads at most 64 packets before a sleep; an honest peer leaves one. If a hostile peer sends as fast as they
+/// are read, the lane stays readable, and the half sleeps on the futex instead.
 const DRAIN_LIMIT: usize = 64;
 /// At most 4096 packets, more than a lane holds, are passed over on the way to one that must be there.
 const SKIP_LIMIT: usize = 4096;
@@ -32,7 +33,7 @@ const SKIP_LIMIT: usize = 4096;
 #[derive(Clone, Copy, Pod, Zeroable, PartialEq, Eq, Debug)]
 struct Packet {
     kind: u32,
-    /// `HANDLES`: the number of descriptors. `WAKE`: the doorbell that was rung, a `Doorbell`.
+    /// `HANDLES`: the number of descriptors. `WAKE`: the `Half` that it wakes.
     count: u32,
     /// `HANDLES`: the number of the record. `WAKE`: 0.
     sequence: u64,
@@ -44,20 +45,20 @@ const _: () = {
 };
 
 impl Packet {
-    /// The doorbell of a `WAKE` packet.
-    fn doorbell(&self) -> Doorbell {
-        if self.count == Doorbell::Space as u32 { Doorbell::Space } else { Doorbell::Data }
+    /// The half that a `WAKE` packet wakes.
+    fn half(&self) -> Half {
+        if self.count == Half::Sender as u32 { Half::Sender } else { Half::Receiver }
     }
 }
 
-/// The doorbell that a `WAKE` packet stands for, and so the half that it wakes.
+/// A half of a port. On the wire it names the half that a `WAKE` packet wakes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
-pub(crate) enum Doorbell {
-    /// Of the consumer.
-    Data = 0,
-    /// Of the producer.
-    Space = 1,
+pub(crate) enum Half {
+    /// Sleeps on the data doorbell.
+    Receiver = 0,
+    /// Sleeps on the space doorbell.
+    Sender = 1,
 }
 
 /// What is left on a lane after draining it.
@@ -65,8 +66,9 @@ pub(crate) enum Doorbell {
 pub(crate) enum Drained {
     /// Nothing: the lane is not readable, or only because the peer is gone.
     Empty,
-    /// Descriptors of a record that has not been committed yet: the lane stays readable until then.
-    Handles,
+    /// The lane stays readable: the descriptors of a record that has not been committed yet wait on it, or packets come
+    /// as fast as they are read.
+    StillReadable,
 }
 
 /// Why the descriptors of a record were not sent.
@@ -96,8 +98,8 @@ impl Lane {
     }
 
     /// Wakes a peer that sleeps in poll(2). True if the lane holds a packet for it.
-    pub(crate) fn wake(&self, doorbell: Doorbell) -> bool {
-        let packet = Packet { kind: WAKE, count: doorbell as u32, sequence: 0 };
+    pub(crate) fn wake(&self, half: Half) -> bool {
+        let packet = Packet { kind: WAKE, count: half as u32, sequence: 0 };
         // A full lane is readable, which wakes the peer as well.
         matches!(self.send(packet, &[]), Ok(()) | Err(Errno::EAGAIN))
     }
@@ -122,12 +124,13 @@ impl Lane {
     }
 
     /// Duplicates the `count` descriptors of record `sequence` into this process. The packet stays queued until
-    /// [`take_handles`](Self::take_handles), so that the caller can still fail. `wake` is called for each wake-up on the way.
+    /// [`take_handles`](Self::take_handles), so that the caller can still fail. `wake` is called for each wake-up on
+    /// the way.
     pub(crate) fn peek_handles(
         &self,
         sequence: u64,
         count: usize,
-        wake: impl Fn(Doorbell),
+        wake: impl Fn(Half),
     ) -> Result<Vec<OwnedFd>, Rejection<Violation>> {
         for _ in 0..SKIP_LIMIT {
             let (packet, received) = self.peek(count).map_err(Rejection::Invalid)?.ok_or(
@@ -146,7 +149,7 @@ impl Lane {
                 };
             }
             match packet.kind {
-                WAKE => wake(packet.doorbell()),
+                WAKE => wake(packet.half()),
                 HANDLES if packet.sequence < sequence => {} // its record was never committed: closed unread
                 _ => return Err(Rejection::Invalid(Violation::NoHandles)),
             }
@@ -161,26 +164,26 @@ impl Lane {
         self.skip();
     }
 
-    /// Reads every packet but the descriptors of record `sequence` or a later one. `wake` is called for each wake-up. One half
-    /// at a time calls this: see `End::drain_lane`.
-    pub(crate) fn drain(&self, sequence: u64, wake: impl Fn(Doorbell)) -> Result<Drained, Violation> {
+    /// Reads every packet but the descriptors of record `sequence` or a later one. `wake` is called for each wake-up.
+    /// One half at a time calls this: see `End::drain_lane`.
+    pub(crate) fn drain(&self, sequence: u64, wake: impl Fn(Half)) -> Result<Drained, Violation> {
         for _ in 0..DRAIN_LIMIT {
             match self.peek(0)? {
                 None => return Ok(Drained::Empty),
                 Some((packet, _)) => match packet.kind {
-                    WAKE => wake(packet.doorbell()),
+                    WAKE => wake(packet.half()),
                     HANDLES if packet.sequence < sequence => {} // as above
-                    HANDLES => return Ok(Drained::Handles),
+                    HANDLES => return Ok(Drained::StillReadable),
                     _ => return Err(Violation::BadPacket),
                 },
             }
             self.skip();
         }
-        Ok(Drained::Handles) // still readable, which has the same consequence
+        Ok(Drained::StillReadable)
     }
 
-    /// Drops what is queued, once nothing that matters can come any more. A record that was never committed has left its
-    /// descriptors here, whose peers would otherwise not see the end of them.
+    /// Drops what is queued, once nothing that matters can come any more. A record that was never committed has left
+    /// its descriptors here, whose peers would otherwise not see the end of them.
     pub(crate) fn discard_rest(&self) {
         for _ in 0..SKIP_LIMIT {
             match socket::skip(self.as_fd()) {
@@ -191,8 +194,8 @@ impl Lane {
         }
     }
 
-    /// The first packet, left queued, with up to `room` of its descriptors. `None` if there is no packet now, or there never
-    /// will be one.
+    /// The first packet, left queued, with up to `room` of its descriptors. `None` if there is no packet now, or there
+    /// never will be one.
     fn peek(&self, room: usize) -> Result<Option<(Packet, socket::Received)>, Violation> {
         let mut packet = Packet::zeroed();
         loop {
@@ -233,11 +236,11 @@ impl Lane {
 
     /// Hangs up for both sides, and keeps the descriptor.
     pub(crate) fn hang_up(&self) {
-        socket::end(self.as_fd());
+        socket::shut_down(self.as_fd());
     }
 
     /// Gives up the socket, which now belongs to another process, and keeps the descriptor's number, for `stand_in`.
-    pub(crate) fn detach(&self, stand_in: BorrowedFd<'_>) {
+    pub(crate) fn replace_socket(&self, stand_in: BorrowedFd<'_>) {
         socket::replace(&self.socket, stand_in);
     }
 }

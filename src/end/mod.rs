@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use self::lane::{Doorbell, Drained, Lane};
+use self::lane::{Drained, Half, Lane};
 use self::task::Tasks;
 use crate::buffer::pool::Buffers;
 use crate::error::{CloseReason, Violation};
@@ -102,14 +102,19 @@ pub(crate) struct End {
 
 impl End {
     pub(crate) fn new(segment: Segment, lane: Lane, side: Side) -> Self {
+        let buffers = Arc::new(Buffers::new(segment.limits()));
+        Self::with(segment, Arc::new(lane), side, buffers, State::Open as u8)
+    }
+
+    fn with(segment: Segment, lane: Arc<Lane>, side: Side, buffers: Arc<Buffers>, state: u8) -> Self {
         Self {
             outgoing: segment.direction(side.outgoing()),
             incoming: segment.direction(side.incoming()),
-            buffers: Arc::new(Buffers::new(segment.limits())),
+            buffers,
             segment,
-            lane: Arc::new(lane),
+            lane,
             side,
-            state: AtomicU8::new(State::Open as u8),
+            state: AtomicU8::new(state),
             violation: OnceLock::new(),
             split: AtomicBool::new(false),
             posting: AtomicBool::new(false),
@@ -223,48 +228,31 @@ impl End {
 
     /// Closes this end, at once and for both halves. What it posted stays in the ring for the peer.
     ///
-    /// The steps of the standard's [`close()`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-close):
+    /// These are the two steps of the standard's
+    /// [`close()`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-close).
     pub(crate) fn close(&self) {
-        // 1. Set this's [[Detached]] internal slot value to true. Here that is a state of its own, since a port that was
-        //    transferred answers differently.
+        // 1. Detach the port. Deviation: its calls return `PortClosed`, and `Detached` only after a transfer.
         if self.home().is_here() && !self.recall() && self.set_state(State::Closed) {
             self.buffers.give_up();
-            // 2. If this is entangled, disentangle it: the peer then fires `close`. Here the event carries a reason.
+            // 2. Disentangle it, which fires `close` at the peer. Deviation: the event carries a reason.
             self.announce_close();
         }
     }
 
     /// Lends the end to a post that has only a shared reference to the port. The result stands for the same end of the
-    /// channel; until [`unlend`](Self::unlend) or [`detach`](Self::detach), the handle of `self` cannot use it. `None` if the
-    /// end cannot be transferred.
+    /// channel; until [`unlend`](Self::unlend) or [`detach`](Self::detach), the handle of `self` cannot use it. `None`
+    /// if the end cannot be transferred.
     #[cfg(feature = "serde")]
     pub(crate) fn lend(&self) -> Option<Self> {
         let lendable = [State::Open, State::PeerClosed, State::PeerDied].map(|state| state as u8);
         let mark = |old| lendable.contains(&old).then_some(old | LENT);
         // AcqRel: pairs with itself and with `unlend` and `recall`, since the handle may have gone to another thread.
         let state = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, mark).ok()?;
-        Some(Self {
-            segment: self.segment.clone(),
-            lane: Arc::clone(&self.lane),
-            outgoing: self.outgoing.clone(),
-            incoming: self.incoming.clone(),
-            buffers: Arc::clone(&self.buffers),
-            state: AtomicU8::new(state),
-            violation: OnceLock::new(),
-            split: AtomicBool::new(false),
-            posting: AtomicBool::new(false),
-            announced: AtomicBool::new(false),
-            halves: AtomicU8::new(2),
-            parked: Mutex::new(None),
-            watched: Mutex::new(None),
-            reading: Mutex::new(()),
-            tasks: Tasks::default(),
-            side: self.side,
-        })
+        Some(Self::with(self.segment.clone(), Arc::clone(&self.lane), self.side, Arc::clone(&self.buffers), state))
     }
 
-    /// Returns the end to its handle, as it was. False if the handle was closed or dropped: the borrower is then the only
-    /// holder.
+    /// Returns the end to its handle, as it was. False if the handle was closed or dropped: the borrower is then the
+    /// only holder.
     #[cfg(feature = "serde")]
     pub(crate) fn unlend(&self) -> bool {
         let unmark = |old| match old {
@@ -297,14 +285,15 @@ impl End {
         self.split.store(true, Ordering::Relaxed);
     }
 
-    /// Marks a post of a split port, from before the load of `state` until after the commit. The announcement of a close by
-    /// the other half that falls into it waits for its end, so a message whose post succeeded precedes the close.
+    /// Marks a post of a split port, from before the load of `state` until after the commit. The announcement of a
+    /// close by the other half that falls into it waits for its end, so a message whose post succeeded precedes the
+    /// close.
     #[inline]
     pub(crate) fn posting(&self) -> Option<Posting<'_>> {
         // Relaxed: as in `note_split`.
         self.split.load(Ordering::Relaxed).then(|| {
-            // SeqCst, with the fence: pairs with the fence in `announce_close`. Either that close sees the mark, or this post
-            // sees the state.
+            // SeqCst, with the fence: pairs with the fence in `announce_close`. Either that close sees the mark, or
+            // this post sees the state.
             self.posting.store(true, Ordering::SeqCst);
             crate::queue::sync::fence(Ordering::SeqCst);
             Posting(self)
@@ -313,13 +302,14 @@ impl End {
 
     /// Announces the close to the peer, and wakes every sleeper on both sides, once.
     fn announce_close(&self) {
-        // SeqCst: pairs with the fence in `posting`. A post that is under way sees the new state when it ends, and comes here.
+        // SeqCst: pairs with the fence in `posting`. A post that is under way sees the new state when it ends, and
+        // comes here.
         crate::queue::sync::fence(Ordering::SeqCst);
         if self.posting.load(Ordering::SeqCst) || self.announced.swap(true, Ordering::AcqRel) {
             return;
         }
-        // Release: pairs with the acquire loads in `peer_has_closed` and `SendHalf::find_peer`. Every commit of this end is
-        // visible first.
+        // Release: pairs with the acquire loads in `peer_has_closed` and `SendHalf::find_peer`. Every commit of this
+        // end is visible first.
         self.outgoing.producer_state().store(CLOSED, Ordering::Release);
         self.incoming.consumer_state().store(CLOSED, Ordering::Release);
         crate::queue::sync::fence(Ordering::SeqCst);
@@ -327,8 +317,8 @@ impl End {
         self.wake_peer_consumer();
         self.wake_peer_producer();
         // ... and our own.
-        doorbell::ring(self.incoming.data(), || true);
-        doorbell::ring(self.outgoing.space(), || true);
+        doorbell::ring(self.incoming.data_doorbell(), || true);
+        doorbell::ring(self.outgoing.space_doorbell(), || true);
         // Wakes the sleepers on both ends of the lane. What is queued on it can still be read.
         self.lane.hang_up();
     }
@@ -357,8 +347,8 @@ impl End {
         Ok(())
     }
 
-    /// Takes the lane out of its epoll set. That must happen before the end moves: the next holder's descriptor keeps the
-    /// socket open, and with it an entry in the set that this process can no longer remove.
+    /// Takes the lane out of its epoll set. That must happen before the end moves: the next holder's descriptor keeps
+    /// the socket open, and with it an entry in the set that this process can no longer remove.
     pub(crate) fn unwatch(&self) {
         let set = self.watched.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(set) = set.filter(|_| self.home().is_here()) {
@@ -366,10 +356,10 @@ impl End {
         }
     }
 
-    /// Lets a detached handle keep the number of the lane's descriptor, which a caller may still poll, but not the socket
-    /// behind it, so that the peer sees the end of the next holder.
+    /// Lets a detached handle keep the number of the lane's descriptor, which a caller may still poll, but not the
+    /// socket behind it, so that the peer sees the end of the next holder.
     pub(crate) fn let_go_of_lane(&self) {
-        self.lane.detach(self.segment.as_fd());
+        self.lane.replace_socket(self.segment.as_fd());
     }
 
     /// Announces that nothing is received here any more, although the sending half lives on.
@@ -405,18 +395,18 @@ impl End {
     /// Wakes the peer if it sleeps waiting for messages. The caller has committed with a full fence.
     #[inline]
     pub(crate) fn wake_peer_consumer(&self) {
-        doorbell::ring_if_asleep(self.outgoing.data(), || self.lane.wake(Doorbell::Data));
+        doorbell::ring_if_asleep(self.outgoing.data_doorbell(), || self.lane.wake(Half::Receiver));
     }
 
     /// Wakes the peer if it sleeps waiting for space. The caller has announced with a full fence.
     pub(crate) fn wake_peer_producer(&self) {
-        doorbell::ring_if_asleep(self.incoming.space(), || self.lane.wake(Doorbell::Space));
+        doorbell::ring_if_asleep(self.incoming.space_doorbell(), || self.lane.wake(Half::Sender));
     }
 
     /// Wakes the sending half of this end, if it waits for space.
     pub(crate) fn wake_own_producer(&self) {
-        doorbell::ring(self.outgoing.space(), || true);
-        self.tasks.wake(Doorbell::Space);
+        doorbell::ring(self.outgoing.space_doorbell(), || true);
+        self.tasks.wake(Half::Sender);
     }
 
     /// Keeps the other half from taking a packet between this half's peek and its take.
@@ -424,19 +414,19 @@ impl End {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads off the lane all but the descriptors of record `sequence` or a later one, for half `reader`. Wake-ups for the
-    /// other half are passed on.
-    pub(crate) fn drain_lane(&self, sequence: u64, reader: Doorbell) -> Result<Drained, Violation> {
+    /// Reads off the lane all but the descriptors of record `sequence` or a later one, for half `reader`. Wake-ups for
+    /// the other half are passed on.
+    pub(crate) fn drain_lane(&self, sequence: u64, reader: Half) -> Result<Drained, Violation> {
         let _reading = self.reading();
-        self.lane.drain(sequence, |doorbell| self.heard(doorbell, reader))
+        self.lane.drain(sequence, |half| self.on_wake_up(half, reader))
     }
 
     /// Passes on a wake-up that half `reader` has read off the lane.
-    pub(crate) fn heard(&self, doorbell: Doorbell, reader: Doorbell) {
-        if doorbell == Doorbell::Space {
-            doorbell::ring(self.outgoing.space(), || true);
+    pub(crate) fn on_wake_up(&self, half: Half, reader: Half) {
+        if half == Half::Sender {
+            doorbell::ring(self.outgoing.space_doorbell(), || true);
         }
-        self.tasks.heard(doorbell, reader);
+        self.tasks.on_wake_up(half, reader);
     }
 
     #[cfg(feature = "tokio")]
@@ -458,7 +448,8 @@ pub(crate) struct Posting<'a>(&'a End);
 
 impl Drop for Posting<'_> {
     fn drop(&mut self) {
-        // SeqCst, with the fence: as in `End::posting`. A close that saw the mark has left its announcement to this post.
+        // SeqCst, with the fence: as in `End::posting`. A close that saw the mark has left its announcement to this
+        // post.
         self.0.posting.store(false, Ordering::SeqCst);
         crate::queue::sync::fence(Ordering::SeqCst);
         if matches!(self.0.state(), State::Closed | State::Violated) {

@@ -1,7 +1,7 @@
 //! The policy against spurious wake-ups: a few in a row are tolerated, then the waiter naps.
 //!
-//! A hostile peer can wake a sleeper as often as it likes, and an honest one that frees space bit by bit wakes a producer
-//! that needs more. Either way the waiter must not spin.
+//! A hostile peer can wake a sleeper as often as it likes, and an honest one that frees space bit by bit wakes a
+//! producer that needs more. Either way the waiter must not spin.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -19,12 +19,12 @@ pub(crate) struct SpuriousWakes {
 impl SpuriousWakes {
     /// For a consumer: 4 in a row are tolerated.
     pub(crate) const CONSUMER: Self = Self { count: 0, tolerated: 4 };
-    /// For a producer: 64 in a row are tolerated, since each message that the peer reads wakes it, and it may need the space
-    /// of many.
+    /// For a producer: 64 in a row are tolerated, since each message that the peer reads wakes it, and it may need the
+    /// space of many.
     pub(crate) const PRODUCER: Self = Self { count: 0, tolerated: 64 };
 
-    /// For a consumer that is a task: 8 in a row are tolerated. An honest peer wakes it without a message where an earlier
-    /// holder of the port, or the port's sending half, had armed the doorbell.
+    /// For a consumer that is a task: 8 in a row are tolerated. An honest peer wakes it without a message where an
+    /// earlier holder of the port, or the port's sending half, had armed the doorbell.
     #[cfg(feature = "tokio")]
     pub(crate) const CONSUMER_TASK: Self = Self { count: 0, tolerated: 8 };
 

@@ -80,8 +80,8 @@ pub(crate) struct Waiter<'a> {
 impl Waiter<'_> {
     /// Waits until `ready`.
     ///
-    /// `drain` empties the lane, which a consumer does before it sleeps on it. A producer has none and stays with the futex:
-    /// the lane's packets may belong to its other half.
+    /// `drain` empties the lane, which a consumer does before it sleeps on it. A producer has none and stays with the
+    /// futex: the lane's packets may belong to its other half.
     pub(crate) fn wait(
         &self,
         ready: impl Fn() -> bool,
@@ -152,6 +152,8 @@ impl Spin {
     const POLLS_PER_CLOCK: u32 = 32;
     /// A spin and a sleep that ended within 3 budgets came soon enough for a full spin next time.
     const SOON: u32 = 3;
+    /// A caller that waits polls 32 times in its fast path, about half a microsecond.
+    const BRIEF_POLLS: u32 = 32;
     /// A receiver lets messages gather for 128 pauses, 1 or 2 us.
     const GATHER_PAUSES: u32 = 128;
 
@@ -169,13 +171,13 @@ impl Spin {
         }
     }
 
-    /// Polls 32 times, unless the budget is zero. Returns the first word that is not 0, or 0.
+    /// Polls briefly, unless the budget is zero. Returns the first word that is not 0, or 0.
     #[inline]
     pub(crate) fn briefly(&self, poll: impl Fn() -> u64) -> u64 {
         if self.budget().is_zero() {
             return 0;
         }
-        for _ in 0..Self::POLLS_PER_CLOCK {
+        for _ in 0..Self::BRIEF_POLLS {
             std::hint::spin_loop();
             let word = poll();
             if word != 0 {
@@ -198,9 +200,9 @@ impl Spin {
         self.next.set(budget);
     }
 
-    /// Notes that a spin and a sleep have ended with success after this time. If that was soon, the next spin has the full
-    /// budget again: otherwise, after one message that came late, a stream with one every 10 us would be slept through for
-    /// good.
+    /// Notes that a spin and a sleep have ended with success after this time. If that was soon, the next spin has the
+    /// full budget again: otherwise, after one message that came late, a stream with one every 10 us would be slept
+    /// through for good.
     fn note_sleep(&self, slept: Duration) {
         let budget = self.budget();
         if slept < budget.saturating_mul(Self::SOON) {
@@ -208,8 +210,8 @@ impl Spin {
         }
     }
 
-    /// Spins until `ready`. False if the budget or the deadline is over first, or `ended` returns true, which is called every
-    /// `interval`: so the death of a peer is seen however long the budget.
+    /// Spins until `ready`. False if the budget or the deadline is over first, or `ended` returns true, which is called
+    /// every `interval`: so the death of a peer is seen however long the budget.
     pub(crate) fn run(
         &self,
         ready: impl Fn() -> bool,

@@ -35,8 +35,8 @@ pub struct Flow {
 
 pub(crate) mod sealed {
     use super::Flow;
-    use crate::events::handle::PortHandle;
     use crate::events::handlers::Handlers;
+    use crate::events::port_handle::PortHandle;
 
     /// Seals `PortEvent`: a port has no other events.
     pub trait Event: Sized + 'static {
@@ -121,7 +121,7 @@ impl PortEvent for CloseEvent {}
 macro_rules! event {
     ($event:ident, $handlers:ident) => {
         impl sealed::Event for $event {
-            fn handlers(port: &crate::events::handle::PortHandle) -> &crate::events::handlers::Handlers<Self> {
+            fn handlers(port: &crate::events::port_handle::PortHandle) -> &crate::events::handlers::Handlers<Self> {
                 &port.handlers().$handlers
             }
 

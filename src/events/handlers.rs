@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use super::event::{CloseEvent, MessageErrorEvent, MessageEvent, PortEvent};
-use super::handle::PortHandle;
+use super::port_handle::PortHandle;
 
 /// Identifies a handler of one port; see [`PortHandle::remove_handler`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -1,11 +1,11 @@
 //! `EventLoop`: dispatches the events of many ports, timers and tasks on one thread.
 #![forbid(unsafe_code)]
 
-pub(crate) mod handle;
+pub(crate) mod port_handle;
 pub(crate) mod handlers;
 pub(crate) mod event;
 pub(crate) mod timers;
-pub(crate) mod tasks;
+pub(crate) mod loop_handle;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent};
-use self::handle::{Found, Member, PortHandle, Source};
-use self::tasks::{Inbox, LoopHandle};
+use self::loop_handle::{Inbox, LoopHandle};
+use self::port_handle::{Found, Member, PortHandle, Source};
 use self::timers::{TimerId, Timers};
 use crate::error::{RecvError, TryRecvError};
 use crate::poll::poller::{NO_PORT, Poller, SHORTAGE_NAP};
@@ -169,7 +169,7 @@ impl EventLoop {
 
     /// Takes a port out of the loop, with all messages that have not been dispatched. Its handlers are dropped.
     ///
-    /// `None`: the port is not in this loop any more, or a [`PortRef`](crate::PortRef) borrows it, or the loop has only
+    /// `None`: the port is no longer in this loop, or a [`PortRef`](crate::PortRef) borrows it, or the loop has only
     /// its [receiving half](Self::remove_half).
     pub fn remove(&self, port: &PortHandle) -> Option<MessagePort> {
         match self.take_out(port, |source| matches!(source, Source::Port(_)))? {
@@ -248,7 +248,7 @@ impl EventLoop {
         drop(self.inner.onerror.replace(Some(Box::new(handler))));
     }
 
-    /// Dispatches until the loop is [stopped](Self::stop), or until nothing can happen any more: there is no port with
+    /// Dispatches until the loop is [stopped](Self::stop), or until nothing more can happen: there is no port with
     /// a handler, no timer, no [`LoopHandle`] and no task.
     ///
     /// # Errors
@@ -267,8 +267,8 @@ impl EventLoop {
     }
 
     /// Waits until there is something to dispatch, and dispatches one round: tasks, due timers, and a batch of each
-    /// port with messages. Returns the number of events, timers and tasks: 0 if the loop was stopped, or if nothing can
-    /// happen any more.
+    /// port with messages. Returns the number of events, timers and tasks. If the loop is [stopped](Self::stop), that is
+    /// what was dispatched before the stop, which can be 0; it is 0 too if nothing more can happen.
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
@@ -276,8 +276,8 @@ impl EventLoop {
         self.run_until(None, true)
     }
 
-    /// Dispatches one round as [`run_once`](Self::run_once) does, after waiting for at most `timeout`. Returns 0 if the
-    /// time is over before. ([`dispatch`](Self::dispatch) does not wait.)
+    /// Dispatches one round as [`run_once`](Self::run_once) does, after waiting for at most `timeout`. Returns 0 if
+    /// nothing came in time. ([`dispatch`](Self::dispatch) does not wait.)
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
@@ -287,7 +287,7 @@ impl EventLoop {
 
     fn run_until(&self, deadline: Option<Instant>, once: bool) -> io::Result<usize> {
         let _running = self.inner.enter()?;
-        let mut looked = false;
+        let mut polled = false;
         loop {
             let count = self.round();
             if self.inner.inbox.take_stop() || (once && count > 0) {
@@ -295,7 +295,7 @@ impl EventLoop {
             }
             let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             let over = late || (count == 0 && self.inner.is_done());
-            if over && looked {
+            if over && polled {
                 return Ok(count);
             }
             let timer = self.inner.timers.borrow().first();
@@ -303,7 +303,7 @@ impl EventLoop {
             let until = if over { Some(Instant::now()) } else { [deadline, timer].into_iter().flatten().min() };
             let woken = || self.inner.inbox.has_news();
             self.inner.poller.borrow_mut().wait(until, woken).map_err(io_error)?;
-            looked = true;
+            polled = true;
         }
     }
 
@@ -381,7 +381,7 @@ impl Inner {
         Ok(Running(&self.running))
     }
 
-    /// True if nothing can happen any more.
+    /// True if nothing more can happen.
     fn is_done(&self) -> bool {
         self.holding.get() == 0
             && self.timers.borrow().first().is_none()

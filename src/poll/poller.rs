@@ -1,11 +1,12 @@
-//! `Poller`: which of many ports may have a message, without a look at the others.
+//! `Poller`: which of many ports may have a message, without a check of the others.
 //!
 //! A watched port is in one of four states:
 //! ```text
 //!  ready    may have a message, and waits for its turn
 //!  warm     was found empty a moment ago: a post rings no doorbell, so the poller polls its ring (one load)
 //!  cold     has its doorbell armed and its lane in the epoll set: costs nothing until an edge makes it ready
-//!  napping  got spurious wake-ups from a hostile peer: its lane is muted for a while
+//!  napping  its lane is muted: it was woken without messages (for up to 8 ms), or it cannot receive now, for a
+//!           shortage or, in a set, because it is borrowed (for 10 ms)
 //! ```
 //! A port in a stream or a ping-pong alternates between ready and warm and makes no system call. Warm ports become cold
 //! before the poller sleeps, or when they have been empty for some rounds while others are busy. The epoll set is
@@ -38,13 +39,14 @@ const MAX_SLEEP: Duration = Duration::from_secs(1);
 const WARM_ROUNDS: u8 = 8;
 /// The poller spins over at most 16 warm ports before it sleeps; with more, polling all their rings takes too long.
 const MAX_SPIN_PORTS: usize = 16;
-/// A port that cannot receive a message for want of memory or descriptors is left alone for 10 ms.
+/// A port that cannot receive a message, for want of memory or descriptors or because it is borrowed, is left alone for
+/// 10 ms.
 pub(crate) const SHORTAGE_NAP: Duration = Duration::from_millis(10);
 
 /// The owner of a receiving half.
 pub(crate) trait Watchable {
-    /// Calls `look` with the receiving half, unless the half is gone.
-    fn with<R>(&self, look: impl FnOnce(&RecvHalf) -> R) -> Option<R>;
+    /// Calls `visit` with the receiving half, unless the half is gone.
+    fn with<R>(&self, visit: impl FnOnce(&RecvHalf) -> R) -> Option<R>;
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -391,11 +393,11 @@ fn watched<T>(entries: &mut [Entry<T>], key: u64) -> Option<&mut Watched<T>> {
 
 /// Arms the doorbell of a warm port, and polls its ring once more: a post that did not ring is found here.
 fn cool<T: Watchable>(watched: &mut Watched<T>, key: u64, ready: &mut VecDeque<u64>) {
-    let look = |half: &RecvHalf| {
+    let check = |half: &RecvHalf| {
         half.set_polled(true);
-        half.peek()
+        half.check_for_message()
     };
-    if matches!(watched.what.with(look), Some(Err(TryRecvError::Empty))) {
+    if matches!(watched.what.with(check), Some(Err(TryRecvError::Empty))) {
         watched.state = WatchState::Cold;
     } else {
         watched.state = WatchState::Ready;

@@ -1,4 +1,4 @@
-//! The looks of the poller at its ports, counted.
+//! The checks of the poller, counted.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -12,16 +12,16 @@ use crate::port::channel::MessageChannel;
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf};
 
-/// A port that counts the looks at it.
+/// A port that counts its checks.
 struct Counted {
     port: MessagePort,
-    looks: Rc<Cell<usize>>,
+    checks: Rc<Cell<usize>>,
 }
 
 impl Watchable for Counted {
-    fn with<R>(&self, look: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
-        self.looks.set(self.looks.get() + 1);
-        Some(look(&self.port.receiver))
+    fn with<R>(&self, visit: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
+        self.checks.set(self.checks.get() + 1);
+        Some(visit(&self.port.receiver))
     }
 }
 
@@ -47,17 +47,17 @@ fn round(poller: &mut Poller<Counted>) -> usize {
     count
 }
 
-fn add(poller: &mut Poller<Counted>, looks: &Rc<Cell<usize>>) -> MessagePort {
+fn add(poller: &mut Poller<Counted>, checks: &Rc<Cell<usize>>) -> MessagePort {
     let MessageChannel { port1, port2 } = MessageChannel::new().expect("a channel");
     poller
-        .add(Counted { port: port2, looks: Rc::clone(looks) })
+        .add(Counted { port: port2, checks: Rc::clone(checks) })
         .map_err(|(errno, _)| errno)
         .expect("the poller takes the port");
     port1
 }
 
 #[test]
-fn idle_ports_are_not_looked_at() {
+fn idle_ports_are_not_checked() {
     let (_, limit) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, limit, limit).unwrap();
     let count = 4000.min(limit as usize / 4);
@@ -80,7 +80,7 @@ fn idle_ports_are_not_looked_at() {
             poller.wait(soon(), || false).unwrap();
             assert_eq!(round(&mut poller), 1);
         }
-        assert_eq!(idle.get(), 0, "an idle port was looked at");
+        assert_eq!(idle.get(), 0, "an idle port was checked");
         assert!(busy.get() >= 1000);
     }
 
@@ -107,8 +107,8 @@ fn idle_ports_are_not_looked_at() {
 fn a_stream_makes_no_system_call_a_message() {
     let mut poller = Poller::new().unwrap();
     poller.spin.set_budget(Duration::from_millis(100));
-    let looks = Rc::new(Cell::new(0));
-    let peer = add(&mut poller, &looks);
+    let checks = Rc::new(Cell::new(0));
+    let peer = add(&mut poller, &checks);
     for _ in 0..1000 {
         peer.post_message(b"busy", []).unwrap();
         poller.wait(soon(), || false).unwrap();
@@ -117,17 +117,20 @@ fn a_stream_makes_no_system_call_a_message() {
     // The doorbell is not armed: a post makes no system call.
     let lane = peer.end().lane();
     assert_eq!(lane.drain(0, |_| {}).unwrap(), crate::end::lane::Drained::Empty);
-    assert_eq!(peer.end().outgoing().data().load(crate::queue::sync::Ordering::SeqCst), crate::queue::doorbell::AWAKE);
+    assert_eq!(
+        peer.end().outgoing().data_doorbell().load(crate::queue::sync::Ordering::SeqCst),
+        crate::queue::doorbell::AWAKE
+    );
 }
 
 #[test]
 fn a_key_is_never_used_again() {
     let mut poller = Poller::new().unwrap();
-    let looks = Rc::new(Cell::new(0));
+    let checks = Rc::new(Cell::new(0));
     let mut keys = Vec::new();
     for _ in 0..10 {
         let MessageChannel { port2, .. } = MessageChannel::new().expect("a channel");
-        let key = poller.add(Counted { port: port2, looks: Rc::clone(&looks) }).map_err(|(errno, _)| errno).unwrap();
+        let key = poller.add(Counted { port: port2, checks: Rc::clone(&checks) }).map_err(|(errno, _)| errno).unwrap();
         assert!(!keys.contains(&key));
         assert!(poller.remove(key).is_some());
         assert!(poller.remove(key).is_none() && poller.get(key).is_none());

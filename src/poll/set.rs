@@ -11,7 +11,7 @@ use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf};
 use crate::sys::io_error;
 
-/// After 16 turns of ports that are ready, the poller looks for messages in the others.
+/// After 16 turns of ports that are ready, the poller polls the rings of the others.
 const TURNS_PER_REFRESH: usize = 16;
 
 /// Receives from many ports: ports with messages take turns.
@@ -44,8 +44,8 @@ pub struct PortSet<P = MessagePort> {
 struct Member<P>(P);
 
 impl<P: AsRef<RecvHalf>> Watchable for Member<P> {
-    fn with<R>(&self, look: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
-        Some(look(self.0.as_ref()))
+    fn with<R>(&self, visit: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
+        Some(visit(self.0.as_ref()))
     }
 }
 
@@ -213,10 +213,10 @@ impl<P> fmt::Debug for PortSet<P> {
     }
 }
 
-/// Adding a port to an [`EventLoop`](crate::EventLoop) or a [`PortSet`] failed: why, and the port back.
+/// Adding a port to an [`EventLoop`](crate::EventLoop) or a [`PortSet`] failed: the reason, and the port.
 #[derive(Debug)]
 pub struct AddError<P> {
-    /// Why.
+    /// The reason.
     pub error: io::Error,
     /// The port, as it was.
     pub port: P,

@@ -19,12 +19,14 @@ use crate::end::{End, State};
 use crate::error::PostErrorKind;
 use crate::queue::ring::Cursors;
 
-/// A checked transfer list. Everything on it is borrowed, so nothing can happen to it until it has left or the baggage is
-/// dropped.
+/// A checked transfer list. Everything on it is borrowed, so nothing can happen to it until it has left or the baggage
+/// is dropped.
 #[derive(Default)]
 pub(crate) struct Baggage<'a> {
     /// In the order of the list; [`write_table`](Self::write_table) puts them into the order of the table.
     items: Vec<Item<'a>>,
+    /// The data of the message, if it does not fit the ring. In the table it is the last buffer.
+    body: Option<(Hold, Way)>,
     counts: Counts,
     /// Descriptors.
     handles: usize,
@@ -34,24 +36,10 @@ pub(crate) struct Baggage<'a> {
 
 /// One thing of a list, borrowed. The order of the variants is that of the table.
 enum Item<'a> {
-    Port {
-        port: PortGuard<'a>,
-        moving: Vec<Moving>,
-    },
-    Buffer {
-        hold: RefMut<'a, Option<Hold>>,
-        way: Way,
-    },
-    /// The data of the message, if it does not fit the ring.
-    Body {
-        hold: Hold,
-        way: Way,
-    },
+    Port { port: PortGuard<'a>, moving: Vec<Moving> },
+    Buffer { hold: RefMut<'a, Option<Hold>>, way: Way },
     Frozen(&'a FrozenBuffer),
-    Shared {
-        file: BorrowedFd<'a>,
-        len: usize,
-    },
+    Shared { file: BorrowedFd<'a>, len: usize },
     Descriptor(BorrowedFd<'a>),
 }
 
@@ -59,16 +47,17 @@ impl<'a> Baggage<'a> {
     /// Makes the checks that need no space and no system call. They come in a fixed order: the port itself, its peer,
     /// duplicates, then each thing in the order of the list.
     ///
-    /// The peer is recognised by the identity of the segment, which a number inside the segment could not prove.
-    pub(crate) fn check(list: &[TransferRef<'a>], carrier: Option<&Arc<End>>) -> Result<Self, PostErrorKind> {
+    /// `via` is the end over which the list will travel; a greeting has none. The peer is recognised by the identity of
+    /// the segment, which a number inside the segment could not prove.
+    pub(crate) fn check(list: &[TransferRef<'a>], via: Option<&Arc<End>>) -> Result<Self, PostErrorKind> {
         let ports =
             || list.iter().filter_map(|item| if let TransferRef::Port(port) = item { Some(*port) } else { None });
-        if let Some(carrier) = carrier {
+        if let Some(via) = via {
             // Step 2 of the message port post message steps, and step 4, which is an error here.
-            if ports().any(|port| Arc::ptr_eq(port.end(), carrier)) {
+            if ports().any(|port| Arc::ptr_eq(port.end(), via)) {
                 return Err(PostErrorKind::ContainsSelf);
             }
-            if ports().any(|port| port.end().segment().is(carrier.segment())) {
+            if ports().any(|port| port.end().segment().is(via.segment())) {
                 return Err(PostErrorKind::ContainsPeer);
             }
         }
@@ -76,14 +65,15 @@ impl<'a> Baggage<'a> {
             return Err(PostErrorKind::Duplicate);
         }
         // Step 5: what structured serialising with transfer refuses.
-        let mut baggage = Self { counts: count(list), ..Self::default() };
+        let items = Vec::with_capacity(list.len());
+        let mut baggage = Self { items, counts: count(list), ..Self::default() };
         for (index, item) in list.iter().enumerate() {
-            baggage.add(index, *item, carrier.map(|end| &**end))?;
+            baggage.add(index, *item, via.map(|end| &**end))?;
         }
         Ok(baggage)
     }
 
-    fn add(&mut self, index: usize, item: TransferRef<'a>, carrier: Option<&End>) -> Result<(), PostErrorKind> {
+    fn add(&mut self, index: usize, item: TransferRef<'a>, via: Option<&End>) -> Result<(), PostErrorKind> {
         let unusable = || PostErrorKind::Unusable { index };
         let item = match item {
             TransferRef::Port(port) => {
@@ -97,7 +87,7 @@ impl<'a> Baggage<'a> {
             TransferRef::Buffer(buffer) => {
                 let hold = buffer.hold().try_borrow_mut().map_err(|_| unusable())?;
                 let found = hold.as_ref().filter(|hold| hold.is_usable()).ok_or_else(unusable)?;
-                let way = self.way(found, carrier).ok_or(PostErrorKind::PooledElsewhere { index })?;
+                let way = self.way(found, via).ok_or(PostErrorKind::PooledElsewhere { index })?;
                 Item::Buffer { hold, way }
             }
             TransferRef::Frozen(buffer) => Item::Frozen(buffer),
@@ -106,19 +96,15 @@ impl<'a> Baggage<'a> {
             }
             TransferRef::Descriptor(descriptor) => Item::Descriptor(descriptor),
         };
-        self.push(item);
+        self.handles += item.descriptors().count();
+        self.items.push(item);
         Ok(())
     }
 
-    fn push(&mut self, item: Item<'a>) {
-        self.handles += item.descriptors().count();
-        self.items.push(item);
-    }
-
-    /// How a buffer travels over `carrier`. `None` if it is in the pool of another port, whose peer lives.
-    fn way(&mut self, hold: &Hold, carrier: Option<&End>) -> Option<Way> {
+    /// How a buffer travels over `via`. `None` if it is in the pool of another port, whose peer lives.
+    fn way(&mut self, hold: &Hold, via: Option<&End>) -> Option<Way> {
         let Hold { memory, role, .. } = hold;
-        let buffers = carrier.map(End::buffers);
+        let buffers = via.map(End::buffers);
         match role {
             Role::New => {
                 let slot = buffers.and_then(|buffers| buffers.pool().slot_for(memory.capacity, &self.planned));
@@ -150,10 +136,11 @@ impl<'a> Baggage<'a> {
     }
 
     /// Adds the data of the message, in a buffer.
-    pub(crate) fn set_body(&mut self, hold: Hold, carrier: &End) {
-        // It is a new buffer or one of the carrier's own pool: neither is in the pool of another port.
-        let way = self.way(&hold, Some(carrier)).unwrap_or(Way::Once);
-        self.push(Item::Body { hold, way });
+    pub(crate) fn set_body(&mut self, hold: Hold, via: &End) {
+        // It is a new buffer, or one of the pool of `via`: neither is in the pool of another port.
+        let way = self.way(&hold, Some(via)).unwrap_or(Way::Once);
+        self.handles += usize::from(way.has_handle());
+        self.body = Some((hold, way));
     }
 
     /// Descriptors that go with the message.
@@ -166,30 +153,38 @@ impl<'a> Baggage<'a> {
         self.counts.payload_len(data_len)
     }
 
-    /// Hands the table to `put`, part by part. Nothing changes for the present holders.
+    /// Hands the table to `put`, part by part. For the present holders nothing changes but the announced cursor of a port.
     pub(crate) fn write_table(&mut self, data_len: usize, mut put: impl FnMut(&[u8])) {
         self.items.sort_by_key(Item::rank);
-        self.items.iter_mut().for_each(|item| item.encode(&mut put));
+        let body_at = self.items.partition_point(Item::precedes_body);
+        let (front, back) = self.items.split_at_mut(body_at);
+        front.iter_mut().for_each(|item| item.encode(&mut put));
+        self.body.iter().for_each(|(hold, way)| write_buffer(&mut put, &hold.memory, hold.len, *way));
+        back.iter_mut().for_each(|item| item.encode(&mut put));
         self.counts.write_end(&mut put, data_len);
     }
 
     /// The descriptors of the table, in its order.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.items.iter().flat_map(Item::descriptors)
+        let (front, back) = self.items.split_at(self.items.partition_point(Item::precedes_body));
+        let body = self.body.iter().filter(|(_, way)| way.has_handle()).map(|(hold, _)| hold.memory.file.as_fd());
+        front.iter().flat_map(Item::descriptors).chain(body).chain(back.iter().flat_map(Item::descriptors))
     }
 
     /// Puts pool and cache in order, just before the commit, which cannot fail any more: from then on the buffers can come
     /// back at any time, to the thread that receives.
     ///
     /// Returns true if it is time to look for buffers that have not been used for long.
-    pub(crate) fn hand_over(&self, carrier: &End) -> bool {
-        self.items.iter().for_each(|item| item.hand_over(carrier));
-        carrier.buffers().count_post()
+    pub(crate) fn note_posted(&self, via: &End) -> bool {
+        self.items.iter().for_each(|item| item.note_posted(via));
+        self.body.iter().for_each(|(hold, way)| note_posted(hold, *way, via));
+        via.buffers().count_post()
     }
 
     /// Detaches everything, after the commit.
     pub(crate) fn detach(self) {
         self.items.into_iter().for_each(Item::detach);
+        self.body.into_iter().for_each(|(hold, way)| detach(hold, way));
     }
 
     /// Ends everything that a post takes and no peer receives.
@@ -204,11 +199,15 @@ impl Item<'_> {
         match self {
             Self::Port { .. } => 0,
             Self::Buffer { .. } => 1,
-            Self::Body { .. } => 2,
-            Self::Frozen(_) => 3,
-            Self::Shared { .. } => 4,
-            Self::Descriptor(_) => 5,
+            Self::Frozen(_) => 2,
+            Self::Shared { .. } => 3,
+            Self::Descriptor(_) => 4,
         }
+    }
+
+    /// True for what stands in front of the body in the table: ports and buffers.
+    fn precedes_body(&self) -> bool {
+        matches!(self, Self::Port { .. } | Self::Buffer { .. })
     }
 
     /// Hands the capsule to `put`.
@@ -220,8 +219,8 @@ impl Item<'_> {
                 if position != announced && port.receiving.consumer.announce() {
                     port.end.wake_peer_producer();
                 }
-                // The doorbells are awake: nothing waits on a port that is borrowed here. One that is still armed for the
-                // `poll` of this holder would only cost a wake-up packet.
+                // The doorbells are awake: nothing waits on a port that is borrowed here. One that is still armed for
+                // the `poll` of this holder would only cost a wake-up packet.
                 write_port(put, port.end, &port.producer, &port.receiving.consumer, moving);
             }
             Self::Buffer { hold, way } => {
@@ -229,7 +228,6 @@ impl Item<'_> {
                     write_buffer(put, &hold.memory, hold.len, *way);
                 }
             }
-            Self::Body { hold, way } => write_buffer(put, &hold.memory, hold.len, *way),
             Self::Frozen(buffer) => write_memory(put, buffer.len()),
             Self::Shared { len, .. } => write_memory(put, *len),
             Self::Descriptor(_) => {}
@@ -246,8 +244,7 @@ impl Item<'_> {
         let other = match self {
             Self::Port { .. } => None,
             Self::Buffer { hold, way } if way.has_handle() => hold.as_ref().map(|hold| hold.memory.file.as_fd()),
-            Self::Body { hold, way } if way.has_handle() => Some(hold.memory.file.as_fd()),
-            Self::Buffer { .. } | Self::Body { .. } => None,
+            Self::Buffer { .. } => None,
             Self::Frozen(buffer) => Some(buffer.file()),
             Self::Shared { file, .. } => Some(*file),
             Self::Descriptor(descriptor) => Some(*descriptor),
@@ -255,10 +252,9 @@ impl Item<'_> {
         port.into_iter().flatten().chain(other)
     }
 
-    fn hand_over(&self, carrier: &End) {
+    fn note_posted(&self, via: &End) {
         match self {
-            Self::Buffer { hold, way } => hold.iter().for_each(|hold| hand_over(hold, *way, carrier)),
-            Self::Body { hold, way } => hand_over(hold, *way, carrier),
+            Self::Buffer { hold, way } => hold.iter().for_each(|hold| note_posted(hold, *way, via)),
             // A port is detached after the commit. Of the others the sender keeps its handle.
             Self::Port { .. } | Self::Frozen(_) | Self::Shared { .. } | Self::Descriptor(_) => {}
         }
@@ -268,7 +264,6 @@ impl Item<'_> {
         match self {
             Self::Port { port, .. } => port.end.detach(),
             Self::Buffer { mut hold, way } => hold.take().into_iter().for_each(|hold| detach(hold, way)),
-            Self::Body { hold, way } => detach(hold, way),
             Self::Frozen(_) | Self::Shared { .. } | Self::Descriptor(_) => {}
         }
     }
@@ -280,12 +275,12 @@ impl Item<'_> {
                 discard(port.end, &mut port.receiving.consumer);
             }
             Self::Buffer { mut hold, .. } => drop(hold.take()),
-            Self::Body { .. } | Self::Frozen(_) | Self::Shared { .. } | Self::Descriptor(_) => {}
+            Self::Frozen(_) | Self::Shared { .. } | Self::Descriptor(_) => {}
         }
     }
 }
 
-/// A list of one buffer that the peer of the carrier keeps: what a [`Baggage`] of one would be, without a table, an
+/// A list of one buffer that the peer keeps: what a [`Baggage`] of one would be, without a table, an
 /// allocation or a lock.
 pub(crate) struct LoneBuffer<'a> {
     hold: RefMut<'a, Option<Hold>>,
@@ -295,10 +290,10 @@ pub(crate) struct LoneBuffer<'a> {
 impl<'a> LoneBuffer<'a> {
     /// `None` for a buffer that the peer does not keep, or that cannot be posted.
     #[inline]
-    pub(crate) fn find(buffer: &'a TransferBuffer, carrier: &End) -> Option<Self> {
+    pub(crate) fn find(buffer: &'a TransferBuffer, via: &End) -> Option<Self> {
         let hold = buffer.hold().try_borrow_mut().ok()?;
         let Hold { memory, role, .. } = hold.as_ref().filter(|hold| hold.is_usable())?;
-        let slot = carrier.buffers().slot_of(memory)?;
+        let slot = via.buffers().slot_of(memory)?;
         let way = match role {
             Role::Owner => Way::Again(slot),
             Role::Guest => Way::Back(slot),
@@ -312,13 +307,13 @@ impl<'a> LoneBuffer<'a> {
         LoneCapsule::encode(self.hold.as_ref()?.len, self.way, data_len)
     }
 
-    /// As [`Baggage::hand_over`].
+    /// As [`Baggage::note_posted`].
     #[inline]
-    pub(crate) fn hand_over(&self, carrier: &End) -> bool {
+    pub(crate) fn note_posted(&self, via: &End) -> bool {
         if let Some(hold) = self.hold.as_ref() {
-            hand_over(hold, self.way, carrier);
+            note_posted(hold, self.way, via);
         }
-        carrier.buffers().count_post()
+        via.buffers().count_post()
     }
 
     #[inline]
@@ -331,12 +326,12 @@ impl<'a> LoneBuffer<'a> {
 
 /// Notes that a buffer is with the peer from now on.
 #[inline]
-fn hand_over(Hold { memory, .. }: &Hold, way: Way, carrier: &End) {
+fn note_posted(Hold { memory, .. }: &Hold, way: Way, via: &End) {
     match way {
         Way::Once => return,
         Way::First(slot) => {
             memory.clear_note();
-            carrier.buffers().pool().insert(slot, Arc::clone(memory));
+            via.buffers().pool().insert(slot, Arc::clone(memory));
         }
         Way::Again(_) | Way::Back(_) => {}
     }

@@ -14,9 +14,9 @@ use crate::queue::record::RecordKind;
 use crate::queue::sync::{Ordering, fence};
 
 impl MessagePort {
-    /// Posts several messages of plain data, in order. As one [`post_message`](Self::post_message) for each, and cheaper for
-    /// small ones: each is visible to the receiver as soon as it has been copied, and a sleeping receiver is woken once, at
-    /// the end.
+    /// Posts several messages of plain data, in order. As one [`post_message`](Self::post_message) for each, and
+    /// cheaper for small ones: each is visible to the receiver as soon as it has been copied, and a sleeping receiver
+    /// is woken once, at the end.
     ///
     /// ```
     /// # use messageport::{Message, MessageChannel};
@@ -30,14 +30,14 @@ impl MessagePort {
     /// ```
     ///
     /// # Errors
-    /// The error of the first message that could not be posted, as for `post_message`, with the number of messages before it,
-    /// which were posted.
+    /// The error of the first message that could not be posted, as for `post_message`, with the number of messages
+    /// before it, which were posted.
     pub fn post_messages(&self, messages: &[&[u8]]) -> Result<(), PostMessagesError> {
         self.sender.post_messages(messages)
     }
 
-    /// As [`post_messages`](Self::post_messages), waiting for space as long as the peer lives where the queue is full. The
-    /// queue does not grow.
+    /// As [`post_messages`](Self::post_messages), waiting for space as long as the peer lives where the queue is full.
+    /// The queue does not grow.
     ///
     /// # Errors
     /// As for [`post_messages`](Self::post_messages), without `Full`.
@@ -53,11 +53,13 @@ impl MessagePort {
         self.sender.post_messages_timeout(messages, timeout)
     }
 
-    /// Waits for a message and takes it, and those that are there behind it, as many as `messages` has room for. Their memory
-    /// is reused as in [`recv_into`](Self::recv_into). Returns how many were taken; the rest of `messages` stays as it was.
+    /// Waits for a message and takes it, and those that are there behind it, as many as `messages` has room for. Their
+    /// memory is reused as in [`recv_into`](Self::recv_into). Returns how many were taken; the rest of `messages` stays
+    /// as it was.
     ///
     /// # Errors
-    /// As for [`recv`](Self::recv), if there is no first message. The error of a later one is returned by the next call.
+    /// As for [`recv`](Self::recv), if there is no first message. The error of a later one is returned by the next
+    /// call.
     pub fn recv_messages(&self, messages: &mut [Message]) -> Result<usize, RecvError> {
         self.receiver.recv_messages(messages)
     }
@@ -117,11 +119,11 @@ impl SendHalf {
 
     /// Posts messages up to the first that the fast path does not take. Returns how many.
     ///
-    /// One fence and one wake-up end the whole run; else each message goes as in `publish`.
+    /// One fence and one wake-up end the whole run; else each message goes as in `finish_post`.
     #[inline]
     fn post_run(&self, messages: &[&[u8]]) -> usize {
         let _posting = self.end.posting();
-        let Some(mut producer) = self.ready() else { return 0 };
+        let Some(mut producer) = self.ready_producer() else { return 0 };
         let mut posted = 0;
         for data in messages {
             let prepared = producer.claim_prepared(data.len());
@@ -131,7 +133,8 @@ impl SendHalf {
             posted += 1;
         }
         if posted > 0 {
-            // Pairs with the fence in `doorbell::arm`: either the sleeper sees the records, or this side sees its doorbell.
+            // Pairs with the fence in `doorbell::arm`: either the sleeper sees the records, or this side sees its
+            // doorbell.
             fence(Ordering::SeqCst);
             self.end.wake_peer_consumer();
         }
@@ -172,6 +175,7 @@ impl RecvHalf {
         for message in messages {
             let Some((mut receiving, record)) = self.try_next(false) else { break };
             if record.kind != RecordKind::Data {
+                receiving.leave();
                 break;
             }
             message.clear(); // not before: a message that is not taken stays as it was

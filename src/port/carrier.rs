@@ -1,5 +1,5 @@
-//! Posting what plain data in the ring cannot hold: transfer lists, and data that does not fit. And the recycled buffers of
-//! such posts.
+//! Posting what plain data in the ring cannot hold: transfer lists, and data that does not fit. And the recycled
+//! buffers of such posts.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -21,13 +21,14 @@ use crate::sys::{Errno, PAGE};
 impl MessagePort {
     /// A buffer of `len` bytes, to be filled and posted on this port: a recycled one if one came back, else a new one.
     ///
-    /// A buffer that was posted on this port before and came back costs no system call and no page fault, and posting it
-    /// again costs the same whatever its size, since the peer has kept its mapping. A buffer comes back when the peer drops
-    /// it, or posts it back over this channel. Its bytes are what either side last wrote to it; a new buffer is all zero.
+    /// A buffer that was posted on this port before and came back costs no system call and no page fault, and posting
+    /// it again costs the same whatever its size, since the peer has kept its mapping. A buffer comes back when the
+    /// peer drops it, or posts it back over this channel. Its bytes are what either side last wrote to it; a new buffer
+    /// is all zero.
     ///
     /// Both sides keep the buffers that were posted here, as many as [`ChannelOptions`](crate::ChannelOptions) allow; a
-    /// [`TransferBuffer::new`] that is posted joins them. A buffer that the peer posts on to another port is given up. While
-    /// this port and its peer live, a buffer of this pool cannot be posted on another port:
+    /// [`TransferBuffer::new`] that is posted joins them. A buffer that the peer posts on to another port is given up.
+    /// While this port and its peer live, a buffer of this pool cannot be posted on another port:
     /// [`PooledElsewhere`](crate::PostErrorKind::PooledElsewhere).
     ///
     /// ```
@@ -50,8 +51,8 @@ impl MessagePort {
         self.sender.buffer(len)
     }
 
-    /// Frees the recycled buffers of this port that are not in use. Returns how many were freed: fewer than there are if the
-    /// queue is full. Buffers that have not been used for a second are also freed when other buffers are posted.
+    /// Frees the recycled buffers of this port that are not in use. Returns how many were freed: fewer than there are
+    /// if the queue is full. Buffers that have not been used for a second are also freed when other buffers are posted.
     ///
     /// # Errors
     /// The port cannot be used, or its peer is gone.
@@ -86,15 +87,15 @@ impl SendHalf {
     /// See [`MessagePort::release_buffers`].
     pub fn release_buffers(&self) -> Result<usize, PostDataError> {
         let _posting = self.end.posting();
-        let mut producer = self.open()?;
+        let mut producer = self.usable_producer()?;
         match self.find_peer()? {
             Peer::Receives => Ok(self.forget_idle(&mut producer, true)),
             Peer::Discards => Ok(0),
         }
     }
 
-    /// Posts data and a buffer that the peer keeps already. `None` if they cannot go into the ring as they are; then nothing
-    /// has happened.
+    /// Posts data and a buffer that the peer keeps already. `None` if they cannot go into the ring as they are; then
+    /// nothing has happened.
     #[inline]
     pub(super) fn post_lone_buffer(&self, producer: &mut Producer, data: &[u8], buffer: &TransferBuffer) -> Option<()> {
         let lone = LoneBuffer::find(buffer, &self.end)?;
@@ -104,8 +105,8 @@ impl SendHalf {
         // From here on nothing can fail.
         producer.write(claim, 0, data);
         producer.write(claim, len - capsule.len(), &capsule);
-        let look_for_idle = lone.hand_over(&self.end);
-        self.publish(producer, claim, len, RecordKind::Buffer, 0);
+        let look_for_idle = lone.note_posted(&self.end);
+        self.finish_post(producer, claim, len, RecordKind::Buffer, 0);
         lone.detach();
         if look_for_idle {
             self.forget_idle(producer, false);
@@ -188,17 +189,18 @@ impl SendHalf {
             Data::InBuffer(body) => baggage.set_body(body, &self.end),
         }
         baggage.write_table(data_len, table_writer(producer, claim, data_len));
-        // 3. Send the descriptors before the commit, so that a receiver that sees the record finds them on the lane. The
-        //    buffer with the data may have turned out to be one that the peer keeps, and to need none.
+        // 3. Send the descriptors before the commit, so that a receiver that sees the record finds them on the lane.
+        //    The buffer with the data may have turned out to be one that the peer keeps, and to need none.
         let handles = baggage.handles();
         if handles > 0 {
             let mut descriptors = Vec::with_capacity(handles);
             descriptors.extend(baggage.descriptors());
             self.end.lane().send_handles(producer.sequence(), &descriptors).map_err(|why| self.not_sent(why))?;
         }
-        // 4. Commit, which is step 7 of the standard: the message is in the queue of the target. Nothing fails from here on, and only now is anything detached.
-        let look_for_idle = baggage.hand_over(&self.end);
-        self.publish(producer, claim, len, RecordKind::Carrier, handles as u8);
+        // 4. Commit, which is step 7 of the standard: the message is in the queue of the target. Nothing fails from
+        //    here on, and only now is anything detached.
+        let look_for_idle = baggage.note_posted(&self.end);
+        self.finish_post(producer, claim, len, RecordKind::Carrier, handles as u8);
         baggage.detach();
         if look_for_idle {
             self.forget_idle(producer, false);
@@ -237,7 +239,7 @@ impl SendHalf {
             let Ok(claim) = producer.claim(FORGET_LEN) else { break };
             producer.fill(claim, &(slot as u64).to_ne_bytes());
             self.end.buffers().pool().forget(slot);
-            self.publish(producer, claim, FORGET_LEN, RecordKind::Forget, 0);
+            self.finish_post(producer, claim, FORGET_LEN, RecordKind::Forget, 0);
             count += 1;
         }
         count

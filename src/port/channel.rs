@@ -41,8 +41,8 @@ pub struct MessageChannel {
 impl MessageChannel {
     /// Creates a channel with the default options.
     ///
-    /// It takes three descriptors, since the two ports share the memory file, and about 12 KiB of memory until more is
-    /// queued. A program with very many channels may need [`raise_descriptor_limit`].
+    /// It takes three descriptors, since the two ports share the memory file, and 6 KiB of memory, or 15 KiB once both
+    /// directions have carried a message; more only as more is queued. A program with very many channels may need [`raise_descriptor_limit`].
     ///
     /// # Errors
     /// [`ChannelError::ResourceExhausted`]: the system has no memory or no descriptors left.

@@ -43,7 +43,8 @@ impl<'a> MessageRef<'a> {
         Self { half, receiving, record, len: record.len, read: 0, more: None }
     }
 
-    /// A message of the first `len` bytes of the record, or of the buffer that has the data instead, and of what came with it.
+    /// A message of the first `len` bytes of the record, or of the buffer that has the data instead, and of what came
+    /// with it.
     pub(crate) fn with_arrival(
         half: &'a RecvHalf,
         receiving: RefMut<'a, Receiving>,
@@ -57,8 +58,8 @@ impl<'a> MessageRef<'a> {
         Self { half, receiving, record, len, read: 0, more: Some(Box::new(More { body, transferred })) }
     }
 
-    /// Takes out what was on the transfer list, as a message without `data`: empty if there was no list, or if it was taken
-    /// before. What is not taken is closed or freed with the guard.
+    /// Takes out what was on the transfer list, as a message without `data`: empty if there was no list, or if it was
+    /// taken before. What is not taken is closed or freed with the guard.
     pub fn take_transferred(&mut self) -> Message {
         self.more.as_mut().map_or_else(Message::new, |more| std::mem::take(&mut more.transferred))
     }
@@ -83,8 +84,8 @@ impl<'a> MessageRef<'a> {
     /// Copies data out, from `offset` on.
     ///
     /// # Errors
-    /// [`OutOfRange`](BufferError::OutOfRange): nothing was copied. [`Forked`](BufferError::Forked): this is a child that
-    /// inherited the guard.
+    /// [`OutOfRange`](BufferError::OutOfRange): nothing was copied. [`Forked`](BufferError::Forked): this is a child
+    /// that inherited the guard.
     #[inline]
     pub fn read_at(&self, offset: usize, into: &mut [u8]) -> Result<(), BufferError> {
         if !self.half.end.home().is_here() {
@@ -115,8 +116,8 @@ impl<'a> MessageRef<'a> {
     /// The data in place. Empty in a child that inherited the guard by `fork`.
     ///
     /// # Safety
-    /// While the slice lives the peer must not write to a message that it has posted: it must keep to the protocol, as this
-    /// library does.
+    /// While the slice lives the peer must not write to a message that it has posted: it must keep to the protocol, as
+    /// this library does.
     #[allow(unsafe_code)]
     #[inline]
     pub unsafe fn as_slice(&self) -> &[u8] {
@@ -124,10 +125,12 @@ impl<'a> MessageRef<'a> {
             return &[];
         }
         if let Some(body) = self.body() {
-            // SAFETY: the caller promises that the peer does not write, and this guard is the only holder of the buffer.
+            // SAFETY: the caller promises that the peer does not write, and this guard is the only holder of the
+            // buffer.
             return unsafe { body.as_slice() };
         }
-        // SAFETY: the guard releases the record when it is dropped, and the caller promises that the peer does not write.
+        // SAFETY: the guard releases the record when it is dropped, and the caller promises that the peer does not
+        // write.
         unsafe { self.receiving.consumer.direction().slice(self.record.payload(), self.len) }
     }
 }

@@ -1,8 +1,8 @@
 //! Loans: the things inside a value while it is being posted, until it is certain that the post succeeds.
 //!
-//! While a value is encoded there are only shared references to the ports and buffers in it, and these may be gone when the
-//! encoding is complete. So the post does not borrow the things. It takes a second, owned handle of each, and marks the
-//! first, which cannot be used from then on. If the post succeeds, the first handle is detached; in any other case,
+//! While a value is encoded there are only shared references to the ports and buffers in it, and these may be gone when
+//! the encoding is complete. So the post does not borrow the things. It takes a second, owned handle of each, and marks
+//! the first, which cannot be used from then on. If the post succeeds, the first handle is detached; in any other case,
 //! including a panic, the mark is removed and the first handle is as it was before.
 #![forbid(unsafe_code)]
 
@@ -66,7 +66,8 @@ pub(crate) fn buffer(list: &mut Vec<Loan>, from: usize, buffer: &TransferBuffer)
     index as u32
 }
 
-/// Calls `post` with the things on the list, to transfer them over `carrier`. Afterwards everything is detached, or as it was.
+/// Calls `post` with the things on the list, to transfer them over `carrier`. Afterwards everything is detached, or as
+/// it was.
 #[inline]
 pub(crate) fn post<T>(
     mut list: Vec<Loan>,
@@ -83,7 +84,8 @@ pub(crate) fn post<T>(
     Ok(posted)
 }
 
-/// The checks of a transfer list that can be made only here, in the order of [`Baggage::check`](super::baggage::Baggage).
+/// The checks of a transfer list that can be made only here, in the order of
+/// [`Baggage::check`](super::baggage::Baggage).
 fn check(list: &[Loan], carrier: &Arc<End>) -> Result<(), PostErrorKind> {
     let any = |what: &dyn Fn(&Loan) -> bool| list.iter().any(what);
     if any(&|loan| loan.is_of_port(carrier)) {
@@ -118,8 +120,8 @@ impl Loan {
         matches!(self, Self::Buffer { lender, .. } if Arc::ptr_eq(&lender.memory, &hold.memory))
     }
 
-    /// True if the thing was not lent, or its first handle was closed or dropped while the value was encoded: a value must keep
-    /// what it lends, since a failed post gives it back.
+    /// True if the thing was not lent, or its first handle was closed or dropped while the value was encoded: a value
+    /// must keep what it lends, since a failed post gives it back.
     fn is_unusable(&self) -> bool {
         match self {
             Self::Port { lender, .. } => lender.is_recalled(),

@@ -9,7 +9,8 @@ use crate::buffer::TransferBuffer;
 use crate::buffer::frozen::FrozenBuffer;
 use crate::buffer::shared::SharedBuffer;
 
-/// A received message: the data, and what was on the transfer list, all owned. It can be kept, and sent to another thread.
+/// A received message: the data, and what was on the transfer list, all owned. It can be kept, and sent to another
+/// thread.
 ///
 /// The fields are those of the standard's
 /// [`MessageEvent`](https://html.spec.whatwg.org/multipage/comms.html#the-messageevent-interface) that apply between
@@ -27,8 +28,8 @@ pub struct Message {
     pub frozen: Vec<FrozenBuffer>,
     /// The shared buffers on the transfer list, in its order.
     pub shared: Vec<SharedBuffer>,
-    /// The descriptors on the transfer list, in its order, closed on exec. A descriptor can be of any kind that the sender
-    /// has: check it before use.
+    /// The descriptors on the transfer list, in its order, closed on exec. A descriptor can be of any kind that the
+    /// sender has: check it before use.
     pub descriptors: Vec<OwnedFd>,
 }
 
@@ -75,8 +76,8 @@ impl Message {
         }
     }
 
-    /// Everything that came with the data, as a transfer list that [`post_message`](MessagePort::post_message) takes: to
-    /// forward a message, post its data with this list.
+    /// Everything that came with the data, as a transfer list that [`post_message`](MessagePort::post_message) takes:
+    /// to forward a message, post its data with this list.
     ///
     /// ```
     /// # use messageport::{MessageChannel, SharedBuffer};

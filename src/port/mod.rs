@@ -33,16 +33,16 @@ use crate::sys::epoll::Epoll;
 /// One end of a channel: the native
 /// [`MessagePort`](https://html.spec.whatwg.org/multipage/comms.html#message-ports).
 ///
-/// What is posted here is received at the other end, in order and exactly once, in this process or another one. A port can
-/// itself be posted over another port, with everything that is queued in it; its peer needs to do nothing and notices
-/// nothing. Any holder of a port may use it: messages carry no sender identity.
+/// What is posted here is received at the other end, in order and exactly once, in this process or another one. A port
+/// can itself be posted over another port, with everything that is queued in it; its peer needs to do nothing and
+/// notices nothing. Any holder of a port may use it: messages carry no sender identity.
 ///
 /// A port is `Send` but not `Sync`: it has one holder at a time. To send and receive from two threads,
 /// [`split`](Self::split) it. Dropping a port closes it.
 ///
-/// After a `fork` without `exec`, the calls on an inherited port return `Forked` in the child, and dropping the port there
-/// has no effect. A child that lives on without `exec` keeps the parent's descriptors open, so peers do not see the parent
-/// die.
+/// After a `fork` without `exec`, the calls on an inherited port return `Forked` in the child, and dropping the port
+/// there has no effect. A child that lives on without `exec` keeps the parent's descriptors open, so peers do not see
+/// the parent die.
 pub struct MessagePort {
     // The order matters: dropping the sending half first lets the receiving half close the end in one go.
     pub(crate) sender: SendHalf,
@@ -87,6 +87,11 @@ impl Receiving {
     pub(crate) fn new(consumer: Consumer) -> Self {
         Self { consumer, run: 0, empty_polls: 0, lane_checked: None, finished: false }
     }
+
+    /// Leaves a message that the fast path has found in the queue: it is counted when it is found again.
+    pub(crate) fn leave(&mut self) {
+        self.run = self.run.saturating_sub(1);
+    }
 }
 
 impl MessagePort {
@@ -106,15 +111,16 @@ impl MessagePort {
     /// Closes the port: the standard's
     /// [`close()`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-close).
     ///
-    /// It takes effect at once and never fails; a second call does nothing. What was posted here before still arrives at the
-    /// peer, which then sees the end with the reason `Closed`. What is unread here is dropped: ports in it are closed,
-    /// buffers freed. Every later call on this port returns `PortClosed`. Dropping the port releases its descriptors.
+    /// It takes effect at once and never fails; a second call does nothing. What was posted here before still arrives
+    /// at the peer, which then sees the end with the reason `Closed`. What is unread here is dropped: ports in it are
+    /// closed, buffers freed. Every later call on this port returns `PortClosed`. Dropping the port releases its
+    /// descriptors.
     pub fn close(&self) {
         self.receiver.close();
     }
 
-    /// Splits the port into a sending and a receiving half, which two threads may use, and which may both be blocked at the
-    /// same time. A half cannot be transferred.
+    /// Splits the port into a sending and a receiving half, which two threads may use, and which may both be blocked at
+    /// the same time. A half cannot be transferred.
     pub fn split(self) -> (SendHalf, RecvHalf) {
         self.end().note_split();
         (self.sender, self.receiver)
@@ -134,9 +140,9 @@ impl MessagePort {
 
     /// Sets how long a blocked call spins before it sleeps: 20 us by default, about the cost of a sleep and a wake-up.
     ///
-    /// The port spins less while spinning does not help. By default a thread that may run on one CPU only does not spin; a
-    /// budget that was set is used in any case, since two threads may be pinned to one CPU each. With [`Duration::ZERO`] a
-    /// call sleeps at once.
+    /// The port spins less while spinning does not help. By default a thread that may run on one CPU only does not
+    /// spin; a budget that was set is used in any case, since two threads may be pinned to one CPU each. With
+    /// [`Duration::ZERO`] a call sleeps at once.
     pub fn set_spin(&self, budget: Duration) {
         self.sender.set_spin(budget);
         self.receiver.set_spin(budget);
@@ -146,8 +152,8 @@ impl MessagePort {
         &self.sender.end
     }
 
-    /// Lends the port to a post: returns a second handle for the same end, which can be transferred while this one cannot be
-    /// used; see [`End::lend`]. `None` if the port cannot be transferred.
+    /// Lends the port to a post: returns a second handle for the same end, which can be transferred while this one
+    /// cannot be used; see [`End::lend`]. `None` if the port cannot be transferred.
     #[cfg(feature = "serde")]
     pub(crate) fn lend(&self) -> Option<Self> {
         if !self.end().home().is_here() {
@@ -181,8 +187,8 @@ impl SendHalf {
         &self.end
     }
 
-    /// Closes the whole port, the receiving half included; see [`MessagePort::close`]. The receiving half drops what is queued
-    /// in its next call, or when it is dropped.
+    /// Closes the whole port, the receiving half included; see [`MessagePort::close`]. The receiving half drops what is
+    /// queued in its next call, or when it is dropped.
     pub fn close(&self) {
         self.end.close();
     }
@@ -196,8 +202,6 @@ impl SendHalf {
 impl RecvHalf {
     /// Closes the whole port, the sending half included; see [`MessagePort::close`].
     pub fn close(&self) {
-        // 1. Detach the port. Deviation: its calls return `PortClosed`, and `Detached` only after a transfer.
-        // 2. Disentangle it, which fires `close` at the peer. Deviation: at this end the unread messages are dropped too.
         self.end.close();
         // While a message is read in place, the queue stays: its guard drops the rest.
         if self.end.state() == State::Closed
@@ -239,7 +243,7 @@ impl RecvHalf {
     pub(crate) fn unwatch(&self) {
         self.end.unwatch();
         if self.polled.replace(false) && is_ours(&self.end) {
-            doorbell::disarm(self.end.incoming().data());
+            doorbell::disarm(self.end.incoming().data_doorbell());
         }
     }
 
@@ -301,11 +305,11 @@ fn is_ours(end: &End) -> bool {
 
 /// The descriptor to wait on in a poll(2) or epoll(7) of your own, level-triggered.
 ///
-/// It becomes readable when a message may be there, and when the peer is gone. Poll it for reading only; never read, write
-/// or close it. **Before each `poll`, call [`try_recv`](MessagePort::try_recv) until it returns `Empty`**: that arms the
-/// wake-up. Take the descriptor before the first of these calls: taking it arms the wake-up too, but a message that came
-/// in between does not make it readable. Remove it from an epoll set before the port is transferred or dropped. Once the
-/// descriptor of a port has been taken, each `try_recv` that returns `Empty` makes a system call.
+/// It becomes readable when a message may be there, and when the peer is gone. Poll it for reading only; never read,
+/// write or close it. **Before each `poll`, call [`try_recv`](MessagePort::try_recv) until it returns `Empty`**: that
+/// arms the wake-up. Take the descriptor before the first of these calls: taking it arms the wake-up too, but a message
+/// that came in between does not make it readable. Remove it from an epoll set before the port is transferred or
+/// dropped. Once the descriptor of a port has been taken, each `try_recv` that returns `Empty` makes a system call.
 ///
 /// While the peer is stopped half way through posting a transfer list, the descriptor can stay readable although
 /// `try_recv` returns `Empty`; a loop that must not spin then backs off by a timer.
@@ -318,10 +322,10 @@ impl AsFd for MessagePort {
 /// As for [`MessagePort`].
 impl AsFd for RecvHalf {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // From now on a receive that finds nothing arms the doorbell; until the first one, this does. Not in a forked child,
-        // nor for an end that was transferred.
+        // From now on a receive that finds nothing arms the doorbell; until the first one, this does. Not in a forked
+        // child, nor for an end that was transferred.
         if !self.polled.replace(true) && is_ours(&self.end) {
-            doorbell::arm(self.end.incoming().data(), FD);
+            doorbell::arm(self.end.incoming().data_doorbell(), FD);
         }
         self.end.as_fd()
     }

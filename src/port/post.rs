@@ -1,6 +1,7 @@
 //! Posting: the path of a message from the caller into the ring.
 //!
-//! Every post ends in [`SendHalf::publish`], which commits the record, wakes the receiver and prepares the next record.
+//! Every post ends in [`SendHalf::finish_post`], which commits the record, wakes the receiver and prepares the next
+//! record.
 #![forbid(unsafe_code)]
 
 use std::cell::RefMut;
@@ -22,11 +23,11 @@ use crate::queue::sync::Ordering;
 const LANE_RETRY: Duration = Duration::from_millis(10);
 
 impl MessagePort {
-    /// Posts a message: the standard's
-    /// [`postMessage(message, transfer)`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-postmessage).
+    /// Posts a message: the standard's [`postMessage(message,
+    /// transfer)`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-postmessage).
     ///
-    /// `data` is copied; what is on the transfer list moves to the receiver. When the call returns, the receiver can take
-    /// the message, whatever happens to this process afterwards. It never blocks: a full queue grows, up to
+    /// `data` is copied; what is on the transfer list moves to the receiver. When the call returns, the receiver can
+    /// take the message, whatever happens to this process afterwards. It never blocks: a full queue grows, up to
     /// [`max_capacity`](crate::ChannelOptions::max_capacity).
     ///
     /// ```
@@ -43,18 +44,19 @@ impl MessagePort {
     /// ```
     ///
     /// # Errors
-    /// Nothing was taken, and the list is in the error. Checked in this order: the port itself is unusable; the list contains
-    /// this port's peer; it contains something closed, detached or borrowed;
-    /// [`TooManyHandles`](PostErrorKind::TooManyHandles); [`TooLarge`](PostErrorKind::TooLarge); the peer is known to be gone;
-    /// the queue is [`Full`](PostErrorKind::Full); the system lacks resources. Since the list owns its things, it cannot
-    /// contain this port, nor the same thing twice.
+    /// Nothing was taken, and the list is in the error. Checked in this order: the port itself is unusable; the list
+    /// contains this port's peer; an item is closed, detached or borrowed, or is a buffer that another port's peer
+    /// keeps ([`PooledElsewhere`](PostErrorKind::PooledElsewhere)); [`TooManyHandles`](PostErrorKind::TooManyHandles);
+    /// [`TooLarge`](PostErrorKind::TooLarge); the peer is known to be gone; the queue is [`Full`](PostErrorKind::Full);
+    /// the system lacks resources. Since the list owns its things, it cannot contain this port, nor the same thing
+    /// twice.
     #[inline]
     pub fn post_message(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<(), PostError> {
         self.sender.post_message(data, transfer)
     }
 
-    /// Posts a message, and waits for space as long as the peer lives if the queue is full. The queue does not grow, so a
-    /// stream whose receiver is slower than its sender stays in the cache.
+    /// Posts a message, and waits for space as long as the peer lives if the queue is full. The queue does not grow, so
+    /// a stream whose receiver is slower than its sender stays in the cache.
     ///
     /// # Errors
     /// As for [`post_message`](Self::post_message), without `Full`.
@@ -79,13 +81,13 @@ impl MessagePort {
         self.sender.post_message_timeout(data, transfer, timeout)
     }
 
-    /// Posts a message with a list of borrowed things. Its ports and buffers are detached if the post succeeds, as in the
-    /// standard: for callers whose handles stay behind, such as event handlers and other languages.
+    /// Posts a message with a list of borrowed things. Its ports and buffers are detached if the post succeeds, as in
+    /// the standard: for callers whose handles stay behind, such as event handlers and other languages.
     ///
     /// # Errors
     /// As for [`post_message`](Self::post_message). Since the things are borrowed, also
     /// [`ContainsSelf`](PostErrorKind::ContainsSelf), checked before `ContainsPeer`, and
-    /// [`Duplicate`](PostErrorKind::Duplicate), checked behind it.
+    /// [`Duplicate`](PostErrorKind::Duplicate), checked after it.
     pub fn post_message_detaching(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
         self.sender.post_message_detaching(data, transfer)
     }
@@ -102,8 +104,8 @@ impl MessagePort {
     /// As [`post_message_detaching_wait`](Self::post_message_detaching_wait), waiting at most for `timeout`.
     ///
     /// # Errors
-    /// As for [`post_message_detaching`](Self::post_message_detaching), with [`TimedOut`](PostErrorKind::TimedOut) instead of
-    /// `Full`.
+    /// As for [`post_message_detaching`](Self::post_message_detaching), with [`TimedOut`](PostErrorKind::TimedOut)
+    /// instead of `Full`.
     pub fn post_message_detaching_timeout(
         &self,
         data: &[u8],
@@ -124,12 +126,12 @@ impl MessagePort {
         self.sender.max_message_len()
     }
 
-    /// The longest message that travels in the ring itself, in bytes: 7/16 of the capacity less 8. A longer one travels in a
-    /// recycled buffer, which the receiver does not notice.
+    /// The longest message that travels in the ring itself, in bytes: 7/16 of the capacity less 8. A longer one travels
+    /// in a recycled buffer, which the receiver does not notice.
     ///
-    /// A transfer list takes its share of these bytes: 24, and 80 for a port, 16 for each buffer in the port's caches, 24 for
-    /// a buffer, 8 for a frozen or shared buffer, none for a descriptor. A lone buffer that the peer has had before takes 8 in
-    /// all.
+    /// A transfer list takes its share of these bytes: 24, and 80 for a port, 16 for each recycled buffer that moves
+    /// with it, 24 for a buffer, 8 for a frozen or shared buffer, none for a descriptor. A lone buffer that the peer
+    /// has had before takes 8 in all.
     pub fn max_inline_len(&self) -> usize {
         self.sender.max_inline_len()
     }
@@ -139,7 +141,7 @@ impl SendHalf {
     /// See [`MessagePort::post_message`].
     #[inline]
     pub fn post_message(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<(), PostError> {
-        self.lend(data, transfer, |list| self.post(data, list))
+        with_list(transfer, || self.post_data(data, IfFull::Grow), |list| self.post_or(data, list, IfFull::Grow))
     }
 
     /// See [`MessagePort::post_message_wait`].
@@ -148,7 +150,11 @@ impl SendHalf {
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
     ) -> Result<(), PostError> {
-        self.lend(data, transfer, |list| self.post_by(data, list, Deadline::Never))
+        with_list(
+            transfer,
+            || self.post_data_by(data, Deadline::Never),
+            |list| self.post_by(data, list, Deadline::Never),
+        )
     }
 
     /// See [`MessagePort::post_message_timeout`].
@@ -159,20 +165,20 @@ impl SendHalf {
         timeout: Duration,
     ) -> Result<(), PostError> {
         let deadline = Deadline::after(timeout);
-        self.lend(data, transfer, |list| self.post_by(data, list, deadline))
+        with_list(transfer, || self.post_data_by(data, deadline), |list| self.post_by(data, list, deadline))
     }
 
     /// See [`MessagePort::post_message_detaching`].
     pub fn post_message_detaching(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
         self.post(data, transfer)?;
-        release_lanes(transfer);
+        detach_ports(transfer);
         Ok(())
     }
 
     /// See [`MessagePort::post_message_detaching_wait`].
     pub fn post_message_detaching_wait(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
         self.post_by(data, transfer, Deadline::Never)?;
-        release_lanes(transfer);
+        detach_ports(transfer);
         Ok(())
     }
 
@@ -184,7 +190,7 @@ impl SendHalf {
         timeout: Duration,
     ) -> Result<(), PostErrorKind> {
         self.post_by(data, transfer, Deadline::after(timeout))?;
-        release_lanes(transfer);
+        detach_ports(transfer);
         Ok(())
     }
 
@@ -219,29 +225,6 @@ impl SendHalf {
         max_payload(self.end.segment().capacity())
     }
 
-    /// Lends `post` the things that `transfer` owns, and gives them back if it fails. A message without a list tries the fast
-    /// path first, whose answer stays in a register.
-    #[inline(always)] // a list is large, and inlined it is not moved
-    fn lend(
-        &self,
-        data: &[u8],
-        transfer: impl IntoIterator<Item = Transferable>,
-        post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), PostErrorKind>,
-    ) -> Result<(), PostError> {
-        let mut transfer = transfer.into_iter();
-        let Some(first) = transfer.next() else {
-            drop(transfer); // here it is known to be empty
-            if self.try_post_inline(data) {
-                return Ok(());
-            }
-            return post(&[]).map_err(|kind| PostError { kind, transfer: Vec::new() });
-        };
-        match transfer.next() {
-            None => lend_one(first, post),
-            Some(second) => lend_all([first, second].into_iter().chain(transfer).collect(), post),
-        }
-    }
-
     /// Posts now, and lets a full queue grow.
     #[inline]
     pub(crate) fn post(&self, data: &[u8], list: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
@@ -252,9 +235,9 @@ impl SendHalf {
     /// (<https://html.spec.whatwg.org/multipage/web-messaging.html#message-port-post-message-steps>), from step 2 on.
     #[inline]
     fn post_or(&self, data: &[u8], list: &[TransferRef<'_>], if_full: IfFull) -> Result<(), PostErrorKind> {
-        // Steps 2 to 5, and 7. The fast paths first: their conditions include every check of the steps. Deviations: a list that
-        // contains the peer (4) is refused, where the standard loses the channel; and a target that is gone (6) is an error,
-        // where the standard returns in silence.
+        // Steps 2 to 5, and 7. The fast paths first: their conditions include every check of the steps. Deviations: a
+        // list that contains the peer (4) is refused, where the standard loses the channel; and a target that is gone
+        // (6) is an error, where the standard returns in silence.
         let posted = match list {
             [] => self.try_post_inline(data),
             [TransferRef::Buffer(buffer)] => self.try_post_lone_buffer(data, buffer),
@@ -294,17 +277,17 @@ impl SendHalf {
         }
     }
 
-    /// The fast path of plain data. If anything prevents it, such as a full or grown queue or a peer that is gone, it returns
-    /// false, nothing has happened, and [`post_checked`](Self::post_checked) handles the general case.
+    /// The fast path of plain data. If anything prevents it, such as a full or grown queue or a peer that is gone, it
+    /// returns false, nothing has happened, and [`post_checked`](Self::post_checked) handles the general case.
     #[inline]
     fn try_post_inline(&self, data: &[u8]) -> bool {
         let _posting = self.end.posting();
-        let Some(mut producer) = self.ready() else { return false };
+        let Some(mut producer) = self.ready_producer() else { return false };
         let Some(claim) = producer.claim_prepared(data.len()) else {
             return self.post_unprepared(&mut producer, data);
         };
         producer.fill(claim, data);
-        self.publish(&mut producer, claim, data.len(), RecordKind::Data, 0);
+        self.finish_post(&mut producer, claim, data.len(), RecordKind::Data, 0);
         true
     }
 
@@ -313,7 +296,7 @@ impl SendHalf {
     fn post_unprepared(&self, producer: &mut Producer, data: &[u8]) -> bool {
         let Some(claim) = producer.try_claim(data.len()) else { return false };
         producer.fill(claim, data);
-        self.publish(producer, claim, data.len(), RecordKind::Data, 0);
+        self.finish_post(producer, claim, data.len(), RecordKind::Data, 0);
         true
     }
 
@@ -322,7 +305,7 @@ impl SendHalf {
     #[inline(never)] // keeps the path of plain data short
     fn try_post_lone_buffer(&self, data: &[u8], buffer: &TransferBuffer) -> bool {
         let _posting = self.end.posting();
-        let Some(mut producer) = self.ready() else { return false };
+        let Some(mut producer) = self.ready_producer() else { return false };
         self.post_lone_buffer(&mut producer, data, buffer).is_some()
     }
 
@@ -333,7 +316,7 @@ impl SendHalf {
             return Ok(self.post_data_checked(data, if_full)?);
         }
         let _posting = self.end.posting();
-        let mut producer = self.open()?;
+        let mut producer = self.usable_producer()?;
         self.post_carrier(&mut producer, data, list, if_full)
     }
 
@@ -341,7 +324,7 @@ impl SendHalf {
     #[cold]
     fn post_data_checked(&self, data: &[u8], if_full: IfFull) -> Result<(), PostDataError> {
         let _posting = self.end.posting();
-        let mut producer = self.open()?;
+        let mut producer = self.usable_producer()?;
         self.check_len(data.len())?;
         if data.len() > self.max_inline_len() {
             return self.post_large(&mut producer, data, if_full);
@@ -349,15 +332,15 @@ impl SendHalf {
         if self.find_peer()? == Peer::Receives {
             let claim = self.find_room(&mut producer, data.len(), if_full)?;
             producer.fill(claim, data);
-            self.publish(&mut producer, claim, data.len(), RecordKind::Data, 0);
+            self.finish_post(&mut producer, claim, data.len(), RecordKind::Data, 0);
         }
         Ok(())
     }
 
-    /// The end of every post: commits the record, from which point on the receiver has the message; wakes the receiver if it
-    /// sleeps; and prepares the memory of the next record. Nothing of it can fail.
+    /// The end of every post: commits the record, from which point on the receiver has the message; wakes the receiver
+    /// if it sleeps; and prepares the memory of the next record. Nothing of it can fail.
     #[inline(always)]
-    pub(super) fn publish(&self, producer: &mut Producer, claim: Claim, len: usize, kind: RecordKind, handles: u8) {
+    pub(super) fn finish_post(&self, producer: &mut Producer, claim: Claim, len: usize, kind: RecordKind, handles: u8) {
         producer.commit(claim, len, kind, handles);
         self.end.wake_peer_consumer();
         producer.prepare_next(len);
@@ -365,7 +348,7 @@ impl SendHalf {
 
     /// The producer, if this half can post and its peer receives.
     #[inline]
-    pub(super) fn ready(&self) -> Option<RefMut<'_, Producer>> {
+    pub(super) fn ready_producer(&self) -> Option<RefMut<'_, Producer>> {
         if !self.end.home().is_here() || self.end.state() != State::Open {
             return None;
         }
@@ -377,7 +360,7 @@ impl SendHalf {
 
     /// The producer, if this half can be used. A peer that is gone is reported later, after the list has been checked.
     #[inline]
-    pub(crate) fn open(&self) -> Result<RefMut<'_, Producer>, PostDataError> {
+    pub(crate) fn usable_producer(&self) -> Result<RefMut<'_, Producer>, PostDataError> {
         check_usable(&self.end)?;
         self.producer.try_borrow_mut().map_err(|_| PostDataError::Borrowed)
     }
@@ -414,7 +397,7 @@ impl SendHalf {
     ) -> Result<Claim, PostDataError> {
         let violated = |violation| PostDataError::PeerGone(self.end.violated(violation));
         if producer.direction().is_grown() {
-            growth::shrink(&self.end, producer).map_err(violated)?;
+            growth::shrink_if_read(&self.end, producer).map_err(violated)?;
         }
         match producer.claim(len) {
             Ok(claim) => Ok(claim),
@@ -475,13 +458,17 @@ impl SendHalf {
             return Ok(());
         }
         let len = self.inline_len(data_len, list);
-        let waiter =
-            Waiter { doorbell: self.end.outgoing().space(), lane: self.end.lane(), spin: &self.spin, deadline };
-        let ready = || {
+        let waiter = Waiter {
+            doorbell: self.end.outgoing().space_doorbell(),
+            lane: self.end.lane(),
+            spin: &self.spin,
+            deadline,
+        };
+        let may_post = || {
             let has_room = self.producer.borrow_mut().claim(len) != Err(NoRoom::Full);
             has_room || self.end.state() != State::Open || !matches!(self.find_peer(), Ok(Peer::Receives))
         };
-        match waiter.wait(ready, None) {
+        match waiter.wait(may_post, None) {
             Ok(Outcome::Ready) => Ok(()),
             Ok(Outcome::TimedOut) => Err(PostDataError::TimedOut),
             Ok(Outcome::HungUp) => Err(self.no_receiver()),
@@ -519,8 +506,26 @@ pub(crate) fn check_usable(end: &End) -> Result<(), PostDataError> {
     }
 }
 
-#[inline(always)] // as `lend`
-fn lend_one(
+/// Lends `post` the things that `transfer` owns, and returns them if it fails. Calls `post_data` if there are none.
+#[inline(always)] // so that the large list is built in place
+fn with_list(
+    transfer: impl IntoIterator<Item = Transferable>,
+    post_data: impl FnOnce() -> Result<(), PostDataError>,
+    post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), PostErrorKind>,
+) -> Result<(), PostError> {
+    let mut transfer = transfer.into_iter();
+    let Some(first) = transfer.next() else {
+        drop(transfer); // before the post, so that its destructor is not part of the fast path
+        return post_data().map_err(|error| PostError { kind: error.into(), transfer: Vec::new() });
+    };
+    match transfer.next() {
+        None => with_one(first, post),
+        Some(second) => with_all([first, second].into_iter().chain(transfer).collect(), post),
+    }
+}
+
+#[inline(always)] // as `with_list`
+fn with_one(
     item: Transferable,
     post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), PostErrorKind>,
 ) -> Result<(), PostError> {
@@ -531,7 +536,7 @@ fn lend_one(
 }
 
 #[cold]
-fn lend_all(
+fn with_all(
     transfer: Vec<Transferable>,
     post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), PostErrorKind>,
 ) -> Result<(), PostError> {
@@ -539,9 +544,9 @@ fn lend_all(
     post(&list).map_err(|kind| PostError { kind, transfer })
 }
 
-/// After a post of borrowed things: the handles stay, but must not keep the lanes of their ports alive, since their peers
-/// would not see the new holder's end.
-fn release_lanes(transfer: &[TransferRef<'_>]) {
+/// Detaches the ports of a borrowed list after a post: their handles stay, but must not keep the lanes alive, since the
+/// peers would not see the death of the next holder.
+fn detach_ports(transfer: &[TransferRef<'_>]) {
     for item in transfer {
         if let TransferRef::Port(port) = item {
             port.end().detach();
@@ -566,16 +571,17 @@ pub(crate) enum IfFull {
     Fail,
 }
 
-/// How full the queue towards the peer is, in bytes. A message takes its length rounded up to 8, and 8 more. All fields are
-/// zero for a port that is closed, transferred, or has a reservation open.
+/// How full the queue towards the peer is, in bytes. A message takes its length rounded up to 8, and 8 more. All fields
+/// are zero for a port that is closed, transferred, or has a reservation open.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[non_exhaustive]
 pub struct Queued {
-    /// Bytes that the peer has not read. The peer publishes when its queue is empty, and at every eighth of the capacity, so
-    /// this can be more than there is. It changes as the peer reads.
+    /// Bytes that the peer has not read. The peer publishes when its queue is empty, and at every eighth of the
+    /// capacity, so this can be more than there is. It changes as the peer reads.
     pub bytes: usize,
     /// Bytes that the queue holds before it grows, or grows again.
     pub capacity: usize,
-    /// The most that `bytes` has been since this port was made or received, whenever the queue seemed full or was asked.
+    /// The most that `bytes` has been since this port was made or received, at the times when the queue seemed full or
+    /// `queued` was called.
     pub high_water: usize,
 }

@@ -11,10 +11,10 @@ use super::message::Message;
 use super::transfer::Transferable;
 use super::{MessagePort, Receiving, RecvHalf};
 use crate::capsule::Arrival;
-use crate::capsule::arrive::{Body, Undeliverable, arrive};
+use crate::capsule::arrive::{BodyPlace, Undeliverable, arrive};
 use crate::capsule::buffer::LoneCapsule;
 use crate::capsule::discard::discard;
-use crate::end::lane::Doorbell;
+use crate::end::lane::Half;
 use crate::end::wait::{Deadline, Outcome, Waiter};
 use crate::end::{State, growth};
 use crate::error::{RecvError, RecvTimeoutError, Rejection, TryRecvError, exhausted};
@@ -27,21 +27,21 @@ const EMPTY_POLLS_PER_CLOCK: u32 = 16;
 /// A caller that never waits checks the lane for the peer's death every 500 us.
 const DEATH_CHECK_INTERVAL: Duration = Duration::from_micros(500);
 
-/// From 2 messages in a row that were there at once, the receiver treats them as a stream, and owns the lines it has read;
-/// see [`Consumer::own_lines`](crate::queue::ring::Consumer::own_lines).
+/// From 2 messages in a row that were there at once, the receiver treats them as a stream, and owns the lines it has
+/// read; see [`Consumer::own_lines`](crate::queue::ring::Consumer::own_lines).
 const STREAM: u32 = 2;
 /// A message of 512 bytes or more is treated as a stream by itself.
 const LARGE: usize = 512;
-/// After 16 messages in a row that were there at once, a receiver that finds the queue empty lets messages gather before it
-/// polls again: to chase the sender line by line is what costs.
+/// After 16 messages in a row that were there at once, a receiver that finds the queue empty lets messages gather
+/// before it polls again: chasing the sender line by line is slow.
 const GATHER_AFTER: u32 = 16;
 
 impl MessagePort {
     /// Takes the next message, waiting for it as long as the peer lives.
     ///
     /// # Errors
-    /// [`Ended`](RecvError::Ended) with the reason, after the last message. The other errors concern this port, or this message
-    /// alone.
+    /// [`Ended`](RecvError::Ended) with the reason, after the last message. The other errors concern this port, or this
+    /// message alone.
     pub fn recv(&self) -> Result<Message, RecvError> {
         self.receiver.recv()
     }
@@ -49,8 +49,8 @@ impl MessagePort {
     /// Takes the next message if there is one.
     ///
     /// # Errors
-    /// [`Empty`](TryRecvError::Empty), or as for [`recv`](Self::recv). The death of the peer's process is noticed after 1 ms
-    /// of calls that return `Empty`, at least 16 of them.
+    /// [`Empty`](TryRecvError::Empty), or as for [`recv`](Self::recv). The death of the peer's process is noticed after
+    /// 0.5 ms of calls that return `Empty`, at least 16 of them.
     pub fn try_recv(&self) -> Result<Message, TryRecvError> {
         self.receiver.try_recv()
     }
@@ -63,8 +63,8 @@ impl MessagePort {
         self.receiver.recv_timeout(timeout)
     }
 
-    /// As [`recv`](Self::recv), into a message whose memory is reused: nothing is allocated once its `data` has grown. What the
-    /// message held before is dropped.
+    /// As [`recv`](Self::recv), into a message whose memory is reused: nothing is allocated once its `data` has grown.
+    /// What the message held before is dropped.
     ///
     /// # Errors
     /// As for [`recv`](Self::recv); the message is then empty.
@@ -90,8 +90,8 @@ impl MessagePort {
         self.receiver.recv_into_timeout(message, timeout)
     }
 
-    /// Waits for the next message and reads it in place. Dropping the guard frees the space of the message; until then every
-    /// other receiving call returns [`Borrowed`](RecvError::Borrowed).
+    /// Waits for the next message and reads it in place. Dropping the guard frees the space of the message; until then
+    /// every other receiving call returns [`Borrowed`](RecvError::Borrowed).
     ///
     /// # Errors
     /// As for [`recv`](Self::recv).
@@ -143,7 +143,7 @@ impl RecvHalf {
     /// See [`MessagePort::recv_into`].
     #[inline]
     pub fn recv_into(&self, message: &mut Message) -> Result<(), RecvError> {
-        while !self.receive(message, Deadline::Never)? {}
+        while !self.receive(message, Deadline::Never)? {} // false only at a deadline, and there is none
         Ok(())
     }
 
@@ -186,8 +186,15 @@ impl RecvHalf {
     }
 
     /// For a loop that may not take a message yet: `Ok` if there is one, else the error of [`try_recv`](Self::try_recv).
-    pub(crate) fn peek(&self) -> Result<(), TryRecvError> {
-        self.next_message(Deadline::Now)?.map(drop).ok_or(TryRecvError::Empty)
+    pub(crate) fn check_for_message(&self) -> Result<(), TryRecvError> {
+        for polls in 0_u32.. {
+            match self.next_checked(Deadline::Now, polls)? {
+                Search::Message(..) => return Ok(()),
+                Search::Nothing => break,
+                Search::Again => {}
+            }
+        }
+        Err(TryRecvError::Empty)
     }
 
     /// True if a receive would find something: a record, or the end. Costs a load or two.
@@ -217,14 +224,18 @@ impl RecvHalf {
     /// The fast path of plain data in place.
     #[inline(always)] // a guard is large, and inlined it is built in place
     fn try_refer(&self, waits: bool) -> Option<MessageRef<'_>> {
-        let (receiving, record) = self.try_next(waits)?;
-        if record.kind == RecordKind::Data { Some(MessageRef::plain(self, receiving, record)) } else { None }
+        let (mut receiving, record) = self.try_next(waits)?;
+        if record.kind == RecordKind::Data {
+            return Some(MessageRef::plain(self, receiving, record));
+        }
+        receiving.leave();
+        None
     }
 
-    /// As [`receive`](Self::receive), in place.
+    /// As [`receive`](Self::receive), in place, after the fast path.
     #[cold]
     fn refer(&self, deadline: Deadline) -> Result<Option<MessageRef<'_>>, RecvError> {
-        let Some((receiving, record)) = self.next_message(deadline)? else { return Ok(None) };
+        let Some((receiving, record)) = self.next_message_checked(deadline)? else { return Ok(None) };
         match record.kind {
             RecordKind::Data => Ok(Some(MessageRef::plain(self, receiving, record))),
             _ => self.unpack_in_place(receiving, record).map(Some),
@@ -234,21 +245,30 @@ impl RecvHalf {
     /// The next record that is a message. It stays queued until it is released. `None` if there is none until `deadline`.
     #[inline(always)] // the result stays in registers
     fn next_message(&self, deadline: Deadline) -> Result<Option<Found<'_>>, RecvError> {
+        match self.try_next(deadline.waits()) {
+            Some(found) => Ok(Some(found)),
+            None => self.next_message_checked(deadline),
+        }
+    }
+
+    /// As [`next_message`](Self::next_message), after the fast path.
+    #[cold]
+    fn next_message_checked(&self, deadline: Deadline) -> Result<Option<Found<'_>>, RecvError> {
         let mut polls = 0;
         loop {
+            match self.next_checked(deadline, polls)? {
+                Search::Message(receiving, record) => return Ok(Some((receiving, record))),
+                Search::Nothing => return Ok(None),
+                Search::Again => polls += 1,
+            }
             if let Some(found) = self.try_next(deadline.waits()) {
                 return Ok(Some(found));
-            }
-            match self.next_checked(deadline, polls)? {
-                Next::Message(receiving, record) => return Ok(Some((receiving, record))),
-                Next::None => return Ok(None),
-                Next::Again => polls += 1,
             }
         }
     }
 
-    /// The fast path: plain data or a lone buffer that is there, or that comes within about one round trip if `waits`, so that
-    /// the common reply is handled here. `None` leaves the general case to [`next_checked`](Self::next_checked).
+    /// The fast path: plain data or a lone buffer that is there, or that comes within half a microsecond if `waits`, so
+    /// that the common reply is handled here. `None` leaves the general case to [`next_checked`](Self::next_checked).
     #[inline(always)] // the result stays in registers
     pub(super) fn try_next(&self, waits: bool) -> Option<Found<'_>> {
         if !self.end.home().is_here() || self.end.state() != State::Open {
@@ -270,15 +290,15 @@ impl RecvHalf {
 
     /// The general case: validates the record, follows the queue to another ring, or waits.
     #[cold]
-    fn next_checked(&self, deadline: Deadline, polls: u32) -> Result<Next<'_>, RecvError> {
+    fn next_checked(&self, deadline: Deadline, polls: u32) -> Result<Search<'_>, RecvError> {
         let mut receiving = self.open()?;
-        match growth::peek(&self.end, &mut receiving.consumer) {
+        match growth::next_message(&self.end, &mut receiving.consumer) {
             Ok(Some(record)) => {
                 receiving.empty_polls = 0;
-                Ok(Next::Message(receiving, record))
+                Ok(Search::Message(receiving, record))
             }
-            // Seen and gone again, more than once: only a hostile peer takes back what it committed.
-            Ok(None) if polls > 2 && deadline.is_over() => Ok(Next::None),
+            // Seen and gone again, several times: only a hostile peer takes back what it committed.
+            Ok(None) if polls > 2 && deadline.is_over() => Ok(Search::Nothing),
             Ok(None) => {
                 let run = std::mem::take(&mut receiving.run);
                 if run >= GATHER_AFTER && deadline.waits() {
@@ -317,12 +337,12 @@ impl RecvHalf {
     }
 
     /// After a poll that found nothing: waits until another poll is worth while.
-    fn wait<'a>(&self, receiving: &mut Receiving, deadline: Deadline) -> Result<Next<'a>, RecvError> {
+    fn wait<'a>(&self, receiving: &mut Receiving, deadline: Deadline) -> Result<Search<'a>, RecvError> {
         let consumer = &receiving.consumer;
         if self.peer_is_gone() {
             // It announced its end, or was seen to be gone, after its last post. One more poll decides.
             if consumer.has_record() {
-                return Ok(Next::Again);
+                return Ok(Search::Again);
             }
             receiving.finished = true;
             self.end.buffers().give_up();
@@ -333,48 +353,48 @@ impl RecvHalf {
             return self.check_lane(receiving);
         }
         let ready = || consumer.has_record() || self.peer_is_gone();
-        let drain = || self.end.drain_lane(consumer.sequence(), Doorbell::Data);
-        let doorbell = self.end.incoming().data();
+        let drain = || self.end.drain_lane(consumer.sequence(), Half::Receiver);
+        let doorbell = self.end.incoming().data_doorbell();
         let waiter = Waiter { doorbell, lane: self.end.lane(), spin: &self.spin, deadline };
         match waiter.wait(ready, Some(&drain)) {
-            Ok(Outcome::Ready) => Ok(Next::Again),
-            Ok(Outcome::TimedOut) => Ok(Next::None),
+            Ok(Outcome::Ready) => Ok(Search::Again),
+            Ok(Outcome::TimedOut) => Ok(Search::Nothing),
             Ok(Outcome::HungUp) => {
                 self.end.note_peer_gone();
-                Ok(Next::Again)
+                Ok(Search::Again)
             }
             Err(violation) => Err(RecvError::Ended(self.end.violated(violation))),
         }
     }
 
-    /// For a caller that does not wait: checks now and then whether the peer has died, and arms the doorbell if the descriptor
-    /// is polled, as `AsFd` promises.
-    fn check_lane<'a>(&self, receiving: &mut Receiving) -> Result<Next<'a>, RecvError> {
+    /// For a caller that does not wait: checks now and then whether the peer has died, and arms the doorbell if the
+    /// descriptor is polled, as `AsFd` promises.
+    fn check_lane<'a>(&self, receiving: &mut Receiving) -> Result<Search<'a>, RecvError> {
         let consumer = &receiving.consumer;
         if self.polled.get() {
             self.end
-                .drain_lane(consumer.sequence(), Doorbell::Data)
+                .drain_lane(consumer.sequence(), Half::Receiver)
                 .map_err(|violation| RecvError::Ended(self.end.violated(violation)))?;
-            doorbell::arm(self.end.incoming().data(), FD);
+            doorbell::arm(self.end.incoming().data_doorbell(), FD);
             if consumer.has_record() || self.peer_is_gone() {
-                return Ok(Next::Again);
+                return Ok(Search::Again);
             }
         } else {
             receiving.empty_polls = receiving.empty_polls.wrapping_add(1);
             if !receiving.empty_polls.is_multiple_of(EMPTY_POLLS_PER_CLOCK) {
-                return Ok(Next::None);
+                return Ok(Search::Nothing);
             }
             let now = Instant::now();
             if receiving.lane_checked.is_some_and(|checked| now.duration_since(checked) < DEATH_CHECK_INTERVAL) {
-                return Ok(Next::None);
+                return Ok(Search::Nothing);
             }
             receiving.lane_checked = Some(now);
         }
         if self.end.lane().hung_up() {
             self.end.note_peer_gone();
-            return Ok(Next::Again);
+            return Ok(Search::Again);
         }
-        Ok(Next::None)
+        Ok(Search::Nothing)
     }
 
     #[inline]
@@ -398,7 +418,7 @@ impl RecvHalf {
     /// Copies a message out that is not plain data, with what came with it.
     #[cold]
     fn unpack(&self, receiving: &mut Receiving, record: Record, message: &mut Message) -> Result<(), RecvError> {
-        let Arrival { items, body } = self.arrive(receiving, record, &mut message.data, Body::Copied)?;
+        let Arrival { items, body } = self.take_in(receiving, record, &mut message.data, BodyPlace::Copied)?;
         if let Some(body) = body {
             body.append_to(&mut message.data);
         }
@@ -414,18 +434,18 @@ impl RecvHalf {
         record: Record,
     ) -> Result<MessageRef<'a>, RecvError> {
         let mut payload = Vec::new();
-        let arrival = self.arrive(&mut receiving, record, &mut payload, Body::InPlace)?;
+        let arrival = self.take_in(&mut receiving, record, &mut payload, BodyPlace::InPlace)?;
         Ok(MessageRef::with_arrival(self, receiving, record, payload.len(), arrival))
     }
 
-    /// Copies the payload of a record out, and makes ports and buffers of what came with it. On success the data is left in
-    /// `payload`.
-    fn arrive(
+    /// Copies the payload of a record out, and makes ports and buffers of what came with it. On success the data is
+    /// left in `payload`.
+    fn take_in(
         &self,
         receiving: &mut Receiving,
         record: Record,
         payload: &mut Vec<u8>,
-        body: Body,
+        body: BodyPlace,
     ) -> Result<Arrival, RecvError> {
         receiving.consumer.read_to_vec(record, payload);
         arrive(&self.end, &receiving.consumer, record, payload, body).map_err(|rejection| {
@@ -453,21 +473,24 @@ impl RecvHalf {
 pub(super) type Found<'a> = (RefMut<'a, Receiving>, Record);
 
 /// What a search for the next message comes to.
-enum Next<'a> {
+enum Search<'a> {
     Message(RefMut<'a, Receiving>, Record),
     /// No message until the deadline.
-    None,
+    Nothing,
     /// Poll again.
     Again,
 }
 
-/// Takes a message with one buffer that this side keeps already, without a table or an allocation. `None` if the capsule or
-/// the slot is invalid; then nothing has happened. `message` is empty.
+/// Takes a message with one buffer that this side keeps already, without a table or an allocation. `None` if the
+/// capsule or the slot is invalid; then nothing has happened. `message` is empty.
 #[inline(never)] // keeps the path of plain data short
 fn take_lone_buffer(half: &RecvHalf, receiving: &Receiving, record: Record, message: &mut Message) -> Option<()> {
     let mut last = [0; LoneCapsule::LEN];
     receiving.consumer.read(record, record.len.checked_sub(last.len())?, &mut last);
     let lone = LoneCapsule::decode(last, record.len)?;
+    if lone.data_len > half.end.segment().limits().max_message_len {
+        return None; // `unpack` reports the violation
+    }
     let buffer = lone.take(&half.end)?;
     receiving.consumer.read_to_vec(record.shortened(lone.data_len), &mut message.data);
     message.buffers.push(buffer);

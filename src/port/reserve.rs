@@ -19,8 +19,8 @@ impl MessagePort {
     /// [`commit`](Reservation::commit); a reservation that is dropped leaves no trace.
     ///
     /// # Errors
-    /// As for [`post_message`](Self::post_message) without a transfer list. A port has one reservation at a time: another
-    /// one, or a post, returns [`Borrowed`](PostDataError::Borrowed).
+    /// As for [`post_message`](Self::post_message) without a transfer list. A port has one reservation at a time:
+    /// another one, or a post, returns [`Borrowed`](PostDataError::Borrowed).
     pub fn reserve(&self, len: usize) -> Result<Reservation<'_>, PostDataError> {
         self.sender.reserve(len)
     }
@@ -29,7 +29,7 @@ impl MessagePort {
 impl SendHalf {
     /// See [`MessagePort::reserve`].
     pub fn reserve(&self, len: usize) -> Result<Reservation<'_>, PostDataError> {
-        let mut producer = self.open()?;
+        let mut producer = self.usable_producer()?;
         self.check_len(len)?;
         self.find_peer()?;
         let room = if len > self.max_inline_len() {
@@ -76,8 +76,8 @@ impl Reservation<'_> {
     /// Copies `from` to `offset`.
     ///
     /// # Errors
-    /// [`OutOfRange`](BufferError::OutOfRange): nothing was written. [`Forked`](BufferError::Forked): this is a child that
-    /// inherited the reservation.
+    /// [`OutOfRange`](BufferError::OutOfRange): nothing was written. [`Forked`](BufferError::Forked): this is a child
+    /// that inherited the reservation.
     pub fn write_at(&mut self, offset: usize, from: &[u8]) -> Result<(), BufferError> {
         if !self.half.end.home().is_here() {
             return Err(BufferError::Forked);
@@ -92,8 +92,8 @@ impl Reservation<'_> {
         Ok(())
     }
 
-    /// The reserved bytes in place, for a caller that writes through pointers. Valid until the reservation is committed or
-    /// dropped. A child that inherited the reservation by `fork` must not use it: nothing is mapped there.
+    /// The reserved bytes in place, for a caller that writes through pointers. Valid until the reservation is committed
+    /// or dropped. A child that inherited the reservation by `fork` must not use it: nothing is mapped there.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         match &self.room {
             Room::Ring(claim) => self.producer.direction().pointer(claim.payload(), self.len).as_ptr(),
@@ -104,8 +104,8 @@ impl Reservation<'_> {
     /// Posts the message.
     ///
     /// # Errors
-    /// The port was closed, or its peer is gone, since the reservation was made; or this is a forked child. A message longer
-    /// than [`max_inline_len`](crate::MessagePort::max_inline_len) may need a descriptor to be sent: then also
+    /// The port was closed, or its peer is gone, since the reservation was made; or this is a forked child. A message
+    /// longer than [`max_inline_len`](crate::MessagePort::max_inline_len) may need a descriptor to be sent: then also
     /// [`Full`](PostDataError::Full), because of too many of them, and
     /// [`ResourceExhausted`](PostDataError::ResourceExhausted).
     pub fn commit(self) -> Result<(), PostDataError> {
@@ -132,7 +132,7 @@ impl Reservation<'_> {
         match room {
             Room::Ring(claim) => {
                 if half.find_peer()? == Peer::Receives {
-                    half.publish(&mut producer, claim, len, RecordKind::Data, 0);
+                    half.finish_post(&mut producer, claim, len, RecordKind::Data, 0);
                 }
                 Ok(())
             }

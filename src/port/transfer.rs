@@ -71,8 +71,8 @@ impl From<OwnedFd> for Transferable {
     }
 }
 
-/// A thing that a message can carry, borrowed until the message is posted. The post detaches ports and buffers; the other
-/// things stay usable.
+/// A thing that a message can carry, borrowed until the message is posted. The post detaches ports and buffers; the
+/// other things stay usable.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum TransferRef<'a> {

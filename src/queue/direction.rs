@@ -191,13 +191,13 @@ impl Direction {
 
     /// The doorbell on which the consumer sleeps.
     #[inline]
-    pub(crate) fn data(&self) -> &AtomicU32 {
+    pub(crate) fn data_doorbell(&self) -> &AtomicU32 {
         self.word(offset_of!(DirectionLines, data))
     }
 
     /// The doorbell on which the producer sleeps.
     #[inline]
-    pub(crate) fn space(&self) -> &AtomicU32 {
+    pub(crate) fn space_doorbell(&self) -> &AtomicU32 {
         self.word(offset_of!(DirectionLines, space))
     }
 

@@ -1,9 +1,9 @@
 //! Doorbells: how a sleeper and its waker do not miss each other.
 //!
-//! Each direction has two doorbells: `data`, on which its consumer sleeps, and `space`, on which its producer sleeps. They
-//! are the only words that both sides write, and they are only ever swapped, so no note is overwritten unread. The
-//! sleeper notes how it sleeps; the waker takes the note away and acts on it. A busy pair never sleeps and makes no system
-//! call; a burst to a sleeper makes one.
+//! Each direction has two doorbells: `data`, on which its consumer sleeps, and `space`, on which its producer sleeps.
+//! They are the only words that both sides write, and they are only ever swapped, so no note is overwritten unread. The
+//! sleeper notes how it sleeps; the waker takes the note away and acts on it. A busy pair never sleeps and makes no
+//! system call; a burst to a sleeper makes one.
 //!
 //! ```text
 //! sleeper                                   waker
@@ -12,8 +12,8 @@
 //! 3  poll the ring once more                3  read the doorbell
 //! 4  nothing there: sleep                   4  not AWAKE: swap it to AWAKE, wake as the old value says
 //! ```
-//! A fence stands between 1 and 3 on both sides, so at least one of the two reads (3) sees what the other side wrote in 1:
-//! either the sleeper does not sleep or the waker wakes it.
+//! A fence stands between 1 and 3 on both sides, so at least one of the two reads (3) sees what the other side wrote in
+//! 1: either the sleeper does not sleep or the waker wakes it.
 #![forbid(unsafe_code)]
 
 use super::sync::{AtomicU32, Ordering, fence, futex};
@@ -46,14 +46,14 @@ pub(crate) fn disarm(doorbell: &AtomicU32) {
 /// Steps 1 and 2 of the sleeper alone, for a caller that sleeps in its own poll(2).
 #[inline]
 pub(crate) fn arm(doorbell: &AtomicU32, how: u32) {
-    // SeqCst: pairs with the load in `ring_if_asleep`. If that load comes before this swap, so does the waker's commit, and
-    // step 3 sees it.
+    // SeqCst: pairs with the load in `ring_if_asleep`. If that load comes before this swap, so does the waker's commit,
+    // and step 3 sees it.
     doorbell.swap(how, Ordering::SeqCst);
     fence(Ordering::SeqCst);
 }
 
-/// The waker's steps 3 and 4, after a commit with a full fence. `knock` sends a packet on the lane, and returns whether the
-/// lane holds one.
+/// The waker's steps 3 and 4, after a commit with a full fence. `knock` sends a packet on the lane, and returns whether
+/// the lane holds one.
 #[inline]
 pub(crate) fn ring_if_asleep(doorbell: &AtomicU32, knock: impl FnOnce() -> bool) {
     // SeqCst: pairs with the swap in `arm`.
@@ -71,8 +71,8 @@ pub(crate) fn ring(doorbell: &AtomicU32, knock: impl FnOnce() -> bool) {
         FUTEX => futex::wake(doorbell),
         how => {
             if !knock() {
-                // The sleeper was not woken: the note goes back, unless the sleeper has left another one meanwhile. AcqRel: as
-                // above.
+                // The sleeper was not woken: the note goes back, unless the sleeper has left another one meanwhile.
+                // AcqRel: as above.
                 let _ = doorbell.compare_exchange(AWAKE, how, Ordering::AcqRel, Ordering::Relaxed);
             }
         }

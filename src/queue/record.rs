@@ -42,9 +42,6 @@ pub(crate) struct RecordHeader {
     pub(crate) sequence: u16,
 }
 
-/// The payload of a `Forget` record, a slot, has 8 bytes.
-pub(crate) const FORGET_LEN: usize = 8;
-
 impl RecordHeader {
     #[inline]
     pub(crate) fn encode(self) -> u64 {
@@ -78,15 +75,18 @@ impl RecordHeader {
     }
 }
 
+/// The payload of a `Forget` record, a slot, has 8 bytes.
+pub(crate) const FORGET_LEN: usize = 8;
+
 /// Bytes that a record with `len` bytes of payload takes in the ring.
 #[inline]
 pub(crate) const fn record_len(len: usize) -> u64 {
     ((len + RECORD_HEADER_LEN + 7) & !7) as u64
 }
 
-/// The longest payload in a ring of `capacity` bytes. A record takes at most 7/16 of the ring, so that an empty queue has
-/// room for any message: pad (shorter than the record), record and the next header take less than 14/16, and the consumer
-/// holds back less than 2/16 (see [`Consumer::release`](super::ring::Consumer::release)).
+/// The longest payload in a ring of `capacity` bytes. A record takes at most 7/16 of the ring, so that an empty queue
+/// has room for any message: pad (shorter than the record), record and the next header take less than 14/16, and the
+/// consumer holds back less than 2/16 (see [`Consumer::release`](super::ring::Consumer::release)).
 pub(crate) const fn max_payload(capacity: usize) -> usize {
     capacity / 16 * 7 - RECORD_HEADER_LEN
 }

@@ -6,13 +6,13 @@
 //! | free ... | record | record | ... | record | 0 | free ... |
 //! ```
 //! Positions count bytes since the channel was made and never wrap; `position % capacity` is the offset in the ring. A
-//! record is a header word and a payload padded to 8 bytes, in one piece. If the next record does not fit before the end
-//! of the ring, a pad fills that end. The header is the commit word: zero until the record is complete. So a small message
-//! moves in one cache line, and the swap of its header is the one point at which the consumer gets it.
+//! record is a header word and a payload padded to 8 bytes, in one piece. If the next record does not fit before the
+//! end of the ring, a pad fills that end. The header is the commit word: zero until the record is complete. So a small
+//! message moves in one cache line, and the swap of its header is the one point at which the consumer gets it.
 //!
-//! A queue that grows goes on in another ring: the last record of the full one is a link. Positions go on counting, so all
-//! rings of a direction share its cursors. The producer writes at most one ring, and the consumer reads at most one, which
-//! is that ring or an older one.
+//! A queue that grows goes on in another ring: the last record of the full one is a link. Positions go on counting, so
+//! all rings of a direction share its cursors. The producer writes at most one ring, and the consumer reads at most
+//! one, which is that ring or an older one.
 //!
 //! Both sides keep their cursors in private memory. The producer never publishes its cursor; the consumer publishes its
 //! own lazily. Every value from shared memory is read once and checked before use: the peer may be hostile.
@@ -38,14 +38,14 @@ pub(crate) const MAX_PASSED: u32 = 128;
 pub(crate) struct Producer {
     direction: Direction,
     /// Where the next record starts. The header there is zero.
-    write: u64,
+    write_cursor: u64,
     /// Where this ring's first record started.
     ring_start: u64,
     /// The consumer's cursor as last read.
     seen: u64,
     /// Everything before it may be overwritten: `seen`, or `ring_start` while the consumer is in an older ring.
     free_until: u64,
-    /// Every word from `write` to here is zero, free, and lies in one piece.
+    /// Every word from `write_cursor` to here is zero, free, and lies in one piece.
     zero_until: u64,
     /// Number of the next record.
     sequence: u64,
@@ -85,7 +85,7 @@ impl Producer {
         let free_until = other.max(ring_start);
         Self {
             direction,
-            write: position,
+            write_cursor: position,
             ring_start,
             seen: other,
             free_until,
@@ -96,7 +96,7 @@ impl Producer {
     }
 
     pub(crate) fn cursors(&self) -> Cursors {
-        let Self { write: position, seen: other, sequence, ring_start, .. } = *self;
+        let Self { write_cursor: position, seen: other, sequence, ring_start, .. } = *self;
         Cursors { position, other, sequence, ring_start }
     }
 
@@ -110,32 +110,37 @@ impl Producer {
         self.sequence
     }
 
-    /// Claims room for a message of `len` bytes, which the caller fills and commits, in memory that is prepared: free, zero
-    /// and in one piece. `None` if it is not, or the channel does not allow so many bytes.
+    /// Claims room for a message of `len` bytes, which the caller fills and commits, in memory that is prepared: free,
+    /// zero and in one piece. `None` if it is not, or the channel does not allow so many bytes.
     #[inline(always)]
     pub(crate) fn claim_prepared(&self, len: usize) -> Option<Claim> {
-        let upto = self.write + record_len(len) + RECORD_HEADER_LEN as u64;
+        let upto = self.write_cursor + record_len(len) + RECORD_HEADER_LEN as u64;
         let prepared = len <= self.direction.max_data_len() && upto <= self.zero_until;
-        prepared.then_some(Claim { cursor: self.write, start: self.write, room: len, zero_until: self.zero_until })
+        prepared.then_some(Claim {
+            cursor: self.write_cursor,
+            start: self.write_cursor,
+            room: len,
+            zero_until: self.zero_until,
+        })
     }
 
-    /// As [`claim_prepared`](Self::claim_prepared), in any memory of the first ring. `None` also if the queue has grown or is
-    /// full.
+    /// As [`claim_prepared`](Self::claim_prepared), in any memory of the first ring. `None` also if the queue has grown
+    /// or is full.
     #[inline]
     pub(crate) fn try_claim(&mut self, len: usize) -> Option<Claim> {
         if len > self.direction.max_data_len() || self.direction.is_grown() { None } else { self.claim(len).ok() }
     }
 
-    /// Claims room for a payload of `len` bytes, at most [`max_payload`] of the direction's first ring. A claim that is not
-    /// committed leaves no trace.
+    /// Claims room for a payload of `len` bytes, at most [`max_payload`] of the direction's first ring. A claim that is
+    /// not committed leaves no trace.
     #[inline(always)] // the result stays in registers
     pub(crate) fn claim(&mut self, len: usize) -> Result<Claim, NoRoom> {
         debug_assert!(len <= max_payload(self.direction.first_capacity()));
         let record = record_len(len);
-        let end = self.direction.until_end(self.write);
+        let end = self.direction.until_end(self.write_cursor);
         let pad = if record > end { end } else { 0 };
         // The record, and the zero header behind it that marks the end of the queue.
-        let upto = self.write + pad + record + RECORD_HEADER_LEN as u64;
+        let upto = self.write_cursor + pad + record + RECORD_HEADER_LEN as u64;
         if upto - self.free_until > self.direction.capacity() {
             self.refresh().map_err(NoRoom::Violation)?;
             if upto - self.free_until > self.direction.capacity() {
@@ -143,34 +148,35 @@ impl Producer {
             }
         }
         if upto > self.zero_until {
-            // Before the payload is written: this header is often on another line than the record, whose line the consumer
-            // polls. So that line is taken from the consumer once, not twice. Relaxed: published by the commit.
+            // Before the payload is written: this header is often on another line than the record, whose line the
+            // consumer polls. So that line is taken from the consumer once, not twice. Relaxed: published by the
+            // commit.
             self.direction.header(upto - RECORD_HEADER_LEN as u64).store(0, Ordering::Relaxed);
         }
         // The claim may be written and then dropped: until a commit nothing from the cursor on counts as zero.
-        let zero_until = std::mem::replace(&mut self.zero_until, self.write).max(upto);
-        Ok(Claim { cursor: self.write, start: self.write + pad, room: len, zero_until })
+        let zero_until = std::mem::replace(&mut self.zero_until, self.write_cursor).max(upto);
+        Ok(Claim { cursor: self.write_cursor, start: self.write_cursor + pad, room: len, zero_until })
     }
 
     /// Reads the consumer's cursor, which only grows, and never passes the write cursor.
     #[cold]
     fn refresh(&mut self) -> Result<(), Violation> {
-        // Acquire: pairs with the release stores in `Consumer::publish` and `Consumer::announce`, so the consumer's reads of
-        // what is overwritten next are over.
+        // Acquire: pairs with the release stores in `Consumer::publish` and `Consumer::announce`, so the consumer's
+        // reads of what is overwritten next are over.
         let seen = self.direction.read_cursor().load(Ordering::Acquire);
-        if !seen.is_multiple_of(8) || seen < self.seen || seen > self.write {
+        if !seen.is_multiple_of(8) || seen < self.seen || seen > self.write_cursor {
             return Err(Violation::BadCursor);
         }
         self.seen = seen;
         self.free_until = seen.max(self.ring_start);
-        self.high_water = self.high_water.max(self.write - seen);
+        self.high_water = self.high_water.max(self.write_cursor - seen);
         Ok(())
     }
 
     /// Bytes that the consumer has not read, as far as it has published.
     pub(crate) fn unread(&mut self) -> Result<u64, Violation> {
         self.refresh()?;
-        Ok(self.write - self.seen)
+        Ok(self.write_cursor - self.seen)
     }
 
     pub(crate) fn high_water(&self) -> u64 {
@@ -194,14 +200,14 @@ impl Producer {
         self.direction.write(claim.payload() + offset as u64, from);
     }
 
-    /// Makes a record visible, with the first `len` bytes of the claim's payload, and puts a full fence behind it.
+    /// Makes a record visible, with the first `len` bytes of the claim's payload, followed by a full fence.
     #[inline(always)]
     pub(crate) fn commit(&mut self, claim: Claim, len: usize, kind: RecordKind, handles: u8) {
         self.commit_with(claim, len, kind, handles, store_and_fence);
     }
 
-    /// As [`commit`](Self::commit), without the fence: the caller puts one behind the last of several records. Release: pairs
-    /// with the acquire load in `Consumer::poll`.
+    /// As [`commit`](Self::commit), without the fence: the caller puts one after the last of several records. Release:
+    /// pairs with the acquire load in `Consumer::poll`.
     #[inline(always)]
     pub(crate) fn commit_unfenced(&mut self, claim: Claim, len: usize, kind: RecordKind, handles: u8) {
         self.commit_with(claim, len, kind, handles, |word, value| word.store(value, Ordering::Release));
@@ -217,7 +223,7 @@ impl Producer {
         handles: u8,
         store: impl Fn(&AtomicU64, u64),
     ) {
-        debug_assert!(claim.cursor == self.write && len <= claim.room);
+        debug_assert!(claim.cursor == self.write_cursor && len <= claim.room);
         let Claim { cursor, start, room, zero_until } = claim;
         let sequence = self.sequence as u16;
         let header = RecordHeader { kind, len: len as u32, handles, sequence }.encode();
@@ -235,7 +241,7 @@ impl Producer {
             self.direction.header(start).store(header, Ordering::Relaxed);
             store(self.direction.header(cursor), pad);
         }
-        self.write = next;
+        self.write_cursor = next;
         self.zero_until = if len < room { next + RECORD_HEADER_LEN as u64 } else { zero_until };
         self.sequence += 1;
     }
@@ -243,17 +249,17 @@ impl Producer {
     /// Prepares the memory of the next small record, after a record of `len` bytes of payload has been committed: its
     /// headers are zero and its cache lines are in this core's cache before there is a message to post.
     ///
-    /// Behind a large record nothing is prepared, since a stream of them passes over these lines at once; nor in a grown
-    /// ring, which the producer leaves soon.
+    /// Behind a large record nothing is prepared, since a stream of them passes over these lines at once; nor in a
+    /// grown ring, which the producer leaves soon.
     #[inline]
     pub(crate) fn prepare_next(&mut self, len: usize) {
         if len as u64 > CACHE_LINE || self.direction.is_grown() {
             return;
         }
-        let end = self.write + self.direction.until_end(self.write);
-        let wanted = ((self.write + PREPARED) & !(CACHE_LINE - 1)).min(end);
+        let end = self.write_cursor + self.direction.until_end(self.write_cursor);
+        let wanted = ((self.write_cursor + PREPARED) & !(CACHE_LINE - 1)).min(end);
         if self.zero_until < wanted && wanted - self.free_until <= self.direction.capacity() {
-            let mut position = self.zero_until.max(self.write);
+            let mut position = self.zero_until.max(self.write_cursor);
             while position < wanted {
                 // Relaxed: published by the commit of the record in front.
                 self.direction.header(position).store(0, Ordering::Relaxed);
@@ -263,18 +269,19 @@ impl Producer {
         }
     }
 
-    /// Goes on in another ring, which is empty for both sides: a new one (`RecordKind::Next`), or the first one once the
-    /// consumer has read everything (`RecordKind::Back`). The link takes the room that every claim leaves for one header.
+    /// Goes on in another ring, which is empty for both sides: a new one (`RecordKind::Next`), or the first one once
+    /// the consumer has read everything (`RecordKind::Back`). The link takes the room that every claim leaves for one
+    /// header.
     pub(crate) fn go_on_in(&mut self, ring: Direction, link: RecordKind) {
         let handles = u8::from(link == RecordKind::Next);
         let header = RecordHeader { kind: link, len: 0, handles, sequence: self.sequence as u16 }.encode();
-        let next = self.write + RECORD_HEADER_LEN as u64;
+        let next = self.write_cursor + RECORD_HEADER_LEN as u64;
         // An old header may be left here. Relaxed: published by the link.
         ring.header(next).store(0, Ordering::Relaxed);
         // Release: pairs with the acquire load in `Consumer::poll`.
-        store_and_fence(self.direction.header(self.write), header);
+        store_and_fence(self.direction.header(self.write_cursor), header);
         self.direction = ring;
-        self.write = next;
+        self.write_cursor = next;
         self.ring_start = next;
         self.free_until = next;
         self.zero_until = next + RECORD_HEADER_LEN as u64;
@@ -287,10 +294,10 @@ impl Producer {
 pub(crate) struct Consumer {
     direction: Direction,
     /// Where the next record starts.
-    read: u64,
+    read_cursor: u64,
     /// The cursor as last published.
     published: u64,
-    /// The cursor as last published with a fence behind it; see `release`.
+    /// The cursor as last published with a fence after it; see `release`.
     announced: u64,
     /// Number of the next record.
     sequence: u64,
@@ -324,11 +331,11 @@ impl Record {
 impl Consumer {
     pub(crate) fn new(direction: Direction, cursors: Cursors) -> Self {
         let Cursors { position, other, sequence, .. } = cursors;
-        Self { direction, read: position, published: other, announced: other, sequence, passed: (0, 0) }
+        Self { direction, read_cursor: position, published: other, announced: other, sequence, passed: (0, 0) }
     }
 
     pub(crate) fn cursors(&self) -> Cursors {
-        Cursors { position: self.read, other: self.announced, sequence: self.sequence, ring_start: 0 }
+        Cursors { position: self.read_cursor, other: self.announced, sequence: self.sequence, ring_start: 0 }
     }
 
     pub(crate) fn direction(&self) -> &Direction {
@@ -352,11 +359,11 @@ impl Consumer {
     pub(crate) fn poll(&self) -> u64 {
         // Acquire: pairs with the release stores of `Producer::commit_with` and `Producer::go_on_in`, so the payload is
         // complete.
-        self.direction.header(self.read).load(Ordering::Acquire)
+        self.direction.header(self.read_cursor).load(Ordering::Acquire)
     }
 
-    /// The next record, if `word`, which a poll has returned, is the header of plain data or of a lone buffer. `None` if it
-    /// is anything else, valid or not: see [`peek`](Self::peek).
+    /// The next record, if `word`, which a poll has returned, is the header of plain data or of a lone buffer. `None`
+    /// if it is anything else, valid or not: see [`next_record`](Self::next_record).
     #[inline(always)]
     pub(crate) fn decode_common(&self, word: u64) -> Option<Record> {
         let sequence = self.sequence as u16;
@@ -364,12 +371,13 @@ impl Consumer {
             Some(len) => (RecordKind::Data, len),
             None => (RecordKind::Buffer, RecordHeader::len_of(RecordKind::Buffer, word, sequence)?),
         };
-        let fits = len <= self.direction.max_data_len() && record_len(len) <= self.direction.until_end(self.read);
-        fits.then_some(Record { start: self.read, len, kind, handles: 0 })
+        let fits =
+            len <= self.direction.max_data_len() && record_len(len) <= self.direction.until_end(self.read_cursor);
+        fits.then_some(Record { start: self.read_cursor, len, kind, handles: 0 })
     }
 
     /// The next record, if one has been committed.
-    pub(crate) fn peek(&mut self) -> Result<Option<Record>, Violation> {
+    pub(crate) fn next_record(&mut self) -> Result<Option<Record>, Violation> {
         let word = self.poll();
         if word == 0 {
             self.publish();
@@ -377,13 +385,13 @@ impl Consumer {
         }
         let mut header = self.check(word)?;
         if header.kind == RecordKind::Pad {
-            let rest = self.direction.until_end(self.read);
+            let rest = self.direction.until_end(self.read_cursor);
             if rest == self.direction.capacity() || record_len(header.len as usize) != rest || header.handles != 0 {
                 return Err(Violation::BadPad);
             }
-            self.read += rest;
+            self.read_cursor += rest;
             // Relaxed: committed together with the pad, which the poll has acquired.
-            header = self.check(self.direction.header(self.read).load(Ordering::Relaxed))?;
+            header = self.check(self.direction.header(self.read_cursor).load(Ordering::Relaxed))?;
             if header.kind == RecordKind::Pad {
                 return Err(Violation::BadPad);
             }
@@ -396,13 +404,14 @@ impl Consumer {
         {
             return Err(Violation::BadHandles);
         }
-        Ok(Some(Record { start: self.read, len, kind: header.kind, handles }))
+        Ok(Some(Record { start: self.read_cursor, len, kind: header.kind, handles }))
     }
 
     /// True if a payload of `len` bytes can lie at the cursor.
     #[inline]
     fn may_be_here(&self, len: usize) -> bool {
-        len <= max_payload(self.direction.first_capacity()) && record_len(len) <= self.direction.until_end(self.read)
+        len <= max_payload(self.direction.first_capacity())
+            && record_len(len) <= self.direction.until_end(self.read_cursor)
     }
 
     #[inline]
@@ -414,10 +423,10 @@ impl Consumer {
     /// Publishes the cursor after a poll that returned 0, which makes the queue empty for the producer too.
     #[inline]
     pub(crate) fn publish(&mut self) {
-        if self.published != self.read {
-            self.published = self.read;
+        if self.published != self.read_cursor {
+            self.published = self.read_cursor;
             // Release: pairs with the acquire load in `Producer::refresh`; every read of the records is over.
-            self.direction.read_cursor().store(self.read, Ordering::Release);
+            self.direction.read_cursor().store(self.read_cursor, Ordering::Release);
         }
     }
 
@@ -439,8 +448,8 @@ impl Consumer {
     }
 
     /// Writes to each cache line of a record that has been read, so that this core owns the line when the producer next
-    /// writes it: a line that this core has only read costs the producer far more. It speeds up streams and large messages,
-    /// and would only cost time behind a lone small message.
+    /// writes it: a line that this core has only read costs the producer far more. It speeds up streams and large
+    /// messages, and would only cost time behind a lone small message.
     #[inline]
     pub(crate) fn own_lines(&self, record: Record) {
         let end = record.start + record_len(record.len);
@@ -452,44 +461,44 @@ impl Consumer {
         }
     }
 
-    /// Goes on to the next record: the memory of this one belongs to the producer again. Returns true if the producer sleeps
-    /// and must be woken.
+    /// Goes on to the next record: the memory of this one belongs to the producer again. Returns true if the producer
+    /// sleeps and must be woken.
     ///
     /// The cursor is published lazily, since each publication later costs the producer a cache line:
     /// - when 1/8 of the ring has been read since the last announcement, with a fence before the doorbell is read;
     /// - when the producer is seen to sleep, so that it goes on at once;
-    /// - when a poll returns 0, so that an emptied queue is empty for the producer too. (Polling the next header here would
-    ///   fetch its line from the producer, and the answer would wait for it.)
+    /// - when a poll returns 0, so that an emptied queue is empty for the producer too. (Polling the next header here
+    ///   would fetch its line from the producer, and the answer would wait for it.)
     ///
-    /// The first publication alone wakes every sleeping producer: it sleeps only after it armed its doorbell, put a fence,
-    /// and found no room for what the *last announced* cursor left free. If everything has been read by now, less than 2/16
-    /// of the ring is unannounced and at most 14/16 is wanted (see [`max_payload`]), so the producer has room. If not
-    /// everything has been read, an announcement is still to come, and that one reads the doorbell.
+    /// The first publication alone wakes every sleeping producer: it sleeps only after it armed its doorbell, put a
+    /// fence, and found no room for what the *last announced* cursor left free. If everything has been read by now,
+    /// less than 2/16 of the ring is unannounced and at most 14/16 is wanted (see [`max_payload`]), so the producer has
+    /// room. If not everything has been read, an announcement is still to come, and that one reads the doorbell.
     #[inline]
     pub(crate) fn release(&mut self, record: Record) -> bool {
-        self.read = record.start + record_len(record.len);
+        self.read_cursor = record.start + record_len(record.len);
         self.sequence += 1;
         // Relaxed: a hint. The waker swaps the doorbell before it acts.
-        let producer_sleeps = self.direction.space().load(Ordering::Relaxed) != AWAKE;
-        if producer_sleeps || self.read - self.announced >= self.direction.capacity() / 8 {
+        let producer_sleeps = self.direction.space_doorbell().load(Ordering::Relaxed) != AWAKE;
+        if producer_sleeps || self.read_cursor - self.announced >= self.direction.capacity() / 8 {
             return self.announce();
         }
         false
     }
 
-    /// Publishes the cursor with a fence behind it. Returns true if the producer sleeps and must be woken.
+    /// Publishes the cursor, followed by a fence. Returns true if the producer sleeps and must be woken.
     pub(crate) fn announce(&mut self) -> bool {
-        self.announced = self.read;
-        self.published = self.read;
-        // Release: pairs with the acquire load in `Producer::refresh`. Fence: pairs with the one in `doorbell::arm`, so that
-        // either this side sees the doorbell or the producer sees the cursor.
-        store_and_fence(self.direction.read_cursor(), self.read);
-        self.direction.space().load(Ordering::SeqCst) != AWAKE
+        self.announced = self.read_cursor;
+        self.published = self.read_cursor;
+        // Release: pairs with the acquire load in `Producer::refresh`. Fence: pairs with the one in `doorbell::arm`, so
+        // that either this side sees the doorbell or the producer sees the cursor.
+        store_and_fence(self.direction.read_cursor(), self.read_cursor);
+        self.direction.space_doorbell().load(Ordering::SeqCst) != AWAKE
     }
 
-    /// Counts the next record as one that is not a message, before it is passed over. An honest producer commits few of them
-    /// in a row: one `Forget` for each recycled buffer, and one link in front of a message. So every search for a message
-    /// ends.
+    /// Counts the next record as one that is not a message, before it is passed over. An honest producer commits few of
+    /// them in a row: one `Forget` for each recycled buffer, and one link in front of a message. So every search for a
+    /// message ends.
     pub(crate) fn pass(&mut self) -> Result<(), Violation> {
         let (count, next) = self.passed;
         let count = if next == self.sequence { count + 1 } else { 1 };
@@ -500,7 +509,7 @@ impl Consumer {
     /// Follows a link into another ring. Returns true if the producer sleeps and must be woken.
     pub(crate) fn go_on_in(&mut self, ring: Direction, link: Record) -> bool {
         self.direction = ring;
-        self.read = link.start + RECORD_HEADER_LEN as u64;
+        self.read_cursor = link.start + RECORD_HEADER_LEN as u64;
         self.sequence += 1;
         self.announce()
     }

@@ -33,7 +33,7 @@ fn post(producer: &mut Producer, data: &[u8]) -> Result<(), NoRoom> {
 }
 
 fn recv(consumer: &mut Consumer) -> Option<Vec<u8>> {
-    let record = consumer.peek().unwrap()?;
+    let record = consumer.next_record().unwrap()?;
     let mut data = Vec::new();
     consumer.read_to_vec(record, &mut data);
     consumer.release(record);
@@ -54,7 +54,8 @@ impl Random {
 
 /// Posts by the fast path. Returns false if the fast path does not take the message.
 fn put(producer: &mut Producer, data: &[u8], fenced: bool) -> bool {
-    let Some(claim) = producer.try_claim(data.len()) else { return false };
+    let prepared = producer.claim_prepared(data.len());
+    let Some(claim) = prepared.or_else(|| producer.try_claim(data.len())) else { return false };
     producer.fill(claim, data);
     if fenced {
         producer.commit(claim, data.len(), RecordKind::Data, 0);
@@ -217,7 +218,7 @@ fn every_violation_is_found() {
     for (word, violation) in cases {
         let (direction, _, mut consumer) = ring();
         direction.header(0).store(word, Ordering::Relaxed);
-        assert_eq!(consumer.peek().unwrap_err(), violation, "{word:#x}");
+        assert_eq!(consumer.next_record().unwrap_err(), violation, "{word:#x}");
     }
 }
 
@@ -243,7 +244,7 @@ fn a_record_ends_inside_the_ring_and_a_pad_fills_it() {
         }
         direction.header(start as u64).store(here, Ordering::Relaxed);
         direction.header(0).store(at_the_beginning, Ordering::Relaxed);
-        assert_eq!(consumer.peek().unwrap_err(), violation, "{here:#x}");
+        assert_eq!(consumer.next_record().unwrap_err(), violation, "{here:#x}");
     }
 }
 

@@ -6,7 +6,7 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
 thread_local! {
-    /// Whether this thread may run on more than one CPU; `None` until the system is asked.
+    /// Whether this thread may run on more than one CPU; `None` until the system is queried.
     static MANY_CPUS: Cell<Option<bool>> = const { Cell::new(None) };
 }
 

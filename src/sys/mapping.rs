@@ -141,7 +141,7 @@ pub(crate) fn fetch_for_writing(word: &AtomicU32) {
 /// Copies from shared to private memory. A peer that writes at the same time breaks the protocol and spoils only what
 /// it sent: the bytes are copied as they are and not interpreted. Short runs, which most messages are, are copied word
 /// by word with atomic loads, which is faster than a call of `memcpy`; longer runs by `memcpy`, which the compiler
-/// cannot look into.
+/// cannot optimise.
 ///
 /// Relaxed: pairs with the stores of [`copy_in`] in the peer. The commit word or cursor that the caller has acquired
 /// orders them.

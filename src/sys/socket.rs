@@ -148,7 +148,7 @@ fn receive(socket: BorrowedFd<'_>, into: &mut [u8], room: usize, flags: libc::c_
 
 /// The state of a socket that poll(2) returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Readiness {
+pub(crate) struct PollState {
     /// A packet or end-of-file can be read.
     pub(crate) readable: bool,
     /// Every descriptor of the other socket is closed: it has no holder.
@@ -159,7 +159,7 @@ pub(crate) struct Readiness {
 
 /// Waits until the socket is readable (with `writable`: has room), is hung up, or `timeout` is over (poll(2)). Returns
 /// early after a signal.
-pub(crate) fn wait(socket: BorrowedFd<'_>, writable: bool, timeout: Duration) -> Result<Readiness, Errno> {
+pub(crate) fn wait(socket: BorrowedFd<'_>, writable: bool, timeout: Duration) -> Result<PollState, Errno> {
     let events = if writable { PollFlags::POLLOUT } else { PollFlags::POLLIN };
     let mut fds = [PollFd::new(socket, events)];
     let interrupted = match poll(&mut fds, PollTimeout::try_from(millis(timeout)).unwrap_or(PollTimeout::MAX)) {
@@ -167,7 +167,7 @@ pub(crate) fn wait(socket: BorrowedFd<'_>, writable: bool, timeout: Duration) ->
         result => result.map(|_| false)?,
     };
     let seen = fds[0].revents().unwrap_or(PollFlags::empty());
-    Ok(Readiness {
+    Ok(PollState {
         readable: seen.contains(PollFlags::POLLIN),
         hung_up: seen.intersects(PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL),
         interrupted,
@@ -176,7 +176,7 @@ pub(crate) fn wait(socket: BorrowedFd<'_>, writable: bool, timeout: Duration) ->
 
 /// Shuts both directions down for every holder (shutdown(2)), which wakes all waits on either socket. Queued packets
 /// can still be read.
-pub(crate) fn end(socket: BorrowedFd<'_>) {
+pub(crate) fn shut_down(socket: BorrowedFd<'_>) {
     let _ = shutdown(socket.as_raw_fd(), Shutdown::Both); // fails only if the sockets have been shut down already
 }
 

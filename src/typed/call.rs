@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::encoding::decode;
 use super::{TypedPostError, TypedPostErrorKind, post_value};
 use crate::call::{
-    AnswerError, CallError, Client, NotAnswered, PendingCall, Responder, ServeError, Server, unless_gone,
+    AnswerError, CallError, Client, PendingCall, RespondError, Responder, ServeError, Server, unless_gone,
 };
 use crate::end::wait::Deadline;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
@@ -185,7 +185,7 @@ impl<Req: DeserializeOwned, Ans: Serialize> TypedServer<Req, Ans> {
         Ok(typed_request(message, responder)?)
     }
 
-    /// Takes the next request, waiting for it for at most `timeout`.
+    /// Takes the next request, waiting for at most `timeout`.
     ///
     /// # Errors
     /// [`TimedOut`](RecvTimeoutError::TimedOut), and those of [`recv`](Self::recv).
@@ -217,7 +217,7 @@ impl<Ans: Serialize> TypedResponder<Ans> {
     /// # Errors
     /// Those of [`TypedPort::post`](crate::TypedPort::post), including [`Full`](crate::PostErrorKind::Full), with the
     /// responder and the answer.
-    pub fn answer(self, answer: Ans) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
+    pub fn answer(self, answer: Ans) -> Result<(), RespondError<Self, TypedPostError<Ans>>> {
         self.post(answer, Deadline::Now)
     }
 
@@ -225,7 +225,7 @@ impl<Ans: Serialize> TypedResponder<Ans> {
     ///
     /// # Errors
     /// Those of [`answer`](Self::answer) except `Full`.
-    pub fn answer_wait(self, answer: Ans) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
+    pub fn answer_wait(self, answer: Ans) -> Result<(), RespondError<Self, TypedPostError<Ans>>> {
         self.post(answer, Deadline::Never)
     }
 
@@ -233,14 +233,14 @@ impl<Ans: Serialize> TypedResponder<Ans> {
     ///
     /// # Errors
     /// Those of [`answer`](Self::answer), with [`TimedOut`](crate::PostErrorKind::TimedOut) instead of `Full`.
-    pub fn answer_timeout(self, answer: Ans, timeout: Duration) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
+    pub fn answer_timeout(self, answer: Ans, timeout: Duration) -> Result<(), RespondError<Self, TypedPostError<Ans>>> {
         self.post(answer, Deadline::after(timeout))
     }
 
-    fn post(self, answer: Ans, deadline: Deadline) -> Result<(), NotAnswered<Self, TypedPostError<Ans>>> {
+    fn post(self, answer: Ans, deadline: Deadline) -> Result<(), RespondError<Self, TypedPostError<Ans>>> {
         let open = self.responder.open();
         let result = post_value(open.end(), answer, |data, list| open.post(data, list, deadline));
-        result.map_err(|error| NotAnswered { error, responder: self })
+        result.map_err(|error| RespondError { error, responder: self })
     }
 }
 

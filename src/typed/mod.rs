@@ -110,9 +110,10 @@ impl<Out: Serialize, In> TypedPort<Out, In> {
     ///
     /// # Errors
     /// In this order: the port itself is unusable; the value is [`Unencodable`](TypedPostErrorKind::Unencodable); the
-    /// value contains this port, or its peer, or the same port or buffer twice, or one that is closed, detached,
-    /// borrowed, or was dropped by `Serialize` (`index` counts ports and buffers in the order of encoding); then those
-    /// of [`post_message`](MessagePort::post_message). The error returns the value, and everything in it still works.
+    /// value contains this port, or its peer, or the same port or buffer twice, or a port or buffer that is closed,
+    /// detached or borrowed, or that `Serialize` has dropped (`index` counts ports and buffers in the order of
+    /// encoding); then those of [`post_message`](MessagePort::post_message). The error returns the value, and everything
+    /// in it still works.
     #[inline]
     pub fn post(&self, value: Out) -> Result<(), TypedPostError<Out>> {
         post_value(self.port.end(), value, |data, list| self.port.sender.post(data, list))
@@ -136,7 +137,7 @@ impl<Out: Serialize, In> TypedPort<Out, In> {
 }
 
 impl<Out, In: DeserializeOwned> TypedPort<Out, In> {
-    /// Takes the next value, waiting for it as long as the peer lives.
+    /// Takes the next value, waiting for as long as the peer lives.
     ///
     /// # Errors
     /// Those of [`MessagePort::recv`]. A message that is not an `In` is a [`MessageError`](RecvError::MessageError).
@@ -154,7 +155,7 @@ impl<Out, In: DeserializeOwned> TypedPort<Out, In> {
         recv_value(|message| self.port.try_recv_into(message))
     }
 
-    /// Takes the next value, waiting for it for at most `timeout`.
+    /// Takes the next value, waiting for at most `timeout`.
     ///
     /// # Errors
     /// [`TimedOut`](RecvTimeoutError::TimedOut), and those of [`recv`](Self::recv).
@@ -350,9 +351,9 @@ impl From<TypedPostErrorKind> for io::Error {
     }
 }
 
-/// A value was not posted: why, and the value back.
+/// A value was not posted: the reason, and the value.
 pub struct TypedPostError<T> {
-    /// Why.
+    /// The reason.
     pub kind: TypedPostErrorKind,
     /// The value. Ports and buffers in it are as they were.
     pub value: T,

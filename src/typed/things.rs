@@ -63,7 +63,7 @@ struct Unclaimed {
 /// Runs `encode`. Returns the loans, which are given back if it panics.
 #[inline]
 pub(crate) fn lending<R>(encode: impl FnOnce() -> R) -> (R, Vec<Loan>) {
-    // A thread that is ending may have no list any more. Then nothing can be lent.
+    // A thread that is ending may have lost its list. Then nothing can be lent.
     let enter = |lending: &Lending| lending.from.replace(lending.list.borrow().len());
     let inner = Inner { outer_from: LENDING.try_with(enter).unwrap_or(NOT_ENCODING) };
     let result = encode();
@@ -110,7 +110,7 @@ pub(crate) fn arriving<R>(
         Visit { outer_state: arriving.state.replace(state), outer_things, had_things }
     };
     let Ok(mut visit) = ARRIVING.try_with(enter) else {
-        // The thread is ending: nothing can be taken any more.
+        // The thread is ending: nothing more can be taken.
         return if had_things { Err(BadValue::NoSuchThing) } else { decode(&message.data) };
     };
     let result = decode(&message.data);

@@ -149,7 +149,7 @@ async fn silent_clients_delay_no_other_client() {
 
 async fn a_connect_without_a_listener_is_an_error() {
     let error = soon(connect(&path(), b"hello")).await.expect_err("no listener");
-    assert!(matches!(error, ConnectError::NobodyListens(_)), "{error:?}");
+    assert!(matches!(error, ConnectError::NoListener(_)), "{error:?}");
 }
 
 async fn a_connect_without_an_answer_times_out() {

@@ -54,7 +54,8 @@ impl Event for CloseEvent {
     }
 }
 
-/// What the three functions that add a handler have in common: `make` turns a function of C and its data into a closure.
+/// What the three functions that add a handler have in common: `make` turns a function of C and its data into a
+/// closure.
 ///
 /// # Safety
 /// `port` is NULL or a live handle; `id` is NULL or writable.
@@ -79,7 +80,7 @@ unsafe fn add<E: Event, F, C: FnMut(&mut E) + 'static>(
         let mut call = make(handler, User::new(user, destroy));
         let mut call = move |_: &LoopPort, event: &mut E| call(event);
         let handlers = port.handlers();
-        let listener = match how {
+        let handler_id = match how {
             SET => E::set(in_loop, call),
             ADD => in_loop.add_handler(call),
             _ => {
@@ -92,7 +93,7 @@ unsafe fn add<E: Event, F, C: FnMut(&mut E) + 'static>(
                 })
             }
         };
-        let number = number_of(handlers, listener);
+        let number = number_of(handlers, handler_id);
         // SAFETY: NULL or writable; the caller upholds it.
         if let Some(out) = unsafe { Out::optional(id) } {
             out.set(number as u64);
@@ -102,10 +103,10 @@ unsafe fn add<E: Event, F, C: FnMut(&mut E) + 'static>(
 }
 
 /// The number of a handler in C, which is its index. A handler that is set instead of another one keeps its number.
-fn number_of(handlers: &Handlers, listener: HandlerId) -> usize {
+fn number_of(handlers: &Handlers, id: HandlerId) -> usize {
     let mut handlers = handlers.borrow_mut();
-    handlers.iter().position(|known| *known == Some(listener)).unwrap_or_else(|| {
-        handlers.push(Some(listener));
+    handlers.iter().position(|known| *known == Some(id)).unwrap_or_else(|| {
+        handlers.push(Some(id));
         handlers.len() - 1
     })
 }
@@ -215,8 +216,8 @@ pub unsafe extern "C" fn msgport_port_remove_handler(port: *mut PortHandle, id: 
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         let port = unsafe { Handle::get(port) }?;
         let in_loop = in_loop(port)?;
-        let listener = usize::try_from(id).ok().and_then(|id| port.handlers().borrow_mut().get_mut(id)?.take());
-        match listener {
+        let handler = usize::try_from(id).ok().and_then(|id| port.handlers().borrow_mut().get_mut(id)?.take());
+        match handler {
             Some(handler) if in_loop.remove_handler(handler) => Ok(()),
             _ => Err(Failure::plain(code::NOT_FOUND)),
         }

@@ -77,6 +77,7 @@ impl From<TryRecvError> for Failure {
         match error {
             TryRecvError::Empty => Self::plain(code::EMPTY),
             TryRecvError::Failed(error) => error.into(),
+            error => Self::internal(&error),
         }
     }
 }
@@ -86,6 +87,7 @@ impl From<RecvTimeoutError> for Failure {
         match error {
             RecvTimeoutError::TimedOut => Self::plain(code::TIMED_OUT),
             RecvTimeoutError::Failed(error) => error.into(),
+            error => Self::internal(&error),
         }
     }
 }
@@ -214,7 +216,7 @@ impl From<ConnectError> for Failure {
             ConnectError::Greeting(error) => return error.into(),
             ConnectError::System(ref os) => return Self::system(code::SYSTEM, os, &error),
             ConnectError::TimedOut => return Self::plain(code::TIMED_OUT),
-            ConnectError::NobodyListens(_) => code::NOBODY_LISTENS,
+            ConnectError::NoListener(_) => code::NO_LISTENER,
             ConnectError::WrongUser(_) => code::WRONG_USER,
             ConnectError::Refused => code::REFUSED,
             ConnectError::Version(_) => code::WRONG_VERSION,
@@ -280,6 +282,7 @@ impl From<TryRecvError> for NotReceived {
         match error {
             TryRecvError::Empty => Self::Nothing(code::EMPTY),
             TryRecvError::Failed(error) => Self::Failed(error),
+            _ => Self::Nothing(code::INTERNAL),
         }
     }
 }
@@ -289,6 +292,7 @@ impl From<RecvTimeoutError> for NotReceived {
         match error {
             RecvTimeoutError::TimedOut => Self::Nothing(code::TIMED_OUT),
             RecvTimeoutError::Failed(error) => Self::Failed(error),
+            _ => Self::Nothing(code::INTERNAL),
         }
     }
 }

@@ -48,7 +48,7 @@ impl Failure {
     }
 
     fn note(code: Code, os_error: i32, text: String) -> Self {
-        // Does nothing in a thread that is ending: nothing asks for its description any more.
+        // Does nothing in a thread that is ending: its description is never read.
         let _ = LAST.try_with(|last| *last.borrow_mut() = Last { code, text, os_error });
         Self::plain(code)
     }

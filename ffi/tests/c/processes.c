@@ -251,7 +251,7 @@ static void meeting_by_name(void)
     uint64_t refused = 1;
     struct pollfd poller = { 0, POLLIN, 0 };
     snprintf(name, sizeof name, "messageport-ffi-meeting-%d", (int)getpid());
-    CODE(MSGPORT_NOBODY_LISTENS, msgport_connect(name, NULL, 0, NULL, &port));
+    CODE(MSGPORT_NO_LISTENER, msgport_connect(name, NULL, 0, NULL, &port));
     options.greeting_timeout = PATIENCE;
     OK(msgport_listener_bind(name, &options, &listener));
     CODE(MSGPORT_IN_USE, msgport_listener_bind(name, NULL, &second));
@@ -276,7 +276,7 @@ static void meeting_by_name(void)
     msgport_port_free(port);
     msgport_message_free(greeting);
     msgport_listener_free(listener);
-    CODE(MSGPORT_NOBODY_LISTENS, msgport_connect(name, NULL, 0, NULL, &port));
+    CODE(MSGPORT_NO_LISTENER, msgport_connect(name, NULL, 0, NULL, &port));
 }
 
 /* The roles of the second process. */

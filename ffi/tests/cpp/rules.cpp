@@ -333,7 +333,7 @@ void halves_in_two_threads()
 void meeting_by_name()
 {
     const std::string name = "messageport-ffi-cpp-" + std::to_string(getpid());
-    CHECK(fails(mp::connect(name.c_str()), MSGPORT_NOBODY_LISTENS));
+    CHECK(fails(mp::connect(name.c_str()), MSGPORT_NO_LISTENER));
     auto listener = mp::listener::bind(name.c_str()).value();
     CHECK(fails(mp::listener::bind(name.c_str()), MSGPORT_IN_USE));
     CHECK(std::string_view(listener.path()).find(name) != std::string_view::npos);

@@ -1,4 +1,4 @@
-//! What is decoded once it is private: tables and capsules, greetings, typed values, requests and answers.
+//! Decoders of private copies: tables and capsules, greetings, typed values, requests and answers.
 
 use std::collections::BTreeMap;
 use std::io::IoSlice;
@@ -6,21 +6,22 @@ use std::os::fd::AsFd;
 
 use serde::{Deserialize, Serialize};
 
-use super::odd::{Held, good, odd};
+use super::descriptors::{OpenDescriptors, odd, valid};
 use crate::buffer::TransferBuffer;
 use crate::call::{Client, Server};
-use crate::capsule::{Table, Things};
+use crate::capsule::{Arrival, Table};
 use crate::connect::greeting;
 use crate::input::Input;
+use crate::layout::VERSION;
 use crate::port::MessagePort;
 use crate::port::channel::MessageChannel;
 use crate::port::message::Message;
 use crate::port::transfer::Transferable;
-use crate::queue::record::Header;
+use crate::queue::record::RecordHeader;
 use crate::sys::socket;
 use crate::typed::TypedPort;
 
-/// A value with everything that makes decoding hard: it nests, it has lengths that a peer names, ports and buffers.
+/// A value that is hard to decode: it nests, has lengths that the peer chooses, ports and buffers.
 #[derive(Serialize, Deserialize, Debug)]
 enum Value {
     Nothing,
@@ -37,8 +38,8 @@ enum Value {
 }
 
 pub(crate) fn run(bytes: &[u8]) {
-    good();
-    let held = Held::now();
+    valid();
+    let open = OpenDescriptors::now();
     let mut input = Input::new(bytes);
     match input.byte() % 6 {
         0 => table(&mut input),
@@ -47,29 +48,28 @@ pub(crate) fn run(bytes: &[u8]) {
         4 => call(&mut input),
         _ => header(&mut input),
     }
-    held.assert_restored();
+    open.assert_restored();
 }
 
 fn table(input: &mut Input<'_>) {
     let picks: Vec<u8> = input.bytes(8).to_vec();
-    let payload = input.bytes(4096);
-    let Ok(table) = Table::parse(payload) else { return };
-    assert!(table.data_len <= payload.len());
+    let payload = input.bytes(4096).to_vec();
+    let Ok(table) = Table::parse(&payload) else { return };
+    assert!(table.data_len < payload.len());
     assert!(table.body_len().is_none() || table.data_len == 0);
     let count = table.handles();
     if count > 100 {
-        return; // more than a packet carries would never come
+        return; // a packet carries at most 253, and 100 reach every path
     }
-    let files = good().iter().chain(odd());
-    let files: Vec<_> = files.collect();
+    let files: Vec<_> = valid().iter().chain(odd()).collect();
     let pick = |index: usize| picks.get(index % 8).map_or(0, |pick| usize::from(*pick)) % files.len();
     let handles = (0..count).map(|index| files[pick(index)].try_clone().expect("a descriptor")).collect();
-    let mut things = Things::default();
-    if table.adopt(handles, None, &mut things).is_ok() {
-        let mut message = Message::new();
-        message.unpack(things);
+    let mut arrival = Arrival::default();
+    if table.adopt(handles, None, &mut arrival).is_ok() {
+        let mut message = Message::from(payload[..table.data_len].to_vec());
+        message.extend(arrival.items.into_iter().map(Transferable::from));
     } else {
-        things.close();
+        arrival.close();
     }
 }
 
@@ -78,11 +78,12 @@ fn packet(input: &mut Input<'_>) {
     let mut packet = Vec::new();
     if input.byte() & 3 != 0 {
         packet.extend_from_slice(b"msgphi!\0");
-        packet.extend_from_slice(&1_u64.to_ne_bytes());
+        packet.extend_from_slice(&VERSION.to_ne_bytes());
+        packet.extend_from_slice(&[0; 4]);
     }
     let count = input.below(5);
     let files: Vec<_> =
-        (0..count).map(|_| good().iter().chain(odd()).nth(input.below(13)).expect("13").as_fd()).collect();
+        (0..count).map(|_| valid().iter().chain(odd()).nth(input.below(13)).expect("13 descriptors").as_fd()).collect();
     packet.extend_from_slice(input.bytes(2000));
     let _ = socket::send(ours.as_fd(), &[IoSlice::new(&packet)], &files);
     drop(greeting::receive(theirs.as_fd()));
@@ -100,12 +101,12 @@ fn value(input: &mut Input<'_>) {
     port1.post_message(input.bytes(2000), list).expect("there is room");
     let receiver = TypedPort::<Value, Value>::from(port2);
     if let Ok(value) = receiver.recv() {
-        // What was understood can be said again, and means the same.
+        // A value that was decoded can be encoded and decoded again, without a change.
         let text = format!("{value:?}");
         receiver.post(value).expect("there is room");
-        let again = TypedPort::<Value, Value>::from(port1).recv().expect("what was posted is a value");
+        let again = TypedPort::<Value, Value>::from(port1).recv().expect("the value that was posted");
         let strip = |text: &str| text.chars().filter(|letter| !letter.is_ascii_digit()).collect::<String>();
-        assert_eq!(strip(&format!("{again:?}")).len(), strip(&text).len(), "a value changed on its way");
+        assert_eq!(strip(&format!("{again:?}")).len(), strip(&text).len(), "the value changed on its way");
     }
 }
 
@@ -138,7 +139,7 @@ fn call(input: &mut Input<'_>) {
 
 fn header(input: &mut Input<'_>) {
     let word = input.word();
-    if let Ok(header) = Header::decode(word) {
-        assert_eq!(header.encode(), word, "a header that says something else when it is written again");
+    if let Ok(header) = RecordHeader::decode(word) {
+        assert_eq!(header.encode(), word, "a header changes when it is encoded again");
     }
 }

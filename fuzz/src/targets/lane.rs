@@ -1,7 +1,7 @@
-//! A peer that holds its end of the segment and of the lane and keeps to no protocol: packets of any kind, number and
-//! length with descriptors of any kind, records that fit them and records that do not, words of shared memory.
+//! A hostile peer that writes anything to its end of the segment and of the lane: packets of any kind, number and length
+//! with descriptors of any kind, records that match them and records that do not, words of shared memory.
 //!
-//! The victim uses its port as anybody does. It must be left with what it had: no panic, no hang, no descriptor.
+//! The victim uses its port in the ordinary way. It must not panic, hang or leak a descriptor.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,16 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::odd::{Held, LIMITS, good, odd};
+use super::descriptors::{LIMITS, OpenDescriptors, odd, valid};
 use crate::end::lane::Lane;
 use crate::end::{End, Parts, Side};
 use crate::input::Input;
 use crate::port::MessagePort;
 use crate::port::channel::MessageChannel;
 use crate::port::message::Message;
-use crate::port::transfer::Transferable;
 use crate::queue::direction::Direction;
-use crate::queue::record::Kind;
+use crate::queue::record::RecordKind;
 use crate::queue::ring::{Consumer, Cursors, Producer};
 use crate::queue::segment::Segment;
 use crate::sys::socket;
@@ -26,7 +25,7 @@ use crate::sys::socket;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
-    /// The victim never closes one of the descriptors that it got.
+    /// The victim never closes one of the descriptors that it received.
     DescriptorLost,
 }
 
@@ -35,8 +34,8 @@ pub(crate) fn run(bytes: &[u8]) {
 }
 
 pub(crate) fn run_with(bytes: &[u8], fault: Fault) {
-    good();
-    let held = Held::now();
+    valid();
+    let open = OpenDescriptors::now();
     let mut input = Input::new(bytes);
     let (mut attacker, port) = pair(input.flag());
     let mut victim = Victim { port: Some(port), received: Vec::new() };
@@ -45,8 +44,8 @@ pub(crate) fn run_with(bytes: &[u8], fault: Fault) {
             break;
         }
         match input.byte() {
-            what @ 0..128 => attacker.act(what & 7, &mut input),
-            what => victim.act(what & 15, &mut input),
+            action @ 0..128 => attacker.act(action & 7, &mut input),
+            action => victim.act(action & 15, &mut input),
         }
     }
     drop(attacker);
@@ -57,7 +56,7 @@ pub(crate) fn run_with(bytes: &[u8], fault: Fault) {
         std::mem::forget(descriptor);
     }
     drop(victim);
-    held.assert_restored();
+    open.assert_restored();
 }
 
 struct Attacker {
@@ -65,8 +64,6 @@ struct Attacker {
     /// The direction from the victim.
     incoming: Direction,
     lane: OwnedFd,
-    /// For packets and records that tell the same number.
-    sequence: u64,
 }
 
 fn pair(split: bool) -> (Attacker, MessagePort) {
@@ -74,12 +71,7 @@ fn pair(split: bool) -> (Attacker, MessagePort) {
     let (ours, theirs) = Lane::pair().expect("sockets");
     let lane = ours.as_fd().try_clone_to_owned().expect("a descriptor");
     let outgoing = segment.direction(0);
-    let attacker = Attacker {
-        producer: Producer::new(outgoing, Cursors::START),
-        incoming: segment.direction(1),
-        lane,
-        sequence: 0,
-    };
+    let attacker = Attacker { producer: Producer::new(outgoing, Cursors::START), incoming: segment.direction(1), lane };
     let end = Arc::new(End::new(segment, theirs, Side::B));
     let port = MessagePort::from_parts(Parts {
         producer: Producer::new(end.outgoing().clone(), Cursors::START),
@@ -94,8 +86,8 @@ fn pair(split: bool) -> (Attacker, MessagePort) {
 }
 
 impl Attacker {
-    fn act(&mut self, what: u8, input: &mut Input<'_>) {
-        match what {
+    fn act(&mut self, action: u8, input: &mut Input<'_>) {
+        match action {
             // A packet of any kind, with descriptors of any kind.
             0 => {
                 let kind = input.pick(&[1_u32, 2, 2, 2, 0, 3, 255]);
@@ -105,47 +97,56 @@ impl Attacker {
                 let len = input.pick(&[16, 16, 16, 16, 15, 17, 0, 1, 32]);
                 self.send(kind, count, sequence, len, &descriptors);
             }
-            // A record, whatever was sent.
+            // A record that need not match the packets.
             1 => {
-                let kind = input.pick(&[Kind::Data, Kind::Carrier, Kind::Next, Kind::Back, Kind::Forget, Kind::Pad]);
+                let kind = input.pick(&[
+                    RecordKind::Data,
+                    RecordKind::Carrier,
+                    RecordKind::Next,
+                    RecordKind::Back,
+                    RecordKind::Forget,
+                    RecordKind::Pad,
+                    RecordKind::Buffer,
+                ]);
                 let handles = if input.flag() { 0 } else { input.byte() };
                 let len = input.below(80);
                 let payload = input.bytes(len);
                 self.record(kind, payload, handles);
             }
-            // A record and its packet that fit each other, with a table of whatever is said to be in it.
+            // A record and its packet that match each other, with any table.
             2 | 3 => {
                 let descriptors = self.descriptors(input);
                 let payload = table(input);
                 self.send(2, descriptors.len() as u32, self.producer.sequence(), 16, &descriptors);
-                self.record(Kind::Carrier, &payload, descriptors.len() as u8);
+                self.record(RecordKind::Carrier, &payload, descriptors.len() as u8);
             }
             // A larger ring.
             4 => {
                 let file = input.pick(&[1, 1, 0]);
-                self.send(2, 1, self.producer.sequence(), 16, &[good()[file].as_fd()]);
-                self.record(Kind::Next, &[], 1);
+                self.send(2, 1, self.producer.sequence(), 16, &[valid()[file].as_fd()]);
+                self.record(RecordKind::Next, &[], 1);
             }
             // A word of the ring.
             5 => {
-                let place = self.producer.cursors().position + 8 * u64::from(input.byte());
-                self.producer.direction().header(place).store(input.word(), Ordering::Relaxed);
+                let position = self.producer.cursors().position + 8 * u64::from(input.byte());
+                self.producer.direction().header(position).store(input.word(), Ordering::Relaxed);
             }
-            // States, doorbells and the cursor.
+            // State words, doorbells and the read cursor. Relaxed: to the victim a hostile store needs no order.
             6 => {
                 let value = input.pick(&[0, 1, 2, 3, u32::MAX]);
                 let outgoing = self.producer.direction();
                 match input.below(6) {
                     0 => outgoing.producer_state().store(value, Ordering::Relaxed),
                     1 => self.incoming.consumer_state().store(value, Ordering::Relaxed),
-                    2 => outgoing.data().store(value, Ordering::Relaxed),
-                    3 => self.incoming.space().store(value, Ordering::Relaxed),
+                    2 => outgoing.data_doorbell().store(value, Ordering::Relaxed),
+                    3 => self.incoming.space_doorbell().store(value, Ordering::Relaxed),
                     4 => self.incoming.read_cursor().store(u64::from(value) * 8, Ordering::Relaxed),
                     _ => drop(self.incoming.read_cursor().fetch_add(input.word(), Ordering::Relaxed)),
                 }
             }
-            _ if input.byte() == 7 => socket::end(self.lane.as_fd()),
-            // Whatever is on the lane is read and dropped.
+            // Hangs up.
+            _ if input.byte() == 7 => socket::shut_down(self.lane.as_fd()),
+            // Takes a packet off the lane.
             _ => drop(socket::take(self.lane.as_fd(), &mut [0; 16], 4)),
         }
     }
@@ -153,8 +154,8 @@ impl Attacker {
     fn descriptors(&self, input: &mut Input<'_>) -> Vec<BorrowedFd<'static>> {
         let count = input.pick(&[0, 1, 1, 2, 2, 3, 4, 7, 22]);
         let of = |number: usize| match number % 4 {
-            0 => good()[number / 4 % good().len()].as_fd(),
-            1 => odd()[6].as_fd(), // could be a lane
+            0 => valid()[number / 4 % valid().len()].as_fd(),
+            1 => odd()[6].as_fd(), // a valid lane
             _ => odd()[number / 4 % odd().len()].as_fd(),
         };
         (0..count).map(|_| of(input.byte().into())).collect()
@@ -168,15 +169,15 @@ impl Attacker {
         let _ = socket::send(self.lane.as_fd(), &[IoSlice::new(&packet[..len])], descriptors);
     }
 
-    fn record(&mut self, kind: Kind, payload: &[u8], handles: u8) {
-        if let Ok(slot) = self.producer.reserve(payload.len()) {
-            self.producer.write(slot, 0, payload);
-            self.producer.commit(slot, payload.len(), kind, handles);
+    fn record(&mut self, kind: RecordKind, payload: &[u8], handles: u8) {
+        if let Ok(claim) = self.producer.claim(payload.len()) {
+            self.producer.fill(claim, payload);
+            self.producer.commit(claim, payload.len(), kind, handles);
         }
     }
 }
 
-/// A payload with a table at its end: nearly always one of the right length, of capsules that are nearly right.
+/// A payload with a table at its end, mostly of the right length, with capsules that are nearly valid.
 fn table(input: &mut Input<'_>) -> Vec<u8> {
     let len = input.below(20);
     let mut payload = input.bytes(len).to_vec();
@@ -213,8 +214,8 @@ fn table(input: &mut Input<'_>) -> Vec<u8> {
     payload.extend(counts.iter().flat_map(|count| count.to_ne_bytes()));
     payload.extend([slots, body, 0, 0, 0].iter().flat_map(|number: &u16| number.to_ne_bytes()));
     if input.byte() == 255 {
-        let place = input.below(payload.len());
-        payload[place] ^= input.byte();
+        let at = input.below(payload.len());
+        payload[at] ^= input.byte();
     }
     payload
 }
@@ -225,15 +226,15 @@ struct Victim {
 }
 
 impl Victim {
-    fn act(&mut self, what: u8, input: &mut Input<'_>) {
+    fn act(&mut self, action: u8, input: &mut Input<'_>) {
         let Some(port) = &self.port else { return };
-        match what {
+        match action {
             0 => self.received.extend(port.try_recv()),
             1 => self.received.extend(port.recv_timeout(Duration::ZERO)),
             2 => {
                 if let Ok(message) = port.try_recv_ref() {
                     let mut data = vec![0; message.len()];
-                    message.read_at(0, &mut data).expect("all of it");
+                    message.read_at(0, &mut data).expect("the whole message");
                 }
             }
             3 => drop(port.post_message(&vec![7; input.below(3000)], [])),
@@ -243,23 +244,17 @@ impl Victim {
                     let _ = port.post_message(b"buffer", [buffer.into()]);
                 }
             }
-            // Whatever came goes back, by the way it came or in another message.
+            // Returns what came with a message.
             5 | 6 => {
-                let mut list: Vec<Transferable> = Vec::new();
-                if let Some(mut message) = self.received.pop() {
-                    list.extend(message.ports.drain(..).map(Transferable::from));
-                    list.extend(message.buffers.drain(..).map(Transferable::from));
-                    list.extend(message.frozen.drain(..).map(Transferable::from));
-                    list.extend(message.shared.drain(..).map(Transferable::from));
-                }
-                let _ = port.post_message(b"back", list);
+                let list = self.received.pop().map(|mut message| message.take_transfer_list());
+                let _ = port.post_message(b"back", list.unwrap_or_default());
             }
-            // What came is used.
+            // Uses what came with the messages.
             7 | 8 => {
                 for message in &self.received {
                     for port in &message.ports {
                         let _ = port.try_recv();
-                        let _ = port.post_message(b"to nobody", []);
+                        let _ = port.post_message(b"no receiver", []);
                     }
                     for buffer in &message.buffers {
                         let _ = buffer.write_at(0, b"y");
@@ -274,10 +269,10 @@ impl Victim {
                 }
             }
             9 => self.received.clear(),
-            // The port moves.
+            // Transfers the port.
             10 => {
                 let MessageChannel { port1, port2 } = MessageChannel::new().expect("a channel");
-                let port = self.port.take().expect("looked at above");
+                let port = self.port.take().expect("checked above");
                 match port1.post_message(b"", [port.into()]) {
                     Ok(()) => self.port = port2.try_recv().ok().and_then(|mut message| message.ports.pop()),
                     Err(error) => drop(error),

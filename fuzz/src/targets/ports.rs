@@ -1,12 +1,12 @@
-//! Operations on a few channels in any order, by one thread, against a model made of queues: ports travel with what is
-//! in their queues, buffers are recycled, rings grow and go back, ends close in the middle.
+//! Operations on a few channels in any order, by one thread, against a model made of queues: ports are transferred with
+//! what is in their queues, buffers are recycled, queues grow and go back, ends close in the middle.
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use super::odd::{Held, odd};
+use super::descriptors::{OpenDescriptors, odd};
 use crate::buffer::TransferBuffer;
 use crate::buffer::frozen::FrozenBuffer;
 use crate::buffer::shared::SharedBuffer;
@@ -17,16 +17,18 @@ use crate::port::channel::{ChannelOptions, MessageChannel};
 use crate::port::message::Message;
 use crate::port::transfer::Transferable;
 
-const MOST_CHANNELS: usize = 6;
-const MOST_OPERATIONS: usize = 200;
+/// A run has at most 6 channels.
+const MAX_CHANNELS: usize = 6;
+/// A run has at most 200 operations.
+const MAX_OPERATIONS: usize = 200;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Fault {
     #[default]
     None,
-    /// The third message is received, and nobody is told.
+    /// The third message is received and dropped.
     MessageLost,
-    /// Two ports that came with a message are mixed up.
+    /// The first two ports of a message are swapped.
     PortsSwapped,
 }
 
@@ -36,11 +38,11 @@ pub(crate) fn run(bytes: &[u8]) {
 
 pub(crate) fn run_with(bytes: &[u8], fault: Fault) {
     odd();
-    let held = Held::now();
+    let open = OpenDescriptors::now();
     let mut input = Input::new(bytes);
     let mut world = World { fault, ..World::default() };
     world.channel(&mut input);
-    for _ in 0..MOST_OPERATIONS {
+    for _ in 0..MAX_OPERATIONS {
         if input.is_empty() {
             break;
         }
@@ -48,46 +50,50 @@ pub(crate) fn run_with(bytes: &[u8], fault: Fault) {
     }
     world.finish();
     drop(world);
-    held.assert_restored();
+    open.assert_restored();
 }
 
-/// An end of a channel: its number, and which of the two.
+/// An end of a channel.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Name {
+struct EndId {
     channel: usize,
+    /// 0 or 1.
     side: usize,
 }
 
-impl Name {
+impl EndId {
     fn peer(self) -> Self {
         Self { side: 1 - self.side, ..self }
     }
 }
 
-/// What is known of a message in a queue.
+/// The model of a message in a queue.
 #[derive(Debug, Default)]
 struct Posted {
     data: Vec<u8>,
-    ports: Vec<Name>,
-    /// Their first and last byte, and their length.
+    ports: Vec<EndId>,
+    /// The mark of each buffer, which is its first and last byte, and its length.
     buffers: Vec<(u8, usize)>,
+    /// The mark of each frozen buffer.
     frozen: Vec<u8>,
+    /// The mark of each shared buffer.
     shared: Vec<u8>,
     descriptors: usize,
 }
 
-/// What is known of a channel.
+/// The model of a channel.
 #[derive(Default, Debug)]
-struct Channel {
-    /// What waits for each side.
+struct ChannelModel {
+    /// The messages that wait for each side.
     queues: [VecDeque<Posted>; 2],
     closed: [bool; 2],
 }
 
+/// The ports and buffers that the user holds, and the model of all channels.
 #[derive(Default)]
 struct World {
-    channels: Vec<Channel>,
-    ports: Vec<(Name, MessagePort)>,
+    channels: Vec<ChannelModel>,
+    ports: Vec<(EndId, MessagePort)>,
     buffers: Vec<(TransferBuffer, u8)>,
     frozen: Vec<(FrozenBuffer, u8)>,
     shared: Vec<(SharedBuffer, u8)>,
@@ -107,20 +113,20 @@ impl World {
             10..20 => self.receive(input),
             20 => {
                 let at = input.below(self.ports.len());
-                let (name, port) = self.ports.swap_remove(at);
+                let (id, port) = self.ports.swap_remove(at);
                 if input.flag() {
                     port.close();
                 }
                 drop(port);
-                self.close(name);
+                self.close(id);
             }
             21 => {
                 let at = input.below(self.ports.len());
-                let (name, port) = self.ports.swap_remove(at);
+                let (id, port) = self.ports.swap_remove(at);
                 let (sender, receiver) = port.split();
-                self.ports.push((name, MessagePort::join(sender, receiver).expect("two halves of one port")));
+                self.ports.push((id, MessagePort::join(sender, receiver).expect("two halves of one port")));
             }
-            22 | 23 => self.write_in_place(input),
+            22 | 23 => self.post_reservation(input),
             24 | 25 => self.post_several(input),
             26 => self.receive_several(input),
             27 if !self.buffers.is_empty() => {
@@ -139,32 +145,32 @@ impl World {
     }
 
     fn channel(&mut self, input: &mut Input<'_>) {
-        if self.channels.len() == MOST_CHANNELS {
+        if self.channels.len() == MAX_CHANNELS {
             return;
         }
         let options = ChannelOptions::new().capacity(4096).max_capacity(input.pick(&[4096, 16384, 65536]));
         let options = options.cached_buffers(input.pick(&[0, 1, 3])).max_handles(input.pick(&[2, 6, 253]));
         let MessageChannel { port1, port2 } = options.create().expect("a channel");
         let channel = self.channels.len();
-        self.channels.push(Channel::default());
-        self.ports.push((Name { channel, side: 0 }, port1));
-        self.ports.push((Name { channel, side: 1 }, port2));
+        self.channels.push(ChannelModel::default());
+        self.ports.push((EndId { channel, side: 0 }, port1));
+        self.ports.push((EndId { channel, side: 1 }, port2));
     }
 
-    /// The end is closed, and with it whatever waits for it.
-    fn close(&mut self, name: Name) {
-        if !std::mem::replace(&mut self.channels[name.channel].closed[name.side], true) {
-            for posted in std::mem::take(&mut self.channels[name.channel].queues[name.side]) {
+    /// Closes an end in the model, with everything that waits for it.
+    fn close(&mut self, id: EndId) {
+        if !std::mem::replace(&mut self.channels[id.channel].closed[id.side], true) {
+            for posted in std::mem::take(&mut self.channels[id.channel].queues[id.side]) {
                 posted.ports.into_iter().for_each(|port| self.close(port));
             }
         }
     }
 
-    /// The ends that somebody can still get hold of. The rest is in queues of ports that are in each other's queues.
-    fn reachable(&self) -> HashSet<Name> {
-        let mut found: HashSet<Name> = self.ports.iter().map(|(name, _)| *name).collect();
-        let mut rest: Vec<Name> = found.iter().copied().collect();
-        while let Some(Name { channel, side }) = rest.pop() {
+    /// The ends that the user holds or can still receive. The others are in a circle of queues that contain each other's ports.
+    fn reachable(&self) -> HashSet<EndId> {
+        let mut found: HashSet<EndId> = self.ports.iter().map(|(id, _)| *id).collect();
+        let mut rest: Vec<EndId> = found.iter().copied().collect();
+        while let Some(EndId { channel, side }) = rest.pop() {
             for port in self.channels[channel].queues[side].iter().flat_map(|posted| &posted.ports) {
                 if found.insert(*port) {
                     rest.push(*port);
@@ -174,8 +180,8 @@ impl World {
         found
     }
 
-    fn is_open(&self, name: Name) -> bool {
-        !self.channels[name.channel].closed[name.side] && self.reachable().contains(&name)
+    fn is_open(&self, id: EndId) -> bool {
+        !self.channels[id.channel].closed[id.side] && self.reachable().contains(&id)
     }
 
     fn data(&mut self, len: usize) -> Vec<u8> {
@@ -185,7 +191,7 @@ impl World {
 
     fn post(&mut self, input: &mut Input<'_>) {
         let at = input.below(self.ports.len());
-        let (name, port) = self.ports.swap_remove(at);
+        let (id, port) = self.ports.swap_remove(at);
         let len = input.pick(&[0, 8, 8, 60, 61, 300, 500, 1000, 1700, 1784, 1785, 5000, 9000]);
         let mut posted = Posted { data: self.data(len), ..Posted::default() };
         let mut list: Vec<Transferable> = Vec::new();
@@ -194,8 +200,8 @@ impl World {
             let mark = input.byte();
             match input.below(8) {
                 0..3 if !self.ports.is_empty() => {
-                    let (name, port) = self.ports.swap_remove(usize::from(mark) % self.ports.len());
-                    posted.ports.push(name);
+                    let (id, port) = self.ports.swap_remove(usize::from(mark) % self.ports.len());
+                    posted.ports.push(id);
                     list.push(port.into());
                 }
                 kind @ (3 | 4) => {
@@ -231,7 +237,7 @@ impl World {
                 }
                 _ => {
                     posted.descriptors += 1;
-                    list.push(OwnedFd::from(File::open("/dev/null").expect("it is there")).into());
+                    list.push(OwnedFd::from(File::open("/dev/null").expect("/dev/null exists")).into());
                 }
             }
         }
@@ -240,27 +246,27 @@ impl World {
         } else {
             port.post_message(&posted.data, list)
         };
-        self.ports.push((name, port));
+        self.ports.push((id, port));
         match result {
-            Ok(()) => self.posted(name, posted),
+            Ok(()) => self.posted(id, posted),
             Err(error) => {
-                self.check_not_posted(name, &error.kind, &posted, pooled);
+                self.check_not_posted(id, &error.kind, &posted, pooled);
                 self.take_back(error.transfer, posted);
             }
         }
     }
 
-    fn posted(&mut self, name: Name, posted: Posted) {
-        let peer = name.peer();
+    fn posted(&mut self, id: EndId, posted: Posted) {
+        let peer = id.peer();
         if self.channels[peer.channel].closed[peer.side] {
-            panic!("the model: a post to a port that is closed succeeds");
+            panic!("the model: a post to a closed port succeeds");
         }
         self.channels[peer.channel].queues[peer.side].push_back(posted);
     }
 
-    fn check_not_posted(&self, name: Name, kind: &PostErrorKind, posted: &Posted, pooled: bool) {
-        let peer = name.peer();
-        let things = posted.ports.len() + posted.buffers.len();
+    fn check_not_posted(&self, id: EndId, kind: &PostErrorKind, posted: &Posted, pooled: bool) {
+        let peer = id.peer();
+        let transferred = posted.ports.len() + posted.buffers.len();
         let allowed = match kind {
             PostErrorKind::ContainsPeer => posted.ports.contains(&peer),
             PostErrorKind::PeerGone(_) => !self.is_open(peer),
@@ -268,20 +274,20 @@ impl World {
                 !self.channels[peer.channel].queues[peer.side].is_empty()
             }
             PostErrorKind::TooManyHandles { handles, max } => handles > max,
-            PostErrorKind::TooLarge { len, max } => len > max && things > 0,
+            PostErrorKind::TooLarge { len, max } => len > max && transferred > 0,
             PostErrorKind::PooledElsewhere { .. } => pooled,
             _ => false,
         };
-        assert!(allowed, "the model: {kind:?} from {name:?} with {posted:?}");
+        assert!(allowed, "the model: {kind:?} from {id:?} with {posted:?}");
     }
 
-    /// What was on the list of a post that failed.
+    /// Takes back the transfer list of a post that failed.
     fn take_back(&mut self, list: Vec<Transferable>, posted: Posted) {
         let (mut ports, mut buffers) = (posted.ports.into_iter(), posted.buffers.into_iter());
         let (mut frozen, mut shared) = (posted.frozen.into_iter(), posted.shared.into_iter());
         let mut descriptors = posted.descriptors;
-        for thing in list {
-            match thing {
+        for item in list {
+            match item {
                 Transferable::Port(port) => self.ports.push((ports.next().expect("the model: a port"), port)),
                 Transferable::Buffer(buffer) => {
                     let (mark, len) = buffers.next().expect("the model: a buffer");
@@ -298,25 +304,25 @@ impl World {
             }
         }
         let left = ports.len() + buffers.len() + frozen.len() + shared.len() + descriptors;
-        assert_eq!(left, 0, "the model: not all of the list comes back");
+        assert_eq!(left, 0, "the model: the error does not return the whole list");
     }
 
-    fn write_in_place(&mut self, input: &mut Input<'_>) {
+    fn post_reservation(&mut self, input: &mut Input<'_>) {
         let at = input.below(self.ports.len());
         let room = input.pick(&[0, 8, 100, 1784, 4000]);
         let data = self.data(input.below(room + 1));
         let commit = input.byte() & 3 != 0;
-        let (name, port) = &self.ports[at];
-        let name = *name;
-        let written = port.reserve(room).and_then(|mut reservation| {
-            reservation.write_at(0, &data)?;
+        let (id, port) = &self.ports[at];
+        let id = *id;
+        let posted_in_place = port.reserve(room).and_then(|mut reservation| {
+            reservation.write_at(0, &data).expect("the data fits the reservation");
             if commit { reservation.commit_len(data.len()).map(|()| true) } else { Ok(false) }
         });
         let posted = Posted { data, ..Posted::default() };
-        match written {
-            Ok(true) => self.posted(name, posted),
+        match posted_in_place {
+            Ok(true) => self.posted(id, posted),
             Ok(false) => {}
-            Err(kind) => self.check_not_posted(name, &kind, &posted, false),
+            Err(error) => self.check_not_posted(id, &error.into(), &posted, false),
         }
     }
 
@@ -325,22 +331,22 @@ impl World {
         let count = input.below(12);
         let len = input.pick(&[0, 8, 64, 700, 2000]);
         let batch: Vec<Vec<u8>> = (0..count).map(|_| self.data(len)).collect();
-        let (name, port) = &self.ports[at];
-        let name = *name;
+        let (id, port) = &self.ports[at];
+        let id = *id;
         let result = port.post_messages(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let count = result.as_ref().map_or_else(|error| error.posted, |()| batch.len());
         for data in batch.into_iter().take(count) {
-            self.posted(name, Posted { data, ..Posted::default() });
+            self.posted(id, Posted { data, ..Posted::default() });
         }
         if let Err(error) = result {
-            self.check_not_posted(name, &error.kind, &Posted::default(), false);
+            self.check_not_posted(id, &error.kind.into(), &Posted::default(), false);
         }
     }
 
     fn receive(&mut self, input: &mut Input<'_>) {
         let at = input.below(self.ports.len());
-        let (name, port) = &self.ports[at];
-        let name = *name;
+        let (id, port) = &self.ports[at];
+        let id = *id;
         let mut message = Message::from(vec![9; 20]);
         let result = match input.byte() & 7 {
             0 | 1 => port.try_recv_into(&mut message),
@@ -350,51 +356,51 @@ impl World {
             }),
             3 | 4 => port.try_recv_ref().map(|mut read| {
                 message = read.take_transferred();
-                message.data = read.to_vec().expect("all of it");
+                message.data = read.to_vec().expect("the whole message");
             }),
             _ => port.try_recv().map(|received| message = received),
         };
         match result {
-            Ok(()) => self.arrived(name, message),
-            Err(error) => self.check_not_received(name, &error),
+            Ok(()) => self.arrived(id, message),
+            Err(error) => self.check_not_received(id, &error),
         }
     }
 
     fn receive_several(&mut self, input: &mut Input<'_>) {
         let at = input.below(self.ports.len());
-        let (name, port) = &self.ports[at];
-        let name = *name;
+        let (id, port) = &self.ports[at];
+        let id = *id;
         let mut messages: Vec<Message> = (0..1 + input.below(8)).map(|_| Message::new()).collect();
         match port.try_recv_messages(&mut messages) {
-            Ok(count) => messages.into_iter().take(count).for_each(|message| self.arrived(name, message)),
-            Err(error) => self.check_not_received(name, &error),
+            Ok(count) => messages.into_iter().take(count).for_each(|message| self.arrived(id, message)),
+            Err(error) => self.check_not_received(id, &error),
         }
     }
 
-    fn check_not_received(&self, name: Name, error: &TryRecvError) {
-        let queue = &self.channels[name.channel].queues[name.side];
-        assert!(queue.is_empty(), "the model: {error:?} at {name:?}, where {queue:?} waits");
+    fn check_not_received(&self, id: EndId, error: &TryRecvError) {
+        let queue = &self.channels[id.channel].queues[id.side];
+        assert!(queue.is_empty(), "the model: {error:?} at {id:?}, where {queue:?} waits");
         let allowed = match error {
             TryRecvError::Empty => true,
-            TryRecvError::Failed(RecvError::Ended(_)) => !self.is_open(name.peer()),
+            TryRecvError::Failed(RecvError::Ended(_)) => !self.is_open(id.peer()),
             TryRecvError::Failed(_) => false,
         };
-        assert!(allowed, "the model: {error:?} at {name:?}");
+        assert!(allowed, "the model: {error:?} at {id:?}");
     }
 
-    fn arrived(&mut self, name: Name, mut message: Message) {
+    fn arrived(&mut self, id: EndId, mut message: Message) {
         self.received += 1;
         if self.fault == Fault::MessageLost && self.received == 3 {
             return;
         }
-        let posted = self.channels[name.channel].queues[name.side].pop_front().expect("the model: nothing was posted");
-        assert!(message.data == posted.data, "the model: wrong data at {name:?}");
+        let posted = self.channels[id.channel].queues[id.side].pop_front().expect("the model: nothing was posted");
+        assert!(message.data == posted.data, "the model: wrong data at {id:?}");
         if self.fault == Fault::PortsSwapped && message.ports.len() > 1 {
             message.ports.swap(0, 1);
         }
         let counts = [message.ports.len(), message.buffers.len(), message.frozen.len(), message.shared.len()];
         let expected = [posted.ports.len(), posted.buffers.len(), posted.frozen.len(), posted.shared.len()];
-        assert_eq!(counts, expected, "the model: what came with a message");
+        assert_eq!(counts, expected, "the model: the counts of what came with a message");
         assert_eq!(message.descriptors.len(), posted.descriptors, "the model: descriptors");
         self.ports.extend(posted.ports.into_iter().zip(message.ports));
         for (buffer, (mark, len)) in message.buffers.into_iter().zip(posted.buffers) {
@@ -413,28 +419,26 @@ impl World {
         }
     }
 
-    /// Everything that waits for somebody arrives, and the ends that are gone are told.
+    /// Asserts that every message that waits arrives, and that every end whose peer is closed reports it.
     fn finish(&mut self) {
-        for _ in 0..2 * MOST_OPERATIONS {
-            let Some(at) =
-                self.ports.iter().position(|(name, _)| !self.channels[name.channel].queues[name.side].is_empty())
+        for _ in 0..2 * MAX_OPERATIONS {
+            let Some(at) = self.ports.iter().position(|(id, _)| !self.channels[id.channel].queues[id.side].is_empty())
             else {
                 break;
             };
-            let name = self.ports[at].0;
+            let id = self.ports[at].0;
             match self.ports[at].1.recv_timeout(Duration::from_secs(5)) {
-                Ok(message) => self.arrived(name, message),
-                Err(error) => panic!("the model: {error:?} at {name:?} where something waits"),
+                Ok(message) => self.arrived(id, message),
+                Err(error) => panic!("the model: {error:?} at {id:?}, where a message waits"),
             }
         }
-        let ends: Vec<_> = self.ports.iter().map(|(name, _)| *name).collect();
-        for (at, name) in ends.into_iter().enumerate() {
-            let peer = name.peer();
-            if self.channels[peer.channel].closed[peer.side] && self.channels[name.channel].queues[name.side].is_empty()
-            {
+        let ends: Vec<_> = self.ports.iter().map(|(id, _)| *id).collect();
+        for (at, id) in ends.into_iter().enumerate() {
+            let peer = id.peer();
+            if self.channels[peer.channel].closed[peer.side] && self.channels[id.channel].queues[id.side].is_empty() {
                 let result = self.ports[at].1.recv_timeout(Duration::from_secs(5));
                 let ended = matches!(result, Err(RecvTimeoutError::Failed(RecvError::Ended(_))));
-                assert!(ended, "the model: {result:?} at {name:?}, whose peer is closed");
+                assert!(ended, "the model: {result:?} at {id:?}, whose peer is closed");
             }
         }
     }

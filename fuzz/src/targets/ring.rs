@@ -1,34 +1,36 @@
-//! The reader of a ring over arbitrary bytes, against a reader written from the description of the format.
+//! The consumer of a ring of arbitrary bytes, against a second reader that is written from the description of the format.
 
 use std::cell::OnceCell;
 use std::sync::atomic::Ordering;
 
 use crate::input::Input;
-use crate::layout::Limits;
-use crate::layout::MIN_CAPACITY;
+use crate::layout::{Limits, MIN_CAPACITY};
 use crate::queue::direction::Direction;
-use crate::queue::record::Kind;
+use crate::queue::record::RecordKind;
 use crate::queue::ring::{Consumer, Cursors};
 use crate::queue::segment::Segment;
 use crate::violation::Violation;
 
+/// The ring has the smallest capacity, 4096 bytes.
 const CAPACITY: usize = MIN_CAPACITY;
-/// Static bytes are read round and round until a sequence number is wrong; this is enough of them.
-const RECORDS: usize = 64;
+/// A reader stops after 64 records: static bytes are read round and round until a sequence number is wrong.
+const MAX_RECORDS: usize = 64;
+/// The channel allows messages of up to 1000 bytes, fewer than fit.
 const MAX_MESSAGE_LEN: usize = 1000;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
-    /// The length of a record is used unchecked, although it stays inside the ring.
+    /// The reader uses the length of a record unchecked, cut so that it stays inside the ring.
     LengthTrusted,
+    /// The reader does not check sequence numbers.
     SequenceIgnored,
 }
 
-/// What a reader makes of the bytes: records, and how they end.
+/// What a reader decodes: the records, each with its kind, its number of descriptors and its payload, and how they end.
 #[derive(PartialEq, Eq, Debug)]
-struct Seen {
-    records: Vec<(u8, usize, Vec<u8>)>,
+struct Decoded {
+    records: Vec<(u8, u8, Vec<u8>)>,
     violation: Option<Violation>,
 }
 
@@ -39,40 +41,40 @@ pub(crate) fn run(bytes: &[u8]) {
 pub(crate) fn run_with(bytes: &[u8], fault: Fault) {
     let mut input = Input::new(bytes);
     let position = input.below(CAPACITY) as u64 & !7;
-    let sequence = u64::from(input.half());
+    let sequence = u64::from(input.half_word());
     let content = content(&mut input, position as usize, sequence);
     let expected = read_by_the_book(&content, position, sequence);
-    let seen =
+    let decoded =
         if fault == Fault::None { read(&content, position, sequence) } else { faulty(&content, position, fault) };
-    assert!(seen == expected, "what is read differs from the format: {seen:?} instead of {expected:?}");
+    assert!(decoded == expected, "the reader differs from the format: {decoded:?} instead of {expected:?}");
 }
 
-/// The bytes of the ring: records that are nearly right, as instructions say, and bytes as they come.
+/// The bytes of the ring: records that are nearly valid, as the input directs, and bytes of the input.
 fn content(input: &mut Input<'_>, position: usize, sequence: u64) -> [u8; CAPACITY] {
     let mut content = [0; CAPACITY];
-    let (mut place, mut number) = (position, sequence);
+    let (mut at, mut number) = (position, sequence);
     while !input.is_empty() {
-        let what = input.byte();
-        let rest = CAPACITY - place;
-        let len = match what >> 4 & 7 {
+        let shape = input.byte();
+        let rest = CAPACITY - at;
+        let len = match shape >> 4 & 7 {
             0..3 => usize::from(input.byte()),
             3 => rest - 8,
-            4 => 1784, // the longest
-            5 => usize::from(input.half()),
+            4 => 1784, // the longest payload
+            5 => usize::from(input.half_word()),
             6 => 0,
             _ => input.word() as u32 as usize,
         };
-        let handles = if what & 8 == 0 { 0 } else { input.byte() };
-        let kind = what & 7;
-        let off = u64::from(what >> 7 != 0 && input.flag());
+        let handles = if shape & 8 == 0 { 0 } else { input.byte() };
+        let kind = shape & 7;
+        let off = u64::from(shape >> 7 != 0 && input.flag());
         let header =
             len as u64 | u64::from(kind) << 32 | u64::from(handles) << 40 | (number.wrapping_add(off) & 0xFFFF) << 48;
-        content[place..place + 8].copy_from_slice(&header.to_le_bytes());
-        let raw = input.bytes(usize::from(what == 0xFF) * 40);
+        content[at..at + 8].copy_from_slice(&header.to_le_bytes());
+        let raw = input.bytes(usize::from(shape == 0xFF) * 40);
         let room = (rest - 8).min(raw.len());
-        content[place + 8..place + 8 + room].copy_from_slice(&raw[..room]);
-        place = (place + 8 + len.next_multiple_of(8)) % CAPACITY; // a multiple of 8
-        number += u64::from(kind != Kind::Pad as u8);
+        content[at + 8..at + 8 + room].copy_from_slice(&raw[..room]);
+        at = (at + 8 + len.next_multiple_of(8)) % CAPACITY; // a multiple of 8
+        number += u64::from(kind != RecordKind::Pad as u8);
     }
     content
 }
@@ -95,65 +97,66 @@ fn direction(content: &[u8; CAPACITY]) -> Direction {
     direction
 }
 
-/// The library's reader. Each record is looked at in both ways.
-fn read(content: &[u8; CAPACITY], position: u64, sequence: u64) -> Seen {
+/// The library's consumer. Each record is found both by `decode_common` and by `peek`.
+fn read(content: &[u8; CAPACITY], position: u64, sequence: u64) -> Decoded {
     let cursors = Cursors { position, other: position, sequence, ring_start: 0 };
     let direction = direction(content);
     let mut consumer = Consumer::new(direction.clone(), cursors);
-    let mut seen = Seen { records: Vec::new(), violation: None };
-    while seen.records.len() < RECORDS {
-        let quick = consumer.straight(consumer.look(), Kind::Data);
-        let waiting = consumer.has_record();
-        let record = match consumer.peek() {
+    let mut decoded = Decoded { records: Vec::new(), violation: None };
+    while decoded.records.len() < MAX_RECORDS {
+        let common = consumer.decode_common(consumer.poll());
+        let has_record = consumer.has_record();
+        let record = match consumer.next_record() {
             Ok(Some(record)) => record,
             Ok(None) => {
-                assert!(!waiting && quick.is_none());
+                assert!(!has_record && common.is_none());
                 break;
             }
             Err(violation) => {
-                assert!(quick.is_none(), "one look finds a record, the other one a violation");
-                seen.violation = Some(violation);
+                assert!(common.is_none(), "`decode_common` finds a record, `peek` a violation");
+                decoded.violation = Some(violation);
                 break;
             }
         };
-        if let Some(quick) = quick {
-            assert_eq!(format!("{quick:?}"), format!("{record:?}"), "the two looks differ");
+        if let Some(common) = common {
+            assert_eq!(format!("{common:?}"), format!("{record:?}"), "`decode_common` and `peek` differ");
         }
         let mut data = Vec::new();
         consumer.read_to_vec(record, &mut data);
-        let mut again = vec![0; record.len / 2];
-        consumer.read(record, record.len - again.len(), &mut again);
-        assert!(data.ends_with(&again));
-        seen.records.push((record.kind as u8, record.handles, data));
+        let mut end = vec![0; record.len / 2];
+        consumer.read(record, record.len - end.len(), &mut end);
+        assert!(data.ends_with(&end));
+        decoded.records.push((record.kind as u8, record.handles, data));
         let before = consumer.cursors().position;
         consumer.release(record);
         assert!(consumer.cursors().position - before <= CAPACITY as u64);
     }
+    // Relaxed: there is one thread.
     assert!(direction.read_cursor().load(Ordering::Relaxed) <= consumer.cursors().position);
     direction.read_cursor().store(0, Ordering::Relaxed);
-    seen
+    decoded
 }
 
-/// The format, step by step: see `record.rs` and `ring.rs`.
-fn read_by_the_book(content: &[u8; CAPACITY], mut position: u64, mut sequence: u64) -> Seen {
-    let mut seen = Seen { records: Vec::new(), violation: None };
+/// The format as `record.rs` and `ring.rs` describe it, step by step.
+fn read_by_the_book(content: &[u8; CAPACITY], mut position: u64, mut sequence: u64) -> Decoded {
+    let mut decoded = Decoded { records: Vec::new(), violation: None };
     let mut after_pad = false;
-    while seen.records.len() < RECORDS {
-        let place = position as usize % CAPACITY;
-        let header = u64::from_le_bytes(content[place..place + 8].try_into().expect("eight bytes"));
+    while decoded.records.len() < MAX_RECORDS {
+        let at = position as usize % CAPACITY;
+        let header = u64::from_le_bytes(content[at..at + 8].try_into().expect("eight bytes"));
         if header == 0 && !after_pad {
             break;
         }
         let (len, kind, handles) = (header as u32 as usize, (header >> 32) as u8, (header >> 40) as u8);
-        let end = place + 8 + len.next_multiple_of(8);
+        let end = at + 8 + len.next_multiple_of(8);
         let violation = if !(1..=7).contains(&kind) {
             Some(Violation::UnknownKind)
         } else if header >> 48 != sequence & 0xFFFF {
             Some(Violation::BadSequence)
-        } else if kind == 1 && (after_pad || place == 0 || end != CAPACITY || handles != 0) {
+        } else if kind == 1 && (after_pad || at == 0 || end != CAPACITY || handles != 0) {
             Some(Violation::BadPad)
         } else if kind == 1 {
-            (after_pad, position) = (true, position + (CAPACITY - place) as u64);
+            (after_pad, position) = (true, position + (CAPACITY - at) as u64);
             continue;
         } else if end > CAPACITY || len > CAPACITY * 7 / 16 - 8 || kind == 2 && len > MAX_MESSAGE_LEN {
             Some(Violation::BadLength)
@@ -163,30 +166,30 @@ fn read_by_the_book(content: &[u8; CAPACITY], mut position: u64, mut sequence: u
             None
         };
         if violation.is_some() {
-            seen.violation = violation;
+            decoded.violation = violation;
             break;
         }
-        seen.records.push((kind, handles.into(), content[place + 8..place + 8 + len].to_vec()));
-        position += (end - place) as u64;
+        decoded.records.push((kind, handles, content[at + 8..at + 8 + len].to_vec()));
+        position += (end - at) as u64;
         sequence += 1;
         after_pad = false;
     }
-    seen
+    decoded
 }
 
-/// A reader that leaves out a check.
-fn faulty(content: &[u8; CAPACITY], position: u64, fault: Fault) -> Seen {
+/// A reader without one of the checks.
+fn faulty(content: &[u8; CAPACITY], position: u64, fault: Fault) -> Decoded {
     let mut content = *content;
-    let place = position as usize % CAPACITY;
-    let header = u64::from_le_bytes(content[place..place + 8].try_into().expect("eight bytes"));
+    let at = position as usize % CAPACITY;
+    let header = u64::from_le_bytes(content[at..at + 8].try_into().expect("eight bytes"));
     let sequence = match fault {
         Fault::SequenceIgnored => header >> 48,
         _ => 0,
     };
     if fault == Fault::LengthTrusted {
-        // As if the length had been one that fits.
+        // Replaces the length by one that fits.
         let header = header & !0xFFFF_FFFF | (header as u32 as u64).min(64);
-        content[place..place + 8].copy_from_slice(&header.to_le_bytes());
+        content[at..at + 8].copy_from_slice(&header.to_le_bytes());
         return read(&content, position, header >> 48);
     }
     read(&content, position, sequence)

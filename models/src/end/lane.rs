@@ -1,4 +1,4 @@
-//! The lane: packets that make an end readable until it is drained, and the end of the other side.
+//! The lane: packets that make an end readable until it is drained, the rings in transit, and the hang-up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::check::note;
 use crate::queue::direction::Direction;
 use crate::violation::Violation;
 
-/// What is left on a lane after draining it.
+/// What is left on a lane after it was drained.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Drained {
     Empty,
@@ -23,18 +23,18 @@ pub(crate) struct Lane {
 }
 
 struct Inbox {
-    /// Rings that directions grew into, by the number of the link. They do not make the lane readable here, so that nobody
-    /// goes round in a loop while a link is still to be committed.
+    /// Rings that directions grew into, by the number of the link. Here they do not make the lane readable, so that no
+    /// receiver loops while the link is still uncommitted.
     rings: Mutex<Vec<(u64, Direction)>>,
-    state: Mutex<State>,
+    state: Mutex<InboxState>,
     readable: Condvar,
 }
 
 #[derive(Clone, Copy, Default)]
-struct State {
+struct InboxState {
     packets: u32,
     hung_up: bool,
-    /// Packets that will not be taken, for want of memory in the kernel.
+    /// Packets to come that will be refused, as by a kernel without memory.
     refuses: u32,
 }
 
@@ -43,7 +43,7 @@ impl Lane {
         let inbox = || {
             Arc::new(Inbox {
                 rings: Mutex::new(Vec::new()),
-                state: Mutex::new(State::default()),
+                state: Mutex::new(InboxState::default()),
                 readable: Condvar::new(),
             })
         };
@@ -51,7 +51,7 @@ impl Lane {
         (Self { ours: Arc::clone(&a), theirs: Arc::clone(&b) }, Self { ours: b, theirs: a })
     }
 
-    /// Wakes a peer that sleeps in `poll`. True if it will find a packet.
+    /// Wakes a peer that sleeps in poll(2). True if the lane holds a packet for it.
     pub(crate) fn wake(&self) -> bool {
         let sent = self.theirs.change(|state| {
             if state.hung_up || state.refuses > 0 {
@@ -62,24 +62,24 @@ impl Lane {
             true
         });
         if !sent {
-            note(|seen| seen.unsent += 1);
+            note(|tally| tally.unsent += 1);
         }
         sent
     }
 
-    /// Sends the descriptor of a ring.
+    /// Sends the ring of the link with this number.
     pub(crate) fn send_ring(&self, sequence: u64, ring: &Direction) {
         self.theirs.rings.lock().unwrap().push((sequence, ring.clone()));
     }
 
-    /// Takes it.
+    /// Takes the ring of the link with this number off the lane.
     pub(crate) fn take_ring(&self, sequence: u64) -> Option<Direction> {
         let mut rings = self.ours.rings.lock().unwrap();
         let index = rings.iter().position(|(number, _)| *number == sequence)?;
         Some(rings.swap_remove(index).1)
     }
 
-    /// The next `packets` packets to this end cannot be sent.
+    /// Refuses the next `packets` packets to this end.
     pub(crate) fn refuse(&self, packets: u32) {
         self.ours.change(|state| state.refuses = packets);
     }
@@ -93,11 +93,11 @@ impl Lane {
         self.ours.state.lock().unwrap().hung_up
     }
 
-    /// Sleeps until the lane is readable or hung up; nobody here has a deadline, or is ended by a signal.
+    /// Sleeps until the lane is readable or hung up. No timeout and no signal ends the sleep.
     pub(crate) fn sleep(&self, _timeout: Duration) -> bool {
         let mut state = self.ours.state.lock().unwrap();
         while state.packets == 0 && !state.hung_up {
-            note(|seen| seen.lane_sleeps += 1);
+            note(|tally| tally.lane_sleeps += 1);
             state = self.ours.readable.wait(state).unwrap();
         }
         false
@@ -112,7 +112,7 @@ impl Lane {
 }
 
 impl Inbox {
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut InboxState) -> T) -> T {
         let mut state = self.state.lock().unwrap();
         let result = change(&mut state);
         drop(state);

@@ -1,5 +1,7 @@
-//! The library's wait over a lane of the models' own.
+//! The library's wait over the models' own lane.
 
-pub(crate) mod lane;
 #[path = "../../../src/end/wait.rs"]
 pub(crate) mod wait;
+#[path = "../../../src/end/spurious.rs"]
+mod spurious;
+pub(crate) mod lane;

@@ -1,17 +1,17 @@
-//! The shared memory of one direction, in loom's atomics and as small as a ring can be.
+//! The shared memory of one direction, in loom's atomics, with rings as small as possible.
 
 use std::sync::Arc;
 
 use crate::queue::record::max_payload;
 use crate::queue::sync::{AtomicU32, AtomicU64};
-use crate::word::Role;
+use crate::word::WordRole;
 
-/// Clones are views on the same memory.
+/// A view of the memory of one direction, in one of its rings. Clones are views of the same memory.
 #[derive(Clone)]
 pub(crate) struct Direction {
     lines: Arc<Lines>,
     ring: Arc<Vec<AtomicU64>>,
-    /// Bytes of the first ring.
+    /// Capacity of the first ring, in bytes.
     first_capacity: usize,
     grown: bool,
 }
@@ -25,13 +25,13 @@ struct Lines {
 }
 
 fn ring(capacity: usize) -> Arc<Vec<AtomicU64>> {
-    Arc::new((0..capacity / 8).map(|_| AtomicU64::new(Role::Ring)).collect())
+    Arc::new((0..capacity / 8).map(|_| AtomicU64::new(WordRole::Ring)).collect())
 }
 
 impl Direction {
     pub(crate) fn new(capacity: usize) -> Self {
         let lines = Arc::new(Lines {
-            read_cursor: AtomicU64::new(Role::ReadCursor),
+            read_cursor: AtomicU64::new(WordRole::ReadCursor),
             data: AtomicU32::new(0),
             consumer_state: AtomicU32::new(0),
             space: AtomicU32::new(0),
@@ -40,7 +40,7 @@ impl Direction {
         Self { lines, ring: ring(capacity), first_capacity: capacity, grown: false }
     }
 
-    /// The same direction in a new ring, of twice the size.
+    /// The same direction in a new ring of twice the size.
     pub(crate) fn in_next_ring(&self) -> Self {
         let capacity = 2 * self.ring.len() * 8;
         Self { lines: Arc::clone(&self.lines), ring: ring(capacity), first_capacity: self.first_capacity, grown: true }
@@ -71,26 +71,26 @@ impl Direction {
     }
 
     pub(crate) fn write_word(&self, position: u64, word: u64) {
-        self.header(position).set_payload(word);
+        self.header(position).write_payload(word);
     }
 
     pub(crate) fn read_word(&self, position: u64) -> u64 {
-        self.header(position).payload()
+        self.header(position).read_payload()
     }
 
-    /// Whole words only: the models need no others.
+    /// Copies payload in. The models post whole words only.
     pub(crate) fn write(&self, position: u64, from: &[u8]) {
         let (words, rest) = from.as_chunks::<8>();
         assert!(rest.is_empty() && from.len() as u64 <= self.until_end(position), "not a payload of the models");
-        for (word, place) in words.iter().zip((position..).step_by(8)) {
-            self.header(place).set_payload(u64::from_ne_bytes(*word));
+        for (word, at) in words.iter().zip((position..).step_by(8)) {
+            self.header(at).write_payload(u64::from_ne_bytes(*word));
         }
     }
 
     pub(crate) fn read(&self, position: u64, into: &mut [u8]) {
         assert!(into.len() as u64 <= self.until_end(position), "payload outside the ring");
-        for (word, place) in into.as_chunks_mut::<8>().0.iter_mut().zip((position..).step_by(8)) {
-            *word = self.header(place).payload().to_ne_bytes();
+        for (word, at) in into.as_chunks_mut::<8>().0.iter_mut().zip((position..).step_by(8)) {
+            *word = self.header(at).read_payload().to_ne_bytes();
         }
     }
 
@@ -104,11 +104,11 @@ impl Direction {
         &self.lines.read_cursor
     }
 
-    pub(crate) fn data(&self) -> &AtomicU32 {
+    pub(crate) fn data_doorbell(&self) -> &AtomicU32 {
         &self.lines.data
     }
 
-    pub(crate) fn space(&self) -> &AtomicU32 {
+    pub(crate) fn space_doorbell(&self) -> &AtomicU32 {
         &self.lines.space
     }
 

@@ -1,10 +1,10 @@
-//! The library's queue over loom's memory: `direction` and `sync` are the models' own.
+//! The library's queue over loom's memory. `direction` and `sync` are the models' own.
 
+#[path = "../../../src/queue/ring.rs"]
+pub(crate) mod ring;
+#[path = "../../../src/queue/record.rs"]
+pub(crate) mod record;
 pub(crate) mod direction;
 #[path = "../../../src/queue/doorbell.rs"]
 pub(crate) mod doorbell;
-#[path = "../../../src/queue/record.rs"]
-pub(crate) mod record;
-#[path = "../../../src/queue/ring.rs"]
-pub(crate) mod ring;
 pub(crate) mod sync;

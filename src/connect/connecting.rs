@@ -138,7 +138,7 @@ impl Connecting {
         match named_socket::connect(self.socket.as_fd(), &self.path) {
             Ok(()) => {}
             Err(Errno::EAGAIN) => return Ok(false),
-            Err(Errno::ENOENT | Errno::ECONNREFUSED) => return Err(ConnectError::NobodyListens(self.path.clone())),
+            Err(Errno::ENOENT | Errno::ECONNREFUSED) => return Err(ConnectError::NoListener(self.path.clone())),
             Err(errno) => return Err(system(errno)),
         }
         let uid = named_socket::credentials(self.socket.as_fd()).map_err(system)?.uid;
@@ -184,12 +184,12 @@ pub enum ConnectError {
     /// The name cannot be used.
     Name(NameError),
     /// There is no socket with the name, or no listener on it.
-    NobodyListens(PathBuf),
+    NoListener(PathBuf),
     /// The listener runs as another user.
     WrongUser(u32),
     /// The listener turned this client away.
     Refused,
-    /// The listener uses another version of the format, this one.
+    /// The version of the format that the listener uses, which is not the version of this library.
     Version(u32),
     /// The timeout expired before the listener answered.
     TimedOut,
@@ -205,7 +205,7 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(error) => error.fmt(f),
-            Self::NobodyListens(path) => write!(f, "{}: no listener on this name", path.display()),
+            Self::NoListener(path) => write!(f, "{}: no listener on this name", path.display()),
             Self::WrongUser(uid) => write!(f, "the listener runs as another user ({uid})"),
             Self::Refused => f.write_str("the listener refused the connection"),
             Self::Version(version) => write!(f, "the listener uses format version {version}"),
@@ -224,7 +224,7 @@ impl std::error::Error for ConnectError {
             Self::Channel(error) => error.source(),
             Self::Greeting(error) => Some(error),
             Self::System(error) => Some(error),
-            Self::NobodyListens(_) | Self::WrongUser(_) | Self::Refused | Self::Version(_) | Self::TimedOut => None,
+            Self::NoListener(_) | Self::WrongUser(_) | Self::Refused | Self::Version(_) | Self::TimedOut => None,
         }
     }
 }
@@ -233,7 +233,7 @@ impl From<ConnectError> for io::Error {
     fn from(error: ConnectError) -> Self {
         let kind = match error {
             ConnectError::Name(error) => return error.into(),
-            ConnectError::NobodyListens(_) | ConnectError::Refused => io::ErrorKind::ConnectionRefused,
+            ConnectError::NoListener(_) | ConnectError::Refused => io::ErrorKind::ConnectionRefused,
             ConnectError::WrongUser(_) => io::ErrorKind::PermissionDenied,
             ConnectError::Version(_) => io::ErrorKind::Unsupported,
             ConnectError::TimedOut => io::ErrorKind::TimedOut,

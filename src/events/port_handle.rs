@@ -100,7 +100,8 @@ impl Member {
         let source = self.source.borrow();
         let Some(source) = source.as_ref() else { return Found::Failed(RecvError::Detached.into()) };
         let enabled = self.enabled.get();
-        let result = if enabled { source.receiver().try_recv_into(message) } else { source.receiver().peek() };
+        let result =
+            if enabled { source.receiver().try_recv_into(message) } else { source.receiver().check_for_message() };
         match result {
             Ok(()) if enabled => Found::Message,
             Ok(()) => Found::Disabled,
@@ -126,8 +127,8 @@ impl Member {
 }
 
 impl Watchable for Rc<Member> {
-    fn with<R>(&self, look: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
-        self.source.try_borrow().ok()?.as_ref().map(|source| look(source.receiver()))
+    fn with<R>(&self, visit: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
+        self.source.try_borrow().ok()?.as_ref().map(|source| visit(source.receiver()))
     }
 }
 
@@ -257,7 +258,7 @@ impl PortHandle {
     pub fn close(&self) {
         // 1. and 2. of the standard's `close()`: detach the port, and disentangle it.
         self.member.close();
-        // A closed port has no events any more.
+        // A closed port has no further events.
         if let Some(inner) = self.member.event_loop.upgrade() {
             inner.leave(&self.member);
         }
@@ -293,7 +294,7 @@ impl PortHandle {
     fn set_on<E: PortEvent>(&self, handler: impl FnMut(&PortHandle, &mut E) + 'static) -> HandlerId {
         let id = self.handlers().new_id();
         if self.member.left.get() {
-            return id; // the port has no events any more
+            return id; // the port has no further events
         }
         let id = E::handlers(self).set_on(id, Box::new(handler));
         self.note_handlers();
@@ -337,7 +338,7 @@ impl PortHandle {
 
     /// Removes a handler: the standard's
     /// [`removeEventListener`](https://dom.spec.whatwg.org/#dom-eventtarget-removeeventlistener). A handler may remove
-    /// itself. False if the port has no such handler any more.
+    /// itself. False if the port no longer has such a handler.
     pub fn remove_handler(&self, id: HandlerId) -> bool {
         let removed = self.handlers().remove(id);
         self.note_handlers();
@@ -390,7 +391,7 @@ impl PortHandle {
 
 impl Drop for PortHandle {
     fn drop(&mut self) {
-        // The remaining references are this handle and the loop's: no handler can be added any more.
+        // The remaining references are this handle and the loop's: no further handler can be added.
         let last = Rc::strong_count(&self.member) == 2;
         if last
             && !self.member.left.get()

@@ -1,29 +1,30 @@
-//! The producer, while its peer writes the cursor.
+//! The producer, while the consumer writes any read cursor.
 
 use crate::queue::direction::Direction;
-use crate::queue::record::{Kind, max_payload};
-use crate::queue::ring::{Cursors, NoRoom, Producer, Slot};
-use crate::queue::sync::{Ordering, feed, operations, take_stored};
+use crate::queue::record::{RecordKind, max_payload};
+use crate::queue::ring::{Claim, Cursors, NoRoom, Producer};
+use crate::queue::sync::{Ordering, feed, split_input, take_stored};
 
+/// The first ring has 4096 bytes.
 const CAPACITY: usize = 4096;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
-    /// What is free is computed from another load of the cursor than the one that was checked.
+    /// The free space is computed from a second load of the cursor, which is not checked.
     CursorReadTwice,
 }
 
 pub(crate) fn run(bytes: &[u8], fault: Fault) {
-    let (mut input, loads) = operations(bytes);
+    let (mut input, loads) = split_input(bytes);
     feed(loads);
     take_stored(0);
     let first = Direction::new(CAPACITY);
-    let start = 8 * u64::from(input.half());
+    let start = 8 * u64::from(input.half_word());
     first.read_cursor().store(start, Ordering::Relaxed);
     let cursors = Cursors { position: start, other: start, sequence: 0, ring_start: 0 };
     let mut producer = Producer::new(first.clone(), cursors);
-    let mut slot: Option<(Slot, usize)> = None;
+    let mut claim: Option<(Claim, usize)> = None;
     for _ in 0..200 {
         if input.is_empty() {
             return;
@@ -36,28 +37,36 @@ pub(crate) fn run(bytes: &[u8], fault: Fault) {
                     len @ 0..128 => usize::from(len),
                     _ => input.below(max_payload(CAPACITY) + 1),
                 };
-                match producer.reserve(len) {
-                    Ok(found) => slot = Some((found, len)),
-                    Err(NoRoom::Full) => slot = None,
+                match producer.claim(len) {
+                    Ok(found) => claim = Some((found, len)),
+                    Err(NoRoom::Full) => claim = None,
                     Err(NoRoom::Violation(_)) => return,
                 }
-                if let Some((slot, _)) = slot {
-                    producer.write(slot, 0, &vec![1; len]);
+                if let Some((claim, _)) = claim {
+                    producer.write(claim, 0, &vec![1; len]);
                 }
             }
             5..9 => {
-                if let Some((slot, room)) = slot.take() {
+                if let Some((claim, room)) = claim.take() {
                     let len = if input.flag() { room } else { input.below(room + 1) };
-                    producer.commit(slot, len, Kind::Data, 0);
-                    producer.clear_ahead(len);
+                    producer.commit(claim, len, RecordKind::Data, 0);
+                    producer.prepare_next(len);
                 }
             }
             9 | 10 => {
-                slot = None;
+                claim = None;
+                // As `SendHalf::try_post_inline` and `SendHalf::post_messages`.
                 let data = vec![1; usize::from(input.byte())];
-                let posted = if input.flag() { producer.put(&data) } else { producer.put_unfenced(&data) };
-                if posted {
-                    producer.clear_ahead(data.len());
+                let fenced = input.flag();
+                let found = producer.claim_prepared(data.len()).or_else(|| producer.try_claim(data.len()));
+                if let Some(claim) = found {
+                    producer.fill(claim, &data);
+                    if fenced {
+                        producer.commit(claim, data.len(), RecordKind::Data, 0);
+                    } else {
+                        producer.commit_unfenced(claim, data.len(), RecordKind::Data, 0);
+                    }
+                    producer.prepare_next(data.len());
                 }
             }
             11 => {
@@ -66,15 +75,15 @@ pub(crate) fn run(bytes: &[u8], fault: Fault) {
                 }
             }
             12 | 13 => {
-                slot = None;
+                claim = None;
                 if producer.direction().capacity() < 1 << 14 {
-                    producer.go_on_in(producer.direction().in_next_ring(), Kind::Next);
+                    producer.go_on_in(producer.direction().in_next_ring(), RecordKind::Next);
                 }
             }
             _ => match producer.unread() {
                 Ok(0) if producer.direction().is_grown() => {
-                    slot = None;
-                    producer.go_on_in(first.clone(), Kind::Back);
+                    claim = None;
+                    producer.go_on_in(first.clone(), RecordKind::Back);
                 }
                 Ok(_) => {}
                 Err(_) => return,
@@ -87,7 +96,7 @@ pub(crate) fn run(bytes: &[u8], fault: Fault) {
         let after = producer.cursors();
         let plausible = after.other >= before.other && after.other <= after.position;
         assert!(plausible, "a cursor that was not checked: {before:?}, then {after:?}");
-        // What the consumer has not given back is not the producer's, nor what was committed.
+        // The producer owns what it has not committed, up to what the consumer has given back.
         let free = after.other.max(before.ring_start) + direction.capacity();
         direction.assert_stored_only_in(before.position..free, "the producer's");
         assert!(after.position - after.other.max(after.ring_start) <= producer.direction().capacity());

@@ -1,8 +1,8 @@
-//! Descriptors of many kinds, and how many a process holds.
+//! Descriptors of many kinds, and a check that a run leaks none.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::libc;
@@ -12,14 +12,13 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::Mode;
 
 use crate::buffer::memory::Memory;
-use crate::layout::Limits;
-use crate::layout::MIN_CAPACITY;
+use crate::layout::{Limits, MIN_CAPACITY};
 use crate::queue::segment::Segment;
 
-/// Descriptors above the lowest free one that are looked at.
-const LOOKED_AT: RawFd = 40;
+/// The check covers 40 descriptor numbers, from the lowest free one on.
+const CHECKED: RawFd = 40;
 
-/// What no port or buffer is made of, and what one could be made of. Made once, and kept.
+/// Descriptors that no port or buffer can be made of, and some that can. They are made once, and kept.
 pub(super) fn odd() -> &'static [OwnedFd] {
     static ODD: OnceLock<Vec<OwnedFd>> = OnceLock::new();
     ODD.get_or_init(|| {
@@ -32,7 +31,7 @@ pub(super) fn odd() -> &'static [OwnedFd] {
             OwnedFd::from(file)
         };
         let sealed = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-        let path = open("/dev/null", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).expect("a place");
+        let path = open("/dev/null", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).expect("a path descriptor");
         vec![
             memory(0, SealFlag::empty()),
             memory(4096, sealed),
@@ -41,13 +40,14 @@ pub(super) fn odd() -> &'static [OwnedFd] {
             std::io::pipe().expect("a pipe").0.into(),
             socket(SockType::Stream),
             socket(SockType::SeqPacket),
-            File::open("/dev/null").expect("it is there").into(),
+            File::open("/dev/null").expect("/dev/null exists").into(),
             Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("epoll").0,
             path,
         ]
     })
 }
 
+/// The limits of the segments of the targets.
 pub(super) const LIMITS: Limits = Limits {
     capacity: MIN_CAPACITY,
     max_capacity: 4 * MIN_CAPACITY,
@@ -57,10 +57,10 @@ pub(super) const LIMITS: Limits = Limits {
     cached_bytes: 1 << 20,
 };
 
-/// The files of a segment, of a ring that follows its first ones, and of a buffer of 5000 bytes.
-pub(super) fn good() -> &'static [OwnedFd] {
-    static GOOD: OnceLock<Vec<OwnedFd>> = OnceLock::new();
-    GOOD.get_or_init(|| {
+/// The memory files of a segment, of the ring that follows its first ones, and of a buffer of 5000 bytes.
+pub(super) fn valid() -> &'static [OwnedFd] {
+    static VALID: OnceLock<Vec<OwnedFd>> = OnceLock::new();
+    VALID.get_or_init(|| {
         let segment = Segment::create(LIMITS).expect("a segment");
         let ring = segment.next_ring(MIN_CAPACITY).expect("memory").expect("below the limit");
         let buffer = Memory::create(5000).expect("a buffer");
@@ -69,31 +69,26 @@ pub(super) fn good() -> &'static [OwnedFd] {
     })
 }
 
-/// The descriptors of this process from the lowest free number on.
-pub(super) struct Held {
+/// Which descriptor numbers are open in this process, from the lowest free one on.
+pub(super) struct OpenDescriptors {
     lowest: RawFd,
     open: Vec<bool>,
 }
 
-impl Held {
+impl OpenDescriptors {
     pub(super) fn now() -> Self {
+        // /dev/null.
         let free = odd()[7].try_clone().expect("a descriptor").as_raw_fd();
         Self { lowest: free, open: Self::open_from(free) }
     }
 
     #[allow(unsafe_code)]
     fn open_from(lowest: RawFd) -> Vec<bool> {
-        // SAFETY: takes numbers only.
-        (lowest..lowest + LOOKED_AT).map(|number| unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0).collect()
+        // SAFETY: F_GETFD takes numbers only, and changes nothing.
+        (lowest..lowest + CHECKED).map(|number| unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0).collect()
     }
 
     pub(super) fn assert_restored(&self) {
-        assert!(Self::open_from(self.lowest) == self.open, "a run keeps descriptors");
+        assert!(Self::open_from(self.lowest) == self.open, "the run leaks descriptors");
     }
-}
-
-/// One at a time: descriptors are counted.
-pub(super) fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,16 +1,15 @@
-//! The ring over memory that changes between any two loads: both sides, each with a peer that writes whatever it likes
-//! whenever it likes.
+//! Both sides of the ring over memory that changes between any two loads, as if the peer wrote anything at any time.
 //!
-//! `ring.rs` and `record.rs` are compiled here over a memory of their own (`direction`), whose every load may find a new
-//! value, and which knows what each side may touch.
+//! The library's `queue/{ring,record,doorbell}.rs` are compiled here over another memory (`queue/direction.rs`): each load
+//! may return a new value, and each store is checked to be to memory of the side that makes it.
 #![cfg_attr(feature = "libfuzzer", no_main)]
-// A part of the files is used.
+// The target uses a part of the library's files.
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::arc_with_non_send_sync)]
 
 mod consumer;
 mod producer;
 mod queue;
-#[path = "../../../src/violation.rs"]
+#[path = "../../src/violation.rs"]
 mod violation;
 
 const TARGETS: &[(&str, messageport_fuzz::Target)] = &[("changing", run)];
@@ -35,22 +34,22 @@ fn main() {
 mod tests {
     use messageport_fuzz::runs::{caught, replay};
 
+    use super::{consumer, producer, run};
+
     #[test]
     fn changing() {
-        replay("changing", super::run);
+        replay("changing", run);
     }
 
     #[test]
     fn a_header_that_is_read_twice() {
-        caught("changing", "outside the ring", |input| {
-            super::consumer::run(input, super::consumer::Fault::HeaderReadTwice)
-        });
+        caught("changing", "outside the ring", |input| consumer::run(input, consumer::Fault::HeaderReadTwice));
     }
 
     #[test]
     fn a_cursor_that_is_read_twice() {
         caught("changing", "a cursor that was not checked", |input| {
-            super::producer::run(input, super::producer::Fault::CursorReadTwice);
+            producer::run(input, producer::Fault::CursorReadTwice);
         });
     }
 }

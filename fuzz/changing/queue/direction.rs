@@ -1,11 +1,11 @@
-//! The shared memory of one direction, and who may touch what of it.
+//! The shared memory of one direction, with a check of the stores to it.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::queue::sync::{AtomicU32, AtomicU64, Role, take_stored};
+use super::sync::{AtomicU32, AtomicU64, Ordering, WordRole, take_stored};
 
-/// Clones are views on the same memory.
+/// A view of the memory of one direction, in one of its rings. Clones are views of the same memory.
 #[derive(Clone)]
 pub(crate) struct Direction {
     lines: Arc<Lines>,
@@ -22,18 +22,21 @@ struct Lines {
 
 fn ring(capacity: usize) -> Arc<Vec<AtomicU64>> {
     let capacity = capacity as u64;
-    let places = (0..capacity).step_by(8);
-    Arc::new(places.map(|place| AtomicU64::new(Role::Ring { capacity, place })).collect())
+    let offsets = (0..capacity).step_by(8);
+    Arc::new(offsets.map(|offset| AtomicU64::new(WordRole::Ring { capacity, offset })).collect())
 }
 
 impl Direction {
     pub(crate) fn new(capacity: usize) -> Self {
-        let lines =
-            Lines { read_cursor: AtomicU64::new(Role::ReadCursor), data: AtomicU32::new(), space: AtomicU32::new() };
+        let lines = Lines {
+            read_cursor: AtomicU64::new(WordRole::ReadCursor),
+            data: AtomicU32::new(),
+            space: AtomicU32::new(),
+        };
         Self { lines: Arc::new(lines), ring: ring(capacity), first_capacity: capacity, grown: false }
     }
 
-    /// The same direction in a new ring, of twice the size.
+    /// The same direction in a new ring of twice the size.
     pub(crate) fn in_next_ring(&self) -> Self {
         let ring = ring(2 * self.ring.len() * 8);
         Self { lines: Arc::clone(&self.lines), ring, first_capacity: self.first_capacity, grown: true }
@@ -43,13 +46,13 @@ impl Direction {
         self.grown
     }
 
-    /// Since the last call there were stores to no other words than those at `positions`.
+    /// Asserts that every store to this ring since the last call was to a word at `positions`.
     pub(crate) fn assert_stored_only_in(&self, positions: Range<u64>, whose: &str) {
         let capacity = self.capacity();
         let allowed = positions.end.saturating_sub(positions.start).min(capacity);
-        for place in take_stored(capacity) {
-            let behind = place.wrapping_sub(positions.start) & (capacity - 1);
-            assert!(behind < allowed, "the word at {place} is not {whose}: {positions:?}");
+        for offset in take_stored(capacity) {
+            let behind = offset.wrapping_sub(positions.start) & (capacity - 1);
+            assert!(behind < allowed, "the word at {offset} is not {whose}: {positions:?}");
         }
     }
 
@@ -75,17 +78,17 @@ impl Direction {
     }
 
     pub(crate) fn write_word(&self, position: u64, word: u64) {
-        self.header(position).store(word, crate::queue::sync::Ordering::Relaxed);
+        self.header(position).store(word, Ordering::Relaxed);
     }
 
     pub(crate) fn read_word(&self, position: u64) -> u64 {
-        self.header(position).value()
+        self.header(position).get()
     }
 
     pub(crate) fn write(&self, position: u64, from: &[u8]) {
         assert!(from.len() as u64 <= self.until_end(position), "payload outside the ring");
         let words = (position & !7..position + from.len() as u64).step_by(8);
-        words.for_each(|place| self.header(place).store(0xAA, crate::queue::sync::Ordering::Relaxed));
+        words.for_each(|at| self.header(at).store(0xAA, Ordering::Relaxed));
     }
 
     pub(crate) fn read(&self, position: u64, into: &mut [u8]) {
@@ -101,11 +104,11 @@ impl Direction {
         &self.lines.read_cursor
     }
 
-    pub(crate) fn data(&self) -> &AtomicU32 {
+    pub(crate) fn data_doorbell(&self) -> &AtomicU32 {
         &self.lines.data
     }
 
-    pub(crate) fn space(&self) -> &AtomicU32 {
+    pub(crate) fn space_doorbell(&self) -> &AtomicU32 {
         &self.lines.space
     }
 }

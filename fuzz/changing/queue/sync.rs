@@ -1,4 +1,4 @@
-//! Words that change. What a load finds comes from the input of the run.
+//! Words that change: the input of the run supplies the values that loads return.
 
 use std::cell::{Cell, RefCell};
 pub(crate) use std::sync::atomic::Ordering;
@@ -7,79 +7,84 @@ use messageport_fuzz::input::Input;
 
 thread_local! {
     static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    /// The number of the record that a reader would accept next.
+    /// The number of the next record that a consumer accepts.
     static SEQUENCE: Cell<u64> = const { Cell::new(0) };
-    /// The words that were stored to since the last look: the capacity of the ring, and the place there.
+    /// The ring words that were stored to since `take_stored`: the capacity of the ring, and the offset in it.
     static STORED: RefCell<Vec<(u64, u64)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// From now on loads find what `bytes` say, from the last one on; without any more of them nothing changes.
+/// Makes the next loads return values made of `bytes`, from the last byte on. Once they are used up, no word changes.
 pub(crate) fn feed(bytes: &[u8]) {
-    BYTES.with_borrow_mut(|kept| {
-        kept.clear();
-        kept.extend_from_slice(bytes);
+    BYTES.with_borrow_mut(|left| {
+        left.clear();
+        left.extend_from_slice(bytes);
     });
 }
 
+/// Sets the number that most headers carry.
 pub(crate) fn expect_sequence(sequence: u64) {
     SEQUENCE.set(sequence);
 }
 
-/// The places that were stored to since the last call, in a ring of this capacity.
+/// The offsets that were stored to since the last call, in a ring of this capacity.
 pub(crate) fn take_stored(capacity: u64) -> Vec<u64> {
     let stored = STORED.take();
-    stored.into_iter().filter(|(of, _)| *of == capacity).map(|(_, place)| place).collect()
+    stored.into_iter().filter(|(of, _)| *of == capacity).map(|(_, offset)| offset).collect()
 }
 
 fn byte() -> u8 {
     BYTES.with_borrow_mut(|bytes| bytes.pop().unwrap_or(0))
 }
 
-/// What a word is for.
+/// What a word of 8 bytes stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Role {
-    Ring { capacity: u64, place: u64 },
+pub(crate) enum WordRole {
+    /// Header or payload at an offset in a ring.
+    Ring {
+        capacity: u64,
+        offset: u64,
+    },
     ReadCursor,
 }
 
 pub(crate) struct AtomicU64 {
     value: Cell<u64>,
-    role: Role,
+    role: WordRole,
 }
 
 impl AtomicU64 {
-    pub(crate) fn new(role: Role) -> Self {
+    pub(crate) fn new(role: WordRole) -> Self {
         Self { value: Cell::new(0), role }
     }
 
     pub(crate) fn load(&self, _: Ordering) -> u64 {
-        let what = byte();
-        if what >= 64 {
+        let change = byte();
+        if change >= 64 {
             self.value.set(match self.role {
-                Role::Ring { .. } => header(what),
-                Role::ReadCursor => cursor(what, self.value.get()),
+                WordRole::Ring { .. } => header(change),
+                WordRole::ReadCursor => cursor(change, self.value.get()),
             });
         }
         self.value.get()
     }
 
     pub(crate) fn store(&self, value: u64, _: Ordering) {
-        if let Role::Ring { capacity, place } = self.role {
-            STORED.with_borrow_mut(|stored| stored.push((capacity, place)));
+        if let WordRole::Ring { capacity, offset } = self.role {
+            STORED.with_borrow_mut(|stored| stored.push((capacity, offset)));
         }
         self.value.set(value);
     }
 
-    /// As it is, without a change.
-    pub(crate) fn value(&self) -> u64 {
+    /// The value as it is. Unlike a load, this changes nothing.
+    pub(crate) fn get(&self) -> u64 {
         self.value.get()
     }
 }
 
-/// A header that is nearly right.
-fn header(what: u8) -> u64 {
-    let kind = u64::from(what & 7);
-    let len = match what >> 3 & 7 {
+/// A header that is nearly valid.
+fn header(shape: u8) -> u64 {
+    let kind = u64::from(shape & 7);
+    let len = match shape >> 3 & 7 {
         0 | 1 => u64::from(byte()),
         2 => u64::from(byte()) * 8,
         3 => u64::from(byte()) * 16,
@@ -94,8 +99,9 @@ fn header(what: u8) -> u64 {
     len | kind << 32 | handles << 40 | (SEQUENCE.get().wrapping_add(off) & 0xFFFF) << 48
 }
 
-fn cursor(what: u8, before: u64) -> u64 {
-    match what & 7 {
+/// A cursor that is nearly valid.
+fn cursor(shape: u8, before: u64) -> u64 {
+    match shape & 7 {
         0..4 => before.wrapping_add(8 * u64::from(byte())),
         4 => before.wrapping_sub(8 * u64::from(byte())),
         5 => before.wrapping_add(u64::from(byte())),
@@ -112,9 +118,9 @@ impl AtomicU32 {
     }
 
     pub(crate) fn load(&self, _: Ordering) -> u32 {
-        let what = byte();
-        if what >= 128 {
-            self.0.set(u32::from(what & 3));
+        let change = byte();
+        if change >= 128 {
+            self.0.set(u32::from(change & 3));
         }
         self.0.get()
     }
@@ -138,8 +144,8 @@ pub(crate) mod futex {
     pub(crate) fn wake(_: &super::AtomicU32) {}
 }
 
-/// Numbers for what a side does.
-pub(crate) fn operations(bytes: &[u8]) -> (Input<'_>, &[u8]) {
+/// Splits the input of a run: the first half directs what the side does, the second half is for [`feed`].
+pub(crate) fn split_input(bytes: &[u8]) -> (Input<'_>, &[u8]) {
     let (operations, loads) = bytes.split_at(bytes.len() / 2);
     (Input::new(operations), loads)
 }
