@@ -428,10 +428,7 @@ fn a_port_spoilt_by_a_third_party_leaves_the_buffers_beside_it_recycled() {
 #[test]
 fn a_lone_buffer_does_not_bring_more_data_than_the_channel_allows() {
     let _alone = alone();
-    let limited = || {
-        let MessageChannel { port1, port2 } = ChannelOptions::new().max_message_len(100).create().expect("a channel");
-        (port1, port2)
-    };
+    let limited = || pair_with(ChannelOptions::new().max_message_len(100));
     let receive: [fn(&MessagePort) -> RecvError; 2] =
         [|port| port.recv().expect_err("too much data"), |port| port.recv_ref().expect_err("too much data")];
     for receive in receive {

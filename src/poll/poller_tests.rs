@@ -1,4 +1,4 @@
-//! The checks that the poller makes, counted.
+//! The checks of the poller, counted.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use crate::port::channel::MessageChannel;
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf};
 
-/// A port that counts how often it is checked.
+/// A port that counts its checks.
 struct Counted {
     port: MessagePort,
     checks: Rc<Cell<usize>>,
@@ -49,12 +49,15 @@ fn round(poller: &mut Poller<Counted>) -> usize {
 
 fn add(poller: &mut Poller<Counted>, checks: &Rc<Cell<usize>>) -> MessagePort {
     let MessageChannel { port1, port2 } = MessageChannel::new().expect("a channel");
-    poller.add(Counted { port: port2, checks: Rc::clone(checks) }).map_err(|(errno, _)| errno).expect("one more");
+    poller
+        .add(Counted { port: port2, checks: Rc::clone(checks) })
+        .map_err(|(errno, _)| errno)
+        .expect("the poller takes the port");
     port1
 }
 
 #[test]
-fn idle_ports_are_not_looked_at() {
+fn idle_ports_are_not_checked() {
     let (_, limit) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, limit, limit).unwrap();
     let count = 4000.min(limit as usize / 4);
@@ -77,7 +80,7 @@ fn idle_ports_are_not_looked_at() {
             poller.wait(soon(), || false).unwrap();
             assert_eq!(round(&mut poller), 1);
         }
-        assert_eq!(idle.get(), 0, "checks idle ports");
+        assert_eq!(idle.get(), 0, "an idle port was checked");
         assert!(busy.get() >= 1000);
     }
 
