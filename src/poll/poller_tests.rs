@@ -54,7 +54,7 @@ fn add(poller: &mut Poller<Counted>, checks: &Rc<Cell<usize>>) -> MessagePort {
 }
 
 #[test]
-fn idle_ports_are_not_looked_at() {
+fn idle_ports_are_not_checked() {
     let (_, limit) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, limit, limit).unwrap();
     let count = 4000.min(limit as usize / 4);
