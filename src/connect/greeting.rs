@@ -89,7 +89,7 @@ pub(crate) enum BadGreeting {
 }
 
 /// Sends `data` and `list` in one packet, whole or not at all. The caller detaches the returned baggage once nothing
-/// can fail any more; if it drops the baggage instead, everything on the list stays as it was.
+/// more can fail; if it drops the baggage instead, everything on the list stays as it was.
 pub(crate) fn send<'a>(
     socket: BorrowedFd<'_>,
     data: &[u8],
