@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    BadTransfer, BufferError, ChannelOptions, CloseReason, Message, MessageChannel, MessagePort, RecvError,
-    RecvTimeoutError, TransferBuffer, TryRecvError, Violation,
+    BadTransfer, BufferError, ChannelOptions, CloseReason, Message, MessagePort, RecvError, RecvTimeoutError,
+    TransferBuffer, TryRecvError, Violation,
 };
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
