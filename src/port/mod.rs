@@ -225,7 +225,7 @@ impl AsRef<RecvHalf> for MessagePort {
     }
 }
 
-/// As for [`MessagePort`].
+/// See the implementation for [`MessagePort`].
 impl AsRef<RecvHalf> for RecvHalf {
     fn as_ref(&self) -> &RecvHalf {
         self
@@ -319,7 +319,7 @@ impl AsFd for MessagePort {
     }
 }
 
-/// As for [`MessagePort`].
+/// See the implementation for [`MessagePort`].
 impl AsFd for RecvHalf {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // From now on a receive that finds nothing arms the doorbell; until the first one, this does. Not in a forked

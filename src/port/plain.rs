@@ -29,7 +29,7 @@ impl MessagePort {
     /// ```
     ///
     /// # Errors
-    /// As for [`post_message`](Self::post_message) without a transfer list.
+    /// Those of [`post_message`](Self::post_message) without a transfer list.
     #[inline]
     pub fn post_plain<T: NoUninit>(&self, value: &T) -> Result<(), PostDataError> {
         self.sender.post_plain(value)
@@ -38,7 +38,7 @@ impl MessagePort {
     /// Posts a slice of such values, which arrives as [`Message::plain_slice`].
     ///
     /// # Errors
-    /// As for [`post_message`](Self::post_message) without a transfer list.
+    /// Those of [`post_message`](Self::post_message) without a transfer list.
     #[inline]
     pub fn post_plain_slice<T: NoUninit>(&self, values: &[T]) -> Result<(), PostDataError> {
         self.sender.post_plain_slice(values)

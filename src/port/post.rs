@@ -55,11 +55,11 @@ impl MessagePort {
         self.sender.post_message(data, transfer)
     }
 
-    /// Posts a message, and waits for space as long as the peer lives if the queue is full. The queue does not grow, so
-    /// a stream whose receiver is slower than its sender stays in the cache.
+    /// Posts a message, and waits for space for as long as the peer lives if the queue is full. The queue does not
+    /// grow, so a stream whose receiver is slower than its sender stays in the cache.
     ///
     /// # Errors
-    /// As for [`post_message`](Self::post_message), without `Full`.
+    /// Those of [`post_message`](Self::post_message) except `Full`.
     pub fn post_message_wait(
         &self,
         data: &[u8],
@@ -68,10 +68,10 @@ impl MessagePort {
         self.sender.post_message_wait(data, transfer)
     }
 
-    /// As [`post_message_wait`](Self::post_message_wait), waiting at most for `timeout`.
+    /// As [`post_message_wait`](Self::post_message_wait), waiting for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`post_message`](Self::post_message), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
+    /// Those of [`post_message`](Self::post_message), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
     pub fn post_message_timeout(
         &self,
         data: &[u8],
@@ -85,7 +85,7 @@ impl MessagePort {
     /// the standard: for callers whose handles stay behind, such as event handlers and other languages.
     ///
     /// # Errors
-    /// As for [`post_message`](Self::post_message). Since the things are borrowed, also
+    /// Those of [`post_message`](Self::post_message). Since the things are borrowed, also
     /// [`ContainsSelf`](PostErrorKind::ContainsSelf), checked before `ContainsPeer`, and
     /// [`Duplicate`](PostErrorKind::Duplicate), checked after it.
     pub fn post_message_detaching(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
@@ -96,15 +96,15 @@ impl MessagePort {
     /// [`post_message_wait`](Self::post_message_wait).
     ///
     /// # Errors
-    /// As for [`post_message_detaching`](Self::post_message_detaching), without `Full`.
+    /// Those of [`post_message_detaching`](Self::post_message_detaching) except `Full`.
     pub fn post_message_detaching_wait(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
         self.sender.post_message_detaching_wait(data, transfer)
     }
 
-    /// As [`post_message_detaching_wait`](Self::post_message_detaching_wait), waiting at most for `timeout`.
+    /// As [`post_message_detaching_wait`](Self::post_message_detaching_wait), waiting for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`post_message_detaching`](Self::post_message_detaching), with [`TimedOut`](PostErrorKind::TimedOut)
+    /// Those of [`post_message_detaching`](Self::post_message_detaching), with [`TimedOut`](PostErrorKind::TimedOut)
     /// instead of `Full`.
     pub fn post_message_detaching_timeout(
         &self,

@@ -37,7 +37,7 @@ const LARGE: usize = 512;
 const GATHER_AFTER: u32 = 16;
 
 impl MessagePort {
-    /// Takes the next message, waiting for it as long as the peer lives.
+    /// Takes the next message, waiting for it for as long as the peer lives.
     ///
     /// # Errors
     /// [`Ended`](RecvError::Ended) with the reason, after the last message. The other errors concern this port, or this
@@ -46,7 +46,7 @@ impl MessagePort {
         self.receiver.recv()
     }
 
-    /// Takes the next message if there is one.
+    /// Takes the next message if there is one, without waiting.
     ///
     /// # Errors
     /// [`Empty`](TryRecvError::Empty), or as for [`recv`](Self::recv). The death of the peer's process is noticed after
@@ -55,7 +55,7 @@ impl MessagePort {
         self.receiver.try_recv()
     }
 
-    /// Takes the next message, waiting for it at most for `timeout`.
+    /// Takes the next message, waiting for it for at most `timeout`.
     ///
     /// # Errors
     /// [`TimedOut`](RecvTimeoutError::TimedOut), or as for [`recv`](Self::recv).
@@ -67,7 +67,7 @@ impl MessagePort {
     /// What the message held before is dropped.
     ///
     /// # Errors
-    /// As for [`recv`](Self::recv); the message is then empty.
+    /// Those of [`recv`](Self::recv); the message is then empty.
     #[inline]
     pub fn recv_into(&self, message: &mut Message) -> Result<(), RecvError> {
         self.receiver.recv_into(message)
@@ -76,7 +76,7 @@ impl MessagePort {
     /// As [`try_recv`](Self::try_recv), into a message whose memory is reused.
     ///
     /// # Errors
-    /// As for [`try_recv`](Self::try_recv); the message is then empty.
+    /// Those of [`try_recv`](Self::try_recv); the message is then empty.
     #[inline]
     pub fn try_recv_into(&self, message: &mut Message) -> Result<(), TryRecvError> {
         self.receiver.try_recv_into(message)
@@ -85,7 +85,7 @@ impl MessagePort {
     /// As [`recv_timeout`](Self::recv_timeout), into a message whose memory is reused.
     ///
     /// # Errors
-    /// As for [`recv_timeout`](Self::recv_timeout); the message is then empty.
+    /// Those of [`recv_timeout`](Self::recv_timeout); the message is then empty.
     pub fn recv_into_timeout(&self, message: &mut Message, timeout: Duration) -> Result<(), RecvTimeoutError> {
         self.receiver.recv_into_timeout(message, timeout)
     }
@@ -94,25 +94,25 @@ impl MessagePort {
     /// every other receiving call returns [`Borrowed`](RecvError::Borrowed).
     ///
     /// # Errors
-    /// As for [`recv`](Self::recv).
+    /// Those of [`recv`](Self::recv).
     #[inline]
     pub fn recv_ref(&self) -> Result<MessageRef<'_>, RecvError> {
         self.receiver.recv_ref()
     }
 
-    /// As [`recv_ref`](Self::recv_ref) if there is a message.
+    /// As [`recv_ref`](Self::recv_ref) if there is a message, without waiting.
     ///
     /// # Errors
-    /// As for [`try_recv`](Self::try_recv).
+    /// Those of [`try_recv`](Self::try_recv).
     #[inline]
     pub fn try_recv_ref(&self) -> Result<MessageRef<'_>, TryRecvError> {
         self.receiver.try_recv_ref()
     }
 
-    /// As [`recv_ref`](Self::recv_ref), waiting at most for `timeout`.
+    /// As [`recv_ref`](Self::recv_ref), waiting for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`recv_timeout`](Self::recv_timeout).
+    /// Those of [`recv_timeout`](Self::recv_timeout).
     pub fn recv_ref_timeout(&self, timeout: Duration) -> Result<MessageRef<'_>, RecvTimeoutError> {
         self.receiver.recv_ref_timeout(timeout)
     }

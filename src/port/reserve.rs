@@ -19,7 +19,7 @@ impl MessagePort {
     /// [`commit`](Reservation::commit); a reservation that is dropped leaves no trace.
     ///
     /// # Errors
-    /// As for [`post_message`](Self::post_message) without a transfer list. A port has one reservation at a time:
+    /// Those of [`post_message`](Self::post_message) without a transfer list. A port has one reservation at a time:
     /// another one, or a post, returns [`Borrowed`](PostDataError::Borrowed).
     pub fn reserve(&self, len: usize) -> Result<Reservation<'_>, PostDataError> {
         self.sender.reserve(len)
@@ -116,7 +116,7 @@ impl Reservation<'_> {
     /// Posts only the first `len` bytes.
     ///
     /// # Errors
-    /// As for [`commit`](Self::commit), and [`TooLarge`](PostDataError::TooLarge) for more than was reserved.
+    /// Those of [`commit`](Self::commit), and [`TooLarge`](PostDataError::TooLarge) for more than was reserved.
     pub fn commit_len(self, len: usize) -> Result<(), PostDataError> {
         if !self.half.end.home().is_here() {
             return Err(PostDataError::Forked);
