@@ -219,6 +219,17 @@ fn greeting(magic: u64, version: u32, data: &[u8], table: &Table<'_>) -> Vec<u8>
 // Names.
 
 #[test]
+fn a_listener_follows_no_link_to_another_file() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let (name, elsewhere) = (folder.0.join("name"), folder.0.join("elsewhere"));
+    symlink(&elsewhere, folder.0.join("name.lock")).expect("a link");
+    let error = Listener::bind(name.to_str().expect("a path")).expect_err("the lock file is a link");
+    assert!(matches!(error, ListenError::System(..)), "{error:?}");
+    assert!(!elsewhere.exists(), "the link was followed");
+}
+
+#[test]
 fn names_lead_to_a_private_directory() {
     let _alone = alone();
     let folder = Folder::new();

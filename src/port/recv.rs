@@ -188,14 +188,14 @@ impl RecvHalf {
     /// For a loop that may not take a message yet: `Ok` if there is one, else the error of
     /// [`try_recv`](Self::try_recv).
     pub(crate) fn check_for_message(&self) -> Result<(), TryRecvError> {
-        for polls in 0_u32.. {
+        let mut polls = 0_u32;
+        loop {
             match self.next_checked(Deadline::Now, polls)? {
                 Search::Message(..) => return Ok(()),
-                Search::Nothing => break,
-                Search::Again => {}
+                Search::Nothing => return Err(TryRecvError::Empty),
+                Search::Again => polls = polls.saturating_add(1),
             }
         }
-        Err(TryRecvError::Empty)
     }
 
     /// True if a receive would find something: a record, or the end. Costs a load or two.
@@ -256,12 +256,12 @@ impl RecvHalf {
     /// As [`next_message`](Self::next_message), after the fast path.
     #[cold]
     fn next_message_checked(&self, deadline: Deadline) -> Result<Option<Found<'_>>, RecvError> {
-        let mut polls = 0;
+        let mut polls = 0_u32;
         loop {
             match self.next_checked(deadline, polls)? {
                 Search::Message(receiving, record) => return Ok(Some((receiving, record))),
                 Search::Nothing => return Ok(None),
-                Search::Again => polls += 1,
+                Search::Again => polls = polls.saturating_add(1),
             }
             if let Some(found) = self.try_next(deadline.waits()) {
                 return Ok(Some(found));

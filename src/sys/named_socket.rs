@@ -121,11 +121,14 @@ pub(crate) struct LockFile {
 }
 
 impl LockFile {
-    /// Creates the file at `path`, with access for this user only, and locks it. `None`: another process holds the
+    /// Creates the file at `path`, with access for this user only, and locks it. A symbolic link at `path` is not
+    /// followed (`O_NOFOLLOW` of open(2)): it could lead to any file of this user. `None`: another process holds the
     /// lock.
     pub(crate) fn take(path: PathBuf) -> io::Result<Option<Self>> {
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
         loop {
-            let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            let file = options.open(&path)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),

@@ -178,12 +178,18 @@ fn in_place(port: &MessagePort) -> Result<()> {
     port.recv_ref().map(drop).map_err(Error::of("cannot receive"))
 }
 
+/// The system call of poll(2): where a processor has none, the C library makes `ppoll`.
+#[cfg(target_arch = "x86_64")]
+const SYS_POLL: nix::libc::c_long = nix::libc::SYS_poll;
+#[cfg(not(target_arch = "x86_64"))]
+const SYS_POLL: nix::libc::c_long = nix::libc::SYS_ppoll;
+
 /// Waits until a process sleeps in the system call `futex` or `poll`.
 fn until_asleep(process: u32, call: &str) -> Result<()> {
     let begin = Instant::now();
     let number = match call {
         "futex" => nix::libc::SYS_futex,
-        _ => nix::libc::SYS_poll,
+        _ => SYS_POLL,
     };
     while begin.elapsed() < Duration::from_secs(10) {
         let now = read_to_string(format!("/proc/{process}/syscall")).unwrap_or_default();
