@@ -16,7 +16,7 @@ use crate::code::{self, Code};
 use crate::failure::{Failure, watching};
 use crate::guard::{free, guard};
 use crate::handle::{Handle, Object, Out};
-use crate::input::{Destroy, Timeout, User, duration};
+use crate::input::{Deferral, Destroy, Timeout, User, duration};
 use crate::port::{End, PortHandle};
 
 /// `msgport_loop`.
@@ -93,6 +93,7 @@ pub unsafe extern "C" fn msgport_loop_new(event_loop: *mut *mut LoopHandle) -> C
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_loop_free(event_loop: *mut LoopHandle) {
     guard(|| {
+        let _deferral = Deferral::begin();
         // SAFETY: NULL or a live handle; the caller of C upholds that this is its last use.
         if let Some(event_loop) = unsafe { Handle::take(event_loop) } {
             event_loop.own.set(null_mut());
@@ -127,6 +128,7 @@ pub unsafe extern "C" fn msgport_loop_add(event_loop: *mut LoopHandle, port: *mu
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_loop_remove(event_loop: *mut LoopHandle, port: *mut PortHandle) -> Code {
     guard(|| {
+        let _deferral = Deferral::begin();
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         let events = &unsafe { Handle::get(event_loop) }?.events;
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
@@ -231,6 +233,7 @@ pub unsafe extern "C" fn msgport_loop_on_error(
     destroy: Destroy,
 ) -> Code {
     guard(|| {
+        let _deferral = Deferral::begin(); // the handler replaces another one
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         let event_loop = unsafe { Handle::get(event_loop) }?;
         let handler = handler.ok_or_else(|| Failure::null("handler"))?;
@@ -281,6 +284,7 @@ pub unsafe extern "C" fn msgport_loop_set_timeout(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_loop_clear_timeout(event_loop: *mut LoopHandle, id: u64) -> Code {
     guard(|| {
+        let _deferral = Deferral::begin();
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         let event_loop = unsafe { Handle::get(event_loop) }?;
         let timer = event_loop.timers.borrow_mut().remove(&id);

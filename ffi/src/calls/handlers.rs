@@ -11,7 +11,7 @@ use crate::code::{self, Code};
 use crate::failure::{Failure, code_of};
 use crate::guard::guard;
 use crate::handle::{Handle, Out};
-use crate::input::{Destroy, User};
+use crate::input::{Deferral, Destroy, User};
 use crate::port::{End, Handlers, Port, PortHandle};
 use crate::transfer::{Message, MessageHandle, address_of};
 
@@ -69,6 +69,7 @@ unsafe fn add<E: Event, F, C: FnMut(&mut E) + 'static>(
     make: impl FnOnce(F, User) -> C,
 ) -> Code {
     guard(|| {
+        let _deferral = Deferral::begin(); // a handler that is set replaces another one
         let handler = handler.ok_or_else(|| Failure::null("handler"))?;
         // SAFETY: NULL or a live handle; the caller upholds it.
         let port = unsafe { Handle::get(port) }?;
@@ -213,6 +214,7 @@ pub unsafe extern "C" fn msgport_port_on_close(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_port_remove_handler(port: *mut PortHandle, id: u64) -> Code {
     guard(|| {
+        let _deferral = Deferral::begin();
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         let port = unsafe { Handle::get(port) }?;
         let in_loop = in_loop(port)?;

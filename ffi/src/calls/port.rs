@@ -7,11 +7,12 @@ use crate::code::{self, Code};
 use crate::failure::Failure;
 use crate::guard::{free, guard};
 use crate::handle::{Handle, Out};
-use crate::input::duration;
+use crate::input::{Deferral, duration};
 use crate::port::PortHandle;
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_port_free(port: *mut PortHandle) {
+    let _deferral = Deferral::begin();
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         unsafe { Handle::get(port) }?.release();
@@ -24,6 +25,7 @@ pub unsafe extern "C" fn msgport_port_free(port: *mut PortHandle) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_port_close(port: *mut PortHandle) -> Code {
     guard(|| {
+        let _deferral = Deferral::begin(); // closing drops the handlers
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         unsafe { Handle::get(port) }?.end().close();
         Ok(())

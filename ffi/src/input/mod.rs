@@ -7,6 +7,6 @@ mod time;
 
 pub(crate) use self::bytes::{bytes, bytes_mut, list_of_texts, name, text};
 pub use self::callback::Destroy;
-pub(crate) use self::callback::User;
+pub(crate) use self::callback::{Deferral, User};
 pub(crate) use self::options::{GrowingOut, Options, options};
 pub(crate) use self::time::{Deadline, Timeout, duration};
