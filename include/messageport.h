@@ -54,8 +54,10 @@
  *              length is 0. A handle of another type (by a cast) is MSGPORT_BAD_HANDLE. The use of a freed handle
  *              cannot be detected.
  * Threads      Any thread may use a handle, but only one at a time. Exception: functions that take a `const` handle may
- *              run at the same time as each other on the same handle. Different handles are independent of each other;
- *              so are the two halves of a port.
+ *              run at the same time as each other on the same handle. Different handles are independent of each other,
+ *              ports of one set included; so are the two halves of a port. An event loop and the ports in it count as
+ *              one handle: during a call on one of them, calls of other threads on the others return MSGPORT_RUNNING,
+ *              and freeing one there does nothing.
  * Time         Every time is an int64_t in nanoseconds, and every timeout means the same:
  *              0                The call does not wait. MSGPORT_EMPTY: there is nothing to receive. MSGPORT_FULL or
  *                               MSGPORT_LANE_FULL: there is no space.
@@ -71,7 +73,8 @@
  * Handlers     Are passed as three arguments: a function, user data for its calls, and a destructor for the user data,
  *              which may be NULL. If the function that takes them succeeds, the destructor is called exactly once, when
  *              the handler is no longer needed; if it fails, the destructor is not called and the data still belongs to
- *              the caller. Neither function may throw a C++ exception or leave by longjmp.
+ *              the caller. A destructor may free the port or the loop of the call that drops its data, unless that
+ *              call frees it. Neither function may throw a C++ exception or leave by longjmp.
  * Trust        The peer is not trusted. A malicious peer can corrupt the data that it sends and end its own channel,
  *              and nothing else.
  * Bugs         An internal error of the library is MSGPORT_INTERNAL. The handles of that call may then only be freed.
@@ -129,7 +132,8 @@ enum {
     MSGPORT_DIFFERENT_PORTS = 26, /* The halves belong to different ports. */
     MSGPORT_WATCHED = 27,         /* The port is in an event loop or a set, where this operation is not available. */
     MSGPORT_NOT_IN_LOOP = 28,     /* The port is not in an event loop, or not in this one. */
-    MSGPORT_RUNNING = 29,         /* The event loop is already running: a handler called it. */
+    MSGPORT_RUNNING = 29,         /* The event loop is in use: one of its handlers runs it again, or another thread
+                                     is in a call on the loop or on one of its ports. */
 
     /* The arguments. */
     MSGPORT_NULL_ARGUMENT = 30, /* A pointer is NULL. */
@@ -1555,7 +1559,8 @@ msgport_code msgport_portset_remove(msgport_portset *set, msgport_port *port);
  *         MSGPORT_FORKED        The set was inherited by fork.
  *         MSGPORT_RESOURCE_EXHAUSTED   The system has no memory or descriptors left for what a message carries. The
  *                               message stays queued.
- * Exclusive on set, its ports and message.
+ * Exclusive on set, its ports and message; but calls that post on a port, or return the state of its queue towards the
+ * peer, may be made at the same time.
  */
 msgport_code msgport_portset_next(msgport_portset *set, int64_t timeout, msgport_message *message,
                                   msgport_portset_event *event);

@@ -40,7 +40,7 @@ codes! {
     DIFFERENT_PORTS = 26 "the two halves belong to different ports",
     WATCHED = 27 "the port is in an event loop or a set",
     NOT_IN_LOOP = 28 "the port is not in this event loop",
-    RUNNING = 29 "the event loop is already running",
+    RUNNING = 29 "the event loop is in use: a handler or another thread made the call",
 
     NULL_ARGUMENT = 30 "an argument is NULL",
     BAD_ARGUMENT = 31 "an argument has an invalid value",

@@ -14,6 +14,8 @@ const PROGRAMS: &[&str] = &[
     "tests/c/events.c",
     "tests/c/processes.c",
     "tests/c/misuse.c",
+    "tests/c/destructors.c",
+    "tests/c/threads.c",
     "tests/cpp/rules.cpp",
 ];
 

@@ -35,6 +35,16 @@ fn misuse_from_c() {
 }
 
 #[test]
+fn destructors_from_c() {
+    run_cases(&program("destructors", &["tests/c/destructors.c"], &[]));
+}
+
+#[test]
+fn threads_from_c() {
+    run_cases(&program("threads", &["tests/c/threads.c"], &[]));
+}
+
+#[test]
 fn rules_from_cpp17() {
     run_cases(&program("rules-cpp17", &["tests/cpp/rules.cpp"], &["-std=c++17"]));
 }

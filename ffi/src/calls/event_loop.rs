@@ -17,7 +17,7 @@ use crate::failure::{Failure, watching};
 use crate::guard::{free, guard};
 use crate::handle::{Handle, Object, Out};
 use crate::input::{Deferral, Destroy, Timeout, User, duration};
-use crate::port::{End, PortHandle};
+use crate::port::{Claims, End, PortHandle};
 
 /// `msgport_loop`.
 pub type LoopHandle = Handle<Loop>;
@@ -25,6 +25,8 @@ pub type LoopHandle = Handle<Loop>;
 pub struct Loop {
     events: EventLoop,
     own: OwnHandle,
+    /// Every call on the handle and on the ports of the loop has a claim.
+    claims: Claims,
     timers: Rc<RefCell<HashMap<u64, TimerId>>>,
     next_timer: Cell<u64>,
 }
@@ -83,7 +85,13 @@ pub unsafe extern "C" fn msgport_loop_new(event_loop: *mut *mut LoopHandle) -> C
         let out = unsafe { Out::new(event_loop, "loop") }?;
         let events = EventLoop::new().map_err(|error| watching(&error))?;
         let own = OwnHandle::new();
-        let handle = Handle::give(Loop { events, own: own.clone(), timers: Rc::default(), next_timer: Cell::new(1) });
+        let handle = Handle::give(Loop {
+            events,
+            own: own.clone(),
+            claims: Claims::new(),
+            timers: Rc::default(),
+            next_timer: Cell::new(1),
+        });
         own.set(handle);
         out.set(handle);
         Ok(())
@@ -94,6 +102,9 @@ pub unsafe extern "C" fn msgport_loop_new(event_loop: *mut *mut LoopHandle) -> C
 pub unsafe extern "C" fn msgport_loop_free(event_loop: *mut LoopHandle) {
     guard(|| {
         let _deferral = Deferral::begin();
+        // While another thread uses the loop, it stays.
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let _claim = unsafe { Handle::get(event_loop) }?.claims.enter()?;
         // SAFETY: NULL or a live handle; the caller of C upholds that this is its last use.
         if let Some(event_loop) = unsafe { Handle::take(event_loop) } {
             event_loop.own.set(null_mut());
@@ -108,16 +119,17 @@ pub unsafe extern "C" fn msgport_loop_free(event_loop: *mut LoopHandle) {
 pub unsafe extern "C" fn msgport_loop_add(event_loop: *mut LoopHandle, port: *mut PortHandle) -> Code {
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        let events = &unsafe { Handle::get(event_loop) }?.events;
+        let Loop { events, claims, .. } = unsafe { Handle::get(event_loop) }?;
+        let _claim = claims.enter()?;
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
         let port = unsafe { Handle::get_mut(port) }?;
         port.replace_end(|end| match end {
             End::Whole(port) => match events.add(port) {
-                Ok(port) => (End::InLoop { port, half: false }, Ok(())),
+                Ok(port) => (End::InLoop { port, half: false, claims: claims.clone() }, Ok(())),
                 Err(AddError { error, port }) => (End::Whole(port), Err(watching(&error))),
             },
             End::Receiver(half) => match events.add_half(half) {
-                Ok(port) => (End::InLoop { port, half: true }, Ok(())),
+                Ok(port) => (End::InLoop { port, half: true, claims: claims.clone() }, Ok(())),
                 Err(AddError { error, port }) => (End::Receiver(port), Err(watching(&error))),
             },
             other => other.refuse(),
@@ -130,20 +142,21 @@ pub unsafe extern "C" fn msgport_loop_remove(event_loop: *mut LoopHandle, port: 
     guard(|| {
         let _deferral = Deferral::begin();
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        let events = &unsafe { Handle::get(event_loop) }?.events;
+        let Loop { events, claims, .. } = unsafe { Handle::get(event_loop) }?;
+        let _claim = claims.enter()?;
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
         let port = unsafe { Handle::get_mut(port) }?;
         if !matches!(port.end(), End::InLoop { .. }) {
             return Err(Failure::plain(code::NOT_IN_LOOP));
         }
         port.replace_end(|end| match end {
-            End::InLoop { port, half: false } => match events.remove(&port) {
+            End::InLoop { port, half: false, claims } => match events.remove(&port) {
                 Some(whole) => (End::Whole(whole), Ok(())),
-                None => (End::InLoop { port, half: false }, Err(Failure::plain(code::NOT_IN_LOOP))),
+                None => (End::InLoop { port, half: false, claims }, Err(Failure::plain(code::NOT_IN_LOOP))),
             },
-            End::InLoop { port, half: true } => match events.remove_half(&port) {
+            End::InLoop { port, half: true, claims } => match events.remove_half(&port) {
                 Some(half) => (End::Receiver(half), Ok(())),
-                None => (End::InLoop { port, half: true }, Err(Failure::plain(code::NOT_IN_LOOP))),
+                None => (End::InLoop { port, half: true, claims }, Err(Failure::plain(code::NOT_IN_LOOP))),
             },
             other => (other, Err(Failure::plain(code::NOT_IN_LOOP))),
         })?;
@@ -157,7 +170,9 @@ pub unsafe extern "C" fn msgport_loop_run(event_loop: *mut LoopHandle, timeout: 
     guard(|| {
         // A clone outlives the handle, which a handler may free.
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        let events = unsafe { Handle::get(event_loop) }?.events.clone();
+        let Loop { events, claims, .. } = unsafe { Handle::get(event_loop) }?;
+        let _claim = claims.enter()?;
+        let events = events.clone();
         match Timeout::of(timeout).limit() {
             None => events.run(),
             Some(time) => events.run_timeout(time),
@@ -171,7 +186,9 @@ pub unsafe extern "C" fn msgport_loop_poll(event_loop: *mut LoopHandle, timeout:
     guard(|| {
         // A clone outlives the handle, which a handler may free.
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        let events = unsafe { Handle::get(event_loop) }?.events.clone();
+        let Loop { events, claims, .. } = unsafe { Handle::get(event_loop) }?;
+        let _claim = claims.enter()?;
+        let events = events.clone();
         let done = match Timeout::of(timeout) {
             // Also leaves the descriptor readable if anything is left, for a program with a loop of its own.
             Timeout::Poll => events.dispatch(),
@@ -191,7 +208,8 @@ pub unsafe extern "C" fn msgport_loop_poll(event_loop: *mut LoopHandle, timeout:
 pub unsafe extern "C" fn msgport_loop_descriptor(event_loop: *mut LoopHandle, descriptor: *mut c_int) -> Code {
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        let events = &unsafe { Handle::get(event_loop) }?.events;
+        let Loop { events, claims, .. } = unsafe { Handle::get(event_loop) }?;
+        let _claim = claims.enter()?;
         // SAFETY: NULL or writable; the caller of C upholds it.
         unsafe { Out::new(descriptor, "descriptor") }?.set(events.as_fd().as_raw_fd());
         Ok(())
@@ -202,7 +220,9 @@ pub unsafe extern "C" fn msgport_loop_descriptor(event_loop: *mut LoopHandle, de
 pub unsafe extern "C" fn msgport_loop_stop(event_loop: *mut LoopHandle) -> Code {
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        unsafe { Handle::get(event_loop) }?.events.stop();
+        let Loop { events, claims, .. } = unsafe { Handle::get(event_loop) }?;
+        let _claim = claims.enter()?;
+        events.stop();
         Ok(())
     })
 }
@@ -211,7 +231,9 @@ pub unsafe extern "C" fn msgport_loop_stop(event_loop: *mut LoopHandle) -> Code 
 pub unsafe extern "C" fn msgport_loop_set_batch(event_loop: *mut LoopHandle, messages: usize) -> Code {
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        unsafe { Handle::get(event_loop) }?.events.set_batch(messages);
+        let Loop { events, claims, .. } = unsafe { Handle::get(event_loop) }?;
+        let _claim = claims.enter()?;
+        events.set_batch(messages);
         Ok(())
     })
 }
@@ -220,7 +242,9 @@ pub unsafe extern "C" fn msgport_loop_set_batch(event_loop: *mut LoopHandle, mes
 pub unsafe extern "C" fn msgport_loop_set_spin(event_loop: *mut LoopHandle, nanoseconds: i64) -> Code {
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        unsafe { Handle::get(event_loop) }?.events.set_spin(duration(nanoseconds));
+        let Loop { events, claims, .. } = unsafe { Handle::get(event_loop) }?;
+        let _claim = claims.enter()?;
+        events.set_spin(duration(nanoseconds));
         Ok(())
     })
 }
@@ -236,6 +260,7 @@ pub unsafe extern "C" fn msgport_loop_on_error(
         let _deferral = Deferral::begin(); // the handler replaces another one
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         let event_loop = unsafe { Handle::get(event_loop) }?;
+        let _claim = event_loop.claims.enter()?;
         let handler = handler.ok_or_else(|| Failure::null("handler"))?;
         let (own, user) = (event_loop.own.clone(), User::new(user, destroy));
         event_loop.events.set_onerror(move |event| {
@@ -262,6 +287,7 @@ pub unsafe extern "C" fn msgport_loop_set_timeout(
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         let event_loop = unsafe { Handle::get(event_loop) }?;
+        let _claim = event_loop.claims.enter()?;
         let callback = callback.ok_or_else(|| Failure::null("callback"))?;
         let number = event_loop.next_timer.replace(event_loop.next_timer.get() + 1);
         let (own, timers) = (event_loop.own.clone(), Rc::clone(&event_loop.timers));
@@ -287,6 +313,7 @@ pub unsafe extern "C" fn msgport_loop_clear_timeout(event_loop: *mut LoopHandle,
         let _deferral = Deferral::begin();
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         let event_loop = unsafe { Handle::get(event_loop) }?;
+        let _claim = event_loop.claims.enter()?;
         let timer = event_loop.timers.borrow_mut().remove(&id);
         match timer {
             Some(timer) if event_loop.events.clear_timeout(timer) => Ok(()),
@@ -300,6 +327,7 @@ pub unsafe extern "C" fn msgport_loop_remote(event_loop: *mut LoopHandle, remote
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         let event_loop = unsafe { Handle::get(event_loop) }?;
+        let _claim = event_loop.claims.enter()?;
         // SAFETY: NULL or writable; the caller of C upholds it.
         let out = unsafe { Out::new(remote, "remote") }?;
         out.give(Remote { remote: event_loop.events.handle(), own: event_loop.own.clone() });

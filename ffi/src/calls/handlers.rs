@@ -77,6 +77,7 @@ unsafe fn add<E: Event, F, C: FnMut(&mut E) + 'static>(
             return Err(Failure::bad_argument("how is not MSGPORT_SET, MSGPORT_ADD or MSGPORT_ADD_ONCE"));
         }
         let in_loop = in_loop(port)?;
+        let _claim = port.end().claim()?;
         // From here on nothing fails: the user data has an owner.
         let mut call = make(handler, User::new(user, destroy));
         let mut call = move |_: &LoopPort, event: &mut E| call(event);
@@ -218,6 +219,7 @@ pub unsafe extern "C" fn msgport_port_remove_handler(port: *mut PortHandle, id: 
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         let port = unsafe { Handle::get(port) }?;
         let in_loop = in_loop(port)?;
+        let _claim = port.end().claim()?;
         let handler = usize::try_from(id).ok().and_then(|id| port.handlers().borrow_mut().get_mut(id)?.take());
         match handler {
             Some(handler) if in_loop.remove_handler(handler) => Ok(()),
@@ -230,7 +232,10 @@ pub unsafe extern "C" fn msgport_port_remove_handler(port: *mut PortHandle, id: 
 pub unsafe extern "C" fn msgport_port_start(port: *mut PortHandle) -> Code {
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        in_loop(unsafe { Handle::get(port) }?)?.start();
+        let port = unsafe { Handle::get(port) }?;
+        let in_loop = in_loop(port)?;
+        let _claim = port.end().claim()?;
+        in_loop.start();
         Ok(())
     })
 }
@@ -238,9 +243,11 @@ pub unsafe extern "C" fn msgport_port_start(port: *mut PortHandle) -> Code {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_port_dispatch_event(port: *mut PortHandle, message: *mut MessageHandle) -> Code {
     guard(|| {
-        // A clone outlives the handle, which a handler may free.
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        let in_loop = in_loop(unsafe { Handle::get(port) }?)?.clone();
+        let port = unsafe { Handle::get(port) }?;
+        let in_loop = in_loop(port)?;
+        let _claim = port.end().claim()?;
+        let in_loop = in_loop.clone(); // outlives the handle, which a handler may free
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
         let own = unsafe { Handle::get_mut(message) }?.empty();
         let mut event = MessageEvent::new(own);

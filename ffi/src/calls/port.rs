@@ -8,18 +8,21 @@ use crate::failure::Failure;
 use crate::guard::{free, guard};
 use crate::handle::{Handle, Out};
 use crate::input::{Deferral, duration};
-use crate::port::PortHandle;
+use crate::port::{Port, PortHandle};
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_port_free(port: *mut PortHandle) {
-    let _deferral = Deferral::begin();
     guard(|| {
+        let _deferral = Deferral::begin();
+        // While another thread uses its loop, the handle stays: the loop passes it to handlers.
         // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let _claim = unsafe { Handle::get(port) }?.end().claim()?;
+        // SAFETY: as before.
         unsafe { Handle::get(port) }?.release();
+        // SAFETY: a live handle; the caller of C upholds that this is its last use.
+        unsafe { free(port) };
         Ok(())
     });
-    // SAFETY: NULL or a live handle; the caller of C upholds that this is its last use.
-    unsafe { free(port) };
 }
 
 #[unsafe(no_mangle)]
@@ -27,8 +30,7 @@ pub unsafe extern "C" fn msgport_port_close(port: *mut PortHandle) -> Code {
     guard(|| {
         let _deferral = Deferral::begin(); // closing drops the handlers
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        unsafe { Handle::get(port) }?.end().close();
-        Ok(())
+        unsafe { Handle::get(port) }?.end().close()
     })
 }
 
@@ -36,7 +38,7 @@ pub unsafe extern "C" fn msgport_port_close(port: *mut PortHandle) -> Code {
 pub unsafe extern "C" fn msgport_port_set_spin(port: *mut PortHandle, nanoseconds: i64) -> Code {
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        unsafe { Handle::get(port) }?.end().set_spin(duration(nanoseconds));
+        unsafe { Port::settled(port) }?.end().set_spin(duration(nanoseconds));
         Ok(())
     })
 }
@@ -45,7 +47,7 @@ pub unsafe extern "C" fn msgport_port_set_spin(port: *mut PortHandle, nanosecond
 pub unsafe extern "C" fn msgport_port_descriptor(port: *mut PortHandle, descriptor: *mut c_int) -> Code {
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        let port = unsafe { Handle::get(port) }?;
+        let port = unsafe { Port::settled(port) }?;
         // SAFETY: NULL or writable; the caller of C upholds it.
         let out = unsafe { Out::new(descriptor, "descriptor") }?;
         out.set(port.end().descriptor()?.as_raw_fd());

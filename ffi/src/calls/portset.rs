@@ -4,7 +4,7 @@ use messageport::{RecvError, SetEvent};
 
 use crate::code::{self, Code};
 use crate::failure::Failure;
-use crate::guard::guard;
+use crate::guard::{free, guard};
 use crate::handle::{Handle, Out};
 use crate::input::Timeout;
 use crate::port::{End, PortHandle, Set, SetHandle};
@@ -31,16 +31,8 @@ pub unsafe extern "C" fn msgport_portset_new(set: *mut *mut SetHandle) -> Code {
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_portset_free(set: *mut SetHandle) {
-    guard(|| {
-        // SAFETY: NULL or a live handle; the caller of C upholds that this is its last use.
-        let Some(set) = (unsafe { Handle::take(set) }) else { return Ok(()) };
-        while let Some((port, end)) = set.remove_any() {
-            // SAFETY: live, since a port whose handle is freed leaves the set; the caller of C upholds exclusive use.
-            let port = unsafe { Handle::get_mut(port) }?;
-            port.replace_end(|_| (end, Ok(())))?;
-        }
-        Ok(())
-    });
+    // SAFETY: NULL or a live handle; the caller of C upholds that this is its last use.
+    unsafe { free(set) };
 }
 
 #[unsafe(no_mangle)]
@@ -65,7 +57,7 @@ pub unsafe extern "C" fn msgport_portset_remove(set: *mut SetHandle, port: *mut 
         if !matches!(port.end(), End::InSet(_)) {
             return Err(Failure::plain(code::NOT_FOUND));
         }
-        port.replace_end(|end| set.remove(end))
+        port.replace_member(|end| set.remove(end))
     })
 }
 
@@ -94,13 +86,8 @@ pub unsafe extern "C" fn msgport_portset_next(
                 message.emptied().data = data;
                 Failure::from(RecvError::MessageError { reason, data: Vec::new() }).code()
             }
-            SetEvent::Closed(reason, watched) => {
-                // SAFETY: live, since a port whose handle is freed leaves the set; the caller of C upholds exclusive
-                // use.
-                let handle = unsafe { Handle::get_mut(port) }?;
-                handle.replace_end(|_| (watched.into(), Ok(())))?;
-                Failure::from(RecvError::Ended(reason)).code()
-            }
+            // The handle, which may be in a post, finds out by itself that the port has left.
+            SetEvent::Closed(reason, _) => Failure::from(RecvError::Ended(reason)).code(),
             _ => return Err(Failure::internal(&"an unknown event of a set")),
         };
         out.set(FfiSetEvent { port, code, reserved: 0 });

@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use messageport::Queued;
+use messageport::{Queued, TransferRef};
 
 use crate::code::Code;
 use crate::failure::Failure;
@@ -22,16 +22,22 @@ pub unsafe extern "C" fn msgport_port_post_message(
     timeout: i64,
 ) -> Code {
     guard(|| {
+        let handle = port;
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        let port = unsafe { Handle::get(port) }?;
+        let port = unsafe { Handle::get(handle) }?;
         // SAFETY: readable for its length; the caller of C upholds it.
         let data = unsafe { bytes(data, len, "data") }?;
         if count == 0 && timeout == 0 {
             return port.end().post_plain(data);
         }
         let timeout = Timeout::of(timeout);
-        // SAFETY: `count` items with live handles; the caller of C upholds it.
-        unsafe { with_list(items, count, &mut |list| port.end().post(data, list, timeout)) }
+        let port: *const PortHandle = handle;
+        let mut post = |list: &[TransferRef<'_>]| {
+            // SAFETY: a live handle; the caller of C upholds it. The list may contain it, and `with_list` has settled it.
+            unsafe { Handle::get(port) }?.end().post(data, list, timeout)
+        };
+        // SAFETY: `count` items with live handles; the caller of C upholds it. No reference to `port` is used again.
+        unsafe { with_list(items, count, &mut post) }
     })
 }
 

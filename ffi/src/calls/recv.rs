@@ -10,7 +10,7 @@ use crate::failure::{Failure, NotReceived};
 use crate::guard::guard;
 use crate::handle::{Handle, Out};
 use crate::input::Timeout;
-use crate::port::{End, PortHandle};
+use crate::port::{End, Port, PortHandle};
 use crate::transfer::{Message, MessageHandle};
 
 #[unsafe(no_mangle)]
@@ -85,7 +85,7 @@ pub unsafe extern "C" fn msgport_port_recv_ref(
 ) -> Code {
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        let port = unsafe { Handle::get(port) }?;
+        let port = unsafe { Port::settled(port) }?;
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
         let rest = unsafe { Handle::get_optional(rest) }?;
         // SAFETY: NULL or writable; the caller of C upholds it.

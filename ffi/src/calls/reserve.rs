@@ -9,13 +9,13 @@ use crate::code::{self, Code};
 use crate::failure::Failure;
 use crate::guard::guard;
 use crate::handle::{Handle, Out};
-use crate::port::PortHandle;
+use crate::port::{Port, PortHandle};
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_port_reserve(port: *mut PortHandle, len: usize, data: *mut *mut c_void) -> Code {
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        let port = unsafe { Handle::get(port) }?;
+        let port = unsafe { Port::settled(port) }?;
         // SAFETY: NULL or writable; the caller of C upholds it.
         let out = unsafe { Out::new(data, "data") }?;
         let mut reservation = port.end().reserve(len)?;

@@ -8,6 +8,7 @@ use messageport::{
     SendHalf, TransferBuffer, TransferRef,
 };
 
+use super::claim::{Claim, Claims};
 use super::set::Member;
 use crate::code;
 use crate::failure::{Failure, NotReceived};
@@ -21,6 +22,7 @@ pub(crate) enum End {
     InLoop {
         port: LoopPort,
         half: bool,
+        claims: Claims,
     },
     InSet(Member),
     /// Given to a child process, a client or a server, or joined to another half.
@@ -109,8 +111,11 @@ impl End {
             Self::Whole(port) => Ok(whole(port)),
             Self::Sender(sender) => Ok(half(sender)),
             Self::Receiver(_) | Self::InLoop { half: true, .. } => Err(WRONG_HALF),
-            Self::InLoop { port, half: false } => port.port().map(|port| whole(&port)).ok_or(GONE),
-            Self::InSet(member) => member.with_whole(whole),
+            Self::InLoop { port, half: false, claims } => {
+                let _claim = claims.enter()?;
+                port.port().map(|port| whole(&port)).ok_or(GONE)
+            }
+            Self::InSet(member) => member.sender().map(half),
             Self::Gone => Err(GONE),
         }
     }
@@ -131,11 +136,15 @@ impl End {
         let result = match self {
             Self::Whole(port) => recv_into(port.as_ref(), message, timeout),
             Self::Receiver(half) => recv_into(half, message, timeout),
-            Self::InLoop { port, half: false } => {
+            Self::InLoop { port, half: false, claims } => {
+                let _claim = claims.enter()?;
                 let port = port.port().ok_or(GONE)?;
                 recv_into((*port).as_ref(), message, timeout)
             }
-            Self::InLoop { port, half: true } => recv(port, timeout).map(|received| *message = received),
+            Self::InLoop { port, half: true, claims } => {
+                let _claim = claims.enter()?;
+                recv(port, timeout).map(|received| *message = received)
+            }
             Self::InSet(member) => member.with_receiver(|half| recv_into(half, message, timeout))?,
             Self::Sender(_) => return Err(WRONG_HALF),
             Self::Gone => return Err(GONE),
@@ -158,16 +167,26 @@ impl End {
         }
     }
 
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&self) -> Result<(), Failure> {
         match self {
             Self::Whole(port) => port.close(),
             Self::Sender(half) => half.close(),
             Self::Receiver(half) => half.close(),
-            Self::InLoop { port, .. } => port.close(),
-            Self::InSet(member) => {
-                let _ = member.with_receiver(RecvHalf::close);
+            Self::InLoop { port, claims, .. } => {
+                let _claim = claims.enter()?;
+                port.close();
             }
+            Self::InSet(member) => member.close()?,
             Self::Gone => {}
+        }
+        Ok(())
+    }
+
+    /// Claims the loop of a port that is in one, for the handles that the end consists of.
+    pub(crate) fn claim(&self) -> Result<Option<Claim>, Failure> {
+        match self {
+            Self::InLoop { claims, .. } => claims.enter().map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -205,7 +224,11 @@ impl End {
     pub(crate) fn as_item(&self) -> Result<PortItem<'_>, NotMovable> {
         match self {
             Self::Whole(port) => Ok(PortItem::Plain(port)),
-            Self::InLoop { port, half: false } => port.port().map(PortItem::InLoop).ok_or(NotMovable::Gone),
+            Self::InLoop { port, half: false, claims } => {
+                let claim = claims.enter().map_err(NotMovable::InUse)?;
+                let port = port.port().ok_or(NotMovable::Gone)?;
+                Ok(PortItem::InLoop(port, claim))
+            }
             Self::Sender(_) | Self::Receiver(_) | Self::InLoop { half: true, .. } => Err(NotMovable::Half),
             Self::InSet(_) => Err(NotMovable::InSet),
             Self::Gone => Err(NotMovable::Gone),
@@ -222,14 +245,15 @@ fn not_posted(error: PostError) -> Failure {
 /// A port on a transfer list.
 pub(crate) enum PortItem<'a> {
     Plain(&'a MessagePort),
-    InLoop(PortRef<'a>),
+    /// With the claim on the loop, which is dropped last.
+    InLoop(PortRef<'a>, #[expect(dead_code, reason = "held until it is dropped")] Claim),
 }
 
 impl PortItem<'_> {
     pub(crate) fn port(&self) -> &MessagePort {
         match self {
             Self::Plain(port) => port,
-            Self::InLoop(port) => port,
+            Self::InLoop(port, _) => port,
         }
     }
 }
@@ -238,6 +262,8 @@ impl PortItem<'_> {
 pub(crate) enum NotMovable {
     Half,
     InSet,
+    /// Another thread uses the loop of the port.
+    InUse(Failure),
     Gone,
 }
 

@@ -11,7 +11,9 @@ use crate::handle::{Handle, Object};
 
 mod end;
 mod set;
+mod claim;
 
+pub(crate) use self::claim::Claims;
 pub(crate) use self::end::{End, NotMovable, PortItem};
 pub(crate) use self::set::Set;
 pub use self::set::SetHandle;
@@ -80,12 +82,49 @@ impl Port {
         self.reservation.take();
         self.in_place.take();
         if matches!(self.end, End::InLoop { .. }) {
-            self.end.close();
+            let _ = self.end.close(); // the caller has the claim
         }
     }
 
-    /// Replaces the end by the result of `make`. Fails while a reservation or a message is open.
+    /// The port behind a pointer of C, for a call that a port in a set does not have: a port that has left its set is an
+    /// ordinary port again.
+    ///
+    /// # Safety
+    /// The pointer is NULL or leads to a handle of any type that lives for `'a`, in exclusive use. Other references to
+    /// it come from this function.
+    pub(crate) unsafe fn settled<'a>(port: *mut PortHandle) -> Result<&'a Self, Failure> {
+        // SAFETY: NULL or a live handle; the caller upholds it.
+        if unsafe { Handle::get(port) }?.has_left_set() {
+            // SAFETY: a live handle. There is no reference to it yet: a port that this function returned is settled.
+            unsafe { Handle::get_mut(port) }?.settle();
+        }
+        // SAFETY: as before.
+        unsafe { Handle::get(port) }
+    }
+
+    fn has_left_set(&self) -> bool {
+        matches!(&self.end, End::InSet(member) if member.has_left())
+    }
+
+    fn settle(&mut self) {
+        self.end = match std::mem::replace(&mut self.end, End::Gone) {
+            End::InSet(member) if member.has_left() => member.into_end(),
+            other => other,
+        };
+    }
+
+    /// Replaces the end by the result of `make`, which gets the end of an ordinary port for a port that has left its
+    /// set. Fails while a reservation or a message is open.
     pub(crate) fn replace_end<T>(&mut self, make: impl FnOnce(End) -> (End, Result<T, Failure>)) -> Result<T, Failure> {
+        self.settle();
+        self.replace_member(make)
+    }
+
+    /// As [`replace_end`](Self::replace_end), for a port whose set is to find out itself that it has left.
+    pub(crate) fn replace_member<T>(
+        &mut self,
+        make: impl FnOnce(End) -> (End, Result<T, Failure>),
+    ) -> Result<T, Failure> {
         if self.reservation.get_mut().is_some() || self.in_place.get_mut().is_some() {
             return Err(Failure::plain(code::BORROWED));
         }

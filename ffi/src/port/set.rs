@@ -1,10 +1,13 @@
 //! Sets of ports, and the membership of a port in one.
+//!
+//! The sending half of a port in a set belongs to the port's handle alone, so that a post shares nothing with the set or
+//! with another port of it. The handle and the set share the receiving half.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::process;
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
-use messageport::{AddError, MessagePort, PortId, PortSet, RecvHalf, SetEvent};
+use messageport::{AddError, MessagePort, PortId, PortSet, RecvHalf, SendHalf, SetEvent};
 
 use super::PortHandle;
 use super::end::End;
@@ -16,38 +19,81 @@ use crate::input::Timeout;
 /// `msgport_portset`.
 pub type SetHandle = Handle<Set>;
 
-pub struct Set(Rc<RefCell<Inner>>);
+pub struct Set(Arc<Shared>);
 
 impl Object for Set {
     const NAME: &'static str = "set";
 }
 
-struct Inner {
-    set: PortSet<Watched>,
-    /// The handles of the ports in the set. A port whose handle is freed leaves the set first.
-    handles: HashMap<PortId, *mut PortHandle>,
+/// What a set shares with its ports.
+struct Shared {
+    /// Write-locked while the set uses the receiving halves of its ports, read-locked while a port uses its own. It is
+    /// locked before `inner`.
+    receiving: RwLock<()>,
+    inner: Mutex<Inner>,
+    /// The process that made the set.
+    process: u32,
 }
 
-/// A port in a set.
-pub(crate) enum Watched {
-    Whole(MessagePort),
-    Half(RecvHalf),
+struct Inner {
+    /// `None` once the handle of the set is freed.
+    set: Option<PortSet<Watched>>,
+    /// The handles of the ports in the set. A port whose handle is freed leaves the set first.
+    handles: HashMap<PortId, Address>,
 }
+
+/// The address of a handle.
+struct Address(*mut PortHandle);
+
+// SAFETY: the address is returned to C and not followed.
+unsafe impl Send for Address {}
+
+/// A receiving half that the handle of a port shares with a set.
+struct Half(RecvHalf);
+
+// SAFETY: a set uses the half under the write lock of `Shared::receiving`, a handle under the read lock. The handle is
+// in exclusive use then, so there is one user at a time. Adding and removing the half are calls on its handle too.
+unsafe impl Sync for Half {}
+
+pub(crate) struct Watched(Arc<Half>);
 
 impl AsRef<RecvHalf> for Watched {
     fn as_ref(&self) -> &RecvHalf {
-        match self {
-            Self::Whole(port) => port.as_ref(),
-            Self::Half(half) => half,
-        }
+        &self.0.0
     }
 }
 
-impl From<Watched> for End {
-    fn from(watched: Watched) -> Self {
-        match watched {
-            Watched::Whole(port) => Self::Whole(port),
-            Watched::Half(half) => Self::Receiver(half),
+impl Shared {
+    fn inner(&self) -> Result<MutexGuard<'_, Inner>, Failure> {
+        self.lock(|| self.inner.try_lock(), || self.inner.lock().map_err(Into::into))
+    }
+
+    fn read(&self) -> Result<RwLockReadGuard<'_, ()>, Failure> {
+        self.lock(|| self.receiving.try_read(), || self.receiving.read().map_err(Into::into))
+    }
+
+    fn write(&self) -> Result<RwLockWriteGuard<'_, ()>, Failure> {
+        self.lock(|| self.receiving.try_write(), || self.receiving.write().map_err(Into::into))
+    }
+
+    /// Locks one of the locks. Fails in a forked child if a thread of the parent held the lock: it is never released.
+    fn lock<G>(
+        &self,
+        at_once: impl FnOnce() -> Result<G, TryLockError<G>>,
+        wait: impl FnOnce() -> Result<G, TryLockError<G>>,
+    ) -> Result<G, Failure> {
+        let result = match at_once() {
+            Err(TryLockError::WouldBlock) if self.process != process::id() => {
+                return Err(Failure::plain(code::FORKED));
+            }
+            Err(TryLockError::WouldBlock) => wait(),
+            result => result,
+        };
+        match result {
+            Ok(guard) => Ok(guard),
+            // A call has panicked. It returned `MSGPORT_INTERNAL`, after which the caller may only free the handles.
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(Failure::internal(&"a lock that waits would block")),
         }
     }
 }
@@ -55,32 +101,46 @@ impl From<Watched> for End {
 impl Set {
     pub(crate) fn new() -> Result<Self, Failure> {
         let set = PortSet::new().map_err(|error| watching(&error))?;
-        Ok(Self(Rc::new(RefCell::new(Inner { set, handles: HashMap::new() }))))
+        let inner = Mutex::new(Inner { set: Some(set), handles: HashMap::new() });
+        Ok(Self(Arc::new(Shared { receiving: RwLock::new(()), inner, process: process::id() })))
     }
 
     /// Adds the end of a port with this handle. Returns the end that replaces it, and the result.
     pub(crate) fn add(&self, handle: *mut PortHandle, end: End) -> (End, Result<(), Failure>) {
-        let watched = match end {
-            End::Whole(port) => Watched::Whole(port),
-            End::Receiver(half) => Watched::Half(half),
+        let (sender, half) = match end {
+            End::Whole(port) => {
+                let (sender, half) = port.split();
+                (Some(sender), half)
+            }
+            End::Receiver(half) => (None, half),
             other => return other.refuse(),
         };
-        let mut inner = self.0.borrow_mut();
-        match inner.set.add(watched) {
+        let receiver = Arc::new(Half(half));
+        match self.watch(handle, &receiver) {
             Ok(id) => {
-                inner.handles.insert(id, handle);
-                (End::InSet(Member { inner: Rc::clone(&self.0), id }), Ok(()))
+                let place = Place { shared: Arc::clone(&self.0), id };
+                (End::InSet(Member { place, sender, receiver }), Ok(()))
             }
-            Err(AddError { error, port }) => (port.into(), Err(watching(&error))),
+            Err(failure) => (whole_again(sender, receiver), Err(failure)),
         }
+    }
+
+    fn watch(&self, handle: *mut PortHandle, receiver: &Arc<Half>) -> Result<PortId, Failure> {
+        let mut inner = self.0.inner()?;
+        let set = inner.set.as_mut().ok_or_else(|| Failure::internal(&"a set that was freed"))?;
+        let id = set.add(Watched(Arc::clone(receiver))).map_err(|AddError { error, .. }| watching(&error))?;
+        inner.handles.insert(id, Address(handle));
+        Ok(id)
     }
 
     /// Removes the end of a port. Returns the end that replaces it, and the result.
     pub(crate) fn remove(&self, end: End) -> (End, Result<(), Failure>) {
         match end {
-            End::InSet(member) if Rc::ptr_eq(&member.inner, &self.0) => match member.take() {
-                Some(watched) => (watched.into(), Ok(())),
-                None => (End::Gone, Err(Failure::plain(code::DETACHED))),
+            End::InSet(member) if Arc::ptr_eq(&member.place.shared, &self.0) => match member.place.leave() {
+                Ok(Leave::Removed) => (member.into_end(), Ok(())),
+                Ok(Leave::Closed) => (End::Gone, Err(Failure::plain(code::DETACHED))),
+                Ok(Leave::Left) => (member.into_end(), Err(Failure::plain(code::NOT_FOUND))),
+                Err(failure) => (End::InSet(member), Err(failure)),
             },
             other => (other, Err(Failure::plain(code::NOT_FOUND))),
         }
@@ -88,66 +148,140 @@ impl Set {
 
     /// The next event of any port, with the handle of the port. The handle of a port that leaves the set is forgotten.
     pub(crate) fn next(&self, timeout: Timeout) -> Result<(*mut PortHandle, SetEvent<Watched>), Failure> {
-        let mut inner = self.0.borrow_mut();
+        let _receiving = self.0.write()?;
+        let mut inner = self.0.inner()?;
+        let Inner { set: Some(set), handles } = &mut *inner else {
+            return Err(Failure::internal(&"a set that was freed"));
+        };
         let (next, otherwise) = match timeout {
-            Timeout::Forever => (inner.set.wait(), code::NO_PORTS),
-            Timeout::Poll => (inner.set.try_wait(), code::EMPTY),
-            Timeout::For(time) => (inner.set.wait_timeout(time), code::TIMED_OUT),
+            Timeout::Forever => (set.wait(), code::NO_PORTS),
+            Timeout::Poll => (set.try_wait(), code::EMPTY),
+            Timeout::For(time) => (set.wait_timeout(time), code::TIMED_OUT),
         };
         let Some((id, event)) = next.map_err(|error| watching(&error))? else {
-            let code = if inner.set.is_empty() { code::NO_PORTS } else { otherwise };
+            let code = if set.is_empty() { code::NO_PORTS } else { otherwise };
             return Err(Failure::plain(code));
         };
         let handle = match &event {
-            SetEvent::Closed(..) => inner.handles.remove(&id),
-            _ => inner.handles.get(&id).copied(),
+            SetEvent::Closed(..) => handles.remove(&id).map(|handle| handle.0),
+            _ => handles.get(&id).map(|handle| handle.0),
         };
         handle.map(|handle| (handle, event)).ok_or_else(|| Failure::internal(&"a port without a handle"))
     }
+}
 
-    /// Removes any port, which keeps working without the set. `None`: there is none left.
-    pub(crate) fn remove_any(&self) -> Option<(*mut PortHandle, End)> {
-        let mut inner = self.0.borrow_mut();
-        loop {
-            let id = *inner.handles.keys().next()?;
-            let handle = inner.handles.remove(&id)?;
-            if let Some(watched) = inner.set.remove(id) {
-                return Some((handle, watched.into()));
+/// The ports leave the set and work without it.
+impl Drop for Set {
+    fn drop(&mut self) {
+        let Ok(_receiving) = self.0.write() else { return };
+        let Ok(mut inner) = self.0.inner() else { return };
+        let Inner { set, handles } = &mut *inner;
+        if let Some(mut set) = set.take() {
+            for (id, _) in handles.drain() {
+                set.remove(id);
             }
         }
     }
 }
 
 /// The membership of a port in a set. Dropping it removes the port and closes it.
+///
+/// The member stays in the handle after the set has dropped the port; see [`has_left`](Self::has_left).
 pub(crate) struct Member {
-    inner: Rc<RefCell<Inner>>,
-    id: PortId,
+    // The order matters: the port leaves the set first, and a sending half is dropped before the receiving half.
+    place: Place,
+    /// `None` for a port that was added as a receiving half.
+    sender: Option<SendHalf>,
+    receiver: Arc<Half>,
 }
 
 impl Member {
-    pub(crate) fn with_whole<R>(&self, call: impl FnOnce(&MessagePort) -> R) -> Result<R, Failure> {
-        match self.inner.borrow_mut().set.get(self.id) {
-            Some(Watched::Whole(port)) => Ok(call(port)),
-            Some(Watched::Half(_)) => Err(Failure::plain(code::WRONG_HALF)),
-            None => Err(Failure::plain(code::DETACHED)),
-        }
+    /// The half that sends. It is independent of the set.
+    pub(crate) fn sender(&self) -> Result<&SendHalf, Failure> {
+        self.sender.as_ref().ok_or(Failure::plain(code::WRONG_HALF))
     }
 
+    /// Calls `call` with the half that receives. Waits while the set uses it.
     pub(crate) fn with_receiver<R>(&self, call: impl FnOnce(&RecvHalf) -> R) -> Result<R, Failure> {
-        let mut inner = self.inner.borrow_mut();
-        let watched = inner.set.get(self.id).ok_or(Failure::plain(code::DETACHED))?;
-        Ok(call(watched.as_ref()))
+        let _receiving = self.place.shared.read()?;
+        self.place.schedule()?;
+        Ok(call(&self.receiver.0))
     }
 
-    fn take(&self) -> Option<Watched> {
-        let mut inner = self.inner.borrow_mut();
-        inner.handles.remove(&self.id);
-        inner.set.remove(self.id)
+    pub(crate) fn close(&self) -> Result<(), Failure> {
+        if let Some(sender) = &self.sender {
+            sender.close();
+            if self.place.shared.receiving.try_read().is_err() {
+                return Ok(()); // the set, which is receiving, finds the port closed
+            }
+        }
+        self.with_receiver(RecvHalf::close) // drops what is queued
+    }
+
+    /// True once the set has dropped the port: after the event that the peer is gone, when the set is freed, or after
+    /// it found the port closed.
+    pub(crate) fn has_left(&self) -> bool {
+        // Relaxed, inside: `whole_again` synchronizes with the drop of the set's reference.
+        Arc::strong_count(&self.receiver) == 1
+    }
+
+    /// The end outside the set.
+    pub(crate) fn into_end(self) -> End {
+        let Self { place, sender, receiver } = self;
+        drop(place);
+        whole_again(sender, receiver)
     }
 }
 
-impl Drop for Member {
+/// The end whose halves these are. `Gone` if the set still has the receiving half, which is so only in a forked child.
+fn whole_again(sender: Option<SendHalf>, receiver: Arc<Half>) -> End {
+    let Some(Half(half)) = Arc::into_inner(receiver) else { return End::Gone };
+    match sender {
+        None => End::Receiver(half),
+        Some(sender) => MessagePort::join(sender, half).map_or(End::Gone, End::Whole),
+    }
+}
+
+/// The place of a port in a set. Dropping it removes the port.
+struct Place {
+    shared: Arc<Shared>,
+    id: PortId,
+}
+
+/// What a port that leaves a set finds.
+enum Leave {
+    /// It was in the set.
+    Removed,
+    /// The set had dropped it because it was closed.
+    Closed,
+    /// It had left the set before.
+    Left,
+}
+
+impl Place {
+    fn leave(&self) -> Result<Leave, Failure> {
+        let mut inner = self.shared.inner()?;
+        let is_known = inner.handles.remove(&self.id).is_some();
+        let removed = inner.set.as_mut().and_then(|set| set.remove(self.id));
+        Ok(match (removed, is_known) {
+            (Some(_), _) => Leave::Removed,
+            (None, true) => Leave::Closed,
+            (None, false) => Leave::Left,
+        })
+    }
+
+    /// Gives the port a turn: a receive may use up the wake-up that the set waits for.
+    fn schedule(&self) -> Result<(), Failure> {
+        if let Some(set) = &mut self.shared.inner()?.set {
+            set.get(self.id);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        drop(self.take());
+        // In a forked child it may fail, and the set keeps its reference.
+        let _ = self.leave();
     }
 }

@@ -53,11 +53,12 @@ impl ItemKind {
     pub(crate) unsafe fn lend<'a>(self, index: usize, item: &Item) -> Result<Lent<'a>, Failure> {
         Ok(Lent::Other(match self {
             Self::Port => {
-                // SAFETY: a live handle or NULL; the caller upholds it.
-                let port = unsafe { shared_handle::<Port>(index, item) }?;
+                // SAFETY: a live handle or NULL that nothing else uses; the caller upholds it.
+                let port = unsafe { Port::settled(item.handle()) }.map_err(|_| not_a_handle(index))?;
                 return port.end().as_item().map(Lent::Port).map_err(|why| match why {
                     NotMovable::Half => Failure::bad_item(index, "a half of a port"),
                     NotMovable::InSet => Failure::bad_item(index, "a port in a set"),
+                    NotMovable::InUse(failure) => failure,
                     NotMovable::Gone => PostErrorKind::Unusable { index }.into(),
                 });
             }
