@@ -9,8 +9,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use messageport::{
-    BufferError, FreezeErrorKind, FrozenBuffer, Message, MessageChannel, MessagePort, PostDataError, PostErrorKind,
-    RecvError, RecvTimeoutError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError,
+    BufferError, ChannelOptions, FreezeErrorKind, FrozenBuffer, Message, MessageChannel, MessagePort, PostDataError,
+    PostErrorKind, RecvError, RecvTimeoutError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, geteuid, seteuid};
@@ -28,6 +28,7 @@ const ROLES: &[Role] = &[
     ("few in flight", few_in_flight),
     ("no address space", no_address_space),
     ("no address space to grow", no_address_space_to_grow),
+    ("no address space for inline data", no_address_space_for_inline_data),
     ("small files", small_files),
 ];
 
@@ -55,6 +56,11 @@ fn a_port_with_grown_queues_and_cached_buffers_arrives_whole_or_not_at_all() {
 #[test]
 fn too_many_descriptors_in_flight_give_everything_back() {
     play("few in flight");
+}
+
+#[test]
+fn too_little_memory_for_inline_data_leaves_the_message_queued() {
+    play("no address space for inline data");
 }
 
 #[test]
@@ -235,6 +241,33 @@ fn no_address_space() {
     assert!(matches!(result, Err(BufferError::ResourceExhausted(_))), "{result:?}");
     drop(frozen);
     before.assert_restored("after the shortages");
+}
+
+fn no_address_space_for_inline_data() {
+    let MessageChannel { port1: a, port2: b } = ChannelOptions::new().capacity(64 << 20).create().expect("a channel");
+    let long = vec![7; 20 << 20];
+    assert!(long.len() < a.max_inline_len());
+    for list in [vec![], vec![pair().0.into()]] {
+        let transferred = list.len();
+        a.post_message(&long, list).expect("room");
+        for _ in 0..3 {
+            let result = without_address_space(|| b.try_recv());
+            assert!(is_exhausted(&result), "{result:?}");
+            let mut messages = [Message::new()];
+            let result = without_address_space(|| b.try_recv_messages(&mut messages));
+            let exhausted = matches!(result, Err(TryRecvError::Failed(RecvError::ResourceExhausted(_))));
+            assert!(exhausted, "{result:?}");
+        }
+        // In a batch the message stays too, without an error for the one in front of it.
+        a.post_message(b"short", []).expect("room");
+        let message = b.try_recv().expect("memory");
+        assert_eq!((message.data == long, message.ports.len()), (true, transferred));
+        a.post_message(&long, []).expect("room");
+        let mut messages = [Message::new(), Message::new()];
+        assert_eq!(without_address_space(|| b.try_recv_messages(&mut messages)).expect("the short one"), 1);
+        assert_eq!((&*messages[0].data, &*messages[1].data), (&b"short"[..], &b""[..]));
+        assert!(b.try_recv().expect("memory").data == long);
+    }
 }
 
 fn small_files() {

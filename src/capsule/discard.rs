@@ -8,6 +8,7 @@ use crate::end::{End, Parts, growth};
 use crate::error::Rejection;
 use crate::queue::record::{RECORD_HEADER_LEN, RecordKind};
 use crate::queue::ring::Consumer;
+use crate::sys::Errno;
 
 /// At most 4096 ports are closed one by one when a queue is dropped; the kernel closes the rest. A peer could otherwise
 /// nest new ports as fast as they are closed.
@@ -70,8 +71,14 @@ fn discard_message_with_ports(end: &End, consumer: &mut Consumer, left: &mut usi
         *left = rest;
         if record.kind != RecordKind::Data {
             payload.clear();
-            consumer.read_to_vec(record, &mut payload);
-            match arrive(end, consumer, record, &mut payload, BodyPlace::InPlace) {
+            let arrived = match payload.try_reserve(record.len) {
+                Ok(()) => {
+                    consumer.read_to_vec(record, &mut payload);
+                    arrive(end, consumer, record, &mut payload, BodyPlace::InPlace)
+                }
+                Err(_) => Err(Rejection::Shortage(Errno::ENOMEM)),
+            };
+            match arrived {
                 Ok(arrival) => ports.extend(arrival.into_ports()),
                 Err(Rejection::Invalid(Undeliverable::Violation(_))) => break,
                 // Without descriptors to spare this process cannot close them itself: the kernel does.

@@ -174,7 +174,7 @@ impl RecvHalf {
         let mut taken = 0;
         for message in messages {
             let Some((mut receiving, record)) = self.try_next(false) else { break };
-            if record.kind != RecordKind::Data {
+            if record.kind != RecordKind::Data || !make_room(message, record.len) {
                 receiving.leave();
                 break;
             }
@@ -185,6 +185,12 @@ impl RecvHalf {
         }
         taken
     }
+}
+
+/// Makes room for `len` bytes of data, a number that the peer has chosen. False if there is none.
+fn make_room(message: &mut Message, len: usize) -> bool {
+    let missing = len.saturating_sub(message.data.len());
+    message.data.try_reserve(missing).is_ok()
 }
 
 /// [`post_messages`](crate::MessagePort::post_messages) failed part of the way through.

@@ -21,6 +21,7 @@ use crate::error::{RecvError, RecvTimeoutError, Rejection, TryRecvError, exhaust
 use crate::queue::doorbell::{self, FD};
 use crate::queue::record::RecordKind;
 use crate::queue::ring::Record;
+use crate::sys::Errno;
 
 /// A caller that never waits reads the clock in one empty poll of 16.
 const EMPTY_POLLS_PER_CLOCK: u32 = 16;
@@ -213,7 +214,10 @@ impl RecvHalf {
         let Some((mut receiving, record)) = self.next_message(deadline)? else { return Ok(false) };
         // 2. Copy it out, with what came with it.
         match record.kind {
-            RecordKind::Data => receiving.consumer.read_to_vec(record, &mut message.data),
+            RecordKind::Data => {
+                make_room(&mut message.data, record.len)?;
+                receiving.consumer.read_to_vec(record, &mut message.data);
+            }
             RecordKind::Buffer if take_lone_buffer(self, &receiving, record, message).is_some() => {}
             _ => self.unpack(&mut receiving, record, message)?,
         }
@@ -449,6 +453,7 @@ impl RecvHalf {
         payload: &mut Vec<u8>,
         body: BodyPlace,
     ) -> Result<Arrival, RecvError> {
+        make_room(payload, record.len)?;
         receiving.consumer.read_to_vec(record, payload);
         arrive(&self.end, &receiving.consumer, record, payload, body).map_err(|rejection| {
             // A message that can never be delivered is consumed; after a shortage it stays for the next attempt.
@@ -483,6 +488,12 @@ enum Search<'a> {
     Again,
 }
 
+/// Makes room for `len` bytes, a number that the peer has chosen. If there is none, the message stays queued.
+#[inline(always)] // as `receive`
+fn make_room(data: &mut Vec<u8>, len: usize) -> Result<(), RecvError> {
+    data.try_reserve(len).map_err(|_| RecvError::ResourceExhausted(exhausted(Errno::ENOMEM)))
+}
+
 /// Takes a message with one buffer that this side keeps already, without a table or an allocation. `None` if the
 /// capsule or the slot is invalid; then nothing has happened. `message` is empty.
 #[inline(never)] // keeps the path of plain data short
@@ -493,6 +504,7 @@ fn take_lone_buffer(half: &RecvHalf, receiving: &Receiving, record: Record, mess
     if lone.data_len > half.end.segment().limits().max_message_len {
         return None; // `unpack` reports the violation
     }
+    message.data.try_reserve(lone.data_len).ok()?; // and this shortage
     let buffer = lone.take(&half.end)?;
     receiving.consumer.read_to_vec(record.shortened(lone.data_len), &mut message.data);
     message.buffers.push(buffer);
