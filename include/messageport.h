@@ -46,7 +46,8 @@
  * Results      A function that can fail returns a msgport_code; MSGPORT_OK is 0. The numbers of the codes never change
  *              their meaning. msgport_describe() returns more about the last failure of the calling thread.
  * Codes        Each function lists its codes with their causes. Three are possible wherever a function takes a pointer
- *              or a handle, and are not repeated: MSGPORT_NULL_ARGUMENT, MSGPORT_BAD_HANDLE, MSGPORT_INTERNAL.
+ *              or a handle, and are not repeated: MSGPORT_NULL_ARGUMENT, MSGPORT_BAD_HANDLE, MSGPORT_INTERNAL. Nor is
+ *              MSGPORT_RUNNING, wherever a function takes an event loop or a port in one; see Threads.
  * Outputs      Come last, and are written only on success unless the function says otherwise.
  * Failure      Changes nothing unless the function says otherwise: everything passed in still belongs to the caller and
  *              still works.
@@ -56,8 +57,8 @@
  * Threads      Any thread may use a handle, but only one at a time. Exception: functions that take a `const` handle may
  *              run at the same time as each other on the same handle. Different handles are independent of each other,
  *              ports of one set included; so are the two halves of a port. An event loop and the ports in it count as
- *              one handle: during a call on one of them, calls of other threads on the others return MSGPORT_RUNNING,
- *              and freeing one there does nothing.
+ *              one handle: during a call on one of them, calls of other threads that need the loop return
+ *              MSGPORT_RUNNING, and freeing the loop or a port of it there does nothing.
  * Time         Every time is an int64_t in nanoseconds, and every timeout means the same:
  *              0                The call does not wait. MSGPORT_EMPTY: there is nothing to receive. MSGPORT_FULL or
  *                               MSGPORT_LANE_FULL: there is no space.

@@ -51,8 +51,9 @@ unsafe impl Send for Address {}
 /// A receiving half that the handle of a port shares with a set.
 struct Half(RecvHalf);
 
-// SAFETY: a set uses the half under the write lock of `Shared::receiving`, a handle under the read lock. The handle is
-// in exclusive use then, so there is one user at a time. Adding and removing the half are calls on its handle too.
+// SAFETY: there is one user at a time. The set uses the half under the write lock of `Shared::receiving`. Otherwise a
+// call on the port's handle does, which the caller of C uses exclusively: a receive or a close, under the read lock;
+// adding, removing and freeing the port, under the lock of `Shared::inner`, which the set holds too while it receives.
 unsafe impl Sync for Half {}
 
 pub(crate) struct Watched(Arc<Half>);
@@ -221,7 +222,7 @@ impl Member {
     /// True once the set has dropped the port: after the event that the peer is gone, when the set is freed, or after
     /// it found the port closed.
     pub(crate) fn has_left(&self) -> bool {
-        // Relaxed, inside: `whole_again` synchronizes with the drop of the set's reference.
+        // A relaxed load: `whole_again` synchronizes with the drop of the set's reference.
         Arc::strong_count(&self.receiver) == 1
     }
 
