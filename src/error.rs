@@ -364,7 +364,7 @@ impl fmt::Display for PostErrorKind {
             Self::Forked => f.write_str(FORKED_TEXT),
             Self::PortClosed => f.write_str(CLOSED_TEXT),
             Self::Detached => f.write_str(DETACHED_TEXT),
-            Self::Borrowed => f.write_str("a reservation on the port is open, or the port is being posted"),
+            Self::Borrowed => f.write_str(SENDER_BORROWED_TEXT),
             Self::ContainsSelf => f.write_str("the transfer list contains the posting port itself"),
             Self::ContainsPeer => f.write_str("the transfer list contains the posting port's peer"),
             Self::Duplicate => f.write_str("the transfer list contains the same thing twice"),
@@ -374,13 +374,13 @@ impl fmt::Display for PostErrorKind {
             Self::PooledElsewhere { index } => {
                 write!(f, "item {index} of the transfer list is a buffer that another port's peer has mapped")
             }
-            Self::TooLarge { len, max } => write!(f, "the message needs {len} bytes, at most {max} fit"),
+            Self::TooLarge { len, max } => too_large(f, *len, *max),
             Self::TooManyHandles { handles, max } => {
                 write!(f, "the transfer list has {handles} descriptors, at most {max} are allowed")
             }
             Self::PeerGone(reason) => reason.fmt(f),
             Self::Full(cause) => cause.fmt(f),
-            Self::TimedOut => f.write_str("timed out waiting for space in the queue"),
+            Self::TimedOut => f.write_str(NO_SPACE_IN_TIME_TEXT),
             Self::ResourceExhausted(error) => with_cause(f, &"cannot post", error),
         }
     }
@@ -470,11 +470,11 @@ impl fmt::Display for PostDataError {
             Self::Forked => f.write_str(FORKED_TEXT),
             Self::PortClosed => f.write_str(CLOSED_TEXT),
             Self::Detached => f.write_str(DETACHED_TEXT),
-            Self::Borrowed => f.write_str("a reservation on the port is open, or the port is being posted"),
-            Self::TooLarge { len, max } => write!(f, "the message needs {len} bytes, at most {max} fit"),
+            Self::Borrowed => f.write_str(SENDER_BORROWED_TEXT),
+            Self::TooLarge { len, max } => too_large(f, *len, *max),
             Self::PeerGone(reason) => reason.fmt(f),
             Self::Full(cause) => cause.fmt(f),
-            Self::TimedOut => f.write_str("timed out waiting for space in the queue"),
+            Self::TimedOut => f.write_str(NO_SPACE_IN_TIME_TEXT),
             Self::ResourceExhausted(error) => with_cause(f, &"cannot post", error),
         }
     }
@@ -759,6 +759,13 @@ pub(crate) fn exhausted(errno: Errno) -> io::Error {
     io_error(errno)
 }
 
+/// Writes that a message is too long, in bytes.
+fn too_large(f: &mut fmt::Formatter<'_>, len: usize, max: usize) -> fmt::Result {
+    write!(f, "the message needs {len} bytes, at most {max} fit")
+}
+
+const SENDER_BORROWED_TEXT: &str = "a reservation on the port is open, or the port is being posted";
+const NO_SPACE_IN_TIME_TEXT: &str = "timed out waiting for space in the queue";
 const FORKED_TEXT: &str = "the port was inherited by fork and belongs to the parent process";
 const CLOSED_TEXT: &str = "the port has been closed";
 const DETACHED_TEXT: &str = "the port has been transferred";
