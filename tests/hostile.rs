@@ -15,8 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    CloseReason, Message, MessagePort, PostDataError, PostError, PostErrorKind, RecvError, RecvTimeoutError,
-    TransferBuffer, TryRecvError, Violation, parent_port,
+    ChannelOptions, CloseReason, Message, MessagePort, PostDataError, PostError, PostErrorKind, RecvError,
+    RecvTimeoutError, TransferBuffer, TryRecvError, Violation, parent_port,
 };
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
@@ -32,7 +32,13 @@ use tools::memory::newest_memory;
 use tools::random::Random;
 use tools::{Cost, PATIENCE, assert_entangled, cost_of, cost_under, end_of, pair, pair_of, within};
 
-const ROLES: &[Role] = &[("victim", victim), ("poor", poor)];
+const ROLES: &[Role] = &[
+    ("victim", victim),
+    ("poor", poor),
+    ("endless", || endless(SMALL, false)),
+    ("endless and large", || endless(LARGE, false)),
+    ("endless, large and refused", || endless(LARGE, true)),
+];
 
 /// Three seconds: a call with a deadline of a few milliseconds that takes longer hangs.
 const HANGS: Duration = Duration::from_secs(3);
@@ -479,6 +485,70 @@ fn a_peer_stopped_half_way_through_a_transfer_list_does_not_make_a_wait_spin() {
     assert!(matches!(error, TryRecvError::Failed(RecvError::MessageError { .. })), "{error:?}");
     attacker.record(DATA, b"more", 0);
     assert_eq!(victim.recv_timeout(PATIENCE).expect("a message").data, b"more");
+}
+
+// Queues that never end.
+
+#[test]
+fn ports_whose_queues_never_end_are_dropped_in_a_moment() {
+    let _alone = alone();
+    let (_process, control) = Process::start("endless");
+    let port = control.recv_timeout(PATIENCE).expect("a port").ports.remove(0);
+    let message = port.recv_timeout(PATIENCE).expect("the ports look honest");
+    assert_eq!(message.ports.len(), ENDLESS);
+    let ((), cost) = cost_of(|| drop(message));
+    assert!(cost.time < HANGS, "the drop took {:?}", cost.time);
+}
+
+#[test]
+fn a_refused_message_of_ports_whose_queues_never_end_does_not_outlast_the_deadline() {
+    let _alone = alone();
+    let (_process, control) = Process::start("endless, large and refused");
+    let port = control.recv_timeout(PATIENCE).expect("a port").ports.remove(0);
+    let (result, cost) = cost_of(|| port.recv_timeout(WAIT));
+    assert!(matches!(result, Err(RecvTimeoutError::Failed(RecvError::MessageError { .. }))), "{result:?}");
+    assert!(cost.time < HANGS, "the call took {:?} instead of {WAIT:?}", cost.time);
+}
+
+#[test]
+fn a_queue_full_of_ports_whose_queues_never_end_is_dropped_in_a_moment() {
+    let _alone = alone();
+    let (_process, control) = Process::start("endless and large");
+    let port = control.recv_timeout(PATIENCE).expect("a port").ports.remove(0);
+    let ((), cost) = cost_of(|| drop(port));
+    assert!(cost.time < HANGS, "the drop took {:?}", cost.time);
+}
+
+/// Ports in one message, 100. Each claims to hold a gigabyte, which takes seconds to walk.
+const ENDLESS: usize = 100;
+/// The least ring that has a record for each of 2^16 numbers.
+const SMALL: usize = 512 << 10;
+/// A ring that takes a tenth of a second to walk once.
+const LARGE: usize = 16 << 20;
+
+/// A role: posts a port with a message of many ports, whose rings are full of empty records for ever. The last thing in
+/// the message is invalid if it is to be `refused`.
+fn endless(capacity: usize, refused: bool) {
+    let control = parent_port().expect("a port");
+    let options = ChannelOptions::new().capacity(capacity).max_capacity(1 << 30);
+    let (_keep, segment) = newest_memory(|| options.create().expect("a channel"));
+    let pages = Pages::of(&segment);
+    for number in 0..capacity as u64 / 8 {
+        // A header has 16 bits of the number: behind the last record of the ring comes the first.
+        pages.ring(0, 8 * number).store(header(DATA, 0, 0, number & 0xffff), Ordering::Relaxed);
+    }
+    let ((_other, lane), null) = (lane(), File::open("/dev/null").expect("a device"));
+    let mut table = Table::default();
+    for _ in 0..ENDLESS {
+        table = table.port(NEW_PORT, &segment, &lane);
+    }
+    if refused {
+        table = table.frozen(5, &null);
+    }
+    let (mut attacker, victim) = Attacker::new(pair);
+    attacker.post(b"endless", &table);
+    control.post_message(b"", [victim.into()]).expect("room");
+    let _ = control.recv(); // holds everything open
 }
 
 // Attempts to leak descriptors.

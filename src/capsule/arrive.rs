@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::buffer::LoneCapsule;
-use super::discard::discard;
+use super::discard::{Budget, discard_last};
 use super::{Arrival, Arrived, Table};
 use crate::end::lane::Half;
 use crate::end::{End, Parts};
@@ -102,11 +102,13 @@ fn carrier(
 }
 
 impl Arrival {
-    /// Ends what came with a message that its receiver cannot have: ports are closed, and their queues discarded.
+    /// Ends what came with a message that its receiver cannot have: ports are closed, and their queues discarded with
+    /// one small budget, since that happens inside a call that may have a deadline.
     pub(crate) fn close(self) {
+        let mut budget = Budget::of_refused_message();
         for Parts { end, mut consumer, .. } in self.into_ports() {
             end.close();
-            discard(&end, &mut consumer);
+            discard_last(&end, &mut consumer, &mut budget);
         }
     }
 }

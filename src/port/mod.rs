@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::capsule::discard::{discard, discard_last};
+use crate::capsule::discard::{Budget, discard, discard_last};
 use crate::end::wait::Spin;
 use crate::end::{End, Parts, State};
 use crate::queue::doorbell::{self, FD};
@@ -115,6 +115,10 @@ impl MessagePort {
     /// at the peer, which then sees the end with the reason `Closed`. What is unread here is dropped: ports in it are
     /// closed, buffers freed. Every later call on this port returns `PortClosed`. Dropping the port releases its
     /// descriptors.
+    ///
+    /// Dropping the unread messages takes up to about 50 ms, since their sender decides how many there are and how many
+    /// ports they carry. Where that does not suffice the kernel closes the rest, once the port is dropped; the peer of
+    /// a port in the rest then sees `PeerDied` instead of `Closed`.
     pub fn close(&self) {
         self.receiver.close();
     }
@@ -208,7 +212,7 @@ impl RecvHalf {
             && self.end.home().is_here()
             && let Ok(mut receiving) = self.receiving.try_borrow_mut()
         {
-            discard(&self.end, &mut receiving.consumer);
+            discard(&self.end, &mut receiving.consumer, &mut Budget::new());
         }
     }
 
@@ -268,7 +272,7 @@ impl Drop for SendHalf {
         if is_ours(&self.end) && !self.end.recall() && self.end.drop_half() {
             self.end.close();
             if let Some(mut consumer) = self.end.unpark() {
-                discard(&self.end, &mut consumer);
+                discard(&self.end, &mut consumer, &mut Budget::new());
             }
         }
     }
@@ -280,20 +284,21 @@ impl Drop for RecvHalf {
             return;
         }
         let consumer = &mut self.receiving.get_mut().consumer;
+        let mut budget = Budget::new();
         if self.end.is_last_half() {
             self.end.close();
             if Arc::strong_count(&self.end) == 1 && self.end.holds_lane_alone() {
-                return discard_last(&self.end, consumer);
+                return discard_last(&self.end, consumer, &mut budget);
             }
         } else {
             self.end.discard_arrivals();
         }
-        discard(&self.end, consumer);
+        discard(&self.end, consumer, &mut budget);
         self.end.park(consumer.clone());
         // The sending half may have been dropped meanwhile, and has left the rest to this one.
         if self.end.drop_half() {
             self.end.close();
-            discard(&self.end, consumer);
+            discard(&self.end, consumer, &mut budget);
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{MessagePort, Receiving, RecvHalf};
 use crate::capsule::Arrival;
 use crate::capsule::arrive::{BodyPlace, Undeliverable, arrive};
 use crate::capsule::buffer::LoneCapsule;
-use crate::capsule::discard::discard;
+use crate::capsule::discard::{Budget, discard};
 use crate::end::lane::Half;
 use crate::end::wait::{Deadline, Outcome, Waiter};
 use crate::end::{State, growth};
@@ -338,7 +338,7 @@ impl RecvHalf {
         if self.end.state() == State::Closed
             && let Ok(mut receiving) = self.receiving.try_borrow_mut()
         {
-            discard(&self.end, &mut receiving.consumer);
+            discard(&self.end, &mut receiving.consumer, &mut Budget::new());
         }
     }
 
