@@ -586,7 +586,8 @@ msgport_code msgport_port_abandon(msgport_port *port);
  *         MSGPORT_MESSAGE_ERROR      The message cannot be received: the standard's `messageerror`. It is consumed, and
  *                                    everything on its transfer list is closed.
  *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or descriptors left for what the message carries. The
- *                                    message stays queued.
+ *                                    message stays queued. One for whose descriptors there is no room in 16 attempts
+ *                                    over 5 s is given up: MSGPORT_MESSAGE_ERROR.
  * Exclusive on port.
  */
 msgport_code msgport_port_recv(msgport_port *port, int64_t timeout, msgport_message **message);
@@ -615,7 +616,8 @@ msgport_code msgport_port_recv(msgport_port *port, int64_t timeout, msgport_mess
  *         MSGPORT_MESSAGE_ERROR      The message cannot be received. It is consumed, and everything on its transfer
  *                                    list is closed.
  *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or descriptors left for what the message carries. The
- *                                    message stays queued.
+ *                                    message stays queued. One for whose descriptors there is no room in 16 attempts
+ *                                    over 5 s is given up: MSGPORT_MESSAGE_ERROR.
  * Exclusive on port and message.
  */
 msgport_code msgport_port_recv_into(msgport_port *port, int64_t timeout, msgport_message *message, const void **data,
@@ -650,7 +652,8 @@ msgport_code msgport_port_recv_into(msgport_port *port, int64_t timeout, msgport
  *         MSGPORT_MESSAGE_ERROR      The message cannot be received. It is consumed, and everything on its transfer
  *                                    list is closed.
  *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or descriptors left for what the message carries. The
- *                                    message stays queued.
+ *                                    message stays queued. One for whose descriptors there is no room in 16 attempts
+ *                                    over 5 s is given up: MSGPORT_MESSAGE_ERROR.
  * Exclusive on port and rest.
  */
 msgport_code msgport_port_recv_ref(msgport_port *port, int64_t timeout, msgport_message *rest, const void **data,

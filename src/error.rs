@@ -158,6 +158,9 @@ pub enum BadTransfer {
     Value(BadValue),
     /// The message is not a request: it does not come from a client.
     NoRequest,
+    /// The message has more descriptors than this process could open. At least 16 attempts to receive it, over at least
+    /// 5 s, failed with [`ResourceExhausted`](RecvError::ResourceExhausted).
+    NoRoom,
 }
 
 impl fmt::Display for BadTransfer {
@@ -169,6 +172,7 @@ impl fmt::Display for BadTransfer {
             Self::NoSuchBuffer => f.write_str("the message names a recycled buffer that is not here"),
             Self::Value(bad) => bad.fmt(f),
             Self::NoRequest => f.write_str("the message is not a request"),
+            Self::NoRoom => f.write_str("the message has more descriptors than this process may open"),
         }
     }
 }
@@ -178,7 +182,7 @@ impl Error for BadTransfer {
         match self {
             Self::Segment(bad) => bad.source(),
             Self::Value(bad) => bad.source(),
-            Self::Lane | Self::Capsule | Self::NoSuchBuffer | Self::NoRequest => None,
+            Self::Lane | Self::Capsule | Self::NoSuchBuffer | Self::NoRequest | Self::NoRoom => None,
         }
     }
 }
@@ -519,7 +523,9 @@ pub enum RecvError {
         /// The data of the message.
         data: Vec<u8>,
     },
-    /// The system has no memory or no descriptors left. The message is still queued.
+    /// The system has no memory or no descriptors left. The message is still queued, and a later attempt can receive
+    /// it. A message for whose descriptors there is no room (`EMFILE`) in 16 attempts over 5 s is given up: it is then
+    /// a [`MessageError`](Self::MessageError) with [`NoRoom`](BadTransfer::NoRoom).
     ResourceExhausted(io::Error),
 }
 
@@ -757,6 +763,11 @@ pub(crate) fn not_mapped(errno: Errno) -> Rejection<BadSegment> {
 /// A shortage in the system, as the public errors carry it.
 pub(crate) fn exhausted(errno: Errno) -> io::Error {
     io_error(errno)
+}
+
+/// True for the error of a process that has as many open descriptors as it may have.
+pub(crate) fn is_want_of_descriptors(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::EMFILE as i32)
 }
 
 /// Writes that a message is too long, in bytes.

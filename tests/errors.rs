@@ -77,6 +77,7 @@ fn ends_and_violations_are_errors() {
     check(BadTransfer::Segment(BadSegment::Unsealed), 0, Kind(ErrorKind::InvalidData));
     check(BadTransfer::Value(BadValue::TooDeep), 0, Kind(ErrorKind::InvalidData));
     check(BadTransfer::NoRequest, 0, Kind(ErrorKind::InvalidData));
+    check(BadTransfer::NoRoom, 0, Kind(ErrorKind::InvalidData));
     check(BadValue::Unnamed, 0, Kind(ErrorKind::InvalidData));
     check(WrongSize { len: 1, size: 2 }, 0, Kind(ErrorKind::InvalidData));
     check(FullCause::Lane, 0, Kind(ErrorKind::WouldBlock));

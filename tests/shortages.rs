@@ -5,12 +5,15 @@ mod tools;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::fd::AsFd;
-use std::time::Duration;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use messageport::aio::AsyncPort;
 use messageport::{
-    BufferError, ChannelOptions, FreezeErrorKind, FrozenBuffer, Message, MessageChannel, MessagePort, PostDataError,
-    PostErrorKind, RecvError, RecvTimeoutError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError,
+    AnswerError, BadTransfer, BufferError, ChannelOptions, Client, FreezeErrorKind, FrozenBuffer, Message,
+    MessageChannel, MessagePort, PostDataError, PostErrorKind, RecvError, RecvTimeoutError, Server, SharedBuffer,
+    TransferBuffer, TransferRef, Transferable, TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, geteuid, seteuid};
@@ -25,6 +28,10 @@ const ROLES: &[Role] = &[
     ("few descriptors to grow", few_descriptors_to_grow),
     ("few descriptors to recycle", few_descriptors_to_recycle),
     ("few descriptors for a laden port", few_descriptors_for_a_laden_port),
+    ("descriptors of other threads", descriptors_of_other_threads),
+    ("a message without room", message_without_room),
+    ("a request without room", request_without_room),
+    ("a task without room", task_without_room),
     ("few in flight", few_in_flight),
     ("no address space", no_address_space),
     ("no address space to grow", no_address_space_to_grow),
@@ -51,6 +58,26 @@ fn a_recycled_buffer_needs_no_descriptor() {
 #[test]
 fn a_port_with_grown_queues_and_cached_buffers_arrives_whole_or_not_at_all() {
     play("few descriptors for a laden port");
+}
+
+#[test]
+fn a_message_without_room_takes_no_descriptors_from_other_threads() {
+    play("descriptors of other threads");
+}
+
+#[test]
+fn a_message_without_room_is_given_up_after_a_while() {
+    play("a message without room");
+}
+
+#[test]
+fn a_server_waits_for_room_for_a_request() {
+    play("a request without room");
+}
+
+#[test]
+fn a_task_naps_until_there_is_room() {
+    play("a task without room");
 }
 
 #[test]
@@ -135,6 +162,106 @@ fn few_descriptors() {
     let buffer = buffer_of(b"pixels");
     assert_eq!(with_room_for(0, || buffer.freeze()).expect("no descriptor is needed")[..], *b"pixels");
     before.assert_restored("after making things");
+}
+
+/// Descriptors for a transfer list, more than there will be room for.
+const MANY: usize = 100;
+
+fn many_descriptors() -> Vec<Transferable> {
+    let null = File::open("/dev/null").expect("a device");
+    (0..MANY).map(|_| OwnedFd::from(null.try_clone().expect("a descriptor")).into()).collect()
+}
+
+fn descriptors_of_other_threads() {
+    let (a, b) = forgetful_pair();
+    a.post_message(b"many", many_descriptors()).expect("room");
+    with_room_for(MANY / 2, || {
+        // The first attempt takes what there is.
+        assert!(is_exhausted(&b.try_recv()));
+        let opened = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                for _ in 0..5000 {
+                    File::open("/dev/null").expect("there is room for a file");
+                    opened.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            while !other.is_finished() {
+                assert!(is_exhausted(&b.try_recv()));
+            }
+        });
+        assert_eq!(opened.into_inner(), 5000);
+    });
+    let message = with_room_for(MANY, || b.try_recv()).expect("room for all");
+    assert_eq!((&message.data[..], message.descriptors.len()), (b"many".as_slice(), MANY));
+}
+
+fn message_without_room() {
+    let (a, b) = forgetful_pair();
+    a.post_message(b"many", many_descriptors()).expect("room");
+    a.post_message(b"more", [OwnedFd::from(File::open("/dev/null").expect("a device")).into()]).expect("room");
+    let held = Ledger::now();
+    with_room_for(MANY / 2, || {
+        let (start, mut attempts) = (Instant::now(), 0);
+        let error = loop {
+            attempts += 1;
+            match b.try_recv() {
+                Err(TryRecvError::Failed(RecvError::ResourceExhausted(_))) => {}
+                other => break other.expect_err("there is no room"),
+            }
+            assert!(start.elapsed() < PATIENCE, "the message is not given up");
+            std::thread::sleep(Duration::from_millis(10)); // a pause between attempts
+        };
+        let TryRecvError::Failed(RecvError::MessageError { reason: BadTransfer::NoRoom, data }) = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(data, b"many");
+        assert!(attempts >= 16, "given up after {attempts} attempts");
+        held.assert_restored("after a message that was given up");
+        // Later messages are not affected.
+        let message = b.try_recv().expect("room for one");
+        assert_eq!((&message.data[..], message.descriptors.len()), (b"more".as_slice(), 1));
+    });
+}
+
+fn request_without_room() {
+    let (a, b) = forgetful_pair();
+    let client = Client::new(a);
+    let mut pending = client.start(b"many", many_descriptors()).expect("room");
+    let server = with_room_for(MANY / 2, || {
+        let server = std::thread::spawn(|| {
+            Server::new(b).serve(|message| {
+                message.data = message.descriptors.len().to_string().into_bytes();
+                message.descriptors.clear();
+            })
+        });
+        let early = pending.wait_timeout(Duration::from_millis(100));
+        assert!(matches!(early, Err(AnswerError::TimedOut)), "{early:?}");
+        server
+    });
+    assert_eq!(pending.wait_timeout(PATIENCE).expect("there is room").data, b"100");
+    drop((client, pending));
+    server.join().expect("no panic").expect("the client has closed its end");
+}
+
+fn task_without_room() {
+    let (a, b) = forgetful_pair();
+    a.post_message(b"many", many_descriptors()).expect("room");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut b = AsyncPort::new(b).expect("a registration");
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+        setrlimit(Resource::RLIMIT_NOFILE, MANY as u64, hard).expect("the limit can be lowered");
+        let start = Instant::now();
+        for _ in 0..5 {
+            let result = b.recv().await;
+            assert!(matches!(result, Err(RecvError::ResourceExhausted(_))), "{result:?}");
+        }
+        assert!(start.elapsed() >= Duration::from_millis(10 + 20 + 40 + 80), "naps of {:?}", start.elapsed());
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("the limit can be raised");
+        let message = b.recv().await.expect("there is room");
+        assert_eq!((&message.data[..], message.descriptors.len()), (b"many".as_slice(), MANY));
+    });
 }
 
 fn few_in_flight() {

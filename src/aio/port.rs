@@ -5,8 +5,9 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::wait::{Registration, Wait};
+use super::wait::{Registration, Timer, Wait};
 use crate::end::lane::Half;
+use crate::end::shortage::ShortageNaps;
 use crate::error::with_cause;
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf, SendHalf};
@@ -53,6 +54,9 @@ pub struct AsyncRecvHalf {
     pub(super) half: RecvHalf,
     pub(super) wait: Wait,
     pub(super) stream_is_over: bool,
+    /// The nap after a shortage, before the next attempt to receive.
+    pub(super) nap: Option<Timer>,
+    pub(super) naps: ShortageNaps,
     /// The port's descriptor had been requested before.
     polled: bool,
 }
@@ -80,6 +84,8 @@ impl AsyncPort {
                     half: port.receiver,
                     wait: Wait::new(registration, Half::Receiver),
                     stream_is_over: false,
+                    nap: None,
+                    naps: ShortageNaps::NEW,
                 },
             }),
             Err(error) => Err(RegisterError { error, port }),

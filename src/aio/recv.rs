@@ -1,7 +1,7 @@
 //! Receiving in a task.
 #![forbid(unsafe_code)]
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -19,7 +19,8 @@ impl AsyncPort {
     ///
     /// # Errors
     /// Those of [`MessagePort::recv`](crate::MessagePort::recv); also
-    /// [`ResourceExhausted`](RecvError::ResourceExhausted) if it has to wait in a runtime that is shutting down.
+    /// [`ResourceExhausted`](RecvError::ResourceExhausted) if it has to wait in a runtime that is shutting down. After a
+    /// shortage the next call naps before it tries again, for 10 ms at first and twice as long each time, up to 1 s.
     pub async fn recv(&mut self) -> Result<Message, RecvError> {
         self.receiver.recv().await
     }
@@ -76,7 +77,11 @@ impl AsyncRecvHalf {
 
     fn poll_recv_into(&mut self, context: &mut Context<'_>, message: &mut Message) -> Poll<Result<(), RecvError>> {
         let turn = ready!(coop::poll_proceed(context));
-        // 1. Receive.
+        // 1. Receive, after a nap if the last attempt met a shortage.
+        if let Some(nap) = &mut self.nap {
+            ready!(nap.as_mut().poll(context));
+            self.nap = None;
+        }
         let mut received = self.half.try_recv_into(message);
         // 2. If there is no message, arm the doorbell, so that a post wakes the task, and try once more.
         if matches!(received, Err(TryRecvError::Empty)) {
@@ -93,6 +98,12 @@ impl AsyncRecvHalf {
                 return Poll::Pending;
             }
         };
+        match result {
+            Err(RecvError::ResourceExhausted(_)) => {
+                self.nap = Some(self.wait.registration().timer(self.naps.next()));
+            }
+            _ => self.naps.reset(),
+        }
         self.wait.over();
         turn.made_progress();
         Poll::Ready(result)

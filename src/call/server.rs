@@ -11,8 +11,12 @@ use std::time::{Duration, Instant};
 
 use super::{MARK_LEN, MarkKind, Number, lend, mark, unmark};
 use crate::end::End;
+use crate::end::shortage::ShortageNaps;
 use crate::end::wait::Deadline;
-use crate::error::{BadTransfer, CloseReason, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError, with_cause};
+use crate::error::{
+    BadTransfer, CloseReason, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError, is_want_of_descriptors,
+    with_cause,
+};
 use crate::port::message::Message;
 use crate::port::transfer::{PostError, TransferRef, Transferable};
 use crate::port::{MessagePort, RecvHalf, SendHalf};
@@ -136,7 +140,8 @@ impl Server {
 
     /// Answers every request with the message that `handler` leaves in place of it: its data, and everything that it
     /// carries. Returns when the client has closed its end. A request that cannot be received is dropped, and so is a
-    /// request whose `handler` panics.
+    /// request whose `handler` panics. A request for whose descriptors there is no room is tried again, ever more
+    /// rarely, until there is room or it is given up; see [`RecvError::ResourceExhausted`].
     ///
     /// # Errors
     /// [`ServeError`]. The server can be used again.
@@ -157,15 +162,26 @@ impl Server {
         &self,
         mut answer: impl FnMut(&mut Message, &OpenRequest<&Answers>) -> Result<(), E>,
     ) -> Result<(), ServeError<E>> {
-        let mut message = Message::new();
+        let (mut message, mut naps) = (Message::new(), ShortageNaps::NEW);
         loop {
             let number = match self.next(&mut message, Deadline::Never) {
                 Ok(number) => number,
+                // Room comes, or the request is given up.
+                Err(RecvTimeoutError::Failed(RecvError::ResourceExhausted(error)))
+                    if is_want_of_descriptors(&error) =>
+                {
+                    std::thread::sleep(naps.next());
+                    continue;
+                }
                 Err(RecvTimeoutError::TimedOut) => continue,
-                Err(RecvTimeoutError::Failed(RecvError::MessageError { .. })) => continue,
+                Err(RecvTimeoutError::Failed(RecvError::MessageError { .. })) => {
+                    naps.reset();
+                    continue;
+                }
                 Err(RecvTimeoutError::Failed(RecvError::Ended(CloseReason::Closed))) => return Ok(()),
                 Err(RecvTimeoutError::Failed(error)) => return Err(ServeError::Failed(error)),
             };
+            naps.reset();
             let open = OpenRequest { answers: &*self.answers, number, over: Cell::new(false) };
             answer(&mut message, &open).map_err(ServeError::NotAnswered)?;
         }

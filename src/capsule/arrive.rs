@@ -1,15 +1,18 @@
 //! Arrival: what came with a record becomes ports and buffers of this process.
 #![forbid(unsafe_code)]
 
+use std::time::Instant;
+
 use super::buffer::LoneCapsule;
 use super::discard::{Budget, discard_last};
 use super::{Arrival, Arrived, Table};
 use crate::end::lane::Half;
+use crate::end::shortage::DescriptorShortage;
 use crate::end::{End, Parts};
 use crate::error::{BadTransfer, RecvError, Rejection, Violation, exhausted};
 use crate::queue::record::RecordKind;
 use crate::queue::ring::{Consumer, Record};
-use crate::sys::Errno;
+use crate::sys::{Errno, process};
 
 /// Where the data goes that came in a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,7 +26,8 @@ pub(crate) enum BodyPlace {
 /// Makes ports, buffers and descriptors of what came with a record that is not plain data. `payload` is a copy of the
 /// record's payload; what is left in it is the message's data.
 ///
-/// After a shortage the record and its descriptors are still queued. If the contents are invalid, the descriptors are
+/// After a shortage the record and its descriptors are still queued; `shortage` counts the attempts, after which a
+/// message with too many descriptors is invalid. If the contents are invalid, the descriptors are
 /// gone and the caller releases the record.
 pub(crate) fn arrive(
     end: &End,
@@ -31,11 +35,12 @@ pub(crate) fn arrive(
     record: Record,
     payload: &mut Vec<u8>,
     body: BodyPlace,
+    shortage: &mut DescriptorShortage,
 ) -> Result<Arrival, Rejection<Undeliverable>> {
     if record.kind == RecordKind::Buffer {
         lone_buffer(end, payload)
     } else {
-        carrier(end, consumer, record, payload, body)
+        carrier(end, consumer, record, payload, body, shortage)
     }
 }
 
@@ -56,6 +61,7 @@ fn carrier(
     record: Record,
     payload: &mut Vec<u8>,
     body: BodyPlace,
+    shortage: &mut DescriptorShortage,
 ) -> Result<Arrival, Rejection<Undeliverable>> {
     // 1. Check the table, and make room for data that will be copied.
     let mut table = Table::parse(payload)?;
@@ -78,10 +84,21 @@ fn carrier(
     let _reading = (handles > 0).then(|| end.reading());
     let descriptors = match handles {
         0 => Vec::new(),
-        count => end
-            .lane()
-            .peek_handles(consumer.sequence(), count, |half| end.on_wake_up(half, Half::Receiver))
-            .map_err(|rejection| rejection.map(Undeliverable::Violation))?,
+        count => {
+            let sequence = consumer.sequence();
+            // An attempt takes what descriptors there are from other threads, for a moment: not a second time in vain.
+            let peeked = if shortage.is_of(sequence) && !process::has_room_for(count) {
+                Err(Rejection::Shortage(Errno::EMFILE))
+            } else {
+                end.lane().peek_handles(sequence, count, |half| end.on_wake_up(half, Half::Receiver))
+            };
+            if matches!(peeked, Err(Rejection::Shortage(Errno::EMFILE))) && shortage.fail(sequence, Instant::now()) {
+                end.lane().take_handles();
+                payload.truncate(data_len);
+                return Err(Undeliverable::Message(BadTransfer::NoRoom).into());
+            }
+            peeked.map_err(|rejection| rejection.map(Undeliverable::Violation))?
+        }
     };
     // 3. Adopt the objects behind them, and take the packet off the lane unless a later attempt needs it.
     let mut arrival = Arrival::default();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::arrive::{BodyPlace, Undeliverable, arrive};
+use crate::end::shortage::DescriptorShortage;
 use crate::end::{End, Parts, growth};
 use crate::error::Rejection;
 use crate::queue::record::RecordKind;
@@ -167,7 +168,7 @@ fn discard_message_with_ports(end: &End, consumer: &mut Consumer, walk: &mut Wal
             let arrived = match payload.try_reserve(record.len) {
                 Ok(()) => {
                     consumer.read_to_vec(record, &mut payload);
-                    arrive(end, consumer, record, &mut payload, BodyPlace::InPlace)
+                    arrive(end, consumer, record, &mut payload, BodyPlace::InPlace, &mut DescriptorShortage::default())
                 }
                 Err(_) => Err(Rejection::Shortage(Errno::ENOMEM)),
             };

@@ -4,6 +4,7 @@
 pub(crate) mod growth;
 pub(crate) mod wait;
 pub(crate) mod spurious;
+pub(crate) mod shortage;
 pub(crate) mod task;
 pub(crate) mod lane;
 

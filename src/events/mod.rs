@@ -21,7 +21,7 @@ use self::loop_handle::{Inbox, LoopHandle};
 use self::port_handle::{Found, Member, PortHandle, Source};
 use self::timers::{TimerId, Timers};
 use crate::error::{RecvError, TryRecvError};
-use crate::poll::poller::{NO_PORT, Poller, SHORTAGE_NAP};
+use crate::poll::poller::{NO_PORT, Poller};
 use crate::poll::set::AddError;
 use crate::port::{MessagePort, RecvHalf};
 use crate::sys::epoll::{Alarm, Epoll};
@@ -454,7 +454,7 @@ impl Inner {
         match after {
             After::Again => poller.schedule(key),
             After::Empty => poller.found_empty(key),
-            After::Nap => poller.nap(key, SHORTAGE_NAP),
+            After::Nap => poller.nap_short(key),
             After::Leave => {}
         }
         drop(poller);

@@ -6,7 +6,7 @@
 //!  warm     was found empty a moment ago: a post rings no doorbell, so the poller polls its ring (one load)
 //!  cold     has its doorbell armed and its lane in the epoll set: costs nothing until an edge makes it ready
 //!  napping  its lane is muted: it was woken without messages (for up to 8 ms), or it cannot receive now, for a
-//!           shortage or, in a set, because it is borrowed (for 10 ms)
+//!           shortage (for 10 ms to 1 s) or, in a set, because it is borrowed (for 10 ms)
 //! ```
 //! A port in a stream or a ping-pong alternates between ready and warm and makes no system call. Warm ports become cold
 //! before the poller sleeps, or when they have been empty for some rounds while others are busy. The epoll set is
@@ -19,6 +19,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::end::shortage::ShortageNaps;
 use crate::end::spurious::SpuriousWakes;
 use crate::end::wait::Spin;
 use crate::error::TryRecvError;
@@ -39,9 +40,8 @@ const MAX_SLEEP: Duration = Duration::from_secs(1);
 const WARM_ROUNDS: u8 = 8;
 /// The poller spins over at most 16 warm ports before it sleeps; with more, polling all their rings takes too long.
 const MAX_SPIN_PORTS: usize = 16;
-/// A port that cannot receive a message, for want of memory or descriptors or because it is borrowed, is left alone for
-/// 10 ms.
-pub(crate) const SHORTAGE_NAP: Duration = Duration::from_millis(10);
+/// A port that cannot receive because it is borrowed is left alone for 10 ms.
+pub(crate) const BORROWED_NAP: Duration = Duration::from_millis(10);
 
 /// The owner of a receiving half.
 pub(crate) trait Watchable {
@@ -63,6 +63,8 @@ struct Watched<T> {
     state: WatchState,
     /// Edges since the last message.
     edges: SpuriousWakes,
+    /// Naps since the last message, for want of memory or descriptors.
+    naps: ShortageNaps,
 }
 
 struct Entry<T> {
@@ -131,7 +133,8 @@ impl<T: Watchable> Poller<T> {
         if self.free.pop().is_none() {
             self.entries.push(Entry { generation, watched: None });
         }
-        self.entries[index].watched = Some(Watched { what, state: WatchState::Cold, edges: SpuriousWakes::CONSUMER });
+        self.entries[index].watched =
+            Some(Watched { what, state: WatchState::Cold, edges: SpuriousWakes::CONSUMER, naps: ShortageNaps::NEW });
         self.len += 1;
         self.schedule(key);
         Ok(key)
@@ -194,7 +197,7 @@ impl<T: Watchable> Poller<T> {
     }
 
     /// The port whose turn it is. After the turn the caller calls one of [`schedule`](Self::schedule),
-    /// [`found_empty`](Self::found_empty) and [`nap`](Self::nap); a port for which it calls none has no further turn
+    /// [`found_empty`](Self::found_empty), [`nap`](Self::nap) and [`nap_short`](Self::nap_short); a port for which it calls none has no further turn
     /// until it is scheduled.
     pub(crate) fn next(&mut self) -> Option<u64> {
         while let Some(key) = self.ready.pop_front() {
@@ -214,6 +217,7 @@ impl<T: Watchable> Poller<T> {
     pub(crate) fn found_message(&mut self, key: u64) {
         if let Some(watched) = watched(&mut self.entries, key) {
             watched.edges.reset();
+            watched.naps.reset();
         }
     }
 
@@ -224,6 +228,14 @@ impl<T: Watchable> Poller<T> {
         {
             watched.state = WatchState::Warm(0);
             self.warm.push(key);
+        }
+    }
+
+    /// Mutes a port that cannot receive for want of memory or descriptors: longer with every turn that meets it.
+    pub(crate) fn nap_short(&mut self, key: u64) {
+        if let Some(watched) = watched(&mut self.entries, key) {
+            let time = watched.naps.next();
+            self.nap(key, time);
         }
     }
 

@@ -139,3 +139,31 @@ fn a_key_is_never_used_again() {
     }
     assert!(poller.next().is_none());
 }
+
+#[test]
+fn a_port_that_cannot_receive_naps_longer_each_time_until_a_message_comes() {
+    let mut poller = Poller::new().expect("an epoll set");
+    let _peer = add(&mut poller, &Rc::default());
+    for milliseconds in [10, 20, 40, 0, 10] {
+        let key = loop {
+            match poller.next() {
+                Some(key) => break key,
+                None => poller.poll_epoll(Duration::from_secs(1)).expect("an epoll set"),
+            }
+        };
+        if milliseconds == 0 {
+            poller.found_message(key);
+            poller.schedule(key);
+            continue;
+        }
+        let before = Instant::now();
+        poller.nap_short(key);
+        let (end, after, nap) =
+            (poller.next_nap().expect("a nap"), Instant::now(), Duration::from_millis(milliseconds));
+        assert!(before + nap <= end && end <= after + nap, "a nap of {:?} instead of {nap:?}", end - before);
+        // The nap passes.
+        while poller.next_nap().is_some() {
+            poller.poll_epoll(nap).expect("an epoll set");
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::poller::{Poller, SHORTAGE_NAP, Watchable};
+use super::poller::{BORROWED_NAP, Poller, Watchable};
 use crate::error::{BadTransfer, CloseReason, RecvError, TryRecvError, with_cause};
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf};
@@ -188,12 +188,12 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
                 return Ok(self.remove(PortId(key)).map(|port| SetEvent::Closed(reason, port)));
             }
             Err(TryRecvError::Failed(RecvError::ResourceExhausted(error))) => {
-                self.poller.nap(key, SHORTAGE_NAP);
+                self.poller.nap_short(key);
                 return Err(error);
             }
             // A message is being read in place through another handle of the port.
             Err(TryRecvError::Failed(RecvError::Borrowed)) => {
-                self.poller.nap(key, SHORTAGE_NAP);
+                self.poller.nap(key, BORROWED_NAP);
                 return Ok(None);
             }
             Err(TryRecvError::Failed(RecvError::PortClosed | RecvError::Detached | RecvError::Forked)) => {

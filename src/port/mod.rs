@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::capsule::discard::{Budget, discard, discard_last};
+use crate::end::shortage::DescriptorShortage;
 use crate::end::wait::Spin;
 use crate::end::{End, Parts, State};
 use crate::queue::doorbell::{self, FD};
@@ -81,11 +82,14 @@ pub(crate) struct Receiving {
     pub(crate) lane_checked: Option<Instant>,
     /// The end of the peer has been reported: nothing comes after it.
     pub(crate) finished: bool,
+    /// The failed attempts to receive the next message.
+    pub(crate) shortage: DescriptorShortage,
 }
 
 impl Receiving {
     pub(crate) fn new(consumer: Consumer) -> Self {
-        Self { consumer, run: 0, empty_polls: 0, lane_checked: None, finished: false }
+        let shortage = DescriptorShortage::default();
+        Self { consumer, run: 0, empty_polls: 0, lane_checked: None, finished: false, shortage }
     }
 
     /// Leaves a message that the fast path has found in the queue: it is counted when it is found again.

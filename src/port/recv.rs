@@ -455,7 +455,8 @@ impl RecvHalf {
     ) -> Result<Arrival, RecvError> {
         make_room(payload, record.len)?;
         receiving.consumer.read_to_vec(record, payload);
-        arrive(&self.end, &receiving.consumer, record, payload, body).map_err(|rejection| {
+        let Receiving { consumer, shortage, .. } = &mut *receiving;
+        arrive(&self.end, consumer, record, payload, body, shortage).map_err(|rejection| {
             // A message that can never be delivered is consumed; after a shortage it stays for the next attempt.
             if matches!(rejection, Rejection::Invalid(Undeliverable::Message(_))) {
                 self.release(receiving, record);

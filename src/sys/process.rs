@@ -1,4 +1,4 @@
-//! Passing a descriptor to a child process, and this process's limit of descriptors.
+//! Passing a descriptor to a child process, and this process's descriptors and their limit.
 
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -7,8 +7,10 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::dir::Dir;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::Mode;
 
 use super::Errno;
 use super::socket::is_seqpacket;
@@ -76,6 +78,27 @@ pub(crate) fn take_inherited(variable: &str) -> Option<OwnedFd> {
 /// True if this process has one thread (proc_pid_task(5)).
 fn only_thread() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
+}
+
+/// True if this process may open `count` more descriptors, or if that cannot be found out: compares the numbers of its
+/// open descriptors (proc_pid_fd(5)) with the soft limit (`RLIMIT_NOFILE` of getrlimit(2)).
+pub(crate) fn has_room_for(count: usize) -> bool {
+    let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return true };
+    let listing = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut directory = match Dir::open("/proc/self/fd", listing, Mode::empty()) {
+        Ok(directory) => directory,
+        Err(Errno::EMFILE) => return false,
+        Err(_) => return true,
+    };
+    let own = directory.as_raw_fd();
+    let mut used = 0;
+    for entry in directory.iter() {
+        let Ok(entry) = entry else { return true };
+        // Neither `.` and `..`, nor the listing itself, nor a number from before the limit was lowered.
+        let number: Option<RawFd> = entry.file_name().to_str().ok().and_then(|name| name.parse().ok());
+        used += u64::from(number.is_some_and(|number| number != own && (number as u64) < limit));
+    }
+    used + count as u64 <= limit
 }
 
 /// Raises the soft limit of open descriptors to `wanted`, at most to the hard limit (`RLIMIT_NOFILE` of setrlimit(2)).
