@@ -20,6 +20,7 @@ use crate::error::{
 use crate::port::message::Message;
 use crate::port::transfer::{PostError, TransferRef, Transferable};
 use crate::port::{MessagePort, RecvHalf, SendHalf};
+use crate::queue::doorbell::{self, FD};
 use crate::scratch;
 
 /// An answer that waits for space holds the lock for at most 1 ms at a time, so that other answers can be posted.
@@ -29,11 +30,18 @@ const NOTICE_CHECK: Duration = Duration::from_secs(1);
 /// While a notice is owed and the queue is full, a wait for requests tries to post it every 1 ms.
 const NOTICE_RETRY: Duration = Duration::from_millis(1);
 
+/// While 1024 notices of dropped requests are owed, a server receives nothing: a client that reads no notice finds its
+/// queue full instead of filling the server's memory.
+const MAX_OWED: usize = 1024;
+
 /// The answering end of a pair; the other end is a [`Client`](super::Client).
 ///
 /// [`serve`](Self::serve) answers one request after the other. [`recv`](Self::recv) returns a request with its
 /// [`Responder`], which can answer later and from another thread. Dropping the server closes the port: posted answers
 /// still arrive, and every other open call of the client fails.
+///
+/// A client that reads no answers does not get far: once 1024 notices of dropped requests wait for room in the queue, a
+/// server receives no further request until there is room. `recv` then waits, and `try_recv` returns `Empty`.
 pub struct Server {
     receiver: RecvHalf,
     answers: Arc<Answers>,
@@ -197,6 +205,9 @@ impl Server {
     pub(crate) fn next(&self, message: &mut Message, deadline: Deadline) -> Result<Number, RecvTimeoutError> {
         loop {
             let slice = if self.answers.settle() { NOTICE_CHECK } else { NOTICE_RETRY };
+            if slice == NOTICE_RETRY && !self.answers.wait_until_little_is_owed(deadline) {
+                return Err(RecvTimeoutError::TimedOut);
+            }
             let left = deadline.left();
             match self.receiver.recv_into_timeout(message, left.min(slice)) {
                 Ok(()) => return Ok(request(message)?),
@@ -208,12 +219,27 @@ impl Server {
     }
 
     pub(crate) fn try_next(&self, message: &mut Message) -> Result<Number, TryRecvError> {
-        self.answers.settle();
+        if !self.answers.settle() && self.must_wait()? {
+            return Err(TryRecvError::Empty);
+        }
         match self.receiver.try_recv_into(message) {
             Ok(()) => Ok(request(message)?),
             Err(TryRecvError::Empty) => Err(TryRecvError::Empty),
             Err(TryRecvError::Failed(error)) => Err(self.notify_of(error).into()),
         }
+    }
+
+    /// True if too much is owed to receive more. The client's next read then makes the descriptor readable, as a request
+    /// would.
+    #[cold]
+    fn must_wait(&self) -> Result<bool, RecvError> {
+        if !self.answers.owes_too_much() {
+            return Ok(false);
+        }
+        self.receiver.drain_lane()?;
+        doorbell::arm(self.answers.end.outgoing().space_doorbell(), FD);
+        // The client may have read before it could see the doorbell, or may be gone.
+        Ok(!self.answers.settle() && self.answers.owes_too_much())
     }
 
     pub(crate) fn responder(&self, number: Number) -> Responder {
@@ -418,19 +444,56 @@ impl Answers {
         if !self.end.home().is_here() {
             return true;
         }
-        let Outbox { sender, owed } = &mut *self.lock();
-        while let Some(number) = owed.last() {
-            let mut notice = Vec::with_capacity(MARK_LEN);
-            mark(&mut notice, MarkKind::Dropped, *number);
-            if let Err(PostErrorKind::Full(_)) = sender.post(&notice, &[]) {
+        let mut outbox = self.lock();
+        while !outbox.owed.is_empty() {
+            if !outbox.post_notice(Deadline::Now) {
                 return false;
             }
-            // The notice is posted, or the client is gone.
-            owed.pop();
         }
         // Relaxed: a hint for `settle`, stored under the lock.
         self.owing.store(false, Ordering::Relaxed);
         true
+    }
+
+    fn owes_too_much(&self) -> bool {
+        self.lock().owed.len() >= MAX_OWED
+    }
+
+    /// Waits for room as a post does, while too much is owed to receive more. False if the deadline is over first.
+    #[cold]
+    fn wait_until_little_is_owed(&self, deadline: Deadline) -> bool {
+        loop {
+            let mut outbox = self.lock();
+            if outbox.owed.len() < MAX_OWED {
+                return true;
+            }
+            let slice = Instant::now() + LOCK_SLICE;
+            let until = deadline.instant().map_or(slice, |deadline| deadline.min(slice));
+            if !outbox.post_notice(Deadline::At(until)) && deadline.is_over() {
+                return false;
+            }
+        }
+    }
+}
+
+impl Outbox {
+    /// Posts the last notice that is owed, waiting for room until `deadline`. False if there is none.
+    fn post_notice(&mut self, deadline: Deadline) -> bool {
+        let Some(number) = self.owed.last() else { return true };
+        let mut notice = Vec::with_capacity(MARK_LEN);
+        mark(&mut notice, MarkKind::Dropped, *number);
+        let posted = match deadline {
+            Deadline::Now => self.sender.post(&notice, &[]),
+            deadline => self.sender.post_by(&notice, &[], deadline),
+        };
+        let waits = matches!(
+            posted,
+            Err(PostErrorKind::Full(_) | PostErrorKind::TimedOut | PostErrorKind::ResourceExhausted(_))
+        );
+        if !waits {
+            self.owed.pop(); // posted, or the client is gone
+        }
+        !waits
     }
 }
 

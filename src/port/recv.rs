@@ -199,6 +199,19 @@ impl RecvHalf {
         }
     }
 
+    /// For a server that may not receive yet: reads the wake-ups off the lane, so that its descriptor is not readable
+    /// for them, and notes the end of the peer.
+    pub(crate) fn drain_lane(&self) -> Result<(), RecvError> {
+        let sequence = self.open()?.consumer.sequence();
+        if let Err(violation) = self.end.drain_lane(sequence, Half::Receiver) {
+            return Err(RecvError::Ended(self.end.violated(violation)));
+        }
+        if self.end.lane().hung_up() {
+            self.end.note_peer_gone();
+        }
+        Ok(())
+    }
+
     /// True if a receive would find something: a record, or the end. Costs a load or two.
     #[inline]
     pub(crate) fn has_news(&self) -> bool {
