@@ -6,6 +6,7 @@
 //! error converts into an [`io::Error`]: the one of the system where there is one, else one of a fitting kind that
 //! holds the error or, if the error returns things to the caller, drops them.
 
+use std::collections::TryReserveError;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -763,6 +764,18 @@ pub(crate) fn not_mapped(errno: Errno) -> Rejection<BadSegment> {
 /// A shortage in the system, as the public errors carry it.
 pub(crate) fn exhausted(errno: Errno) -> io::Error {
     io_error(errno)
+}
+
+/// A shortage of memory that no system call has reported.
+pub(crate) fn out_of_memory() -> io::Error {
+    io_error(Errno::ENOMEM)
+}
+
+/// A want of memory for something whose length a peer may have chosen.
+impl From<TryReserveError> for PostErrorKind {
+    fn from(_: TryReserveError) -> Self {
+        Self::ResourceExhausted(out_of_memory())
+    }
 }
 
 /// True for the error of a process that has as many open descriptors as it may have.

@@ -9,7 +9,7 @@ use bytemuck::Pod;
 use super::TransferBuffer;
 use super::cursor::BufferCursor;
 use super::shared::SharedBuffer;
-use crate::error::BufferError;
+use crate::error::{BufferError, out_of_memory};
 
 /// The bytes of a [`TransferBuffer`] or a [`SharedBuffer`].
 ///
@@ -79,10 +79,10 @@ impl dyn BufferBytes + '_ {
     /// Returns a copy of all bytes.
     ///
     /// # Errors
-    /// Those of [`read_at`](BufferBytes::read_at).
+    /// Those of [`read_at`](BufferBytes::read_at), and [`ResourceExhausted`](BufferError::ResourceExhausted).
     #[inline]
     pub fn to_vec(&self) -> Result<Vec<u8>, BufferError> {
-        let mut bytes = vec![0; self.len()];
+        let mut bytes = zeroes(self.len())?;
         self.read_at(0, &mut bytes)?;
         Ok(bytes)
     }
@@ -188,4 +188,9 @@ impl Deref for SharedBuffer {
     fn deref(&self) -> &Self::Target {
         self
     }
+}
+
+/// Memory for a copy of `len` bytes, a number that a peer may have chosen.
+pub(crate) fn zeroes(len: usize) -> Result<Vec<u8>, BufferError> {
+    bytemuck::allocation::try_zeroed_vec(len).map_err(|()| BufferError::ResourceExhausted(out_of_memory()))
 }

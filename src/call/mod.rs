@@ -23,6 +23,7 @@ pub use self::error::{AnswerError, CallError};
 #[cfg(feature = "serde")]
 pub(crate) use self::server::unless_gone;
 pub use self::server::{RespondError, Responder, ServeError, Server};
+use crate::error::PostErrorKind;
 use crate::port::transfer::{TransferRef, Transferable};
 
 /// A mark takes 8 bytes, at the end of the data.
@@ -56,8 +57,11 @@ impl Number {
 
 /// Appends a mark to the data of a message.
 #[inline]
-fn mark(data: &mut Vec<u8>, kind: MarkKind, number: Number) {
+fn mark(data: &mut Vec<u8>, kind: MarkKind, number: Number) -> Result<(), PostErrorKind> {
+    // The data may be an answer of any length, which a peer has chosen, and double its memory.
+    data.try_reserve_exact(MARK_LEN)?;
     data.extend_from_slice(&((kind as u64) << NUMBER_BITS | number.0).to_ne_bytes());
+    Ok(())
 }
 
 /// Cuts the mark off the data of a message. `None`, and nothing cut, if there is no mark.

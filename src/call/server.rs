@@ -157,7 +157,13 @@ impl Server {
         self.serve_with(|message, open| {
             handler(message);
             let mut data = std::mem::take(&mut message.data);
-            let posted = open.post(&mut data, &message.transfer_list(), Deadline::Never);
+            let mut list = Vec::new();
+            let room = list.try_reserve_exact(message.lent().count());
+            let posted = room.map_err(PostErrorKind::from).and_then(|()| {
+                list.extend(message.lent());
+                open.post(&mut data, &list, Deadline::Never)
+            });
+            drop(list);
             message.data = data;
             message.clear(); // a handle that was detached must not outlive the post
             unless_gone(posted)
@@ -356,8 +362,8 @@ impl<A: Deref<Target = Answers>> OpenRequest<A> {
         deadline: Deadline,
     ) -> Result<(), PostErrorKind> {
         let len = data.len();
-        mark(data, MarkKind::Answer, self.number);
-        let result = self.answers.post(data, list, deadline);
+        let marked = mark(data, MarkKind::Answer, self.number);
+        let result = marked.and_then(|()| self.answers.post(data, list, deadline));
         data.truncate(len);
         if result.is_ok() {
             self.over.set(true);
@@ -481,11 +487,11 @@ impl Outbox {
     fn post_notice(&mut self, deadline: Deadline) -> bool {
         let Some(number) = self.owed.last() else { return true };
         let mut notice = Vec::with_capacity(MARK_LEN);
-        mark(&mut notice, MarkKind::Dropped, *number);
-        let posted = match deadline {
+        let marked = mark(&mut notice, MarkKind::Dropped, *number);
+        let posted = marked.and_then(|()| match deadline {
             Deadline::Now => self.sender.post(&notice, &[]),
             deadline => self.sender.post_by(&notice, &[], deadline),
-        };
+        });
         let waits = matches!(
             posted,
             Err(PostErrorKind::Full(_) | PostErrorKind::TimedOut | PostErrorKind::ResourceExhausted(_))

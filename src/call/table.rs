@@ -62,8 +62,7 @@ impl Calls {
     pub(super) fn post(&mut self, data: &mut Vec<u8>, list: &[TransferRef<'_>]) -> Result<Number, PostErrorKind> {
         let number = self.open();
         let len = data.len();
-        mark(data, MarkKind::Request, number);
-        let result = self.sender.post(data, list);
+        let result = mark(data, MarkKind::Request, number).and_then(|()| self.sender.post(data, list));
         data.truncate(len);
         if result.is_err() {
             self.close(number);

@@ -1,11 +1,12 @@
 //! Arrival: what came with a record becomes ports and buffers of this process.
 #![forbid(unsafe_code)]
 
+use std::collections::TryReserveError;
 use std::time::Instant;
 
 use super::buffer::LoneCapsule;
 use super::discard::{Budget, discard_last};
-use super::{Arrival, Arrived, Table};
+use super::{Arrival, Arrived, Counts, Table};
 use crate::end::lane::Half;
 use crate::end::shortage::DescriptorShortage;
 use crate::end::{End, Parts};
@@ -26,6 +27,8 @@ pub(crate) enum BodyPlace {
 /// Makes ports, buffers and descriptors of what came with a record that is not plain data. `payload` is a copy of the
 /// record's payload; what is left in it is the message's data.
 ///
+/// `make_room` makes room for the things of a table, while nothing has been taken.
+///
 /// After a shortage the record and its descriptors are still queued; `shortage` counts the attempts, after which a
 /// message with too many descriptors is invalid. If the contents are invalid, the descriptors are
 /// gone and the caller releases the record.
@@ -36,11 +39,12 @@ pub(crate) fn arrive(
     payload: &mut Vec<u8>,
     body: BodyPlace,
     shortage: &mut DescriptorShortage,
+    make_room: impl FnOnce(Counts) -> Result<(), TryReserveError>,
 ) -> Result<Arrival, Rejection<Undeliverable>> {
     if record.kind == RecordKind::Buffer {
         lone_buffer(end, payload)
     } else {
-        carrier(end, consumer, record, payload, body, shortage)
+        carrier(end, consumer, record, payload, body, shortage, make_room)
     }
 }
 
@@ -62,9 +66,11 @@ fn carrier(
     payload: &mut Vec<u8>,
     body: BodyPlace,
     shortage: &mut DescriptorShortage,
+    make_room: impl FnOnce(Counts) -> Result<(), TryReserveError>,
 ) -> Result<Arrival, Rejection<Undeliverable>> {
     // 1. Check the table, and make room for data that will be copied.
     let mut table = Table::parse(payload)?;
+    let out_of_memory = |_: TryReserveError| Rejection::Shortage(Errno::ENOMEM);
     let limits = end.segment().limits();
     let handles = usize::from(record.handles);
     if handles != table.handles() || handles > limits.max_handles {
@@ -75,11 +81,10 @@ fn carrier(
         return Err(Violation::BadLength.into());
     }
     if body_len > 0 && body == BodyPlace::Copied {
-        table = table.into_owned();
-        if payload.try_reserve(body_len as usize).is_err() {
-            return Err(Rejection::Shortage(Errno::ENOMEM));
-        }
+        payload.try_reserve(body_len as usize).map_err(out_of_memory)?;
+        table = Table::parse(payload)?;
     }
+    make_room(table.counts()).map_err(out_of_memory)?;
     // 2. Duplicate the descriptors, whose packet stays on the lane.
     let _reading = (handles > 0).then(|| end.reading());
     let descriptors = match handles {

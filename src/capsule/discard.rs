@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Arrival;
 use super::arrive::{BodyPlace, Undeliverable, arrive};
 use crate::end::shortage::DescriptorShortage;
 use crate::end::{End, Parts, growth};
@@ -108,17 +109,18 @@ fn discard_queue(end: &End, consumer: &mut Consumer, budget: &mut Budget) {
     let mut walk = Walk::new(consumer);
     let mut nested: Vec<(Parts, Walk)> = Vec::new();
     loop {
-        let ports = match nested.last_mut() {
+        let arrival = match nested.last_mut() {
             Some((parts, walk)) => discard_message_with_ports(&parts.end, &mut parts.consumer, walk, budget),
             None => discard_message_with_ports(end, consumer, &mut walk, budget),
         };
-        if ports.is_empty() && nested.pop().is_none() {
+        let ports = arrival.ports();
+        if ports == 0 && nested.pop().is_none() {
             return;
         }
-        if !budget.spend_ports(ports.len()) || nested.try_reserve(ports.len()).is_err() {
-            return; // the kernel closes what is left in `ports` and `nested`
+        if !budget.spend_ports(ports) || nested.try_reserve(ports).is_err() {
+            return; // the kernel closes what is left in `arrival` and `nested`
         }
-        for port in ports {
+        for port in arrival.into_ports() {
             port.end.close();
             let walk = Walk::new(&port.consumer);
             nested.push((port, walk));
@@ -151,13 +153,13 @@ impl Walk {
     }
 }
 
-/// Drops messages up to the first that carries ports, and returns these ports; none at the end of the queue, of the
-/// walk or of the budget.
-fn discard_message_with_ports(end: &End, consumer: &mut Consumer, walk: &mut Walk, budget: &mut Budget) -> Vec<Parts> {
-    let mut ports = Vec::new();
+/// Drops messages up to the first that carries ports, and returns what came with it; nothing at the end of the queue, of
+/// the walk or of the budget.
+fn discard_message_with_ports(end: &End, consumer: &mut Consumer, walk: &mut Walk, budget: &mut Budget) -> Arrival {
+    let mut ports = Arrival::default();
     let mut payload = Vec::new();
     let mut first = consumer.sequence();
-    while ports.is_empty()
+    while ports.ports() == 0
         && let Ok(Some(record)) = growth::next_message(end, consumer)
         && walk.includes_next(consumer)
         && budget.spend(consumer.sequence() + 1 - first, record.handles)
@@ -168,12 +170,20 @@ fn discard_message_with_ports(end: &End, consumer: &mut Consumer, walk: &mut Wal
             let arrived = match payload.try_reserve(record.len) {
                 Ok(()) => {
                     consumer.read_to_vec(record, &mut payload);
-                    arrive(end, consumer, record, &mut payload, BodyPlace::InPlace, &mut DescriptorShortage::default())
+                    arrive(
+                        end,
+                        consumer,
+                        record,
+                        &mut payload,
+                        BodyPlace::InPlace,
+                        &mut DescriptorShortage::default(),
+                        |_| Ok(()),
+                    )
                 }
                 Err(_) => Err(Rejection::Shortage(Errno::ENOMEM)),
             };
             match arrived {
-                Ok(arrival) => ports.extend(arrival.into_ports()),
+                Ok(arrival) => ports = arrival,
                 Err(Rejection::Invalid(Undeliverable::Violation(_))) => break,
                 // Without descriptors to spare this process cannot close them itself: the kernel does.
                 Err(Rejection::Shortage(_)) if record.handles > 0 => {
@@ -187,7 +197,7 @@ fn discard_message_with_ports(end: &End, consumer: &mut Consumer, walk: &mut Wal
             end.wake_peer_producer();
         }
     }
-    if ports.is_empty() && consumer.announce() {
+    if ports.ports() == 0 && consumer.announce() {
         end.wake_peer_producer();
     }
     ports

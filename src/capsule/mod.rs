@@ -22,7 +22,6 @@ pub(crate) mod buffer;
 pub(crate) mod arrive;
 pub(crate) mod discard;
 
-use std::borrow::Cow;
 use std::mem::offset_of;
 use std::os::fd::OwnedFd;
 
@@ -36,6 +35,7 @@ use crate::buffer::memory::Memory;
 use crate::buffer::shared::SharedBuffer;
 use crate::end::{End, Parts};
 use crate::error::{BadTransfer, Rejection, Violation};
+use crate::sys::Errno;
 
 /// The last 24 bytes of a carrier record's payload.
 #[repr(C)]
@@ -139,7 +139,7 @@ pub(crate) struct Table<'a> {
     pub(crate) data_len: usize,
     counts: Counts,
     /// Without the table's end.
-    capsules: Cow<'a, [u8]>,
+    capsules: &'a [u8],
 }
 
 impl<'a> Table<'a> {
@@ -152,16 +152,16 @@ impl<'a> Table<'a> {
         if counts.payload_len(data_len) != payload.len() || (end.body, end.reserved) != (has_body.into(), [0; 3]) {
             return Err(Violation::BadTable);
         }
-        let table = Self { data_len, counts, capsules: payload[data_len.next_multiple_of(8)..at].into() };
+        let table = Self { data_len, counts, capsules: &payload[data_len.next_multiple_of(8)..at] };
         // The ports must have exactly as many slots as the end counts: then every capsule lies where its count puts it.
         let (ports, slots) =
             table.ports().fold((0, 0), |(ports, slots), port| (ports + 1, slots + port.slots as usize));
         if (ports, slots) == (counts.ports, counts.slots) { Ok(table) } else { Err(Violation::BadTable) }
     }
 
-    /// The same table, which no longer borrows the payload.
-    pub(crate) fn into_owned(self) -> Table<'static> {
-        Table { data_len: self.data_len, counts: self.counts, capsules: self.capsules.into_owned().into() }
+    /// How many things of each kind the table has.
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// The capsules of the ports, which stand between those of their slots.
@@ -176,11 +176,10 @@ impl<'a> Table<'a> {
 
     /// The capsules of the slots of all ports.
     fn slots(&self) -> impl Iterator<Item = SlotCapsule> {
-        let mut rest = &self.capsules[..];
+        let mut rest = self.capsules;
         (0..self.counts.ports).flat_map(move |_| {
             let port: PortCapsule = next(&mut rest);
-            let slots: Vec<SlotCapsule> = (0..port.slots).map(|_| next(&mut rest)).collect();
-            slots
+            next_slots(&mut rest, &port)
         })
     }
 
@@ -221,11 +220,17 @@ impl<'a> Table<'a> {
         arrival: &mut Arrival,
     ) -> Result<(), Rejection<BadTransfer>> {
         debug_assert_eq!(handles.len(), self.handles());
+        // The peer decides how many things there are, those without a descriptor included.
+        let Counts { ports, buffers: buffer_count, frozen, shared, descriptors, slots: _, body: _ } = self.counts;
+        let (mut memories, mut buffers) = (Vec::new(), Vec::new());
+        let room = memories.try_reserve_exact(buffer_count);
+        room.and_then(|()| buffers.try_reserve_exact(buffer_count))
+            .and_then(|()| arrival.items.try_reserve_exact(ports + buffer_count + frozen + shared + descriptors))
+            .map_err(|_| Rejection::<BadTransfer>::Shortage(Errno::ENOMEM))?;
         let mut of_ports = handles;
         let mut others = of_ports.split_off(self.handles_of_ports()).into_iter();
         // A shortage must leave pool and cache untouched for the next attempt, so everything that can meet one comes
         // first.
-        let mut memories = Vec::new();
         for (capsule, file) in self.buffers().filter(BufferCapsule::has_handle).zip(&mut others) {
             memories.push(match Memory::adopt(file, capsule.capacity) {
                 Ok(memory) => Ok(memory),
@@ -239,7 +244,7 @@ impl<'a> Table<'a> {
         }
         // Every buffer is recorded in the slot that the sender assigned, even if another item is invalid: the sender
         // may have that item from a third party, which could otherwise desynchronise the caches of this channel.
-        let (mut memories, mut buffers) = (memories.into_iter(), Vec::new());
+        let mut memories = memories.into_iter();
         for capsule in self.buffers() {
             let memory = if capsule.has_handle() { memories.next().transpose() } else { Ok(None) };
             match memory.and_then(|memory| adopt_buffer(&capsule, memory, end)) {
@@ -260,7 +265,7 @@ impl<'a> Table<'a> {
         items: &mut Vec<Arrived>,
     ) -> Result<(), Rejection<BadTransfer>> {
         let Counts { ports, buffers, frozen, shared, descriptors: _, slots: _, body: _ } = self.counts;
-        let (mut of_ports, mut capsules) = (of_ports.into_iter(), &self.capsules[..]);
+        let (mut of_ports, mut capsules) = (of_ports.into_iter(), self.capsules);
         for _ in 0..ports {
             items.push(Arrived::Port(adopt_port(&mut capsules, &mut of_ports)?));
         }
@@ -285,6 +290,13 @@ fn next<T: AnyBitPattern>(capsules: &mut &[u8]) -> T {
     pod_read_unaligned(first)
 }
 
+/// Takes the capsules of the slots that follow the capsule of their port, as checked by `Table::parse`.
+fn next_slots<'a>(capsules: &mut &'a [u8], port: &PortCapsule) -> impl Iterator<Item = SlotCapsule> + use<'a> {
+    let (slots, rest) = capsules.split_at(port.slots as usize * size_of::<SlotCapsule>());
+    *capsules = rest;
+    slots.chunks_exact(size_of::<SlotCapsule>()).map(pod_read_unaligned)
+}
+
 /// What came with a record, before it becomes the user's message.
 #[derive(Default)]
 pub(crate) struct Arrival {
@@ -304,6 +316,11 @@ pub(crate) enum Arrived {
 }
 
 impl Arrival {
+    /// Number of ports.
+    pub(crate) fn ports(&self) -> usize {
+        self.items.iter().filter(|item| matches!(item, Arrived::Port(_))).count()
+    }
+
     /// The ports. Everything else is dropped.
     pub(crate) fn into_ports(self) -> impl Iterator<Item = Parts> {
         self.items.into_iter().filter_map(|item| if let Arrived::Port(parts) = item { Some(parts) } else { None })

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::next;
+use super::{next, next_slots};
 use crate::buffer::memory::Memory;
 use crate::buffer::pool::Moving;
 use crate::end::lane::Lane;
@@ -149,7 +149,7 @@ pub(super) fn adopt_port(
 ) -> Result<Parts, Rejection<BadTransfer>> {
     let bad = || Rejection::Invalid(BadTransfer::Capsule);
     let capsule: PortCapsule = next(capsules);
-    let slots: Vec<SlotCapsule> = (0..capsule.slots).map(|_| next(capsules)).collect();
+    let slots = next_slots(capsules, &capsule);
     let mut handle = || handles.next().ok_or(bad());
     let side = match capsule.side {
         0 => Side::A,

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::cell::RefMut;
+use std::collections::TryReserveError;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -61,12 +62,12 @@ impl<'a> Baggage<'a> {
                 return Err(PostErrorKind::ContainsPeer);
             }
         }
-        if has_duplicates(list) {
+        if has_duplicates(list)? {
             return Err(PostErrorKind::Duplicate);
         }
         // Step 5: what structured serialising with transfer refuses.
-        let items = Vec::with_capacity(list.len());
-        let mut baggage = Self { items, counts: count(list), ..Self::default() };
+        let mut baggage = Self { counts: count(list), ..Self::default() };
+        baggage.items.try_reserve_exact(list.len())?;
         for (index, item) in list.iter().enumerate() {
             baggage.add(index, *item, via.map(|end| &**end))?;
         }
@@ -350,11 +351,13 @@ fn detach(mut hold: Hold, way: Way) {
     }
 }
 
-fn has_duplicates(list: &[TransferRef<'_>]) -> bool {
+fn has_duplicates(list: &[TransferRef<'_>]) -> Result<bool, TryReserveError> {
     if list.len() < 2 {
-        return false;
+        return Ok(false);
     }
-    let mut identities: Vec<usize> = list.iter().map(|item| item.identity()).collect();
+    let mut identities: Vec<usize> = Vec::new();
+    identities.try_reserve_exact(list.len())?;
+    identities.extend(list.iter().map(|item| item.identity()));
     identities.sort_unstable();
-    identities.windows(2).any(|two| two[0] == two[1])
+    Ok(identities.windows(2).any(|two| two[0] == two[1]))
 }

@@ -193,7 +193,7 @@ impl SendHalf {
         //    The buffer with the data may have turned out to be one that the peer keeps, and to need none.
         let handles = baggage.handles();
         if handles > 0 {
-            let mut descriptors = Vec::with_capacity(handles);
+            let mut descriptors = Vec::with_capacity(handles); // at most 253
             descriptors.extend(baggage.descriptors());
             self.end.lane().send_handles(producer.sequence(), &descriptors).map_err(|why| self.not_sent(why))?;
         }

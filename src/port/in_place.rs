@@ -5,10 +5,9 @@ use std::fmt;
 use std::io;
 
 use super::message::Message;
-use super::transfer::Transferable;
 use super::{Receiving, RecvHalf};
 use crate::buffer::TransferBuffer;
-use crate::capsule::Arrival;
+use crate::buffer::bytes::zeroes;
 use crate::capsule::discard::{Budget, discard};
 use crate::end::State;
 use crate::error::BufferError;
@@ -45,16 +44,15 @@ impl<'a> MessageRef<'a> {
 
     /// A message of the first `len` bytes of the record, or of the buffer that has the data instead, and of what came
     /// with it.
-    pub(crate) fn with_arrival(
+    pub(crate) fn with_things(
         half: &'a RecvHalf,
         receiving: RefMut<'a, Receiving>,
         record: Record,
         len: usize,
-        Arrival { items, body }: Arrival,
+        body: Option<TransferBuffer>,
+        transferred: Message,
     ) -> Self {
         let len = body.as_ref().map_or(len, TransferBuffer::len);
-        let mut transferred = Message::new();
-        transferred.extend(items.into_iter().map(Transferable::from));
         Self { half, receiving, record, len, read: 0, more: Some(Box::new(More { body, transferred })) }
     }
 
@@ -106,9 +104,9 @@ impl<'a> MessageRef<'a> {
     /// A copy of all the data.
     ///
     /// # Errors
-    /// [`Forked`](BufferError::Forked).
+    /// [`Forked`](BufferError::Forked), [`ResourceExhausted`](BufferError::ResourceExhausted).
     pub fn to_vec(&self) -> Result<Vec<u8>, BufferError> {
-        let mut data = vec![0; self.len];
+        let mut data = zeroes(self.len)?;
         self.read_at(0, &mut data)?;
         Ok(data)
     }

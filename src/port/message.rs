@@ -1,6 +1,7 @@
 //! A received message, and its transfer list.
 #![forbid(unsafe_code)]
 
+use std::collections::TryReserveError;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::MessagePort;
@@ -8,6 +9,7 @@ use super::transfer::{TransferRef, Transferable};
 use crate::buffer::TransferBuffer;
 use crate::buffer::frozen::FrozenBuffer;
 use crate::buffer::shared::SharedBuffer;
+use crate::capsule::Counts;
 
 /// A received message: the data, and what was on the transfer list, all owned. It can be kept, and sent to another
 /// thread.
@@ -76,6 +78,16 @@ impl Message {
         }
     }
 
+    /// Makes room for the things of a received table.
+    pub(crate) fn try_reserve(&mut self, counts: Counts) -> Result<(), TryReserveError> {
+        let Counts { ports, buffers, frozen, shared, descriptors, slots: _, body: _ } = counts;
+        self.ports.try_reserve(ports)?;
+        self.buffers.try_reserve(buffers)?;
+        self.frozen.try_reserve(frozen)?;
+        self.shared.try_reserve(shared)?;
+        self.descriptors.try_reserve(descriptors)
+    }
+
     /// Everything that came with the data, as a transfer list that [`post_message`](MessagePort::post_message) takes:
     /// to forward a message, post its data with this list.
     ///
@@ -103,13 +115,18 @@ impl Message {
     /// As [`take_transfer_list`](Self::take_transfer_list), borrowed: for
     /// [`post_message_detaching`](MessagePort::post_message_detaching).
     pub fn transfer_list(&self) -> Vec<TransferRef<'_>> {
+        self.lent().collect()
+    }
+
+    /// Everything that came with the data, borrowed.
+    pub(crate) fn lent(&self) -> impl Iterator<Item = TransferRef<'_>> {
         let Self { data: _, ports, buffers, frozen, shared, descriptors } = self;
         let ports = ports.iter().map(TransferRef::Port);
         let buffers = buffers.iter().map(TransferRef::Buffer);
         let frozen = frozen.iter().map(TransferRef::Frozen);
         let shared = shared.iter().map(TransferRef::Shared);
         let descriptors = descriptors.iter().map(|descriptor| TransferRef::Descriptor(descriptor.as_fd()));
-        ports.chain(buffers).chain(frozen).chain(shared).chain(descriptors).collect()
+        ports.chain(buffers).chain(frozen).chain(shared).chain(descriptors)
     }
 }
 

@@ -4,24 +4,24 @@
 #![forbid(unsafe_code)]
 
 use std::cell::RefMut;
+use std::collections::TryReserveError;
 use std::time::{Duration, Instant};
 
 use super::in_place::MessageRef;
 use super::message::Message;
 use super::transfer::Transferable;
 use super::{MessagePort, Receiving, RecvHalf};
-use crate::capsule::Arrival;
 use crate::capsule::arrive::{BodyPlace, Undeliverable, arrive};
 use crate::capsule::buffer::LoneCapsule;
 use crate::capsule::discard::{Budget, discard};
+use crate::capsule::{Arrival, Counts};
 use crate::end::lane::Half;
 use crate::end::wait::{Deadline, Outcome, Waiter};
 use crate::end::{State, growth};
-use crate::error::{RecvError, RecvTimeoutError, Rejection, TryRecvError, exhausted};
+use crate::error::{RecvError, RecvTimeoutError, Rejection, TryRecvError, exhausted, out_of_memory};
 use crate::queue::doorbell::{self, FD};
 use crate::queue::record::RecordKind;
 use crate::queue::ring::Record;
-use crate::sys::Errno;
 
 /// A caller that never waits reads the clock in one empty poll of 16.
 const EMPTY_POLLS_PER_CLOCK: u32 = 16;
@@ -437,7 +437,10 @@ impl RecvHalf {
     /// Copies a message out that is not plain data, with what came with it.
     #[cold]
     fn unpack(&self, receiving: &mut Receiving, record: Record, message: &mut Message) -> Result<(), RecvError> {
-        let Arrival { items, body } = self.take_in(receiving, record, &mut message.data, BodyPlace::Copied)?;
+        let mut data = std::mem::take(&mut message.data);
+        let taken = self.take_in(receiving, record, &mut data, BodyPlace::Copied, |counts| message.try_reserve(counts));
+        message.data = data;
+        let Arrival { items, body } = taken?;
         if let Some(body) = body {
             body.append_to(&mut message.data);
         }
@@ -452,9 +455,12 @@ impl RecvHalf {
         mut receiving: RefMut<'a, Receiving>,
         record: Record,
     ) -> Result<MessageRef<'a>, RecvError> {
-        let mut payload = Vec::new();
-        let arrival = self.take_in(&mut receiving, record, &mut payload, BodyPlace::InPlace)?;
-        Ok(MessageRef::with_arrival(self, receiving, record, payload.len(), arrival))
+        let (mut payload, mut transferred) = (Vec::new(), Message::new());
+        let make_room = |counts| transferred.try_reserve(counts);
+        let Arrival { items, body } =
+            self.take_in(&mut receiving, record, &mut payload, BodyPlace::InPlace, make_room)?;
+        transferred.extend(items.into_iter().map(Transferable::from));
+        Ok(MessageRef::with_things(self, receiving, record, payload.len(), body, transferred))
     }
 
     /// Copies the payload of a record out, and makes ports and buffers of what came with it. On success the data is
@@ -465,11 +471,12 @@ impl RecvHalf {
         record: Record,
         payload: &mut Vec<u8>,
         body: BodyPlace,
+        make_things_room: impl FnOnce(Counts) -> Result<(), TryReserveError>,
     ) -> Result<Arrival, RecvError> {
         make_room(payload, record.len)?;
         receiving.consumer.read_to_vec(record, payload);
         let Receiving { consumer, shortage, .. } = &mut *receiving;
-        arrive(&self.end, consumer, record, payload, body, shortage).map_err(|rejection| {
+        arrive(&self.end, consumer, record, payload, body, shortage, make_things_room).map_err(|rejection| {
             // A message that can never be delivered is consumed; after a shortage it stays for the next attempt.
             if matches!(rejection, Rejection::Invalid(Undeliverable::Message(_))) {
                 self.release(receiving, record);
@@ -505,7 +512,7 @@ enum Search<'a> {
 /// Makes room for `len` bytes, a number that the peer has chosen. If there is none, the message stays queued.
 #[inline(always)] // as `receive`
 fn make_room(data: &mut Vec<u8>, len: usize) -> Result<(), RecvError> {
-    data.try_reserve(len).map_err(|_| RecvError::ResourceExhausted(exhausted(Errno::ENOMEM)))
+    data.try_reserve(len).map_err(|_| RecvError::ResourceExhausted(out_of_memory()))
 }
 
 /// Takes a message with one buffer that this side keeps already, without a table or an allocation. `None` if the

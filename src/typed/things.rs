@@ -54,11 +54,14 @@ enum ArrivingState {
     Missed,
 }
 
-/// The ports and buffers of a message; `None` for those that the value has taken.
+/// The ports and buffers of a message. Those that the value has taken are `None`, or without a hold.
 struct Unclaimed {
     ports: Vec<Option<MessagePort>>,
-    buffers: Vec<Option<TransferBuffer>>,
+    buffers: Vec<TransferBuffer>,
 }
+
+// The standard library collects into the memory of the source where the items have the same size.
+const _: () = assert!(size_of::<Option<MessagePort>>() == size_of::<MessagePort>());
 
 /// Runs `encode`. Returns the loans, which are given back if it panics.
 #[inline]
@@ -151,19 +154,29 @@ impl Drop for Visit {
 }
 
 impl Unclaimed {
+    /// Takes the things out of a message. Their memory becomes that of the result: a message that has been received must
+    /// not be lost for want of more.
     #[inline]
     fn of(message: &mut Message) -> Option<Self> {
         if message.ports.is_empty() && message.buffers.is_empty() {
             return None;
         }
         Some(Self {
-            ports: message.ports.drain(..).map(Some).collect(),
-            buffers: message.buffers.drain(..).map(Some).collect(),
+            ports: std::mem::take(&mut message.ports).into_iter().map(Some).collect(),
+            buffers: std::mem::take(&mut message.buffers),
         })
     }
 
     fn is_empty(&self) -> bool {
-        self.ports.iter().all(Option::is_none) && self.buffers.iter().all(Option::is_none)
+        self.ports.iter().all(Option::is_none) && self.buffers.iter().all(|buffer| buffer.hold().borrow().is_none())
+    }
+
+    fn take_port(&mut self, index: usize) -> Option<MessagePort> {
+        self.ports.get_mut(index)?.take()
+    }
+
+    fn take_buffer(&mut self, index: usize) -> Option<TransferBuffer> {
+        self.buffers.get(index)?.hold().take().map(TransferBuffer::from_hold)
     }
 }
 
@@ -178,7 +191,7 @@ fn lend<S: Serializer>(serializer: S, lend: impl FnOnce(&mut Vec<Loan>, usize) -
 
 fn take<'de, D: Deserializer<'de>, T>(
     deserializer: D,
-    list: impl FnOnce(&mut Unclaimed) -> &mut [Option<T>],
+    take_from: impl FnOnce(&mut Unclaimed, usize) -> Option<T>,
 ) -> Result<T, D::Error> {
     let index = u32::deserialize(deserializer)? as usize;
     let take = |arriving: &Arriving| {
@@ -187,7 +200,7 @@ fn take<'de, D: Deserializer<'de>, T>(
         }
         let mut things = arriving.things.borrow_mut();
         let things = things.as_mut().filter(|_| arriving.state.get() == ArrivingState::Unclaimed);
-        let taken = things.and_then(|things| list(things).get_mut(index)?.take());
+        let taken = things.and_then(|things| take_from(things, index));
         taken.ok_or_else(|| {
             arriving.state.set(ArrivingState::Missed);
             NOT_THERE
@@ -210,7 +223,7 @@ impl Serialize for MessagePort {
 /// Possible only inside a value that is received on a [`TypedPort`].
 impl<'de> Deserialize<'de> for MessagePort {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        take(deserializer, |things| &mut things.ports)
+        take(deserializer, Unclaimed::take_port)
     }
 }
 
@@ -224,7 +237,7 @@ impl Serialize for TransferBuffer {
 /// Possible only inside a value that is received on a [`TypedPort`].
 impl<'de> Deserialize<'de> for TransferBuffer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        take(deserializer, |things| &mut things.buffers)
+        take(deserializer, Unclaimed::take_buffer)
     }
 }
 
