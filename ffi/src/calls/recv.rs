@@ -51,7 +51,6 @@ pub unsafe extern "C" fn msgport_port_recv_into(
             if let Err(error) = port.recv_into(message.emptied()) {
                 return Err(NotReceived::Failed(error).into_failure(message.emptied()));
             }
-            message.unpack();
         } else {
             recv_into(port.end(), timeout, message)?;
         }
@@ -70,9 +69,7 @@ pub unsafe extern "C" fn msgport_port_recv_into(
 
 #[inline(never)]
 fn recv_into(end: &End, timeout: i64, message: &mut Message) -> Result<(), Failure> {
-    end.recv_into(message.emptied(), Timeout::of(timeout))?;
-    message.unpack();
-    Ok(())
+    end.recv_into(message.emptied(), Timeout::of(timeout))
 }
 
 #[unsafe(no_mangle)]

@@ -2,7 +2,7 @@
 
 use std::os::fd::IntoRawFd;
 
-use messageport::{PostErrorKind, TransferBuffer, TransferRef, Transferable};
+use messageport::{Message, PostErrorKind, TransferBuffer, TransferRef, Transferable};
 
 use super::item::{Item, ItemOf, open_descriptor};
 use crate::buffer::{Buffer, Frozen, Shared};
@@ -44,6 +44,28 @@ impl ItemKind {
             Transferable::Descriptor(_) => Some(Self::Descriptor),
             _ => None,
         }
+    }
+
+    /// The number of things of this kind in a message.
+    pub(crate) fn count_in(self, message: &Message) -> usize {
+        match self {
+            Self::Port => message.ports.len(),
+            Self::Buffer => message.buffers.len(),
+            Self::Frozen => message.frozen.len(),
+            Self::Shared => message.shared.len(),
+            Self::Descriptor => message.descriptors.len(),
+        }
+    }
+
+    /// Takes the thing at `place` among those of this kind out of a message.
+    pub(crate) fn take_from(self, message: &mut Message, place: usize) -> Option<Transferable> {
+        (place < self.count_in(message)).then(|| match self {
+            Self::Port => message.ports.remove(place).into(),
+            Self::Buffer => message.buffers.remove(place).into(),
+            Self::Frozen => message.frozen.remove(place).into(),
+            Self::Shared => message.shared.remove(place).into(),
+            Self::Descriptor => message.descriptors.remove(place).into(),
+        })
     }
 
     /// Borrows the thing of an item of this kind.

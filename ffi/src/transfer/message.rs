@@ -14,19 +14,12 @@ pub type MessageHandle = Handle<Message>;
 
 #[derive(Default)]
 pub struct Message {
-    /// The data. The things that came with it move to `things` at once, so that each can be taken out by its index.
+    /// The data, and the things that came with it and have not been taken out.
     received: RustMessage,
-    /// Kind by kind, each in the order of the transfer list.
-    things: Vec<Slot>,
+    /// The things that have been taken out: their kinds, and their indices among those of the kind.
+    taken: Vec<(ItemKind, u32)>,
     /// True for the message that an event loop lends to handlers, which must not free it.
     is_lent: bool,
-}
-
-/// The place of a thing in a message.
-struct Slot {
-    kind: ItemKind,
-    /// `None` once it has been taken out.
-    thing: Option<Transferable>,
 }
 
 impl Object for Message {
@@ -40,52 +33,24 @@ pub(crate) fn address_of(bytes: &[u8]) -> *const c_void {
 }
 
 impl Message {
-    /// Memory to receive into. Closes what came with the last message; the receiving call clears the data. After it has
-    /// succeeded call [`unpack`](Self::unpack).
+    /// Memory to receive into. Closes what came with the last message; the receiving call clears the data.
     #[inline]
     pub(crate) fn emptied(&mut self) -> &mut RustMessage {
-        if !self.things.is_empty() {
-            self.close_things();
+        self.taken.clear();
+        if self.received.has_transferred() {
+            self.received.clear();
         }
         &mut self.received
-    }
-
-    #[cold]
-    fn close_things(&mut self) {
-        self.things.clear();
-    }
-
-    /// Makes what came with the data ready to be taken out.
-    #[inline]
-    pub(crate) fn unpack(&mut self) {
-        if self.received.has_transferred() {
-            self.move_things();
-        }
-    }
-
-    #[cold]
-    fn move_things(&mut self) {
-        let things = self.received.take_transfer_list().into_iter();
-        let slots = things.filter_map(|thing| Some(Slot { kind: ItemKind::of(&thing)?, thing: Some(thing) }));
-        self.things.extend(slots);
-    }
-
-    /// The reverse of [`unpack`](Self::unpack), without what has been taken out.
-    fn pack(&mut self) {
-        for thing in self.things.drain(..).filter_map(|slot| slot.thing) {
-            self.received.push(thing);
-        }
     }
 
     /// Replaces the contents by a message that was received by other means.
     pub(crate) fn fill(&mut self, message: RustMessage) {
         *self.emptied() = message;
-        self.unpack();
     }
 
     /// Moves the contents out.
     pub(crate) fn empty(&mut self) -> RustMessage {
-        self.pack();
+        self.taken.clear();
         std::mem::take(&mut self.received)
     }
 
@@ -98,7 +63,6 @@ impl Message {
     pub(crate) fn take_things_of(&mut self, message: &mut MessageRef<'_>) {
         self.clear();
         self.received = message.take_transferred();
-        self.unpack();
     }
 
     /// A message for an event loop to lend to its handlers.
@@ -112,14 +76,13 @@ impl Message {
 
     /// Before a handler: swaps the message of an event in.
     pub(crate) fn swap_in(&mut self, event: &mut RustMessage) {
-        self.things.clear();
+        self.taken.clear();
         std::mem::swap(&mut self.received, event);
-        self.unpack();
     }
 
     /// After a handler: swaps back what it has left.
     pub(crate) fn swap_out(&mut self, event: &mut RustMessage) {
-        self.pack();
+        self.taken.clear();
         std::mem::swap(&mut self.received, event);
     }
 
@@ -132,15 +95,25 @@ impl Message {
     /// The number of things of a kind that came with the data, those that were taken out included.
     pub(crate) fn count(&self, kind: u32) -> Result<usize, Failure> {
         let kind = kind_of(kind)?;
-        Ok(self.things.iter().filter(|slot| slot.kind == kind).count())
+        Ok(kind.count_in(&self.received) + self.taken_of(kind).count())
     }
 
     /// Takes out the thing with this index among those of its kind.
     pub(crate) fn take(&mut self, kind: u32, index: usize) -> Result<Transferable, Failure> {
         let count = self.count(kind)?;
         let kind = kind_of(kind)?;
-        let slot = self.things.iter_mut().filter(|slot| slot.kind == kind).nth(index);
-        slot.ok_or_else(|| Failure::out_of_range(index, count))?.thing.take().ok_or(Failure::plain(code::TAKEN))
+        if self.taken_of(kind).any(|taken| taken == index) {
+            return Err(Failure::plain(code::TAKEN));
+        }
+        let place = index - self.taken_of(kind).filter(|taken| *taken < index).count();
+        let thing = kind.take_from(&mut self.received, place).ok_or_else(|| Failure::out_of_range(index, count))?;
+        self.taken.push((kind, index as u32));
+        Ok(thing)
+    }
+
+    /// The indices of the things of a kind that have been taken out.
+    fn taken_of(&self, kind: ItemKind) -> impl Iterator<Item = usize> {
+        self.taken.iter().filter(move |(of, _)| *of == kind).map(|(_, index)| *index as usize)
     }
 }
 
