@@ -15,8 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    ChannelOptions, CloseReason, Message, MessagePort, PostDataError, PostError, PostErrorKind, RecvError,
-    RecvTimeoutError, TransferBuffer, TryRecvError, Violation, parent_port,
+    ChannelOptions, Client, CloseReason, Message, MessagePort, PostDataError, PostError, PostErrorKind, RecvError,
+    RecvTimeoutError, Server, TransferBuffer, TryRecvError, TypedPort, Violation, parent_port,
 };
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
@@ -519,6 +519,36 @@ fn a_queue_full_of_ports_whose_queues_never_end_is_dropped_in_a_moment() {
     assert!(cost.time < HANGS, "the drop took {:?}", cost.time);
 }
 
+/// Receives the message of ports whose queues never end, in a call that waits for `WAIT`.
+#[track_caller]
+fn assert_in_time<T, E>(call: impl FnOnce(MessagePort) -> Result<T, E>) {
+    let _alone = alone();
+    let (_process, control) = Process::start("endless and large");
+    let port = control.recv_timeout(PATIENCE).expect("a port").ports.remove(0);
+    let (result, cost) = cost_of(|| call(port).map(drop));
+    assert!(result.is_err(), "the message is refused");
+    assert!(cost.time < HANGS, "the call took {:?} instead of {WAIT:?}", cost.time);
+}
+
+#[test]
+fn a_value_with_ports_whose_queues_never_end_does_not_outlast_the_deadline() {
+    assert_in_time(|port| TypedPort::<(), u64>::from(port).recv_timeout(WAIT));
+    // The ports are part of the value when it turns out to be invalid.
+    assert_in_time(|port| TypedPort::<(), Vec<MessagePort>>::from(port).recv_timeout(WAIT));
+}
+
+#[test]
+fn calls_with_ports_whose_queues_never_end_do_not_outlast_the_deadline() {
+    assert_in_time(|port| Server::new(port).recv_timeout(WAIT));
+    assert_in_time(|port| Client::new(port).call_timeout(b"", [], WAIT));
+    // A message that is received into drops what it held.
+    assert_in_time(|port| {
+        let mut message = Message::new();
+        port.recv_into_timeout(&mut message, WAIT)?;
+        port.recv_into_timeout(&mut message, WAIT)
+    });
+}
+
 /// Ports in one message, 100. Each claims to hold a gigabyte, which takes seconds to walk.
 const ENDLESS: usize = 100;
 /// The least ring that has a record for each of 2^16 numbers.
@@ -546,7 +576,9 @@ fn endless(capacity: usize, refused: bool) {
         table = table.frozen(5, &null);
     }
     let (mut attacker, victim) = Attacker::new(pair);
-    attacker.post(b"endless", &table);
+    // As a value: a vector of the ports, and more behind it. It has no mark of a request or an answer.
+    let data: Vec<u8> = [ENDLESS as u8].into_iter().chain(0..ENDLESS as u8).chain([0; 8]).collect();
+    attacker.post(&data, &table);
     control.post_message(b"", [victim.into()]).expect("room");
     let _ = control.recv(); // holds everything open
 }

@@ -26,6 +26,19 @@ const POST_RETRY: Duration = Duration::from_millis(1);
 /// A wait receives up to 1000 messages of other calls before it checks whether its time is over.
 const RECEIVES_PER_CHECK: usize = 1000;
 
+/// A message that is refused, and so takes up to some milliseconds, counts as 100 messages.
+const RECEIVES_PER_REFUSAL: usize = RECEIVES_PER_CHECK / 10;
+
+/// What a call has received.
+enum Got {
+    /// The answer that it waits for.
+    Answer,
+    /// A message of another call; or nothing, after a sleep.
+    Other,
+    /// A message that could not be received, or came too late and carried something.
+    Refused,
+}
+
 /// The calling end of a pair: posts requests and receives their answers. The other end is a [`Server`](super::Server).
 ///
 /// Any number of calls can be open at a time, and their answers may come in any order. Clones stand for the same client
@@ -253,12 +266,12 @@ impl ClientCore {
             let result;
             (calls, result) = self.receive(calls, Some(number), answer, deadline);
             match result {
-                Ok(true) => break Ok(()),
-                Ok(false) => {}
+                Ok(Got::Answer) => break Ok(()),
+                Ok(Got::Other) => receives += 1,
+                Ok(Got::Refused) => receives += RECEIVES_PER_REFUSAL,
                 Err(error) => break Err(error),
             }
             // Messages that keep coming must not extend the wait.
-            receives += 1;
             if receives >= RECEIVES_PER_CHECK && deadline.is_over() {
                 break Err(AnswerError::TimedOut);
             }
@@ -268,8 +281,8 @@ impl ClientCore {
     }
 
     /// Receives one message, for whichever call. While another thread receives, sleeps instead, until `number` has an
-    /// outcome or no thread receives. True if the message is the answer to `number`; that call is over then. Else
-    /// `message` is empty.
+    /// outcome or no thread receives. After `Got::Answer` the message is the answer to `number`, whose call is over;
+    /// otherwise it is empty.
     #[inline]
     fn receive<'a>(
         &'a self,
@@ -277,7 +290,7 @@ impl ClientCore {
         number: Option<Number>,
         message: &mut Message,
         deadline: Deadline,
-    ) -> (MutexGuard<'a, Calls>, Result<bool, AnswerError>) {
+    ) -> (MutexGuard<'a, Calls>, Result<Got, AnswerError>) {
         let Some(receiver) = calls.receiver.take() else {
             return self.sleep(calls, number, deadline);
         };
@@ -290,16 +303,17 @@ impl ClientCore {
         calls = self.lock();
         calls.receiver = Some(receiver);
         let result = match received {
-            Ok(()) => Ok(calls.deliver(message, number)),
-            Err(AnswerError::Failed(error)) => calls.fail(error).map(|()| false),
+            Ok(()) if calls.deliver(message, number) => Ok(Got::Answer),
+            Ok(()) => Ok(Got::Other),
+            Err(AnswerError::Failed(error)) => calls.fail(error).map(|()| Got::Refused),
             Err(error) => Err(error),
         };
-        if message.has_transferred() && !matches!(result, Ok(true)) {
+        if message.has_transferred() && !matches!(result, Ok(Got::Answer)) {
             // The answer came too late. Closing what it carries can take time, so this is done without the lock.
             calls.pass_on();
             drop(calls);
-            message.clear();
-            calls = self.lock();
+            message.refuse();
+            return (self.lock(), result.map(|_| Got::Refused));
         }
         (calls, result)
     }
@@ -310,7 +324,7 @@ impl ClientCore {
         mut calls: MutexGuard<'a, Calls>,
         number: Option<Number>,
         deadline: Deadline,
-    ) -> (MutexGuard<'a, Calls>, Result<bool, AnswerError>) {
+    ) -> (MutexGuard<'a, Calls>, Result<Got, AnswerError>) {
         if deadline.is_over() {
             return (calls, Err(AnswerError::TimedOut));
         }
@@ -329,7 +343,7 @@ impl ClientCore {
         calls = self.lock();
         calls.sleepers -= 1;
         set_sleeper(&mut calls, None);
-        (calls, Ok(false))
+        (calls, Ok(Got::Other))
     }
 
     /// Receives answers until the request fits: the server may be blocked until its answers are read.

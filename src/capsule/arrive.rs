@@ -5,7 +5,7 @@ use std::collections::TryReserveError;
 use std::time::Instant;
 
 use super::buffer::LoneCapsule;
-use super::discard::{Budget, discard_last};
+use super::discard::{discard_last, refusing};
 use super::{Arrival, Arrived, Counts, Table};
 use crate::end::lane::Half;
 use crate::end::shortage::DescriptorShortage;
@@ -127,11 +127,12 @@ impl Arrival {
     /// Ends what came with a message that its receiver cannot have: ports are closed, and their queues discarded with
     /// one small budget, since that happens inside a call that may have a deadline.
     pub(crate) fn close(self) {
-        let mut budget = Budget::of_refused_message();
-        for Parts { end, mut consumer, .. } in self.into_ports() {
-            end.close();
-            discard_last(&end, &mut consumer, &mut budget);
-        }
+        refusing(|| {
+            for Parts { end, mut consumer, .. } in self.into_ports() {
+                end.close();
+                discard_last(&end, &mut consumer);
+            }
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 //! Discarding: dropping what is queued for an end that nothing reads any more.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,7 +37,7 @@ const MAX_TIME_REFUSED: Duration = Duration::from_millis(5);
 /// records never ends, since a header has 16 bits of the record's number. When the budget is used up, the rest is left
 /// to the kernel, which closes it with the descriptors. The peer of a port in that rest then sees `PeerDied` instead of
 /// `Closed`.
-pub(crate) struct Budget {
+struct Budget {
     records: u64,
     ports: usize,
     /// Units of work until the clock is read.
@@ -48,12 +49,12 @@ pub(crate) struct Budget {
 
 impl Budget {
     /// For the queues of what a holder drops or closes.
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self::with(FREE_WORK, MAX_TIME)
     }
 
     /// For the ports of a message that its receiver refuses.
-    pub(super) fn of_refused_message() -> Self {
+    fn of_refused_message() -> Self {
         Self::with(WORK_PER_CLOCK, MAX_TIME_REFUSED)
     }
 
@@ -85,11 +86,59 @@ impl Budget {
     }
 }
 
+thread_local! {
+    /// The budget that the discards of this thread share, while [`sharing`] runs.
+    static SHARED: Cell<Option<Budget>> = const { Cell::new(None) };
+}
+
+/// Runs `work`, whose discards share one budget of 50 ms, unless they share one already.
+pub(crate) fn sharing<R>(work: impl FnOnce() -> R) -> R {
+    share(Budget::new(), work)
+}
+
+/// As [`sharing`], for a message that its receiver refuses, in 5 ms: the receiver waits, and may have a deadline.
+pub(crate) fn refusing<R>(work: impl FnOnce() -> R) -> R {
+    share(Budget::of_refused_message(), work)
+}
+
+fn share<R>(budget: Budget, work: impl FnOnce() -> R) -> R {
+    /// Ends the sharing, after a panic too.
+    struct Sharing {
+        is_outer: bool,
+    }
+    impl Drop for Sharing {
+        fn drop(&mut self) {
+            if self.is_outer {
+                let _ = SHARED.try_with(Cell::take);
+            }
+        }
+    }
+    let enter = |shared: &Cell<Option<Budget>>| {
+        let outer = shared.take();
+        let is_outer = outer.is_none();
+        shared.set(outer.or(Some(budget)));
+        Sharing { is_outer }
+    };
+    let _sharing = SHARED.try_with(enter); // fails in a thread that is ending, where each discard has its own budget
+    work()
+}
+
+/// Calls `work` with the budget that this thread shares, or with one of its own.
+fn with_budget(work: impl FnOnce(&mut Budget)) {
+    match SHARED.try_with(Cell::take).ok().flatten() {
+        Some(mut budget) => {
+            work(&mut budget);
+            let _ = SHARED.try_with(|shared| shared.set(Some(budget)));
+        }
+        None => work(&mut Budget::new()),
+    }
+}
+
 /// Drops what is queued for an end. Ports in the queue are closed and their queues dropped in turn, those of one
 /// message before the next message, so few descriptors are needed at a time. A list of work stands in for recursion,
 /// since a peer decides how deep ports are nested.
-pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer, budget: &mut Budget) {
-    discard_queue(end, consumer, budget);
+pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
+    with_budget(|budget| discard_queue(end, consumer, budget));
     end.lane().discard_rest();
     // A wake-up for the sending half of this process may have been among the packets.
     end.wake_own_producer();
@@ -98,10 +147,10 @@ pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer, budget: &mut Budg
 }
 
 /// As [`discard`], for an end that only the handle being dropped holds: what is left on the lane goes with the socket.
-pub(crate) fn discard_last(end: &End, consumer: &mut Consumer, budget: &mut Budget) {
+pub(crate) fn discard_last(end: &End, consumer: &mut Consumer) {
     // Reading a ring that was never written to would cost a page of memory.
     if consumer.sequence() > 0 || !end.segment().is_untouched(end.side().incoming()) {
-        discard_queue(end, consumer, budget);
+        with_budget(|budget| discard_queue(end, consumer, budget));
     }
 }
 

@@ -14,7 +14,7 @@ use crate::buffer::memory::{Hold, Location, Role};
 use crate::buffer::pool::{Moving, Planned};
 use crate::capsule::Counts;
 use crate::capsule::buffer::{LoneCapsule, Way, write_buffer, write_memory};
-use crate::capsule::discard::{Budget, discard};
+use crate::capsule::discard::{discard, sharing};
 use crate::capsule::port::{port_handles, write_port};
 use crate::end::{End, State};
 use crate::error::PostErrorKind;
@@ -191,8 +191,7 @@ impl<'a> Baggage<'a> {
 
     /// Ends everything that a post takes and no peer receives.
     pub(crate) fn discard(self) {
-        let mut budget = Budget::new();
-        self.items.into_iter().for_each(|item| item.discard(&mut budget));
+        sharing(|| self.items.into_iter().for_each(Item::discard));
     }
 }
 
@@ -271,11 +270,11 @@ impl Item<'_> {
         }
     }
 
-    fn discard(self, budget: &mut Budget) {
+    fn discard(self) {
         match self {
             Self::Port { mut port, .. } => {
                 port.end.close();
-                discard(port.end, &mut port.receiving.consumer, budget);
+                discard(port.end, &mut port.receiving.consumer);
             }
             Self::Buffer { mut hold, .. } => drop(hold.take()),
             Self::Frozen(_) | Self::Shared { .. } | Self::Descriptor(_) => {}

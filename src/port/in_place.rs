@@ -8,7 +8,7 @@ use super::message::Message;
 use super::{Receiving, RecvHalf};
 use crate::buffer::TransferBuffer;
 use crate::buffer::bytes::zeroes;
-use crate::capsule::discard::{Budget, discard};
+use crate::capsule::discard::discard;
 use crate::end::State;
 use crate::error::BufferError;
 use crate::queue::ring::Record;
@@ -152,7 +152,7 @@ impl Drop for MessageRef<'_> {
         self.half.release(&mut self.receiving, self.record);
         if self.half.end.state() == State::Closed {
             // Closed meanwhile: the rest of the queue was left to this guard.
-            discard(&self.half.end, &mut self.receiving.consumer, &mut Budget::new());
+            discard(&self.half.end, &mut self.receiving.consumer);
         }
     }
 }

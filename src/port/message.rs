@@ -10,6 +10,7 @@ use crate::buffer::TransferBuffer;
 use crate::buffer::frozen::FrozenBuffer;
 use crate::buffer::shared::SharedBuffer;
 use crate::capsule::Counts;
+use crate::capsule::discard::{refusing, sharing};
 
 /// A received message: the data, and what was on the transfer list, all owned. It can be kept, and sent to another
 /// thread.
@@ -60,11 +61,16 @@ impl Message {
     #[cold]
     fn drop_transferred(&mut self) {
         let Self { data: _, ports, buffers, frozen, shared, descriptors } = self;
-        ports.clear();
+        sharing(|| ports.clear());
         buffers.clear();
         frozen.clear();
         shared.clear();
         descriptors.clear();
+    }
+
+    /// Empties a message that its receiver cannot use, within a call that may have a deadline.
+    pub(crate) fn refuse(&mut self) {
+        refusing(|| self.clear());
     }
 
     /// Adds a thing to the list of its kind.

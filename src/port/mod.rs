@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::capsule::discard::{Budget, discard, discard_last};
+use crate::capsule::discard::{discard, discard_last};
 use crate::end::shortage::DescriptorShortage;
 use crate::end::wait::Spin;
 use crate::end::{End, Parts, State};
@@ -216,7 +216,7 @@ impl RecvHalf {
             && self.end.home().is_here()
             && let Ok(mut receiving) = self.receiving.try_borrow_mut()
         {
-            discard(&self.end, &mut receiving.consumer, &mut Budget::new());
+            discard(&self.end, &mut receiving.consumer);
         }
     }
 
@@ -276,7 +276,7 @@ impl Drop for SendHalf {
         if is_ours(&self.end) && !self.end.recall() && self.end.drop_half() {
             self.end.close();
             if let Some(mut consumer) = self.end.unpark() {
-                discard(&self.end, &mut consumer, &mut Budget::new());
+                discard(&self.end, &mut consumer);
             }
         }
     }
@@ -288,21 +288,20 @@ impl Drop for RecvHalf {
             return;
         }
         let consumer = &mut self.receiving.get_mut().consumer;
-        let mut budget = Budget::new();
         if self.end.is_last_half() {
             self.end.close();
             if Arc::strong_count(&self.end) == 1 && self.end.holds_lane_alone() {
-                return discard_last(&self.end, consumer, &mut budget);
+                return discard_last(&self.end, consumer);
             }
         } else {
             self.end.discard_arrivals();
         }
-        discard(&self.end, consumer, &mut budget);
+        discard(&self.end, consumer);
         self.end.park(consumer.clone());
         // The sending half may have been dropped meanwhile, and has left the rest to this one.
         if self.end.drop_half() {
             self.end.close();
-            discard(&self.end, consumer, &mut budget);
+            discard(&self.end, consumer);
         }
     }
 }

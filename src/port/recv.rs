@@ -13,7 +13,7 @@ use super::transfer::Transferable;
 use super::{MessagePort, Receiving, RecvHalf};
 use crate::capsule::arrive::{BodyPlace, Undeliverable, arrive};
 use crate::capsule::buffer::LoneCapsule;
-use crate::capsule::discard::{Budget, discard};
+use crate::capsule::discard::discard;
 use crate::capsule::{Arrival, Counts};
 use crate::end::lane::Half;
 use crate::end::wait::{Deadline, Outcome, Waiter};
@@ -351,7 +351,7 @@ impl RecvHalf {
         if self.end.state() == State::Closed
             && let Ok(mut receiving) = self.receiving.try_borrow_mut()
         {
-            discard(&self.end, &mut receiving.consumer, &mut Budget::new());
+            discard(&self.end, &mut receiving.consumer);
         }
     }
 

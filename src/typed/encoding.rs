@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{TypedPostErrorKind, things};
+use crate::capsule::discard::refusing;
 use crate::error::{BadTransfer, BadValue, RecvError};
 use crate::port::loan::Loan;
 use crate::port::message::Message;
@@ -25,9 +26,15 @@ pub(crate) fn encode<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<Vec
 /// Decodes the value of a received message. Whatever the message carries and the value does not take is closed.
 #[inline]
 pub(crate) fn decode<T: DeserializeOwned>(message: &mut Message) -> Result<T, RecvError> {
-    things::arriving(message, decode_data).map_err(|bad| {
+    // What a value has taken goes with it if the rest of the value is invalid.
+    let decoded = if message.ports.is_empty() {
+        things::arriving(message, decode_data)
+    } else {
+        refusing(|| things::arriving(message, decode_data))
+    };
+    decoded.map_err(|bad| {
         let data = std::mem::take(&mut message.data);
-        message.clear();
+        message.refuse();
         RecvError::MessageError { reason: BadTransfer::Value(bad), data }
     })
 }
