@@ -22,9 +22,9 @@ const MAX_RECORDS: u64 = 1 << 18;
 const WORK_PER_HANDLE: u64 = 16;
 /// The clock is read once in 1024 units of work.
 const WORK_PER_CLOCK: u64 = 1024;
-/// The clock of a discard starts after 16 384 units of work, such as 496 messages with a port each: no pause of the
-/// thread can spoil the discard of a smaller queue.
-const FREE_WORK: u64 = 16 * WORK_PER_CLOCK;
+/// The clock of a discard starts after 2^17 units of work, such as 3971 messages with a port each: no pause of the thread
+/// can spoil the discard of a smaller queue.
+const FREE_WORK: u64 = 1 << 17;
 /// A discard ends 50 ms after its clock has started.
 const MAX_TIME: Duration = Duration::from_millis(50);
 /// The ports of a refused message are discarded within 5 ms, and the clock starts after 1024 units of work: a receiver
@@ -91,7 +91,7 @@ thread_local! {
     static SHARED: Cell<Option<Budget>> = const { Cell::new(None) };
 }
 
-/// Runs `work`, whose discards share one budget of 50 ms, unless they share one already.
+/// Runs `work`, whose discards share one budget, unless they share one already.
 pub(crate) fn sharing<R>(work: impl FnOnce() -> R) -> R {
     share(Budget::new(), work)
 }
