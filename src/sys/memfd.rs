@@ -117,20 +117,23 @@ pub(crate) fn is_sealed(file: BorrowedFd<'_>) -> Result<bool, Errno> {
 /// In a memory cgroup the kernel kills a process that allocates too much, and gives no error. So `ENOMEM` also stands
 /// for more than the system and the cgroups leave, as long as that can be seen: before every step of a large file.
 pub(crate) fn allocate(file: BorrowedFd<'_>, len: usize) -> Result<(), Errno> {
-    /// Bytes, 16 MiB, from which on the cost of looking at what is left does not count.
-    const LARGE: i64 = 16 << 20;
     /// Bytes allocated at a time, 64 MiB, between two looks.
     const STEP: i64 = 64 << 20;
     let len = allowed_len(len)?;
     for done in (0..len).step_by(STEP as usize) {
-        let left = (len - done) as u64;
-        // Page tables and the kernel's index of the file take one byte in a hundred or less.
-        if len >= LARGE && available() < left.saturating_add(left / 64) {
-            return Err(Errno::ENOMEM);
-        }
+        look_for((len - done) as u64)?;
         allocate_step(file, done, STEP.min(len - done))?;
     }
     Ok(())
+}
+
+/// `ENOMEM` if a large file of `len` bytes exceeds what the system and the memory cgroups of the process leave, as far as
+/// that can be seen.
+pub(crate) fn look_for(len: u64) -> Result<(), Errno> {
+    /// Bytes, 16 MiB, from which on the cost of a look does not count beside that of the allocation.
+    const LARGE: u64 = 16 << 20;
+    // Page tables and the kernel's index of the file take one byte in a hundred or less.
+    if len >= LARGE && available() < len.saturating_add(len / 64) { Err(Errno::ENOMEM) } else { Ok(()) }
 }
 
 fn allocate_step(file: BorrowedFd<'_>, start: i64, len: i64) -> Result<(), Errno> {

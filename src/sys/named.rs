@@ -71,6 +71,7 @@ impl Named {
     /// New memory of `len` bytes, all zero and allocated. `EEXIST`: the name is taken.
     pub(crate) fn create(name: &str, len: usize) -> Result<Self, Errno> {
         allowed_len(len)?; // beyond the file size limit the kernel would raise SIGXFSZ
+        memfd::look_for(len as u64)?; // after `mlockall` the mapping allocates all of it
         let home = Home::here()?;
         let shmem = ShmemConf::new().os_id(name).size(len).create().map_err(errno_of)?;
         // From here on an early return drops `shmem`, which removes the name.

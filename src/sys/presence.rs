@@ -3,18 +3,16 @@
 //! `st_blocks` of fstat(2) is no such count: it includes pages behind the end of the file (`FALLOC_FL_KEEP_SIZE` of
 //! fallocate(2)).
 
-use std::ffi::c_void;
-use std::num::NonZeroUsize;
+use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr::NonNull;
 
-use nix::fcntl::AtFlags;
+use memmap2::MmapOptions;
 use nix::libc;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::stat::fstat;
-use nix::unistd::{AccessFlags, SysconfVar, faccessat, geteuid, sysconf};
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::{SysconfVar, getpid, sysconf};
 
-use super::{Errno, memfd, retry};
+use super::{Errno, errno};
 
 /// Number of cachestat(2), which `libc` does not define. New system calls count on equally on all processors.
 const SYS_CACHESTAT: libc::c_long = libc::SYS_close_range + 15;
@@ -50,7 +48,7 @@ pub(crate) fn is_allocated(file: BorrowedFd<'_>, len: u64) -> Result<bool, Errno
         Ok(pages) => Ok(pages >= len.div_ceil(page_len() as u64)),
         // ENOSYS: before Linux 6.5. EPERM: the file belongs to another user, who permits no writes; or a filter of
         // system calls.
-        Err(Errno::ENOSYS | Errno::EPERM) => is_in_core(file, len),
+        Err(Errno::ENOSYS | Errno::EPERM) => stays_as_large(file, len),
         Err(errno) => Err(errno),
     }
 }
@@ -66,74 +64,91 @@ fn count(file: BorrowedFd<'_>, len: u64) -> Result<u64, Errno> {
     Ok(counts.cached.saturating_add(counts.evicted))
 }
 
-/// As [`is_allocated`], page by page (mincore(2)). A page that is not in core is read first, which brings it back if it
-/// was swapped out, and allocates nothing for a hole.
-fn is_in_core(file: BorrowedFd<'_>, len: u64) -> Result<bool, Errno> {
-    /// Pages of which one call asks, 4096, a byte for each on the stack.
-    const PART: usize = 4096;
-    if !is_answered(file)? {
-        return Ok(false);
-    }
+/// As [`is_allocated`], by reading a byte of every page: a hole shows in that the file then has more memory. It is the
+/// reader's, so the pages are read a few at a time.
+///
+/// mincore(2) does not serve: it reports allocated pages that nothing has written to as missing, and for a file that
+/// this process may not write, all pages as present.
+fn stays_as_large(file: BorrowedFd<'_>, len: u64) -> Result<bool, Errno> {
+    /// Pages read between two looks at the size, 64: most that a hole can cost.
+    const PART: usize = 64;
     let page = page_len();
-    let span = Span::of(file, usize::try_from(len).map_err(|_| Errno::EFBIG)?)?;
-    let mut answers = [0; PART];
-    for start in (0..span.len.get()).step_by(PART * page) {
-        let pages = (span.len.get() - start).div_ceil(page).min(PART);
-        span.in_core(start, &mut answers[..pages])?;
-        for index in (0..pages).filter(|index| answers[*index] & 1 == 0) {
-            let (at, mut answer) = (start + index * page, [0]);
-            memfd::read(file, at, &mut [0])?;
-            span.in_core(at, &mut answer)?;
-            if answer[0] & 1 == 0 {
-                return Ok(false);
-            }
+    for start in (0..len).step_by(PART * page) {
+        let pages = (len - start).div_ceil(page as u64).min(PART as u64) as usize;
+        let before = fstat(file)?.st_blocks;
+        let mut options = MmapOptions::new();
+        let options = options.offset(start).len(pages * page);
+        // SAFETY: nothing makes a reference to this memory, which other processes may change.
+        let map = unsafe { options.map_copy_read_only(file.as_raw_fd()) }.map_err(errno)?;
+        let each = (0..pages).map(|index| RemoteIoVec { base: map.as_ptr() as usize + index * page, len: 1 });
+        // The kernel reads on behalf of this process, so that a shortage is an error and not a signal.
+        let read = process_vm_readv(getpid(), &mut [IoSliceMut::new(&mut [0; PART])], &each.collect::<Vec<_>>());
+        if read? < pages {
+            return Err(Errno::ENOMEM);
+        }
+        if fstat(file)?.st_blocks > before {
+            return Ok(false);
         }
     }
-    is_answered(file)
-}
-
-/// True if mincore(2) answers for this file: this process may write it, or owns it. For any other file it reports every
-/// page as resident.
-fn is_answered(file: BorrowedFd<'_>) -> Result<bool, Errno> {
-    let flags = AtFlags::AT_EMPTY_PATH | AtFlags::AT_EACCESS;
-    let is_ours = fstat(file)?.st_uid == geteuid().as_raw();
-    Ok(is_ours || faccessat(file, c"", AccessFlags::W_OK, flags).is_ok())
-}
-
-/// Addresses of a file at which nothing can be read or written, to ask about its pages. `mlockall` allocates nothing for
-/// them.
-struct Span {
-    start: NonNull<c_void>,
-    len: NonZeroUsize,
-}
-
-impl Span {
-    fn of(file: BorrowedFd<'_>, len: usize) -> Result<Self, Errno> {
-        let len = NonZeroUsize::new(len).ok_or(Errno::EINVAL)?;
-        // SAFETY: the kernel chooses addresses at which nothing is mapped, and no reference to this memory is made.
-        let start = unsafe { mmap(None, len, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE, file, 0) }?;
-        Ok(Self { start, len })
-    }
-
-    /// Sets the lowest bit of each answer, one for each page from `offset` on, if the page is in core.
-    fn in_core(&self, offset: usize, answers: &mut [u8]) -> Result<(), Errno> {
-        let len = answers.len() * page_len();
-        assert!(offset.is_multiple_of(page_len()) && len <= self.len.get().next_multiple_of(page_len()) - offset);
-        let start = self.start.as_ptr().wrapping_byte_add(offset);
-        // SAFETY: the pages are inside the mapping, as asserted, and `answers` has a byte for each of them.
-        retry(|| Errno::result(unsafe { libc::mincore(start, len, answers.as_mut_ptr().cast()) })).map(drop)
-    }
-}
-
-impl Drop for Span {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is this value's alone, and nothing uses it after the drop.
-        let _ = unsafe { munmap(self.start, self.len.get()) }; // fails only for arguments that are no mapping
-    }
+    Ok(true)
 }
 
 /// Bytes of a page of this processor.
 fn page_len() -> usize {
     let len = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
     len.and_then(|len| usize::try_from(len).ok()).unwrap_or(super::PAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsFd, OwnedFd};
+
+    use nix::fcntl::{FallocateFlags, fallocate};
+    use nix::unistd::ftruncate;
+
+    use super::*;
+    use crate::sys::memfd;
+
+    /// The answers of all ways to count, which agree: the two of them, and the first that works.
+    fn answer(file: &OwnedFd, len: u64) -> bool {
+        let answer = is_allocated(file.as_fd(), len).expect("an answer");
+        match count(file.as_fd(), len) {
+            Ok(pages) => assert_eq!(pages >= len.div_ceil(page_len() as u64), answer),
+            Err(Errno::ENOSYS | Errno::EPERM) => println!("skipped: no cachestat here"),
+            Err(errno) => panic!("{errno}"),
+        }
+        // The last, since it fills holes.
+        assert_eq!(stays_as_large(file.as_fd(), len), Ok(answer));
+        answer
+    }
+
+    #[test]
+    fn memory_counts_inside_the_file() {
+        let page = page_len() as i64;
+        for pages in [1, 2, 4095, 4096, 4097, 9000] {
+            let file = || memfd::create(c"presence", (pages * page) as usize - 10, memfd::SEALED_SIZE).expect("a file");
+            let (whole, sparse) = (file(), file());
+            let len = (pages * page) as u64 - 10;
+            fallocate(&whole, FallocateFlags::empty(), 0, len as i64).expect("memory");
+            assert!(answer(&whole, len), "{pages} pages");
+            assert!(!answer(&sparse, len), "{pages} pages that are not there");
+            for missing in [0, pages / 2, pages - 1] {
+                let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+                fallocate(&whole, punch, missing * page, page).expect("a hole");
+                assert!(!answer(&whole, len), "page {missing} of {pages} is not there");
+                fallocate(&whole, FallocateFlags::empty(), missing * page, page.min(len as i64 - missing * page))
+                    .expect("memory");
+                assert!(answer(&whole, len), "{pages} pages again");
+            }
+        }
+    }
+
+    #[test]
+    fn memory_behind_the_end_does_not_count() {
+        let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
+        let file = nix::sys::memfd::memfd_create(c"presence", flags).expect("a file");
+        ftruncate(&file, 1 << 20).expect("a size");
+        fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 1 << 20, 2 << 20).expect("memory");
+        assert!(!answer(&file, 1 << 20));
+    }
 }
