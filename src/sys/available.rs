@@ -28,6 +28,9 @@ fn available_by(read: impl Fn(&Path) -> Option<String>) -> u64 {
     system.into_iter().chain(left).min().unwrap_or(u64::MAX)
 }
 
+/// Bytes, 2^62, from which on a limit is none: version 1 shows the greatest number of pages instead.
+const NO_LIMIT: u64 = 1 << 62;
+
 /// The version of a hierarchy of cgroups.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Version {
@@ -36,26 +39,29 @@ enum Version {
 }
 
 impl Version {
-    /// Bytes that a group leaves; `None` if it has no limit. `swap` is what the system has, `read` reads a file of the
-    /// group.
+    /// Bytes that a group leaves; `None` if it has no limit, and then little is read. `swap` is what the system has,
+    /// `read` reads a file of the group.
     fn left(self, swap: u64, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
         let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
-        let stat = read("memory.stat").unwrap_or_default();
-        let sum = |names: [&str; 2]| names.iter().filter_map(|name| field(&stat, name)).fold(0, u64::saturating_add);
+        let left = |limit, usage| {
+            let limit = number(limit).filter(|limit| *limit < NO_LIMIT)?;
+            Some(limit.saturating_sub(number(usage)?))
+        };
+        // The pages of files can be freed. Those of memory files are not among them.
+        let cache = |names: [&str; 2]| {
+            let stat = read("memory.stat").unwrap_or_default();
+            names.iter().filter_map(|name| field(&stat, name)).fold(0, u64::saturating_add)
+        };
         match self {
             Self::One => {
-                // The pages of files can be freed, and those of memory files are not among them.
-                let cache = sum(["total_inactive_file", "total_active_file"]);
-                let left = |limit, usage| Some(number(limit)?.saturating_sub(number(usage)?).saturating_add(cache));
                 let memory = left("memory.limit_in_bytes", "memory.usage_in_bytes")?.saturating_add(swap);
-                let both = left("memory.memsw.limit_in_bytes", "memory.memsw.usage_in_bytes");
-                Some(both.map_or(memory, |both| both.min(memory)))
+                let both = left("memory.memsw.limit_in_bytes", "memory.memsw.usage_in_bytes").unwrap_or(memory);
+                Some(memory.min(both).saturating_add(cache(["total_inactive_file", "total_active_file"])))
             }
             Self::Two => {
-                let cache = sum(["inactive_file", "active_file"]);
-                let left = |limit, usage| Some(number(limit)?.saturating_sub(number(usage)?));
+                let memory = left("memory.max", "memory.current")?;
                 let swap = left("memory.swap.max", "memory.swap.current").map_or(swap, |left| left.min(swap));
-                Some(left("memory.max", "memory.current")?.saturating_add(cache).saturating_add(swap))
+                Some(memory.saturating_add(swap).saturating_add(cache(["inactive_file", "active_file"])))
             }
         }
     }
