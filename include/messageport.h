@@ -866,8 +866,8 @@ static inline msgport_code msgport_message_take_descriptor(msgport_message *mess
  * Makes a buffer: memory for transfer lists, all zero. Posting it moves the memory itself to the receiver, whatever its
  * size. It can be posted on, over any port, any number of times. All of its memory is allocated here, so that a
  * shortage is an error of this call. From 16 MiB on, len is compared with the memory that the system has available and
- * that the memory cgroups of the process leave; a smaller buffer can still exhaust a cgroup, and then the kernel kills a
- * process. So can an access to a buffer that a process which kept it against the protocol has returned to the system.
+ * that the memory cgroups of the process leave. A smaller buffer can still exhaust a cgroup, and then the kernel kills
+ * a process. So can an access to a buffer that a process which kept it against the protocol has returned to the system.
  *
  * In      len     Bytes; 0 is allowed.
  * Out     buffer  Belongs to the caller, which frees it. It takes one descriptor.

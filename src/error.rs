@@ -71,8 +71,8 @@ impl From<CloseReason> for io::Error {
 pub enum BadSegment {
     /// The file is not a memory file (memfd_create(2)).
     NotMemory,
-    /// The size of the file is not sealed, so that a holder could make this process fault; or seals can still be added to
-    /// it.
+    /// The size of the file is not sealed, so that a holder could make this process fault; or seals can still be added
+    /// to it.
     Unsealed,
     /// The file cannot be mapped for writing.
     ReadOnly,

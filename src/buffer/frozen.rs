@@ -85,8 +85,8 @@ impl FrozenBuffer {
         Self::copy(len, read, not_created)
     }
 
-    /// A new frozen buffer of `len` bytes. `read` fills a part of them, of which it gets the offset; `shortage` makes the
-    /// error of a system call.
+    /// A new frozen buffer of `len` bytes. `read` fills a part of them, of which it gets the offset; `shortage` makes
+    /// the error of a system call.
     pub(super) fn copy<Error>(
         len: usize,
         read: impl Fn(usize, &mut [u8]) -> Result<(), Error>,

@@ -24,12 +24,12 @@ use crate::sys::shared::SharedMapping;
 ///   is that of relaxed atomics: publish a copy with a release store, and read it after an acquire load.
 ///
 /// A new buffer is filled with zeroes. [`new`](Self::new) allocates all of its memory, a received buffer is refused
-/// unless all of its memory is there, and its size can never change. Every holder can return memory of the buffer to the
-/// system, which this library never does: the next access to a returned page allocates it again, and may kill the
+/// unless all of its memory is there, and its size can never change. Every holder can return memory of the buffer to
+/// the system, which this library never does: the next access to a returned page allocates it again, and may kill the
 /// process if the system, or its memory cgroup, has none left.
 ///
-/// A child made by `fork` shares the buffers that it inherited. Processes without a port between them can share a buffer
-/// by name: [`create_named`](Self::create_named).
+/// A child made by `fork` shares the buffers that it inherited. Processes without a port between them can share a
+/// buffer by name: [`create_named`](Self::create_named).
 ///
 /// ```
 /// # use std::sync::atomic::Ordering;

@@ -119,8 +119,8 @@ impl Segment {
         }
     }
 
-    /// True if the first header of direction `index` is zero. A consumer that has read nothing then has nothing to read.
-    /// A read by mapping would cost a page of memory.
+    /// True if the first header of direction `index` is zero. A consumer that has read nothing then has nothing to
+    /// read. A read by mapping would cost a page of memory.
     pub(crate) fn is_untouched(&self, index: usize) -> bool {
         let mut header = [0; RECORD_HEADER_LEN];
         let read = memfd::read(self.file.as_fd(), ring(index, self.limits.capacity), &mut header);

@@ -101,8 +101,8 @@ fn folders(version: Version, groups: &str, mounts: &str) -> BTreeSet<PathBuf> {
     mounts.flat_map(|(root, point)| around(path, root, point)).collect()
 }
 
-/// The folders of the group at `path` and of those around it, under a mount of the group `root` at `point`. A group that
-/// is not under the mount, as in some containers, shows the limits of the mount itself.
+/// The folders of the group at `path` and of those around it, under a mount of the group `root` at `point`. A group
+/// that is not under the mount, as in some containers, shows the limits of the mount itself.
 fn around(path: &Path, root: &Path, point: &Path) -> Vec<PathBuf> {
     let below = path.strip_prefix(root).ok().filter(|below| !below.starts_with(".."));
     let folder = below.map_or(point.to_owned(), |below| point.join(below));

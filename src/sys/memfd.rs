@@ -86,8 +86,8 @@ pub(crate) fn write(file: BorrowedFd<'_>, mut offset: usize, mut from: &[u8]) ->
     Ok(())
 }
 
-/// Reads `into.len()` bytes at `offset`, inside the file, without a mapping (pread(2)). The call takes no inode lock and
-/// allocates no memory: a hole reads as zeroes.
+/// Reads `into.len()` bytes at `offset`, inside the file, without a mapping (pread(2)). The call takes no inode lock
+/// and allocates no memory: a hole reads as zeroes.
 pub(crate) fn read(file: BorrowedFd<'_>, mut offset: usize, mut into: &mut [u8]) -> Result<(), Errno> {
     while !into.is_empty() {
         let done = retry(|| pread(file, into, offset as i64))?;
@@ -100,8 +100,8 @@ pub(crate) fn read(file: BorrowedFd<'_>, mut offset: usize, mut into: &mut [u8])
     Ok(())
 }
 
-/// Forbids every write and any further seal to a file that no peer has, for ever. `EBUSY`: the file is mapped for writing. `EPERM`: it has the
-/// seal against further seals.
+/// Forbids every write and any further seal to a file that no peer has, for ever. `EBUSY`: the file is mapped for
+/// writing. `EPERM`: it has the seal against further seals.
 pub(crate) fn freeze(file: BorrowedFd<'_>) -> Result<(), Errno> {
     fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL)).map(drop)
 }
@@ -127,8 +127,8 @@ pub(crate) fn allocate(file: BorrowedFd<'_>, len: usize) -> Result<(), Errno> {
     Ok(())
 }
 
-/// `ENOMEM` if a large file of `len` bytes exceeds what the system and the memory cgroups of the process leave, as far as
-/// that can be seen.
+/// `ENOMEM` if a large file of `len` bytes exceeds what the system and the memory cgroups of the process leave, as far
+/// as that can be seen.
 pub(crate) fn look_for(len: u64) -> Result<(), Errno> {
     /// Bytes, 16 MiB, from which on the cost of a look does not count beside that of the allocation.
     const LARGE: u64 = 16 << 20;
