@@ -5,16 +5,16 @@ mod tools;
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, RawFd};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
 use messageport::{
-    BufferError, ChannelOptions, CloseReason, FreezeErrorKind, FrozenBuffer, Message, NamedBufferError, PostDataError,
-    SharedBuffer, TransferBuffer, TryRecvError, parent_port,
+    BufferError, ChannelOptions, CloseReason, FreezeErrorKind, FrozenBuffer, Listener, Message, NamedBufferError,
+    PostDataError, SharedBuffer, TransferBuffer, TryRecvError, parent_port,
 };
 use nix::cmsg_space;
 use nix::errno::Errno;
@@ -22,16 +22,19 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg, socket,
+};
 use nix::unistd::geteuid;
 
-use tools::attacker::Attacker;
+use tools::attacker::{self, Attacker, NEW_PORT, Table};
 use tools::child::{Process, Role, play};
 use tools::ledger::alone;
 use tools::memory::newest_memory;
 use tools::{assert_entangled, buffer_of, end_of, hop, pair, pair_of, pair_with, within};
 
-const ROLES: &[Role] = &[("locker", locker), ("caged", caged), ("locked in memory", locked_in_memory)];
+const ROLES: &[Role] =
+    &[("locker", locker), ("client", client), ("caged", caged), ("locked in memory", locked_in_memory)];
 
 /// Five seconds: a call that takes longer waits for the peer.
 const HANGS: Duration = Duration::from_secs(5);
@@ -56,6 +59,45 @@ fn a_peer_that_holds_the_lock_of_a_memory_file_delays_nothing() {
             control
         });
     }
+}
+
+#[test]
+fn a_client_that_holds_the_lock_of_its_memory_files_does_not_delay_the_listener() {
+    let _alone = alone();
+    let folder = std::env::temp_dir().join(format!("messageport-memory-{}", std::process::id()));
+    fs::DirBuilder::new().mode(0o700).create(&folder).expect("a folder");
+    let name = folder.join("service").to_str().expect("a path of text").to_owned();
+    let (_client, control) = Process::start("client");
+    let listener = Listener::bind(&name).expect("a free name");
+    control.post_message(name.as_bytes(), []).expect("room");
+    within(HANGS, move || {
+        let incoming = listener.accept().expect("a client");
+        assert_eq!(incoming.greeting.data, b"hello");
+        assert!(matches!(incoming.port.try_recv(), Err(TryRecvError::Empty)));
+    });
+    fs::remove_dir_all(&folder).expect("the folder");
+}
+
+/// A role: sends a greeting with a port and a buffer, whose memory files it has locked, to the listener of the name that
+/// comes.
+fn client() {
+    let control = parent_port().expect("a port");
+    let name = String::from_utf8(control.recv().expect("a name").data).expect("a name");
+    let ((_keep, give), segment) = newest_memory(|| pair_of(LEN));
+    let (_buffer, buffer) = newest_memory(|| TransferBuffer::new(LEN).expect("memory"));
+    seal(&buffer);
+    hold_lock(segment.try_clone().expect("a descriptor"));
+    hold_lock(buffer.try_clone().expect("a descriptor"));
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    connect(socket.as_raw_fd(), &UnixAddr::new(name.as_str()).expect("an address")).expect("a listener");
+    let lane = give.as_fd();
+    let table = Table::default().port(NEW_PORT, &segment, &lane).buffer(LEN as u64, 0, &buffer);
+    let mut packet = b"msgphi!\0".to_vec();
+    packet.extend_from_slice(&1_u32.to_ne_bytes());
+    packet.extend_from_slice(&[0; 4]);
+    packet.extend_from_slice(&table.payload(b"hello"));
+    attacker::send(&socket, &packet, table.descriptors()).expect("room");
+    while control.recv().is_ok() {}
 }
 
 /// Uses what came with a message in every way that touches its memory, and posts it on.
