@@ -1565,7 +1565,8 @@ msgport_code msgport_portset_remove(msgport_portset *set, msgport_port *port);
  *         MSGPORT_NO_PORTS      The set has no ports.
  *         MSGPORT_FORKED        The set was inherited by fork.
  *         MSGPORT_RESOURCE_EXHAUSTED   The system has no memory or descriptors left for what a message carries. The
- *                               message stays queued.
+ *                               message stays queued. One for whose descriptors there is no room in 16 attempts over
+ *                               5 s is given up: MSGPORT_MESSAGE_ERROR.
  * Exclusive on set, its ports and message; but calls that post on a port, or return the state of its queue towards the
  * peer, may be made at the same time.
  */
@@ -1726,7 +1727,8 @@ msgport_code msgport_server_new(msgport_port *port, msgport_server **server);
 void msgport_server_free(msgport_server *server);
 
 /*
- * Receives the next request.
+ * Receives the next request. While 1024 notices of dropped requests wait for the client to make room, nothing is
+ * received.
  *
  * In      server
  *         timeout 0, the longest time to wait for a request, or MSGPORT_FOREVER.
@@ -1742,7 +1744,8 @@ void msgport_server_free(msgport_server *server);
  *         MSGPORT_PROTOCOL_VIOLATION The client violated the format of the queue.
  *         MSGPORT_MESSAGE_ERROR      The message cannot be received, or is not a request. It is consumed.
  *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or descriptors left for what the request carries. The
- *                                    request stays queued.
+ *                                    request stays queued. One for whose descriptors there is no room in 16 attempts
+ *                                    over 5 s is given up: MSGPORT_MESSAGE_ERROR.
  * Exclusive on server and request.
  */
 msgport_code msgport_server_recv(msgport_server *server, int64_t timeout, msgport_message *request,

@@ -125,7 +125,9 @@ impl Server {
     /// Takes the next request if there is one, without waiting.
     ///
     /// # Errors
-    /// [`Empty`](TryRecvError::Empty), and those of [`recv`](Self::recv).
+    /// [`Empty`](TryRecvError::Empty), and those of [`recv`](Self::recv). It is `Empty` too while so many notices are
+    /// owed that nothing is received; what the client reads then makes the descriptor readable. Where other threads
+    /// answer meanwhile, poll with a timeout: their waits can take that wake-up.
     pub fn try_recv(&self) -> Result<(Message, Responder), TryRecvError> {
         let mut message = Message::new();
         let number = self.try_next(&mut message)?;
