@@ -181,7 +181,7 @@ impl Wait {
         // spurious wake-ups depends on the value.
         if doorbell.load(Ordering::SeqCst) == AWAKE {
             // If the half had armed the doorbell, the peer has rung it, and without need.
-            fruitless += u32::from(self.armed);
+            fruitless = fruitless.saturating_add(self.armed.into());
             end.tasks().allow(self.half);
         }
         self.due_nap = self.spurious.add(fruitless);
