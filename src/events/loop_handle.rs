@@ -145,9 +145,15 @@ impl LoopHandle {
     }
 
     /// Makes the loop's present [`run`](EventLoop::run) return or, if the loop is not running, its next one. The batch
-    /// that is being dispatched ends with the present message, and the rest stays queued.
+    /// that is being dispatched ends with the present message, and the rest stays queued. Does nothing in a child that
+    /// inherited the handle by `fork`.
     pub fn stop(&self) {
         self.inbox.stop();
+    }
+
+    /// True in a child that inherited the handle by `fork`, where the loop is the parent's.
+    pub fn is_inherited(&self) -> bool {
+        !self.inbox.home.is_here()
     }
 
     /// Calls `task` on the loop's thread: the standard's
@@ -155,7 +161,7 @@ impl LoopHandle {
     /// in the order in which it posted them. A loop that is dropped drops the tasks that it has not called.
     ///
     /// # Errors
-    /// The loop has been dropped, or this is a forked child; the task is in the error.
+    /// The loop has been dropped, or this process [inherited](Self::is_inherited) the handle; the task is in the error.
     pub fn post_task<F: FnOnce(&EventLoop) + Send + 'static>(&self, task: F) -> Result<(), LoopGone<F>> {
         match self.inbox.tasks().as_deref_mut() {
             Some(Some(tasks)) => tasks.push_back(Box::new(task)),

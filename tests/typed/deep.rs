@@ -26,7 +26,8 @@ rules! { mod alone, Setting::OneThread:
     answers_and_requests_overflow_no_stack
 }
 
-/// KiB of the stacks: that of a small thread of C, that of musl, that of a thread on macOS, that of Rust and tokio.
+/// KiB of the stacks: of a small thread of C, of musl, of a larger thread of C, and of Rust and tokio. They grow, because
+/// the system may give a thread a larger stack that an ended thread has left.
 const STACKS: [usize; 4] = [64, 128, 512, 2048];
 
 #[derive(Serialize, Deserialize)]
@@ -65,16 +66,16 @@ struct Wide {
 /// The encoding of a recursive type: that of one level, and that of the end.
 type Encoding = (&'static [u8], &'static [u8]);
 
-/// Calls `$check` with each recursive type and its encoding.
+/// Calls `$check` with the size of a stack, and with each recursive type and its encoding.
 macro_rules! each_type {
-    ($check:ident) => {
-        $check::<List>((&[1], &[0]));
-        $check::<Tree>((&[1], &[0]));
-        $check::<Folder>((&[1, b'x', 1], &[1, b'x', 0]));
-        $check::<Document>((&[2, 1], &[0]));
-        $check::<Document>((&[3, 1, 1, b'k'], &[0]));
-        $check::<Document>((&[4, 1, 1, b'k'], &[0]));
-        $check::<Wide>((&[[0; 32], [1; 32]].as_flattened()[..33], &[0; 33]));
+    ($check:ident, $kib:expr) => {
+        $check::<List>($kib, (&[1], &[0]));
+        $check::<Tree>($kib, (&[1], &[0]));
+        $check::<Folder>($kib, (&[1, b'x', 1], &[1, b'x', 0]));
+        $check::<Document>($kib, (&[2, 1], &[0]));
+        $check::<Document>($kib, (&[3, 1, 1, b'k'], &[0]));
+        $check::<Document>($kib, (&[4, 1, 1, b'k'], &[0]));
+        $check::<Wide>($kib, (&[[0; 32], [1; 32]].as_flattened()[..33], &[0; 33]));
     };
 }
 
@@ -112,56 +113,56 @@ fn receive<T: DeserializeOwned>(
 }
 
 fn an_endlessly_nested_value_overflows_no_stack(_: &mut Peer) {
-    fn check<T: DeserializeOwned + Serialize>(encoding: Encoding) {
-        for kib in STACKS {
-            on_stack(kib, move || {
-                let (port, peer) = pair_of(4 << 20);
-                let receiver: TypedPort<T, T> = peer.into();
-                assert!(receive(&port, &receiver, encoding, 40_000).is_none());
-                // The next value is not affected.
-                assert!(receive(&port, &receiver, encoding, 1).is_some());
-            });
-        }
+    fn check<T: DeserializeOwned + Serialize>(kib: usize, encoding: Encoding) {
+        on_stack(kib, move || {
+            let (port, peer) = pair_of(4 << 20);
+            let receiver: TypedPort<T, T> = peer.into();
+            assert!(receive(&port, &receiver, encoding, 40_000).is_none());
+            // The next value is not affected.
+            assert!(receive(&port, &receiver, encoding, 1).is_some());
+        });
     }
-    each_type!(check);
+    for kib in STACKS {
+        each_type!(check, kib);
+    }
 }
 
 fn what_was_decoded_can_be_posted_and_dropped(_: &mut Peer) {
-    fn check<T: DeserializeOwned + Serialize>(encoding: Encoding) {
-        for kib in STACKS {
-            on_stack(kib, move || {
-                let (port, peer) = pair_of(4 << 20);
-                let receiver: TypedPort<T, T> = peer.into();
-                let (mut accepted, mut refused) = (0_usize, 40_000);
-                while accepted + 1 < refused {
-                    let depth = accepted.midpoint(refused);
-                    match receive(&port, &receiver, encoding, depth) {
-                        Some(value) => {
-                            accepted = depth;
-                            receiver.post(value).unwrap();
-                            assert_eq!(recv(&port).data.len(), nested(encoding, depth).len());
-                        }
-                        None => refused = depth,
+    fn check<T: DeserializeOwned + Serialize>(kib: usize, encoding: Encoding) {
+        on_stack(kib, move || {
+            let (port, peer) = pair_of(4 << 20);
+            let receiver: TypedPort<T, T> = peer.into();
+            let (mut accepted, mut refused) = (0_usize, 40_000);
+            while accepted + 1 < refused {
+                let depth = accepted.midpoint(refused);
+                match receive(&port, &receiver, encoding, depth) {
+                    Some(value) => {
+                        accepted = depth;
+                        receiver.post(value).unwrap();
+                        assert_eq!(recv(&port).data.len(), nested(encoding, depth).len());
                     }
+                    None => refused = depth,
                 }
-                assert!(accepted > 1, "{kib} KiB: {accepted} levels");
-            });
-        }
+            }
+            assert!(accepted > 1, "{kib} KiB: {accepted} levels");
+        });
     }
-    each_type!(check);
+    for kib in STACKS {
+        each_type!(check, kib);
+    }
 }
 
 fn a_hundred_levels_are_usual(_: &mut Peer) {
-    fn check<T: DeserializeOwned + Serialize>(encoding: Encoding) {
+    fn check<T: DeserializeOwned + Serialize>(kib: usize, encoding: Encoding) {
         let body = move || {
             let (port, peer) = pair();
             let receiver: TypedPort<T, T> = peer.into();
             let value = receive(&port, &receiver, encoding, 130).expect("a value that is not too deep");
             receiver.post(value).unwrap();
         };
-        on_stack(2048, body);
+        on_stack(kib, body);
     }
-    each_type!(check);
+    each_type!(check, 2048);
 }
 
 /// A tree with a port at its end.
