@@ -263,8 +263,8 @@ fn each_word(shared: *const u8, len: usize, word: impl Fn(usize)) -> usize {
 mod tests {
     use std::os::fd::AsFd;
 
-    use super::super::memfd;
     use super::*;
+    use crate::sys::memfd;
 
     #[test]
     fn runs_of_every_length_and_alignment_are_copied() {

@@ -37,8 +37,10 @@ pub(crate) fn free_below(address: usize) -> Option<usize> {
 fn bounds() -> Result<Range<usize>, Errno> {
     let check = |code| if code == 0 { Ok(()) } else { Err(Errno::from_raw(code)) };
     let mut attributes = MaybeUninit::uninit();
-    // SAFETY: pthread_self names a thread that runs, and pthread_getattr_np writes to `attributes` only.
-    check(unsafe { libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) })?;
+    // SAFETY: the call has no conditions.
+    let thread = unsafe { libc::pthread_self() };
+    // SAFETY: this thread runs, and the call writes to `attributes` only.
+    check(unsafe { libc::pthread_getattr_np(thread, attributes.as_mut_ptr()) })?;
     let (mut start, mut len) = (std::ptr::null_mut(), 0);
     // SAFETY: the call before has initialised `attributes`; `start` and `len` are writable.
     let result = check(unsafe { libc::pthread_attr_getstack(attributes.as_ptr(), &raw mut start, &raw mut len) });
