@@ -71,9 +71,9 @@ use crate::scratch;
 /// own `Deserialize` treats hostile values is up to it.
 ///
 /// Encoding and decoding a value use at most 512 KiB of stack, and at most half of what the thread has left; a value
-/// that is nested more deeply is an error on either side. On a thread of 2 MiB that is a depth of several hundred in a
-/// debug build and of several thousand in an optimised one. The other half is for dropping the value, which takes less,
-/// and for what the program does with it: its own recursive functions need a limit of their own.
+/// that is nested more deeply is an error on either side. On a thread of 2 MiB, lists, trees and documents may have 290
+/// levels or more in a debug build, and 1400 or more in an optimised one. The other half is for dropping the value,
+/// which takes less, and for what the program does with it: its own recursive functions need a limit of their own.
 ///
 /// The memory of a value is proportional to the message, except that each level of nested hash maps can take up to 2 MiB
 /// in advance. The time of decoding has no such bound for a sequence of elements that take no bytes (`Vec<()>`). Do not
