@@ -312,7 +312,7 @@ pub use call::{AnswerError, CallError, Client, PendingCall, RespondError, Respon
 pub use poll::set::{AddError, PortId, PortSet, SetEvent};
 
 pub use port::batch::PostMessagesError;
-pub use port::channel::{ChannelOptions, MessageChannel, raise_descriptor_limit};
+pub use port::channel::{ChannelOptions, MessageChannel, RenewError, raise_descriptor_limit};
 pub use port::in_place::MessageRef;
 pub use port::iter::Messages;
 pub use port::message::Message;

@@ -1,4 +1,4 @@
-//! Meeting by name, the connecting side: makes a pair and sends one end of it, in a greeting, to a listener.
+//! Meeting by name, the connecting side: sends a greeting to a listener, and receives an end of a pair in the answer.
 
 use std::fmt;
 use std::io;
@@ -8,15 +8,18 @@ use std::time::{Duration, Instant};
 
 use crossbeam_utils::Backoff;
 
-use super::greeting::{self, Answer};
+use super::greeting::{self, BadPacket};
 use super::names::{NameError, path_of};
 use crate::error::{ChannelError, PostErrorKind, with_cause};
+use crate::layout::Limits;
 use crate::port::MessagePort;
-use crate::port::channel::{ChannelOptions, MessageChannel};
-use crate::port::transfer::TransferRef;
+use crate::port::channel::ChannelOptions;
 use crate::sys::{Errno, io_error, named_socket, socket};
 
-/// Sends one end of a new pair to the listener on `name`, with a greeting, and returns the other end.
+/// Sends a greeting to the listener on `name`, which makes a pair, and returns one end of the pair.
+///
+/// The greeting is the standard's `otherWindow.postMessage("hello", "*", [channel.port2])`; the listener makes the
+/// channel, so that a client never holds a descriptor of the listener's end.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -58,13 +61,13 @@ impl ConnectOptions {
         self
     }
 
-    /// Sets the options of the new pair.
+    /// Sets the options of the new pair. The listener makes it.
     pub fn channel(mut self, options: ChannelOptions) -> Self {
         self.channel = options;
         self
     }
 
-    /// Sends one end of a new pair to the listener on `name`; see [`connect`].
+    /// Sends a greeting to the listener on `name`; see [`connect`].
     ///
     /// # Errors
     /// Those of [`connect`].
@@ -89,8 +92,10 @@ impl ConnectOptions {
     pub(crate) fn start(&self, name: &str, greeting: &[u8]) -> Result<Connecting, ConnectError> {
         let deadline = Instant::now().checked_add(self.timeout);
         let path = path_of(name).map_err(ConnectError::Name)?;
+        let limits = self.channel.checked().map_err(ConnectError::Channel)?;
         let socket = named_socket::new().map_err(system)?;
-        Ok(Connecting { options: self.clone(), path, socket, deadline, greeting: greeting.to_vec(), port: None })
+        let (any_uid, greeting) = (self.any_uid, greeting.to_vec());
+        Ok(Connecting { any_uid, limits, path, socket, deadline, greeting, has_greeted: false })
     }
 }
 
@@ -100,14 +105,16 @@ pub(crate) const QUEUE_RETRY: Duration = Duration::from_millis(1);
 
 /// A connection in progress.
 pub(crate) struct Connecting {
-    options: ConnectOptions,
+    any_uid: bool,
+    /// The limits of the pair that the listener makes.
+    limits: Limits,
     path: PathBuf,
     socket: OwnedFd,
     /// `None`: a timeout that overflows `Instant`, so no deadline.
     deadline: Option<Instant>,
     greeting: Vec<u8>,
-    /// This side's end of the pair, once the other end has been sent.
-    port: Option<MessagePort>,
+    /// The greeting has been sent.
+    has_greeted: bool,
 }
 
 impl Connecting {
@@ -115,25 +122,25 @@ impl Connecting {
     /// greeting [has been sent](Self::has_greeted) and not been answered yet, and the answer makes the descriptor
     /// readable.
     pub(crate) fn step(&mut self) -> Result<Option<MessagePort>, ConnectError> {
-        if self.port.is_none() && !self.greet()? {
+        if !self.has_greeted && !self.greet()? {
             return if self.left().is_zero() { Err(ConnectError::TimedOut) } else { Ok(None) };
         }
-        match greeting::read_answer(self.socket.as_fd()) {
-            Ok(Answer::Accepted) => Ok(self.port.take()),
-            Ok(Answer::OtherVersion(version)) => Err(ConnectError::Version(version)),
-            Ok(Answer::Refused) | Err(Errno::ECONNRESET | Errno::EPIPE) => Err(ConnectError::Refused),
-            Err(Errno::EAGAIN) if self.left().is_zero() => Err(ConnectError::TimedOut),
-            Err(Errno::EAGAIN) => Ok(None),
-            Err(errno) => Err(system(errno)),
+        match greeting::receive_port(self.socket.as_fd()) {
+            Ok(port) => Ok(Some(port)),
+            Err(BadPacket::NotYet) if self.left().is_zero() => Err(ConnectError::TimedOut),
+            Err(BadPacket::NotYet) => Ok(None),
+            Err(BadPacket::Version(version)) => Err(ConnectError::Version(version)),
+            Err(BadPacket::Silent | BadPacket::Malformed | BadPacket::Contents(_)) => Err(ConnectError::Refused),
+            Err(BadPacket::Exhausted(errno)) => Err(system(errno)),
         }
     }
 
     /// True once the greeting has been sent.
     pub(crate) fn has_greeted(&self) -> bool {
-        self.port.is_some()
+        self.has_greeted
     }
 
-    /// Makes the pair and sends one end of it. False if the listener's queue of connections is full.
+    /// Connects and sends the greeting. False if the listener's queue of connections is full.
     fn greet(&mut self) -> Result<bool, ConnectError> {
         match named_socket::connect(self.socket.as_fd(), &self.path) {
             Ok(()) => {}
@@ -142,16 +149,14 @@ impl Connecting {
             Err(errno) => return Err(system(errno)),
         }
         let uid = named_socket::credentials(self.socket.as_fd()).map_err(system)?.uid;
-        if !self.options.any_uid && uid != named_socket::user() {
+        if !self.any_uid && uid != named_socket::user() {
             return Err(ConnectError::WrongUser(uid));
         }
-        let MessageChannel { port1, port2 } = self.options.channel.create().map_err(ConnectError::Channel)?;
-        match greeting::send(self.socket.as_fd(), &self.greeting, &[TransferRef::Port(&port2)]) {
-            Ok(baggage) => baggage.detach(),
+        match greeting::send(self.socket.as_fd(), &self.limits, &self.greeting) {
+            Ok(()) => self.has_greeted = true,
             Err(PostErrorKind::PeerGone(_)) => return Err(ConnectError::Refused), // it hung up
             Err(error) => return Err(ConnectError::Greeting(error)),
         }
-        self.port = Some(port1);
         Ok(true)
     }
 
@@ -187,13 +192,13 @@ pub enum ConnectError {
     NoListener(PathBuf),
     /// The listener runs as another user.
     WrongUser(u32),
-    /// The listener turned this client away.
+    /// The listener turned this client away, or its answer was not a usable port.
     Refused,
     /// The version of the format that the listener uses, which is not the version of this library.
     Version(u32),
     /// The timeout expired before the listener answered.
     TimedOut,
-    /// The pair could not be made.
+    /// An option of the pair is out of range.
     Channel(ChannelError),
     /// The greeting could not be sent, for example because it is longer than 32 KiB.
     Greeting(PostErrorKind),

@@ -31,16 +31,7 @@ pub(crate) struct Segment {
 impl Segment {
     /// A new segment with two empty rings, sealed before any other process can get its descriptor.
     pub(crate) fn create(limits: Limits) -> Result<Self, Errno> {
-        let constants = SegmentConstants {
-            preamble: Preamble::new(SEGMENT_MAGIC),
-            capacity: limits.capacity as u64,
-            max_capacity: limits.max_capacity as u64,
-            max_handles: limits.max_handles as u32,
-            max_cached_buffers: limits.cached_buffers as u32,
-            max_cached_bytes: limits.cached_bytes,
-            max_message_len: limits.max_message_len as u64,
-            ..SegmentConstants::zeroed()
-        };
+        let constants = SegmentConstants::new(SEGMENT_MAGIC, &limits);
         let (file, mapping) = create(c"messageport", segment_len(limits.capacity), &constants)?;
         Ok(Self { file: Arc::new(file), mapping: Arc::new(mapping), limits, id: OnceLock::new() })
     }
@@ -161,15 +152,7 @@ fn map<Constants: Pod>(file: BorrowedFd<'_>, len: usize) -> Result<(Mapping, Con
 /// Checks the constants of a received segment whose file has `len` bytes.
 fn check_constants(constants: &SegmentConstants, len: u64) -> Result<Limits, BadSegment> {
     constants.preamble.check(SEGMENT_MAGIC)?;
-    let number = |found: u64| usize::try_from(found).unwrap_or(usize::MAX);
-    let limits = Limits {
-        capacity: number(constants.capacity),
-        max_capacity: number(constants.max_capacity),
-        max_handles: constants.max_handles as usize,
-        max_message_len: number(constants.max_message_len),
-        cached_buffers: constants.max_cached_buffers as usize,
-        cached_bytes: constants.max_cached_bytes,
-    };
+    let limits = constants.limits();
     if limits.check().is_some() {
         return Err(BadSegment::BadConstants);
     }

@@ -16,6 +16,7 @@ use nix::sys::socket::{
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::geteuid;
 
+use super::fork::Home;
 use super::{Errno, io_error, retry};
 
 /// Longest path of a socket in bytes: `sun_path` of unix(7) without its terminating zero.
@@ -116,8 +117,9 @@ pub(crate) struct LockFile {
     /// copy changes nothing.
     _file: File,
     path: PathBuf,
-    /// The process that locked it.
-    owner: u32,
+    /// The process that locked it. A process number would not do: a child in a new pid namespace can have the number of
+    /// its parent.
+    home: Home,
 }
 
 impl LockFile {
@@ -127,6 +129,7 @@ impl LockFile {
     pub(crate) fn take(path: PathBuf) -> io::Result<Option<Self>> {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        let home = Home::here().map_err(io_error)?;
         loop {
             let file = options.open(&path)?;
             match file.try_lock() {
@@ -137,14 +140,14 @@ impl LockFile {
             // A holder that ended between the open and the lock has removed the file that is locked here.
             let locked = file.metadata()?;
             if fs::metadata(&path).is_ok_and(|found| (found.dev(), found.ino()) == (locked.dev(), locked.ino())) {
-                return Ok(Some(Self { _file: file, path, owner: std::process::id() }));
+                return Ok(Some(Self { _file: file, path, home }));
             }
         }
     }
 
     /// False in a child that inherited the lock by `fork`.
     pub(crate) fn is_ours(&self) -> bool {
-        self.owner == std::process::id()
+        self.home.is_here()
     }
 }
 
