@@ -6,25 +6,30 @@ mod tools;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use messageport::{
-    BufferError, ChannelOptions, FreezeErrorKind, FrozenBuffer, Message, MessageChannel, MessagePort, PostDataError,
+    AcceptError, BufferError, ChannelOptions, ConnectError, ConnectOptions, FreezeErrorKind, FrozenBuffer, Incoming,
+    Listener, Message, MessageChannel, MessagePort, PostDataError,
     PostErrorKind, RecvError, RecvTimeoutError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError,
+    parent_port,
 };
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::unistd::{Uid, geteuid, seteuid};
 
-use tools::child::{Role, play};
+use tools::child::{Process, Role, play};
 use tools::ledger::Ledger;
 use tools::luggage::{KINDS, Luggage, shared_of};
-use tools::{PATIENCE, assert_entangled, buffer_of, forgetful_pair, growing_pair, pair, text};
+use tools::{PATIENCE, assert_entangled, buffer_of, forgetful_pair, growing_pair, pair, readable, text};
 
 const ROLES: &[Role] = &[
     ("few descriptors", few_descriptors),
     ("few descriptors to grow", few_descriptors_to_grow),
     ("few descriptors to recycle", few_descriptors_to_recycle),
     ("few descriptors for a laden port", few_descriptors_for_a_laden_port),
+    ("few descriptors for a listener", few_descriptors_for_a_listener),
     ("few in flight", few_in_flight),
     ("no address space", no_address_space),
     ("no address space to grow", no_address_space_to_grow),
@@ -51,6 +56,25 @@ fn a_recycled_buffer_needs_no_descriptor() {
 #[test]
 fn a_port_with_grown_queues_and_cached_buffers_arrives_whole_or_not_at_all() {
     play("few descriptors for a laden port");
+}
+
+#[test]
+fn a_listener_waits_for_descriptors_and_goes_on() {
+    let (mut process, carrier) = Process::start("few descriptors for a listener");
+    let name = text(&carrier);
+    let mut clients = Vec::new();
+    while let Ok(_connect) = carrier.recv_timeout(PATIENCE) {
+        let word = match ConnectOptions::new().timeout(PATIENCE).connect(&name, b"") {
+            Ok(port) => {
+                clients.push(port);
+                "accepted"
+            }
+            Err(ConnectError::Refused) => "refused",
+            Err(error) => panic!("{error:?}"),
+        };
+        carrier.post_message(word.as_bytes(), []).expect("room");
+    }
+    process.succeeded();
 }
 
 #[test]
@@ -135,6 +159,59 @@ fn few_descriptors() {
     let buffer = buffer_of(b"pixels");
     assert_eq!(with_room_for(0, || buffer.freeze()).expect("no descriptor is needed")[..], *b"pixels");
     before.assert_restored("after making things");
+}
+
+/// A role, whose parent connects at every message, and then posts how that ended.
+fn few_descriptors_for_a_listener() {
+    let outside = parent_port().expect("a port");
+    let path = std::env::temp_dir().join(format!("messageport-shortages-{}", std::process::id()));
+    let name = path.to_str().expect("a path of text");
+    let listener = Listener::bind(name).expect("a free name");
+    let connect = || outside.post_message(b"connect", []).expect("room");
+    outside.post_message(name.as_bytes(), []).expect("room");
+    let is_short = |result: Result<Option<Incoming>, AcceptError>| match result {
+        Err(AcceptError::System(error)) => assert_eq!(error.raw_os_error(), Some(Errno::EMFILE as i32)),
+        other => panic!("instead of a shortage: {other:?}"),
+    };
+    let step = || {
+        assert!(readable(&listener, PATIENCE), "no client");
+        listener.try_accept()
+    };
+    // Without a descriptor for the connection, the client waits.
+    with_room_for(0, || {
+        connect();
+        is_short(step());
+        is_short(listener.accept_timeout(Duration::from_millis(1)).map(Some));
+    });
+    let _first = listener.accept_timeout(PATIENCE).expect("the client that has waited");
+    assert_eq!((&*text(&outside), listener.refused()), ("accepted", 0));
+    // A connection takes one, a pair three. Without those for the pair, the client is refused.
+    let before = Ledger::now();
+    with_room_for(3, || {
+        connect();
+        is_short(std::iter::repeat_with(step).find(|result| !matches!(result, Ok(None))).expect("an endless iterator"));
+    });
+    assert_eq!((&*text(&outside), listener.refused()), ("refused", 1));
+    before.assert_restored("after a client that was refused");
+    // A call without a deadline outlasts the shortage, which ends when this thread has slept a few times.
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    let sleeps = || getrusage(UsageWho::RUSAGE_SELF).expect("the usage").voluntary_context_switches();
+    let (before, start) = (sleeps(), Instant::now());
+    let (incoming, rescue) = with_room_for(0, || {
+        connect();
+        let rescue = thread::spawn(move || {
+            while sleeps() < before + 5 && start.elapsed() < PATIENCE {
+                thread::yield_now();
+            }
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("the limit can be raised");
+        });
+        (listener.accept(), rescue)
+    });
+    let incoming = incoming.expect("the client, after the shortage");
+    rescue.join().expect("no panic");
+    assert_eq!(text(&outside), "accepted");
+    drop((incoming, listener));
+    assert!(!path.exists());
 }
 
 fn few_in_flight() {
