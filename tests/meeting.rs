@@ -358,7 +358,9 @@ fn answer(socket: &OwnedFd) -> Option<(bool, u32)> {
     assert!(readable(socket, PATIENCE), "no answer");
     let mut answer = [0; 256];
     let len = match recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()) {
-        Ok(0) | Err(Errno::ECONNRESET) => return None,
+        Ok(0) => return None,
+        // The listener left a packet with descriptors unread, which is reported first.
+        Err(Errno::ECONNRESET) => recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()).expect("an answer"),
         result => result.expect("an answer"),
     };
     let word = |at: usize| u32::from_ne_bytes(answer[at..at + 4].try_into().expect("four bytes"));

@@ -4,7 +4,8 @@
 mod tools;
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 use std::{fs, thread};
@@ -15,7 +16,7 @@ use messageport::{
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_socket, socket,
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept, bind, connect as connect_socket, listen, socket,
 };
 use nix::sys::stat::fstat;
 use nix::unistd::dup;
@@ -23,7 +24,7 @@ use nix::unistd::dup;
 use tools::attacker::{self, WAKE, packet};
 use tools::child::{Process, Role};
 use tools::ledger::{Ledger, alone};
-use tools::{PATIENCE, assert_entangled, end_of, pair, pair_of, readable, text, within};
+use tools::{PATIENCE, assert_entangled, cost_of, end_of, pair, pair_of, readable, text, within};
 
 const ROLES: &[Role] = &[("client", client), ("former holder", former_holder)];
 
@@ -98,8 +99,12 @@ fn receive(socket: &OwnedFd, len: usize) -> (Vec<u8>, Vec<OwnedFd>) {
     assert!(readable(socket, PATIENCE), "no packet");
     let (mut bytes, mut control) = (vec![0; len], nix::cmsg_space!([i32; 253]));
     let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
-    let received =
-        recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty()).expect("a packet");
+    // A listener that hangs up without reading everything is reported first, by an error.
+    let mut result = Err(Errno::ECONNRESET);
+    while result.as_ref().is_err_and(|errno: &Errno| *errno == Errno::ECONNRESET) {
+        result = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty());
+    }
+    let received = result.expect("a packet");
     let mut descriptors = Vec::new();
     for message in received.cmsgs().expect("whole control messages") {
         if let ControlMessageOwned::ScmRights(numbers) = message {
@@ -152,6 +157,64 @@ fn a_greeting_with_descriptors_is_refused_and_they_are_closed() {
     };
     let incoming = listener.accept_timeout(PATIENCE).expect("a client");
     assert_entangled(&incoming.port, &client.join().expect("no panic").expect("accepted"));
+}
+
+/// A socket whose close waits for 20 s, since its peer does not read what was sent; and its peer.
+#[allow(unsafe_code)]
+fn lingering() -> (TcpStream, TcpStream) {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port of the loopback interface");
+    let mut ours = TcpStream::connect(server.local_addr().expect("an address")).expect("a connection");
+    let (theirs, _) = server.accept().expect("a connection");
+    ours.set_nonblocking(true).expect("a socket");
+    while ours.write(&[0; 1 << 16]).is_ok() {}
+    let linger = libc::linger { l_onoff: 1, l_linger: 20 };
+    nix::sys::socket::setsockopt(&ours, nix::sys::socket::sockopt::Linger, &linger).expect("a socket");
+    (ours, theirs)
+}
+
+#[test]
+fn descriptors_that_are_slow_to_close_delay_no_call() {
+    let _alone = alone();
+    let name = path("linger");
+    let listener = Listener::bind(&name).expect("a free name");
+    // In the greeting; behind a greeting; and without a greeting, behind a packet of no bytes.
+    for (first, laden) in [(None, &greeting()[..]), (Some(&greeting()[..]), b"more"), (Some(&[]), b"")] {
+        let (slow, peer) = lingering();
+        let client = by_hand(&name);
+        if let Some(first) = first {
+            attacker::send(&client, first, &[]).expect("room");
+        }
+        attacker::send(&client, laden, &[slow.as_fd()]).expect("room");
+        drop(slow);
+        let listening = &listener;
+        let (accepted, cost) = cost_of(|| listening.accept_timeout(Duration::from_millis(100)));
+        let (_, drop_cost) = cost_of(|| drop(accepted));
+        assert!(cost.time + drop_cost.time < HANGS, "waited for the close of a descriptor: {:?}", cost.time);
+        drop((peer, client));
+    }
+    // From a listener, behind its refusal.
+    drop(listener);
+    let listening = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    bind(listening.as_raw_fd(), &UnixAddr::new(name.as_str()).expect("an address")).expect("a free name");
+    listen(&listening, Backlog::new(5).expect("a number")).expect("listening");
+    let client = {
+        let name = name.clone();
+        thread::spawn(move || cost_of(|| ConnectOptions::new().timeout(PATIENCE).connect(&name, b"")))
+    };
+    #[allow(unsafe_code)]
+    // SAFETY: the descriptor is new, and this is its only owner.
+    let connection = unsafe { OwnedFd::from_raw_fd(accept(listening.as_raw_fd()).expect("a client")) };
+    let (slow, peer) = lingering();
+    let mut refusal = b"msgphi!\0".to_vec();
+    refusal.extend([1, 0, 0, 0, 0, 0, 0, 0]);
+    attacker::send(&connection, &refusal, &[]).expect("room");
+    attacker::send(&connection, b"behind", &[slow.as_fd()]).expect("room");
+    drop((slow, connection));
+    let (result, cost) = client.join().expect("no panic");
+    result.expect_err("a refusal");
+    assert!(cost.time < HANGS, "waited for the close of a descriptor: {:?}", cost.time);
+    drop(peer);
+    fs::remove_file(&name).expect("the socket");
 }
 
 // Renewing a port.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,8 @@ use crate::error::{ChannelError, PostErrorKind, with_cause};
 use crate::layout::Limits;
 use crate::port::MessagePort;
 use crate::port::channel::ChannelOptions;
-use crate::sys::{Errno, io_error, named_socket, socket};
+use crate::sys::named_socket::{self, Connection};
+use crate::sys::{Errno, io_error, socket};
 
 /// Sends a greeting to the listener on `name`, which makes a pair, and returns one end of the pair.
 ///
@@ -93,9 +94,9 @@ impl ConnectOptions {
         let deadline = Instant::now().checked_add(self.timeout);
         let path = path_of(name).map_err(ConnectError::Name)?;
         let limits = self.channel.checked().map_err(ConnectError::Channel)?;
-        let socket = named_socket::new().map_err(system)?;
+        let connection = named_socket::new().and_then(Connection::new).map_err(system)?;
         let (any_uid, greeting) = (self.any_uid, greeting.to_vec());
-        Ok(Connecting { any_uid, limits, path, socket, deadline, greeting, has_greeted: false })
+        Ok(Connecting { any_uid, limits, path, connection, deadline, greeting, has_greeted: false })
     }
 }
 
@@ -109,7 +110,7 @@ pub(crate) struct Connecting {
     /// The limits of the pair that the listener makes.
     limits: Limits,
     path: PathBuf,
-    socket: OwnedFd,
+    connection: Connection,
     /// `None`: a timeout that overflows `Instant`, so no deadline.
     deadline: Option<Instant>,
     greeting: Vec<u8>,
@@ -125,7 +126,7 @@ impl Connecting {
         if !self.has_greeted && !self.greet()? {
             return if self.left().is_zero() { Err(ConnectError::TimedOut) } else { Ok(None) };
         }
-        match greeting::receive_port(self.socket.as_fd()) {
+        match greeting::receive_port(self.connection.as_fd()) {
             Ok(port) => Ok(Some(port)),
             Err(BadPacket::NotYet) if self.left().is_zero() => Err(ConnectError::TimedOut),
             Err(BadPacket::NotYet) => Ok(None),
@@ -142,17 +143,17 @@ impl Connecting {
 
     /// Connects and sends the greeting. False if the listener's queue of connections is full.
     fn greet(&mut self) -> Result<bool, ConnectError> {
-        match named_socket::connect(self.socket.as_fd(), &self.path) {
+        match named_socket::connect(self.connection.as_fd(), &self.path) {
             Ok(()) => {}
             Err(Errno::EAGAIN) => return Ok(false),
             Err(Errno::ENOENT | Errno::ECONNREFUSED) => return Err(ConnectError::NoListener(self.path.clone())),
             Err(errno) => return Err(system(errno)),
         }
-        let uid = named_socket::credentials(self.socket.as_fd()).map_err(system)?.uid;
+        let uid = named_socket::credentials(self.connection.as_fd()).map_err(system)?.uid;
         if !self.any_uid && uid != named_socket::user() {
             return Err(ConnectError::WrongUser(uid));
         }
-        match greeting::send(self.socket.as_fd(), &self.limits, &self.greeting) {
+        match greeting::send(self.connection.as_fd(), &self.limits, &self.greeting) {
             Ok(()) => self.has_greeted = true,
             Err(PostErrorKind::PeerGone(_)) => return Err(ConnectError::Refused), // it hung up
             Err(error) => return Err(ConnectError::Greeting(error)),
@@ -168,7 +169,7 @@ impl Connecting {
 
 impl AsFd for Connecting {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.connection.as_fd()
     }
 }
 

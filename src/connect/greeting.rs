@@ -20,7 +20,7 @@ use crate::layout::{BadPreamble, Limits, SegmentConstants, VERSION};
 use crate::port::MessagePort;
 use crate::port::baggage::Baggage;
 use crate::port::transfer::TransferRef;
-use crate::sys::socket::MAX_DESCRIPTORS;
+use crate::sys::socket::{MAX_DESCRIPTORS, Received};
 use crate::sys::{Errno, socket};
 
 /// First word of both packets: `msgphi!` and a zero byte.
@@ -88,12 +88,17 @@ pub(crate) fn send(socket: BorrowedFd<'_>, limits: &Limits, data: &[u8]) -> Resu
     socket::send(socket, &[IoSlice::new(bytemuck::bytes_of(&header)), IoSlice::new(data)], &[]).map_err(not_sent)
 }
 
-/// Receives a greeting that [`send`] sent, without waiting for it. Nothing in it is trusted.
+/// Receives a greeting that [`send`] sent, without waiting for it. Nothing in it is trusted. A packet with descriptors
+/// stays queued, since closing them may wait.
 pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Greeting, BadPacket> {
     let mut packet = buffer(MAX_GREETING)?;
-    let received = take(socket, &mut packet, 0)?;
-    // Without a control buffer the kernel closes the descriptors of the packet, and reports that there were some.
-    if received.descriptors_cut || packet.len() < size_of::<PortHeader>() {
+    let peeked = packet_of(|packet| socket::peek(socket, packet, 0), &mut packet)?;
+    // There is no room for descriptors, so the kernel reports that they were cut off.
+    if peeked.descriptors_cut {
+        return Err(BadPacket::Malformed);
+    }
+    let _ = socket::skip(socket); // this side alone reads, so it is the same packet
+    if peeked.cut || packet.len() < size_of::<PortHeader>() {
         return Err(BadPacket::Malformed);
     }
     // A header of another version may have another length; its first words are the same.
@@ -132,7 +137,10 @@ pub(crate) fn send_port<'a>(socket: BorrowedFd<'_>, port: &'a MessagePort) -> Re
 /// and everything in it is checked before it is used.
 pub(crate) fn receive_port(socket: BorrowedFd<'_>) -> Result<MessagePort, BadPacket> {
     let mut packet = buffer(MAX_PORT_PACKET)?;
-    let received = take(socket, &mut packet, MAX_DESCRIPTORS)?;
+    let received = packet_of(|packet| socket::take(socket, packet, MAX_DESCRIPTORS), &mut packet)?;
+    if received.cut {
+        return Err(BadPacket::Malformed);
+    }
     let Some((header, payload)) = packet.split_at_checked(size_of::<PortHeader>()) else {
         return Err(BadPacket::Malformed);
     };
@@ -184,19 +192,23 @@ fn buffer(len: usize) -> Result<Vec<u8>, BadPacket> {
     Ok(packet)
 }
 
-/// Takes the next packet, cuts `packet` to its length, and returns it with at most `room` descriptors.
-fn take(socket: BorrowedFd<'_>, packet: &mut Vec<u8>, room: usize) -> Result<socket::Received, BadPacket> {
-    let received = socket::take(socket, packet, room).map_err(|errno| match errno {
+/// Fills `packet` by `receive`, and cuts it to the length of what was received.
+fn packet_of(
+    mut receive: impl FnMut(&mut [u8]) -> Result<Received, Errno>,
+    packet: &mut Vec<u8>,
+) -> Result<Received, BadPacket> {
+    let received = match receive(packet) {
+        // The kernel reports once, in front of what is queued, that the other side has hung up with unread packets.
+        Err(Errno::ECONNRESET) => receive(packet),
+        received => received,
+    };
+    let received = received.map_err(|errno| match errno {
         Errno::EAGAIN => BadPacket::NotYet,
         Errno::ECONNRESET | Errno::EPIPE => BadPacket::Silent,
         errno => BadPacket::Exhausted(errno),
     })?;
     packet.truncate(received.len);
-    match received {
-        received if received.len == 0 => Err(BadPacket::Silent),
-        received if received.cut => Err(BadPacket::Malformed),
-        received => Ok(received),
-    }
+    if received.len == 0 { Err(BadPacket::Silent) } else { Ok(received) }
 }
 
 fn not_sent(errno: Errno) -> PostErrorKind {

@@ -17,7 +17,7 @@ use crate::port::MessagePort;
 use crate::port::channel::{MessageChannel, entangle};
 use crate::port::message::Message;
 use crate::sys::epoll::Epoll;
-use crate::sys::named_socket::{self, Credentials, LockFile, Occupant};
+use crate::sys::named_socket::{self, Connection, Credentials, LockFile, Occupant};
 use crate::sys::{Errno, io_error};
 
 /// Most clients, 64, that may be connected without having sent their greeting; one more, and the listener turns away
@@ -69,7 +69,7 @@ pub struct Listener {
 
 /// A client that has connected and not sent its greeting yet.
 struct Silent {
-    socket: OwnedFd,
+    connection: Connection,
     credentials: Credentials,
     /// The greeting is due then. `None`: a timeout that overflows `Instant`, so never.
     deadline: Option<Instant>,
@@ -256,6 +256,8 @@ impl Listener {
 
     /// Takes in a new connection, and its greeting if that has arrived. After an error the client was turned away.
     fn admit(&self, client: OwnedFd) -> Result<Option<Incoming>, Errno> {
+        let key = client.as_raw_fd() as u64;
+        let client = Connection::new(client)?;
         let credentials = match named_socket::credentials(client.as_fd()) {
             Ok(found) if self.options.any_uid || found.uid == named_socket::user() => found,
             _ => {
@@ -263,16 +265,15 @@ impl Listener {
                 return Ok(None);
             }
         };
-        let key = client.as_raw_fd() as u64;
         self.events.add_level(client.as_fd(), key).inspect_err(|_| self.refuse(&client))?;
         let deadline = Instant::now().checked_add(self.options.greeting_timeout);
         let mut silent = self.silent.borrow_mut();
         if silent.len() >= MAX_SILENT {
             let oldest = silent.remove(0);
-            self.unwatch(&oldest.socket);
-            self.refuse(&oldest.socket);
+            self.unwatch(&oldest.connection);
+            self.refuse(&oldest.connection);
         }
-        silent.push(Silent { socket: client, credentials, deadline });
+        silent.push(Silent { connection: client, credentials, deadline });
         drop(silent);
         self.read_greeting(key)
     }
@@ -281,24 +282,24 @@ impl Listener {
     /// was turned away, as it is after an error.
     fn read_greeting(&self, key: u64) -> Result<Option<Incoming>, Errno> {
         let mut silent = self.silent.borrow_mut();
-        let Some(index) = silent.iter().position(|client| client.socket.as_raw_fd() as u64 == key) else {
+        let Some(index) = silent.iter().position(|client| client.connection.as_fd().as_raw_fd() as u64 == key) else {
             return Ok(None);
         };
-        let result = greeting::receive(silent[index].socket.as_fd());
+        let result = greeting::receive(silent[index].connection.as_fd());
         if matches!(result, Err(BadPacket::NotYet)) {
             return Ok(None);
         }
-        let Silent { socket, credentials: Credentials { uid, pid }, .. } = silent.remove(index);
-        self.unwatch(&socket);
+        let Silent { connection, credentials: Credentials { uid, pid }, .. } = silent.remove(index);
+        self.unwatch(&connection);
         let answered = match result {
-            Ok(Greeting { limits, data }) => answer(&socket, limits).map(|port| port.zip(Some(data))),
+            Ok(Greeting { limits, data }) => answer(&connection, limits).map(|port| port.zip(Some(data))),
             Err(BadPacket::Exhausted(errno)) => Err(errno),
             Err(_) => Ok(None),
         };
         match answered {
             Ok(Some((port, data))) => Ok(Some(Incoming { port, greeting: Message::from(data), uid, pid })),
             refused => {
-                self.refuse(&socket);
+                self.refuse(&connection);
                 refused.map(|_| None)
             }
         }
@@ -309,26 +310,26 @@ impl Listener {
         self.silent.borrow_mut().retain(|client| {
             let in_time = client.deadline.is_none_or(|deadline| deadline > now);
             if !in_time {
-                self.unwatch(&client.socket);
-                self.refuse(&client.socket);
+                self.unwatch(&client.connection);
+                self.refuse(&client.connection);
             }
             in_time
         });
     }
 
     /// Removes a client from the epoll set. Closing its socket does not, while a forked child holds a copy of it.
-    fn unwatch(&self, client: &OwnedFd) {
+    fn unwatch(&self, client: &Connection) {
         self.events.delete(client.as_fd());
     }
 
-    fn refuse(&self, client: &OwnedFd) {
+    fn refuse(&self, client: &Connection) {
         greeting::refuse(client.as_fd());
         self.refused.set(self.refused.get() + 1);
     }
 }
 
 /// Makes a pair with these limits, and answers the client with one end of it. `None`: the client has left.
-fn answer(client: &OwnedFd, limits: Limits) -> Result<Option<MessagePort>, Errno> {
+fn answer(client: &Connection, limits: Limits) -> Result<Option<MessagePort>, Errno> {
     let MessageChannel { port1, port2 } = entangle(limits)?;
     match greeting::send_port(client.as_fd(), &port2) {
         Ok(baggage) => {

@@ -5,18 +5,20 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, UnixCredentials, accept4, bind, connect as connect_socket,
-    getsockopt, listen as listen_on, socket, sockopt,
+    getsockopt, listen as listen_on, setsockopt, socket, sockopt,
 };
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::geteuid;
 
 use super::fork::Home;
+use super::socket::{peek, shut_down};
 use super::{Errno, io_error, retry};
 
 /// Longest path of a socket in bytes: `sun_path` of unix(7) without its terminating zero.
@@ -28,6 +30,50 @@ const FLAGS: SockFlag = SockFlag::SOCK_CLOEXEC.union(SockFlag::SOCK_NONBLOCK);
 /// The effective user of this process (geteuid(2)).
 pub(crate) fn user() -> u32 {
     geteuid().as_raw()
+}
+
+/// A connection with a process that is not trusted. Dropping it hangs up; what the other side has sent and this side has
+/// not read may contain descriptors of any kind, whose closing may wait, and is closed where no caller waits for it.
+pub(crate) struct Connection {
+    socket: ManuallyDrop<OwnedFd>,
+    home: Home,
+}
+
+impl Connection {
+    pub(crate) fn new(socket: OwnedFd) -> Result<Self, Errno> {
+        Ok(Self { socket: ManuallyDrop::new(socket), home: Home::here()? })
+    }
+
+    /// Hangs up, and returns true if a packet is left unread. No further packet can come then.
+    fn ends_unread(socket: BorrowedFd<'_>) -> bool {
+        shut_down(socket);
+        // With this option every packet has credentials. There is no room for them, so a peek at a packet reports that
+        // something was cut off, and end-of-file does not.
+        let marked = setsockopt(&socket, sockopt::PassCred, &true);
+        marked.is_err() || peek(socket, &mut [0], 0).is_ok_and(|received| received.descriptors_cut)
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // SAFETY: the field is not used again, since this is the drop of the connection.
+        let socket = unsafe { ManuallyDrop::take(&mut self.socket) };
+        // In a forked child the connection is the parent's.
+        if self.home.is_here() && Self::ends_unread(socket.as_fd()) {
+            elsewhere(move || drop(socket));
+        }
+    }
+}
+
+/// Does `work` on a thread of its own; here, if there can be none.
+fn elsewhere(work: impl FnOnce() + Send + 'static) {
+    let _ = std::thread::Builder::new().name("messageport".to_owned()).spawn(work);
 }
 
 /// A new socket (socket(2)), to be passed to [`listen`] or [`connect`].
