@@ -225,8 +225,8 @@ size_t msgport_describe(msgport_code code, char *text, size_t size);
 
 /*
  * Returns the errno of the system call behind the calling thread's last failure, if its code was
- * MSGPORT_RESOURCE_EXHAUSTED, MSGPORT_SYSTEM or MSGPORT_UNREADABLE; otherwise 0 or an older errno. It does not depend on
- * `errno`.
+ * MSGPORT_RESOURCE_EXHAUSTED, MSGPORT_SYSTEM or MSGPORT_UNREADABLE; otherwise 0 or an older errno. It does not depend
+ * on `errno`.
  * Thread-safe.
  */
 int msgport_os_error(void);
@@ -714,9 +714,9 @@ msgport_code msgport_port_descriptor(msgport_port *port, int *descriptor);
  * can take what is sent over the channel, or keep a receiving call of this process waiting past its timeout. No process
  * but this one and the peer has had a descriptor of the new channel.
  *
- * The other end of the new channel is posted over the old one, as a message without data, and the old channel is closed.
- * The peer must expect that: it takes a port out of its next message, and goes on with it. What is queued here is
- * dropped unread, so call this before anything else. It does not wait.
+ * The other end of the new channel is posted over the old one, as a message without data, and the old channel is
+ * closed. The peer must expect that: it takes a port out of its next message, and goes on with it. What is queued here
+ * is dropped unread, so call this before anything else. It does not wait.
  *
  * In      port      Becomes this side's end of the new channel. A descriptor of msgport_port_descriptor() is closed.
  * Codes   MSGPORT_FULL               The queue is full.

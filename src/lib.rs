@@ -302,6 +302,10 @@ pub use events::loop_handle::{LoopGone, LoopHandle};
 pub use events::port_handle::{PortHandle, PortRef};
 pub use events::timers::TimerId;
 
+/// For the C library, whose handles a forked child inherits too.
+#[doc(hidden)]
+pub use sys::fork::Home;
+
 pub use connect::{
     AcceptError, ConnectError, ConnectOptions, Incoming, IncomingClients, ListenError, ListenOptions, Listener,
     NameError, ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,

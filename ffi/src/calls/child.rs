@@ -10,7 +10,7 @@ use messageport::{SpawnError, parent_port, spawn_with_port};
 use crate::code::Code;
 use crate::failure::Failure;
 use crate::guard::guard;
-use crate::handle::{Handle, Out};
+use crate::handle::Out;
 use crate::input::{list_of_texts, text};
 use crate::port::{Port, PortHandle};
 

@@ -88,7 +88,7 @@ pub unsafe extern "C" fn msgport_loop_new(event_loop: *mut *mut LoopHandle) -> C
         let handle = Handle::give(Loop {
             events,
             own: own.clone(),
-            claims: Claims::new(),
+            claims: Claims::new()?,
             timers: Rc::default(),
             next_timer: Cell::new(1),
         });
