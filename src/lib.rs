@@ -133,7 +133,8 @@
 //! child.wait()?;
 //! # Ok(()) }
 //! ```
-//! Unrelated processes meet by name: one of them binds a [`Listener`], and the others [`connect`] to it.
+//! Unrelated processes meet by name: one of them binds a [`Listener`], and the others [`connect`] to it. The listener
+//! makes the pair of ports, and the client gets one of them.
 //!
 //! # Request and answer
 //! A [`Client`] and a [`Server`] are the two ends of a pair over which many calls can be open at a time; `TypedClient`
@@ -232,7 +233,8 @@
 //! A port is a capability: its holder may use it, and no other process can reach the channel. A peer is not trusted: it
 //! can spoil the data that it sends and end its own channel, and nothing else. It cannot make this process crash, read
 //! out of bounds, lose descriptors, hang past a deadline or spin. A former holder of a port or a buffer that kept a
-//! duplicate of the descriptors, against the rules, can still take or alter what is sent over it later; but nothing can
+//! duplicate of the descriptors, against the rules, can still take or alter what is sent over it later, and delay what
+//! its holder receives; [`renew`](MessagePort::renew) replaces such a port by one that no stranger has held. Nothing can
 //! alter a [`FrozenBuffer`].
 //!
 //! # Names

@@ -11,9 +11,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use messageport::{
-    AcceptError, BufferError, FreezeErrorKind, FrozenBuffer, ListenError, Listener, Message, MessagePort, PostDataError, PostError,
-    PostErrorKind, RecvError, RecvHalf, RecvTimeoutError, SendHalf, SharedBuffer, SpawnErrorKind, TransferBuffer,
-    TransferRef, TryRecvError, parent_port, spawn_with_port,
+    AcceptError, BufferError, FreezeErrorKind, FrozenBuffer, ListenError, Listener, Message, MessagePort,
+    PostDataError, PostError, PostErrorKind, RecvError, RecvHalf, RecvTimeoutError, SendHalf, SharedBuffer,
+    SpawnErrorKind, TransferBuffer, TransferRef, TryRecvError, parent_port, spawn_with_port,
 };
 use nix::errno::Errno;
 use nix::libc;

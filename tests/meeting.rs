@@ -12,8 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    AcceptError, ChannelError, ChannelOptions, CloseReason, ConnectError, ConnectOptions, ListenError, ListenOptions, Listener, MessagePort,
-    NameError, ParentPortError, PostErrorKind, SpawnErrorKind, connect, parent_port, spawn_with_port,
+    AcceptError, ChannelError, ChannelOptions, CloseReason, ConnectError, ConnectOptions, ListenError, ListenOptions,
+    Listener, MessagePort, NameError, ParentPortError, PostErrorKind, SpawnErrorKind, connect, parent_port,
+    spawn_with_port,
 };
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -576,11 +577,11 @@ fn invalid_greetings_are_refused_and_counted_and_the_listener_goes_on() {
         (greeting(MAGIC, 0, b""), vec![]),
         (greeting(MAGIC, 2, b"")[..16].to_vec(), vec![]),
         (greeting(MAGIC, u32::MAX, b""), vec![]),
-        (greeting_for(16, 0), vec![]),            // the capacity
-        (greeting_for(16, 128 << 20), vec![]),    // more than 64 MiB
-        (greeting_for(16, u64::MAX), vec![]),     // no power of two
-        (greeting_for(24, 4096), vec![]),         // the maximum capacity: less than the capacity
-        (greeting_for(24, u64::MAX), vec![]),     // more than 1 GiB
+        (greeting_for(16, 0), vec![]),             // the capacity
+        (greeting_for(16, 128 << 20), vec![]),     // more than 64 MiB
+        (greeting_for(16, u64::MAX), vec![]),      // no power of two
+        (greeting_for(24, 4096), vec![]),          // the maximum capacity: less than the capacity
+        (greeting_for(24, u64::MAX), vec![]),      // more than 1 GiB
         (greeting_for(32, 254 | 8 << 32), vec![]), // the descriptors of a message, and the buffers of a direction
         (greeting_for(32, 253 | 65 << 32), vec![]),
         (greeting_for(40, u64::MAX), vec![]), // the bytes of those buffers

@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 
 use messageport::{
     AcceptError, BufferError, ChannelOptions, ConnectError, ConnectOptions, FreezeErrorKind, FrozenBuffer, Incoming,
-    Listener, Message, MessageChannel, MessagePort, PostDataError,
-    PostErrorKind, RecvError, RecvTimeoutError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError,
-    parent_port,
+    Listener, Message, MessageChannel, MessagePort, PostDataError, PostErrorKind, RecvError, RecvTimeoutError,
+    SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError, parent_port,
 };
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};

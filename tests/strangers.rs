@@ -28,7 +28,6 @@ use tools::{PATIENCE, assert_entangled, cost_of, end_of, pair, pair_of, readable
 
 const ROLES: &[Role] = &[("client", client), ("former holder", former_holder)];
 
-
 /// Five seconds: a call with a deadline of a fraction of a second that takes longer hangs.
 const HANGS: Duration = Duration::from_secs(5);
 

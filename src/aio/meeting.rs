@@ -38,9 +38,9 @@ impl OneDescriptor for Connecting {}
 /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut listener = AsyncListener::new(Listener::bind("my-service")?)?;
 /// loop {
-///     let client = listener.accept().await?;
-///     let mut port = AsyncPort::new(client.port)?;
+///     let client = listener.accept().await?; // waits out a shortage of descriptors
 ///     tokio::spawn(async move {
+///         let Ok(mut port) = AsyncPort::new(client.port) else { return };
 ///         while let Ok(message) = port.recv().await {
 ///             println!("{} bytes", message.data.len());
 ///         }

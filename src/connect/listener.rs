@@ -41,7 +41,7 @@ pub(crate) const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let listener = Listener::bind("my-service")?;
 /// loop {
-///     let client = listener.accept()?;
+///     let client = listener.accept()?; // waits out a shortage of descriptors
 ///     std::thread::spawn(move || {
 ///         client.port.post_message(&client.greeting.data, [])
 ///     });
@@ -49,7 +49,8 @@ pub(crate) const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 /// # }
 /// ```
 ///
-/// A server that has no descriptors left goes on: [`accept`](Self::accept) waits until it has some again. See
+/// A shortage of descriptors or memory ends no server: [`accept`](Self::accept) goes on when it has passed. A call with a
+/// deadline returns it as an error at the deadline, so that a program can count it, pause and call again. See also
 /// [`raise_descriptor_limit`](crate::raise_descriptor_limit).
 ///
 /// A child that is forked without `exec` keeps the name in use for as long as it lives, even after its parent has
@@ -199,7 +200,7 @@ impl Listener {
     /// # use messageport::Listener;
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// for client in Listener::bind("my-service")?.incoming() {
-    ///     client?.port.post_message(b"hello", [])?;
+    ///     let _ = client?.port.post_message(b"hello", []); // fails if the client has left
     /// }
     /// # Ok(()) }
     /// ```

@@ -76,17 +76,24 @@ fn table(input: &mut Input<'_>) {
 fn packet(input: &mut Input<'_>) {
     let (ours, theirs) = socket::pair().expect("sockets");
     let mut packet = Vec::new();
+    let brings_port = input.flag();
     if input.byte() & 3 != 0 {
+        // A greeting has the length of a header where a packet with a port has a one.
+        let word = if brings_port { 1 } else { 4096_u32 };
         packet.extend_from_slice(b"msgphi!\0");
         packet.extend_from_slice(&VERSION.to_ne_bytes());
-        packet.extend_from_slice(&[0; 4]);
+        packet.extend_from_slice(&word.to_ne_bytes());
     }
     let count = input.below(5);
     let files: Vec<_> =
         (0..count).map(|_| valid().iter().chain(odd()).nth(input.below(13)).expect("13 descriptors").as_fd()).collect();
     packet.extend_from_slice(input.bytes(2000));
     let _ = socket::send(ours.as_fd(), &[IoSlice::new(&packet)], &files);
-    drop(greeting::receive(theirs.as_fd()));
+    if brings_port {
+        drop(greeting::receive_port(theirs.as_fd()));
+    } else {
+        drop(greeting::receive(theirs.as_fd()));
+    }
 }
 
 fn value(input: &mut Input<'_>) {
