@@ -221,20 +221,21 @@ fn descriptors_that_are_slow_to_close_delay_no_call() {
 /// A page whose first access waits for as long as the returned userfaultfd(2) lives.
 #[allow(unsafe_code)]
 fn stuck_page() -> Result<(usize, OwnedFd), Errno> {
-    // SAFETY: a new anonymous page, and structs of the sizes that the requests name. Nothing else refers to the page.
-    unsafe {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        let page = libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0);
-        assert_ne!(page, libc::MAP_FAILED);
-        let number = Errno::result(libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC))?;
-        let faults = OwnedFd::from_raw_fd(number as i32);
-        let mut api = [0xAA_u64, 0, 0]; // UFFDIO_API
-        Errno::result(libc::ioctl(faults.as_raw_fd(), 0xc018_aa3f, api.as_mut_ptr()))?;
-        let mut range = [page as u64, 4096, 1, 0]; // UFFDIO_REGISTER, for missing pages
-        Errno::result(libc::ioctl(faults.as_raw_fd(), 0xc020_aa00, range.as_mut_ptr()))?;
-        Ok((page as usize, faults))
-    }
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new anonymous page.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) };
+    assert_ne!(page, libc::MAP_FAILED);
+    // SAFETY: takes no pointers.
+    let number = Errno::result(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) })?;
+    // SAFETY: the descriptor is new, and this is its only owner.
+    let faults = unsafe { OwnedFd::from_raw_fd(number as i32) };
+    // UFFDIO_API; and UFFDIO_REGISTER, for the first access to the page.
+    let (mut api, mut range) = ([0xAA_u64, 0, 0], [page as u64, 4096, 1, 0]);
+    // SAFETY: a struct of the size that the request names.
+    Errno::result(unsafe { libc::ioctl(faults.as_raw_fd(), 0xc018_aa3f, api.as_mut_ptr()) })?;
+    // SAFETY: a struct of the size that the request names. Nothing refers to the page.
+    Errno::result(unsafe { libc::ioctl(faults.as_raw_fd(), 0xc020_aa00, range.as_mut_ptr()) })?;
+    Ok((page as usize, faults))
 }
 
 /// A role: makes a pair, gives one end away, and keeps a duplicate of the lane of that end, against the rules. It

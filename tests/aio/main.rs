@@ -31,6 +31,7 @@ const ROLES: &[Role] = &[
     ("echo", echo),
     ("read slowly", processes::read_slowly),
     ("connect", meeting::connect_and_say_hello),
+    ("listen without descriptors", meeting::listen_without_descriptors),
 ];
 
 /// Turns each named body into two tests, one for each kind of runtime.
