@@ -183,6 +183,7 @@ enum {
     MSGPORT_UNFINISHED = 74,       /* The creator of the buffer has not finished it, or was killed before it had. */
     MSGPORT_NOT_A_BUFFER = 75,     /* The name belongs to a file that is not a buffer. */
     MSGPORT_TOO_SMALL = 76,        /* The buffer has fewer bytes than required. */
+    MSGPORT_OVERLOADED = 77,       /* The listener has no memory or no descriptors left for the connection. */
 
     /* The system; msgport_os_error() has its errno. */
     MSGPORT_RESOURCE_EXHAUSTED = 80, /* The system has no memory, descriptors or similar resources left. */
@@ -1985,6 +1986,8 @@ msgport_code msgport_listener_descriptor(msgport_listener *listener, int *descri
  *         MSGPORT_NO_LISTENER        There is no socket of this name, or its listener is gone.
  *         MSGPORT_WRONG_USER         The listener runs as another user.
  *         MSGPORT_REFUSED            The listener refused the connection, or its answer was not a usable port.
+ *         MSGPORT_OVERLOADED         The listener has no memory or no descriptors left for the connection, but may have
+ *                                    some later.
  *         MSGPORT_WRONG_VERSION      The listener uses another version of the format.
  *         MSGPORT_TIMED_OUT          The listener did not accept in time.
  *         MSGPORT_TOO_LARGE          The greeting is too long.

@@ -68,7 +68,7 @@ fn a_listener_waits_for_descriptors_and_goes_on() {
                 clients.push(port);
                 "accepted"
             }
-            Err(ConnectError::Refused) => "refused",
+            Err(ConnectError::Overloaded) => "overloaded",
             Err(error) => panic!("{error:?}"),
         };
         carrier.post_message(word.as_bytes(), []).expect("room");
@@ -190,7 +190,7 @@ fn few_descriptors_for_a_listener() {
         connect();
         is_short(std::iter::repeat_with(step).find(|result| !matches!(result, Ok(None))).expect("an endless iterator"));
     });
-    assert_eq!((&*text(&outside), listener.refused()), ("refused", 1));
+    assert_eq!((&*text(&outside), listener.refused()), ("overloaded", 1));
     before.assert_restored("after a client that was refused");
     // A call without a deadline outlasts the shortage, which ends when this thread has slept a few times.
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");

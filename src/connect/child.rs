@@ -62,7 +62,9 @@ pub fn parent_port() -> Result<MessagePort, ParentPortError> {
     let socket = take_inherited(VARIABLE).ok_or(ParentPortError::Missing)?;
     // The parent sends the port before it starts the child, so a port that is not here now never will be.
     greeting::receive_port(socket.as_fd()).map_err(|bad| match bad {
-        BadPacket::NotYet | BadPacket::Silent | BadPacket::Malformed => ParentPortError::Malformed,
+        BadPacket::NotYet | BadPacket::Silent | BadPacket::Malformed | BadPacket::Overloaded => {
+            ParentPortError::Malformed
+        }
         BadPacket::Version(version) => ParentPortError::Version(version),
         BadPacket::Contents(bad) => ParentPortError::Contents(bad),
         BadPacket::Exhausted(errno) => ParentPortError::System(io_error(errno)),

@@ -30,7 +30,7 @@ use crate::sys::{Errno, io_error, socket};
 /// ```
 ///
 /// # Errors
-/// There is no listener on the name, or it refuses, uses another version of the format or does not answer within 5 s;
+/// There is no listener on the name, or it refuses, has no resources, uses another version of the format or does not answer within 5 s;
 /// or a system call failed.
 pub fn connect(name: &str, greeting: &[u8]) -> Result<MessagePort, ConnectError> {
     ConnectOptions::new().connect(name, greeting)
@@ -131,6 +131,7 @@ impl Connecting {
             Err(BadPacket::NotYet) if self.left().is_zero() => Err(ConnectError::TimedOut),
             Err(BadPacket::NotYet) => Ok(None),
             Err(BadPacket::Version(version)) => Err(ConnectError::Version(version)),
+            Err(BadPacket::Overloaded) => Err(ConnectError::Overloaded),
             Err(BadPacket::Silent | BadPacket::Malformed | BadPacket::Contents(_)) => Err(ConnectError::Refused),
             Err(BadPacket::Exhausted(errno)) => Err(system(errno)),
         }
@@ -195,6 +196,8 @@ pub enum ConnectError {
     WrongUser(u32),
     /// The listener turned this client away, or its answer was not a usable port.
     Refused,
+    /// The listener has no memory or descriptors for this client. It may have some later.
+    Overloaded,
     /// The version of the format that the listener uses, which is not the version of this library.
     Version(u32),
     /// The timeout expired before the listener answered.
@@ -214,6 +217,7 @@ impl fmt::Display for ConnectError {
             Self::NoListener(path) => write!(f, "{}: no listener on this name", path.display()),
             Self::WrongUser(uid) => write!(f, "the listener runs as another user ({uid})"),
             Self::Refused => f.write_str("the listener refused the connection"),
+            Self::Overloaded => f.write_str("the listener has no memory or descriptors left for the connection"),
             Self::Version(version) => write!(f, "the listener uses format version {version}"),
             Self::TimedOut => f.write_str("the listener did not answer in time"),
             Self::Channel(error) => error.fmt(f),
@@ -230,7 +234,12 @@ impl std::error::Error for ConnectError {
             Self::Channel(error) => error.source(),
             Self::Greeting(error) => Some(error),
             Self::System(error) => Some(error),
-            Self::NoListener(_) | Self::WrongUser(_) | Self::Refused | Self::Version(_) | Self::TimedOut => None,
+            Self::NoListener(_)
+            | Self::WrongUser(_)
+            | Self::Refused
+            | Self::Overloaded
+            | Self::Version(_)
+            | Self::TimedOut => None,
         }
     }
 }
@@ -240,6 +249,7 @@ impl From<ConnectError> for io::Error {
         let kind = match error {
             ConnectError::Name(error) => return error.into(),
             ConnectError::NoListener(_) | ConnectError::Refused => io::ErrorKind::ConnectionRefused,
+            ConnectError::Overloaded => io::ErrorKind::ResourceBusy,
             ConnectError::WrongUser(_) => io::ErrorKind::PermissionDenied,
             ConnectError::Version(_) => io::ErrorKind::Unsupported,
             ConnectError::TimedOut => io::ErrorKind::TimedOut,

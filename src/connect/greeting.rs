@@ -43,15 +43,28 @@ struct PortHeader {
     magic: u64,
     /// The sender's version of the format.
     version: u32,
-    /// 1 if a port follows; any other value if the listener turned the client away.
-    accepted: u32,
+    /// [`ACCEPTED`] if a port follows; otherwise a `Refusal`, of which an unknown one is like `TurnedAway`.
+    answer: u32,
+}
+
+/// `PortHeader::answer` in front of a port.
+const ACCEPTED: u32 = 1;
+
+/// Why a client gets no port. On the wire, `PortHeader::answer`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum Refusal {
+    /// The client was turned away.
+    TurnedAway = 0,
+    /// The listener has no memory or descriptors for this client.
+    Shortage = 2,
 }
 
 const _: () = {
     assert!(size_of::<PortHeader>() == 16);
     assert!(offset_of!(PortHeader, magic) == 0);
     assert!(offset_of!(PortHeader, version) == 8);
-    assert!(offset_of!(PortHeader, accepted) == 12);
+    assert!(offset_of!(PortHeader, answer) == 12);
 };
 
 /// A greeting that has been received.
@@ -69,8 +82,11 @@ pub(crate) enum BadPacket {
     NotYet,
     /// The other side hung up without a packet.
     Silent,
-    /// The packet is not of the expected kind or contains a value out of range; or it is a refusal.
+    /// The packet is not of the expected kind or contains a value out of range; or it is a refusal, but not for a
+    /// shortage.
     Malformed,
+    /// The listener has no memory or descriptors for this client.
+    Overloaded,
     /// The sender uses this version of the format.
     Version(u32),
     /// The port failed the checks.
@@ -127,7 +143,7 @@ pub(crate) fn send_port<'a>(socket: BorrowedFd<'_>, port: &'a MessagePort) -> Re
     }
     let mut table = Vec::new();
     baggage.write_table(0, |part| table.extend_from_slice(part));
-    let header = PortHeader { magic: MAGIC, version: VERSION, accepted: 1 };
+    let header = PortHeader { magic: MAGIC, version: VERSION, answer: ACCEPTED };
     let parts = [IoSlice::new(bytemuck::bytes_of(&header)), IoSlice::new(&table)];
     socket::send(socket, &parts, &baggage.descriptors().collect::<Vec<_>>()).map_err(not_sent)?;
     Ok(baggage)
@@ -151,8 +167,10 @@ pub(crate) fn receive_port(socket: BorrowedFd<'_>) -> Result<MessagePort, BadPac
     if header.version != VERSION {
         return Err(BadPacket::Version(header.version));
     }
-    if header.accepted != 1 {
-        return Err(BadPacket::Malformed);
+    match header.answer {
+        ACCEPTED => {}
+        answer if answer == Refusal::Shortage as u32 => return Err(BadPacket::Overloaded),
+        _ => return Err(BadPacket::Malformed),
     }
     let table = Table::parse(payload).map_err(|_| BadPacket::Malformed)?;
     if received.descriptors.len() != table.handles() {
@@ -179,8 +197,8 @@ pub(crate) fn receive_port(socket: BorrowedFd<'_>) -> Result<MessagePort, BadPac
 }
 
 /// Turns a client away. A client that has hung up does not get the answer, which changes nothing for the listener.
-pub(crate) fn refuse(socket: BorrowedFd<'_>) {
-    let header = PortHeader { magic: MAGIC, version: VERSION, accepted: 0 };
+pub(crate) fn refuse(socket: BorrowedFd<'_>, why: Refusal) {
+    let header = PortHeader { magic: MAGIC, version: VERSION, answer: why as u32 };
     let _ = socket::send(socket, &[IoSlice::new(bytemuck::bytes_of(&header))], &[]);
 }
 

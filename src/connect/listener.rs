@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::greeting::{self, BadPacket, Greeting};
+use super::greeting::{self, BadPacket, Greeting, Refusal};
 use super::names::{NameError, path_of};
 use crate::error::{PostErrorKind, with_cause};
 use crate::layout::Limits;
@@ -262,17 +262,17 @@ impl Listener {
         let credentials = match named_socket::credentials(client.as_fd()) {
             Ok(found) if self.options.any_uid || found.uid == named_socket::user() => found,
             _ => {
-                self.refuse(&client);
+                self.refuse(&client, Refusal::TurnedAway);
                 return Ok(None);
             }
         };
-        self.events.add_level(client.as_fd(), key).inspect_err(|_| self.refuse(&client))?;
+        self.events.add_level(client.as_fd(), key).inspect_err(|_| self.refuse(&client, Refusal::Shortage))?;
         let deadline = Instant::now().checked_add(self.options.greeting_timeout);
         let mut silent = self.silent.borrow_mut();
         if silent.len() >= MAX_SILENT {
             let oldest = silent.remove(0);
             self.unwatch(&oldest.connection);
-            self.refuse(&oldest.connection);
+            self.refuse(&oldest.connection, Refusal::TurnedAway);
         }
         silent.push(Silent { connection: client, credentials, deadline });
         drop(silent);
@@ -300,7 +300,8 @@ impl Listener {
         match answered {
             Ok(Some((port, data))) => Ok(Some(Incoming { port, greeting: Message::from(data), uid, pid })),
             refused => {
-                self.refuse(&connection);
+                let why = if refused.is_ok() { Refusal::TurnedAway } else { Refusal::Shortage };
+                self.refuse(&connection, why);
                 refused.map(|_| None)
             }
         }
@@ -312,7 +313,7 @@ impl Listener {
             let in_time = client.deadline.is_none_or(|deadline| deadline > now);
             if !in_time {
                 self.unwatch(&client.connection);
-                self.refuse(&client.connection);
+                self.refuse(&client.connection, Refusal::TurnedAway);
             }
             in_time
         });
@@ -323,8 +324,8 @@ impl Listener {
         self.events.delete(client.as_fd());
     }
 
-    fn refuse(&self, client: &Connection) {
-        greeting::refuse(client.as_fd());
+    fn refuse(&self, client: &Connection, why: Refusal) {
+        greeting::refuse(client.as_fd(), why);
         self.refused.set(self.refused.get() + 1);
     }
 }
