@@ -234,7 +234,9 @@ static int as_first_process(void (*body)(void))
         alarm(60);
         CHECK(getpid() == 1);
         body();
-        _exit(0);
+        /* No checker looks for leaks in this copy of the parent, whose other threads are missing. */
+        execl("/bin/true", "true", (char *)NULL);
+        _exit(1);
     }
     wait_for(child);
     return 1;
@@ -296,7 +298,8 @@ static void a_forked_child_with_the_number_of_its_parent_is_told(void)
     if (child == 0) {
         if (!as_first_process(be_the_parent_of_number_1)) printf("SKIPPED: no pid namespaces here\n");
         fflush(stdout);
-        _exit(0);
+        execl("/bin/true", "true", (char *)NULL);
+        _exit(1);
     }
     wait_for(child);
 }
