@@ -71,7 +71,8 @@ impl From<CloseReason> for io::Error {
 pub enum BadSegment {
     /// The file is not a memory file (memfd_create(2)).
     NotMemory,
-    /// The size of the file is not sealed: the owner of the file could make this process fault.
+    /// The size of the file is not sealed, so that a holder could make this process fault; or seals can still be added
+    /// to it.
     Unsealed,
     /// The file cannot be mapped for writing.
     ReadOnly,
@@ -121,7 +122,7 @@ impl fmt::Display for BadSegment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotMemory => f.write_str("not a memory file"),
-            Self::Unsealed => f.write_str("the size of the memory file is not sealed"),
+            Self::Unsealed => f.write_str("the memory file can change its size or its seals"),
             Self::ReadOnly => f.write_str("the memory file cannot be written"),
             Self::NotTmpfs => f.write_str("the memory file is not on tmpfs"),
             Self::WrongSize => f.write_str("the memory file has the wrong size"),

@@ -145,7 +145,8 @@ pub(crate) fn send_port<'a>(socket: BorrowedFd<'_>, port: &'a MessagePort) -> Re
     baggage.write_table(0, |part| table.extend_from_slice(part));
     let header = PortHeader { magic: MAGIC, version: VERSION, answer: ACCEPTED };
     let parts = [IoSlice::new(bytemuck::bytes_of(&header)), IoSlice::new(&table)];
-    socket::send(socket, &parts, &baggage.descriptors().collect::<Vec<_>>()).map_err(not_sent)?;
+    let descriptors = baggage.descriptors().map_err(not_sent)?;
+    socket::send(socket, &parts, &descriptors).map_err(not_sent)?;
     Ok(baggage)
 }
 

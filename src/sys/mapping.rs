@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use memmap2::{Advice, MmapRaw};
 
 use super::fork::Home;
-use super::{Errno, errno, map};
+use super::{Errno, errno, map, map_sparse};
 
 /// Longest run in bytes, 128, that is copied word by word with atomic accesses; longer runs are copied by `memcpy`.
 const WORDWISE: usize = 128;
@@ -25,6 +25,19 @@ pub(crate) struct Mapping {
 impl Mapping {
     /// Maps the first `len` bytes of `file` (mmap(2), `MADV_DONTFORK` of madvise(2)).
     pub(crate) fn new(file: BorrowedFd<'_>, len: usize) -> Result<Self, Errno> {
+        Self::with(file, len, map)
+    }
+
+    /// As [`new`](Self::new), for a sparse file: only the memory that is touched is allocated, under `mlockall` too.
+    pub(crate) fn sparse(file: BorrowedFd<'_>, len: usize) -> Result<Self, Errno> {
+        Self::with(file, len, map_sparse)
+    }
+
+    fn with(
+        file: BorrowedFd<'_>,
+        len: usize,
+        map: impl Fn(BorrowedFd<'_>, usize) -> Result<MmapRaw, Errno>,
+    ) -> Result<Self, Errno> {
         let home = Home::here()?;
         let map = map(file, len)?;
         map.advise(Advice::DontFork).map_err(errno)?;
