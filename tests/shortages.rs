@@ -115,9 +115,10 @@ fn few_descriptors() {
             let held = Ledger::now();
             let result = with_room_for(room, || b.try_recv());
             assert!(is_exhausted(&result), "room for {room} of {needed}: {result:?}");
+            held.assert_restored("after a receive that failed");
             let in_place = with_room_for(room, || b.try_recv_ref().map(|message| message.len()));
             assert!(matches!(in_place, Err(TryRecvError::Failed(RecvError::ResourceExhausted(_)))));
-            held.assert_restored("after a receive that failed");
+            held.assert_restored("after a receive in place that failed");
         }
         let message = with_room_for(needed, || b.try_recv()).expect("room for all");
         assert_eq!(message.data, b"things");
@@ -218,7 +219,7 @@ fn no_address_space() {
             let held = Ledger::now();
             let result = without_address_space(|| b.try_recv());
             assert!(is_exhausted(&result), "{result:?}");
-            held.assert_restored("after a receive that failed");
+            held.assert_restored("after a receive in place that failed");
         }
         let message = b.try_recv().expect("address space");
         let buffers = [&message.buffers.len(), &message.shared.len(), &message.frozen.len()];
@@ -399,7 +400,7 @@ fn few_descriptors_to_recycle() {
             let held = Ledger::now();
             let result = with_room_for(room, || b.try_recv());
             assert!(is_exhausted(&result), "room for {room} of {needed}: {result:?}");
-            held.assert_restored("after a receive that failed");
+            held.assert_restored("after a receive in place that failed");
         }
         let message = with_room_for(needed, || b.try_recv()).expect("room for all");
         assert!(message.data == large);
@@ -454,7 +455,7 @@ fn few_descriptors_for_a_laden_port() {
             let held = Ledger::now();
             let result = with_room_for(room, || arrivals.try_recv());
             assert!(is_exhausted(&result), "room for {room} of {needed}: {result:?}");
-            held.assert_restored("after a receive that failed");
+            held.assert_restored("after a receive in place that failed");
         }
         stays.post_message(b"meanwhile", []).expect("room");
         let mut message = with_room_for(needed, || arrivals.try_recv()).expect("room for all");

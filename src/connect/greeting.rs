@@ -9,6 +9,7 @@ use std::os::fd::BorrowedFd;
 
 use bytemuck::{Pod, Zeroable, pod_read_unaligned};
 
+use crate::capsule::arrive::Undeliverable;
 use crate::capsule::{Arrival, Table};
 use crate::error::{BadTransfer, CloseReason, PostErrorKind, Rejection, exhausted};
 use crate::layout::VERSION;
@@ -124,7 +125,7 @@ pub(crate) fn send<'a>(
 /// and everything in it is checked before it is used.
 pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Message, BadGreeting> {
     let mut packet = vec![0; MAX_PACKET];
-    let received = match socket::take(socket, &mut packet, MAX_DESCRIPTORS) {
+    let mut received = match socket::take(socket, &mut packet, MAX_DESCRIPTORS) {
         Ok(received) => received,
         Err(Errno::EAGAIN) => return Err(BadGreeting::NotYet),
         Err(Errno::ECONNRESET | Errno::EPIPE) => return Err(BadGreeting::Silent),
@@ -154,10 +155,11 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Message, BadGreeting> {
         return Err(if short { BadGreeting::Exhausted(Errno::EMFILE) } else { BadGreeting::Malformed });
     }
     let mut arrival = Arrival::default();
-    if let Err(rejection) = table.adopt(received.descriptors, None, &mut arrival) {
+    if let Err(rejection) = table.adopt(&mut received.descriptors, None, &mut arrival) {
         arrival.close();
         return Err(match rejection {
-            Rejection::Invalid(bad) => BadGreeting::Contents(bad),
+            Rejection::Invalid(Undeliverable::Message(bad)) => BadGreeting::Contents(bad),
+            Rejection::Invalid(Undeliverable::Violation(_)) => BadGreeting::Malformed,
             Rejection::Shortage(errno) => BadGreeting::Exhausted(errno),
         });
     }

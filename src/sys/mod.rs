@@ -4,15 +4,18 @@
 //! addresses, and to the public functions that return slices of shared memory.
 #![allow(unsafe_code)]
 
+pub(crate) mod closer;
 pub(crate) mod cpu;
 pub(crate) mod epoll;
 pub(crate) mod fork;
 pub(crate) mod frozen;
 pub(crate) mod futex;
+pub(crate) mod lane_socket;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
 pub(crate) mod named;
 pub(crate) mod named_socket;
+pub(crate) mod passed;
 pub(crate) mod process;
 #[cfg(feature = "tokio")]
 pub(crate) mod readiness;

@@ -1,11 +1,14 @@
-//! Invalid things in messages: each is a typed error that names the fault, and the carrier goes on.
+//! Invalid things in messages: each is a typed error that names the fault, and the carrier goes on. A descriptor of a
+//! kind that no honest peer can send ends the carrier.
 
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use messageport::{BadSegment, BadTransfer, CloseReason, MessagePort, RecvError, RecvTimeoutError, TryRecvError};
+use messageport::{
+    BadSegment, BadTransfer, CloseReason, MessagePort, RecvError, RecvTimeoutError, TryRecvError, Violation,
+};
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -264,6 +267,28 @@ impl Carrier {
         assert!(matches!(self.victim.try_recv(), Err(TryRecvError::Empty)), "after {name}");
         before.assert_restored(name);
     }
+
+    /// Asserts that a list with a descriptor of another kind than its table states ends the channel, and that the
+    /// victim holds nothing of it.
+    #[track_caller]
+    fn assert_ends(name: &str, table: Table<'_>) {
+        let before = Ledger::now();
+        let mut carrier = Self::new();
+        carrier.attacker.post(name.as_bytes(), &table);
+        assert_eq!(end_of(&carrier.victim), CloseReason::ProtocolViolation(Violation::BadHandles), "{name}");
+        drop(carrier);
+        before.assert_restored(name);
+    }
+
+    /// As [`assert_refused`](Self::assert_refused) for memory that is `bad`; as [`assert_ends`](Self::assert_ends) for
+    /// what is no memory.
+    #[track_caller]
+    fn assert_bad_memory(&mut self, name: &str, table: Table<'_>, bad: BadSegment) {
+        match bad {
+            BadSegment::NotMemory => Self::assert_ends(name, table),
+            bad => self.assert_refused(name, table, BadTransfer::Segment(bad)),
+        }
+    }
 }
 
 /// Descriptors of a valid port and of a valid buffer.
@@ -307,10 +332,9 @@ fn invalid_memory_of_a_port_is_an_error_with_its_reason() {
     let (lane, _lane_of_peer) = lane();
     let good = Good::new();
     for (name, file, bad) in bad_segments() {
-        let expected = BadTransfer::Segment(bad);
-        carrier.assert_refused(&name, Table::default().port(NEW_PORT, &file, &lane), expected);
+        carrier.assert_bad_memory(&name, Table::default().port(NEW_PORT, &file, &lane), bad);
         let table = Table::default().port(NEW_PORT, &good.segment, &good.lane).port(NEW_PORT, &file, &lane);
-        carrier.assert_refused(&name, table.buffer(10, 0, &good.buffer), expected);
+        carrier.assert_bad_memory(&name, table.buffer(10, 0, &good.buffer), bad);
     }
     // The valid things on a refused list are closed with it.
     assert_eq!(end_of(&good.keep), CloseReason::Closed);
@@ -334,14 +358,13 @@ fn huge_page_memory_is_refused() {
 }
 
 #[test]
-fn an_invalid_lane_is_an_error_with_its_reason() {
+fn what_is_no_lane_ends_the_carrier() {
     let _alone = alone();
-    let mut carrier = Carrier::new();
     let (segment, good) = (SEGMENT.file(), Good::new());
     for (name, lane) in bad_lanes() {
-        carrier.assert_refused(name, Table::default().port(NEW_PORT, &segment, &lane), BadTransfer::Lane);
+        Carrier::assert_ends(name, Table::default().port(NEW_PORT, &segment, &lane));
         let table = Table::default().port(NEW_PORT, &good.segment, &good.lane).port(NEW_PORT, &segment, &lane);
-        carrier.assert_refused(name, table, BadTransfer::Lane);
+        Carrier::assert_ends(name, table);
     }
 }
 
@@ -399,7 +422,7 @@ fn an_invalid_buffer_is_an_error_with_its_reason() {
     let mut carrier = Carrier::new();
     for kind in KINDS {
         let mut refused = |name: &str, file: OwnedFd, len, bad| {
-            carrier.assert_refused(&format!("{kind:?}: {name}"), kind.table(len, &file), BadTransfer::Segment(bad));
+            carrier.assert_bad_memory(&format!("{kind:?}: {name}"), kind.table(len, &file), bad);
         };
         for (name, file) in not_memory() {
             refused(name, file, 0, BadSegment::NotMemory);
