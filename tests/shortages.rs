@@ -9,16 +9,18 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use messageport::{
-    BufferError, ChannelOptions, FreezeErrorKind, FrozenBuffer, Message, MessageChannel, MessagePort, PostDataError,
-    PostErrorKind, RecvError, RecvTimeoutError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError,
+    BufferError, ChannelOptions, CloseReason, FreezeErrorKind, FrozenBuffer, Message, MessageChannel, MessagePort,
+    PostDataError, PostErrorKind, RecvError, RecvTimeoutError, SharedBuffer, TransferBuffer, TransferRef, Transferable,
+    TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::fstat;
 use nix::unistd::{Uid, geteuid, seteuid};
 
-use tools::child::{Role, play};
+use tools::child::{Process, Role, hold, play};
 use tools::ledger::Ledger;
 use tools::luggage::{KINDS, Luggage, shared_of};
-use tools::{PATIENCE, assert_entangled, buffer_of, forgetful_pair, growing_pair, pair, text};
+use tools::{PATIENCE, assert_entangled, buffer_of, end_of, forgetful_pair, growing_pair, pair, text};
 
 const ROLES: &[Role] = &[
     ("few descriptors", few_descriptors),
@@ -30,6 +32,8 @@ const ROLES: &[Role] = &[
     ("no address space to grow", no_address_space_to_grow),
     ("no address space for inline data", no_address_space_for_inline_data),
     ("small files", small_files),
+    ("lowered limit", lowered_limit),
+    ("hold", hold),
 ];
 
 #[track_caller]
@@ -76,6 +80,11 @@ fn too_little_address_space_to_grow_leaves_everything_where_it_is() {
 #[test]
 fn a_file_size_limit_is_an_error_and_no_signal() {
     play("small files");
+}
+
+#[test]
+fn a_handle_lets_go_of_a_port_although_its_number_is_above_the_limit() {
+    play("lowered limit");
 }
 
 /// Calls `work` with room for exactly `count` more descriptors.
@@ -537,4 +546,22 @@ fn no_address_space_to_grow() {
     assert_entangled(&a, &b);
     drop((a, b, carrier, arrivals));
     before.assert_restored("after the shortages");
+}
+
+/// A port is posted by reference, and the numbers of its handle's descriptors cannot be used again.
+fn lowered_limit() {
+    let (mut process, carrier) = Process::start("hold");
+    assert_eq!(text(&carrier), "ready");
+    let low: Vec<File> = (0..50).map(|_| File::open("/dev/null").expect("a device")).collect();
+    let (peer, handle) = pair();
+    drop(low);
+    with_limit(Resource::RLIMIT_NOFILE, 40, || {
+        carrier.post_message_detaching(b"", &[TransferRef::Port(&handle)]).expect("room");
+    });
+    // The port has one holder left, in whose queue it is.
+    process.kill();
+    assert_eq!(end_of(&peer), CloseReason::PeerDied);
+    // The handle still has a descriptor that can be polled.
+    let id = fstat(handle.as_fd()).expect("an open descriptor");
+    assert_ne!(id.st_ino, fstat(peer.as_fd()).expect("an open descriptor").st_ino);
 }

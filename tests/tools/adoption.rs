@@ -10,9 +10,10 @@ use messageport::{
     BadSegment, BadTransfer, CloseReason, MessagePort, RecvError, RecvTimeoutError, TryRecvError, Violation,
 };
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
+use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socketpair};
 
 use crate::path_only;
 use crate::tools::attacker::{Attacker, DATA, HEADER_LEN, NEW_PORT, PortCapsule, Table, lane};
@@ -197,7 +198,42 @@ fn bad_lanes() -> Vec<(&'static str, OwnedFd)> {
         ("a segment", SEGMENT.file()),
         ("a device", File::open("/dev/null").expect("a file").into()),
         ("a place", path_only(c"/dev/null")),
+        ("a socket that is not connected", unconnected()),
+        ("a listening socket", listening()),
     ]
+}
+
+fn unconnected() -> OwnedFd {
+    nix::sys::socket::socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket")
+}
+
+fn listening() -> OwnedFd {
+    let listening = unconnected();
+    bind(listening.as_raw_fd(), &UnixAddr::new_unnamed()).expect("an address");
+    listen(&listening, Backlog::new(1).expect("a length")).expect("a socket");
+    listening
+}
+
+/// Options of a socket that lose or add something to packets: name, number and value.
+const BAD_OPTIONS: [(&str, i32, i32); 7] = [
+    ("a peek offset", libc::SO_PEEK_OFF, 16),
+    ("credentials", libc::SO_PASSCRED, 1),
+    ("a security label", libc::SO_PASSSEC, 1),
+    ("a pidfd", 76, 1),        // SO_PASSPIDFD, since Linux 6.5
+    ("no descriptors", 83, 0), // SO_PASSRIGHTS, since Linux 6.16
+    ("times", libc::SO_TIMESTAMP, 1),
+    ("finer times", libc::SO_TIMESTAMPNS, 1),
+];
+
+/// Sets an option of a socket. False if the kernel does not have it.
+fn set_option(socket: &OwnedFd, option: i32, value: i32) -> bool {
+    #[allow(unsafe_code)]
+    // SAFETY: the pointer is to an int, and the length is that of an int.
+    let result = unsafe {
+        let value = (&raw const value).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value, size_of::<i32>() as u32)
+    };
+    result == 0
 }
 
 /// Capsules that no port has: impossible sides, grown directions, cursors and reserved bits.
@@ -365,6 +401,53 @@ fn what_is_no_lane_ends_the_carrier() {
         Carrier::assert_ends(name, Table::default().port(NEW_PORT, &segment, &lane));
         let table = Table::default().port(NEW_PORT, &good.segment, &good.lane).port(NEW_PORT, &segment, &lane);
         Carrier::assert_ends(name, table);
+    }
+}
+
+#[test]
+fn a_lane_that_would_lose_packets_is_refused() {
+    let _alone = alone();
+    let mut carrier = Carrier::new();
+    let segment = SEGMENT.file();
+    for (name, option, value) in BAD_OPTIONS {
+        let (lane, _lane_of_peer) = lane();
+        if set_option(&lane, option, value) {
+            carrier.assert_refused(name, Table::default().port(NEW_PORT, &segment, &lane), BadTransfer::Lane);
+        } else {
+            eprintln!("skipped: this kernel has no socket option {option}");
+        }
+    }
+}
+
+/// What a former holder may have set and what changes nothing for a pair.
+#[test]
+fn other_options_of_a_lane_change_nothing() {
+    let _alone = alone();
+    let options = [
+        (libc::SO_RCVLOWAT, 1 << 20),
+        (libc::SO_SNDBUF, 1),
+        (libc::SO_RCVBUF, 1),
+        (libc::SO_BUSY_POLL, 1000),
+        (libc::SO_RXQ_OVFL, 1),
+        (libc::SO_PRIORITY, 6),
+        (libc::SO_KEEPALIVE, 1),
+        (libc::SO_OOBINLINE, 1),
+    ];
+    let (here, there) = pair();
+    let (keep, give) = pair();
+    let lane = give.as_fd().try_clone_to_owned().expect("a descriptor");
+    options.iter().for_each(|&(option, value)| _ = set_option(&lane, option, value));
+    here.post_message(b"", [give.into()]).expect("room");
+    let received = there.recv_timeout(PATIENCE).expect("a message").ports.remove(0);
+    assert_entangled(&keep, &received);
+    for (from, to) in [(&keep, &received), (&received, &keep)] {
+        for _ in 0..3 {
+            from.post_message(b"", [File::open("/dev/null").expect("a device").into()].map(OwnedFd::into))
+                .expect("room");
+        }
+        for _ in 0..3 {
+            assert_eq!(to.recv_timeout(PATIENCE).expect("a message").descriptors.len(), 1);
+        }
     }
 }
 
