@@ -122,6 +122,10 @@ fn attacker() {
         b"wake-up" => send(&own, &packet(WAKE, 0, 0)),
         b"unknown" => send(&own, &packet(7, 0, 0)),
         b"no bytes" => send(&own, b""),
+        b"hidden" => {
+            tools::attacker::send(&own.as_fd(), b"", &[]).expect("room");
+            send(&own, b"");
+        }
         b"not listed" => send(&own, &packet(HANDLES, 1, 5)),
         b"queued" => own.post_message_detaching(b"two", &[TransferRef::Descriptor(slow.as_fd())]).expect("room"),
         what => {
@@ -216,7 +220,7 @@ fn refused() {
 }
 
 fn dropped() {
-    let all = ["queued", "not listed", "no bytes", "wake-up"]
+    let all = ["queued", "not listed", "no bytes", "hidden", "wake-up"]
         .map(|what| [true, false].map(|made_here| attacked(what, made_here)));
     for Attacked { what, victim, process: _process, control: _control } in all.into_iter().flatten() {
         quick(what, || drop(victim));
@@ -224,7 +228,7 @@ fn dropped() {
 }
 
 fn closed() {
-    let all = ["queued", "not listed", "no bytes"].map(|what| attacked(what, true));
+    let all = ["queued", "not listed", "no bytes", "hidden"].map(|what| attacked(what, true));
     for Attacked { what, victim, process: _process, control: _control } in all {
         quick(what, || victim.close());
         quick(what, || drop(victim));
