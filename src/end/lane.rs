@@ -111,7 +111,7 @@ impl Lane {
     pub(crate) fn adopt(passed: &mut Passed) -> Result<Self, NotALane> {
         let (socket, fit) = passed.check(|socket| {
             if socket::is_connected_seqpacket(socket) {
-                Ok(socket::has_plain_options(socket))
+                Ok(socket::gets_whole_packets(socket))
             } else {
                 Err(NotALane::Kind)
             }
@@ -208,7 +208,10 @@ impl Lane {
 
     /// Takes a `WAKE` packet off the lane, which must have no descriptors.
     fn take_wake_up(&self, packet: Packet, seen: &Received, wake: impl Fn(Half)) -> Result<(), Violation> {
-        if seen.descriptors_cut || !seen.descriptors.is_empty() {
+        let is_bare = |seen: &Received| !seen.descriptors_cut && seen.descriptors.is_empty();
+        // A former holder may have set an option by which each packet has credentials or a time. Without room they are
+        // reported as cut, as descriptors are; the second look has room for both.
+        if !is_bare(seen) && !self.peek(1)?.is_some_and(|(again, seen)| again == packet && is_bare(&seen)) {
             return Err(Violation::BadPacket);
         }
         wake(packet.half());

@@ -197,26 +197,14 @@ pub(crate) fn is_connected_seqpacket(socket: BorrowedFd<'_>) -> bool {
         && getpeername::<UnixAddr>(socket.as_raw_fd()).is_ok()
 }
 
-/// True if the options of a Unix SEQPACKET socket are those that [`pair`] leaves (socket(7), unix(7)), as far as they
-/// can be read without waiting for the socket's lock, and lose or add something to packets.
-pub(crate) fn has_plain_options(socket: BorrowedFd<'_>) -> bool {
-    /// Descriptors are received (since Linux 6.16).
+/// True if a Unix SEQPACKET socket gets every packet whole: it has no peek offset, and descriptors are passed
+/// (`SO_PEEK_OFF` of socket(7), `SO_PASSRIGHTS` of unix(7)). An option that the kernel does not have changes nothing.
+/// Neither call waits for the socket's lock, as a look at its filters would.
+pub(crate) fn gets_whole_packets(socket: BorrowedFd<'_>) -> bool {
+    /// Descriptors are passed (since Linux 6.16).
     const SO_PASSRIGHTS: libc::c_int = 83;
-    /// A pidfd of the sender is received (since Linux 6.5).
-    const SO_PASSPIDFD: libc::c_int = 76;
-    const PLAIN: [(libc::c_int, i32); 9] = [
-        (libc::SO_PEEK_OFF, -1),
-        (libc::SO_PASSCRED, 0),
-        (libc::SO_PASSSEC, 0),
-        (SO_PASSPIDFD, 0),
-        (SO_PASSRIGHTS, 1),
-        (libc::SO_TIMESTAMP, 0),
-        (libc::SO_TIMESTAMPNS, 0),
-        (libc::SO_TIMESTAMP_NEW, 0),
-        (libc::SO_TIMESTAMPNS_NEW, 0),
-    ];
-    // An option that the kernel does not have changes nothing.
-    PLAIN.iter().all(|&(name, plain)| option(socket, name).is_none_or(|found| found == plain))
+    option(socket, libc::SO_PEEK_OFF).is_none_or(|offset| offset < 0)
+        && option(socket, SO_PASSRIGHTS).is_none_or(|passed| passed != 0)
 }
 
 /// A number among the options of level `SOL_SOCKET` (getsockopt(2)). `None` if the kernel does not have it, or if the
