@@ -15,7 +15,7 @@ pub(crate) struct Passed {
 }
 
 impl Passed {
-    pub(super) fn new(descriptor: OwnedFd) -> Self {
+    pub(crate) fn new(descriptor: OwnedFd) -> Self {
         Self { descriptor: Some(descriptor) }
     }
 
