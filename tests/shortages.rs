@@ -10,18 +10,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    AcceptError, BufferError, ChannelOptions, ConnectError, ConnectOptions, FreezeErrorKind, FrozenBuffer, Incoming,
-    Listener, Message, MessageChannel, MessagePort, PostDataError, PostErrorKind, RecvError, RecvTimeoutError,
-    SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError, parent_port,
+    AcceptError, BufferError, ChannelOptions, CloseReason, ConnectError, ConnectOptions, FreezeErrorKind, FrozenBuffer,
+    Incoming, Listener, Message, MessageChannel, MessagePort, PostDataError, PostErrorKind, RecvError,
+    RecvTimeoutError, SharedBuffer, TransferBuffer, TransferRef, Transferable, TryRecvError, parent_port,
 };
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
+use nix::sys::stat::fstat;
 use nix::unistd::{Uid, geteuid, seteuid};
 
-use tools::child::{Process, Role, play};
+use tools::child::{Process, Role, hold, play};
 use tools::ledger::Ledger;
 use tools::luggage::{KINDS, Luggage, shared_of};
-use tools::{PATIENCE, assert_entangled, buffer_of, forgetful_pair, growing_pair, pair, readable, text};
+use tools::{PATIENCE, assert_entangled, buffer_of, end_of, forgetful_pair, growing_pair, pair, readable, text};
 
 const ROLES: &[Role] = &[
     ("few descriptors", few_descriptors),
@@ -34,6 +35,8 @@ const ROLES: &[Role] = &[
     ("no address space to grow", no_address_space_to_grow),
     ("no address space for inline data", no_address_space_for_inline_data),
     ("small files", small_files),
+    ("lowered limit", lowered_limit),
+    ("hold", hold),
 ];
 
 #[track_caller]
@@ -101,6 +104,11 @@ fn a_file_size_limit_is_an_error_and_no_signal() {
     play("small files");
 }
 
+#[test]
+fn a_handle_lets_go_of_a_port_although_its_number_is_above_the_limit() {
+    play("lowered limit");
+}
+
 /// Calls `work` with room for exactly `count` more descriptors.
 fn with_room_for<T>(count: usize, work: impl FnOnce() -> T) -> T {
     let entries = fs::read_dir("/proc/self/fd").expect("/proc/self/fd").flatten();
@@ -138,9 +146,10 @@ fn few_descriptors() {
             let held = Ledger::now();
             let result = with_room_for(room, || b.try_recv());
             assert!(is_exhausted(&result), "room for {room} of {needed}: {result:?}");
+            held.assert_restored("after a receive that failed");
             let in_place = with_room_for(room, || b.try_recv_ref().map(|message| message.len()));
             assert!(matches!(in_place, Err(TryRecvError::Failed(RecvError::ResourceExhausted(_)))));
-            held.assert_restored("after a receive that failed");
+            held.assert_restored("after a receive in place that failed");
         }
         let message = with_room_for(needed, || b.try_recv()).expect("room for all");
         assert_eq!(message.data, b"things");
@@ -294,7 +303,7 @@ fn no_address_space() {
             let held = Ledger::now();
             let result = without_address_space(|| b.try_recv());
             assert!(is_exhausted(&result), "{result:?}");
-            held.assert_restored("after a receive that failed");
+            held.assert_restored("after a receive in place that failed");
         }
         let message = b.try_recv().expect("address space");
         let buffers = [&message.buffers.len(), &message.shared.len(), &message.frozen.len()];
@@ -475,7 +484,7 @@ fn few_descriptors_to_recycle() {
             let held = Ledger::now();
             let result = with_room_for(room, || b.try_recv());
             assert!(is_exhausted(&result), "room for {room} of {needed}: {result:?}");
-            held.assert_restored("after a receive that failed");
+            held.assert_restored("after a receive in place that failed");
         }
         let message = with_room_for(needed, || b.try_recv()).expect("room for all");
         assert!(message.data == large);
@@ -530,7 +539,7 @@ fn few_descriptors_for_a_laden_port() {
             let held = Ledger::now();
             let result = with_room_for(room, || arrivals.try_recv());
             assert!(is_exhausted(&result), "room for {room} of {needed}: {result:?}");
-            held.assert_restored("after a receive that failed");
+            held.assert_restored("after a receive in place that failed");
         }
         stays.post_message(b"meanwhile", []).expect("room");
         let mut message = with_room_for(needed, || arrivals.try_recv()).expect("room for all");
@@ -612,4 +621,22 @@ fn no_address_space_to_grow() {
     assert_entangled(&a, &b);
     drop((a, b, carrier, arrivals));
     before.assert_restored("after the shortages");
+}
+
+/// A port is posted by reference, and the numbers of its handle's descriptors cannot be used again.
+fn lowered_limit() {
+    let (mut process, carrier) = Process::start("hold");
+    assert_eq!(text(&carrier), "ready");
+    let low: Vec<File> = (0..50).map(|_| File::open("/dev/null").expect("a device")).collect();
+    let (peer, handle) = pair();
+    drop(low);
+    with_limit(Resource::RLIMIT_NOFILE, 40, || {
+        carrier.post_message_detaching(b"", &[TransferRef::Port(&handle)]).expect("room");
+    });
+    // The port has one holder left, in whose queue it is.
+    process.kill();
+    assert_eq!(end_of(&peer), CloseReason::PeerDied);
+    // The handle still has a descriptor that can be polled.
+    let id = fstat(handle.as_fd()).expect("an open descriptor");
+    assert_ne!(id.st_ino, fstat(peer.as_fd()).expect("an open descriptor").st_ino);
 }

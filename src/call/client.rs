@@ -295,10 +295,10 @@ impl ClientCore {
             Err(error) => Err(error),
         };
         if message.has_transferred() && !matches!(result, Ok(true)) {
-            // The answer came too late. Closing what it carries can take time, so this is done without the lock.
+            // The answer came too late. Closing its ports can take time, so this is done without the lock.
             calls.pass_on();
             drop(calls);
-            message.clear();
+            message.refuse();
             calls = self.lock();
         }
         (calls, result)
@@ -370,7 +370,7 @@ impl ClientCore {
             let mut calls = self.lock();
             let dropped = calls.close(number);
             drop(calls);
-            drop(dropped);
+            dropped.into_iter().for_each(|mut answer| answer.refuse());
         }
     }
 }

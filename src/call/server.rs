@@ -231,7 +231,7 @@ fn request(message: &mut Message) -> Result<Number, RecvError> {
         Some((MarkKind::Request, number)) => Ok(number),
         _ => {
             let data = std::mem::take(&mut message.data);
-            message.clear();
+            message.refuse();
             Err(RecvError::MessageError { reason: BadTransfer::NoRequest, data })
         }
     }

@@ -19,7 +19,7 @@ const MAX_CLOSED: usize = 4096;
 /// since a peer decides how deep ports are nested.
 pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
     discard_queue(end, consumer);
-    end.lane().discard_rest();
+    end.discard_lane();
     // A wake-up for the sending half of this process may have been among the packets.
     end.wake_own_producer();
     // Dropped messages may have put buffers into the cache.
@@ -81,11 +81,9 @@ fn discard_message_with_ports(end: &End, consumer: &mut Consumer, left: &mut usi
             match arrived {
                 Ok(arrival) => ports.extend(arrival.into_ports()),
                 Err(Rejection::Invalid(Undeliverable::Violation(_))) => break,
-                // Without descriptors to spare this process cannot close them itself: the kernel does.
-                Err(Rejection::Shortage(_)) if record.handles > 0 => {
-                    let _reading = end.reading();
-                    end.lane().take_handles();
-                }
+                // Without descriptors to spare this process cannot close them itself. They stay on the lane, and are
+                // closed with what is left there.
+                Err(Rejection::Shortage(_)) if record.handles > 0 => break,
                 Err(Rejection::Shortage(_) | Rejection::Invalid(Undeliverable::Message(_))) => {}
             }
         }

@@ -24,10 +24,10 @@ pub(crate) mod discard;
 
 use std::borrow::Cow;
 use std::mem::offset_of;
-use std::os::fd::OwnedFd;
 
 use bytemuck::{AnyBitPattern, Pod, Zeroable, pod_read_unaligned};
 
+use self::arrive::Undeliverable;
 use self::buffer::{BufferCapsule, MemoryCapsule, adopt_buffer};
 use self::port::{PORT_HANDLES, PortCapsule, STALE, SlotCapsule, adopt_port};
 use crate::buffer::TransferBuffer;
@@ -35,7 +35,8 @@ use crate::buffer::frozen::FrozenBuffer;
 use crate::buffer::memory::Memory;
 use crate::buffer::shared::SharedBuffer;
 use crate::end::{End, Parts};
-use crate::error::{BadTransfer, Rejection, Violation};
+use crate::error::{Rejection, Violation};
+use crate::sys::passed::Passed;
 
 /// The last 24 bytes of a carrier record's payload.
 #[repr(C)]
@@ -212,24 +213,24 @@ impl<'a> Table<'a> {
 
     /// Makes ports, buffers and descriptors of the table and its `handles`, for a receiver at `end`.
     ///
-    /// After an error `arrival` holds what had been made. If something was invalid, pool and cache still agree with the
+    /// After an error `arrival` holds what had been made, and `handles` the rest. If something was invalid, pool and cache still agree with the
     /// sender's.
     pub(crate) fn adopt(
         &self,
-        handles: Vec<OwnedFd>,
+        handles: &mut [Passed],
         end: Option<&End>,
         arrival: &mut Arrival,
-    ) -> Result<(), Rejection<BadTransfer>> {
+    ) -> Result<(), Rejection<Undeliverable>> {
         debug_assert_eq!(handles.len(), self.handles());
-        let mut of_ports = handles;
-        let mut others = of_ports.split_off(self.handles_of_ports()).into_iter();
+        let (of_ports, others) = handles.split_at_mut(self.handles_of_ports());
+        let mut others = others.iter_mut();
         // A shortage must leave pool and cache untouched for the next attempt, so everything that can meet one comes
         // first.
         let mut memories = Vec::new();
         for (capsule, file) in self.buffers().filter(BufferCapsule::has_handle).zip(&mut others) {
             memories.push(match Memory::adopt(file, capsule.capacity) {
                 Ok(memory) => Ok(memory),
-                Err(Rejection::Invalid(bad)) => Err(BadTransfer::Segment(bad)),
+                Err(Rejection::Invalid(bad)) => Err(Undeliverable::from(bad)),
                 Err(Rejection::Shortage(errno)) => return Err(Rejection::Shortage(errno)),
             });
         }
@@ -242,7 +243,7 @@ impl<'a> Table<'a> {
         let (mut memories, mut buffers) = (memories.into_iter(), Vec::new());
         for capsule in self.buffers() {
             let memory = if capsule.has_handle() { memories.next().transpose() } else { Ok(None) };
-            match memory.and_then(|memory| adopt_buffer(&capsule, memory, end)) {
+            match memory.and_then(|memory| Ok(adopt_buffer(&capsule, memory, end)?)) {
                 Ok(hold) => buffers.push(TransferBuffer::from_hold(hold)),
                 Err(reason) => made = made.and(Err(Rejection::Invalid(reason))),
             }
@@ -253,14 +254,14 @@ impl<'a> Table<'a> {
     }
 
     /// Makes everything but the buffers.
-    fn adopt_others(
+    fn adopt_others<'p>(
         &self,
-        of_ports: Vec<OwnedFd>,
-        mut others: impl Iterator<Item = OwnedFd>,
+        of_ports: &'p mut [Passed],
+        mut others: impl Iterator<Item = &'p mut Passed>,
         items: &mut Vec<Arrived>,
-    ) -> Result<(), Rejection<BadTransfer>> {
+    ) -> Result<(), Rejection<Undeliverable>> {
         let Counts { ports, buffers, frozen, shared, descriptors: _, slots: _, body: _ } = self.counts;
-        let (mut of_ports, mut capsules) = (of_ports.into_iter(), &self.capsules[..]);
+        let (mut of_ports, mut capsules) = (of_ports.iter_mut(), &self.capsules[..]);
         for _ in 0..ports {
             items.push(Arrived::Port(adopt_port(&mut capsules, &mut of_ports)?));
         }
@@ -273,7 +274,7 @@ impl<'a> Table<'a> {
             let MemoryCapsule { len } = next(&mut capsules);
             items.push(Arrived::Shared(SharedBuffer::adopt(file, len)?));
         }
-        items.extend(others.map(Arrived::Descriptor));
+        items.extend(others.map(|passed| Arrived::Descriptor(std::mem::take(passed))));
         Ok(())
     }
 }
@@ -300,7 +301,7 @@ pub(crate) enum Arrived {
     Buffer(TransferBuffer),
     Frozen(FrozenBuffer),
     Shared(SharedBuffer),
-    Descriptor(OwnedFd),
+    Descriptor(Passed),
 }
 
 impl Arrival {

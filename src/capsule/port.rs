@@ -2,20 +2,22 @@
 #![forbid(unsafe_code)]
 
 use std::mem::offset_of;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
 
+use super::arrive::Undeliverable;
 use super::next;
 use crate::buffer::memory::Memory;
 use crate::buffer::pool::Moving;
-use crate::end::lane::Lane;
+use crate::end::lane::{Lane, NotALane};
 use crate::end::{End, Parts, Side};
 use crate::error::{BadTransfer, Rejection};
 use crate::queue::direction::Direction;
 use crate::queue::ring::{Consumer, Cursors, Producer};
 use crate::queue::segment::Segment;
+use crate::sys::passed::Passed;
 
 /// Descriptors that a port takes on the lane: segment and lane. Grown rings and recycled buffers add one each.
 pub(super) const PORT_HANDLES: usize = 2;
@@ -143,11 +145,11 @@ pub(crate) fn port_handles<'a>(
 /// 2. The queue is in the segment, so its messages arrive with the port. As in the standard they wait until the port is
 ///    started, or received from.
 /// 3. The remote port is entangled as before: it stands at the other side of the segment, and never notices.
-pub(super) fn adopt_port(
+pub(super) fn adopt_port<'p>(
     capsules: &mut &[u8],
-    handles: &mut impl Iterator<Item = OwnedFd>,
-) -> Result<Parts, Rejection<BadTransfer>> {
-    let bad = || Rejection::Invalid(BadTransfer::Capsule);
+    handles: &mut impl Iterator<Item = &'p mut Passed>,
+) -> Result<Parts, Rejection<Undeliverable>> {
+    let bad = || Rejection::from(Undeliverable::Message(BadTransfer::Capsule));
     let capsule: PortCapsule = next(capsules);
     let slots: Vec<SlotCapsule> = (0..capsule.slots).map(|_| next(capsules)).collect();
     let mut handle = || handles.next().ok_or(bad());
@@ -161,7 +163,10 @@ pub(super) fn adopt_port(
         return Err(bad());
     }
     let segment = Segment::adopt(handle()?)?;
-    let lane = Lane::adopt(handle()?).ok_or(Rejection::Invalid(BadTransfer::Lane))?;
+    let lane = Lane::adopt(handle()?).map_err(|not| match not {
+        NotALane::Kind => Undeliverable::WRONG_KIND,
+        NotALane::Unfit => Undeliverable::Message(BadTransfer::Lane),
+    })?;
     let end = Arc::new(End::new(segment, lane, side));
     let mut place = |direction: &Direction, cursors: CursorsCapsule, flag| {
         let direction = match capsule.grown & flag {

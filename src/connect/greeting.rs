@@ -14,6 +14,7 @@ use std::os::fd::BorrowedFd;
 
 use bytemuck::{Pod, Zeroable, pod_read_unaligned};
 
+use crate::capsule::arrive::Undeliverable;
 use crate::capsule::{Arrival, Arrived, Table};
 use crate::error::{BadTransfer, CloseReason, PostErrorKind, Rejection, exhausted};
 use crate::layout::{BadPreamble, Limits, SegmentConstants, VERSION};
@@ -154,7 +155,7 @@ pub(crate) fn send_port<'a>(socket: BorrowedFd<'_>, port: &'a MessagePort) -> Re
 /// and everything in it is checked before it is used.
 pub(crate) fn receive_port(socket: BorrowedFd<'_>) -> Result<MessagePort, BadPacket> {
     let mut packet = buffer(MAX_PORT_PACKET)?;
-    let received = packet_of(|packet| socket::take(socket, packet, MAX_DESCRIPTORS), &mut packet)?;
+    let mut received = packet_of(|packet| socket::take(socket, packet, MAX_DESCRIPTORS), &mut packet)?;
     if received.cut {
         return Err(BadPacket::Malformed);
     }
@@ -180,10 +181,11 @@ pub(crate) fn receive_port(socket: BorrowedFd<'_>) -> Result<MessagePort, BadPac
         return Err(if short { BadPacket::Exhausted(Errno::EMFILE) } else { BadPacket::Malformed });
     }
     let mut arrival = Arrival::default();
-    if let Err(rejection) = table.adopt(received.descriptors, None, &mut arrival) {
+    if let Err(rejection) = table.adopt(&mut received.descriptors, None, &mut arrival) {
         arrival.close();
         return Err(match rejection {
-            Rejection::Invalid(bad) => BadPacket::Contents(bad),
+            Rejection::Invalid(Undeliverable::Message(bad)) => BadPacket::Contents(bad),
+            Rejection::Invalid(Undeliverable::Violation(_)) => BadPacket::Malformed,
             Rejection::Shortage(errno) => BadPacket::Exhausted(errno),
         });
     }

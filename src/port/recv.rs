@@ -352,7 +352,7 @@ impl RecvHalf {
             }
             receiving.finished = true;
             self.end.buffers().give_up();
-            self.end.lane().discard_rest();
+            self.end.discard_lane();
             return Err(self.ended());
         }
         if !deadline.waits() {

@@ -17,6 +17,7 @@ use crate::layout::{
 };
 use crate::sys::mapping::Mapping;
 use crate::sys::memfd::{Checked, FileId, SEALED};
+use crate::sys::passed::Passed;
 use crate::sys::{Errno, memfd};
 
 /// A mapped segment. Clones share the mapping and the descriptor.
@@ -39,8 +40,8 @@ impl Segment {
 
     /// Adopts a received segment. Nothing about it is trusted: the file is checked first, so that it can neither shrink
     /// nor raise a signal afterwards, and then its constants are copied once and checked.
-    pub(crate) fn adopt(file: OwnedFd) -> Result<Self, Rejection<BadSegment>> {
-        let Checked { id, len, .. } = check(file.as_fd())?;
+    pub(crate) fn adopt(passed: &mut Passed) -> Result<Self, Rejection<BadSegment>> {
+        let (file, Checked { id, len, .. }) = passed.check(check)?;
         if !(segment_len(MIN_CAPACITY) as u64..=segment_len(MAX_CAPACITY) as u64).contains(&len) {
             return Err(BadSegment::WrongSize.into());
         }
@@ -65,8 +66,12 @@ impl Segment {
 
     /// Adopts a received ring of one of this segment's directions, with the checks of [`adopt`](Self::adopt). Its
     /// capacity must be the one that follows `after`; with `None`, any that can follow the capacity of the first ring.
-    pub(crate) fn adopt_ring(&self, file: OwnedFd, after: Option<usize>) -> Result<GrownRing, Rejection<BadSegment>> {
-        let len = check(file.as_fd())?.len;
+    pub(crate) fn adopt_ring(
+        &self,
+        passed: &mut Passed,
+        after: Option<usize>,
+    ) -> Result<GrownRing, Rejection<BadSegment>> {
+        let (file, Checked { len, .. }) = passed.check(check)?;
         let next = |&capacity: &usize| self.capacity_after(capacity);
         let capacity = std::iter::successors(next(&self.limits.capacity), next)
             .find(|capacity| (HEADER_LEN + capacity) as u64 == len)

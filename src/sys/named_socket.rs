@@ -17,6 +17,7 @@ use nix::sys::socket::{
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::geteuid;
 
+use super::closer;
 use super::fork::Home;
 use super::socket::{peek, shut_down};
 use super::{Errno, io_error, retry};
@@ -66,14 +67,9 @@ impl Drop for Connection {
         let socket = unsafe { ManuallyDrop::take(&mut self.socket) };
         // In a forked child the connection is the parent's.
         if self.home.is_here() && Self::ends_unread(socket.as_fd()) {
-            elsewhere(move || drop(socket));
+            closer::elsewhere(move || drop(socket));
         }
     }
-}
-
-/// Does `work` on a thread of its own; here, if there can be none.
-fn elsewhere(work: impl FnOnce() + Send + 'static) {
-    let _ = std::thread::Builder::new().name("messageport".to_owned()).spawn(work);
 }
 
 /// A new socket (socket(2)), to be passed to [`listen`] or [`connect`].

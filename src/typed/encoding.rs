@@ -27,7 +27,7 @@ pub(crate) fn encode<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<Vec
 pub(crate) fn decode<T: DeserializeOwned>(message: &mut Message) -> Result<T, RecvError> {
     things::arriving(message, decode_data).map_err(|bad| {
         let data = std::mem::take(&mut message.data);
-        message.clear();
+        message.refuse();
         RecvError::MessageError { reason: BadTransfer::Value(bad), data }
     })
 }

@@ -18,6 +18,7 @@ use crate::port::channel::MessageChannel;
 use crate::port::message::Message;
 use crate::port::transfer::Transferable;
 use crate::queue::record::RecordHeader;
+use crate::sys::passed::Passed;
 use crate::sys::socket;
 use crate::typed::TypedPort;
 
@@ -63,9 +64,10 @@ fn table(input: &mut Input<'_>) {
     }
     let files: Vec<_> = valid().iter().chain(odd()).collect();
     let pick = |index: usize| picks.get(index % 8).map_or(0, |pick| usize::from(*pick)) % files.len();
-    let handles = (0..count).map(|index| files[pick(index)].try_clone().expect("a descriptor")).collect();
+    let copy = |index| Passed::new(files[pick(index)].try_clone().expect("a descriptor"));
+    let mut handles: Vec<Passed> = (0..count).map(copy).collect();
     let mut arrival = Arrival::default();
-    if table.adopt(handles, None, &mut arrival).is_ok() {
+    if table.adopt(&mut handles, None, &mut arrival).is_ok() {
         let mut message = Message::from(payload[..table.data_len].to_vec());
         message.extend(arrival.items.into_iter().map(Transferable::from));
     } else {
