@@ -1426,7 +1426,7 @@ void msgport_remote_free(msgport_remote *remote);
  * freed.
  *
  * In      remote
- * Codes   none of its own
+ * Codes   MSGPORT_FORKED  remote was inherited by fork.
  * May run at the same time as other functions that take a const remote, and as every function on the loop.
  */
 msgport_code msgport_remote_stop(const msgport_remote *remote);
@@ -1438,6 +1438,7 @@ msgport_code msgport_remote_stop(const msgport_remote *remote);
  * In      remote
  *         task, user, destroy    The task is called, and the data destroyed, on the loop's thread.
  * Codes   MSGPORT_LOOP_GONE     The loop has been freed.
+ *         MSGPORT_FORKED        remote was inherited by fork.
  * May run at the same time as other functions that take a const remote, and as every function on the loop.
  */
 msgport_code msgport_remote_post_task(const msgport_remote *remote, msgport_task task, void *user,

@@ -199,7 +199,8 @@ pub enum BadValue {
     Encoding,
     /// Bytes are left after the value.
     TooLong,
-    /// The value is nested so deeply that decoding it would overflow the stack.
+    /// The value is nested so deeply that decoding it would use more than 512 KiB of stack, or more than half of what
+    /// the thread has left.
     TooDeep,
     /// The value names a port or buffer that did not come with the message, or names one twice.
     NoSuchThing,
@@ -212,7 +213,9 @@ impl fmt::Display for BadValue {
         f.write_str(match self {
             Self::Encoding => "the data is not a value of the expected type",
             Self::TooLong => "the data is longer than the value in it",
-            Self::TooDeep => "the value is nested too deeply",
+            Self::TooDeep => {
+                "the value is nested too deeply: it may use 512 KiB of stack, and half of what the thread has left"
+            }
             Self::NoSuchThing => "the value names a port or buffer that did not come with it",
             Self::Unnamed => "something came with the value that it does not name",
         })

@@ -23,6 +23,8 @@ pub(crate) mod process;
 pub(crate) mod readiness;
 pub(crate) mod shared;
 pub(crate) mod socket;
+#[cfg(feature = "serde")]
+pub(crate) mod stack;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
