@@ -866,7 +866,9 @@ static inline msgport_code msgport_message_take_descriptor(msgport_message *mess
 /*
  * Makes a buffer: memory for transfer lists, all zero. Posting it moves the memory itself to the receiver, whatever its
  * size. It can be posted on, over any port, any number of times. All of its memory is allocated here, so that a
- * shortage is an error of this call and never a signal later.
+ * shortage is an error of this call. From 16 MiB on, len is compared with the memory that the system has available and
+ * that the memory cgroups of the process leave. A smaller buffer can still exhaust a cgroup, and then the kernel kills
+ * a process. So can an access to a buffer that a process which kept it against the protocol has returned to the system.
  *
  * In      len     Bytes; 0 is allowed.
  * Out     buffer  Belongs to the caller, which frees it. It takes one descriptor.
@@ -1009,7 +1011,8 @@ msgport_code msgport_frozen_from_bytes(const void *data, size_t len, msgport_fro
 msgport_code msgport_frozen_from_file(int descriptor, msgport_frozen **frozen);
 
 /*
- * Freezes a buffer: its memory becomes that of a frozen buffer, without a copy.
+ * Freezes a buffer: its memory becomes that of a frozen buffer, without a copy. After a post of the buffer that failed,
+ * the frozen buffer may be a copy instead.
  *
  * In      buffer  A buffer that was made here, not received.
  * Out     frozen  Belongs to the caller, which frees it.
@@ -1394,7 +1397,7 @@ void msgport_remote_free(msgport_remote *remote);
  * freed.
  *
  * In      remote
- * Codes   none of its own
+ * Codes   MSGPORT_FORKED  remote was inherited by fork.
  * May run at the same time as other functions that take a const remote, and as every function on the loop.
  */
 msgport_code msgport_remote_stop(const msgport_remote *remote);
@@ -1406,6 +1409,7 @@ msgport_code msgport_remote_stop(const msgport_remote *remote);
  * In      remote
  *         task, user, destroy    The task is called, and the data destroyed, on the loop's thread.
  * Codes   MSGPORT_LOOP_GONE     The loop has been freed.
+ *         MSGPORT_FORKED        remote was inherited by fork.
  * May run at the same time as other functions that take a const remote, and as every function on the loop.
  */
 msgport_code msgport_remote_post_task(const msgport_remote *remote, msgport_task task, void *user,

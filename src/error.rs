@@ -72,7 +72,8 @@ pub enum BadSegment {
     /// The file is not a memory file (memfd_create(2)). As no honest peer sends such a file, it ends a channel
     /// ([`Violation::BadHandles`]), and does not come in a [`MessageError`](RecvError::MessageError).
     NotMemory,
-    /// The size of the file is not sealed: the owner of the file could make this process fault.
+    /// The size of the file is not sealed, so that a holder could make this process fault; or seals can still be added
+    /// to it.
     Unsealed,
     /// The file cannot be mapped for writing.
     ReadOnly,
@@ -122,7 +123,7 @@ impl fmt::Display for BadSegment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotMemory => f.write_str("not a memory file"),
-            Self::Unsealed => f.write_str("the size of the memory file is not sealed"),
+            Self::Unsealed => f.write_str("the memory file can change its size or its seals"),
             Self::ReadOnly => f.write_str("the memory file cannot be written"),
             Self::NotTmpfs => f.write_str("the memory file is not on tmpfs"),
             Self::WrongSize => f.write_str("the memory file has the wrong size"),
@@ -198,7 +199,8 @@ pub enum BadValue {
     Encoding,
     /// Bytes are left after the value.
     TooLong,
-    /// The value is nested so deeply that decoding it would overflow the stack.
+    /// The value is nested so deeply that decoding it would use more than 512 KiB of stack, or more than half of what
+    /// the thread has left.
     TooDeep,
     /// The value names a port or buffer that did not come with the message, or names one twice.
     NoSuchThing,
@@ -211,7 +213,9 @@ impl fmt::Display for BadValue {
         f.write_str(match self {
             Self::Encoding => "the data is not a value of the expected type",
             Self::TooLong => "the data is longer than the value in it",
-            Self::TooDeep => "the value is nested too deeply",
+            Self::TooDeep => {
+                "the value is nested too deeply: it may use 512 KiB of stack, and half of what the thread has left"
+            }
             Self::NoSuchThing => "the value names a port or buffer that did not come with it",
             Self::Unnamed => "something came with the value that it does not name",
         })

@@ -296,24 +296,43 @@ fn not_to_be_frozen() {
 }
 
 #[test]
-fn a_buffer_can_be_frozen_after_a_post_that_failed() {
+fn a_buffer_is_as_good_as_new_after_a_post_that_failed() {
     let (a, b) = pair_of(4 << 20);
-    let buffer = buffer_of(b"pixels");
     let mut unread = 0;
     // Unread lists fill the lane.
-    let error = loop {
-        match a.post_message_detaching(b"", &[TransferRef::Descriptor(a.as_fd())]) {
-            Ok(()) => unread += 1,
-            Err(_) => break a.post_message(b"", [buffer.into()]).expect_err("no room"),
-        }
+    while a.post_message_detaching(b"", &[TransferRef::Descriptor(a.as_fd())]).is_ok() {
+        unread += 1;
         assert!(unread < 100_000, "the lane is never full");
+    }
+    let bytes: Vec<u8> = (0..600_000_u32).map(|number| (number / 7) as u8).collect();
+    let refused = |buffer: TransferBuffer| {
+        let error = a.post_message(b"", [buffer.into()]).expect_err("no room");
+        assert!(matches!(error.kind, PostErrorKind::Full(FullCause::Lane)), "{error:?}");
+        match error.transfer.into_iter().next() {
+            Some(Transferable::Buffer(buffer)) => buffer,
+            other => panic!("instead of the buffer: {other:?}"),
+        }
     };
-    assert!(matches!(error.kind, PostErrorKind::Full(FullCause::Lane)), "{error:?}");
-    let Some(Transferable::Buffer(buffer)) = error.transfer.into_iter().next() else {
-        panic!("the list must come back")
-    };
-    assert_eq!(buffer.freeze().expect("as good as new")[..], *b"pixels");
-    drop(b);
+    // It can be frozen, whether its memory was made for it or to be recycled, and twice as well.
+    for new in [TransferBuffer::new(bytes.len()), a.buffer(bytes.len())] {
+        let buffer = refused(refused(new.expect("memory")));
+        buffer.write_at(0, &bytes).expect("a new buffer");
+        let frozen = buffer.freeze().expect("as good as new");
+        assert!(frozen[..] == bytes);
+        let (c, d) = pair();
+        c.post_message(b"", [frozen.into()]).expect("room");
+        assert!(d.recv().expect("a message").frozen[0][..] == bytes);
+    }
+    // It can be posted, on another port and on the same.
+    let (c, d) = pair();
+    c.post_message(b"", [refused(buffer_of(&bytes)).into()]).expect("room");
+    assert!(d.recv().expect("a message").buffers[0].to_vec().expect("a buffer") == bytes);
+    let buffer = refused(buffer_of(&bytes));
+    for _ in 0..unread {
+        b.recv().expect("a message");
+    }
+    a.post_message(b"", [buffer.into()]).expect("room");
+    assert!(b.recv().expect("a message").buffers[0].to_vec().expect("a buffer") == bytes);
 }
 
 // One copy for all.

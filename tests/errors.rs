@@ -137,6 +137,7 @@ fn errors_of_posting() {
     check(PostMessagesError { kind: PostDataError::ResourceExhausted(shortage()), posted: 3 }, 2, Shortage);
     check(SendError { kind: kind(), message: Message::new() }, 1, Shortage);
     check(TypedPostErrorKind::Unencodable, 0, Kind(ErrorKind::InvalidInput));
+    check(TypedPostErrorKind::TooDeep, 0, Kind(ErrorKind::InvalidInput));
     check(TypedPostErrorKind::Post(kind()), 1, Shortage);
     check(TypedPostError { kind: TypedPostErrorKind::Post(kind()), value: () }, 1, Shortage);
 }

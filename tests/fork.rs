@@ -3,21 +3,28 @@
 //! survives.
 //!
 //! Every body runs in a process of its own with a single thread: only such a process may run any code after a `fork`.
+//! The bodies at the end are the exception: there other threads hold the library's locks at the fork. The allocator of
+//! the system releases its own locks in a child.
 
 mod tools;
 
+use std::cell::{Cell, RefCell};
 use std::process::Command;
-use std::sync::atomic::Ordering;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use messageport::{
-    BufferError, FreezeErrorKind, FrozenBuffer, ListenError, Listener, Message, MessagePort, PostDataError, PostError,
-    PostErrorKind, RecvError, RecvHalf, RecvTimeoutError, SendHalf, SharedBuffer, SpawnErrorKind, TransferBuffer,
-    TransferRef, TryRecvError, parent_port, spawn_with_port,
+    AnswerError, BufferError, CallError, Client, EventLoop, FreezeErrorKind, FrozenBuffer, ListenError, Listener,
+    Message, MessagePort, PostDataError, PostError, PostErrorKind, RecvError, RecvHalf, RecvTimeoutError, Responder,
+    SendHalf, Server, SharedBuffer, SpawnErrorKind, TransferBuffer, TransferRef, TryRecvError, parent_port,
+    spawn_with_port,
 };
 use nix::libc;
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, alarm, fork};
 
 use tools::child::{Process, Role};
 use tools::{assert_entangled, pair, text};
@@ -31,6 +38,10 @@ const ROLES: &[Role] = &[
     ("generations", generations),
     ("listener", listener),
     ("exec", exec),
+    ("locks of a loop", locks_of_a_loop),
+    ("locks of calls", locks_of_calls),
+    ("locks of answers", locks_of_answers),
+    ("locks of halves", locks_of_halves),
 ];
 
 /// Runs a role, whose messages this process posts back.
@@ -83,6 +94,26 @@ fn descriptors_do_not_survive_exec() {
     play("exec");
 }
 
+#[test]
+fn a_child_waits_for_no_lock_of_a_loop() {
+    play("locks of a loop");
+}
+
+#[test]
+fn a_child_waits_for_no_lock_of_calls() {
+    play("locks of calls");
+}
+
+#[test]
+fn a_child_waits_for_no_lock_of_answers() {
+    play("locks of answers");
+}
+
+#[test]
+fn a_child_waits_for_no_lock_of_halves() {
+    play("locks of halves");
+}
+
 /// The port whose peer, in the process of the test, posts everything back.
 fn outside() -> MessagePort {
     parent_port().expect("a port")
@@ -116,7 +147,11 @@ macro_rules! in_child {
     };
 }
 
+/// Seconds after which the kernel ends a child, which hangs.
+const CHILD_SECONDS: u32 = 20;
+
 fn end_child(body: impl FnOnce()) -> ! {
+    alarm::set(CHILD_SECONDS);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
     #[allow(unsafe_code)]
     // SAFETY: ends the process at once, without destructors.
@@ -389,4 +424,136 @@ fn exec() {
     assert_entangled(&received.ports[0], &c);
     assert_works(&outside);
     drop((things, listener));
+}
+
+/// Calls `round` 200 times, while another thread repeats `work`.
+fn meanwhile(work: impl Fn() + Send + 'static, mut round: impl FnMut()) {
+    let over = Arc::new(AtomicBool::new(false));
+    let until = Arc::clone(&over);
+    let thread = thread::spawn(move || {
+        while !until.load(Ordering::Relaxed) {
+            work();
+        }
+    });
+    (0..200).for_each(|_| round());
+    over.store(true, Ordering::Relaxed);
+    thread.join().expect("the other thread works");
+}
+
+fn locks_of_a_loop() {
+    let outside = outside();
+    let event_loop = EventLoop::new().expect("descriptors");
+    let (posting, handle) = (event_loop.handle(), Cell::new(Some(event_loop.handle())));
+    let event_loop = RefCell::new(Some(event_loop));
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let work = move || {
+        // Limited, since this may be faster than the loop.
+        if waiting.fetch_add(1, Ordering::Relaxed) < 1000 {
+            let waiting = Arc::clone(&waiting);
+            let task = move |_: &EventLoop| waiting.store(0, Ordering::Relaxed);
+            posting.post_task(task).unwrap_or_else(|_| panic!("the loop is there"));
+        }
+    };
+    meanwhile(work, || {
+        event_loop.borrow().as_ref().expect("a loop").run_once_timeout(Duration::ZERO).expect("the parent");
+        in_child!(|| {
+            let (handle, event_loop) = (handle.take().expect("a handle"), event_loop.take().expect("a loop"));
+            assert!(handle.post_task(|_| {}).is_err());
+            handle.stop();
+            assert!(event_loop.run_once().is_err());
+            drop((handle, event_loop));
+        });
+    });
+    // The loop of the parent works.
+    let event_loop = event_loop.take().expect("a loop");
+    drop(handle);
+    let called = Rc::new(Cell::new(false));
+    let call = Rc::clone(&called);
+    event_loop.set_timeout(Duration::from_millis(1), move |_| call.set(true));
+    event_loop.run().expect("the parent");
+    assert!(called.get());
+    assert_works(&outside);
+}
+
+fn locks_of_calls() {
+    let outside = outside();
+    let (port, peer) = pair();
+    let (client, server) = (Client::new(port), Server::new(peer));
+    let calling = client.clone();
+    let answering = thread::spawn(move || server.serve(|_| {}));
+    let work = move || drop(calling.call(b"request", []).expect("an answer"));
+    meanwhile(work, || {
+        let call = client.start(b"request", []).expect("room");
+        let client = client.clone();
+        in_child!(|| {
+            assert!(matches!(call.wait(), Err(AnswerError::Failed(RecvError::Forked))));
+            let error = client.call(b"", []).expect_err("a client of the parent");
+            assert!(matches!(error, CallError::NotPosted(PostError { kind: PostErrorKind::Forked, .. })));
+            client.set_spin(Duration::ZERO);
+            drop(client);
+        });
+    });
+    drop(client);
+    answering.join().expect("the server works").expect("the client closes");
+    assert_works(&outside);
+}
+
+/// The mirror of the role before: here the server is inherited.
+fn locks_of_answers() {
+    let outside = outside();
+    let (port, peer) = pair();
+    let (client, server) = (Client::new(port), RefCell::new(Some(Server::new(peer))));
+    let (requests, answering) = std::sync::mpsc::channel::<Responder>();
+    let work = move || {
+        // The other thread answers, or drops, what this thread receives.
+        if let Ok(responder) = answering.recv_timeout(Duration::from_millis(1)) {
+            let _ = responder.answer(b"answer", []);
+        }
+    };
+    meanwhile(work, || {
+        let calls: Vec<_> = (0..20).map(|_| client.start(b"request", []).expect("room")).collect();
+        let mut last = None;
+        for _ in &calls {
+            let (_, responder) = server.borrow().as_ref().expect("a server").recv().expect("a request");
+            last.replace(responder).map(|responder| requests.send(responder));
+        }
+        in_child!(|| {
+            let server = server.take().expect("a server");
+            assert!(matches!(server.recv(), Err(RecvError::Forked)));
+            assert!(last.take().expect("a request").answer(b"", []).is_err());
+            drop(server);
+        });
+    });
+    assert_works(&outside);
+}
+
+fn locks_of_halves() {
+    let outside = outside();
+    let (port, peer) = pair();
+    let (sender, receiver) = port.split();
+    let echo = thread::spawn(move || {
+        while let Ok(mut message) = peer.recv() {
+            let list = message.take_transfer_list();
+            let _ = peer.post_message_wait(&message.data, list);
+        }
+    });
+    // The receiving half belongs to this thread, the sending half to the other one. Buffers come back into its pool.
+    let receiver = Cell::new(Some(receiver));
+    let work = move || {
+        let buffer = sender.buffer(100).expect("memory");
+        let _ = sender.post_message(b"request", [buffer.into()]);
+    };
+    meanwhile(work, || {
+        let half = receiver.take().expect("a half");
+        while half.try_recv().is_ok() {}
+        receiver.set(Some(half));
+        in_child!(|| {
+            let half = receiver.take().expect("a half");
+            assert_receiver_forked(&half);
+            drop(half);
+        });
+    });
+    drop(receiver);
+    echo.join().expect("the peer works");
+    assert_works(&outside);
 }

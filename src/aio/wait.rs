@@ -22,12 +22,33 @@ use crate::end::lane::Half;
 use crate::end::spurious::SpuriousWakes;
 use crate::queue::doorbell::{self, AWAKE, FD};
 use crate::queue::sync::Ordering;
+use crate::sys::fork::Home;
 use crate::sys::readiness::{Edge, OneDescriptor, Readiness};
 
 /// A half consumes at most 8 edges at a time: a hostile peer can make them as fast as they are consumed.
 const MAX_EDGES: u32 = 8;
 
-pub(super) type Timer = Pin<Box<Sleep>>;
+/// A timer of a runtime. In a forked child, where a thread that does not exist may hold the lock of the runtime's timers,
+/// it is forgotten instead of dropped.
+pub(super) struct Timer {
+    /// `None` only once this is being dropped.
+    sleep: Option<Pin<Box<Sleep>>>,
+    home: Option<Home>,
+}
+
+impl Timer {
+    pub(super) fn as_mut(&mut self) -> Pin<&mut Sleep> {
+        self.sleep.as_mut().expect("taken by `drop` only").as_mut()
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        if self.home.is_some_and(|home| !home.is_here()) {
+            std::mem::forget(self.sleep.take());
+        }
+    }
+}
 
 impl OneDescriptor for End {}
 
@@ -74,7 +95,7 @@ impl Registration {
 pub(super) fn timer(runtime: &Handle, time: Duration) -> Timer {
     // The task may be polled outside of the runtime.
     let _within = runtime.enter();
-    Box::pin(sleep(time))
+    Timer { sleep: Some(Box::pin(sleep(time))), home: Home::here().ok() }
 }
 
 /// # Panics
@@ -120,7 +141,11 @@ impl Wait {
             self.spurious.reset();
             self.due_nap = None;
             self.nap = None;
-            self.registration.end().tasks().forget(self.half);
+            // In a forked child a thread that does not exist there may hold the lock of the waker.
+            let end = self.registration.end();
+            if end.home().is_here() {
+                end.tasks().forget(self.half);
+            }
         }
     }
 
@@ -156,7 +181,7 @@ impl Wait {
         // spurious wake-ups depends on the value.
         if doorbell.load(Ordering::SeqCst) == AWAKE {
             // If the half had armed the doorbell, the peer has rung it, and without need.
-            fruitless += u32::from(self.armed);
+            fruitless = fruitless.saturating_add(self.armed.into());
             end.tasks().allow(self.half);
         }
         self.due_nap = self.spurious.add(fruitless);

@@ -8,6 +8,7 @@ use bytemuck::Zeroable;
 
 use crate::error::{BadSegment, BufferError, Rejection, exhausted};
 use crate::layout::{BUFFER_MAGIC, BufferConstants, FROZEN_MAGIC, HEADER_LEN, Preamble, SHARED_MAGIC};
+use crate::sys::presence::is_allocated;
 use crate::sys::{Errno, PAGE, memfd};
 
 /// Most bytes of a buffer: 1 TiB. A longer buffer fits no address space, so it is rejected for good.
@@ -50,8 +51,8 @@ pub(crate) fn file_len(len: usize) -> Result<usize, Errno> {
 }
 
 /// A new file for a buffer of `len` bytes, all zero. A shared buffer gets the seal against further seals here, a frozen
-/// one when it has been filled, and a transfer buffer in [`adopt`], so that its sender can still freeze it if the post
-/// fails.
+/// one when it has been filled, and a transfer buffer just before it leaves the process for the first time, so that it
+/// can be frozen until then.
 pub(crate) fn create(kind: BufferKind, len: usize) -> Result<OwnedFd, Errno> {
     let file_len = file_len(len)?;
     let file = memfd::create(c"messageport-buffer", file_len, memfd::SEALED_SIZE)?;
@@ -67,13 +68,10 @@ pub(crate) fn create(kind: BufferKind, len: usize) -> Result<OwnedFd, Errno> {
 /// to map.
 ///
 /// Nothing about the file is trusted. It passes if it can neither shrink nor raise a signal for want of memory, if no
-/// holder can add a seal from here on, and if its header agrees with the claim.
+/// holder can add a seal, and if its header agrees with the claim. No call waits for a lock that a holder can keep.
 pub(crate) fn adopt(file: BorrowedFd<'_>, kind: BufferKind, len: u64) -> Result<usize, Rejection<BadSegment>> {
     if len > MAX_LEN {
         return Err(BadSegment::WrongSize.into());
-    }
-    if kind == BufferKind::Transfer {
-        let _ = memfd::seal(file); // a file that cannot be sealed fails the check
     }
     let file_len = len + HEADER_LEN as u64;
     // A buffer that was created to be recycled and then frozen has room up to the end of its last page.
@@ -92,7 +90,8 @@ pub(crate) fn adopt(file: BorrowedFd<'_>, kind: BufferKind, len: u64) -> Result<
         Err(errno) => return Err(Rejection::Shortage(errno)),
     }
     check_header(&found, kind.magic(), len)?;
-    if !checked.allocated {
+    // After the seals: those of a frozen buffer forbid giving its memory back.
+    if !is_allocated(file, checked.len).map_err(Rejection::Shortage)? {
         return Err(BadSegment::Sparse.into());
     }
     Ok(checked.len as usize)

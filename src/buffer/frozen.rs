@@ -16,7 +16,7 @@ use crate::sys::frozen::FrozenMapping;
 use crate::sys::passed::Passed;
 use crate::sys::{Errno, memfd};
 
-/// Bytes, 256 KiB, that [`FrozenBuffer::from_file`] copies at a time.
+/// Bytes, 256 KiB, that are copied into a frozen buffer at a time.
 const COPY_PART: usize = 256 << 10;
 
 /// A block of memory that no process can write: neither this one, nor an earlier holder, nor a receiver. The
@@ -62,11 +62,12 @@ impl FrozenBuffer {
     /// Copies `bytes` into a new frozen buffer.
     ///
     /// # Errors
-    /// [`BufferError::ResourceExhausted`]: no memory, no descriptor, or more bytes than the file size limit.
+    /// [`BufferError::ResourceExhausted`]: no memory, no descriptor, or more bytes than the file size limit; see
+    /// [`TransferBuffer::new`](crate::TransferBuffer::new).
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BufferError> {
         let file = file::create(BufferKind::Frozen, bytes.len()).map_err(not_created)?;
         memfd::write(file.as_fd(), HEADER_LEN, bytes).map_err(not_created)?;
-        Self::seal(file, bytes.len())
+        Self::seal(file, bytes.len()).map_err(not_created)
     }
 
     /// Copies the contents of a regular file, from its beginning to its end, into a new frozen buffer. The cursor of
@@ -81,19 +82,30 @@ impl FrozenBuffer {
             return Err(BufferError::Unreadable(io::Error::from(io::ErrorKind::InvalidInput)));
         }
         let len = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-        let memory = file::create(BufferKind::Frozen, len).map_err(not_created)?;
+        let read = |start, part: &mut [u8]| file.read_exact_at(part, start as u64).map_err(BufferError::Unreadable);
+        Self::copy(len, read, not_created)
+    }
+
+    /// A new frozen buffer of `len` bytes. `read` fills a part of them, of which it gets the offset; `shortage` makes
+    /// the error of a system call.
+    pub(super) fn copy<Error>(
+        len: usize,
+        read: impl Fn(usize, &mut [u8]) -> Result<(), Error>,
+        shortage: impl Fn(Errno) -> Error,
+    ) -> Result<Self, Error> {
+        let file = file::create(BufferKind::Frozen, len).map_err(&shortage)?;
         let mut part = vec![0; COPY_PART.min(len)];
         for start in (0..len).step_by(COPY_PART) {
             let part = &mut part[..COPY_PART.min(len - start)];
-            file.read_exact_at(part, start as u64).map_err(BufferError::Unreadable)?;
-            memfd::write(memory.as_fd(), HEADER_LEN + start, part).map_err(not_created)?;
+            read(start, part)?;
+            memfd::write(file.as_fd(), HEADER_LEN + start, part).map_err(&shortage)?;
         }
-        Self::seal(memory, len)
+        Self::seal(file, len).map_err(shortage)
     }
 
     /// Freezes a new file that has been filled and never been mapped.
-    fn seal(file: OwnedFd, len: usize) -> Result<Self, BufferError> {
-        Self::freeze(file, len, len, || {}).map_err(|(errno, _)| not_created(errno))
+    fn seal(file: OwnedFd, len: usize) -> Result<Self, Errno> {
+        Self::freeze(file, len, len, || {}).map_err(|(errno, _)| errno)
     }
 
     /// Seals the file of a buffer of `len` bytes that has room for `capacity`. Just before, `unmap` drops the caller's

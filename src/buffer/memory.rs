@@ -201,20 +201,25 @@ impl Memory {
         }
     }
 
-    /// Freezes the memory, of which the first `len` bytes are the buffer. An error returns the memory, or `None` if it
-    /// could not be mapped again.
+    /// Sets the last seal of the file, before its descriptor is sent for the first time: a receiver refuses a file
+    /// without it, and once a peer has the file it can hold the lock that sealing takes.
+    pub(crate) fn seal(&self) -> Result<(), Errno> {
+        memfd::seal(self.file.as_fd())
+    }
+
+    /// Freezes the memory, of which the first `len` bytes are the buffer; or a copy of it, if it has its last seal. An
+    /// error returns the memory, or `None` if it could not be mapped again.
     pub(super) fn freeze(self, len: usize) -> Result<FrozenBuffer, (FreezeErrorKind, Option<Self>)> {
         if !self.is_here() {
             return Err((FreezeErrorKind::Forked, Some(self)));
         }
         let kind = |errno| match errno {
-            Errno::EPERM => FreezeErrorKind::Received,
             Errno::EBUSY => FreezeErrorKind::InUse,
             errno => FreezeErrorKind::ResourceExhausted(exhausted(errno)),
         };
         match memfd::is_sealed(self.file.as_fd()) {
             Ok(false) => {}
-            Ok(true) => return Err((FreezeErrorKind::Received, Some(self))),
+            Ok(true) => return self.frozen_copy(len).map_err(|kind| (kind, Some(self))),
             Err(errno) => return Err((kind(errno), Some(self))),
         }
         let Self { file, mapping, capacity, .. } = self;
@@ -232,6 +237,15 @@ impl Memory {
             memory.mapping.write(0, bytemuck::bytes_of(&BufferKind::Transfer.header(capacity)));
         }
         Err((kind(errno), memory.ok()))
+    }
+
+    /// A frozen buffer with a copy of the first `len` bytes.
+    fn frozen_copy(&self, len: usize) -> Result<FrozenBuffer, FreezeErrorKind> {
+        let read = |start, part: &mut [u8]| {
+            self.mapping.read(HEADER_LEN + start, part);
+            Ok(())
+        };
+        FrozenBuffer::copy(len, read, |errno| FreezeErrorKind::ResourceExhausted(exhausted(errno)))
     }
 
     /// False in a child that inherited the buffer by `fork`.

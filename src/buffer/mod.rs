@@ -37,12 +37,14 @@ use crate::layout::HEADER_LEN;
 /// the buffer, post it to all of them, and state in the messages which part is for which receiver.
 ///
 /// A new buffer is filled with zeroes. [`new`](Self::new) allocates all of its memory, so that a shortage is an error
-/// there and never a signal later.
+/// there, and a received buffer is refused unless all of its memory is there.
 ///
 /// The protocol gives a buffer one holder at a time, but a former holder that kept its descriptor against the protocol
-/// can still read and write the pages. So the safe ways to access the bytes are copies: [`read_at`](Self::read_at),
-/// [`write_at`](Self::write_at) and the methods of [`BufferBytes`](crate::BufferBytes), for plain data and as a stream.
-/// Slices are `unsafe`, or safe in a [frozen](Self::freeze) buffer.
+/// can still read and write the pages, and can return them to the system. The next access to a returned page allocates
+/// it again. If the system, or the memory cgroup of the process, has no memory left then, that access may kill the
+/// process. So the safe ways to access the bytes are copies: [`read_at`](Self::read_at), [`write_at`](Self::write_at)
+/// and the methods of [`BufferBytes`](crate::BufferBytes), for plain data and as a stream. Slices are `unsafe`. The
+/// bytes of a [frozen](Self::freeze) buffer are a plain slice, and no process can change or return its memory.
 ///
 /// ```
 /// # use messageport::{MessageChannel, TransferBuffer};
@@ -69,6 +71,11 @@ impl TransferBuffer {
     ///
     /// # Errors
     /// [`BufferError::ResourceExhausted`]: no memory, no descriptor, or `len` exceeds 1 TiB or the file size limit.
+    ///
+    /// From 16 MiB on, `len` is compared with the memory that the system has available and that the memory cgroups of
+    /// the process leave, as far as they can be read; the comparison is repeated every 64 MiB. A smaller buffer, or one
+    /// that is allocated while other programs take the same memory, can still exhaust a cgroup, and then the kernel
+    /// kills a process.
     pub fn new(len: usize) -> Result<Self, BufferError> {
         let memory = Memory::create(len).map_err(not_created)?;
         Ok(Self::from_hold(Hold::new(Arc::new(memory), len, Role::New)))
@@ -123,7 +130,9 @@ impl TransferBuffer {
         self.with(offset, from.len(), |memory, at| memory.mapping.write(at, from))
     }
 
-    /// Seals the buffer so that no process can write it any more, and its bytes are a plain slice. No byte is copied.
+    /// Seals the buffer so that no process can write it any more, and its bytes are a plain slice. No byte is copied,
+    /// with one exception: a post that failed may have given the buffer its last seal, and then a copy of the bytes is
+    /// frozen, which takes a descriptor and as much memory again until the buffer's is freed.
     ///
     /// # Errors
     /// [`FreezeErrorKind::Received`]: the buffer came over a port, and a former holder may have kept access to its
@@ -150,8 +159,9 @@ impl TransferBuffer {
     /// The bytes in place. Empty if the buffer is detached or inherited by `fork`.
     ///
     /// # Safety
-    /// While the slice lives, no other process writes to the buffer's memory (the protocol demands that a process gives
-    /// a buffer up when it posts it), and nothing in this process transfers or writes the buffer.
+    /// While the slice lives, no other process writes to the buffer's memory or returns it to the system (the protocol
+    /// demands that a process gives a buffer up when it posts it), and nothing in this process transfers or writes the
+    /// buffer.
     #[allow(unsafe_code)]
     pub unsafe fn as_slice(&self) -> &[u8] {
         // SAFETY: only a transfer changes the cell through a shared reference, and the caller promises that nothing

@@ -60,7 +60,7 @@ impl SharedBuffer {
         if !seen.is_ours {
             return Err(NamedBufferError::NotOurs);
         }
-        if seen.len == 0 || !seen.allocated {
+        if !seen.allocated {
             return Err(NamedBufferError::Unfinished);
         }
         let len = seen.len.checked_sub(HEADER_LEN as u64).ok_or(NamedBufferError::NotABuffer(BadSegment::WrongSize))?;

@@ -24,9 +24,13 @@ use crate::sys::shared::SharedMapping;
 ///   copy. A copy that overlaps with another one may read or leave a mixture of both. Its order against other accesses
 ///   is that of relaxed atomics: publish a copy with a release store, and read it after an acquire load.
 ///
-/// A new buffer is filled with zeroes. [`new`](Self::new) allocates all of its memory, and its size can never change,
-/// so no access raises a signal. A child made by `fork` shares the buffers that it inherited. Processes without a port
-/// between them can share a buffer by name: [`create_named`](Self::create_named).
+/// A new buffer is filled with zeroes. [`new`](Self::new) allocates all of its memory, a received buffer is refused
+/// unless all of its memory is there, and its size can never change. Every holder can return memory of the buffer to
+/// the system, which this library never does: the next access to a returned page allocates it again, and may kill the
+/// process if the system, or its memory cgroup, has none left.
+///
+/// A child made by `fork` shares the buffers that it inherited. Processes without a port between them can share a
+/// buffer by name: [`create_named`](Self::create_named).
 ///
 /// ```
 /// # use std::sync::atomic::Ordering;
@@ -63,7 +67,8 @@ impl SharedBuffer {
     /// A new buffer of `len` bytes, all zero; 0 is allowed.
     ///
     /// # Errors
-    /// [`BufferError::ResourceExhausted`]: no memory, no descriptor, or `len` exceeds 1 TiB or the file size limit.
+    /// [`BufferError::ResourceExhausted`]: no memory, no descriptor, or `len` exceeds 1 TiB or the file size limit; see
+    /// [`TransferBuffer::new`](crate::TransferBuffer::new).
     pub fn new(len: usize) -> Result<Self, BufferError> {
         let file = file::create(BufferKind::Shared, len).map_err(not_created)?;
         let mapping = SharedMapping::new(file.as_fd(), HEADER_LEN + len).map_err(not_created)?;

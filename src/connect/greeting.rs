@@ -114,7 +114,8 @@ pub(crate) fn send<'a>(
         IoSlice::new(&padding[..data.len().next_multiple_of(8) - data.len()]),
         IoSlice::new(&table),
     ];
-    socket::send(socket, &parts, &baggage.descriptors().collect::<Vec<_>>()).map_err(|errno| match errno {
+    let descriptors = baggage.descriptors().map_err(out_of)?;
+    socket::send(socket, &parts, &descriptors).map_err(|errno| match errno {
         Errno::EPIPE | Errno::ECONNRESET => PostErrorKind::PeerGone(CloseReason::Closed),
         errno => out_of(errno),
     })?;

@@ -350,8 +350,12 @@ impl End {
     /// Takes the lane out of its epoll set. That must happen before the end moves: the next holder's descriptor keeps
     /// the socket open, and with it an entry in the set that this process can no longer remove.
     pub(crate) fn unwatch(&self) {
+        // A forked child shares the set with its parent.
+        if !self.home().is_here() {
+            return;
+        }
         let set = self.watched.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(set) = set.filter(|_| self.home().is_here()) {
+        if let Some(set) = set {
             set.delete(self.lane.as_fd());
         }
     }

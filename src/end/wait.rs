@@ -107,7 +107,7 @@ impl Waiter<'_> {
                     sleep(self.doorbell, FD, &ready, || interrupted.set(self.lane.sleep(left.min(LANE_SLICE))));
                 }
                 _ => {
-                    slices += 1;
+                    slices = FUTEX_SLICES.min(slices + 1); // a peer decides how many there are
                     sleep(self.doorbell, FUTEX, &ready, || {
                         interrupted.set(futex::wait(self.doorbell, FUTEX, left.min(FUTEX_SLICE)));
                     });

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::EventLoop;
 use crate::sys::Errno;
 use crate::sys::epoll::WakeUp;
+use crate::sys::fork::Home;
 
 /// A closure for the loop's thread.
 pub(crate) type Task = Box<dyn FnOnce(&EventLoop) + Send>;
@@ -25,6 +26,9 @@ pub(crate) struct Inbox {
     tasks: Mutex<Option<VecDeque<Task>>>,
     /// Number of handles.
     handles: AtomicUsize,
+    /// The process of the loop. In a forked child a thread that does not exist there may hold the lock of the tasks, and
+    /// the descriptor is the parent's.
+    home: Home,
 }
 
 impl Inbox {
@@ -35,16 +39,20 @@ impl Inbox {
             stop: AtomicBool::new(false),
             tasks: Mutex::new(Some(VecDeque::new())),
             handles: AtomicUsize::new(0),
+            home: Home::here()?,
         })
     }
 
-    fn tasks(&self) -> MutexGuard<'_, Option<VecDeque<Task>>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The tasks that wait. `None` in a forked child.
+    fn tasks(&self) -> Option<MutexGuard<'_, Option<VecDeque<Task>>>> {
+        self.home.is_here().then(|| self.tasks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Ends the loop's sleep.
     pub(crate) fn ring(&self) {
-        self.wake_up.ring();
+        if self.home.is_here() {
+            self.wake_up.ring();
+        }
     }
 
     /// Makes the loop take notice of a change, and ends its sleep. Of several calls before it does, only the first
@@ -70,11 +78,11 @@ impl Inbox {
         if !self.has_news() || !self.news.swap(false, Ordering::AcqRel) {
             return 0;
         }
-        self.tasks().as_ref().map_or(0, VecDeque::len)
+        self.tasks().map_or(0, |tasks| tasks.as_ref().map_or(0, VecDeque::len))
     }
 
     pub(crate) fn next_task(&self) -> Option<Task> {
-        self.tasks().as_mut()?.pop_front()
+        self.tasks()?.as_mut()?.pop_front()
     }
 
     pub(crate) fn stop(&self) {
@@ -103,7 +111,16 @@ impl Inbox {
 
     /// Closes the inbox, and returns the tasks that wait.
     pub(crate) fn close(&self) -> VecDeque<Task> {
-        self.tasks().take().unwrap_or_default()
+        self.tasks().and_then(|mut tasks| tasks.take()).unwrap_or_default()
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        if !self.home.is_here() {
+            // A caller in C may free a handle that another thread of the parent was using: the list may be half changed.
+            std::mem::forget(self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+        }
     }
 }
 
@@ -128,9 +145,15 @@ impl LoopHandle {
     }
 
     /// Makes the loop's present [`run`](EventLoop::run) return or, if the loop is not running, its next one. The batch
-    /// that is being dispatched ends with the present message, and the rest stays queued.
+    /// that is being dispatched ends with the present message, and the rest stays queued. Does nothing in a child that
+    /// inherited the handle by `fork`.
     pub fn stop(&self) {
         self.inbox.stop();
+    }
+
+    /// True in a child that inherited the handle by `fork`, where the loop is the parent's.
+    pub fn is_inherited(&self) -> bool {
+        !self.inbox.home.is_here()
     }
 
     /// Calls `task` on the loop's thread: the standard's
@@ -138,11 +161,11 @@ impl LoopHandle {
     /// in the order in which it posted them. A loop that is dropped drops the tasks that it has not called.
     ///
     /// # Errors
-    /// The loop has been dropped; the task is in the error.
+    /// The loop has been dropped, or this process [inherited](Self::is_inherited) the handle; the task is in the error.
     pub fn post_task<F: FnOnce(&EventLoop) + Send + 'static>(&self, task: F) -> Result<(), LoopGone<F>> {
-        match self.inbox.tasks().as_mut() {
-            Some(tasks) => tasks.push_back(Box::new(task)),
-            None => return Err(LoopGone(task)),
+        match self.inbox.tasks().as_deref_mut() {
+            Some(Some(tasks)) => tasks.push_back(Box::new(task)),
+            _ => return Err(LoopGone(task)),
         }
         self.inbox.notify();
         Ok(())
@@ -170,7 +193,7 @@ impl fmt::Debug for LoopHandle {
     }
 }
 
-/// [`LoopHandle::post_task`] failed: the loop has been dropped.
+/// [`LoopHandle::post_task`] failed: the loop has been dropped, or belongs to the parent of this process.
 pub struct LoopGone<F>(
     /// The task, which was not called.
     pub F,
@@ -184,7 +207,7 @@ impl<F> fmt::Debug for LoopGone<F> {
 
 impl<F> fmt::Display for LoopGone<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the event loop has been dropped")
+        f.write_str("the event loop has been dropped, or belongs to the parent process")
     }
 }
 

@@ -18,6 +18,7 @@ use crate::capsule::port::{port_handles, write_port};
 use crate::end::{End, State};
 use crate::error::PostErrorKind;
 use crate::queue::ring::Cursors;
+use crate::sys::Errno;
 
 /// A checked transfer list. Everything on it is borrowed, so nothing can happen to it until it has left or the baggage
 /// is dropped.
@@ -165,11 +166,21 @@ impl<'a> Baggage<'a> {
         self.counts.write_end(&mut put, data_len);
     }
 
-    /// The descriptors of the table, in its order.
-    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    /// The descriptors of the table, in its order, to be sent at once. New buffers get their last seal here, on every
+    /// way out of the process.
+    pub(crate) fn descriptors(&self) -> Result<Vec<BorrowedFd<'_>>, Errno> {
+        let body = self.body.iter().map(|(hold, way)| (hold, *way));
+        for (hold, way) in self.items.iter().filter_map(Item::buffer).chain(body.clone()) {
+            if hold.role == Role::New && way.has_handle() {
+                hold.memory.seal()?;
+            }
+        }
+        let mut all = Vec::with_capacity(self.handles);
         let (front, back) = self.items.split_at(self.items.partition_point(Item::precedes_body));
-        let body = self.body.iter().filter(|(_, way)| way.has_handle()).map(|(hold, _)| hold.memory.file.as_fd());
-        front.iter().flat_map(Item::descriptors).chain(body).chain(back.iter().flat_map(Item::descriptors))
+        all.extend(front.iter().flat_map(Item::descriptors));
+        all.extend(body.filter(|(_, way)| way.has_handle()).map(|(hold, _)| hold.memory.file.as_fd()));
+        all.extend(back.iter().flat_map(Item::descriptors));
+        Ok(all)
     }
 
     /// Puts pool and cache in order, just before the commit, which cannot fail any more: from then on the buffers can
@@ -209,6 +220,13 @@ impl Item<'_> {
     /// True for what stands in front of the body in the table: ports and buffers.
     fn precedes_body(&self) -> bool {
         matches!(self, Self::Port { .. } | Self::Buffer { .. })
+    }
+
+    fn buffer(&self) -> Option<(&Hold, Way)> {
+        match self {
+            Self::Buffer { hold, way } => hold.as_ref().map(|hold| (hold, *way)),
+            Self::Port { .. } | Self::Frozen(_) | Self::Shared { .. } | Self::Descriptor(_) => None,
+        }
     }
 
     /// Hands the capsule to `put`.

@@ -193,8 +193,7 @@ impl SendHalf {
         //    The buffer with the data may have turned out to be one that the peer keeps, and to need none.
         let handles = baggage.handles();
         if handles > 0 {
-            let mut descriptors = Vec::with_capacity(handles);
-            descriptors.extend(baggage.descriptors());
+            let descriptors = baggage.descriptors().map_err(shortage)?;
             self.end.lane().send_handles(producer.sequence(), &descriptors).map_err(|why| self.not_sent(why))?;
         }
         // 4. Commit, which is step 7 of the standard: the message is in the queue of the target. Nothing fails from
@@ -210,7 +209,6 @@ impl SendHalf {
 
     /// A buffer with a copy of `data`.
     fn filled(&self, data: &[u8], planned: &[Planned]) -> Result<Hold, PostDataError> {
-        let shortage = |errno| PostDataError::ResourceExhausted(exhausted(errno));
         let hold = self.hold(data.len(), planned).map_err(shortage)?;
         hold.memory.write(0, data);
         Ok(hold)
@@ -244,6 +242,10 @@ impl SendHalf {
         }
         count
     }
+}
+
+fn shortage(errno: Errno) -> PostDataError {
+    PostDataError::ResourceExhausted(exhausted(errno))
 }
 
 /// The data of a carrier.

@@ -164,7 +164,7 @@ pub(crate) fn count(list: &[TransferRef<'_>]) -> Counts {
 pub struct PostError {
     /// The reason.
     pub kind: PostErrorKind,
-    /// The transfer list, untouched and in order.
+    /// The transfer list, untouched and in order. [`freeze`](crate::TransferBuffer::freeze) may copy a buffer of it.
     pub transfer: Vec<Transferable>,
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use bytemuck::{Pod, Zeroable};
 
 use super::direction::{Direction, GrownRing};
+use super::record::RECORD_HEADER_LEN;
 use crate::error::{BadSegment, Rejection, not_mapped};
 use crate::layout::{
     HEADER_LEN, Limits, MAX_CAPACITY, MIN_CAPACITY, Preamble, RING_MAGIC, RingConstants, SEGMENT_MAGIC,
@@ -123,9 +124,12 @@ impl Segment {
         }
     }
 
-    /// True if nothing has ever been written to the first page of the ring of direction `index`.
+    /// True if the first header of direction `index` is zero. A consumer that has read nothing then has nothing to
+    /// read. A read by mapping would cost a page of memory.
     pub(crate) fn is_untouched(&self, index: usize) -> bool {
-        memfd::is_hole(self.file.as_fd(), ring(index, self.limits.capacity))
+        let mut header = [0; RECORD_HEADER_LEN];
+        let read = memfd::read(self.file.as_fd(), ring(index, self.limits.capacity), &mut header);
+        read.is_ok() && header == [0; RECORD_HEADER_LEN]
     }
 
     /// The mapping of the whole segment.
@@ -143,7 +147,7 @@ impl AsFd for Segment {
 /// A new sealed file of `len` bytes and its mapping, with `constants` at its start.
 fn create<Constants: Pod>(name: &CStr, len: usize, constants: &Constants) -> Result<(OwnedFd, Mapping), Errno> {
     let file = memfd::create(name, len, SEALED)?;
-    let mapping = Mapping::new(file.as_fd(), len)?;
+    let mapping = Mapping::sparse(file.as_fd(), len)?;
     mapping.write(0, bytemuck::bytes_of(constants));
     Ok((file, mapping))
 }
@@ -157,7 +161,7 @@ fn check(file: BorrowedFd<'_>) -> Result<Checked, Rejection<BadSegment>> {
 /// Maps a received file that passed [`check`], and copies the constants at its start. They are not read again: a
 /// hostile holder can change them at any time.
 fn map<Constants: Pod>(file: BorrowedFd<'_>, len: usize) -> Result<(Mapping, Constants), Rejection<BadSegment>> {
-    let mapping = Mapping::new(file, len).map_err(not_mapped)?;
+    let mapping = Mapping::sparse(file, len).map_err(not_mapped)?;
     let mut constants = Constants::zeroed();
     mapping.read(0, bytemuck::bytes_of_mut(&mut constants));
     Ok((mapping, constants))

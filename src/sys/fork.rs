@@ -3,17 +3,22 @@
 //! The page holds the number of this process in its line of forks. A port keeps the number under which it was made. In
 //! a forked child the page reads zero until the child makes a port of its own, and then a greater number, so the number
 //! of an inherited port never matches.
+//!
+//! A child has only the thread that called `fork`. A lock that another thread held is never released in the child, so a
+//! call or a drop must find out that it is in a child before it takes a lock that two threads can share. What such a
+//! lock protects may be half changed; the child does not drop it, because the thread that holds the lock also holds or
+//! borrows the object, for ever.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 use nix::libc;
 
 use super::{Errno, errno};
 
-/// The page that the kernel wipes in a forked child. It stays mapped for as long as the process lives.
-static WIPED: OnceLock<MmapRaw> = OnceLock::new();
+/// The first word of the page that the kernel wipes in a forked child; null until the page is mapped. It stays mapped
+/// for as long as the process lives. No lock guards it, since a child takes it too.
+static WIPED: AtomicPtr<u32> = AtomicPtr::new(std::ptr::null_mut());
 /// Number of the newest process in this line of forks. A child inherits the value, so its own number is greater.
 static NEWEST: AtomicU32 = AtomicU32::new(0);
 
@@ -47,16 +52,23 @@ impl Home {
 
 /// The number of this process: the first word of the page.
 fn wiped_word() -> Result<&'static AtomicU32, Errno> {
-    let map = match WIPED.get() {
-        Some(map) => map,
-        None => {
-            let map = map_wiped_page()?;
-            WIPED.get_or_init(|| map)
+    // Acquire: pairs with the exchange below in another thread, which has mapped the page before.
+    let mut word = WIPED.load(Ordering::Acquire);
+    if word.is_null() {
+        let page = map_wiped_page()?;
+        let mapped = page.as_mut_ptr().cast();
+        // AcqRel: pairs with the load above and with this exchange. A thread that fails it unmaps its own page.
+        match WIPED.compare_exchange(word, mapped, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => {
+                std::mem::forget(page);
+                word = mapped;
+            }
+            Err(first) => word = first,
         }
-    };
-    // SAFETY: the mapping is page-aligned and one page long, the static `WIPED` never unmaps it, and this function is
-    // the only access to its memory, always as this AtomicU32.
-    Ok(unsafe { AtomicU32::from_ptr(map.as_mut_ptr().cast()) })
+    }
+    // SAFETY: `word` is the start of a page of which `WIPED` holds the only address, so nothing unmaps it; this function
+    // is the only access to its memory, always as this AtomicU32.
+    Ok(unsafe { AtomicU32::from_ptr(word) })
 }
 
 fn map_wiped_page() -> Result<MmapRaw, Errno> {

@@ -6,12 +6,12 @@
 use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 use memmap2::{Advice, MmapRaw};
 
 use super::fork::Home;
-use super::{Errno, errno, map};
+use super::{Errno, errno, map, map_sparse};
 
 /// Longest run in bytes, 128, that is copied word by word with atomic accesses; longer runs are copied by `memcpy`.
 const WORDWISE: usize = 128;
@@ -25,6 +25,19 @@ pub(crate) struct Mapping {
 impl Mapping {
     /// Maps the first `len` bytes of `file` (mmap(2), `MADV_DONTFORK` of madvise(2)).
     pub(crate) fn new(file: BorrowedFd<'_>, len: usize) -> Result<Self, Errno> {
+        Self::with(file, len, map)
+    }
+
+    /// As [`new`](Self::new), for a sparse file: only the memory that is touched is allocated, under `mlockall` too.
+    pub(crate) fn sparse(file: BorrowedFd<'_>, len: usize) -> Result<Self, Errno> {
+        Self::with(file, len, map_sparse)
+    }
+
+    fn with(
+        file: BorrowedFd<'_>,
+        len: usize,
+        map: impl Fn(BorrowedFd<'_>, usize) -> Result<MmapRaw, Errno>,
+    ) -> Result<Self, Errno> {
         let home = Home::here()?;
         let map = map(file, len)?;
         map.advise(Advice::DontFork).map_err(errno)?;
@@ -139,17 +152,33 @@ pub(crate) fn fetch_for_writing(word: &AtomicU32) {
 }
 
 /// Copies from shared to private memory. A peer that writes at the same time breaks the protocol and spoils only what
-/// it sent: the bytes are copied as they are and not interpreted. Short runs, which most messages are, are copied word
-/// by word with atomic loads, which is faster than a call of `memcpy`; longer runs by `memcpy`, which the compiler
-/// cannot optimise.
+/// it sent: the bytes are copied as they are and not interpreted.
 ///
-/// Relaxed: pairs with the stores of [`copy_in`] in the peer. The commit word or cursor that the caller has acquired
-/// orders them.
+/// What the caller finds in `to` is what it checks and what it uses, so the compiler must not load the shared bytes a
+/// second time. It cannot repeat an atomic load, nor a plain one behind a fence.
 ///
 /// # Safety
 /// `from` is readable shared memory and `to` writable private memory, both for `len` bytes.
 #[inline]
 pub(crate) unsafe fn copy_out(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: the caller promises both runs.
+    unsafe { copy_run_out(from, to, len) };
+    // No instruction. Pairs with nothing: it binds the compiler, which inlines the `memcpy` of a known length.
+    compiler_fence(Ordering::SeqCst);
+}
+
+/// Copies for [`copy_out`]. Short runs, which most messages are, are copied word by word with atomic loads, which is
+/// faster than a call of `memcpy`. Longer runs, the last few bytes, and runs that are not aligned, as a hostile peer can
+/// make them, are copied by `memcpy`, which works at any address and which the compiler cannot repeat if the length is
+/// not known to it.
+///
+/// Relaxed: pairs with the stores of [`copy_in`] in the peer. The commit word or cursor that the caller has acquired
+/// orders them.
+///
+/// # Safety
+/// As for [`copy_out`].
+#[inline]
+unsafe fn copy_run_out(from: *const u8, to: *mut u8, len: usize) {
     let done = each_word(from, len, |at| {
         // SAFETY: `each_word` passes offsets of whole words inside the `len` bytes.
         let from = unsafe { from.add(at) };
@@ -200,7 +229,8 @@ pub(crate) unsafe fn copy_in(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
-/// Copies from shared memory to the end of `into`.
+/// Copies from shared memory to the end of `into`. Needs no fence as in [`copy_out`]: no caller knows the length when it
+/// is compiled.
 ///
 /// # Safety
 /// `from` is readable shared memory for `len` bytes.
@@ -209,8 +239,8 @@ pub(crate) unsafe fn copy_to_vec(from: *const u8, len: usize, into: &mut Vec<u8>
     into.reserve(len);
     let to = into.spare_capacity_mut().as_mut_ptr().cast();
     // SAFETY: the caller promises the source; `reserve` has made room for `len` private bytes.
-    unsafe { copy_out(from, to, len) };
-    // SAFETY: `copy_out` has written the `len` bytes behind the old length.
+    unsafe { copy_run_out(from, to, len) };
+    // SAFETY: `copy_run_out` has written the `len` bytes behind the old length.
     unsafe { into.set_len(into.len() + len) };
 }
 
@@ -240,4 +270,30 @@ fn each_word(shared: *const u8, len: usize, word: impl Fn(usize)) -> usize {
         at += 8;
     }
     at
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::sys::memfd;
+
+    #[test]
+    fn runs_of_every_length_and_alignment_are_copied() {
+        let file = memfd::create(c"mapping", 4096, memfd::SEALED).expect("a file");
+        let mapping = Mapping::new(file.as_fd(), 4096).expect("a mapping");
+        let bytes: Vec<u8> = (0..=255).collect();
+        for start in 0..17 {
+            for len in 0..200 {
+                mapping.write(start, &[0xff; 256]);
+                mapping.write(start, &bytes[..len]);
+                let (mut array, mut vec) = ([0; 200], vec![7]);
+                mapping.read(start, &mut array[..len]);
+                mapping.read_to_vec(start, len + 1, &mut vec);
+                assert_eq!(array[..len], bytes[..len], "{len} bytes at {start}");
+                assert_eq!((vec[0], &vec[1..=len], vec[len + 1]), (7, &bytes[..len], 0xff), "{len} bytes at {start}");
+            }
+        }
+    }
 }

@@ -10,8 +10,9 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::{FileStat, fstat};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::sys::uio::{pread, pwrite};
-use nix::unistd::{Whence, ftruncate, lseek};
+use nix::unistd::ftruncate;
 
+use super::available::available;
 use super::{Errno, PAGE, retry};
 
 /// The flag of memfd_create(2) that forbids executing the file, for ever (since Linux 6.3); `nix` does not define it.
@@ -48,8 +49,6 @@ pub(crate) struct Checked {
     pub(crate) id: FileId,
     /// Bytes of the file.
     pub(crate) len: u64,
-    /// All of its memory is allocated, so no access to it can fail for want of memory.
-    pub(crate) allocated: bool,
     /// Sealed against writes by any holder, for ever.
     pub(crate) frozen: bool,
 }
@@ -68,25 +67,16 @@ pub(crate) fn create(name: &CStr, len: usize, seals: SealFlag) -> Result<OwnedFd
     Ok(file)
 }
 
-/// Adds the seal against further seals, unless the file has it.
+/// Adds the seal against further seals, unless the file has it. Only a file that has it can be in the hands of a peer,
+/// and adding a seal, even in vain, would wait for the inode lock.
 pub(crate) fn seal(file: BorrowedFd<'_>) -> Result<(), Errno> {
-    match fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SEAL)) {
-        Err(Errno::EPERM) => Ok(()), // it has the seal
-        result => result.map(drop),
+    if is_sealed(file)? {
+        return Ok(());
     }
+    fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SEAL)).map(drop)
 }
 
-/// True if no memory has ever been allocated to the page at `offset` (`SEEK_DATA` of lseek(2)). The call moves the
-/// file's cursor, which nothing uses: all accesses are by mapping or by offset. A read by mapping would allocate the
-/// page.
-pub(crate) fn is_hole(file: BorrowedFd<'_>, offset: usize) -> bool {
-    match lseek(file, offset as i64, Whence::SeekData) {
-        Ok(data) => data >= (offset + PAGE) as i64,
-        Err(errno) => errno == Errno::ENXIO, // a hole up to the end
-    }
-}
-
-/// Writes `from` at `offset`, inside the file, without a mapping (pwrite(2)).
+/// Writes `from` at `offset`, inside a file that no peer has, without a mapping (pwrite(2)).
 pub(crate) fn write(file: BorrowedFd<'_>, mut offset: usize, mut from: &[u8]) -> Result<(), Errno> {
     while !from.is_empty() {
         let done = retry(|| pwrite(file, from, offset as i64))?;
@@ -96,7 +86,8 @@ pub(crate) fn write(file: BorrowedFd<'_>, mut offset: usize, mut from: &[u8]) ->
     Ok(())
 }
 
-/// Reads `into.len()` bytes at `offset`, inside the file, without a mapping (pread(2)).
+/// Reads `into.len()` bytes at `offset`, inside the file, without a mapping (pread(2)). The call takes no inode lock
+/// and allocates no memory: a hole reads as zeroes.
 pub(crate) fn read(file: BorrowedFd<'_>, mut offset: usize, mut into: &mut [u8]) -> Result<(), Errno> {
     while !into.is_empty() {
         let done = retry(|| pread(file, into, offset as i64))?;
@@ -109,8 +100,8 @@ pub(crate) fn read(file: BorrowedFd<'_>, mut offset: usize, mut into: &mut [u8])
     Ok(())
 }
 
-/// Forbids every write and any further seal, for ever. `EBUSY`: the file is mapped for writing. `EPERM`: it has the
-/// seal against further seals.
+/// Forbids every write and any further seal to a file that no peer has, for ever. `EBUSY`: the file is mapped for
+/// writing. `EPERM`: it has the seal against further seals.
 pub(crate) fn freeze(file: BorrowedFd<'_>) -> Result<(), Errno> {
     fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL)).map(drop)
 }
@@ -122,19 +113,41 @@ pub(crate) fn is_sealed(file: BorrowedFd<'_>) -> Result<bool, Errno> {
 }
 
 /// Allocates the memory of the whole file (fallocate(2)), so that a shortage is an error here and not a signal later.
+///
+/// In a memory cgroup the kernel kills a process that allocates too much, and gives no error. So `ENOMEM` also stands
+/// for more than the system and the cgroups leave, as long as that can be seen: before every step of a large file.
 pub(crate) fn allocate(file: BorrowedFd<'_>, len: usize) -> Result<(), Errno> {
+    /// Bytes allocated at a time, 64 MiB, between two looks.
+    const STEP: i64 = 64 << 20;
+    let len = allowed_len(len)?;
+    for done in (0..len).step_by(STEP as usize) {
+        look_for((len - done) as u64)?;
+        allocate_step(file, done, STEP.min(len - done))?;
+    }
+    Ok(())
+}
+
+/// `ENOMEM` if a large file of `len` bytes exceeds what the system and the memory cgroups of the process leave, as far
+/// as that can be seen.
+pub(crate) fn look_for(len: u64) -> Result<(), Errno> {
+    /// Bytes, 16 MiB, from which on the cost of a look does not count beside that of the allocation.
+    const LARGE: u64 = 16 << 20;
+    // Page tables and the kernel's index of the file take one byte in a hundred or less.
+    if len >= LARGE && available() < len.saturating_add(len / 64) { Err(Errno::ENOMEM) } else { Ok(()) }
+}
+
+fn allocate_step(file: BorrowedFd<'_>, start: i64, len: i64) -> Result<(), Errno> {
     /// Bytes allocated at a time, 1 MiB, once a signal has interrupted the call, which undoes its work; a call of this
     /// length completes even under frequent signals.
     const PART: i64 = 1 << 20;
-    let len = allowed_len(len)?;
-    match fallocate(file, FallocateFlags::empty(), 0, len) {
+    match fallocate(file, FallocateFlags::empty(), start, len) {
         Err(Errno::EINTR) => {}
         result => return result,
     }
     let mut done = 0;
     while done < len {
         let part = PART.min(len - done);
-        retry(|| fallocate(file, FallocateFlags::empty(), done, part))?;
+        retry(|| fallocate(file, FallocateFlags::empty(), start + done, part))?;
         done += part;
     }
     Ok(())
@@ -161,17 +174,7 @@ pub(crate) fn check(file: BorrowedFd<'_>, len: Option<u64>) -> Result<Result<Che
     if len.is_some_and(|len| len != actual) {
         return Ok(Err(BadFile::WrongSize));
     }
-    Ok(Ok(Checked {
-        id: FileId::of(&stat),
-        len: actual,
-        allocated: is_allocated(&stat),
-        frozen: seals.contains(SealFlag::F_SEAL_WRITE),
-    }))
-}
-
-/// True for a file without holes. `st_blocks` counts units of 512 bytes (stat(3type)), those swapped out included.
-pub(crate) fn is_allocated(stat: &FileStat) -> bool {
-    u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) >= u64::try_from(stat.st_size).unwrap_or(u64::MAX)
+    Ok(Ok(Checked { id: FileId::of(&stat), len: actual, frozen: seals.contains(SealFlag::F_SEAL_WRITE) }))
 }
 
 /// The identity of the file behind a descriptor (fstat(2)).

@@ -4,6 +4,7 @@
 //! addresses, and to the public functions that return slices of shared memory.
 #![allow(unsafe_code)]
 
+mod available;
 pub(crate) mod closer;
 pub(crate) mod cpu;
 pub(crate) mod epoll;
@@ -16,17 +17,21 @@ pub(crate) mod memfd;
 pub(crate) mod named;
 pub(crate) mod named_socket;
 pub(crate) mod passed;
+pub(crate) mod presence;
 pub(crate) mod process;
 #[cfg(feature = "tokio")]
 pub(crate) mod readiness;
 pub(crate) mod shared;
 pub(crate) mod socket;
+#[cfg(feature = "serde")]
+pub(crate) mod stack;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{MmapOptions, MmapRaw, RemapOptions};
+use nix::libc;
 
 pub(crate) use nix::errno::Errno;
 
@@ -56,6 +61,32 @@ fn errno(error: io::Error) -> Errno {
 /// Maps the first `len` bytes of `file`, shared, readable and writable (mmap(2)).
 fn map(file: BorrowedFd<'_>, len: usize) -> Result<MmapRaw, Errno> {
     MmapOptions::new().len(len).map_raw(file.as_raw_fd()).map_err(errno)
+}
+
+/// As [`map`], for a sparse file: after `mlockall(MCL_FUTURE)` too, memory is allocated when it is touched, and locked
+/// then (mlock2(2)).
+fn map_sparse(file: BorrowedFd<'_>, len: usize) -> Result<MmapRaw, Errno> {
+    /// Bytes, 1 MiB, up to which a mapping may be populated at once.
+    const SMALL: usize = 1 << 20;
+    if len <= SMALL || !populates()? {
+        return map(file, len);
+    }
+    let mut map = map(file, PAGE)?;
+    // SAFETY: the range is exactly this mapping; the call changes no byte of it.
+    Errno::result(unsafe { libc::mlock2(map.as_mut_ptr().cast(), map.len(), libc::MLOCK_ONFAULT) })?;
+    // What is added to a mapping is locked as the mapping is.
+    // SAFETY: `len` bytes are inside the file, as for `map`, and no address in the mapping has been handed out.
+    unsafe { map.remap(len, RemapOptions::new().may_move(true)) }.map_err(errno)?;
+    Ok(map)
+}
+
+/// True if the kernel populates mappings as they are made, which it does after `mlockall(MCL_FUTURE)` (mincore(2)).
+fn populates() -> Result<bool, Errno> {
+    let probe: MmapRaw = MmapOptions::new().len(PAGE).map_anon().map_err(errno)?.into();
+    let mut answer = 0;
+    // SAFETY: the range is exactly this mapping, which is one page, and the answer has a byte for it.
+    Errno::result(unsafe { libc::mincore(probe.as_mut_ptr().cast(), probe.len(), &raw mut answer) })?;
+    Ok(answer & 1 == 1)
 }
 
 /// A timeout in milliseconds for poll(2) and epoll_wait(2), at most `i32::MAX`. Rounded up: a wait that returned just

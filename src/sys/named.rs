@@ -14,7 +14,8 @@ use nix::unistd::geteuid;
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 
 use super::fork::Home;
-use super::memfd::{self, FileId, allowed_len, is_allocated};
+use super::memfd::{self, FileId, allowed_len};
+use super::presence::is_allocated;
 use super::{Errno, retry};
 
 /// A mapping of named memory. Its creator's process also removes the name when it is dropped.
@@ -37,7 +38,7 @@ pub(crate) struct Look {
     pub(crate) len: u64,
     /// This user owns it, and no other user can open it.
     pub(crate) is_ours: bool,
-    /// All of it is allocated.
+    /// It is not empty, and all of it is allocated.
     pub(crate) allocated: bool,
     id: FileId,
 }
@@ -45,14 +46,21 @@ pub(crate) struct Look {
 /// Examines the memory of a name (shm_open(3), fstat(2)). `ENOENT`: there is none. `EACCES`: it belongs to another
 /// user.
 pub(crate) fn look(name: &str) -> Result<Look, Errno> {
-    let stat = fstat(open(name)?)?;
+    let file = open(name)?;
+    let stat = fstat(&file)?;
+    let len = stat.st_size.try_into().unwrap_or(0);
     let private = stat.st_mode & 0o077 == 0;
     Ok(Look {
-        len: stat.st_size.try_into().unwrap_or(0),
+        len,
         is_ours: stat.st_uid == geteuid().as_raw() && private,
-        allocated: is_allocated(&stat),
+        allocated: len > 0 && is_allocated(file.as_fd(), len)?,
         id: FileId::of(&stat),
     })
+}
+
+/// The identity of the memory of a name.
+fn id(name: &str) -> Result<FileId, Errno> {
+    memfd::id(open(name)?.as_fd())
 }
 
 fn open(name: &str) -> Result<OwnedFd, Errno> {
@@ -63,6 +71,7 @@ impl Named {
     /// New memory of `len` bytes, all zero and allocated. `EEXIST`: the name is taken.
     pub(crate) fn create(name: &str, len: usize) -> Result<Self, Errno> {
         allowed_len(len)?; // beyond the file size limit the kernel would raise SIGXFSZ
+        memfd::look_for(len as u64)?; // after `mlockall` the mapping allocates all of it
         let home = Home::here()?;
         let shmem = ShmemConf::new().os_id(name).size(len).create().map_err(errno_of)?;
         // From here on an early return drops `shmem`, which removes the name.
@@ -77,7 +86,7 @@ impl Named {
         let shmem = ShmemConf::new().os_id(name).open().map_err(errno_of)?;
         // The crate shows no descriptor. The name referred to the same file before and after the call, so that file is
         // mapped.
-        let id = look(name)?.id;
+        let id = id(name)?;
         if id != seen.id || shmem.len() as u64 != seen.len {
             return Err(Errno::ESTALE);
         }
@@ -96,7 +105,7 @@ impl Drop for Named {
         let shmem = &mut self.shmem.get_mut().unwrap_or_else(PoisonError::into_inner).0;
         // In a forked child the name belongs to the parent; and the name may have been removed and reused for other
         // memory.
-        let is_ours = self.home.is_here() && look(shmem.get_os_id()).is_ok_and(|seen| seen.id == self.id);
+        let is_ours = self.home.is_here() && id(shmem.get_os_id()).is_ok_and(|id| id == self.id);
         if !is_ours {
             shmem.set_owner(false);
         }

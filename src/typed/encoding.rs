@@ -1,22 +1,22 @@
 //! Encodes a value as the data of a message and decodes it, with postcard and limits against a hostile peer.
 
-use postcard::{Deserializer, de_flavors, ser_flavors};
+use postcard::{Deserializer, Serializer, de_flavors, ser_flavors};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::depth::Depth;
 use super::{TypedPostErrorKind, things};
 use crate::error::{BadTransfer, BadValue, RecvError};
 use crate::port::loan::Loan;
 use crate::port::message::Message;
 
-/// Decoding may use 512 KiB of stack: the peer chooses how deeply a value of a recursive type is nested.
-const MAX_STACK: usize = 512 << 10;
-
 /// Appends the encoding of `value` to `bytes`. Returns the loans of the ports and buffers in it.
 #[inline]
 pub(crate) fn encode<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<Vec<Loan>, TypedPostErrorKind> {
-    let (result, list) = things::lending(|| postcard::serialize_with_flavor(value, Append(bytes)));
+    let mut serializer = Serializer { output: Append { bytes, depth: Depth::new(), too_deep: false } };
+    let (result, list) = things::lending(|| value.serialize(&mut serializer));
     match result {
+        _ if serializer.output.too_deep => Err(TypedPostErrorKind::TooDeep),
         Ok(()) => Ok(list),
         Err(_) => Err(TypedPostErrorKind::Unencodable),
     }
@@ -34,7 +34,7 @@ pub(crate) fn decode<T: DeserializeOwned>(message: &mut Message) -> Result<T, Re
 
 #[inline]
 fn decode_data<T: DeserializeOwned>(data: &[u8]) -> Result<T, BadValue> {
-    let mut deserializer = Deserializer::from_flavor(Take { data, bottom: stack_pointer(), too_deep: false });
+    let mut deserializer = Deserializer::from_flavor(Take { data, depth: Depth::new(), too_deep: false });
     let value = T::deserialize(&mut deserializer);
     let left = deserializer.finalize().ok();
     match (value, left) {
@@ -45,21 +45,40 @@ fn decode_data<T: DeserializeOwned>(data: &[u8]) -> Result<T, BadValue> {
     }
 }
 
-/// Appends the encoding to a vector.
-struct Append<'a>(&'a mut Vec<u8>);
+/// Appends the encoding to a vector and checks the depth of the stack at each step. Every level of a recursive value
+/// writes something: which variant of an enum or an option it is, or the length of a sequence or a map.
+struct Append<'a> {
+    bytes: &'a mut Vec<u8>,
+    depth: Depth,
+    /// The depth was exceeded. The encoding is worthless, whatever `Serialize` makes of the error.
+    too_deep: bool,
+}
+
+impl Append<'_> {
+    #[inline]
+    fn check(&mut self) -> postcard::Result<()> {
+        if self.depth.is_exceeded() {
+            self.too_deep = true;
+            return Err(postcard::Error::SerializeBufferFull);
+        }
+        Ok(())
+    }
+}
 
 impl ser_flavors::Flavor for Append<'_> {
     type Output = ();
 
     #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.0.push(byte);
+        self.check()?;
+        self.bytes.push(byte);
         Ok(())
     }
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
+        self.check()?;
+        self.bytes.extend_from_slice(bytes);
         Ok(())
     }
 
@@ -72,8 +91,8 @@ impl ser_flavors::Flavor for Append<'_> {
 /// one byte, that of the enum, option or sequence that could have ended the recursion, so no level escapes the check.
 struct Take<'de> {
     data: &'de [u8],
-    /// The address of the stack when decoding began.
-    bottom: usize,
+    depth: Depth,
+    /// The depth was exceeded. From then on there is no more data, whatever `Deserialize` makes of the error.
     too_deep: bool,
 }
 
@@ -90,19 +109,20 @@ impl<'de> de_flavors::Flavor<'de> for Take<'de> {
 
     #[inline]
     fn pop(&mut self) -> postcard::Result<u8> {
-        self.too_deep |= self.bottom.abs_diff(stack_pointer()) > MAX_STACK;
-        match self.data {
-            [first, rest @ ..] if !self.too_deep => {
-                self.data = rest;
-                Ok(*first)
-            }
-            _ => Err(postcard::Error::DeserializeUnexpectedEnd),
+        if self.depth.is_exceeded() {
+            self.too_deep = true;
+            self.data = &[];
         }
+        let (first, rest) = self.data.split_first().ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
+        self.data = rest;
+        Ok(*first)
     }
 
+    /// The most elements for which a sequence allocates in advance: one for each byte that is left. Deeper inside a value
+    /// none, since each of its levels could claim all these bytes.
     #[inline]
     fn size_hint(&self) -> Option<usize> {
-        Some(self.data.len())
+        Some(if self.depth.is_shallow() { self.data.len() } else { 0 })
     }
 
     #[inline]
@@ -115,11 +135,4 @@ impl<'de> de_flavors::Flavor<'de> for Take<'de> {
     fn finalize(self) -> postcard::Result<Left> {
         Ok(Left { len: self.data.len(), too_deep: self.too_deep })
     }
-}
-
-/// Approximately the address of the stack.
-#[inline]
-fn stack_pointer() -> usize {
-    let here = 0_u8;
-    std::ptr::from_ref(std::hint::black_box(&here)).addr()
 }

@@ -3,6 +3,7 @@
 mod cancelling;
 mod crowd;
 mod figures;
+mod forking;
 mod hostile;
 mod meeting;
 mod processes;
@@ -30,6 +31,8 @@ const ROLES: &[Role] = &[
     ("post and hold", processes::post_and_hold),
     ("echo", echo),
     ("read slowly", processes::read_slowly),
+    ("fork with a port", forking::fork_with_a_port),
+    ("fork with a listener", forking::fork_with_a_listener),
     ("connect", meeting::connect_and_say_hello),
 ];
 

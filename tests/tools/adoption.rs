@@ -546,6 +546,20 @@ fn an_invalid_buffer_is_an_error_with_its_reason() {
         }
         fcntl(&hole, FcntlArg::F_ADD_SEALS(kind.seals())).expect("seals");
         refused("a hole", hole.into(), 3 << 12, BadSegment::Sparse);
+        // As much memory as the file is long, and all but the header behind its end.
+        let behind = sparse_memory(&buffer_header(magic, VERSION, 4096, 1 << 20), 4096 + (1 << 20));
+        fallocate(&behind, FallocateFlags::FALLOC_FL_KEEP_SIZE, 4096 + (1 << 20), 1 << 20).expect("memory");
+        fcntl(&behind, FcntlArg::F_ADD_SEALS(kind.seals())).expect("seals");
+        refused("memory behind the end", behind.into(), 1 << 20, BadSegment::Sparse);
+        // One page of them all.
+        for missing in [1, 255, 256] {
+            let all = memory(&buffer_header(magic, VERSION, 4096, 1 << 20), 4096 + (1 << 20), SealFlag::empty());
+            let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            fallocate(&all, punch, missing << 12, 4096).expect("a hole");
+            fallocate(&all, FallocateFlags::FALLOC_FL_KEEP_SIZE, 4096 + (1 << 20), 4096).expect("memory");
+            fcntl(&all, FcntlArg::F_ADD_SEALS(kind.seals())).expect("seals");
+            refused(&format!("page {missing} behind the end"), all, 1 << 20, BadSegment::Sparse);
+        }
     }
     refused_segment_as_buffer(&mut carrier);
     let number = Kind::Transfer.file(10);
@@ -577,9 +591,7 @@ fn a_buffer_needs_the_seals_of_its_kind() {
             if read_only_descriptor {
                 file = read_only(&file);
             }
-            // The receiver of a transferred buffer adds the last seal itself, if its descriptor allows it.
-            let last_is_set = seals.contains(last) || (kind == Kind::Transfer && !read_only_descriptor);
-            let expected = if !seals.contains(shrink | grow) || !last_is_set {
+            let expected = if !seals.contains(shrink | grow | last) {
                 Some(BadSegment::Unsealed)
             } else if kind == Kind::Frozen {
                 (!seals.contains(write)).then_some(BadSegment::Writable)

@@ -3,6 +3,7 @@
 
 mod calls;
 mod clients;
+mod deep;
 #[path = "../harness/mod.rs"]
 #[allow(dead_code)] // each test program uses a part
 mod harness;
@@ -10,3 +11,5 @@ mod hostile;
 mod loans;
 mod plain;
 mod values;
+
+const ROLES: &[deep::child::Role] = &[("main thread", deep::main_thread), ("little memory", deep::little_memory)];

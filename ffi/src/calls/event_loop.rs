@@ -47,6 +47,13 @@ impl Object for Remote {
     const NAME: &'static str = "remote";
 }
 
+impl Remote {
+    /// The handle, in the process of the loop.
+    fn own_process(&self) -> Result<&RustRemote, Failure> {
+        if self.remote.is_inherited() { Err(Failure::plain(code::FORKED)) } else { Ok(&self.remote) }
+    }
+}
+
 /// The address of a loop's handle, for its callbacks. NULL once the handle is freed.
 #[derive(Clone)]
 struct OwnHandle(Arc<AtomicPtr<LoopHandle>>);
@@ -345,7 +352,8 @@ pub unsafe extern "C" fn msgport_remote_free(remote: *mut RemoteHandle) {
 pub unsafe extern "C" fn msgport_remote_stop(remote: *const RemoteHandle) -> Code {
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        unsafe { Handle::get(remote) }?.remote.stop();
+        let remote = unsafe { Handle::get(remote) }?;
+        remote.own_process()?.stop();
         Ok(())
     })
 }
@@ -361,6 +369,7 @@ pub unsafe extern "C" fn msgport_remote_post_task(
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         let remote = unsafe { Handle::get(remote) }?;
         let task = task.ok_or_else(|| Failure::null("task"))?;
+        let handle = remote.own_process()?;
         let (own, user) = (remote.own.clone(), User::new(user, destroy));
         let owner = user.owner();
         let task = move |_: &EventLoop| {
@@ -369,7 +378,7 @@ pub unsafe extern "C" fn msgport_remote_post_task(
             // thread frees it.
             own.with(|event_loop| unsafe { task(event_loop, user.data()) });
         };
-        remote.remote.post_task(task).map_err(|LoopGone(task)| {
+        handle.post_task(task).map_err(|LoopGone(task)| {
             owner.give_back();
             drop(task);
             Failure::plain(code::LOOP_GONE)

@@ -182,17 +182,27 @@ static void an_environment_of_its_own(void)
     msgport_port_free(a);
 }
 
+static void do_nothing(msgport_loop *loop, void *user)
+{
+    (void)loop;
+    (void)user;
+}
+
 static void a_forked_child_is_told(void)
 {
     msgport_port *a, *b;
     msgport_buffer *buffer;
     msgport_listener *listener;
+    msgport_loop *loop;
+    msgport_remote *remote;
     char name[64];
     pid_t child;
     make_pair(&a, &b);
     OK(msgport_buffer_new(10, &buffer));
     snprintf(name, sizeof name, "messageport-ffi-fork-%d", (int)getpid());
     OK(msgport_listener_bind(name, NULL, &listener));
+    OK(msgport_loop_new(&loop));
+    OK(msgport_loop_remote(loop, &remote));
     child = fork();
     CHECK(child >= 0);
     if (child == 0) {
@@ -207,6 +217,11 @@ static void a_forked_child_is_told(void)
         CODE(MSGPORT_FORKED, msgport_buffer_data(buffer, &place, &len));
         CODE(MSGPORT_FORKED, msgport_buffer_write_at(buffer, 0, "x", 1));
         CODE(MSGPORT_FORKED, msgport_listener_accept(listener, 0, NULL, &port, NULL));
+        CODE(MSGPORT_FORKED, msgport_remote_post_task(remote, do_nothing, NULL, NULL));
+        CODE(MSGPORT_FORKED, msgport_remote_stop(remote));
+        CODE(MSGPORT_FORKED, msgport_loop_run(loop, 0));
+        msgport_remote_free(remote);
+        msgport_loop_free(loop);
         msgport_port_free(a);
         msgport_port_free(b);
         msgport_buffer_free(buffer);
@@ -216,6 +231,9 @@ static void a_forked_child_is_told(void)
     wait_for(child);
     expect_entangled(a, b);
     OK(msgport_buffer_write_at(buffer, 0, "x", 1));
+    OK(msgport_remote_post_task(remote, do_nothing, NULL, NULL));
+    msgport_remote_free(remote);
+    msgport_loop_free(loop);
     msgport_port_free(a);
     msgport_port_free(b);
     msgport_buffer_free(buffer);
