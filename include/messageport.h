@@ -878,7 +878,8 @@ static inline msgport_code msgport_message_take_shared(msgport_message *message,
 
 /*
  * Takes a descriptor out of a message: as msgport_message_take(). The caller closes it. It is closed on exec. It can be
- * any descriptor that the sender had: check what it is before using it.
+ * any descriptor that the sender had: check what it is before using it. Closing it can take long, for a socket that
+ * lingers for example, and releases all locks that this process holds on its file by F_SETLK.
  */
 static inline msgport_code msgport_message_take_descriptor(msgport_message *message, size_t index, int *descriptor)
 {

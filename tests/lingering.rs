@@ -14,11 +14,13 @@ use messageport::{
 };
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
 
 use tools::attacker::{Attacker, HANDLES, NEW_PORT, Table, WAKE, lane, packet, send};
 use tools::child::{Process, Role, play};
 use tools::memory::newest_memory;
-use tools::{PATIENCE, end_of, pair, recv};
+use tools::{PATIENCE, end_of, pair, readable, recv};
 
 /// Each test is a process of its own, which starts its attackers first: a process that is started later inherits what is
 /// being closed, and then its `exec` may wait for that.
@@ -32,6 +34,8 @@ const ROLES: &[Role] = &[
     ("left", left),
     ("typed", typed),
     ("calls", calls),
+    ("forked", forked),
+    ("spoilt", spoilt),
 ];
 
 #[test]
@@ -72,6 +76,16 @@ fn a_value_that_names_no_descriptor_does_not_wait_for_one() {
 #[test]
 fn neither_client_nor_server_waits_for_a_message_that_is_none_of_theirs() {
     play("calls");
+}
+
+#[test]
+fn a_forked_child_closes_what_it_is_sent_while_its_parent_still_waits() {
+    play("forked");
+}
+
+#[test]
+fn a_refused_port_does_not_wait_for_what_is_queued_in_it() {
+    play("spoilt");
 }
 
 /// Closing a socket takes 30 s.
@@ -134,6 +148,16 @@ fn attacker() {
             let (lane, _other) = lane();
             let refused = || Table::default().port(NEW_PORT, &memory, &lane);
             match what {
+                b"spoilt" => {
+                    let (_port, segment) = newest_memory(pair);
+                    let mut capsule = NEW_PORT;
+                    capsule[1] = 4; // an impossible cursor
+                    // The lane has no holder but the packet. Its other end stays open.
+                    let (lane, other) = tools::attacker::lane();
+                    tools::attacker::send(&other, &packet(HANDLES, 1, 5), &[slow.as_fd()]).expect("room");
+                    attacker.post(b"", &Table::default().port(capsule, &segment, &lane));
+                    std::mem::forget(other);
+                }
                 b"refused" => attacker.post(b"refused", &refused().descriptor(&slow)),
                 b"wrong memory" => attacker.post(b"", &Table::default().shared(1, &slow)),
                 b"wrong lane" => {
@@ -262,4 +286,36 @@ fn calls() {
     let client = Client::new(for_client.victim);
     let answer = quick("an answer", || client.call_timeout(b"?", [], WAIT));
     assert!(answer.is_err(), "{answer:?}");
+}
+
+fn forked() {
+    let Attacked { victim, process: _process, control: _control, .. } = attacked("refused", false);
+    quick("a refusal", || victim.recv_timeout(PATIENCE)).expect_err("no message");
+    // A thread of this process, which the child does not have, is closing the socket.
+    #[allow(unsafe_code)]
+    // SAFETY: the child calls nothing that a thread of this process could have left locked, beside what is tested: the
+    // thread only closes a descriptor.
+    match unsafe { fork() }.expect("a child") {
+        ForkResult::Child => {
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            let (sender, receiver) = pair();
+            sender.post_message(b"", [OwnedFd::from(writer).into()]).expect("room");
+            quick("the drop in the child", || drop(receiver));
+            assert!(readable(&reader, HANGS), "the descriptor in the queue was not closed");
+            std::process::exit(0);
+        }
+        ForkResult::Parent { child } => {
+            assert_eq!(waitpid(child, None).expect("a child"), WaitStatus::Exited(child, 0));
+        }
+    }
+}
+
+/// The port of a refused message is closed by nobody but the library, and so is what its peer has sent to it.
+fn spoilt() {
+    let Attacked { victim, process: _process, control: _control, .. } = attacked("spoilt", false);
+    match quick("a refusal", || victim.recv_timeout(PATIENCE)) {
+        Err(RecvTimeoutError::Failed(RecvError::MessageError { reason: BadTransfer::Capsule, .. })) => {}
+        other => panic!("{other:?}"),
+    }
+    quick("the drop", || drop(victim));
 }

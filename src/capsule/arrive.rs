@@ -47,7 +47,7 @@ fn lone_buffer(end: &End, payload: &mut Vec<u8>) -> Result<Arrival, Rejection<Un
     }
     payload.truncate(lone.data_len);
     let buffer = lone.take(end).ok_or(Undeliverable::Message(BadTransfer::NoSuchBuffer))?;
-    Ok(Arrival { items: vec![Arrived::Buffer(buffer)], body: None })
+    Ok(Arrival { items: vec![Arrived::Buffer(buffer)], ..Arrival::default() })
 }
 
 fn carrier(

@@ -24,6 +24,7 @@ pub(crate) mod discard;
 
 use std::borrow::Cow;
 use std::mem::offset_of;
+use std::sync::Arc;
 
 use bytemuck::{AnyBitPattern, Pod, Zeroable, pod_read_unaligned};
 
@@ -34,6 +35,7 @@ use crate::buffer::TransferBuffer;
 use crate::buffer::frozen::FrozenBuffer;
 use crate::buffer::memory::Memory;
 use crate::buffer::shared::SharedBuffer;
+use crate::end::lane::Lane;
 use crate::end::{End, Parts};
 use crate::error::{Rejection, Violation};
 use crate::sys::passed::Passed;
@@ -213,8 +215,8 @@ impl<'a> Table<'a> {
 
     /// Makes ports, buffers and descriptors of the table and its `handles`, for a receiver at `end`.
     ///
-    /// After an error `arrival` holds what had been made, and `handles` the rest. If something was invalid, pool and cache still agree with the
-    /// sender's.
+    /// After an error `arrival` holds what had been made, and `handles` the rest. If something was invalid, pool and
+    /// cache still agree with the sender's.
     pub(crate) fn adopt(
         &self,
         handles: &mut [Passed],
@@ -234,7 +236,7 @@ impl<'a> Table<'a> {
                 Err(Rejection::Shortage(errno)) => return Err(Rejection::Shortage(errno)),
             });
         }
-        let mut made = self.adopt_others(of_ports, others, &mut arrival.items);
+        let mut made = self.adopt_others(of_ports, others, arrival);
         if let Err(Rejection::Shortage(_)) = made {
             return made;
         }
@@ -258,12 +260,12 @@ impl<'a> Table<'a> {
         &self,
         of_ports: &'p mut [Passed],
         mut others: impl Iterator<Item = &'p mut Passed>,
-        items: &mut Vec<Arrived>,
+        Arrival { items, kept, .. }: &mut Arrival,
     ) -> Result<(), Rejection<Undeliverable>> {
         let Counts { ports, buffers, frozen, shared, descriptors: _, slots: _, body: _ } = self.counts;
         let (mut of_ports, mut capsules) = (of_ports.iter_mut(), &self.capsules[..]);
         for _ in 0..ports {
-            items.push(Arrived::Port(adopt_port(&mut capsules, &mut of_ports)?));
+            items.push(Arrived::Port(adopt_port(&mut capsules, &mut of_ports, kept)?));
         }
         capsules = &capsules[buffers * size_of::<BufferCapsule>()..];
         for file in others.by_ref().take(frozen) {
@@ -293,6 +295,8 @@ pub(crate) struct Arrival {
     pub(crate) items: Vec<Arrived>,
     /// The data, if it came in a buffer.
     pub(crate) body: Option<TransferBuffer>,
+    /// Lanes of ports that could not be made. As long as they are here, taking their packet does not close them.
+    kept: Vec<Arc<Lane>>,
 }
 
 /// One thing that has arrived.

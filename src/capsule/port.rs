@@ -145,14 +145,15 @@ pub(crate) fn port_handles<'a>(
 /// 2. The queue is in the segment, so its messages arrive with the port. As in the standard they wait until the port is
 ///    started, or received from.
 /// 3. The remote port is entangled as before: it stands at the other side of the segment, and never notices.
+///
+/// After an error `kept` holds the lane, if there is one.
 pub(super) fn adopt_port<'p>(
     capsules: &mut &[u8],
     handles: &mut impl Iterator<Item = &'p mut Passed>,
+    kept: &mut Vec<Arc<Lane>>,
 ) -> Result<Parts, Rejection<Undeliverable>> {
-    let bad = || Rejection::from(Undeliverable::Message(BadTransfer::Capsule));
     let capsule: PortCapsule = next(capsules);
     let slots: Vec<SlotCapsule> = (0..capsule.slots).map(|_| next(capsules)).collect();
-    let mut handle = || handles.next().ok_or(bad());
     let side = match capsule.side {
         0 => Side::A,
         1 => Side::B,
@@ -162,12 +163,27 @@ pub(super) fn adopt_port<'p>(
     if (unknown, capsule.consumer.ring_start, capsule.reserved) != (0, 0, 0) {
         return Err(bad());
     }
-    let segment = Segment::adopt(handle()?)?;
-    let lane = Lane::adopt(handle()?).map_err(|not| match not {
-        NotALane::Kind => Undeliverable::WRONG_KIND,
-        NotALane::Unfit => Undeliverable::Message(BadTransfer::Lane),
-    })?;
-    let end = Arc::new(End::new(segment, lane, side));
+    let segment = Segment::adopt(handles.next().ok_or(bad())?)?;
+    let end = match Lane::adopt(handles.next().ok_or(bad())?) {
+        Ok(lane) => Arc::new(End::new(segment, lane, side)),
+        Err(NotALane::Kind) => return Err(Undeliverable::WRONG_KIND.into()),
+        Err(NotALane::Unfit(lane)) => {
+            kept.push(Arc::new(lane));
+            return Err(Undeliverable::Message(BadTransfer::Lane).into());
+        }
+    };
+    let lane = Arc::clone(end.lane());
+    adopt_rest(end, capsule, slots, handles).inspect_err(|_| kept.push(lane))
+}
+
+/// Adopts what belongs to a port beside its segment and its lane.
+fn adopt_rest<'p>(
+    end: Arc<End>,
+    capsule: PortCapsule,
+    slots: Vec<SlotCapsule>,
+    handles: &mut impl Iterator<Item = &'p mut Passed>,
+) -> Result<Parts, Rejection<Undeliverable>> {
+    let mut handle = || handles.next().ok_or(bad());
     let mut place = |direction: &Direction, cursors: CursorsCapsule, flag| {
         let direction = match capsule.grown & flag {
             0 => direction.clone(),
@@ -191,6 +207,10 @@ pub(super) fn adopt_port<'p>(
         }
     }
     Ok(Parts { producer: Producer::new(outgoing, producer), consumer: Consumer::new(incoming, consumer), end })
+}
+
+fn bad() -> Rejection<Undeliverable> {
+    Undeliverable::Message(BadTransfer::Capsule).into()
 }
 
 impl From<Cursors> for CursorsCapsule {

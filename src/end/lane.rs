@@ -13,6 +13,7 @@ use std::io::IoSlice;
 use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
@@ -88,23 +89,24 @@ pub(crate) enum NotSent {
 }
 
 /// Why a descriptor that came from elsewhere is not a lane.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum NotALane {
     /// It is of another kind than the end of any lane.
     Kind,
     /// It is a socket of the right kind that cannot serve as a lane.
-    Unfit,
+    Unfit(Lane),
 }
 
 /// One end of a lane.
 pub(crate) struct Lane {
     socket: LaneSocket,
+    /// True once the closer takes what is queued. `End::reading` is held while this is read and written.
+    is_abandoned: AtomicBool,
 }
 
 impl Lane {
     pub(crate) fn pair() -> Result<(Self, Self), Errno> {
         let (a, b) = socket::pair()?;
-        Ok((Self { socket: LaneSocket::own(a) }, Self { socket: LaneSocket::own(b) }))
+        Ok((Self::of(LaneSocket::own(a)), Self::of(LaneSocket::own(b))))
     }
 
     /// Takes in a socket that came from a peer, if it can be a lane.
@@ -117,12 +119,16 @@ impl Lane {
             }
         })?;
         let lane = Self::inherit(socket);
-        if fit { Ok(lane) } else { Err(NotALane::Unfit) }
+        if fit { Ok(lane) } else { Err(NotALane::Unfit(lane)) }
     }
 
     /// Takes in a Unix SEQPACKET socket that another process has held.
     pub(crate) fn inherit(socket: OwnedFd) -> Self {
-        Self { socket: LaneSocket::adopted(socket) }
+        Self::of(LaneSocket::adopted(socket))
+    }
+
+    fn of(socket: LaneSocket) -> Self {
+        Self { socket, is_abandoned: AtomicBool::new(false) }
     }
 
     /// Wakes a peer that sleeps in poll(2). True if the lane holds a packet for it.
@@ -192,6 +198,10 @@ impl Lane {
     /// Reads every packet but the descriptors of record `sequence` or a later one. `wake` is called for each wake-up.
     /// One half at a time calls this: see `End::drain_lane`.
     pub(crate) fn drain(&self, sequence: u64, wake: impl Fn(Half)) -> Result<Drained, Violation> {
+        // Relaxed: the lock orders it.
+        if self.is_abandoned.load(Ordering::Relaxed) {
+            return Ok(Drained::Empty);
+        }
         for _ in 0..DRAIN_LIMIT {
             match self.peek(0)? {
                 None => return Ok(Drained::Empty),
@@ -223,6 +233,8 @@ impl Lane {
     /// never committed has left its descriptors here, whose peers would otherwise not see the end of them.
     pub(crate) fn discard_rest(self: &Arc<Self>) {
         if self.hung_up() && self.socket.may_hold_descriptors() {
+            // Relaxed: as in `drain`.
+            self.is_abandoned.store(true, Ordering::Relaxed);
             let lane = Arc::clone(self);
             closer::elsewhere(move || lane.take_all());
         }

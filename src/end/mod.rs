@@ -131,7 +131,7 @@ impl End {
         &self.segment
     }
 
-    pub(crate) fn lane(&self) -> &Lane {
+    pub(crate) fn lane(&self) -> &Arc<Lane> {
         &self.lane
     }
 
@@ -427,7 +427,7 @@ impl End {
 
     /// Drops what is left on the lane, once nothing that matters can come any more.
     pub(crate) fn discard_lane(&self) {
-        // The lock keeps a half out that drains the lane: it could take packets that it has not seen.
+        // The lock keeps out a half that drains the lane: it could take packets that it has not seen.
         let _reading = self.reading();
         self.lane.discard_rest();
     }

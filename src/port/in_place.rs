@@ -50,7 +50,7 @@ impl<'a> MessageRef<'a> {
         receiving: RefMut<'a, Receiving>,
         record: Record,
         len: usize,
-        Arrival { items, body }: Arrival,
+        Arrival { items, body, .. }: Arrival,
     ) -> Self {
         let len = body.as_ref().map_or(len, TransferBuffer::len);
         let mut transferred = Message::new();

@@ -424,7 +424,7 @@ impl RecvHalf {
     /// Copies a message out that is not plain data, with what came with it.
     #[cold]
     fn unpack(&self, receiving: &mut Receiving, record: Record, message: &mut Message) -> Result<(), RecvError> {
-        let Arrival { items, body } = self.take_in(receiving, record, &mut message.data, BodyPlace::Copied)?;
+        let Arrival { items, body, .. } = self.take_in(receiving, record, &mut message.data, BodyPlace::Copied)?;
         if let Some(body) = body {
             body.append_to(&mut message.data);
         }
