@@ -4,10 +4,12 @@
 use std::error::Error;
 
 use futures_util::{SinkExt, TryStreamExt};
+use messageport::MessagePort;
 use messageport::aio::{AsyncListener, AsyncPort, connect};
 
 /// Sends every message back, with its ports and buffers. Waits while the client does not read.
-async fn echo(mut port: AsyncPort) -> Result<(), Box<dyn Error>> {
+async fn echo(port: MessagePort) -> Result<(), Box<dyn Error>> {
+    let mut port = AsyncPort::new(port)?;
     while let Some(message) = port.try_next().await? {
         port.send(message).await?;
     }
@@ -18,11 +20,11 @@ async fn serve(name: &str) -> Result<(), Box<dyn Error>> {
     let mut listener = AsyncListener::bind(name)?;
     println!("listening at {}", listener.path().display());
     loop {
+        // A want of descriptors ends no server: `accept` waits until there are some again.
         let client = listener.accept().await?;
-        let port = AsyncPort::new(client.port)?;
         println!("process {} says {}", client.pid, String::from_utf8_lossy(&client.greeting.data));
         tokio::spawn(async move {
-            match echo(port).await {
+            match echo(client.port).await {
                 Ok(()) => println!("process {} is done", client.pid),
                 Err(error) => println!("process {}: {error:#}", client.pid),
             }

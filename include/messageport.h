@@ -33,8 +33,8 @@
  *                     of its type that ends in _free. Freeing NULL does nothing.
  *     half            A port can be split in two, for two threads: its sending half and its receiving half.
  *     in place        In the shared memory itself, without a copy.
- *     greeting        The message that brings a port to a listener.
- *     listener        Accepts ports from processes that connect to a name.
+ *     greeting        Data that a client sends to a listener, to get a port.
+ *     listener        Accepts processes that connect to a name, and makes a channel with each.
  *     event loop      Calls the handlers of its ports, on one thread.
  *     handler         A function of the program, with user data, that an event loop calls when an event occurs.
  *     set             Returns the next event of many ports, without handlers.
@@ -66,6 +66,8 @@
  *              MSGPORT_FOREVER  The call waits without limit; so does every negative timeout.
  *              No wait outlasts the peer: the death of its process is noticed within 20 ms. Times in options are not
  *              timeouts of a call: 0 is the default there, as in every field of options.
+ * errno        Unspecified after a call, whether it succeeds or fails. No call depends on the value that it finds
+ *              there. The reason of a failure is in msgport_os_error().
  * Bytes        Lengths are in bytes. Data is copied in and out, except where a function says "in place".
  * fork         In a child process that did not exec, inherited handles return MSGPORT_FORKED. Freeing them there is
  *              allowed and affects no other process.
@@ -181,6 +183,7 @@ enum {
     MSGPORT_UNFINISHED = 74,       /* The creator of the buffer has not finished it, or was killed before it had. */
     MSGPORT_NOT_A_BUFFER = 75,     /* The name belongs to a file that is not a buffer. */
     MSGPORT_TOO_SMALL = 76,        /* The buffer has fewer bytes than required. */
+    MSGPORT_OVERLOADED = 77,       /* The listener has no memory or no descriptors left for the connection. */
 
     /* The system; msgport_os_error() has its errno. */
     MSGPORT_RESOURCE_EXHAUSTED = 80, /* The system has no memory, descriptors or similar resources left. */
@@ -223,8 +226,8 @@ size_t msgport_describe(msgport_code code, char *text, size_t size);
 
 /*
  * Returns the errno of the system call behind the calling thread's last failure, if its code was
- * MSGPORT_RESOURCE_EXHAUSTED, MSGPORT_SYSTEM or MSGPORT_UNREADABLE; otherwise 0 or an older errno. The library does not
- * set `errno` itself.
+ * MSGPORT_RESOURCE_EXHAUSTED, MSGPORT_SYSTEM or MSGPORT_UNREADABLE; otherwise 0 or an older errno. It does not depend
+ * on `errno`.
  * Thread-safe.
  */
 int msgport_os_error(void);
@@ -236,7 +239,7 @@ typedef struct msgport_message msgport_message;   /* A received message, or memo
 typedef struct msgport_buffer msgport_buffer;     /* Memory with one holder at a time. */
 typedef struct msgport_frozen msgport_frozen;     /* Memory that no process can write. */
 typedef struct msgport_shared msgport_shared;     /* Memory that several holders read and write. */
-typedef struct msgport_listener msgport_listener; /* Accepts ports from processes that connect to a name. */
+typedef struct msgport_listener msgport_listener; /* Accepts processes that connect to a name. */
 
 typedef struct msgport_loop msgport_loop;       /* An event loop: calls the handlers of its ports, timers and tasks. */
 typedef struct msgport_remote msgport_remote;   /* Posts tasks to an event loop, and stops it, from any thread. */
@@ -709,6 +712,33 @@ msgport_code msgport_port_descriptor(msgport_port *port, int *descriptor);
 /* ---- Halves ----------------------------------------------------------------------------------------------------- */
 
 /*
+ * Replaces the channel of a port by a new one with the same limits: for a port that a stranger made or held.
+ *
+ * A process that makes a channel, or that a port travels through, can keep duplicates of its descriptors. With them it
+ * can take what is sent over the channel, or keep a receiving call of this process waiting past its timeout. No process
+ * but this one and the peer has had a descriptor of the new channel.
+ *
+ * The other end of the new channel is posted over the old one, as a message without data, and the old channel is
+ * closed. The peer must expect that: it takes a port out of its next message, and goes on with it. What is queued here
+ * is dropped unread, so call this before anything else. It does not wait.
+ *
+ * In      port      Becomes this side's end of the new channel. A descriptor of msgport_port_descriptor() is closed.
+ * Codes   MSGPORT_FULL               The queue is full.
+ *         MSGPORT_LANE_FULL          Too many messages with transfer lists are unread.
+ *         MSGPORT_PEER_CLOSED        The peer is gone; also MSGPORT_PEER_DIED, MSGPORT_PROTOCOL_VIOLATION.
+ *         MSGPORT_CLOSED             port was closed.
+ *         MSGPORT_DETACHED           port was transferred, given to a child process, a client or a server, or joined.
+ *         MSGPORT_FORKED             port was inherited by fork.
+ *         MSGPORT_WRONG_HALF         port is a half.
+ *         MSGPORT_WATCHED            port is in an event loop or a set.
+ *         MSGPORT_BORROWED           A reservation or a message in place is open.
+ *         MSGPORT_TOO_MANY_HANDLES   The channel carries fewer than two descriptors in a message.
+ *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or no descriptors left.
+ * Exclusive on port.
+ */
+msgport_code msgport_port_renew(msgport_port *port);
+
+/*
  * Splits a port, so that one thread can post while another one receives; both may block at the same time. A half cannot
  * be transferred. Freeing the sending half closes nothing as long as the receiving half lives. If the receiving half is
  * freed first, queued messages and those that still arrive are dropped.
@@ -851,7 +881,8 @@ static inline msgport_code msgport_message_take_shared(msgport_message *message,
 
 /*
  * Takes a descriptor out of a message: as msgport_message_take(). The caller closes it. It is closed on exec. It can be
- * any descriptor that the sender had: check what it is before using it.
+ * any descriptor that the sender had: check what it is before using it. Closing it can take long, for a socket that
+ * lingers for example, and releases all locks that this process holds on its file by F_SETLK.
  */
 static inline msgport_code msgport_message_take_descriptor(msgport_message *message, size_t index, int *descriptor)
 {
@@ -1901,14 +1932,18 @@ void msgport_listener_free(msgport_listener *listener);
  *
  * In      listener
  *         timeout    0, the longest time to wait for a client, or MSGPORT_FOREVER.
- *         greeting   Receives the data that the client sent with its port, and further ports and buffers. Its contents
- *                    are dropped first. NULL if it is not needed.
- * Out     port       The end of a channel that the client sent. Belongs to the caller, which frees it.
+ *         greeting   Receives the data of the client's greeting. Its contents are dropped first. NULL if it is not
+ *                    needed.
+ * Out     port       This side's end of a new channel; the client gets the other end and has chosen the limits. Belongs
+ *                    to the caller, which frees it.
  *         peer       The process of the client. NULL if it is not needed.
  * Codes   MSGPORT_EMPTY              Timeout 0: there is no client.
  *         MSGPORT_TIMED_OUT          Other timeouts: no client came in time.
  *         MSGPORT_FORKED             listener was inherited by fork.
- *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or no descriptors left.
+ *         MSGPORT_RESOURCE_EXHAUSTED Instead of MSGPORT_EMPTY or MSGPORT_TIMED_OUT: the system has no memory or no
+ *                                    descriptors left for a client, which waits or was refused. The listener goes on:
+ *                                    a loop calls again, after a pause if it polls the descriptor, which stays
+ *                                    readable. With MSGPORT_FOREVER the call goes on until a client can be accepted.
  * Exclusive on listener and greeting.
  */
 msgport_code msgport_listener_accept(msgport_listener *listener, int64_t timeout, msgport_message *greeting,
@@ -1925,8 +1960,9 @@ msgport_code msgport_listener_accept(msgport_listener *listener, int64_t timeout
 msgport_code msgport_listener_path(const msgport_listener *listener, const char **path);
 
 /*
- * Returns the number of clients refused so far: silent for too long, of another user or version, or with a malformed
- * greeting.
+ * Returns the number of clients refused so far: silent for too long, of another user or version, with a malformed
+ * greeting or one with descriptors, gone before they had their port, or without a channel for want of memory or
+ * descriptors.
  *
  * In      listener
  * Out     count
@@ -1947,12 +1983,12 @@ msgport_code msgport_listener_refused(msgport_listener *listener, uint64_t *coun
 msgport_code msgport_listener_descriptor(msgport_listener *listener, int *descriptor);
 
 /*
- * Makes a channel and brings one end of it, with a greeting, to the listener of a name.
+ * Sends a greeting to the listener of a name, which makes a channel, and receives one end of it.
  *
  * In      name       A name or a path, as for msgport_listener_bind().
  *         greeting   Data for the listener, `len` bytes, at most 32 KiB.
  *         options    NULL for the defaults.
- * Out     port       The other end. Belongs to the caller, which frees it.
+ * Out     port       One end. Belongs to the caller, which frees it.
  * Codes   MSGPORT_BAD_OPTIONS        The size of options is impossible, or an unknown field or flag is not 0.
  *         MSGPORT_BAD_ARGUMENT       An option of the channel is out of range, or len is more than PTRDIFF_MAX.
  *         MSGPORT_BAD_NAME           The name is empty, `.`, `..`, not UTF-8, or ends in `.lock`.
@@ -1960,7 +1996,9 @@ msgport_code msgport_listener_descriptor(msgport_listener *listener, int *descri
  *         MSGPORT_UNSAFE_DIRECTORY   The directory for names is accessible to, or belongs to, another user.
  *         MSGPORT_NO_LISTENER        There is no socket of this name, or its listener is gone.
  *         MSGPORT_WRONG_USER         The listener runs as another user.
- *         MSGPORT_REFUSED            The listener refused the connection.
+ *         MSGPORT_REFUSED            The listener refused the connection, or its answer was not a usable port.
+ *         MSGPORT_OVERLOADED         The listener has no memory or no descriptors left for the connection, but may have
+ *                                    some later.
  *         MSGPORT_WRONG_VERSION      The listener uses another version of the format.
  *         MSGPORT_TIMED_OUT          The listener did not accept in time.
  *         MSGPORT_TOO_LARGE          The greeting is too long.

@@ -1091,6 +1091,9 @@ public:
 
     operator port_ref() & noexcept { return port_ref(get()); }
 
+    // Replaces the channel by a new one that no stranger has held; see msgport_port_renew().
+    result<void> renew() noexcept { return detail::as_result(msgport_port_renew(get())); }
+
     // The two halves. The port is empty then; on failure it is unchanged.
     result<std::pair<sender, receiver>> split() && noexcept
     {
@@ -1511,7 +1514,7 @@ inline result<port> parent_port() noexcept
 
 // ---- Meeting by name ---------------------------------------------------------------------------------------------
 
-// A port that a listener accepted.
+// A client that a listener accepted, with this side's end of a new channel.
 struct incoming {
     messageport::port port;
     message greeting;
@@ -1523,7 +1526,8 @@ struct listen_options {
     bool any_user = false;
 };
 
-// Accepts ports from processes that connect to a name.
+// Accepts processes that connect to a name. accept() waits out a shortage of memory or descriptors; the others return
+// it as an error, and the listener goes on.
 class listener : public detail::owner<msgport_listener, msgport_listener_free> {
 public:
     using owner::owner;
@@ -1585,7 +1589,7 @@ struct connect_options {
     channel_options channel;
 };
 
-// Brings one end of a new channel to the listener of a name, and returns the other end.
+// Sends a greeting to the listener of a name, which makes a channel, and returns one end of it.
 inline result<port> connect(const char *name, bytes greeting = {}, const connect_options &options = {}) noexcept
 {
     const msgport_channel_options channel = options.channel.raw();

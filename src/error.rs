@@ -70,7 +70,8 @@ impl From<CloseReason> for io::Error {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum BadSegment {
-    /// The file is not a memory file (memfd_create(2)).
+    /// The file is not a memory file (memfd_create(2)). As no honest peer sends such a file, it ends a channel
+    /// ([`Violation::BadHandles`]), and does not come in a [`MessageError`](RecvError::MessageError).
     NotMemory,
     /// The size of the file is not sealed, so that a holder could make this process fault; or seals can still be added
     /// to it.
@@ -150,7 +151,7 @@ impl From<BadSegment> for io::Error {
 pub enum BadTransfer {
     /// The memory of a port or buffer is not acceptable.
     Segment(BadSegment),
-    /// The lane of a port is not a Unix SEQPACKET socket.
+    /// The lane of a port has a socket option by which packets or descriptors get lost, such as a peek offset.
     Lane,
     /// The state of a port in the message is impossible.
     Capsule,
@@ -169,7 +170,7 @@ impl fmt::Display for BadTransfer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Segment(bad) => bad.fmt(f),
-            Self::Lane => f.write_str("the lane of a port is not a unix seqpacket socket"),
+            Self::Lane => f.write_str("the lane of a port has an unsuitable socket option"),
             Self::Capsule => f.write_str("the state of a port is impossible"),
             Self::NoSuchBuffer => f.write_str("the message names a recycled buffer that is not here"),
             Self::Value(bad) => bad.fmt(f),

@@ -125,7 +125,7 @@ impl Preamble {
     }
 }
 
-/// Start of a segment.
+/// Start of a segment, and of a greeting, which asks for a segment with these limits.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(crate) struct SegmentConstants {
@@ -144,6 +144,35 @@ pub(crate) struct SegmentConstants {
     pub(crate) max_message_len: u64,
     /// Zero; not read.
     pub(crate) reserved: [u64; 9],
+}
+
+impl SegmentConstants {
+    /// The constants of memory or of a packet of this kind, for a channel with these limits.
+    pub(crate) fn new(magic: u64, limits: &Limits) -> Self {
+        Self {
+            preamble: Preamble::new(magic),
+            capacity: limits.capacity as u64,
+            max_capacity: limits.max_capacity as u64,
+            max_handles: limits.max_handles as u32,
+            max_cached_buffers: limits.cached_buffers as u32,
+            max_cached_bytes: limits.cached_bytes,
+            max_message_len: limits.max_message_len as u64,
+            reserved: [0; 9],
+        }
+    }
+
+    /// The limits, not checked.
+    pub(crate) fn limits(&self) -> Limits {
+        let number = |found: u64| usize::try_from(found).unwrap_or(usize::MAX);
+        Limits {
+            capacity: number(self.capacity),
+            max_capacity: number(self.max_capacity),
+            max_handles: self.max_handles as usize,
+            max_message_len: number(self.max_message_len),
+            cached_buffers: self.max_cached_buffers as usize,
+            cached_bytes: self.max_cached_bytes,
+        }
+    }
 }
 
 /// Start of a grown ring.

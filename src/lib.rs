@@ -133,7 +133,8 @@
 //! child.wait()?;
 //! # Ok(()) }
 //! ```
-//! Unrelated processes meet by name: one of them binds a [`Listener`], and the others [`connect`] to it.
+//! Unrelated processes meet by name: one of them binds a [`Listener`], and the others [`connect`] to it. The listener
+//! makes the pair of ports, and the client gets one of them.
 //!
 //! # Request and answer
 //! A [`Client`] and a [`Server`] are the two ends of a pair over which many calls can be open at a time; `TypedClient`
@@ -232,7 +233,8 @@
 //! A port is a capability: its holder may use it, and no other process can reach the channel. A peer is not trusted: it
 //! can spoil the data that it sends and end its own channel, and nothing else. It cannot make this process crash, read
 //! out of bounds, lose descriptors, hang past a deadline or spin. A former holder of a port or a buffer that kept a
-//! duplicate of the descriptors, against the rules, can still take or alter what is sent over it later; but nothing can
+//! duplicate of the descriptors, against the rules, can still take or alter what is sent over it later, and delay what
+//! its holder receives; [`renew`](MessagePort::renew) replaces such a port by one that no stranger has held. Nothing can
 //! alter a [`FrozenBuffer`].
 //!
 //! # Names
@@ -302,6 +304,10 @@ pub use events::loop_handle::{LoopGone, LoopHandle};
 pub use events::port_handle::{PortHandle, PortRef};
 pub use events::timers::TimerId;
 
+/// For the C library, whose handles a forked child inherits too.
+#[doc(hidden)]
+pub use sys::fork::Home;
+
 pub use connect::{
     AcceptError, ConnectError, ConnectOptions, Incoming, IncomingClients, ListenError, ListenOptions, Listener,
     NameError, ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
@@ -312,7 +318,7 @@ pub use call::{AnswerError, CallError, Client, PendingCall, RespondError, Respon
 pub use poll::set::{AddError, PortId, PortSet, SetEvent};
 
 pub use port::batch::PostMessagesError;
-pub use port::channel::{ChannelOptions, MessageChannel, raise_descriptor_limit};
+pub use port::channel::{ChannelOptions, MessageChannel, RenewError, raise_descriptor_limit};
 pub use port::in_place::MessageRef;
 pub use port::iter::Messages;
 pub use port::message::Message;

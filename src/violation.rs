@@ -16,7 +16,8 @@ pub enum Violation {
     BadPad,
     /// A record is out of sequence.
     BadSequence,
-    /// The number of descriptors that came with a record differs from the number in the record.
+    /// The descriptors that came with a record are not those that it announces: their number differs, or one is of
+    /// another kind. Also, a record that had to be refused for another reason when much is waiting to be closed already.
     BadHandles,
     /// A record has descriptors, and there are none on the lane.
     NoHandles,
@@ -24,7 +25,8 @@ pub enum Violation {
     BadTable,
     /// The peer's cursor moved backwards or past this side's cursor, or is not aligned.
     BadCursor,
-    /// A packet on the lane has an unknown kind or size.
+    /// A packet on the lane has an unknown kind or size, has descriptors that its kind excludes, or belongs to a record
+    /// that has been read.
     BadPacket,
     /// The queue continues in memory that is not a ring, returns from the first ring, drops a buffer that is not kept,
     /// or does so again and again without a message.
@@ -38,11 +40,11 @@ impl fmt::Display for Violation {
             Self::BadLength => "record of impossible length",
             Self::BadPad => "pad in the wrong place",
             Self::BadSequence => "record out of sequence",
-            Self::BadHandles => "wrong number of descriptors",
+            Self::BadHandles => "wrong number or kind of descriptors",
             Self::NoHandles => "descriptors missing",
             Self::BadTable => "contradictory transfer table",
             Self::BadCursor => "impossible cursor",
-            Self::BadPacket => "unknown packet on the lane",
+            Self::BadPacket => "invalid packet on the lane",
             Self::BadLink => "the queue does not continue in a valid ring",
         })
     }

@@ -11,7 +11,7 @@ use messageport::{
     ChannelOptions, CloseReason, ConnectError, ErrorEvent, EventLoop, FreezeError, FreezeErrorKind, FullCause,
     JoinError, ListenError, Listener, Message, MessageChannel, MessagePort, NameError, NamedBufferError,
     ParentPortError, PostDataError, PostError, PostErrorKind, PostMessagesError, RecvError, RecvTimeoutError,
-    RespondError, ServeError, SpawnError, SpawnErrorKind, TransferBuffer, TryRecvError, TypedPostError,
+    RenewError, RespondError, ServeError, SpawnError, SpawnErrorKind, TransferBuffer, TryRecvError, TypedPostError,
     TypedPostErrorKind, Violation, WrongSize,
 };
 
@@ -194,6 +194,7 @@ fn errors_of_meeting() {
     check(ConnectError::NoListener(path()), 0, Kind(ErrorKind::ConnectionRefused));
     check(ConnectError::WrongUser(1), 0, Kind(ErrorKind::PermissionDenied));
     check(ConnectError::Refused, 0, Kind(ErrorKind::ConnectionRefused));
+    check(ConnectError::Overloaded, 0, Kind(ErrorKind::ResourceBusy));
     check(ConnectError::Version(2), 0, Kind(ErrorKind::Unsupported));
     check(ConnectError::TimedOut, 0, Kind(ErrorKind::TimedOut));
     check(ConnectError::Channel(ChannelError::ResourceExhausted(shortage())), 1, Shortage);
@@ -207,6 +208,7 @@ fn errors_of_meeting() {
     check(SpawnErrorKind::Spawn(shortage()), 1, Shortage);
     check(SpawnErrorKind::Port(PostErrorKind::Detached), 1, Kind(ErrorKind::NotConnected));
     check(SpawnError { kind: SpawnErrorKind::Spawn(shortage()), port: port() }, 1, Shortage);
+    check(RenewError { kind: PostErrorKind::Detached, port: port() }, 1, Kind(ErrorKind::NotConnected));
 }
 
 #[test]

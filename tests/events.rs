@@ -3,7 +3,6 @@
 mod tools;
 
 use std::cell::{Cell, RefCell};
-use std::fs::File;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +14,7 @@ use messageport::{
     TransferBuffer, TransferRef, TryRecvError, parent_port,
 };
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
@@ -185,13 +185,13 @@ fn a_sender_stopped_half_way_through_a_transfer_list_does_not_make_the_loop_spin
     victim.set_onmessage(move |_, event| log.borrow_mut().push(event.data.clone()));
     let errors = Rc::clone(&got);
     victim.set_onmessageerror(move |_, event| errors.borrow_mut().push(event.data.clone()));
-    let null = File::open("/dev/null").expect("a device");
+    let memory = memfd_create(c"messageport-not", MFdFlags::MFD_CLOEXEC).expect("a memory file");
     for _ in 0..2 {
-        attacker.send(&packet(HANDLES, 1, attacker.sequence), &[null.as_fd()]).expect("room");
+        attacker.send(&packet(HANDLES, 1, attacker.sequence), &[memory.as_fd()]).expect("room");
         let (_, cost) = cost_of(|| events.run_timeout(WAIT).unwrap());
         assert_slept(&cost);
         // The sender continues: the record, and the wake-up of a sleeper on the lane.
-        attacker.record(CARRIER, &Table::default().buffer(1, 0, &null).payload(b"late"), 1);
+        attacker.record(CARRIER, &Table::default().buffer(1, 0, &memory).payload(b"late"), 1);
         attacker.send(&packet(WAKE, 0, 0), &[]).expect("room");
         run_until(&events, || !got.borrow().is_empty());
         assert_eq!(got.borrow_mut().pop().unwrap(), b"late");

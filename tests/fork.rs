@@ -17,11 +17,12 @@ use std::thread;
 use std::time::Duration;
 
 use messageport::{
-    AnswerError, BufferError, CallError, Client, EventLoop, FreezeErrorKind, FrozenBuffer, ListenError, Listener,
-    Message, MessagePort, PostDataError, PostError, PostErrorKind, RecvError, RecvHalf, RecvTimeoutError, Responder,
-    SendHalf, Server, SharedBuffer, SpawnErrorKind, TransferBuffer, TransferRef, TryRecvError, parent_port,
+    AcceptError, AnswerError, BufferError, CallError, Client, EventLoop, FreezeErrorKind, FrozenBuffer, ListenError,
+    Listener, Message, MessagePort, PostDataError, PostError, PostErrorKind, RecvError, RecvHalf, RecvTimeoutError,
+    Responder, SendHalf, Server, SharedBuffer, SpawnErrorKind, TransferBuffer, TransferRef, TryRecvError, parent_port,
     spawn_with_port,
 };
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, alarm, fork};
@@ -37,6 +38,7 @@ const ROLES: &[Role] = &[
     ("guards", guards),
     ("generations", generations),
     ("listener", listener),
+    ("listener of a first process", listener_of_a_first_process),
     ("exec", exec),
     ("locks of a loop", locks_of_a_loop),
     ("locks of calls", locks_of_calls),
@@ -87,6 +89,11 @@ fn every_generation_has_ports_of_its_own() {
 #[test]
 fn an_inherited_listener_stays_the_parents() {
     play("listener");
+}
+
+#[test]
+fn an_inherited_listener_stays_the_parents_although_both_have_one_process_number() {
+    play("listener of a first process");
 }
 
 #[test]
@@ -386,6 +393,41 @@ fn listener() {
     drop(listener);
     assert!(!path.exists());
     assert_works(&outside);
+}
+
+/// Puts the next child into a new pid namespace, where its number is 1.
+fn unshare_processes() -> Result<(), Errno> {
+    let unshare = |flags| {
+        #[allow(unsafe_code)]
+        // SAFETY: takes no pointers, and the process has one thread.
+        Errno::result(unsafe { libc::unshare(flags) }).map(drop)
+    };
+    unshare(libc::CLONE_NEWPID).or_else(|_| unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWPID))
+}
+
+/// A role: the parent is process 1 of one namespace, as in a container, and its child is process 1 of another.
+fn listener_of_a_first_process() {
+    let path = std::env::temp_dir().join(format!("messageport-first-{}", std::process::id()));
+    if let Err(errno) = unshare_processes() {
+        return println!("SKIPPED: no pid namespaces here: {errno}");
+    }
+    in_child!(move || {
+        assert_eq!(std::process::id(), 1);
+        let name = path.to_str().expect("a path of text");
+        let listener = Listener::bind(name).expect("a free name");
+        unshare_processes().expect("another namespace");
+        let lock = path.with_extension("lock");
+        assert!(lock.exists());
+        in_child!(move || {
+            assert_eq!(std::process::id(), 1);
+            assert!(matches!(listener.try_accept(), Err(AcceptError::Forked)));
+            drop(listener);
+        });
+        assert!(path.exists(), "the child has removed the parent's socket");
+        assert!(lock.exists(), "the child has removed the parent's lock file");
+        drop(listener);
+        assert!(!path.exists() && !lock.exists());
+    });
 }
 
 /// The number of descriptors of a program that `command` starts. None may be the library's memory.

@@ -27,7 +27,7 @@ use tools::attacker::{
     Attacker, BUFFER, CARRIER, DATA, HANDLES, NEW_PORT, PAD, Pages, Table, WAKE, header, lane, packet, send,
 };
 use tools::child::{Process, Role};
-use tools::ledger::{Ledger, alone, descriptors};
+use tools::ledger::{Ledger, alone, assert_descriptors, descriptors};
 use tools::memory::newest_memory;
 use tools::random::Random;
 use tools::{Cost, PATIENCE, assert_entangled, cost_of, cost_under, end_of, pair, pair_of, within};
@@ -328,7 +328,7 @@ fn odd_packets_and_descriptors_end_the_port_at_most_and_leak_nothing() {
                 drop(victim);
                 drop(attacker);
             }
-            assert_eq!(descriptors(), before, "descriptors after round {rounds}");
+            assert_descriptors(before, &format!("after round {rounds}"));
             rounds += 1;
         }
         assert_entangled(&control1, &control2);
@@ -469,17 +469,16 @@ fn a_peer_stopped_half_way_through_a_transfer_list_does_not_make_a_wait_spin() {
     let _alone = alone();
     let second = Duration::from_secs(1);
     let (mut attacker, victim) = Attacker::new(pair);
-    let null = File::open("/dev/null").expect("a device");
-    attacker.send(&packet(HANDLES, 1, 0), &[null.as_fd()]).expect("room");
+    let memory = memfd_create(c"messageport-not", MFdFlags::MFD_CLOEXEC).expect("a memory file");
+    attacker.send(&packet(HANDLES, 1, 0), &[memory.as_fd()]).expect("room");
     let (result, cost) = cost_of(|| victim.recv_timeout(second));
     assert!(matches!(result, Err(RecvTimeoutError::TimedOut)), "{result:?}");
     assert!(cost.time >= second && cost.time < second + HANGS, "{:?} instead of {second:?}", cost.time);
     assert!(cost.cpu < SPINS, "used the CPU for {:?}", cost.cpu);
     victim.as_fd();
     assert!(matches!(victim.try_recv(), Err(TryRecvError::Empty)));
-    // The peer continues, with a table for another kind of thing than the packet holds.
-    let buffer = memfd_create(c"messageport-not", MFdFlags::MFD_CLOEXEC).expect("a memory file");
-    let table = Table::default().buffer(1, 0, &buffer);
+    // The peer continues, with a table for more than the packet holds.
+    let table = Table::default().buffer(1, 0, &memory);
     attacker.record(CARRIER, &table.payload(b"late"), 1);
     let error = victim.try_recv().expect_err("no buffer came");
     assert!(matches!(error, TryRecvError::Failed(RecvError::MessageError { .. })), "{error:?}");
@@ -619,7 +618,7 @@ fn unexpected_descriptors_are_closed() {
             assert!(result.is_err(), "{result:?}");
         }
         drop(null);
-        assert_eq!(descriptors(), before, "descriptors of socket option {option}");
+        assert_descriptors(before, &format!("with socket option {option}"));
     }
 }
 

@@ -3,11 +3,11 @@
 
 mod tools;
 
-use std::fs::File;
 use std::sync::atomic::Ordering;
 use std::thread;
 
 use messageport::{BadTransfer, CloseReason, Message, RecvError, TypedPort, Violation};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use tools::attacker::{Attacker, DATA, NEW_PORT, Table};
 use tools::child::Role;
@@ -74,10 +74,10 @@ fn an_end_other_than_a_close_is_the_last_item() {
 fn an_invalid_message_is_an_item_between_others() {
     let _alone = alone();
     let (mut attacker, victim) = Attacker::new(pair);
-    let null = File::open("/dev/null").expect("a file");
+    let memory = memfd_create(c"messageport-not", MFdFlags::MFD_CLOEXEC).expect("a memory file");
     let lane = tools::attacker::lane();
     attacker.record(DATA, b"before", 0);
-    attacker.post(b"bad", &Table::default().port(NEW_PORT, &null, &lane.0));
+    attacker.post(b"bad", &Table::default().port(NEW_PORT, &memory, &lane.0));
     attacker.record(DATA, b"after", 0);
     let mut messages = (&victim).into_iter();
     assert_eq!(data(messages.next()), b"before");

@@ -25,7 +25,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use ledger::{alone, descriptors};
+use ledger::{alone, assert_descriptors, descriptors};
 use victim::{PATIENCE, serve, start};
 
 /// The environment variable with the operation of the victim.
@@ -645,7 +645,7 @@ fn kill_at_every_system_call(name: &str) {
     let before = descriptors();
     for stop in 0.. {
         let run = run(role, stop);
-        assert_eq!(descriptors(), before, "{name}: descriptors after a kill at stop {stop}");
+        assert_descriptors(before, &format!("{name}: after a kill at stop {stop}"));
         match run {
             Run::Killed => {}
             Run::Completed => return println!("{name}: killed at {stop} points"),

@@ -12,8 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    AcceptError, CloseReason, ConnectError, ConnectOptions, ListenError, ListenOptions, Listener, MessagePort,
-    NameError, ParentPortError, PostErrorKind, SpawnErrorKind, connect, parent_port, spawn_with_port,
+    AcceptError, ChannelError, ChannelOptions, CloseReason, ConnectError, ConnectOptions, ListenError, ListenOptions,
+    Listener, MessagePort, NameError, ParentPortError, PostErrorKind, SpawnErrorKind, connect, parent_port,
+    spawn_with_port,
 };
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -185,15 +186,16 @@ fn a_descriptor_that_is_no_port_is_an_error_with_its_reason() {
         ("Malformed", None),
         ("Malformed", Some(vec![])),
         ("Malformed", Some(vec![1; 100])),
-        ("Malformed", Some(greeting(MAGIC, VERSION, b"no port", &Table::default()))),
+        ("Malformed", Some(port_packet(VERSION, 1, &Table::default()))),
+        ("Malformed", Some(port_packet(VERSION, 0, &Table::default()))),
         (
             "Malformed",
-            Some(greeting(MAGIC, VERSION, b"no descriptors", &{
+            Some(port_packet(VERSION, 1, &{
                 let null = Box::leak(Box::new(File::open("/dev/null").expect("a file")));
-                Table::default().buffer(1, 0, null)
+                Table::default().port(NEW_PORT, null, null)
             })),
         ),
-        ("Version(2)", Some(greeting(MAGIC, 2, b"", &Table::default()))),
+        ("Version(2)", Some(port_packet(2, 1, &Table::default()))),
     ] {
         let (ours, theirs) = attacker::lane();
         if let Some(packet) = packet {
@@ -207,12 +209,30 @@ fn a_descriptor_that_is_no_port_is_an_error_with_its_reason() {
     expect(&inherited.as_raw_fd().to_string(), "Missing");
 }
 
-/// The bytes of a greeting.
-fn greeting(magic: u64, version: u32, data: &[u8], table: &Table<'_>) -> Vec<u8> {
+/// The bytes of a greeting, with the limits of a default channel.
+fn greeting(magic: u64, version: u32, data: &[u8]) -> Vec<u8> {
     let mut packet = magic.to_ne_bytes().to_vec();
-    packet.extend_from_slice(&version.to_ne_bytes());
-    packet.extend_from_slice(&[0; 4]);
-    packet.extend_from_slice(&table.payload(data));
+    packet.extend([version, 4096].iter().flat_map(|word| word.to_ne_bytes()));
+    packet.extend([64_u64 << 10, 64 << 20].iter().flat_map(|word| word.to_ne_bytes()));
+    packet.extend([253_u32, 8].iter().flat_map(|word| word.to_ne_bytes()));
+    packet.extend([256_u64 << 20, 1 << 30].iter().flat_map(|word| word.to_ne_bytes()));
+    packet.resize(128, 0);
+    packet.extend_from_slice(data);
+    packet
+}
+
+/// A greeting with another value of the limit at this offset.
+fn greeting_for(offset: usize, limit: u64) -> Vec<u8> {
+    let mut packet = greeting(MAGIC, VERSION, b"an odd channel");
+    packet[offset..offset + 8].copy_from_slice(&limit.to_ne_bytes());
+    packet
+}
+
+/// The bytes of a packet with a port. The descriptors are sent beside them.
+fn port_packet(version: u32, accepted: u32, table: &Table<'_>) -> Vec<u8> {
+    let mut packet = MAGIC.to_ne_bytes().to_vec();
+    packet.extend([version, accepted].iter().flat_map(|word| word.to_ne_bytes()));
+    packet.extend_from_slice(&table.payload(b""));
     packet
 }
 
@@ -337,18 +357,22 @@ fn silent(name: &str) -> OwnedFd {
 #[track_caller]
 fn answer(socket: &OwnedFd) -> Option<(bool, u32)> {
     assert!(readable(socket, PATIENCE), "no answer");
-    let mut answer = [0; 32];
+    let mut answer = [0; 256];
     let len = match recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()) {
-        Ok(0) | Err(Errno::ECONNRESET) => return None,
+        Ok(0) => return None,
+        // The listener left a packet with descriptors unread, which is reported first.
+        Err(Errno::ECONNRESET) => recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()).expect("an answer"),
         result => result.expect("an answer"),
     };
-    assert_eq!((len, &answer[..8]), (16, &MAGIC.to_ne_bytes()[..]));
     let word = |at: usize| u32::from_ne_bytes(answer[at..at + 4].try_into().expect("four bytes"));
-    Some((word(12) == 1, word(8)))
+    let accepted = word(12) == 1;
+    // A header, and for a client that was accepted the capsule of a port and the end of a table.
+    assert_eq!((len, &answer[..8]), (if accepted { 16 + 80 + 24 } else { 16 }, &MAGIC.to_ne_bytes()[..]));
+    Some((accepted, word(8)))
 }
 
 #[test]
-fn a_client_brings_a_port_and_a_greeting() {
+fn a_client_gets_a_port_and_brings_a_greeting() {
     let _alone = alone();
     let folder = Folder::new();
     let name = folder.name("service");
@@ -516,14 +540,11 @@ fn a_client_may_take_its_time() {
     let listener = ListenOptions::new().greeting_timeout(PATIENCE).bind(&name).expect("a free name");
     let slow = silent(&name);
     assert!(matches!(listener.accept_timeout(SHORT), Err(AcceptError::TimedOut)));
-    let ((keep, give), segment) = newest_memory(pair);
-    let lane = give.as_fd().try_clone_to_owned().expect("a descriptor");
-    let table = Table::default().port(NEW_PORT, &segment, &lane);
-    attacker::send(&slow, &greeting(MAGIC, VERSION, b"sorry", &table), table.descriptors()).expect("room");
+    attacker::send(&slow, &greeting(MAGIC, VERSION, b"sorry"), &[]).expect("room");
     let incoming = listener.accept_timeout(PATIENCE).expect("the slow client");
     assert_eq!(incoming.greeting.data, b"sorry");
-    assert_entangled(&keep, &incoming.port);
     assert_eq!(answer(&slow), Some((true, VERSION)));
+    assert_eq!(end_of(&incoming.port), CloseReason::PeerDied, "the client took the answer without the descriptors");
     assert_eq!(listener.refused(), 0);
 }
 
@@ -534,26 +555,37 @@ fn invalid_greetings_are_refused_and_counted_and_the_listener_goes_on() {
     let name = folder.name("service");
     let listener = Listener::bind(&name).expect("a free name");
     let null = File::open("/dev/null").expect("a file");
-    let lane = attacker::lane();
+    let ((keep, give), segment) = newest_memory(pair);
+    let lane = give.as_fd().try_clone_to_owned().expect("a descriptor");
+    let port = Table::default().port(NEW_PORT, &segment, &lane);
+    let good = greeting(MAGIC, VERSION, b"good, but for its descriptors");
     let before = Ledger::now();
-    let bad_port = Table::default().port(NEW_PORT, &null, &lane.0);
     let packets = [
         (vec![0], vec![]),
         (vec![1; 15], vec![]),
         (vec![1; 16], vec![]),
         (vec![0xff; 70_000], vec![]),
-        (greeting(!MAGIC, VERSION, b"", &bad_port), bad_port.descriptors().to_vec()),
-        (greeting(MAGIC, VERSION, b"", &Table::default())[..16].to_vec(), vec![]),
-        (greeting(MAGIC, VERSION, b"no port", &Table::default()), vec![]),
-        (greeting(MAGIC, VERSION, b"no port", &Table::default().buffer(1, 0, &null)), vec![null.as_fd()]),
-        (greeting(MAGIC, VERSION, b"bad port", &bad_port), bad_port.descriptors().to_vec()),
-        (greeting(MAGIC, VERSION, b"none of two", &bad_port), vec![]),
-        (greeting(MAGIC, VERSION, b"one of two", &bad_port), vec![null.as_fd()]),
-        (greeting(MAGIC, VERSION, b"three of two", &bad_port), vec![null.as_fd(); 3]),
-        (greeting(MAGIC, VERSION, b"very many", &bad_port), vec![null.as_fd(); 253]),
-        (greeting(MAGIC, 0, b"", &bad_port), bad_port.descriptors().to_vec()),
-        (greeting(MAGIC, 2, b"", &bad_port), bad_port.descriptors().to_vec()),
-        (greeting(MAGIC, u32::MAX, b"", &bad_port), bad_port.descriptors().to_vec()),
+        (greeting(MAGIC, VERSION, &[7; (32 << 10) + 1]), vec![]),
+        (greeting(!MAGIC, VERSION, b""), vec![]),
+        (good[..16].to_vec(), vec![]),
+        (good[..127].to_vec(), vec![]),
+        (port_packet(VERSION, 1, &Table::default()), vec![]),
+        (port_packet(VERSION, 1, &port), port.descriptors().to_vec()),
+        (good.clone(), port.descriptors().to_vec()),
+        (good.clone(), vec![null.as_fd()]),
+        (good, vec![null.as_fd(); 253]),
+        (greeting(MAGIC, 0, b""), vec![]),
+        (greeting(MAGIC, 2, b"")[..16].to_vec(), vec![]),
+        (greeting(MAGIC, u32::MAX, b""), vec![]),
+        (greeting_for(16, 0), vec![]),             // the capacity
+        (greeting_for(16, 128 << 20), vec![]),     // more than 64 MiB
+        (greeting_for(16, u64::MAX), vec![]),      // no power of two
+        (greeting_for(24, 4096), vec![]),          // the maximum capacity: less than the capacity
+        (greeting_for(24, u64::MAX), vec![]),      // more than 1 GiB
+        (greeting_for(32, 254 | 8 << 32), vec![]), // the descriptors of a message, and the buffers of a direction
+        (greeting_for(32, 253 | 65 << 32), vec![]),
+        (greeting_for(40, u64::MAX), vec![]), // the bytes of those buffers
+        (greeting_for(48, u64::MAX), vec![]), // the length of a message
     ];
     for (number, (packet, descriptors)) in packets.iter().enumerate() {
         let client = silent(&name);
@@ -568,6 +600,50 @@ fn invalid_greetings_are_refused_and_counted_and_the_listener_goes_on() {
     assert_eq!(listener.refused(), packets.len() as u64 + 1);
     assert_serves(&listener, &name);
     before.assert_restored("after the greetings");
+    assert_entangled(&keep, &give);
+}
+
+#[test]
+fn a_client_that_leaves_before_its_answer_is_not_accepted() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let name = folder.name("service");
+    let listener = Listener::bind(&name).expect("a free name");
+    let before = Ledger::now();
+    let client = silent(&name);
+    attacker::send(&client, &greeting(MAGIC, VERSION, b"gone"), &[]).expect("room");
+    drop(client);
+    assert!(matches!(listener.accept_timeout(SHORT), Err(AcceptError::TimedOut)));
+    assert_eq!(listener.refused(), 1);
+    assert_serves(&listener, &name);
+    before.assert_restored("after the client");
+}
+
+#[test]
+fn the_limits_of_a_channel_are_those_that_the_client_asked_for() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let name = folder.name("service");
+    let listener = Listener::bind(&name).expect("a free name");
+    let options = ChannelOptions::new().capacity(4096).max_message_len(1000).max_handles(0);
+    let client = {
+        let (name, options) = (name.clone(), options.clone());
+        thread::spawn(move || ConnectOptions::new().timeout(PATIENCE).channel(options).connect(&name, b""))
+    };
+    let incoming = listener.accept_timeout(PATIENCE).expect("a client");
+    let port = client.join().expect("no panic").expect("accepted");
+    let expected = options.create().expect("a channel").port1;
+    for port in [&port, &incoming.port] {
+        assert_eq!(port.max_message_len(), 1000);
+        assert_eq!(port.max_inline_len(), expected.max_inline_len());
+        let (_ours, theirs) = pair();
+        let error = port.post_message(b"", [theirs.into()]).expect_err("a channel for data only");
+        assert!(matches!(error.kind, PostErrorKind::TooManyHandles { .. }), "{error:?}");
+    }
+    // An option out of range is an error before a listener is asked.
+    let bad = ConnectOptions::new().channel(ChannelOptions::new().capacity(1000));
+    let error = bad.connect(&folder.name("nobody"), b"").expect_err("no such capacity");
+    assert!(matches!(error, ConnectError::Channel(ChannelError::BadCapacity(1000))), "{error:?}");
 }
 
 #[test]
@@ -581,9 +657,8 @@ fn connect_times_out() {
     assert!(matches!(result, Err(ConnectError::TimedOut)), "{result:?}");
     assert!(cost.time >= SHORT && cost.time < PATIENCE, "{:?}", cost.time);
     before.assert_restored("after the attempt");
-    // Its greeting is still queued, with a port whose peer has closed.
-    let incoming = listener.accept_timeout(PATIENCE).expect("its greeting");
-    assert_eq!(end_of(&incoming.port), CloseReason::Closed);
+    // Its greeting is still queued, and nothing waits for the answer.
+    assert!(matches!(listener.accept_timeout(SHORT), Err(AcceptError::TimedOut)));
     assert_serves(&listener, &name);
 }
 
@@ -594,16 +669,37 @@ fn connect_reports_the_fault_of_a_strange_listener() {
     let of = |magic: u64, version: u32, accepted: u32| {
         [&magic.to_ne_bytes()[..], &version.to_ne_bytes(), &accepted.to_ne_bytes()].concat()
     };
+    let null = File::open("/dev/null").expect("a file");
+    let (_peer, lane) = attacker::lane();
+    let ((_keep, give), segment) = newest_memory(pair);
+    let good_lane = give.as_fd().try_clone_to_owned().expect("a descriptor");
+    let port = || Table::default().port(NEW_PORT, &segment, &good_lane);
+    let (bad_segment, bad_lane) =
+        (Table::default().port(NEW_PORT, &null, &lane), Table::default().port(NEW_PORT, &segment, &null));
+    let (two, more) = (port().port(NEW_PORT, &segment, &lane), port().descriptor(&null));
+    let with = |table: &Table<'_>| Some(port_packet(VERSION, 1, table));
+    let before = Ledger::now();
     let cases = [
-        ("Version(7)", Some(of(MAGIC, 7, 0))),
-        ("Refused", Some(of(MAGIC, VERSION, 0))),
-        ("Refused", Some(of(MAGIC, VERSION, 2))),
-        ("Refused", Some(of(!MAGIC, VERSION, 1))),
-        ("Refused", Some(vec![1; 3])),
-        ("Refused", Some(vec![1; 300])),
-        ("Refused", None),
+        ("Version(7)", Some(of(MAGIC, 7, 0)), vec![]),
+        ("Version(7)", Some(of(MAGIC, 7, 1)), vec![]),
+        ("Refused", Some(of(MAGIC, VERSION, 0)), vec![]),
+        ("Refused", Some(of(MAGIC, VERSION, 1)), vec![]),
+        ("Overloaded", Some(of(MAGIC, VERSION, 2)), vec![]),
+        ("Refused", Some(of(MAGIC, VERSION, 3)), vec![]),
+        ("Refused", Some(of(!MAGIC, VERSION, 1)), vec![]),
+        ("Refused", Some(vec![1; 3]), vec![]),
+        ("Refused", Some(vec![1; 300]), vec![]),
+        ("Refused", with(&port()), vec![]),
+        ("Refused", with(&port()), vec![null.as_fd(); 2]),
+        ("Refused", with(&port()), vec![null.as_fd(); 3]),
+        ("Refused", with(&bad_segment), bad_segment.descriptors().to_vec()),
+        ("Refused", with(&bad_lane), bad_lane.descriptors().to_vec()),
+        ("Refused", with(&two), two.descriptors().to_vec()),
+        ("Refused", with(&more), more.descriptors().to_vec()),
+        ("Refused", Some(port_packet(VERSION, 0, &port())), port().descriptors().to_vec()),
+        ("Refused", None, vec![]),
     ];
-    for (number, (expected, answer)) in cases.into_iter().enumerate() {
+    for (number, (expected, answer, descriptors)) in cases.into_iter().enumerate() {
         let name = folder.name(&number.to_string());
         let listening =
             socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
@@ -615,13 +711,14 @@ fn connect_reports_the_fault_of_a_strange_listener() {
         // SAFETY: the descriptor is new, and this is its only owner.
         let accepted = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(accepted) };
         if let Some(answer) = answer {
-            attacker::send(&accepted, &answer, &[]).expect("room");
+            attacker::send(&accepted, &answer, &descriptors).expect("room");
         } else {
             drop(accepted);
         }
         let result = within(PATIENCE, move || client.join().expect("no panic"));
         assert_eq!(format!("{:?}", result.expect_err("a strange listener")), expected, "answer {number}");
     }
+    before.assert_restored("after the answers");
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod tools;
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -13,8 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use messageport::{
-    BufferError, ChannelOptions, CloseReason, FreezeErrorKind, FrozenBuffer, Listener, Message, NamedBufferError,
-    PostDataError, SharedBuffer, TransferBuffer, TryRecvError, parent_port,
+    BufferError, ChannelOptions, CloseReason, ConnectOptions, FreezeErrorKind, FrozenBuffer, Listener, Message,
+    NamedBufferError, PostDataError, SharedBuffer, TransferBuffer, TryRecvError, parent_port,
 };
 use nix::cmsg_space;
 use nix::errno::Errno;
@@ -22,16 +22,14 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg, socket,
-};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::geteuid;
 
-use tools::attacker::{self, Attacker, NEW_PORT, Table};
+use tools::attacker::Attacker;
 use tools::child::{Process, Role, play};
 use tools::ledger::alone;
 use tools::memory::newest_memory;
-use tools::{assert_entangled, buffer_of, end_of, hop, pair, pair_of, pair_with, within};
+use tools::{PATIENCE, assert_entangled, buffer_of, end_of, hop, pair, pair_of, pair_with, text, within};
 
 const ROLES: &[Role] =
     &[("locker", locker), ("client", client), ("caged", caged), ("locked in memory", locked_in_memory)];
@@ -70,33 +68,24 @@ fn a_client_that_holds_the_lock_of_its_memory_files_does_not_delay_the_listener(
     let (_client, control) = Process::start("client");
     let listener = Listener::bind(&name).expect("a free name");
     control.post_message(name.as_bytes(), []).expect("room");
+    let incoming = listener.accept_timeout(PATIENCE).expect("a client");
+    assert_eq!(incoming.greeting.data, b"hello");
+    assert_eq!(text(&control), "locked");
     within(HANGS, move || {
-        let incoming = listener.accept().expect("a client");
-        assert_eq!(incoming.greeting.data, b"hello");
         assert!(matches!(incoming.port.try_recv(), Err(TryRecvError::Empty)));
+        drop((incoming, listener));
     });
     fs::remove_dir_all(&folder).expect("the folder");
 }
 
-/// A role: sends a greeting with a port and a buffer, whose memory files it has locked, to the listener of the name that
-/// comes.
+/// A role: connects to the listener of the name that comes, and locks the memory file that the listener has made.
 fn client() {
     let control = parent_port().expect("a port");
-    let name = String::from_utf8(control.recv().expect("a name").data).expect("a name");
-    let ((_keep, give), segment) = newest_memory(|| pair_of(LEN));
-    let (_buffer, buffer) = newest_memory(|| TransferBuffer::new(LEN).expect("memory"));
-    seal(&buffer);
-    hold_lock(segment.try_clone().expect("a descriptor"));
-    hold_lock(buffer.try_clone().expect("a descriptor"));
-    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
-    connect(socket.as_raw_fd(), &UnixAddr::new(name.as_str()).expect("an address")).expect("a listener");
-    let lane = give.as_fd();
-    let table = Table::default().port(NEW_PORT, &segment, &lane).buffer(LEN as u64, 0, &buffer);
-    let mut packet = b"msgphi!\0".to_vec();
-    packet.extend_from_slice(&1_u32.to_ne_bytes());
-    packet.extend_from_slice(&[0; 4]);
-    packet.extend_from_slice(&table.payload(b"hello"));
-    attacker::send(&socket, &packet, table.descriptors()).expect("room");
+    let name = text(&control);
+    let options = ConnectOptions::new().timeout(PATIENCE).channel(ChannelOptions::new().capacity(LEN));
+    let (_port, segment) = newest_memory(|| options.connect(&name, b"hello").expect("a listener"));
+    hold_lock(segment);
+    control.post_message(b"locked", []).expect("room");
     while control.recv().is_ok() {}
 }
 

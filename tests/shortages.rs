@@ -7,21 +7,25 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use messageport::aio::AsyncPort;
 use messageport::{
-    AnswerError, BadTransfer, BufferError, ChannelOptions, Client, FreezeErrorKind, FrozenBuffer, Message,
-    MessageChannel, MessagePort, PostDataError, PostErrorKind, RecvError, RecvTimeoutError, Server, SharedBuffer,
-    TransferBuffer, TransferRef, Transferable, TryRecvError,
+    AcceptError, AnswerError, BadTransfer, BufferError, ChannelOptions, Client, CloseReason, ConnectError,
+    ConnectOptions, FreezeErrorKind, FrozenBuffer, Incoming, Listener, Message, MessageChannel, MessagePort,
+    PostDataError, PostErrorKind, RecvError, RecvTimeoutError, Server, SharedBuffer, TransferBuffer, TransferRef,
+    Transferable, TryRecvError, parent_port,
 };
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
+use nix::sys::stat::fstat;
 use nix::unistd::{Uid, geteuid, seteuid};
 
-use tools::child::{Role, play};
+use tools::child::{Process, Role, hold, play};
 use tools::ledger::Ledger;
 use tools::luggage::{KINDS, Luggage, shared_of};
-use tools::{PATIENCE, assert_entangled, buffer_of, forgetful_pair, growing_pair, pair, text};
+use tools::{PATIENCE, assert_entangled, buffer_of, end_of, forgetful_pair, growing_pair, pair, readable, text};
 
 const ROLES: &[Role] = &[
     ("few descriptors", few_descriptors),
@@ -32,11 +36,14 @@ const ROLES: &[Role] = &[
     ("a message without room", message_without_room),
     ("a request without room", request_without_room),
     ("a task without room", task_without_room),
+    ("few descriptors for a listener", few_descriptors_for_a_listener),
     ("few in flight", few_in_flight),
     ("no address space", no_address_space),
     ("no address space to grow", no_address_space_to_grow),
     ("no address space for inline data", no_address_space_for_inline_data),
     ("small files", small_files),
+    ("lowered limit", lowered_limit),
+    ("hold", hold),
 ];
 
 #[track_caller]
@@ -81,6 +88,25 @@ fn a_task_naps_until_there_is_room() {
 }
 
 #[test]
+fn a_listener_waits_for_descriptors_and_goes_on() {
+    let (mut process, carrier) = Process::start("few descriptors for a listener");
+    let name = text(&carrier);
+    let mut clients = Vec::new();
+    while let Ok(_connect) = carrier.recv_timeout(PATIENCE) {
+        let word = match ConnectOptions::new().timeout(PATIENCE).connect(&name, b"") {
+            Ok(port) => {
+                clients.push(port);
+                "accepted"
+            }
+            Err(ConnectError::Overloaded) => "overloaded",
+            Err(error) => panic!("{error:?}"),
+        };
+        carrier.post_message(word.as_bytes(), []).expect("room");
+    }
+    process.succeeded();
+}
+
+#[test]
 fn too_many_descriptors_in_flight_give_everything_back() {
     play("few in flight");
 }
@@ -103,6 +129,11 @@ fn too_little_address_space_to_grow_leaves_everything_where_it_is() {
 #[test]
 fn a_file_size_limit_is_an_error_and_no_signal() {
     play("small files");
+}
+
+#[test]
+fn a_handle_lets_go_of_a_port_although_its_number_is_above_the_limit() {
+    play("lowered limit");
 }
 
 /// Calls `work` with room for exactly `count` more descriptors.
@@ -142,9 +173,10 @@ fn few_descriptors() {
             let held = Ledger::now();
             let result = with_room_for(room, || b.try_recv());
             assert!(is_exhausted(&result), "room for {room} of {needed}: {result:?}");
+            held.assert_restored("after a receive that failed");
             let in_place = with_room_for(room, || b.try_recv_ref().map(|message| message.len()));
             assert!(matches!(in_place, Err(TryRecvError::Failed(RecvError::ResourceExhausted(_)))));
-            held.assert_restored("after a receive that failed");
+            held.assert_restored("after a receive in place that failed");
         }
         let message = with_room_for(needed, || b.try_recv()).expect("room for all");
         assert_eq!(message.data, b"things");
@@ -264,6 +296,59 @@ fn task_without_room() {
     });
 }
 
+/// A role, whose parent connects at every message, and then posts how that ended.
+fn few_descriptors_for_a_listener() {
+    let outside = parent_port().expect("a port");
+    let path = std::env::temp_dir().join(format!("messageport-shortages-{}", std::process::id()));
+    let name = path.to_str().expect("a path of text");
+    let listener = Listener::bind(name).expect("a free name");
+    let connect = || outside.post_message(b"connect", []).expect("room");
+    outside.post_message(name.as_bytes(), []).expect("room");
+    let is_short = |result: Result<Option<Incoming>, AcceptError>| match result {
+        Err(AcceptError::System(error)) => assert_eq!(error.raw_os_error(), Some(Errno::EMFILE as i32)),
+        other => panic!("instead of a shortage: {other:?}"),
+    };
+    let step = || {
+        assert!(readable(&listener, PATIENCE), "no client");
+        listener.try_accept()
+    };
+    // Without a descriptor for the connection, the client waits.
+    with_room_for(0, || {
+        connect();
+        is_short(step());
+        is_short(listener.accept_timeout(Duration::from_millis(1)).map(Some));
+    });
+    let _first = listener.accept_timeout(PATIENCE).expect("the client that has waited");
+    assert_eq!((&*text(&outside), listener.refused()), ("accepted", 0));
+    // A connection takes one, a pair three. Without those for the pair, the client is refused.
+    let before = Ledger::now();
+    with_room_for(3, || {
+        connect();
+        is_short(std::iter::repeat_with(step).find(|result| !matches!(result, Ok(None))).expect("an endless iterator"));
+    });
+    assert_eq!((&*text(&outside), listener.refused()), ("overloaded", 1));
+    before.assert_restored("after a client that was refused");
+    // A call without a deadline outlasts the shortage, which ends when this thread has slept a few times.
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    let sleeps = || getrusage(UsageWho::RUSAGE_SELF).expect("the usage").voluntary_context_switches();
+    let (before, start) = (sleeps(), Instant::now());
+    let (incoming, rescue) = with_room_for(0, || {
+        connect();
+        let rescue = thread::spawn(move || {
+            while sleeps() < before + 5 && start.elapsed() < PATIENCE {
+                thread::yield_now();
+            }
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("the limit can be raised");
+        });
+        (listener.accept(), rescue)
+    });
+    let incoming = incoming.expect("the client, after the shortage");
+    rescue.join().expect("no panic");
+    assert_eq!(text(&outside), "accepted");
+    drop((incoming, listener));
+    assert!(!path.exists());
+}
+
 fn few_in_flight() {
     let user = geteuid();
     let (a, b) = forgetful_pair();
@@ -345,7 +430,7 @@ fn no_address_space() {
             let held = Ledger::now();
             let result = without_address_space(|| b.try_recv());
             assert!(is_exhausted(&result), "{result:?}");
-            held.assert_restored("after a receive that failed");
+            held.assert_restored("after a receive in place that failed");
         }
         let message = b.try_recv().expect("address space");
         let buffers = [&message.buffers.len(), &message.shared.len(), &message.frozen.len()];
@@ -526,7 +611,7 @@ fn few_descriptors_to_recycle() {
             let held = Ledger::now();
             let result = with_room_for(room, || b.try_recv());
             assert!(is_exhausted(&result), "room for {room} of {needed}: {result:?}");
-            held.assert_restored("after a receive that failed");
+            held.assert_restored("after a receive in place that failed");
         }
         let message = with_room_for(needed, || b.try_recv()).expect("room for all");
         assert!(message.data == large);
@@ -581,7 +666,7 @@ fn few_descriptors_for_a_laden_port() {
             let held = Ledger::now();
             let result = with_room_for(room, || arrivals.try_recv());
             assert!(is_exhausted(&result), "room for {room} of {needed}: {result:?}");
-            held.assert_restored("after a receive that failed");
+            held.assert_restored("after a receive in place that failed");
         }
         stays.post_message(b"meanwhile", []).expect("room");
         let mut message = with_room_for(needed, || arrivals.try_recv()).expect("room for all");
@@ -663,4 +748,22 @@ fn no_address_space_to_grow() {
     assert_entangled(&a, &b);
     drop((a, b, carrier, arrivals));
     before.assert_restored("after the shortages");
+}
+
+/// A port is posted by reference, and the numbers of its handle's descriptors cannot be used again.
+fn lowered_limit() {
+    let (mut process, carrier) = Process::start("hold");
+    assert_eq!(text(&carrier), "ready");
+    let low: Vec<File> = (0..50).map(|_| File::open("/dev/null").expect("a device")).collect();
+    let (peer, handle) = pair();
+    drop(low);
+    with_limit(Resource::RLIMIT_NOFILE, 40, || {
+        carrier.post_message_detaching(b"", &[TransferRef::Port(&handle)]).expect("room");
+    });
+    // The port has one holder left, in whose queue it is.
+    process.kill();
+    assert_eq!(end_of(&peer), CloseReason::PeerDied);
+    // The handle still has a descriptor that can be polled.
+    let id = fstat(handle.as_fd()).expect("an open descriptor");
+    assert_ne!(id.st_ino, fstat(peer.as_fd()).expect("an open descriptor").st_ino);
 }

@@ -26,7 +26,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, gettid};
 
-use ledger::{alone, descriptors};
+use ledger::{alone, assert_descriptors, descriptors};
 use victim::{PATIENCE, serve, start};
 
 /// The environment variable with the operation of the victim.
@@ -445,7 +445,7 @@ fn kill_between_instructions(name: &str) {
         let (calls, steps) = points[tried * stride % points.len()];
         killed += usize::from(matches!(run(role, Until::Point(calls, steps)), Run::Killed));
         tried += 1;
-        assert_eq!(descriptors(), before, "{name}: descriptors after a kill at {calls}, {steps}");
+        assert_descriptors(before, &format!("{name}: after a kill at {calls}, {steps}"));
     }
     println!("{name}: killed at {killed} of {} instructions and {} system calls", points.len(), segments.len() - 1);
     assert!(killed > 0, "never killed");

@@ -82,6 +82,7 @@ codes! {
     UNFINISHED = 74 "the creator of the buffer has not finished it",
     NOT_A_BUFFER = 75 "the name belongs to a file that is not a buffer",
     TOO_SMALL = 76 "the buffer has fewer bytes than required",
+    OVERLOADED = 77 "the listener has no memory or descriptors left for the connection",
 
     RESOURCE_EXHAUSTED = 80 "the system has no memory, descriptors or similar resources left",
     SYSTEM = 81 "the system refused the operation",

@@ -16,6 +16,7 @@ use super::port::AsyncPort;
 use super::wait::{Timer, current_runtime, timer};
 use crate::connect::{
     AcceptError, ConnectError, ConnectOptions, Connecting, Incoming, ListenError, ListenOptions, Listener, QUEUE_RETRY,
+    SHORTAGE_PAUSE,
 };
 use crate::error::with_cause;
 use crate::port::MessagePort;
@@ -37,9 +38,9 @@ impl OneDescriptor for Connecting {}
 /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut listener = AsyncListener::new(Listener::bind("my-service")?)?;
 /// loop {
-///     let client = listener.accept().await?;
-///     let mut port = AsyncPort::new(client.port)?;
+///     let client = listener.accept().await?; // waits out a shortage of descriptors
 ///     tokio::spawn(async move {
+///         let Ok(mut port) = AsyncPort::new(client.port) else { return };
 ///         while let Ok(message) = port.recv().await {
 ///             println!("{} bytes", message.data.len());
 ///         }
@@ -50,8 +51,8 @@ impl OneDescriptor for Connecting {}
 pub struct AsyncListener {
     registration: Readiness<Listener>,
     runtime: Handle,
-    /// Ends when the next silent client will be dropped.
-    silence: Option<Timer>,
+    /// Ends when the next silent client will be dropped, or when a pause after a shortage is over.
+    pause: Option<Timer>,
 }
 
 impl AsyncListener {
@@ -67,7 +68,7 @@ impl AsyncListener {
         match current_runtime() {
             Ok(runtime) => {
                 let registration = Readiness::new(listener).map_err(failed)?;
-                Ok(Self { registration, runtime, silence: None })
+                Ok(Self { registration, runtime, pause: None })
             }
             Err(error) => Err(failed((listener, error))),
         }
@@ -84,7 +85,8 @@ impl AsyncListener {
         ListenOptions::new().bind_async(name)
     }
 
-    /// Waits for the next client. While this waits, clients that misbehave are turned away and counted.
+    /// Waits for the next client. While this waits, clients that misbehave are turned away and counted, and shortages
+    /// of descriptors or memory are waited out.
     ///
     /// Cancel-safe: if the future is dropped, no client is lost.
     ///
@@ -97,8 +99,17 @@ impl AsyncListener {
     fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<Result<Incoming, AcceptError>> {
         let listener = self.registration.get_ref();
         for _ in 0..MAX_STEPS {
-            if let Some(result) = listener.try_accept().transpose() {
-                return Poll::Ready(result);
+            match listener.try_accept() {
+                Ok(None) => {}
+                Err(error) if error.is_shortage() => {
+                    // The descriptor stays readable while a connection waits, so this waits for time to pass.
+                    let pause = self.pause.insert(timer(&self.runtime, SHORTAGE_PAUSE));
+                    if pause.as_mut().poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    continue;
+                }
+                result => return Poll::Ready(result.transpose().unwrap_or(Err(AcceptError::TimedOut))),
             }
             // That was one step, for example to admit a client that has sent nothing yet. There may be more to do.
             if socket::wait(listener.as_fd(), false, Duration::ZERO).is_ok_and(|seen| seen.readable) {
@@ -111,8 +122,8 @@ impl AsyncListener {
             }
             // A client that stays silent is dropped when its time is over.
             let left = listener.next_deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            self.silence = left.map(|left| timer(&self.runtime, left));
-            if self.silence.as_mut().is_none_or(|timer| timer.as_mut().poll(context).is_pending()) {
+            self.pause = left.map(|left| timer(&self.runtime, left));
+            if self.pause.as_mut().is_none_or(|timer| timer.as_mut().poll(context).is_pending()) {
                 return Poll::Pending;
             }
         }
@@ -171,10 +182,10 @@ impl From<RegisterListenerError> for io::Error {
     }
 }
 
-/// Sends one end of a new pair to the listener on `name`, with a greeting, and returns the other end: the
+/// Sends a greeting to the listener on `name`, which makes a pair, and returns one end of the pair: the
 /// [`connect`](crate::connect()) of tasks.
 ///
-/// If the future is dropped, the listener may have accepted already. Its port then ends with `Closed`.
+/// If the future is dropped, the listener may have accepted already. Its port then ends with `PeerDied`.
 ///
 /// # Errors
 /// Those of [`connect`](crate::connect()); also [`ConnectError::System`] if this is not called within a runtime.
@@ -186,7 +197,7 @@ pub async fn connect(name: &str, greeting: &[u8]) -> Result<AsyncPort, ConnectEr
 }
 
 impl ConnectOptions {
-    /// Sends one end of a new pair to the listener on `name`, in a task; see [`aio::connect`](connect).
+    /// Sends a greeting to the listener on `name`, in a task; see [`aio::connect`](connect).
     ///
     /// # Errors
     /// Those of [`aio::connect`](connect).

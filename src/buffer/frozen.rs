@@ -13,6 +13,7 @@ use super::file::{self, BufferKind, not_created};
 use crate::error::{BadSegment, BufferError, Rejection, not_mapped};
 use crate::layout::HEADER_LEN;
 use crate::sys::frozen::FrozenMapping;
+use crate::sys::passed::Passed;
 use crate::sys::{Errno, memfd};
 
 /// Bytes, 256 KiB, that are copied into a frozen buffer at a time.
@@ -122,8 +123,8 @@ impl FrozenBuffer {
     }
 
     /// Adopts a received buffer of `len` bytes.
-    pub(crate) fn adopt(file: OwnedFd, len: u64) -> Result<Self, Rejection<BadSegment>> {
-        let mapped_len = file::adopt(file.as_fd(), BufferKind::Frozen, len)?;
+    pub(crate) fn adopt(passed: &mut Passed, len: u64) -> Result<Self, Rejection<BadSegment>> {
+        let (file, mapped_len) = passed.check(|file| file::adopt(file, BufferKind::Frozen, len))?;
         let mapping = FrozenMapping::new(file.as_fd(), mapped_len).map_err(not_mapped)?;
         Ok(Self::new(file, mapping, len as usize))
     }

@@ -13,6 +13,7 @@ use super::{FreezeErrorKind, file};
 use crate::error::{BadSegment, Rejection, exhausted, not_mapped};
 use crate::layout::{BufferConstants, HEADER_LEN};
 use crate::sys::mapping::{Mapping, fetch_for_writing};
+use crate::sys::passed::Passed;
 use crate::sys::{Errno, memfd};
 
 /// How a handle came by its memory, which determines what happens to the memory when the handle is dropped or posted.
@@ -172,8 +173,8 @@ impl Memory {
     }
 
     /// Adopts received memory of `capacity` bytes.
-    pub(crate) fn adopt(file: OwnedFd, capacity: u64) -> Result<Self, Rejection<BadSegment>> {
-        let mapped_len = file::adopt(file.as_fd(), BufferKind::Transfer, capacity)?;
+    pub(crate) fn adopt(passed: &mut Passed, capacity: u64) -> Result<Self, Rejection<BadSegment>> {
+        let (file, mapped_len) = passed.check(|file| file::adopt(file, BufferKind::Transfer, capacity))?;
         Self::map(file, mapped_len - HEADER_LEN).map_err(|(errno, _)| not_mapped(errno))
     }
 

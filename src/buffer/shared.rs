@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use super::file::{self, BufferKind, not_created, offset_in_file};
 use crate::error::{BadSegment, BufferError, Rejection, not_mapped};
 use crate::layout::HEADER_LEN;
+use crate::sys::passed::Passed;
 use crate::sys::shared::SharedMapping;
 
 /// A block of memory that several holders read and write at the same time: the native `SharedArrayBuffer`.
@@ -75,8 +76,8 @@ impl SharedBuffer {
     }
 
     /// Adopts a received buffer of `len` bytes.
-    pub(crate) fn adopt(file: OwnedFd, len: u64) -> Result<Self, Rejection<BadSegment>> {
-        let mapped_len = file::adopt(file.as_fd(), BufferKind::Shared, len)?;
+    pub(crate) fn adopt(passed: &mut Passed, len: u64) -> Result<Self, Rejection<BadSegment>> {
+        let (file, mapped_len) = passed.check(|file| file::adopt(file, BufferKind::Shared, len))?;
         let mapping = SharedMapping::new(file.as_fd(), mapped_len).map_err(not_mapped)?;
         Ok(Self::from_mapping(Some(file), mapping, len as usize))
     }

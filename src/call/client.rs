@@ -384,7 +384,7 @@ impl ClientCore {
             let mut calls = self.lock();
             let dropped = calls.close(number);
             drop(calls);
-            drop(dropped);
+            dropped.into_iter().for_each(|mut answer| answer.refuse());
         }
     }
 }

@@ -10,10 +10,10 @@ use super::{Arrival, Arrived, Counts, Table};
 use crate::end::lane::Half;
 use crate::end::shortage::DescriptorShortage;
 use crate::end::{End, Parts};
-use crate::error::{BadTransfer, RecvError, Rejection, Violation, exhausted};
+use crate::error::{BadSegment, BadTransfer, RecvError, Rejection, Violation, exhausted};
 use crate::queue::record::RecordKind;
 use crate::queue::ring::{Consumer, Record};
-use crate::sys::{Errno, process};
+use crate::sys::{Errno, closer, process};
 
 /// Where the data goes that came in a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,7 +56,7 @@ fn lone_buffer(end: &End, payload: &mut Vec<u8>) -> Result<Arrival, Rejection<Un
     }
     payload.truncate(lone.data_len);
     let buffer = lone.take(end).ok_or(Undeliverable::Message(BadTransfer::NoSuchBuffer))?;
-    Ok(Arrival { items: vec![Arrived::Buffer(buffer)], body: None })
+    Ok(Arrival { items: vec![Arrived::Buffer(buffer)], ..Arrival::default() })
 }
 
 fn carrier(
@@ -70,7 +70,7 @@ fn carrier(
 ) -> Result<Arrival, Rejection<Undeliverable>> {
     // 1. Check the table, and make room for data that will be copied.
     let mut table = Table::parse(payload)?;
-    let out_of_memory = |_: TryReserveError| Rejection::Shortage(Errno::ENOMEM);
+    let out_of_memory = |_: TryReserveError| Rejection::<Undeliverable>::Shortage(Errno::ENOMEM);
     let limits = end.segment().limits();
     let handles = usize::from(record.handles);
     if handles != table.handles() || handles > limits.max_handles {
@@ -87,7 +87,7 @@ fn carrier(
     make_room(table.counts()).map_err(out_of_memory)?;
     // 2. Duplicate the descriptors, whose packet stays on the lane.
     let _reading = (handles > 0).then(|| end.reading());
-    let descriptors = match handles {
+    let mut descriptors = match handles {
         0 => Vec::new(),
         count => {
             let sequence = consumer.sequence();
@@ -98,27 +98,36 @@ fn carrier(
                 end.lane().peek_handles(sequence, count, |half| end.on_wake_up(half, Half::Receiver))
             };
             if matches!(peeked, Err(Rejection::Shortage(Errno::EMFILE))) && shortage.fail(sequence, Instant::now()) {
-                end.lane().take_handles();
+                if !end.lane().drop_handles() {
+                    return Err(Undeliverable::WRONG_KIND.into());
+                }
                 payload.truncate(data_len);
                 return Err(Undeliverable::Message(BadTransfer::NoRoom).into());
             }
             peeked.map_err(|rejection| rejection.map(Undeliverable::Violation))?
         }
     };
-    // 3. Adopt the objects behind them, and take the packet off the lane unless a later attempt needs it.
+    // 3. Adopt the objects behind them, and take the packet off the lane unless a later attempt needs it. While it is
+    // taken, every descriptor in it has a duplicate here; otherwise taking it could wait, as closing can.
     let mut arrival = Arrival::default();
-    let adopted = table.adopt(descriptors, Some(end), &mut arrival);
-    if handles > 0 && !matches!(adopted, Err(Rejection::Shortage(_))) {
-        end.lane().take_handles();
+    let mut adopted = table.adopt(&mut descriptors, Some(end), &mut arrival);
+    if matches!(adopted, Err(Rejection::Invalid(Undeliverable::Message(_)))) && closer::is_overdue() {
+        adopted = Err(Undeliverable::WRONG_KIND.into()); // too much has come that is slow to close
     }
+    match adopted {
+        Err(Rejection::Shortage(_) | Rejection::Invalid(Undeliverable::Violation(_))) => {}
+        _ if handles == 0 => {}
+        Ok(()) | Err(Rejection::Invalid(Undeliverable::Message(_))) => end.lane().take_handles(),
+    }
+    drop(descriptors);
     // What is left is the data, also in the error of an invalid message.
     payload.truncate(data_len);
     match adopted {
         Ok(()) => Ok(arrival),
         Err(Rejection::Shortage(errno)) => Err(Rejection::Shortage(errno)),
-        Err(Rejection::Invalid(reason)) => {
+        Err(invalid) => {
             arrival.close();
-            Err(Undeliverable::Message(reason).into())
+            Err(invalid)
         }
     }
 }
@@ -137,11 +146,39 @@ impl Arrival {
 }
 
 /// Why a message can never be delivered.
+#[derive(Debug)]
 pub(crate) enum Undeliverable {
     /// The record breaks the format, which ends the channel.
     Violation(Violation),
     /// The record is in order and what it carries is invalid, which ends this message alone.
     Message(BadTransfer),
+}
+
+impl Undeliverable {
+    /// A descriptor is of another kind than the table states. Whoever passes a thing on has checked its kind, which
+    /// nobody can change, so no honest peer sends such a descriptor.
+    pub(crate) const WRONG_KIND: Self = Self::Violation(Violation::BadHandles);
+}
+
+impl From<BadTransfer> for Undeliverable {
+    fn from(bad: BadTransfer) -> Self {
+        match bad {
+            BadTransfer::Segment(BadSegment::NotMemory) => Self::WRONG_KIND,
+            bad => Self::Message(bad),
+        }
+    }
+}
+
+impl From<BadSegment> for Undeliverable {
+    fn from(bad: BadSegment) -> Self {
+        BadTransfer::Segment(bad).into()
+    }
+}
+
+impl From<Rejection<BadSegment>> for Rejection<Undeliverable> {
+    fn from(rejection: Rejection<BadSegment>) -> Self {
+        rejection.map(Undeliverable::from)
+    }
 }
 
 impl From<Violation> for Rejection<Undeliverable> {

@@ -139,7 +139,7 @@ fn with_budget(work: impl FnOnce(&mut Budget)) {
 /// since a peer decides how deep ports are nested.
 pub(crate) fn discard(end: &Arc<End>, consumer: &mut Consumer) {
     with_budget(|budget| discard_queue(end, consumer, budget));
-    end.lane().discard_rest();
+    end.discard_lane();
     // A wake-up for the sending half of this process may have been among the packets.
     end.wake_own_producer();
     // Dropped messages may have put buffers into the cache.
@@ -234,11 +234,9 @@ fn discard_message_with_ports(end: &End, consumer: &mut Consumer, walk: &mut Wal
             match arrived {
                 Ok(arrival) => ports = arrival,
                 Err(Rejection::Invalid(Undeliverable::Violation(_))) => break,
-                // Without descriptors to spare this process cannot close them itself: the kernel does.
-                Err(Rejection::Shortage(_)) if record.handles > 0 => {
-                    let _reading = end.reading();
-                    end.lane().take_handles();
-                }
+                // Without descriptors to spare this process cannot close them itself. They stay on the lane, and are
+                // closed with what is left there.
+                Err(Rejection::Shortage(_)) if record.handles > 0 => break,
                 Err(Rejection::Shortage(_) | Rejection::Invalid(Undeliverable::Message(_))) => {}
             }
         }

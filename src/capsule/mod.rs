@@ -23,19 +23,22 @@ pub(crate) mod arrive;
 pub(crate) mod discard;
 
 use std::mem::offset_of;
-use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use bytemuck::{AnyBitPattern, Pod, Zeroable, pod_read_unaligned};
 
+use self::arrive::Undeliverable;
 use self::buffer::{BufferCapsule, MemoryCapsule, adopt_buffer};
 use self::port::{PORT_HANDLES, PortCapsule, STALE, SlotCapsule, adopt_port};
 use crate::buffer::TransferBuffer;
 use crate::buffer::frozen::FrozenBuffer;
 use crate::buffer::memory::Memory;
 use crate::buffer::shared::SharedBuffer;
+use crate::end::lane::Lane;
 use crate::end::{End, Parts};
-use crate::error::{BadTransfer, Rejection, Violation};
+use crate::error::{Rejection, Violation};
 use crate::sys::Errno;
+use crate::sys::passed::Passed;
 
 /// The last 24 bytes of a carrier record's payload.
 #[repr(C)]
@@ -211,14 +214,14 @@ impl<'a> Table<'a> {
 
     /// Makes ports, buffers and descriptors of the table and its `handles`, for a receiver at `end`.
     ///
-    /// After an error `arrival` holds what had been made. If something was invalid, pool and cache still agree with the
-    /// sender's.
+    /// After an error `arrival` holds what had been made, and `handles` the rest. If something was invalid, pool and
+    /// cache still agree with the sender's.
     pub(crate) fn adopt(
         &self,
-        handles: Vec<OwnedFd>,
+        handles: &mut [Passed],
         end: Option<&End>,
         arrival: &mut Arrival,
-    ) -> Result<(), Rejection<BadTransfer>> {
+    ) -> Result<(), Rejection<Undeliverable>> {
         debug_assert_eq!(handles.len(), self.handles());
         // The peer decides how many things there are, those without a descriptor included.
         let Counts { ports, buffers: buffer_count, frozen, shared, descriptors, slots: _, body: _ } = self.counts;
@@ -226,19 +229,19 @@ impl<'a> Table<'a> {
         let room = memories.try_reserve_exact(buffer_count);
         room.and_then(|()| buffers.try_reserve_exact(buffer_count))
             .and_then(|()| arrival.items.try_reserve_exact(ports + buffer_count + frozen + shared + descriptors))
-            .map_err(|_| Rejection::<BadTransfer>::Shortage(Errno::ENOMEM))?;
-        let mut of_ports = handles;
-        let mut others = of_ports.split_off(self.handles_of_ports()).into_iter();
+            .map_err(|_| Rejection::<Undeliverable>::Shortage(Errno::ENOMEM))?;
+        let (of_ports, others) = handles.split_at_mut(self.handles_of_ports());
+        let mut others = others.iter_mut();
         // A shortage must leave pool and cache untouched for the next attempt, so everything that can meet one comes
         // first.
         for (capsule, file) in self.buffers().filter(BufferCapsule::has_handle).zip(&mut others) {
             memories.push(match Memory::adopt(file, capsule.capacity) {
                 Ok(memory) => Ok(memory),
-                Err(Rejection::Invalid(bad)) => Err(BadTransfer::Segment(bad)),
+                Err(Rejection::Invalid(bad)) => Err(Undeliverable::from(bad)),
                 Err(Rejection::Shortage(errno)) => return Err(Rejection::Shortage(errno)),
             });
         }
-        let mut made = self.adopt_others(of_ports, others, &mut arrival.items);
+        let mut made = self.adopt_others(of_ports, others, arrival);
         if let Err(Rejection::Shortage(_)) = made {
             return made;
         }
@@ -247,7 +250,7 @@ impl<'a> Table<'a> {
         let mut memories = memories.into_iter();
         for capsule in self.buffers() {
             let memory = if capsule.has_handle() { memories.next().transpose() } else { Ok(None) };
-            match memory.and_then(|memory| adopt_buffer(&capsule, memory, end)) {
+            match memory.and_then(|memory| Ok(adopt_buffer(&capsule, memory, end)?)) {
                 Ok(hold) => buffers.push(TransferBuffer::from_hold(hold)),
                 Err(reason) => made = made.and(Err(Rejection::Invalid(reason))),
             }
@@ -258,16 +261,16 @@ impl<'a> Table<'a> {
     }
 
     /// Makes everything but the buffers.
-    fn adopt_others(
+    fn adopt_others<'p>(
         &self,
-        of_ports: Vec<OwnedFd>,
-        mut others: impl Iterator<Item = OwnedFd>,
-        items: &mut Vec<Arrived>,
-    ) -> Result<(), Rejection<BadTransfer>> {
+        of_ports: &'p mut [Passed],
+        mut others: impl Iterator<Item = &'p mut Passed>,
+        Arrival { items, kept, .. }: &mut Arrival,
+    ) -> Result<(), Rejection<Undeliverable>> {
         let Counts { ports, buffers, frozen, shared, descriptors: _, slots: _, body: _ } = self.counts;
-        let (mut of_ports, mut capsules) = (of_ports.into_iter(), self.capsules);
+        let (mut of_ports, mut capsules) = (of_ports.iter_mut(), self.capsules);
         for _ in 0..ports {
-            items.push(Arrived::Port(adopt_port(&mut capsules, &mut of_ports)?));
+            items.push(Arrived::Port(adopt_port(&mut capsules, &mut of_ports, kept)?));
         }
         capsules = &capsules[buffers * size_of::<BufferCapsule>()..];
         for file in others.by_ref().take(frozen) {
@@ -278,7 +281,7 @@ impl<'a> Table<'a> {
             let MemoryCapsule { len } = next(&mut capsules);
             items.push(Arrived::Shared(SharedBuffer::adopt(file, len)?));
         }
-        items.extend(others.map(Arrived::Descriptor));
+        items.extend(others.map(|passed| Arrived::Descriptor(std::mem::take(passed))));
         Ok(())
     }
 }
@@ -304,6 +307,8 @@ pub(crate) struct Arrival {
     pub(crate) items: Vec<Arrived>,
     /// The data, if it came in a buffer.
     pub(crate) body: Option<TransferBuffer>,
+    /// Lanes of ports that could not be made. As long as they are here, taking their packet does not close them.
+    kept: Vec<Arc<Lane>>,
 }
 
 /// One thing that has arrived.
@@ -312,7 +317,7 @@ pub(crate) enum Arrived {
     Buffer(TransferBuffer),
     Frozen(FrozenBuffer),
     Shared(SharedBuffer),
-    Descriptor(OwnedFd),
+    Descriptor(Passed),
 }
 
 impl Arrival {

@@ -2,20 +2,22 @@
 #![forbid(unsafe_code)]
 
 use std::mem::offset_of;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
 
+use super::arrive::Undeliverable;
 use super::{next, next_slots};
 use crate::buffer::memory::Memory;
 use crate::buffer::pool::Moving;
-use crate::end::lane::Lane;
+use crate::end::lane::{Lane, NotALane};
 use crate::end::{End, Parts, Side};
 use crate::error::{BadTransfer, Rejection};
 use crate::queue::direction::Direction;
 use crate::queue::ring::{Consumer, Cursors, Producer};
 use crate::queue::segment::Segment;
+use crate::sys::passed::Passed;
 
 /// Descriptors that a port takes on the lane: segment and lane. Grown rings and recycled buffers add one each.
 pub(super) const PORT_HANDLES: usize = 2;
@@ -143,14 +145,15 @@ pub(crate) fn port_handles<'a>(
 /// 2. The queue is in the segment, so its messages arrive with the port. As in the standard they wait until the port is
 ///    started, or received from.
 /// 3. The remote port is entangled as before: it stands at the other side of the segment, and never notices.
-pub(super) fn adopt_port(
+///
+/// After an error `kept` holds the lane, if there is one.
+pub(super) fn adopt_port<'p>(
     capsules: &mut &[u8],
-    handles: &mut impl Iterator<Item = OwnedFd>,
-) -> Result<Parts, Rejection<BadTransfer>> {
-    let bad = || Rejection::Invalid(BadTransfer::Capsule);
+    handles: &mut impl Iterator<Item = &'p mut Passed>,
+    kept: &mut Vec<Arc<Lane>>,
+) -> Result<Parts, Rejection<Undeliverable>> {
     let capsule: PortCapsule = next(capsules);
     let slots = next_slots(capsules, &capsule);
-    let mut handle = || handles.next().ok_or(bad());
     let side = match capsule.side {
         0 => Side::A,
         1 => Side::B,
@@ -160,9 +163,27 @@ pub(super) fn adopt_port(
     if (unknown, capsule.consumer.ring_start, capsule.reserved) != (0, 0, 0) {
         return Err(bad());
     }
-    let segment = Segment::adopt(handle()?)?;
-    let lane = Lane::adopt(handle()?).ok_or(Rejection::Invalid(BadTransfer::Lane))?;
-    let end = Arc::new(End::new(segment, lane, side));
+    let segment = Segment::adopt(handles.next().ok_or(bad())?)?;
+    let end = match Lane::adopt(handles.next().ok_or(bad())?) {
+        Ok(lane) => Arc::new(End::new(segment, lane, side)),
+        Err(NotALane::Kind) => return Err(Undeliverable::WRONG_KIND.into()),
+        Err(NotALane::Unfit(lane)) => {
+            kept.push(Arc::new(lane));
+            return Err(Undeliverable::Message(BadTransfer::Lane).into());
+        }
+    };
+    let lane = Arc::clone(end.lane());
+    adopt_rest(end, capsule, slots, handles).inspect_err(|_| kept.push(lane))
+}
+
+/// Adopts what belongs to a port beside its segment and its lane.
+fn adopt_rest<'p>(
+    end: Arc<End>,
+    capsule: PortCapsule,
+    slots: impl Iterator<Item = SlotCapsule>,
+    handles: &mut impl Iterator<Item = &'p mut Passed>,
+) -> Result<Parts, Rejection<Undeliverable>> {
+    let mut handle = || handles.next().ok_or(bad());
     let mut place = |direction: &Direction, cursors: CursorsCapsule, flag| {
         let direction = match capsule.grown & flag {
             0 => direction.clone(),
@@ -186,6 +207,10 @@ pub(super) fn adopt_port(
         }
     }
     Ok(Parts { producer: Producer::new(outgoing, producer), consumer: Consumer::new(incoming, consumer), end })
+}
+
+fn bad() -> Rejection<Undeliverable> {
+    Undeliverable::Message(BadTransfer::Capsule).into()
 }
 
 impl From<Cursors> for CursorsCapsule {

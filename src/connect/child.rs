@@ -5,10 +5,9 @@ use std::io;
 use std::os::fd::AsFd;
 use std::process::{Child, Command};
 
-use super::greeting::{self, BadGreeting};
+use super::greeting::{self, BadPacket};
 use crate::error::{BadTransfer, PostErrorKind, with_cause};
 use crate::port::MessagePort;
-use crate::port::transfer::TransferRef;
 use crate::sys::process::{spawn_inheriting, take_inherited};
 use crate::sys::{io_error, socket};
 
@@ -41,11 +40,11 @@ pub fn spawn_with_port(command: &mut Command, port: MessagePort) -> Result<Child
     }
 }
 
-/// Queues the greeting in a socket pair, one socket of which the child inherits. The kernel keeps the greeting's
-/// descriptors open until the child takes them, and closes them if it never does.
+/// Queues the port in a socket pair, one socket of which the child inherits. The kernel keeps the port's descriptors open
+/// until the child takes them, and closes them if it never does.
 fn spawn(command: &mut Command, port: &MessagePort) -> Result<Child, SpawnErrorKind> {
     let (ours, theirs) = socket::pair().map_err(|errno| SpawnErrorKind::Spawn(io_error(errno)))?;
-    let baggage = greeting::send(ours.as_fd(), &[], &[TransferRef::Port(port)]).map_err(SpawnErrorKind::Port)?;
+    let baggage = greeting::send_port(ours.as_fd(), port).map_err(SpawnErrorKind::Port)?;
     let child = spawn_inheriting(command, VARIABLE, theirs.as_fd()).map_err(SpawnErrorKind::Spawn)?;
     baggage.detach();
     Ok(child)
@@ -61,14 +60,15 @@ fn spawn(command: &mut Command, port: &MessagePort) -> Result<Child, SpawnErrorK
 /// port.
 pub fn parent_port() -> Result<MessagePort, ParentPortError> {
     let socket = take_inherited(VARIABLE).ok_or(ParentPortError::Missing)?;
-    // The parent sends the greeting before it starts the child, so a greeting that is not here now never will be.
-    match greeting::receive(socket.as_fd()) {
-        Ok(message) => message.ports.into_iter().next().ok_or(ParentPortError::Malformed),
-        Err(BadGreeting::NotYet | BadGreeting::Silent | BadGreeting::Malformed) => Err(ParentPortError::Malformed),
-        Err(BadGreeting::Version(version)) => Err(ParentPortError::Version(version)),
-        Err(BadGreeting::Contents(bad)) => Err(ParentPortError::Contents(bad)),
-        Err(BadGreeting::Exhausted(errno)) => Err(ParentPortError::System(io_error(errno))),
-    }
+    // The parent sends the port before it starts the child, so a port that is not here now never will be.
+    greeting::receive_port(socket.as_fd()).map_err(|bad| match bad {
+        BadPacket::NotYet | BadPacket::Silent | BadPacket::Malformed | BadPacket::Overloaded => {
+            ParentPortError::Malformed
+        }
+        BadPacket::Version(version) => ParentPortError::Version(version),
+        BadPacket::Contents(bad) => ParentPortError::Contents(bad),
+        BadPacket::Exhausted(errno) => ParentPortError::System(io_error(errno)),
+    })
 }
 
 /// [`spawn_with_port`] failed: the reason, and the port, which is unchanged.
@@ -142,7 +142,7 @@ impl From<SpawnError> for io::Error {
 pub enum ParentPortError {
     /// The parent passed no port, or it was taken before.
     Missing,
-    /// What was inherited is not a greeting.
+    /// What was inherited is not a port.
     Malformed,
     /// The version of the format that the parent uses, which is not the version of this library.
     Version(u32),

@@ -1,22 +1,26 @@
-//! Meeting by name, the connecting side: makes a pair and sends one end of it, in a greeting, to a listener.
+//! Meeting by name, the connecting side: sends a greeting to a listener, and receives an end of a pair in the answer.
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::Backoff;
 
-use super::greeting::{self, Answer};
+use super::greeting::{self, BadPacket};
 use super::names::{NameError, path_of};
 use crate::error::{ChannelError, PostErrorKind, with_cause};
+use crate::layout::Limits;
 use crate::port::MessagePort;
-use crate::port::channel::{ChannelOptions, MessageChannel};
-use crate::port::transfer::TransferRef;
-use crate::sys::{Errno, io_error, named_socket, socket};
+use crate::port::channel::ChannelOptions;
+use crate::sys::named_socket::{self, Connection};
+use crate::sys::{Errno, io_error, socket};
 
-/// Sends one end of a new pair to the listener on `name`, with a greeting, and returns the other end.
+/// Sends a greeting to the listener on `name`, which makes a pair, and returns one end of the pair.
+///
+/// The greeting is the standard's `otherWindow.postMessage("hello", "*", [channel.port2])`; the listener makes the
+/// channel, so that a client never holds a descriptor of the listener's end.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,7 +30,7 @@ use crate::sys::{Errno, io_error, named_socket, socket};
 /// ```
 ///
 /// # Errors
-/// There is no listener on the name, or it refuses, uses another version of the format or does not answer within 5 s;
+/// There is no listener on the name, or it refuses, has no resources, uses another version of the format or does not answer within 5 s;
 /// or a system call failed.
 pub fn connect(name: &str, greeting: &[u8]) -> Result<MessagePort, ConnectError> {
     ConnectOptions::new().connect(name, greeting)
@@ -58,13 +62,13 @@ impl ConnectOptions {
         self
     }
 
-    /// Sets the options of the new pair.
+    /// Sets the options of the new pair. The listener makes it.
     pub fn channel(mut self, options: ChannelOptions) -> Self {
         self.channel = options;
         self
     }
 
-    /// Sends one end of a new pair to the listener on `name`; see [`connect`].
+    /// Sends a greeting to the listener on `name`; see [`connect`].
     ///
     /// # Errors
     /// Those of [`connect`].
@@ -89,8 +93,10 @@ impl ConnectOptions {
     pub(crate) fn start(&self, name: &str, greeting: &[u8]) -> Result<Connecting, ConnectError> {
         let deadline = Instant::now().checked_add(self.timeout);
         let path = path_of(name).map_err(ConnectError::Name)?;
-        let socket = named_socket::new().map_err(system)?;
-        Ok(Connecting { options: self.clone(), path, socket, deadline, greeting: greeting.to_vec(), port: None })
+        let limits = self.channel.checked().map_err(ConnectError::Channel)?;
+        let connection = named_socket::new().and_then(Connection::new).map_err(system)?;
+        let (any_uid, greeting) = (self.any_uid, greeting.to_vec());
+        Ok(Connecting { any_uid, limits, path, connection, deadline, greeting, has_greeted: false })
     }
 }
 
@@ -100,14 +106,16 @@ pub(crate) const QUEUE_RETRY: Duration = Duration::from_millis(1);
 
 /// A connection in progress.
 pub(crate) struct Connecting {
-    options: ConnectOptions,
+    any_uid: bool,
+    /// The limits of the pair that the listener makes.
+    limits: Limits,
     path: PathBuf,
-    socket: OwnedFd,
+    connection: Connection,
     /// `None`: a timeout that overflows `Instant`, so no deadline.
     deadline: Option<Instant>,
     greeting: Vec<u8>,
-    /// This side's end of the pair, once the other end has been sent.
-    port: Option<MessagePort>,
+    /// The greeting has been sent.
+    has_greeted: bool,
 }
 
 impl Connecting {
@@ -115,43 +123,42 @@ impl Connecting {
     /// greeting [has been sent](Self::has_greeted) and not been answered yet, and the answer makes the descriptor
     /// readable.
     pub(crate) fn step(&mut self) -> Result<Option<MessagePort>, ConnectError> {
-        if self.port.is_none() && !self.greet()? {
+        if !self.has_greeted && !self.greet()? {
             return if self.left().is_zero() { Err(ConnectError::TimedOut) } else { Ok(None) };
         }
-        match greeting::read_answer(self.socket.as_fd()) {
-            Ok(Answer::Accepted) => Ok(self.port.take()),
-            Ok(Answer::OtherVersion(version)) => Err(ConnectError::Version(version)),
-            Ok(Answer::Refused) | Err(Errno::ECONNRESET | Errno::EPIPE) => Err(ConnectError::Refused),
-            Err(Errno::EAGAIN) if self.left().is_zero() => Err(ConnectError::TimedOut),
-            Err(Errno::EAGAIN) => Ok(None),
-            Err(errno) => Err(system(errno)),
+        match greeting::receive_port(self.connection.as_fd()) {
+            Ok(port) => Ok(Some(port)),
+            Err(BadPacket::NotYet) if self.left().is_zero() => Err(ConnectError::TimedOut),
+            Err(BadPacket::NotYet) => Ok(None),
+            Err(BadPacket::Version(version)) => Err(ConnectError::Version(version)),
+            Err(BadPacket::Overloaded) => Err(ConnectError::Overloaded),
+            Err(BadPacket::Silent | BadPacket::Malformed | BadPacket::Contents(_)) => Err(ConnectError::Refused),
+            Err(BadPacket::Exhausted(errno)) => Err(system(errno)),
         }
     }
 
     /// True once the greeting has been sent.
     pub(crate) fn has_greeted(&self) -> bool {
-        self.port.is_some()
+        self.has_greeted
     }
 
-    /// Makes the pair and sends one end of it. False if the listener's queue of connections is full.
+    /// Connects and sends the greeting. False if the listener's queue of connections is full.
     fn greet(&mut self) -> Result<bool, ConnectError> {
-        match named_socket::connect(self.socket.as_fd(), &self.path) {
+        match named_socket::connect(self.connection.as_fd(), &self.path) {
             Ok(()) => {}
             Err(Errno::EAGAIN) => return Ok(false),
             Err(Errno::ENOENT | Errno::ECONNREFUSED) => return Err(ConnectError::NoListener(self.path.clone())),
             Err(errno) => return Err(system(errno)),
         }
-        let uid = named_socket::credentials(self.socket.as_fd()).map_err(system)?.uid;
-        if !self.options.any_uid && uid != named_socket::user() {
+        let uid = named_socket::credentials(self.connection.as_fd()).map_err(system)?.uid;
+        if !self.any_uid && uid != named_socket::user() {
             return Err(ConnectError::WrongUser(uid));
         }
-        let MessageChannel { port1, port2 } = self.options.channel.create().map_err(ConnectError::Channel)?;
-        match greeting::send(self.socket.as_fd(), &self.greeting, &[TransferRef::Port(&port2)]) {
-            Ok(baggage) => baggage.detach(),
+        match greeting::send(self.connection.as_fd(), &self.limits, &self.greeting) {
+            Ok(()) => self.has_greeted = true,
             Err(PostErrorKind::PeerGone(_)) => return Err(ConnectError::Refused), // it hung up
             Err(error) => return Err(ConnectError::Greeting(error)),
         }
-        self.port = Some(port1);
         Ok(true)
     }
 
@@ -163,7 +170,7 @@ impl Connecting {
 
 impl AsFd for Connecting {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.connection.as_fd()
     }
 }
 
@@ -187,13 +194,15 @@ pub enum ConnectError {
     NoListener(PathBuf),
     /// The listener runs as another user.
     WrongUser(u32),
-    /// The listener turned this client away.
+    /// The listener turned this client away, or its answer was not a usable port.
     Refused,
+    /// The listener has no memory or descriptors for this client. It may have some later.
+    Overloaded,
     /// The version of the format that the listener uses, which is not the version of this library.
     Version(u32),
     /// The timeout expired before the listener answered.
     TimedOut,
-    /// The pair could not be made.
+    /// An option of the pair is out of range.
     Channel(ChannelError),
     /// The greeting could not be sent, for example because it is longer than 32 KiB.
     Greeting(PostErrorKind),
@@ -208,6 +217,7 @@ impl fmt::Display for ConnectError {
             Self::NoListener(path) => write!(f, "{}: no listener on this name", path.display()),
             Self::WrongUser(uid) => write!(f, "the listener runs as another user ({uid})"),
             Self::Refused => f.write_str("the listener refused the connection"),
+            Self::Overloaded => f.write_str("the listener has no memory or descriptors left for the connection"),
             Self::Version(version) => write!(f, "the listener uses format version {version}"),
             Self::TimedOut => f.write_str("the listener did not answer in time"),
             Self::Channel(error) => error.fmt(f),
@@ -224,7 +234,12 @@ impl std::error::Error for ConnectError {
             Self::Channel(error) => error.source(),
             Self::Greeting(error) => Some(error),
             Self::System(error) => Some(error),
-            Self::NoListener(_) | Self::WrongUser(_) | Self::Refused | Self::Version(_) | Self::TimedOut => None,
+            Self::NoListener(_)
+            | Self::WrongUser(_)
+            | Self::Refused
+            | Self::Overloaded
+            | Self::Version(_)
+            | Self::TimedOut => None,
         }
     }
 }
@@ -234,6 +249,7 @@ impl From<ConnectError> for io::Error {
         let kind = match error {
             ConnectError::Name(error) => return error.into(),
             ConnectError::NoListener(_) | ConnectError::Refused => io::ErrorKind::ConnectionRefused,
+            ConnectError::Overloaded => io::ErrorKind::ResourceBusy,
             ConnectError::WrongUser(_) => io::ErrorKind::PermissionDenied,
             ConnectError::Version(_) => io::ErrorKind::Unsupported,
             ConnectError::TimedOut => io::ErrorKind::TimedOut,

@@ -1,4 +1,5 @@
-//! Meeting by name, the listening side: clients connect to its socket, and each sends it an end of a pair.
+//! Meeting by name, the listening side: clients connect to its socket and send greetings. The listener makes a pair for
+//! each and answers with one end of it, so no descriptor of its own end ever leaves this process.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -8,13 +9,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::greeting::{self, BadGreeting};
+use super::greeting::{self, BadPacket, Greeting, Refusal};
 use super::names::{NameError, path_of};
-use crate::error::with_cause;
+use crate::error::{PostErrorKind, with_cause};
+use crate::layout::Limits;
 use crate::port::MessagePort;
+use crate::port::channel::{MessageChannel, entangle};
 use crate::port::message::Message;
 use crate::sys::epoll::Epoll;
-use crate::sys::named_socket::{self, Credentials, LockFile, Occupant};
+use crate::sys::named_socket::{self, Connection, Credentials, LockFile, Occupant};
 use crate::sys::{Errno, io_error};
 
 /// Most clients, 64, that may be connected without having sent their greeting; one more, and the listener turns away
@@ -23,8 +26,10 @@ const MAX_SILENT: usize = 64;
 /// The key of the listening socket in the epoll set, a value that no descriptor has; the key of a client is its
 /// descriptor.
 const LISTENING: u64 = u64::MAX;
+/// Pause of 10 ms between two attempts to take a connection for which this process has no descriptor or no memory.
+pub(crate) const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 
-/// Accepts ports from processes that [`connect`](crate::connect()) to a name.
+/// Accepts processes that [`connect`](crate::connect()) to a name, and makes a pair with each.
 ///
 /// A name without a slash is a socket in `$XDG_RUNTIME_DIR/messageport` or, if that variable is not set, in a directory
 /// of this user in the directory for temporary files. A name with a slash is the path of the socket. Only this user has
@@ -36,13 +41,17 @@ const LISTENING: u64 = u64::MAX;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let listener = Listener::bind("my-service")?;
 /// loop {
-///     let client = listener.accept()?;
+///     let client = listener.accept()?; // waits out a shortage of descriptors
 ///     std::thread::spawn(move || {
 ///         client.port.post_message(&client.greeting.data, [])
 ///     });
 /// }
 /// # }
 /// ```
+///
+/// A shortage of descriptors or memory ends no server: [`accept`](Self::accept) goes on when it has passed. A call with a
+/// deadline returns it as an error at the deadline, so that a program can count it, pause and call again. See also
+/// [`raise_descriptor_limit`](crate::raise_descriptor_limit).
 ///
 /// A child that is forked without `exec` keeps the name in use for as long as it lives, even after its parent has
 /// ended.
@@ -61,7 +70,7 @@ pub struct Listener {
 
 /// A client that has connected and not sent its greeting yet.
 struct Silent {
-    socket: OwnedFd,
+    connection: Connection,
     credentials: Credentials,
     /// The greeting is due then. `None`: a timeout that overflows `Instant`, so never.
     deadline: Option<Instant>,
@@ -71,9 +80,9 @@ struct Silent {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Incoming {
-    /// The end of a pair that the client sent.
+    /// This side's end of the new pair, whose limits the client has chosen.
     pub port: MessagePort,
-    /// The greeting: its data, and further ports and buffers if the client sent any.
+    /// The greeting: data, and nothing else.
     pub greeting: Message,
     /// The effective user of the client's process when it connected.
     pub uid: u32,
@@ -146,16 +155,19 @@ impl Listener {
     }
 
     /// Number of clients turned away so far: those that stayed silent too long, run as another user, use another
-    /// version of the format, or sent a malformed greeting.
+    /// version of the format, sent a malformed greeting or one with descriptors, or left before they had their port; and
+    /// those whose pair could not be made for want of descriptors or memory.
     pub fn refused(&self) -> u64 {
         self.refused.get()
     }
 
     /// Waits for the next client. A client that misbehaves is turned away and [counted](Self::refused), and the wait
-    /// goes on.
+    /// goes on. It also goes on while the system is short of descriptors or memory: clients then wait to be accepted, or
+    /// are turned away.
     ///
     /// # Errors
-    /// [`AcceptError::System`], and [`AcceptError::Forked`] in a child that inherited the listener.
+    /// [`AcceptError::Forked`] in a child that inherited the listener, and [`AcceptError::System`], but not for a
+    /// shortage.
     pub fn accept(&self) -> Result<Incoming, AcceptError> {
         self.accept_until(None)
     }
@@ -164,7 +176,7 @@ impl Listener {
     /// still readable if other clients have to be dealt with.
     ///
     /// # Errors
-    /// Those of [`accept`](Self::accept).
+    /// Those of [`accept_timeout`](Self::accept_timeout) but `TimedOut`.
     pub fn try_accept(&self) -> Result<Option<Incoming>, AcceptError> {
         match self.accept_until(Some(Instant::now())) {
             Err(AcceptError::TimedOut) => Ok(None),
@@ -175,7 +187,9 @@ impl Listener {
     /// Waits for the next client for at most `timeout`.
     ///
     /// # Errors
-    /// [`AcceptError::TimedOut`], and those of [`accept`](Self::accept).
+    /// [`AcceptError::TimedOut`]; those of [`accept`](Self::accept); and [`AcceptError::System`] instead of `TimedOut` if
+    /// a client could not be accepted meanwhile for want of descriptors or memory. A loop that polls the descriptor
+    /// pauses then, since the descriptor stays readable while a client waits.
     pub fn accept_timeout(&self, timeout: Duration) -> Result<Incoming, AcceptError> {
         self.accept_until(Instant::now().checked_add(timeout))
     }
@@ -186,7 +200,7 @@ impl Listener {
     /// # use messageport::Listener;
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// for client in Listener::bind("my-service")?.incoming() {
-    ///     client?.port.post_message(b"hello", [])?;
+    ///     let _ = client?.port.post_message(b"hello", []); // fails if the client has left
     /// }
     /// # Ok(()) }
     /// ```
@@ -205,6 +219,7 @@ impl Listener {
             return Err(AcceptError::Forked);
         }
         let mut ready = Vec::new();
+        let mut shortage = None;
         loop {
             let now = Instant::now();
             self.refuse_late(now);
@@ -215,75 +230,79 @@ impl Listener {
             // Greetings before new connections, so that a flood of connections does not starve clients that have
             // greeted.
             for client in ready.iter().copied().filter(|key| *key != LISTENING) {
-                if let Some(incoming) = self.read_greeting(client)? {
-                    return Ok(incoming);
+                match self.read_greeting(client) {
+                    Ok(Some(incoming)) => return Ok(incoming),
+                    Ok(None) => {}
+                    Err(errno) => shortage = Some(passing(errno)?),
                 }
             }
-            if ready.contains(&LISTENING)
-                && let Some(incoming) = self.admit()?
-            {
-                return Ok(incoming);
+            if ready.contains(&LISTENING) {
+                match named_socket::accept(self.socket.as_fd()).map(|client| self.admit(client)) {
+                    Ok(Ok(Some(incoming))) => return Ok(incoming),
+                    Ok(Ok(None)) | Err(Errno::EAGAIN | Errno::ECONNABORTED) => {}
+                    Ok(Err(errno)) => shortage = Some(passing(errno)?),
+                    Err(errno) => {
+                        // The connection stays in the queue, and the listening socket readable.
+                        shortage = Some(passing(errno)?);
+                        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                        std::thread::sleep(left.map_or(SHORTAGE_PAUSE, |left| left.min(SHORTAGE_PAUSE)));
+                    }
+                }
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Err(AcceptError::TimedOut);
+                return Err(shortage.map_or(AcceptError::TimedOut, system));
             }
         }
     }
 
-    /// Takes one connection off the queue, and its greeting if that has arrived.
-    fn admit(&self) -> Result<Option<Incoming>, AcceptError> {
-        let client = match named_socket::accept(self.socket.as_fd()) {
-            Ok(client) => client,
-            Err(Errno::EAGAIN | Errno::ECONNABORTED) => return Ok(None),
-            Err(errno) => return Err(system(errno)),
-        };
+    /// Takes in a new connection, and its greeting if that has arrived. After an error the client was turned away.
+    fn admit(&self, client: OwnedFd) -> Result<Option<Incoming>, Errno> {
+        let key = client.as_raw_fd() as u64;
+        let client = Connection::new(client)?;
         let credentials = match named_socket::credentials(client.as_fd()) {
             Ok(found) if self.options.any_uid || found.uid == named_socket::user() => found,
             _ => {
-                self.refuse(&client);
+                self.refuse(&client, Refusal::TurnedAway);
                 return Ok(None);
             }
         };
+        self.events.add_level(client.as_fd(), key).inspect_err(|_| self.refuse(&client, Refusal::Shortage))?;
+        let deadline = Instant::now().checked_add(self.options.greeting_timeout);
         let mut silent = self.silent.borrow_mut();
         if silent.len() >= MAX_SILENT {
             let oldest = silent.remove(0);
-            self.unwatch(&oldest.socket);
-            self.refuse(&oldest.socket);
+            self.unwatch(&oldest.connection);
+            self.refuse(&oldest.connection, Refusal::TurnedAway);
         }
-        let key = client.as_raw_fd() as u64;
-        self.events.add_level(client.as_fd(), key).map_err(system)?;
-        let deadline = Instant::now().checked_add(self.options.greeting_timeout);
-        silent.push(Silent { socket: client, credentials, deadline });
+        silent.push(Silent { connection: client, credentials, deadline });
         drop(silent);
         self.read_greeting(key)
     }
 
     /// Reads the greeting of the silent client with this key, and answers it. `None`: there is none yet, or the client
-    /// was turned away.
-    fn read_greeting(&self, key: u64) -> Result<Option<Incoming>, AcceptError> {
+    /// was turned away, as it is after an error.
+    fn read_greeting(&self, key: u64) -> Result<Option<Incoming>, Errno> {
         let mut silent = self.silent.borrow_mut();
-        let Some(index) = silent.iter().position(|client| client.socket.as_raw_fd() as u64 == key) else {
+        let Some(index) = silent.iter().position(|client| client.connection.as_fd().as_raw_fd() as u64 == key) else {
             return Ok(None);
         };
-        let result = greeting::receive(silent[index].socket.as_fd());
-        if matches!(result, Err(BadGreeting::NotYet)) {
+        let result = greeting::receive(silent[index].connection.as_fd());
+        if matches!(result, Err(BadPacket::NotYet)) {
             return Ok(None);
         }
-        let Silent { socket, credentials: Credentials { uid, pid }, .. } = silent.remove(index);
-        self.unwatch(&socket);
-        match result {
-            Ok(mut greeting) if !greeting.ports.is_empty() => {
-                greeting::answer(socket.as_fd(), true);
-                let port = greeting.ports.remove(0);
-                Ok(Some(Incoming { port, greeting, uid, pid }))
-            }
-            Err(BadGreeting::Exhausted(errno)) => {
-                self.refuse(&socket);
-                Err(system(errno))
-            }
-            _ => {
-                self.refuse(&socket);
-                Ok(None)
+        let Silent { connection, credentials: Credentials { uid, pid }, .. } = silent.remove(index);
+        self.unwatch(&connection);
+        let answered = match result {
+            Ok(Greeting { limits, data }) => answer(&connection, limits).map(|port| port.zip(Some(data))),
+            Err(BadPacket::Exhausted(errno)) => Err(errno),
+            Err(_) => Ok(None),
+        };
+        match answered {
+            Ok(Some((port, data))) => Ok(Some(Incoming { port, greeting: Message::from(data), uid, pid })),
+            refused => {
+                let why = if refused.is_ok() { Refusal::TurnedAway } else { Refusal::Shortage };
+                self.refuse(&connection, why);
+                refused.map(|_| None)
             }
         }
     }
@@ -293,22 +312,49 @@ impl Listener {
         self.silent.borrow_mut().retain(|client| {
             let in_time = client.deadline.is_none_or(|deadline| deadline > now);
             if !in_time {
-                self.unwatch(&client.socket);
-                self.refuse(&client.socket);
+                self.unwatch(&client.connection);
+                self.refuse(&client.connection, Refusal::TurnedAway);
             }
             in_time
         });
     }
 
     /// Removes a client from the epoll set. Closing its socket does not, while a forked child holds a copy of it.
-    fn unwatch(&self, client: &OwnedFd) {
+    fn unwatch(&self, client: &Connection) {
         self.events.delete(client.as_fd());
     }
 
-    fn refuse(&self, client: &OwnedFd) {
-        greeting::answer(client.as_fd(), false);
+    fn refuse(&self, client: &Connection, why: Refusal) {
+        greeting::refuse(client.as_fd(), why);
         self.refused.set(self.refused.get() + 1);
     }
+}
+
+/// Makes a pair with these limits, and answers the client with one end of it. `None`: the client has left.
+fn answer(client: &Connection, limits: Limits) -> Result<Option<MessagePort>, Errno> {
+    let MessageChannel { port1, port2 } = entangle(limits)?;
+    match greeting::send_port(client.as_fd(), &port2) {
+        Ok(baggage) => {
+            baggage.detach();
+            Ok(Some(port1))
+        }
+        Err(PostErrorKind::ResourceExhausted(error)) => {
+            Err(error.raw_os_error().map_or(Errno::ENOMEM, Errno::from_raw))
+        }
+        Err(_) => Ok(None), // a new port can be transferred, so this is `PeerGone`
+    }
+}
+
+/// The number of a shortage; an error for any other number.
+fn passing(errno: Errno) -> Result<Errno, AcceptError> {
+    if is_shortage(errno) { Ok(errno) } else { Err(system(errno)) }
+}
+
+/// True for a want of memory, descriptors or the like, which passes, or which is that of a pair as large as one client
+/// asked for.
+fn is_shortage(errno: Errno) -> bool {
+    use Errno::{EAGAIN, EFBIG, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, ETOOMANYREFS};
+    [EMFILE, ENFILE, ENOMEM, ENOBUFS, ENOSPC, ETOOMANYREFS, EFBIG, EAGAIN].contains(&errno)
 }
 
 fn system(errno: Errno) -> AcceptError {
@@ -441,8 +487,20 @@ pub enum AcceptError {
     TimedOut,
     /// The listener was inherited by `fork`; it belongs to the parent process.
     Forked,
-    /// A system call failed, for want of memory or descriptors for example.
+    /// A system call failed. After a shortage of memory or descriptors the listener goes on with the next call.
     System(io::Error),
+}
+
+impl AcceptError {
+    /// True for a shortage of memory or descriptors, after which the listener goes on.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_shortage(&self) -> bool {
+        let errno = match self {
+            Self::System(error) => error.raw_os_error().map(Errno::from_raw),
+            Self::TimedOut | Self::Forked => None,
+        };
+        errno.is_some_and(is_shortage)
+    }
 }
 
 impl fmt::Display for AcceptError {

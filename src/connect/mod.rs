@@ -1,8 +1,8 @@
 //! Meeting: how two processes come to hold the two ends of one pair.
 //!
-//! [`spawn_with_port`] starts a child process with an end; [`Listener`] and [`connect`] meet by name. In both cases the
-//! process that takes the first step makes the pair and sends one end in a *greeting*, as a page sends a port to its
-//! iframe.
+//! [`spawn_with_port`] starts a child process with an end; [`Listener`] and [`connect`] meet by name. A client that
+//! connects sends a greeting, and the listener makes the pair and answers with one end of it. So no process holds a
+//! descriptor of an end of a parent or a listener.
 //!
 //! Greetings, timeouts and the answers to them are decided here; the system calls on sockets, lock files and
 //! directories are in `sys::named_socket` and `sys::process`.
@@ -17,5 +17,7 @@ pub use child::{ParentPortError, SpawnError, SpawnErrorKind, parent_port, spawn_
 pub use connecting::{ConnectError, ConnectOptions, connect};
 #[cfg(feature = "tokio")]
 pub(crate) use connecting::{Connecting, QUEUE_RETRY};
+#[cfg(feature = "tokio")]
+pub(crate) use listener::SHORTAGE_PAUSE;
 pub use listener::{AcceptError, Incoming, IncomingClients, ListenError, ListenOptions, Listener};
 pub use names::NameError;

@@ -88,7 +88,7 @@ fn next_ring(end: &End, consumer: &Consumer) -> Result<Direction, Rejection<Viol
     let _reading = end.reading();
     let wake = |half| end.on_wake_up(half, Half::Receiver);
     let mut files = end.lane().peek_handles(consumer.sequence(), 1, wake)?;
-    let file = files.pop().ok_or(Violation::NoHandles)?;
+    let file = files.first_mut().ok_or(Violation::NoHandles)?;
     let after = consumer.direction().capacity() as usize;
     let ring =
         end.segment().adopt_ring(file, Some(after)).map_err(|rejection| rejection.map(|_| Violation::BadLink))?;

@@ -3,19 +3,26 @@
 //!
 //! A packet arrives whole or not at all. A `HANDLES` packet carries the descriptors of one record and is sent before
 //! the record is committed, so a consumer that sees the record finds its packet. A packet whose record was never
-//! committed stays unread until the receiver sees the end of its peer, and is then dropped; the kernel closes what it
-//! held.
+//! committed stays unread until the receiver sees the end of its peer, and is then dropped.
+//!
+//! Whatever takes a packet with descriptors off the lane closes them unless it has duplicates. So a packet that may have
+//! none is checked for them before it is taken, and the [closer] takes the packets of no use.
 #![forbid(unsafe_code)]
 
 use std::io::IoSlice;
 use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::error::{Rejection, Violation};
-use crate::sys::{Errno, socket};
+use crate::sys::lane_socket::LaneSocket;
+use crate::sys::passed::Passed;
+use crate::sys::socket::Received;
+use crate::sys::{Errno, closer, socket};
 
 /// `Packet::kind` of a wake-up.
 const WAKE: u32 = 1;
@@ -27,6 +34,8 @@ const HANDLES: u32 = 2;
 const DRAIN_LIMIT: usize = 64;
 /// At most 4096 packets, more than a lane holds, are passed over on the way to one that must be there.
 const SKIP_LIMIT: usize = 4096;
+/// A message that is given up for want of descriptors ends its channel if closing its descriptors takes 100 ms.
+const SLOW_CLOSE: Duration = Duration::from_millis(100);
 
 /// A packet.
 #[repr(C)]
@@ -81,20 +90,47 @@ pub(crate) enum NotSent {
     Shortage(Errno),
 }
 
+/// Why a descriptor that came from elsewhere is not a lane.
+pub(crate) enum NotALane {
+    /// It is of another kind than the end of any lane.
+    Kind,
+    /// It is a socket of the right kind that cannot serve as a lane.
+    Unfit(Lane),
+}
+
 /// One end of a lane.
 pub(crate) struct Lane {
-    socket: OwnedFd,
+    socket: LaneSocket,
+    /// True once the closer takes what is queued. `End::reading` is held while this is read and written.
+    is_abandoned: AtomicBool,
 }
 
 impl Lane {
     pub(crate) fn pair() -> Result<(Self, Self), Errno> {
         let (a, b) = socket::pair()?;
-        Ok((Self { socket: a }, Self { socket: b }))
+        Ok((Self::of(LaneSocket::own(a)), Self::of(LaneSocket::own(b))))
     }
 
-    /// Takes in a socket that came from elsewhere. `None` if it cannot be a lane.
-    pub(crate) fn adopt(socket: OwnedFd) -> Option<Self> {
-        socket::is_seqpacket(socket.as_fd()).then_some(Self { socket })
+    /// Takes in a socket that came from a peer, if it can be a lane.
+    pub(crate) fn adopt(passed: &mut Passed) -> Result<Self, NotALane> {
+        let (socket, fit) = passed.check(|socket| {
+            if socket::is_connected_seqpacket(socket) {
+                Ok(socket::gets_whole_packets(socket))
+            } else {
+                Err(NotALane::Kind)
+            }
+        })?;
+        let lane = Self::inherit(socket);
+        if fit { Ok(lane) } else { Err(NotALane::Unfit(lane)) }
+    }
+
+    /// Takes in a Unix SEQPACKET socket that another process has held.
+    pub(crate) fn inherit(socket: OwnedFd) -> Self {
+        Self::of(LaneSocket::adopted(socket))
+    }
+
+    fn of(socket: LaneSocket) -> Self {
+        Self { socket, is_abandoned: AtomicBool::new(false) }
     }
 
     /// Wakes a peer that sleeps in poll(2). True if the lane holds a packet for it.
@@ -131,7 +167,7 @@ impl Lane {
         sequence: u64,
         count: usize,
         wake: impl Fn(Half),
-    ) -> Result<Vec<OwnedFd>, Rejection<Violation>> {
+    ) -> Result<Vec<Passed>, Rejection<Violation>> {
         for _ in 0..SKIP_LIMIT {
             let (packet, received) = self.peek(count).map_err(Rejection::Invalid)?.ok_or(
                 // The packet was sent before the record was committed, so it is here.
@@ -148,13 +184,10 @@ impl Lane {
                     _ => Err(Rejection::Invalid(Violation::BadHandles)),
                 };
             }
-            match packet.kind {
-                WAKE => wake(packet.half()),
-                HANDLES if packet.sequence < sequence => {} // its record was never committed: closed unread
-                _ => return Err(Rejection::Invalid(Violation::NoHandles)),
+            if packet.kind != WAKE {
+                return Err(Rejection::Invalid(Violation::NoHandles));
             }
-            drop(received);
-            self.skip();
+            self.take_wake_up(packet, &received, &wake).map_err(Rejection::Invalid)?;
         }
         Err(Rejection::Invalid(Violation::BadPacket))
     }
@@ -164,30 +197,62 @@ impl Lane {
         self.skip();
     }
 
+    /// Takes a packet with descriptors off the lane without duplicates of them, so that taking it closes them. False if
+    /// that has not ended within [`SLOW_CLOSE`]: what is on the lane is then unknown.
+    pub(crate) fn drop_handles(self: &Arc<Self>) -> bool {
+        let lane = Arc::clone(self);
+        closer::elsewhere_within(SLOW_CLOSE, move || lane.skip())
+    }
+
     /// Reads every packet but the descriptors of record `sequence` or a later one. `wake` is called for each wake-up.
     /// One half at a time calls this: see `End::drain_lane`.
     pub(crate) fn drain(&self, sequence: u64, wake: impl Fn(Half)) -> Result<Drained, Violation> {
+        // Relaxed: the lock orders it.
+        if self.is_abandoned.load(Ordering::Relaxed) {
+            return Ok(Drained::Empty);
+        }
         for _ in 0..DRAIN_LIMIT {
             match self.peek(0)? {
                 None => return Ok(Drained::Empty),
-                Some((packet, _)) => match packet.kind {
-                    WAKE => wake(packet.half()),
-                    HANDLES if packet.sequence < sequence => {} // as above
-                    HANDLES => return Ok(Drained::StillReadable),
+                Some((packet, received)) => match packet.kind {
+                    WAKE => self.take_wake_up(packet, &received, &wake)?,
+                    HANDLES if packet.sequence >= sequence => return Ok(Drained::StillReadable),
+                    // An honest peer commits the record of one packet before it sends the next.
                     _ => return Err(Violation::BadPacket),
                 },
             }
-            self.skip();
         }
         Ok(Drained::StillReadable)
     }
 
-    /// Drops what is queued, once nothing that matters can come any more. A record that was never committed has left
-    /// its descriptors here, whose peers would otherwise not see the end of them.
-    pub(crate) fn discard_rest(&self) {
+    /// Takes a `WAKE` packet off the lane, which must have no descriptors.
+    fn take_wake_up(&self, packet: Packet, seen: &Received, wake: impl Fn(Half)) -> Result<(), Violation> {
+        let is_bare = |seen: &Received| !seen.descriptors_cut && seen.descriptors.is_empty();
+        // A former holder may have set an option by which each packet has credentials or a time. Without room they are
+        // reported as cut, as descriptors are; the second look has room for both.
+        if !is_bare(seen) && !self.peek(1)?.is_some_and(|(again, seen)| again == packet && is_bare(&seen)) {
+            return Err(Violation::BadPacket);
+        }
+        wake(packet.half());
+        self.skip();
+        Ok(())
+    }
+
+    /// Drops what is queued, once the lane has hung up and nothing that matters can come any more. A record that was
+    /// never committed has left its descriptors here, whose peers would otherwise not see the end of them.
+    pub(crate) fn discard_rest(self: &Arc<Self>) {
+        if self.hung_up() && self.socket.may_hold_descriptors() {
+            // Relaxed: as in `drain`.
+            self.is_abandoned.store(true, Ordering::Relaxed);
+            let lane = Arc::clone(self);
+            closer::elsewhere(move || lane.take_all());
+        }
+    }
+
+    fn take_all(&self) {
         for _ in 0..SKIP_LIMIT {
             match socket::skip(self.as_fd()) {
-                Ok(0) if self.hung_up() => return,
+                Ok(0) | Err(Errno::EAGAIN) => return, // what may come behind a packet of no bytes goes with the socket
                 Ok(_) | Err(Errno::ECONNRESET) => {}
                 Err(_) => return,
             }
@@ -196,7 +261,7 @@ impl Lane {
 
     /// The first packet, left queued, with up to `room` of its descriptors. `None` if there is no packet now, or there
     /// never will be one.
-    fn peek(&self, room: usize) -> Result<Option<(Packet, socket::Received)>, Violation> {
+    fn peek(&self, room: usize) -> Result<Option<(Packet, Received)>, Violation> {
         let mut packet = Packet::zeroed();
         loop {
             match socket::peek(self.as_fd(), bytemuck::bytes_of_mut(&mut packet), room) {
@@ -213,7 +278,7 @@ impl Lane {
         }
     }
 
-    /// Drops the first packet; its descriptors are closed by the kernel.
+    /// Drops the first packet. A caller that may not wait has duplicates of its descriptors.
     fn skip(&self) {
         // The kernel reports a reset once, in front of what is queued.
         while let Err(Errno::ECONNRESET) = socket::skip(self.as_fd()) {}
@@ -240,8 +305,19 @@ impl Lane {
     }
 
     /// Gives up the socket, which now belongs to another process, and keeps the descriptor's number, for `stand_in`.
-    pub(crate) fn replace_socket(&self, stand_in: BorrowedFd<'_>) {
-        socket::replace(&self.socket, stand_in);
+    pub(crate) fn replace_socket(self: &Arc<Self>, stand_in: impl AsFd + Send + 'static) {
+        if self.socket.may_hold_descriptors() {
+            // The next holder may have closed the socket by then.
+            let lane = Arc::clone(self);
+            closer::elsewhere(move || lane.socket.replace(stand_in.as_fd()));
+        } else {
+            self.socket.replace(stand_in.as_fd());
+        }
+    }
+
+    /// True if the descriptor's number could not be kept when the socket was given up.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.socket.is_gone()
     }
 }
 

@@ -132,7 +132,7 @@ impl End {
         &self.segment
     }
 
-    pub(crate) fn lane(&self) -> &Lane {
+    pub(crate) fn lane(&self) -> &Arc<Lane> {
         &self.lane
     }
 
@@ -222,7 +222,7 @@ impl End {
         if self.set_state(State::Violated) {
             self.buffers.give_up();
             self.announce_close();
-            self.lane.discard_rest();
+            self.discard_lane();
         }
         CloseReason::ProtocolViolation(violation)
     }
@@ -364,7 +364,7 @@ impl End {
     /// Lets a detached handle keep the number of the lane's descriptor, which a caller may still poll, but not the
     /// socket behind it, so that the peer sees the end of the next holder.
     pub(crate) fn let_go_of_lane(&self) {
-        self.lane.replace_socket(self.segment.as_fd());
+        self.lane.replace_socket(self.segment.clone());
     }
 
     /// Announces that nothing is received here any more, although the sending half lives on.
@@ -426,6 +426,13 @@ impl End {
         self.lane.drain(sequence, |half| self.on_wake_up(half, reader))
     }
 
+    /// Drops what is left on the lane, once nothing that matters can come any more.
+    pub(crate) fn discard_lane(&self) {
+        // The lock keeps out a half that drains the lane: it could take packets that it has not seen.
+        let _reading = self.reading();
+        self.lane.discard_rest();
+    }
+
     /// Passes on a wake-up that half `reader` has read off the lane.
     pub(crate) fn on_wake_up(&self, half: Half, reader: Half) {
         if half == Half::Sender {
@@ -463,9 +470,10 @@ impl Drop for Posting<'_> {
     }
 }
 
+/// The lane. If its number could not be kept when the end moved, the segment: a descriptor that is open.
 impl AsFd for End {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.lane.as_fd()
+        if self.lane.is_gone() { self.segment.as_fd() } else { self.lane.as_fd() }
     }
 }
 

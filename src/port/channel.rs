@@ -1,13 +1,15 @@
 //! `MessageChannel`: creates two entangled ports.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use super::MessagePort;
+use super::transfer::TransferRef;
 use crate::end::lane::Lane;
 use crate::end::{End, Parts, Side};
-use crate::error::{ChannelError, exhausted};
+use crate::error::{ChannelError, PostErrorKind, exhausted, with_cause};
 use crate::layout::{
     DEFAULT_CACHED_BUFFERS, DEFAULT_CACHED_BYTES, DEFAULT_CAPACITY, DEFAULT_MAX_CAPACITY, Excess, Limits,
     MAX_MESSAGE_LEN,
@@ -53,7 +55,7 @@ impl MessageChannel {
 }
 
 /// Creates a segment and a lane, and a port at each end of them.
-fn entangle(limits: Limits) -> Result<MessageChannel, Errno> {
+pub(crate) fn entangle(limits: Limits) -> Result<MessageChannel, Errno> {
     let segment = Segment::create(limits)?;
     let (lane1, lane2) = Lane::pair()?;
     let port = |segment, lane, side| {
@@ -65,6 +67,87 @@ fn entangle(limits: Limits) -> Result<MessageChannel, Errno> {
         })
     };
     Ok(MessageChannel { port1: port(segment.clone(), lane1, Side::A), port2: port(segment, lane2, Side::B) })
+}
+
+impl MessagePort {
+    /// Replaces the channel of this port by a new one, and returns this side's end of it: for a port that a stranger
+    /// made or held.
+    ///
+    /// The process that makes a channel, and every process that a port travels through, can keep duplicates of its
+    /// descriptors. With them it can take what is sent over the channel, or receive on the socket of this end for as
+    /// long as it likes; a receive of this process then waits, past its timeout. No process but this one and the peer
+    /// has had a descriptor of the new channel.
+    ///
+    /// The new channel has the limits of the old one. Its other end is posted over the old port, as a message without
+    /// data; then the old port closes. The peer must expect that:
+    ///
+    /// ```
+    /// # use messageport::MessageChannel;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let MessageChannel { port1: received, port2: port } = MessageChannel::new()?;
+    /// let renewed = received.renew()?;
+    /// renewed.post_message(b"hello", [])?;
+    ///
+    /// // At the peer:
+    /// let port = port.recv()?.ports.remove(0);
+    /// assert_eq!(port.recv()?.data, b"hello");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// What is queued in the old port is dropped unread, so call this before anything else. It makes no receive on the
+    /// old channel, and waits for nobody.
+    ///
+    /// # Errors
+    /// Those of [`post_message`](Self::post_message) with a port on the transfer list, which takes two descriptors; or
+    /// the system has no memory or no descriptors for the new channel. The port is in the error.
+    pub fn renew(self) -> Result<Self, RenewError> {
+        match self.post_new_channel() {
+            Ok(renewed) => {
+                // A detached handle drops nothing of its queue: that could mean receiving on the lane. What is queued
+                // goes with the socket and the segment.
+                self.end().close();
+                self.end().detach();
+                Ok(renewed)
+            }
+            Err(kind) => Err(RenewError { kind, port: self }),
+        }
+    }
+
+    /// Posts an end of a new channel with the limits of this one, and returns the other end.
+    fn post_new_channel(&self) -> Result<Self, PostErrorKind> {
+        let shortage = |errno| PostErrorKind::ResourceExhausted(exhausted(errno));
+        let MessageChannel { port1, port2 } = entangle(*self.end().segment().limits()).map_err(shortage)?;
+        self.post_message_detaching(b"", &[TransferRef::Port(&port2)])?;
+        Ok(port1)
+    }
+}
+
+/// [`MessagePort::renew`] failed: the reason, and the port, which is unchanged.
+#[derive(Debug)]
+pub struct RenewError {
+    /// The reason.
+    pub kind: PostErrorKind,
+    /// The port, unchanged.
+    pub port: MessagePort,
+}
+
+impl fmt::Display for RenewError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_cause(f, &"cannot renew the port", &self.kind)
+    }
+}
+
+impl std::error::Error for RenewError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.kind)
+    }
+}
+
+/// The port is dropped.
+impl From<RenewError> for io::Error {
+    fn from(error: RenewError) -> Self {
+        error.kind.into()
+    }
 }
 
 /// Raises the limit of open descriptors of this process to `wanted`, or as far as the hard limit allows (setrlimit(2)).
@@ -176,16 +259,24 @@ impl ChannelOptions {
     /// # Errors
     /// Those of [`MessageChannel::new`], and an error for an option that is out of range.
     pub fn create(&self) -> Result<MessageChannel, ChannelError> {
+        entangle(self.checked()?).map_err(|errno| ChannelError::ResourceExhausted(exhausted(errno)))
+    }
+
+    /// The limits of the channel.
+    ///
+    /// # Errors
+    /// An option is out of range.
+    pub(crate) fn checked(&self) -> Result<Limits, ChannelError> {
         let limits = self.limits();
-        match limits.check() {
-            None => entangle(limits).map_err(|errno| ChannelError::ResourceExhausted(exhausted(errno))),
-            Some(Excess::Capacity) => Err(ChannelError::BadCapacity(limits.capacity)),
-            Some(Excess::MaxCapacity) => Err(ChannelError::BadMaxCapacity(limits.max_capacity)),
-            Some(Excess::Handles) => Err(ChannelError::BadMaxHandles(limits.max_handles)),
-            Some(Excess::MessageLen) => Err(ChannelError::BadMaxMessageLen(limits.max_message_len)),
-            Some(Excess::CachedBuffers) => Err(ChannelError::BadCachedBuffers(limits.cached_buffers)),
-            Some(Excess::CachedBytes) => Err(ChannelError::BadCachedBytes(limits.cached_bytes)),
-        }
+        Err(match limits.check() {
+            None => return Ok(limits),
+            Some(Excess::Capacity) => ChannelError::BadCapacity(limits.capacity),
+            Some(Excess::MaxCapacity) => ChannelError::BadMaxCapacity(limits.max_capacity),
+            Some(Excess::Handles) => ChannelError::BadMaxHandles(limits.max_handles),
+            Some(Excess::MessageLen) => ChannelError::BadMaxMessageLen(limits.max_message_len),
+            Some(Excess::CachedBuffers) => ChannelError::BadCachedBuffers(limits.cached_buffers),
+            Some(Excess::CachedBytes) => ChannelError::BadCachedBytes(limits.cached_bytes),
+        })
     }
 
     fn limits(&self) -> Limits {

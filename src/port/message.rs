@@ -11,6 +11,7 @@ use crate::buffer::frozen::FrozenBuffer;
 use crate::buffer::shared::SharedBuffer;
 use crate::capsule::Counts;
 use crate::capsule::discard::{refusing, sharing};
+use crate::sys::closer;
 
 /// A received message: the data, and what was on the transfer list, all owned. It can be kept, and sent to another
 /// thread.
@@ -32,7 +33,9 @@ pub struct Message {
     /// The shared buffers on the transfer list, in its order.
     pub shared: Vec<SharedBuffer>,
     /// The descriptors on the transfer list, in its order, closed on exec. A descriptor can be of any kind that the
-    /// sender has: check it before use.
+    /// sender has: check it before use. Closing it can take as long as the sender likes, if it is a socket that lingers
+    /// for example. Closing any descriptor of a file releases all locks that this process holds on the file by
+    /// `F_SETLK` of fcntl(2); locks of open file descriptions (`F_OFD_SETLK`) and of flock(2) stay.
     pub descriptors: Vec<OwnedFd>,
 }
 
@@ -68,8 +71,13 @@ impl Message {
         descriptors.clear();
     }
 
-    /// Empties a message that its receiver cannot use, within a call that may have a deadline.
+    /// Empties a message that its receiver cannot use, within a call that may have a deadline. Closing its descriptors
+    /// can take long, so no caller waits for that.
     pub(crate) fn refuse(&mut self) {
+        if !self.descriptors.is_empty() {
+            let descriptors = std::mem::take(&mut self.descriptors);
+            closer::elsewhere(move || drop(descriptors));
+        }
         refusing(|| self.clear());
     }
 

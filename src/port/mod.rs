@@ -321,6 +321,9 @@ fn is_ours(end: &End) -> bool {
 ///
 /// While the peer is stopped half way through posting a transfer list, the descriptor can stay readable although
 /// `try_recv` returns `Empty`; a loop that must not spin then backs off by a timer.
+///
+/// The number stays in use when the port is transferred by reference. If it is at or above a descriptor limit that was
+/// lowered meanwhile, it is closed: polling it returns `POLLNVAL`, and a later call of `as_fd` another descriptor.
 impl AsFd for MessagePort {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.receiver.as_fd()

@@ -365,7 +365,7 @@ impl RecvHalf {
             }
             receiving.finished = true;
             self.end.buffers().give_up();
-            self.end.lane().discard_rest();
+            self.end.discard_lane();
             return Err(self.ended());
         }
         if !deadline.waits() {
@@ -440,7 +440,7 @@ impl RecvHalf {
         let mut data = std::mem::take(&mut message.data);
         let taken = self.take_in(receiving, record, &mut data, BodyPlace::Copied, |counts| message.try_reserve(counts));
         message.data = data;
-        let Arrival { items, body } = taken?;
+        let Arrival { items, body, .. } = taken?;
         if let Some(body) = body {
             body.append_to(&mut message.data);
         }
@@ -457,7 +457,7 @@ impl RecvHalf {
     ) -> Result<MessageRef<'a>, RecvError> {
         let (mut payload, mut transferred) = (Vec::new(), Message::new());
         let make_room = |counts| transferred.try_reserve(counts);
-        let Arrival { items, body } =
+        let Arrival { items, body, .. } =
             self.take_in(&mut receiving, record, &mut payload, BodyPlace::InPlace, make_room)?;
         transferred.extend(items.into_iter().map(Transferable::from));
         Ok(MessageRef::with_things(self, receiving, record, payload.len(), body, transferred))

@@ -25,7 +25,8 @@ pub enum Transferable {
     Frozen(FrozenBuffer),
     /// A shared buffer without a name. To keep a handle, post a clone.
     Shared(SharedBuffer),
-    /// A descriptor of any kind: a file, a socket, a pipe, graphics memory.
+    /// A descriptor of any kind: a file, a socket, a pipe, graphics memory. What its receiver should know about closing
+    /// it is at [`Message::descriptors`](crate::Message::descriptors).
     Descriptor(OwnedFd),
 }
 
@@ -36,7 +37,7 @@ impl From<Arrived> for Transferable {
             Arrived::Buffer(buffer) => Self::Buffer(buffer),
             Arrived::Frozen(buffer) => Self::Frozen(buffer),
             Arrived::Shared(buffer) => Self::Shared(buffer),
-            Arrived::Descriptor(descriptor) => Self::Descriptor(descriptor),
+            Arrived::Descriptor(passed) => Self::Descriptor(passed.for_user()),
         }
     }
 }

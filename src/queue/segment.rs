@@ -17,6 +17,7 @@ use crate::layout::{
 };
 use crate::sys::mapping::Mapping;
 use crate::sys::memfd::{Checked, FileId, SEALED};
+use crate::sys::passed::Passed;
 use crate::sys::{Errno, memfd};
 
 /// A mapped segment. Clones share the mapping and the descriptor.
@@ -32,24 +33,15 @@ pub(crate) struct Segment {
 impl Segment {
     /// A new segment with two empty rings, sealed before any other process can get its descriptor.
     pub(crate) fn create(limits: Limits) -> Result<Self, Errno> {
-        let constants = SegmentConstants {
-            preamble: Preamble::new(SEGMENT_MAGIC),
-            capacity: limits.capacity as u64,
-            max_capacity: limits.max_capacity as u64,
-            max_handles: limits.max_handles as u32,
-            max_cached_buffers: limits.cached_buffers as u32,
-            max_cached_bytes: limits.cached_bytes,
-            max_message_len: limits.max_message_len as u64,
-            ..SegmentConstants::zeroed()
-        };
+        let constants = SegmentConstants::new(SEGMENT_MAGIC, &limits);
         let (file, mapping) = create(c"messageport", segment_len(limits.capacity), &constants)?;
         Ok(Self { file: Arc::new(file), mapping: Arc::new(mapping), limits, id: OnceLock::new() })
     }
 
     /// Adopts a received segment. Nothing about it is trusted: the file is checked first, so that it can neither shrink
     /// nor raise a signal afterwards, and then its constants are copied once and checked.
-    pub(crate) fn adopt(file: OwnedFd) -> Result<Self, Rejection<BadSegment>> {
-        let Checked { id, len, .. } = check(file.as_fd())?;
+    pub(crate) fn adopt(passed: &mut Passed) -> Result<Self, Rejection<BadSegment>> {
+        let (file, Checked { id, len, .. }) = passed.check(check)?;
         if !(segment_len(MIN_CAPACITY) as u64..=segment_len(MAX_CAPACITY) as u64).contains(&len) {
             return Err(BadSegment::WrongSize.into());
         }
@@ -74,8 +66,12 @@ impl Segment {
 
     /// Adopts a received ring of one of this segment's directions, with the checks of [`adopt`](Self::adopt). Its
     /// capacity must be the one that follows `after`; with `None`, any that can follow the capacity of the first ring.
-    pub(crate) fn adopt_ring(&self, file: OwnedFd, after: Option<usize>) -> Result<GrownRing, Rejection<BadSegment>> {
-        let len = check(file.as_fd())?.len;
+    pub(crate) fn adopt_ring(
+        &self,
+        passed: &mut Passed,
+        after: Option<usize>,
+    ) -> Result<GrownRing, Rejection<BadSegment>> {
+        let (file, Checked { len, .. }) = passed.check(check)?;
         let next = |&capacity: &usize| self.capacity_after(capacity);
         let capacity = std::iter::successors(next(&self.limits.capacity), next)
             .find(|capacity| (HEADER_LEN + capacity) as u64 == len)
@@ -165,15 +161,7 @@ fn map<Constants: Pod>(file: BorrowedFd<'_>, len: usize) -> Result<(Mapping, Con
 /// Checks the constants of a received segment whose file has `len` bytes.
 fn check_constants(constants: &SegmentConstants, len: u64) -> Result<Limits, BadSegment> {
     constants.preamble.check(SEGMENT_MAGIC)?;
-    let number = |found: u64| usize::try_from(found).unwrap_or(usize::MAX);
-    let limits = Limits {
-        capacity: number(constants.capacity),
-        max_capacity: number(constants.max_capacity),
-        max_handles: constants.max_handles as usize,
-        max_message_len: number(constants.max_message_len),
-        cached_buffers: constants.max_cached_buffers as usize,
-        cached_bytes: constants.max_cached_bytes,
-    };
+    let limits = constants.limits();
     if limits.check().is_some() {
         return Err(BadSegment::BadConstants);
     }

@@ -23,15 +23,15 @@ static WIPED: AtomicPtr<u32> = AtomicPtr::new(std::ptr::null_mut());
 static NEWEST: AtomicU32 = AtomicU32::new(0);
 
 /// The process to which a port belongs.
-#[derive(Clone, Copy)]
-pub(crate) struct Home {
+#[derive(Clone, Copy, Debug)]
+pub struct Home {
     page: &'static AtomicU32,
     number: u32,
 }
 
 impl Home {
     /// The calling process.
-    pub(crate) fn here() -> Result<Self, Errno> {
+    pub fn here() -> Result<Self, Errno> {
         let page = wiped_word()?;
         // All accesses here are relaxed: the word and the counter are numbers, and no other data depends on them. A
         // thread that reads zero although another thread has stored a number fails the exchange and reads that number.
@@ -44,7 +44,7 @@ impl Home {
 
     /// False in a child that inherited the port by `fork`.
     #[inline]
-    pub(crate) fn is_here(self) -> bool {
+    pub fn is_here(self) -> bool {
         // Relaxed: pairs with nothing. The number was stored before this `Home` existed, and only `fork` changes it.
         self.page.load(Ordering::Relaxed) == self.number
     }

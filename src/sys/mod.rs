@@ -5,15 +5,18 @@
 #![allow(unsafe_code)]
 
 mod available;
+pub(crate) mod closer;
 pub(crate) mod cpu;
 pub(crate) mod epoll;
 pub(crate) mod fork;
 pub(crate) mod frozen;
 pub(crate) mod futex;
+pub(crate) mod lane_socket;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
 pub(crate) mod named;
 pub(crate) mod named_socket;
+pub(crate) mod passed;
 pub(crate) mod presence;
 pub(crate) mod process;
 #[cfg(feature = "tokio")]

@@ -5,17 +5,21 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, UnixCredentials, accept4, bind, connect as connect_socket,
-    getsockopt, listen as listen_on, socket, sockopt,
+    getsockopt, listen as listen_on, setsockopt, socket, sockopt,
 };
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::geteuid;
 
+use super::closer;
+use super::fork::Home;
+use super::socket::{peek, shut_down};
 use super::{Errno, io_error, retry};
 
 /// Longest path of a socket in bytes: `sun_path` of unix(7) without its terminating zero.
@@ -27,6 +31,45 @@ const FLAGS: SockFlag = SockFlag::SOCK_CLOEXEC.union(SockFlag::SOCK_NONBLOCK);
 /// The effective user of this process (geteuid(2)).
 pub(crate) fn user() -> u32 {
     geteuid().as_raw()
+}
+
+/// A connection with a process that is not trusted. Dropping it hangs up; what the other side has sent and this side has
+/// not read may contain descriptors of any kind, whose closing may wait, and is closed where no caller waits for it.
+pub(crate) struct Connection {
+    socket: ManuallyDrop<OwnedFd>,
+    home: Home,
+}
+
+impl Connection {
+    pub(crate) fn new(socket: OwnedFd) -> Result<Self, Errno> {
+        Ok(Self { socket: ManuallyDrop::new(socket), home: Home::here()? })
+    }
+
+    /// Hangs up, and returns true if a packet is left unread. No further packet can come then.
+    fn ends_unread(socket: BorrowedFd<'_>) -> bool {
+        shut_down(socket);
+        // With this option every packet has credentials. There is no room for them, so a peek at a packet reports that
+        // something was cut off, and end-of-file does not.
+        let marked = setsockopt(&socket, sockopt::PassCred, &true);
+        marked.is_err() || peek(socket, &mut [0], 0).is_ok_and(|received| received.descriptors_cut)
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // SAFETY: the field is not used again, since this is the drop of the connection.
+        let socket = unsafe { ManuallyDrop::take(&mut self.socket) };
+        // In a forked child the connection is the parent's.
+        if self.home.is_here() && Self::ends_unread(socket.as_fd()) {
+            closer::elsewhere(move || drop(socket));
+        }
+    }
 }
 
 /// A new socket (socket(2)), to be passed to [`listen`] or [`connect`].
@@ -116,8 +159,9 @@ pub(crate) struct LockFile {
     /// copy changes nothing.
     _file: File,
     path: PathBuf,
-    /// The process that locked it.
-    owner: u32,
+    /// The process that locked it. A process number would not do: a child in a new pid namespace can have the number of
+    /// its parent.
+    home: Home,
 }
 
 impl LockFile {
@@ -127,6 +171,7 @@ impl LockFile {
     pub(crate) fn take(path: PathBuf) -> io::Result<Option<Self>> {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        let home = Home::here().map_err(io_error)?;
         loop {
             let file = options.open(&path)?;
             match file.try_lock() {
@@ -137,14 +182,14 @@ impl LockFile {
             // A holder that ended between the open and the lock has removed the file that is locked here.
             let locked = file.metadata()?;
             if fs::metadata(&path).is_ok_and(|found| (found.dev(), found.ino()) == (locked.dev(), locked.ino())) {
-                return Ok(Some(Self { _file: file, path, owner: std::process::id() }));
+                return Ok(Some(Self { _file: file, path, home }));
             }
         }
     }
 
     /// False in a child that inherited the lock by `fork`.
     pub(crate) fn is_ours(&self) -> bool {
-        self.owner == std::process::id()
+        self.home.is_here()
     }
 }
 

@@ -2,16 +2,17 @@
 //! SIGPIPE.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, getsockname, getsockopt, recv,
-    sendmsg, setsockopt, shutdown, socketpair, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, getpeername, getsockname,
+    getsockopt, recv, sendmsg, setsockopt, shutdown, socketpair, sockopt,
 };
 
+use super::passed::Passed;
 use super::{Errno, millis, retry};
 
 /// Most descriptors in one packet, 253: the limit `SCM_MAX_FD` of unix(7). With more, sendmsg(2) fails.
@@ -52,7 +53,7 @@ pub(crate) struct Received {
     /// The packet had more descriptors than the caller asked for, or than this process may open.
     pub(crate) descriptors_cut: bool,
     /// The descriptors, closed on exec.
-    pub(crate) descriptors: Vec<OwnedFd>,
+    pub(crate) descriptors: Vec<Passed>,
 }
 
 /// Copies the first packet and leaves it queued (`MSG_PEEK` of recvmsg(2)). If `room` is not 0 its descriptors are
@@ -61,14 +62,14 @@ pub(crate) fn peek(socket: BorrowedFd<'_>, into: &mut [u8], room: usize) -> Resu
     receive(socket, into, room, libc::MSG_PEEK)
 }
 
-/// Takes the first packet off the queue (recvmsg(2)), with at most `room` descriptors; the kernel closes the others.
-/// `EAGAIN`: there is no packet.
+/// Takes the first packet off the queue (recvmsg(2)), with at most `room` descriptors; the kernel closes the others,
+/// which can make the call wait. `EAGAIN`: there is no packet.
 pub(crate) fn take(socket: BorrowedFd<'_>, into: &mut [u8], room: usize) -> Result<Received, Errno> {
     receive(socket, into, room, 0)
 }
 
-/// Drops the first packet (recv(2)); the kernel closes its descriptors. Returns 0 at end-of-file, and for a packet
-/// without bytes. `EAGAIN`: there is no packet.
+/// Drops the first packet (recv(2)); the kernel closes its descriptors, which can make the call wait. Returns 0 at
+/// end-of-file, and for a packet without bytes. `EAGAIN`: there is no packet.
 pub(crate) fn skip(socket: BorrowedFd<'_>) -> Result<usize, Errno> {
     retry(|| recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT))
 }
@@ -135,7 +136,7 @@ fn receive(socket: BorrowedFd<'_>, into: &mut [u8], room: usize, flags: libc::c_
                 // SAFETY: recvmsg has just created this descriptor for this call, so nothing else owns it.
                 let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
                 if control_message.cmsg_type == libc::SCM_RIGHTS {
-                    received.descriptors.push(descriptor);
+                    received.descriptors.push(Passed::new(descriptor));
                 }
             }
         }
@@ -186,12 +187,33 @@ pub(crate) fn is_seqpacket(socket: BorrowedFd<'_>) -> bool {
     unix && matches!(getsockopt(&socket, sockopt::SockType), Ok(SockType::SeqPacket))
 }
 
-/// Makes the descriptor number of `socket` refer to `other` (dup3(2)). This process then no longer holds the socket,
-/// and borrowed copies of the number stay valid.
-pub(crate) fn replace(socket: &OwnedFd, other: BorrowedFd<'_>) {
-    let (from, to) = (other.as_fd().as_raw_fd(), socket.as_raw_fd());
-    // SAFETY: `other` is open and `socket` owns the number `to`, and goes on owning it. With both open the call fails
-    // only transiently (EBUSY, EINTR), and is repeated then.
-    while unsafe { libc::dup3(from, to, libc::O_CLOEXEC) } < 0 && matches!(Errno::last(), Errno::EBUSY | Errno::EINTR) {
-    }
+/// True for a Unix SEQPACKET socket that is connected, or was before its other end was closed (`SO_TYPE` and `SO_DOMAIN`
+/// of socket(7), getpeername(2)). The options come first: other kinds of sockets may be locked by whoever sent them, and
+/// getpeername(2) waits for that.
+pub(crate) fn is_connected_seqpacket(socket: BorrowedFd<'_>) -> bool {
+    let option = |name| option(socket, name);
+    option(libc::SO_TYPE) == Some(libc::SOCK_SEQPACKET)
+        && option(libc::SO_DOMAIN) == Some(libc::AF_UNIX)
+        && getpeername::<UnixAddr>(socket.as_raw_fd()).is_ok()
+}
+
+/// True if a Unix SEQPACKET socket gets every packet whole: it has no peek offset, and descriptors are passed
+/// (`SO_PEEK_OFF` of socket(7), `SO_PASSRIGHTS` of unix(7)). An option that the kernel does not have changes nothing.
+/// Neither call waits for the socket's lock, as a look at its filters would.
+pub(crate) fn gets_whole_packets(socket: BorrowedFd<'_>) -> bool {
+    /// Descriptors are passed (since Linux 6.16).
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    option(socket, libc::SO_PEEK_OFF).is_none_or(|offset| offset < 0)
+        && option(socket, SO_PASSRIGHTS).is_none_or(|passed| passed != 0)
+}
+
+/// A number among the options of level `SOL_SOCKET` (getsockopt(2)). `None` if the kernel does not have it, or if the
+/// descriptor is no socket.
+fn option(socket: BorrowedFd<'_>, name: libc::c_int) -> Option<i32> {
+    let mut value = 0_i32;
+    let mut len = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `value`, and a length to `len`; both are locals.
+    let result =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut len) };
+    (result == 0).then_some(value)
 }

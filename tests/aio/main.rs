@@ -34,6 +34,7 @@ const ROLES: &[Role] = &[
     ("fork with a port", forking::fork_with_a_port),
     ("fork with a listener", forking::fork_with_a_listener),
     ("connect", meeting::connect_and_say_hello),
+    ("listen without descriptors", meeting::listen_without_descriptors),
 ];
 
 /// Turns each named body into two tests, one for each kind of runtime.

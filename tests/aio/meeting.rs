@@ -1,18 +1,22 @@
 //! Listeners and clients in tasks.
 
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use messageport::aio::{AsyncListener, AsyncPort, connect};
-use messageport::{ConnectError, ConnectOptions, ListenOptions, Listener};
+use messageport::{ConnectError, ConnectOptions, ListenOptions, Listener, parent_port};
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_socket, socket};
 use tokio::task::{spawn_blocking, yield_now};
+use tokio::time::timeout;
 
 use crate::tools::PATIENCE;
 use crate::tools::child::{Process, command};
+use crate::tools::ledger::alone;
 use crate::{cancelled_after, on_runtimes, soon};
 
 on_runtimes! {
@@ -39,6 +43,34 @@ fn path() -> String {
 pub(crate) fn connect_and_say_hello() {
     let port = messageport::connect(&std::env::var(PATH).expect("a path"), b"hello").expect("a listener");
     assert_eq!(port.recv().expect("an answer").data, b"welcome");
+}
+
+/// A role: accepts a client, for which it has no descriptor for a while. The parent connects after the first message.
+pub(crate) fn listen_without_descriptors() {
+    let carrier = parent_port().expect("a port");
+    crate::current_thread().block_on(async {
+        let mut listener = AsyncListener::bind(&path()).expect("the name is free");
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+        // The numbers below this are in use, so none is left.
+        let free = File::open("/dev/null").expect("a file").as_raw_fd();
+        setrlimit(Resource::RLIMIT_NOFILE, free as u64, hard).expect("the limit can be lowered");
+        carrier.post_message(listener.path().as_os_str().as_encoded_bytes(), []).expect("room");
+        // The accept is woken by the client, and then by the ends of its pauses.
+        let accepting = timeout(PATIENCE, cancelled_after(4, listener.accept())).await.expect("no client");
+        assert!(accepting.is_none(), "the accept did not wait out the shortage: {accepting:?}");
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("the limit can be raised");
+        let client = soon(listener.accept()).await.expect("a client");
+        assert_eq!(client.greeting.data, b"patient");
+    });
+}
+
+#[test]
+fn a_listener_waits_for_descriptors() {
+    let _alone = alone();
+    let (mut process, carrier) = Process::start("listen without descriptors");
+    let path = crate::tools::text(&carrier);
+    let _port = ConnectOptions::new().timeout(PATIENCE).connect(&path, b"patient").expect("a listener");
+    process.succeeded();
 }
 
 async fn clients_in_tasks_and_in_threads_are_accepted() {

@@ -1,21 +1,26 @@
-//! Invalid things in messages: each is a typed error that names the fault, and the carrier goes on.
+//! Invalid things in messages: each is a typed error that names the fault, and the carrier goes on. A descriptor of a
+//! kind that no honest peer can send ends the carrier.
 
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
-use messageport::{BadSegment, BadTransfer, CloseReason, MessagePort, RecvError, RecvTimeoutError, TryRecvError};
+use messageport::{
+    BadSegment, BadTransfer, CloseReason, MessagePort, RecvError, RecvTimeoutError, TryRecvError, Violation,
+};
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
+use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socketpair};
 
 use crate::path_only;
 use crate::tools::attacker::{Attacker, DATA, HEADER_LEN, NEW_PORT, PortCapsule, Table, lane};
 use crate::tools::ledger::{Ledger, alone};
 use crate::tools::memory::newest_memory;
-use crate::tools::{PATIENCE, assert_entangled, end_of, pair, pair_of, text};
+use crate::tools::{PATIENCE, assert_entangled, end_of, pair, pair_of, readable, text};
 
 const CAPACITY: u64 = 4096;
 const LEN: u64 = HEADER_LEN as u64 + 2 * CAPACITY;
@@ -194,7 +199,38 @@ fn bad_lanes() -> Vec<(&'static str, OwnedFd)> {
         ("a segment", SEGMENT.file()),
         ("a device", File::open("/dev/null").expect("a file").into()),
         ("a place", path_only(c"/dev/null")),
+        ("a socket that is not connected", unconnected()),
+        ("a listening socket", listening()),
     ]
+}
+
+fn unconnected() -> OwnedFd {
+    nix::sys::socket::socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket")
+}
+
+fn listening() -> OwnedFd {
+    let listening = unconnected();
+    bind(listening.as_raw_fd(), &UnixAddr::new_unnamed()).expect("an address");
+    listen(&listening, Backlog::new(1).expect("a length")).expect("a socket");
+    listening
+}
+
+/// Options of a socket by which packets or descriptors get lost: name, number and value.
+const BAD_OPTIONS: [(&str, i32, i32); 3] = [
+    ("a peek offset", libc::SO_PEEK_OFF, 16),
+    ("a peek offset of 0", libc::SO_PEEK_OFF, 0),
+    ("no descriptors", 83, 0), // SO_PASSRIGHTS, since Linux 6.16
+];
+
+/// Sets an option of a socket. False if the kernel does not have it.
+fn set_option(socket: &OwnedFd, option: i32, value: i32) -> bool {
+    #[allow(unsafe_code)]
+    // SAFETY: the pointer is to an int, and the length is that of an int.
+    let result = unsafe {
+        let value = (&raw const value).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value, size_of::<i32>() as u32)
+    };
+    result == 0
 }
 
 /// Capsules that no port has: impossible sides, grown directions, cursors and reserved bits.
@@ -264,6 +300,28 @@ impl Carrier {
         assert!(matches!(self.victim.try_recv(), Err(TryRecvError::Empty)), "after {name}");
         before.assert_restored(name);
     }
+
+    /// Asserts that a list with a descriptor of another kind than its table states ends the channel, and that the
+    /// victim holds nothing of it.
+    #[track_caller]
+    fn assert_ends(name: &str, table: Table<'_>) {
+        let before = Ledger::now();
+        let mut carrier = Self::new();
+        carrier.attacker.post(name.as_bytes(), &table);
+        assert_eq!(end_of(&carrier.victim), CloseReason::ProtocolViolation(Violation::BadHandles), "{name}");
+        drop(carrier);
+        before.assert_restored(name);
+    }
+
+    /// As [`assert_refused`](Self::assert_refused) for memory that is `bad`; as [`assert_ends`](Self::assert_ends) for
+    /// what is no memory.
+    #[track_caller]
+    fn assert_bad_memory(&mut self, name: &str, table: Table<'_>, bad: BadSegment) {
+        match bad {
+            BadSegment::NotMemory => Self::assert_ends(name, table),
+            bad => self.assert_refused(name, table, BadTransfer::Segment(bad)),
+        }
+    }
 }
 
 /// Descriptors of a valid port and of a valid buffer.
@@ -307,10 +365,9 @@ fn invalid_memory_of_a_port_is_an_error_with_its_reason() {
     let (lane, _lane_of_peer) = lane();
     let good = Good::new();
     for (name, file, bad) in bad_segments() {
-        let expected = BadTransfer::Segment(bad);
-        carrier.assert_refused(&name, Table::default().port(NEW_PORT, &file, &lane), expected);
+        carrier.assert_bad_memory(&name, Table::default().port(NEW_PORT, &file, &lane), bad);
         let table = Table::default().port(NEW_PORT, &good.segment, &good.lane).port(NEW_PORT, &file, &lane);
-        carrier.assert_refused(&name, table.buffer(10, 0, &good.buffer), expected);
+        carrier.assert_bad_memory(&name, table.buffer(10, 0, &good.buffer), bad);
     }
     // The valid things on a refused list are closed with it.
     assert_eq!(end_of(&good.keep), CloseReason::Closed);
@@ -334,14 +391,72 @@ fn huge_page_memory_is_refused() {
 }
 
 #[test]
-fn an_invalid_lane_is_an_error_with_its_reason() {
+fn what_is_no_lane_ends_the_carrier() {
     let _alone = alone();
-    let mut carrier = Carrier::new();
     let (segment, good) = (SEGMENT.file(), Good::new());
     for (name, lane) in bad_lanes() {
-        carrier.assert_refused(name, Table::default().port(NEW_PORT, &segment, &lane), BadTransfer::Lane);
+        Carrier::assert_ends(name, Table::default().port(NEW_PORT, &segment, &lane));
         let table = Table::default().port(NEW_PORT, &good.segment, &good.lane).port(NEW_PORT, &segment, &lane);
-        carrier.assert_refused(name, table, BadTransfer::Lane);
+        Carrier::assert_ends(name, table);
+    }
+}
+
+#[test]
+fn a_lane_that_would_lose_packets_is_refused() {
+    let _alone = alone();
+    let mut carrier = Carrier::new();
+    let segment = SEGMENT.file();
+    for (name, option, value) in BAD_OPTIONS {
+        let (lane, _lane_of_peer) = lane();
+        if set_option(&lane, option, value) {
+            carrier.assert_refused(name, Table::default().port(NEW_PORT, &segment, &lane), BadTransfer::Lane);
+        } else {
+            eprintln!("skipped: this kernel has no socket option {option}");
+        }
+    }
+}
+
+/// What a former holder may have set and what changes nothing for a pair.
+#[test]
+fn other_options_of_a_lane_change_nothing() {
+    let _alone = alone();
+    let options = [
+        (libc::SO_PASSCRED, 1),
+        (libc::SO_PASSSEC, 1),
+        (76, 1), // SO_PASSPIDFD, since Linux 6.5
+        (libc::SO_TIMESTAMP, 1),
+        (libc::SO_RCVLOWAT, 1 << 20),
+        (libc::SO_SNDBUF, 1),
+        (libc::SO_RCVBUF, 1),
+        (libc::SO_BUSY_POLL, 1000),
+        (libc::SO_RXQ_OVFL, 1),
+        (libc::SO_PRIORITY, 6),
+        (libc::SO_KEEPALIVE, 1),
+        (libc::SO_OOBINLINE, 1),
+    ];
+    let (here, there) = pair();
+    let (keep, give) = pair();
+    let lane = give.as_fd().try_clone_to_owned().expect("a descriptor");
+    options.iter().for_each(|&(option, value)| _ = set_option(&lane, option, value));
+    here.post_message(b"", [give.into()]).expect("room");
+    let received = there.recv_timeout(PATIENCE).expect("a message").ports.remove(0);
+    assert_entangled(&keep, &received);
+    // A wake-up, which the sleeper in poll gets as a packet.
+    received.as_fd();
+    assert!(matches!(received.try_recv(), Err(TryRecvError::Empty)));
+    assert!(!readable(&received, Duration::ZERO));
+    keep.post_message(b"awake", []).expect("room");
+    assert!(readable(&received, PATIENCE));
+    assert_eq!(text(&received), "awake");
+    assert!(matches!(received.try_recv(), Err(TryRecvError::Empty)));
+    for (from, to) in [(&keep, &received), (&received, &keep)] {
+        for _ in 0..3 {
+            from.post_message(b"", [File::open("/dev/null").expect("a device").into()].map(OwnedFd::into))
+                .expect("room");
+        }
+        for _ in 0..3 {
+            assert_eq!(to.recv_timeout(PATIENCE).expect("a message").descriptors.len(), 1);
+        }
     }
 }
 
@@ -399,7 +514,7 @@ fn an_invalid_buffer_is_an_error_with_its_reason() {
     let mut carrier = Carrier::new();
     for kind in KINDS {
         let mut refused = |name: &str, file: OwnedFd, len, bad| {
-            carrier.assert_refused(&format!("{kind:?}: {name}"), kind.table(len, &file), BadTransfer::Segment(bad));
+            carrier.assert_bad_memory(&format!("{kind:?}: {name}"), kind.table(len, &file), bad);
         };
         for (name, file) in not_memory() {
             refused(name, file, 0, BadSegment::NotMemory);
@@ -524,6 +639,7 @@ fn a_frozen_buffer_that_can_still_be_mapped_for_writing_is_refused() {
 fn descriptors_that_do_not_fit_their_table_end_the_port() {
     let _alone = alone();
     let file = Kind::Shared.file(10);
+    let before = Ledger::now();
     let good = || Table::default().shared(10, &file).descriptor(&file);
     // The right number of descriptors, of other kinds than the capsules; none; the maximum.
     for some in [
@@ -547,6 +663,7 @@ fn descriptors_that_do_not_fit_their_table_end_the_port() {
         let end = end_of(&victim);
         assert!(matches!(end, CloseReason::ProtocolViolation(_)), "{counts:?}: {end:?}");
     }
+    before.assert_restored("after the ends");
     // A frozen and a shared buffer have equal capsules and different files.
     let mut carrier = Carrier::new();
     let mut table = good();

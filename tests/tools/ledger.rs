@@ -57,3 +57,13 @@ impl Ledger {
 pub(crate) fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").expect("/proc/self/fd").count() - 1
 }
+
+/// Asserts that the process has `count` descriptors open as soon as whatever is slow to close has been closed.
+#[track_caller]
+pub(crate) fn assert_descriptors(count: usize, context: &str) {
+    let start = Instant::now();
+    while descriptors() != count && start.elapsed() < PATIENCE / 10 {
+        std::thread::yield_now();
+    }
+    assert_eq!(descriptors(), count, "{context}: open descriptors (left) and those expected (right)");
+}

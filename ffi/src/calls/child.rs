@@ -10,9 +10,9 @@ use messageport::{SpawnError, parent_port, spawn_with_port};
 use crate::code::Code;
 use crate::failure::Failure;
 use crate::guard::guard;
-use crate::handle::{Handle, Out};
+use crate::handle::Out;
 use crate::input::{list_of_texts, text};
-use crate::port::PortHandle;
+use crate::port::{Port, PortHandle};
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_spawn_with_port(
@@ -31,7 +31,7 @@ pub unsafe extern "C" fn msgport_spawn_with_port(
         // SAFETY: a list of texts that ends with NULL; the caller of C upholds it.
         let arguments = unsafe { list_of_texts(arguments) };
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
-        let port = unsafe { Handle::get_mut(port) }?;
+        let port = unsafe { Port::exclusive(port) }?;
         // SAFETY: NULL or writable; the caller of C upholds it.
         let out = unsafe { Out::new(pid, "pid") }?;
 

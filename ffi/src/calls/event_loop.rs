@@ -17,7 +17,7 @@ use crate::failure::{Failure, watching};
 use crate::guard::{free, guard};
 use crate::handle::{Handle, Object, Out};
 use crate::input::{Deferral, Destroy, Timeout, User, duration};
-use crate::port::{Claims, End, PortHandle};
+use crate::port::{Claims, End, Port, PortHandle};
 
 /// `msgport_loop`.
 pub type LoopHandle = Handle<Loop>;
@@ -95,7 +95,7 @@ pub unsafe extern "C" fn msgport_loop_new(event_loop: *mut *mut LoopHandle) -> C
         let handle = Handle::give(Loop {
             events,
             own: own.clone(),
-            claims: Claims::new(),
+            claims: Claims::new()?,
             timers: Rc::default(),
             next_timer: Cell::new(1),
         });
@@ -129,7 +129,7 @@ pub unsafe extern "C" fn msgport_loop_add(event_loop: *mut LoopHandle, port: *mu
         let Loop { events, claims, .. } = unsafe { Handle::get(event_loop) }?;
         let _claim = claims.enter()?;
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
-        let port = unsafe { Handle::get_mut(port) }?;
+        let port = unsafe { Port::exclusive(port) }?;
         port.replace_end(|end| match end {
             End::Whole(port) => match events.add(port) {
                 Ok(port) => (End::InLoop { port, half: false, claims: claims.clone() }, Ok(())),
@@ -152,10 +152,11 @@ pub unsafe extern "C" fn msgport_loop_remove(event_loop: *mut LoopHandle, port: 
         let Loop { events, claims, .. } = unsafe { Handle::get(event_loop) }?;
         let _claim = claims.enter()?;
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
-        let port = unsafe { Handle::get_mut(port) }?;
-        if !matches!(port.end(), End::InLoop { .. }) {
+        if !matches!(unsafe { Handle::<Port>::get(port) }?.end(), End::InLoop { .. }) {
             return Err(Failure::plain(code::NOT_IN_LOOP));
         }
+        // SAFETY: as before.
+        let port = unsafe { Port::exclusive(port) }?;
         port.replace_end(|end| match end {
             End::InLoop { port, half: false, claims } => match events.remove(&port) {
                 Some(whole) => (End::Whole(whole), Ok(())),

@@ -56,10 +56,18 @@ pub unsafe extern "C" fn msgport_port_descriptor(port: *mut PortHandle, descript
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_renew(port: *mut PortHandle) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
+        unsafe { Port::exclusive(port) }?.renew()
+    })
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_port_split(port: *mut PortHandle, receiver: *mut *mut PortHandle) -> Code {
     guard(|| {
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
-        let port = unsafe { Handle::get_mut(port) }?;
+        let port = unsafe { Port::exclusive(port) }?;
         // SAFETY: NULL or writable; the caller of C upholds it.
         let out = unsafe { Out::new(receiver, "receiver") }?;
         out.give(port.split()?);
@@ -74,9 +82,9 @@ pub unsafe extern "C" fn msgport_port_join(port: *mut PortHandle, receiver: *mut
             return Err(Failure::plain(code::DIFFERENT_PORTS));
         }
         // SAFETY: NULL or a live handle in exclusive use, and not `receiver`; the caller of C upholds the first.
-        let port = unsafe { Handle::get_mut(port) }?;
+        let port = unsafe { Port::exclusive(port) }?;
         // SAFETY: NULL or a live handle in exclusive use, and not `port`; the caller of C upholds the first.
-        let receiver = unsafe { Handle::get_mut(receiver) }?;
+        let receiver = unsafe { Port::exclusive(receiver) }?;
         port.join(receiver)
     })
 }

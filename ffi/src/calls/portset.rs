@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::guard::{free, guard};
 use crate::handle::{Handle, Out};
 use crate::input::Timeout;
-use crate::port::{End, PortHandle, Set, SetHandle};
+use crate::port::{End, Port, PortHandle, Set, SetHandle};
 use crate::transfer::MessageHandle;
 
 /// `msgport_portset_event`.
@@ -42,7 +42,7 @@ pub unsafe extern "C" fn msgport_portset_add(set: *mut SetHandle, port: *mut Por
         let set = unsafe { Handle::get(set) }?;
         let handle = port;
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
-        let port = unsafe { Handle::get_mut(port) }?;
+        let port = unsafe { Port::exclusive(port) }?;
         port.replace_end(|end| set.add(handle, end))
     })
 }
@@ -53,11 +53,11 @@ pub unsafe extern "C" fn msgport_portset_remove(set: *mut SetHandle, port: *mut 
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         let set = unsafe { Handle::get(set) }?;
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
-        let port = unsafe { Handle::get_mut(port) }?;
-        if !matches!(port.end(), End::InSet(_)) {
+        if !matches!(unsafe { Handle::<Port>::get(port) }?.end(), End::InSet(_)) {
             return Err(Failure::plain(code::NOT_FOUND));
         }
-        port.replace_member(|end| set.remove(end))
+        // SAFETY: as before.
+        unsafe { Port::exclusive(port) }?.replace_member(|end| set.remove(end))
     })
 }
 

@@ -13,7 +13,7 @@ use crate::failure::{Failure, NotReceived};
 use crate::guard::{free, guard};
 use crate::handle::{Handle, Object, Out};
 use crate::input::{Timeout, bytes};
-use crate::port::PortHandle;
+use crate::port::{Port, PortHandle};
 use crate::transfer::{Item, MessageHandle, Taken};
 
 /// `msgport_client`.
@@ -96,7 +96,7 @@ pub unsafe extern "C" fn msgport_client_new(port: *mut PortHandle, client: *mut 
         // SAFETY: NULL or writable; the caller of C upholds it.
         let out = unsafe { Out::new(client, "client") }?;
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
-        let port = unsafe { Handle::get_mut(port) }?;
+        let port = unsafe { Port::exclusive(port) }?;
         out.give(Client(RustClient::new(port.take_whole()?)));
         Ok(())
     })
@@ -185,7 +185,7 @@ pub unsafe extern "C" fn msgport_server_new(port: *mut PortHandle, server: *mut 
         // SAFETY: NULL or writable; the caller of C upholds it.
         let out = unsafe { Out::new(server, "server") }?;
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
-        let port = unsafe { Handle::get_mut(port) }?;
+        let port = unsafe { Port::exclusive(port) }?;
         out.give(Server(RustServer::new(port.take_whole()?)));
         Ok(())
     })

@@ -219,6 +219,7 @@ impl From<ConnectError> for Failure {
             ConnectError::NoListener(_) => code::NO_LISTENER,
             ConnectError::WrongUser(_) => code::WRONG_USER,
             ConnectError::Refused => code::REFUSED,
+            ConnectError::Overloaded => code::OVERLOADED,
             ConnectError::Version(_) => code::WRONG_VERSION,
             _ => code::INTERNAL,
         };

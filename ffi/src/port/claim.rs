@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use messageport::Home;
 
 use crate::code;
 use crate::failure::Failure;
@@ -24,15 +25,16 @@ struct State {
     /// Calls of the holder that have not returned.
     depth: Cell<usize>,
     /// The process that made the loop.
-    process: u32,
+    home: Home,
 }
 
 // SAFETY: only the holder uses `depth`, and a holder is one thread.
 unsafe impl Sync for State {}
 
 impl Claims {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(State { holder: AtomicUsize::new(0), depth: Cell::new(0), process: process::id() }))
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let home = Home::here().map_err(|errno| Failure::exhausted(&errno.into()))?;
+        Ok(Self(Arc::new(State { holder: AtomicUsize::new(0), depth: Cell::new(0), home })))
     }
 
     /// Claims the loop for a call of this thread. Fails while another thread is in a call.
@@ -43,8 +45,7 @@ impl Claims {
             // Acquire: pairs with the release in `Claim::drop`, of the thread that used the loop before. Relaxed for a
             // failure, after which nothing is read.
             if self.0.holder.compare_exchange(0, here, Ordering::Acquire, Ordering::Relaxed).is_err() {
-                let is_here = self.0.process == process::id();
-                return Err(Failure::plain(if is_here { code::RUNNING } else { code::FORKED }));
+                return Err(Failure::plain(if self.0.home.is_here() { code::RUNNING } else { code::FORKED }));
             }
         }
         self.0.depth.set(self.0.depth.get() + 1);

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use messageport::{HandlerId, JoinError, MessagePort, MessageRef, RecvHalf, Reservation};
+use messageport::{HandlerId, JoinError, MessagePort, MessageRef, RecvHalf, RenewError, Reservation};
 
 use crate::code;
 use crate::failure::Failure;
@@ -26,7 +26,7 @@ pub(crate) type Handlers = Rc<RefCell<Vec<Option<HandlerId>>>>;
 
 pub struct Port {
     /// The open reservation. `'static` stands for the lifetime of `end`, which it borrows: it is declared, and so
-    /// dropped, before `end`, and [`replace_end`](Self::replace_end) fails while it is open.
+    /// dropped, before `end`, and [`exclusive`](Self::exclusive) fails while it is open.
     reservation: Cell<Option<Reservation<'static>>>,
     /// The message that is being read in place, under the conditions of `reservation`.
     in_place: Cell<Option<MessageRef<'static>>>,
@@ -95,11 +95,38 @@ impl Port {
     pub(crate) unsafe fn settled<'a>(port: *mut PortHandle) -> Result<&'a Self, Failure> {
         // SAFETY: NULL or a live handle; the caller upholds it.
         if unsafe { Handle::get(port) }?.has_left_set() {
-            // SAFETY: a live handle. There is no reference to it yet: a port that this function returned is settled.
+            // SAFETY: a live handle. There is no reference to it yet: a port that this function returned is settled. A
+            // port in a set has no reservation and no message in place, so nothing borrows its end.
             unsafe { Handle::get_mut(port) }?.settle();
         }
         // SAFETY: as before.
         unsafe { Handle::get(port) }
+    }
+
+    /// The port behind a pointer of C, for a call that changes the port. Fails while a reservation or a message is open:
+    /// both borrow the end inside the handle, to which an exclusive reference would then be the second way.
+    ///
+    /// # Safety
+    /// As for [`settled`](Self::settled), and no other reference to the handle exists during `'a`.
+    pub(crate) unsafe fn exclusive<'a>(port: *mut PortHandle) -> Result<&'a mut Self, Failure> {
+        // SAFETY: NULL or a live handle; the caller upholds it.
+        if unsafe { Handle::<Self>::get(port) }?.is_borrowed() {
+            return Err(Failure::plain(code::BORROWED));
+        }
+        // SAFETY: a live handle without another reference; the caller upholds it. Nothing borrows the end, as was just
+        // checked; and nothing can while the result lives, since that takes a reference to the handle.
+        unsafe { Handle::get_mut(port) }
+    }
+
+    /// True while a reservation or a message that is read in place is open.
+    fn is_borrowed(&self) -> bool {
+        fn is_open<T>(place: &Cell<Option<T>>) -> bool {
+            let content = place.take();
+            let open = content.is_some();
+            place.set(content);
+            open
+        }
+        is_open(&self.reservation) || is_open(&self.in_place)
     }
 
     fn has_left_set(&self) -> bool {
@@ -114,7 +141,7 @@ impl Port {
     }
 
     /// Replaces the end by the result of `make`, which gets the end of an ordinary port for a port that has left its
-    /// set. Fails while a reservation or a message is open.
+    /// set.
     pub(crate) fn replace_end<T>(&mut self, make: impl FnOnce(End) -> (End, Result<T, Failure>)) -> Result<T, Failure> {
         self.settle();
         self.replace_member(make)
@@ -125,9 +152,6 @@ impl Port {
         &mut self,
         make: impl FnOnce(End) -> (End, Result<T, Failure>),
     ) -> Result<T, Failure> {
-        if self.reservation.get_mut().is_some() || self.in_place.get_mut().is_some() {
-            return Err(Failure::plain(code::BORROWED));
-        }
         let (made, result) = make(std::mem::replace(&mut self.end, End::Gone));
         self.end = made;
         result
@@ -152,9 +176,19 @@ impl Port {
         Ok(Self::of(End::Receiver(recv)))
     }
 
+    /// Replaces the channel of the port, which must be whole, by a new one.
+    pub(crate) fn renew(&mut self) -> Result<(), Failure> {
+        self.replace_end(|end| match end {
+            End::Whole(port) => match port.renew() {
+                Ok(renewed) => (End::Whole(renewed), Ok(())),
+                Err(RenewError { kind, port }) => (End::Whole(port), Err(kind.into())),
+            },
+            other => other.refuse(),
+        })
+    }
+
     /// Becomes the whole port, if `self` is its sending half and `receiver` its receiving half.
     pub(crate) fn join(&mut self, receiver: &mut Self) -> Result<(), Failure> {
-        self.replace_end(|end| (end, Ok(())))?; // fails while a reservation or a message is open
         let half = receiver.take_receiver()?;
         let mut rest = None;
         let result = self.replace_end(|end| match end {

@@ -4,10 +4,9 @@
 //! with another port of it. The handle and the set share the receiving half.
 
 use std::collections::HashMap;
-use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
-use messageport::{AddError, MessagePort, PortId, PortSet, RecvHalf, SendHalf, SetEvent};
+use messageport::{AddError, Home, MessagePort, PortId, PortSet, RecvHalf, SendHalf, SetEvent};
 
 use super::PortHandle;
 use super::end::End;
@@ -32,7 +31,7 @@ struct Shared {
     receiving: RwLock<()>,
     inner: Mutex<Inner>,
     /// The process that made the set.
-    process: u32,
+    home: Home,
 }
 
 struct Inner {
@@ -84,7 +83,7 @@ impl Shared {
         wait: impl FnOnce() -> Result<G, TryLockError<G>>,
     ) -> Result<G, Failure> {
         let result = match at_once() {
-            Err(TryLockError::WouldBlock) if self.process != process::id() => {
+            Err(TryLockError::WouldBlock) if !self.home.is_here() => {
                 return Err(Failure::plain(code::FORKED));
             }
             Err(TryLockError::WouldBlock) => wait(),
@@ -102,8 +101,9 @@ impl Shared {
 impl Set {
     pub(crate) fn new() -> Result<Self, Failure> {
         let set = PortSet::new().map_err(|error| watching(&error))?;
+        let home = Home::here().map_err(|errno| Failure::exhausted(&errno.into()))?;
         let inner = Mutex::new(Inner { set: Some(set), handles: HashMap::new() });
-        Ok(Self(Arc::new(Shared { receiving: RwLock::new(()), inner, process: process::id() })))
+        Ok(Self(Arc::new(Shared { receiving: RwLock::new(()), inner, home })))
     }
 
     /// Adds the end of a port with this handle. Returns the end that replaces it, and the result.

@@ -105,9 +105,12 @@ impl ItemKind {
         Ok(match self {
             Self::Port => {
                 // SAFETY: a live handle or NULL that nothing else uses; the caller upholds it.
-                let port = unsafe { exclusive_handle::<Port>(index, item) }?;
+                let port = unsafe { Port::exclusive(item.handle()) }.map_err(|failure| match failure.code() {
+                    code::BORROWED => PostErrorKind::Unusable { index }.into(),
+                    _ => not_a_handle(index),
+                })?;
                 let whole = port.take_whole().map_err(|failure| match failure.code() {
-                    code::DETACHED | code::BORROWED => PostErrorKind::Unusable { index }.into(),
+                    code::DETACHED => PostErrorKind::Unusable { index }.into(),
                     _ => Failure::bad_item(index, "a half of a port, or a port in an event loop or a set"),
                 })?;
                 (Place::Port(port), whole.into())

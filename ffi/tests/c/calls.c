@@ -1,6 +1,7 @@
 /* Writing and reading in place, halves in threads, the descriptor, timeouts. */
 #include "check.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 
@@ -243,6 +244,140 @@ static void halves_in_two_threads(void)
     msgport_port_free(b);
 }
 
+static void a_renewed_port_is_an_end_of_a_new_channel(void)
+{
+    msgport_port *a, *b, *receiver, *renewed;
+    msgport_message *message;
+    const void *data;
+    size_t len;
+    msgport_channel_options options = MSGPORT_CHANNEL_OPTIONS_INIT;
+    make_pair(&a, &b);
+    post_text(b, "dropped");
+    OK(msgport_port_renew(a));
+    OK(msgport_port_recv(b, PATIENCE, &message));
+    OK(msgport_message_data(message, &data, &len));
+    CHECK(len == 0);
+    OK(msgport_message_take_port(message, 0, &renewed));
+    msgport_message_free(message);
+    expect_end(b, MSGPORT_PEER_CLOSED);
+    expect_entangled(a, renewed);
+    msgport_port_free(b);
+    /* A half stays what it is, and so does a port whose peer is gone or cannot get a port. */
+    OK(msgport_port_split(a, &receiver));
+    CODE(MSGPORT_WRONG_HALF, msgport_port_renew(a));
+    CODE(MSGPORT_WRONG_HALF, msgport_port_renew(receiver));
+    OK(msgport_port_join(a, receiver));
+    CODE(MSGPORT_DETACHED, msgport_port_renew(receiver));
+    expect_entangled(a, renewed);
+    msgport_port_free(renewed);
+    CODE(MSGPORT_PEER_CLOSED, msgport_port_renew(a));
+    OK(msgport_port_close(a));
+    CODE(MSGPORT_CLOSED, msgport_port_renew(a));
+    msgport_port_free(receiver);
+    msgport_port_free(a);
+    options.flags = MSGPORT_CHANNEL_DATA_ONLY;
+    OK(msgport_channel_new(&options, &a, &b));
+    CODE(MSGPORT_TOO_MANY_HANDLES, msgport_port_renew(a));
+    post_text(a, "as before");
+    EXPECT_TEXT(b, "as before");
+    msgport_port_free(a);
+    msgport_port_free(b);
+}
+
+/* Every call that would change the port, while a reservation on it or a message in it is open. */
+static void expect_borrowed(msgport_port *port, msgport_port *half)
+{
+    msgport_port *receiver;
+    msgport_portset *set;
+    msgport_loop *loop;
+    msgport_client *client;
+    msgport_server *server;
+    int pid;
+    const char *arguments[] = { "true", NULL };
+    OK(msgport_portset_new(&set));
+    OK(msgport_loop_new(&loop));
+    CODE(MSGPORT_BORROWED, msgport_port_renew(port));
+    CODE(MSGPORT_BORROWED, msgport_port_split(port, &receiver));
+    CODE(MSGPORT_BORROWED, msgport_port_join(port, half));
+    CODE(MSGPORT_BORROWED, msgport_port_join(half, port));
+    CODE(MSGPORT_BORROWED, msgport_portset_add(set, port));
+    CODE(MSGPORT_NOT_FOUND, msgport_portset_remove(set, port));
+    CODE(MSGPORT_BORROWED, msgport_loop_add(loop, port));
+    CODE(MSGPORT_NOT_IN_LOOP, msgport_loop_remove(loop, port));
+    CODE(MSGPORT_BORROWED, msgport_client_new(port, &client));
+    CODE(MSGPORT_BORROWED, msgport_server_new(port, &server));
+    CODE(MSGPORT_BORROWED, msgport_spawn_with_port("/bin/true", arguments, NULL, port, &pid));
+    msgport_portset_free(set);
+    msgport_loop_free(loop);
+}
+
+static void a_borrowed_port_is_not_changed(void)
+{
+    msgport_port *a, *b, *c, *d, *receiver;
+    void *place;
+    const void *data;
+    size_t len;
+    make_pair(&a, &b);
+    make_pair(&c, &d);
+    OK(msgport_port_split(c, &receiver));
+    OK(msgport_port_reserve(a, 8, &place));
+    expect_borrowed(a, c);
+    memcpy(place, "reserved", 8);
+    OK(msgport_port_commit(a, 8));
+    OK(msgport_port_recv_ref(b, PATIENCE, NULL, &data, &len));
+    expect_borrowed(b, receiver);
+    CHECK(len == 8 && memcmp(data, "reserved", 8) == 0);
+    OK(msgport_port_release(b));
+    expect_entangled(a, b);
+    /* Freed with a reservation, and with a message in place. */
+    OK(msgport_port_reserve(a, 8, &place));
+    post_text(b, "in place");
+    OK(msgport_port_recv_ref(a, PATIENCE, NULL, &data, &len));
+    msgport_port_free(a);
+    msgport_port_free(b);
+    msgport_port_free(c);
+    msgport_port_free(receiver);
+    msgport_port_free(d);
+}
+
+static void no_call_depends_on_errno(void)
+{
+    static const int values[] = { 0, EINTR, EAGAIN, EMFILE, EBADF, ECONNRESET, 12345, -1 };
+    for (size_t index = 0; index < sizeof values / sizeof *values; index++) {
+        msgport_port *a, *b;
+        msgport_message *message;
+        msgport_listener *listener;
+        msgport_buffer *buffer;
+        msgport_item item;
+        errno = values[index];
+        make_pair(&a, &b);
+        errno = values[index];
+        CODE(MSGPORT_EMPTY, msgport_port_recv(b, 0, &message));
+        errno = values[index];
+        CODE(MSGPORT_TIMED_OUT, msgport_port_recv(b, 1000000, &message));
+        errno = values[index];
+        OK(msgport_buffer_new(100, &buffer));
+        item = msgport_item_buffer(buffer);
+        errno = values[index];
+        OK(msgport_port_post_message(a, "errno", 5, &item, 1, 0));
+        errno = values[index];
+        EXPECT_TEXT(b, "errno");
+        /* The reason of a failure does not depend on errno, and survives what the program does to it. */
+        errno = values[index];
+        CODE(MSGPORT_SYSTEM, msgport_listener_bind("/no/such/directory/name", NULL, &listener));
+        errno = values[index];
+        CHECK(msgport_os_error() == ENOENT);
+        errno = values[index];
+        CODE(MSGPORT_NO_LISTENER, msgport_connect("/no/such/directory/name", "", 0, NULL, &b));
+        errno = values[index];
+        msgport_port_free(a);
+        errno = values[index];
+        expect_end(b, MSGPORT_PEER_CLOSED);
+        msgport_buffer_free(buffer);
+        msgport_port_free(b);
+    }
+}
+
 static void halves_that_are_freed(void)
 {
     msgport_port *a, *b, *receiver;
@@ -406,6 +541,9 @@ static const test_case CASES[] = {
     CASE(read_in_place_and_release),
     CASE(a_message_that_is_received_into_again),
     CASE(halves_in_two_threads),
+    CASE(a_renewed_port_is_an_end_of_a_new_channel),
+    CASE(a_borrowed_port_is_not_changed),
+    CASE(no_call_depends_on_errno),
     CASE(halves_that_are_freed),
     CASE(closing_one_half_wakes_the_other),
     CASE(the_descriptor_tells_of_messages_and_of_the_end),

@@ -161,6 +161,7 @@ static void null_for_every_pointer(void)
     NULL_(msgport_port_set_spin(NULL, 0));
     NULL_(msgport_port_descriptor(NULL, &descriptor));
     NULL_(msgport_port_descriptor(a, NULL));
+    NULL_(msgport_port_renew(NULL));
     NULL_(msgport_port_split(NULL, &port));
     NULL_(msgport_port_split(a, NULL));
     NULL_(msgport_port_join(NULL, b));
@@ -369,6 +370,7 @@ static void a_handle_of_another_kind(void)
     WRONG(msgport_port_release(no_port));
     WRONG(msgport_port_set_spin(no_port, 0));
     WRONG(msgport_port_descriptor(no_port, &descriptor));
+    WRONG(msgport_port_renew(no_port));
     WRONG(msgport_port_split(no_port, &port));
     WRONG(msgport_port_join(no_port, a));
     WRONG(msgport_port_join(a, no_port));

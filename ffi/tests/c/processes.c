@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 
 /* ---- Closing and death ---- */
 
@@ -240,6 +241,87 @@ static void a_forked_child_is_told(void)
     msgport_listener_free(listener);
 }
 
+/* Runs `body` as process 1 of a namespace. False without such namespaces here. */
+static int as_first_process(void (*body)(void))
+{
+    pid_t child;
+    if (unshare(CLONE_NEWPID) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0) return 0;
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        alarm(60);
+        CHECK(getpid() == 1);
+        body();
+        /* No checker looks for leaks in this copy of the parent, whose other threads are missing. */
+        execl("/bin/true", "true", (char *)NULL);
+        _exit(1);
+    }
+    wait_for(child);
+    return 1;
+}
+
+/* The loop of a parent that has number 1 in its namespace, as in a container; and its port. */
+static msgport_loop *first_loop;
+static msgport_port *first_port;
+static int entered[2], leave[2];
+
+static void stay_in_the_loop(msgport_loop *loop, void *user)
+{
+    char byte;
+    (void)loop;
+    (void)user;
+    CHECK(write(entered[1], "", 1) == 1);
+    CHECK(read(leave[0], &byte, 1) == 1);
+}
+
+static void *run_the_loop(void *unused)
+{
+    OK(msgport_loop_set_timeout(first_loop, 0, stay_in_the_loop, NULL, NULL, NULL));
+    OK(msgport_loop_run(first_loop, PATIENCE));
+    return unused;
+}
+
+static void be_told_by_number_1(void)
+{
+    CODE(MSGPORT_FORKED, msgport_port_post_message(first_port, "x", 1, NULL, 0, 0));
+    CODE(MSGPORT_FORKED, msgport_loop_stop(first_loop));
+}
+
+static void be_the_parent_of_number_1(void)
+{
+    msgport_port *other;
+    pthread_t thread;
+    char byte;
+    make_pair(&first_port, &other);
+    OK(msgport_loop_new(&first_loop));
+    OK(msgport_loop_add(first_loop, first_port));
+    CHECK(pipe(entered) == 0 && pipe(leave) == 0);
+    CHECK(pthread_create(&thread, NULL, run_the_loop, NULL) == 0);
+    CHECK(read(entered[0], &byte, 1) == 1);
+    /* Another thread of this process is told that the loop is in use; the child, that the loop is its parent's. */
+    CODE(MSGPORT_RUNNING, msgport_port_post_message(first_port, "x", 1, NULL, 0, 0));
+    CHECK(as_first_process(be_told_by_number_1));
+    OK(msgport_port_close(other));
+    CHECK(write(leave[1], "", 1) == 1);
+    CHECK(pthread_join(thread, NULL) == 0);
+    msgport_port_free(first_port);
+    msgport_port_free(other);
+    msgport_loop_free(first_loop);
+}
+
+static void a_forked_child_with_the_number_of_its_parent_is_told(void)
+{
+    pid_t child = fork(); /* so that later cases stay outside of the namespaces */
+    CHECK(child >= 0);
+    if (child == 0) {
+        if (!as_first_process(be_the_parent_of_number_1)) printf("SKIPPED: no pid namespaces here\n");
+        fflush(stdout);
+        execl("/bin/true", "true", (char *)NULL);
+        _exit(1);
+    }
+    wait_for(child);
+}
+
 static void *connect_by_name(void *name)
 {
     msgport_port *port;
@@ -349,6 +431,7 @@ static const test_case CASES[] = {
     CASE(a_child_that_cannot_be_started),
     CASE(an_environment_of_its_own),
     CASE(a_forked_child_is_told),
+    CASE(a_forked_child_with_the_number_of_its_parent_is_told),
     CASE(meeting_by_name),
     { NULL, NULL },
 };

@@ -330,6 +330,19 @@ void halves_in_two_threads()
     echo.join();
 }
 
+void a_renewed_port()
+{
+    auto [a, b] = make_channel();
+    a.renew().value();
+    auto message = b.recv_for(patience).value();
+    auto renewed = message.take_port(0).value();
+    CHECK(fails(b.recv_for(patience), MSGPORT_PEER_CLOSED));
+    a.post_message("renewed").value();
+    CHECK(renewed.recv_for(patience).value().text() == "renewed");
+    renewed.close();
+    CHECK(fails(a.renew(), MSGPORT_PEER_CLOSED));
+}
+
 void meeting_by_name()
 {
     const std::string name = "messageport-ffi-cpp-" + std::to_string(getpid());
@@ -504,6 +517,7 @@ const test_case CASES[] = {
     CASE(frozen_and_shared_buffers_and_descriptors),
     CASE(buffers_that_come_back_and_queues_that_grow),
     CASE(halves_in_two_threads),
+    CASE(a_renewed_port),
     CASE(meeting_by_name),
     CASE(handlers_are_lambdas),
     CASE(s23_a_throwing_handler_loses_no_later_message),

@@ -18,6 +18,7 @@ use crate::port::channel::MessageChannel;
 use crate::port::message::Message;
 use crate::port::transfer::Transferable;
 use crate::queue::record::RecordHeader;
+use crate::sys::passed::Passed;
 use crate::sys::socket;
 use crate::typed::TypedPort;
 
@@ -63,9 +64,10 @@ fn table(input: &mut Input<'_>) {
     }
     let files: Vec<_> = valid().iter().chain(odd()).collect();
     let pick = |index: usize| picks.get(index % 8).map_or(0, |pick| usize::from(*pick)) % files.len();
-    let handles = (0..count).map(|index| files[pick(index)].try_clone().expect("a descriptor")).collect();
+    let copy = |index| Passed::new(files[pick(index)].try_clone().expect("a descriptor"));
+    let mut handles: Vec<Passed> = (0..count).map(copy).collect();
     let mut arrival = Arrival::default();
-    if table.adopt(handles, None, &mut arrival).is_ok() {
+    if table.adopt(&mut handles, None, &mut arrival).is_ok() {
         let mut message = Message::from(payload[..table.data_len].to_vec());
         message.extend(arrival.items.into_iter().map(Transferable::from));
     } else {
@@ -76,17 +78,24 @@ fn table(input: &mut Input<'_>) {
 fn packet(input: &mut Input<'_>) {
     let (ours, theirs) = socket::pair().expect("sockets");
     let mut packet = Vec::new();
+    let brings_port = input.flag();
     if input.byte() & 3 != 0 {
+        // A greeting has the length of a header where a packet with a port has a one.
+        let word = if brings_port { 1 } else { 4096_u32 };
         packet.extend_from_slice(b"msgphi!\0");
         packet.extend_from_slice(&VERSION.to_ne_bytes());
-        packet.extend_from_slice(&[0; 4]);
+        packet.extend_from_slice(&word.to_ne_bytes());
     }
     let count = input.below(5);
     let files: Vec<_> =
         (0..count).map(|_| valid().iter().chain(odd()).nth(input.below(13)).expect("13 descriptors").as_fd()).collect();
     packet.extend_from_slice(input.bytes(2000));
     let _ = socket::send(ours.as_fd(), &[IoSlice::new(&packet)], &files);
-    drop(greeting::receive(theirs.as_fd()));
+    if brings_port {
+        drop(greeting::receive_port(theirs.as_fd()));
+    } else {
+        drop(greeting::receive(theirs.as_fd()));
+    }
 }
 
 fn value(input: &mut Input<'_>) {
