@@ -135,7 +135,8 @@ fn assert_works(outside: &MessagePort) {
 /// True in the child.
 fn is_child() -> Result<(), nix::unistd::Pid> {
     #[allow(unsafe_code)]
-    // SAFETY: this process has one thread.
+    // SAFETY: what the child calls waits for no lock that another thread of the parent may hold, and the allocator of
+    // the C library works in such a child (fork(2)).
     let result = unsafe { fork() };
     match result.expect("a fork") {
         ForkResult::Child => Ok(()),
@@ -490,9 +491,10 @@ fn locks_of_a_loop() {
     let waiting = Arc::new(AtomicUsize::new(0));
     let work = move || {
         // Limited, since this may be faster than the loop.
-        if waiting.fetch_add(1, Ordering::Relaxed) < 1000 {
+        if waiting.load(Ordering::Relaxed) < 1000 {
+            waiting.fetch_add(1, Ordering::Relaxed);
             let waiting = Arc::clone(&waiting);
-            let task = move |_: &EventLoop| waiting.store(0, Ordering::Relaxed);
+            let task = move |_: &EventLoop| _ = waiting.fetch_sub(1, Ordering::Relaxed);
             posting.post_task(task).unwrap_or_else(|_| panic!("the loop is there"));
         }
     };
@@ -565,6 +567,10 @@ fn locks_of_answers() {
             assert!(last.take().expect("a request").answer(b"", []).is_err());
             drop(server);
         });
+        drop(last);
+        for call in calls {
+            let _ = call.wait(); // the last request was dropped
+        }
     });
     assert_works(&outside);
 }
