@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::stat::fstat;
 use nix::unistd::{Uid, geteuid, seteuid};
 
-use tools::child::{Process, Role, hold, play};
+use tools::child::{self, Process, Role, hold};
 use tools::ledger::Ledger;
 use tools::luggage::{KINDS, Luggage, shared_of};
 use tools::{PATIENCE, assert_entangled, buffer_of, end_of, forgetful_pair, growing_pair, pair, readable, text};
@@ -46,7 +47,20 @@ const ROLES: &[Role] = &[
     ("hold", hold),
 ];
 
+/// Held while a process runs with a low limit of descriptors. Unless it is privileged, the kernel then compares the limit
+/// with all descriptors that the processes of this user have in flight.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[track_caller]
+fn play(role: &str) {
+    let _alone = alone();
+    child::play(role);
+}
+
 #[test]
 fn too_few_descriptors_leave_everything_where_it_is() {
     play("few descriptors");
@@ -89,6 +103,7 @@ fn a_task_naps_until_there_is_room() {
 
 #[test]
 fn a_listener_waits_for_descriptors_and_goes_on() {
+    let _alone = alone();
     let (mut process, carrier) = Process::start("few descriptors for a listener");
     let name = text(&carrier);
     let mut clients = Vec::new();
