@@ -5,7 +5,7 @@ mod tools;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -19,6 +19,7 @@ use messageport::{
     Transferable, TryRecvError, parent_port,
 };
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::stat::fstat;
 use nix::unistd::{Uid, geteuid, seteuid};
@@ -42,6 +43,7 @@ const ROLES: &[Role] = &[
     ("no address space", no_address_space),
     ("no address space to grow", no_address_space_to_grow),
     ("no address space for inline data", no_address_space_for_inline_data),
+    ("no descriptor for a process", no_descriptor_for_a_process),
     ("small files", small_files),
     ("lowered limit", lowered_limit),
     ("hold", hold),
@@ -139,6 +141,11 @@ fn too_little_address_space_leaves_everything_where_it_is() {
 #[test]
 fn too_little_address_space_to_grow_leaves_everything_where_it_is() {
     play("no address space to grow");
+}
+
+#[test]
+fn a_process_descriptor_without_room_is_none() {
+    play("no descriptor for a process");
 }
 
 #[test]
@@ -781,4 +788,31 @@ fn lowered_limit() {
     // The handle still has a descriptor that can be polled.
     let id = fstat(handle.as_fd()).expect("an open descriptor");
     assert_ne!(id.st_ino, fstat(peer.as_fd()).expect("an open descriptor").st_ino);
+}
+
+/// The kernel passes an error number instead of a descriptor of the sender's process, for which there is no room.
+fn no_descriptor_for_a_process() {
+    /// Each packet has a descriptor of the sender's process (unix(7), since Linux 6.5).
+    const SO_PASSPIDFD: libc::c_int = 76;
+    let (a, b) = pair();
+    let on = 1_i32;
+    #[allow(unsafe_code)]
+    // SAFETY: the pointer is to an int, and the length is that of an int.
+    let result = unsafe {
+        let value = (&raw const on).cast();
+        libc::setsockopt(b.as_fd().as_raw_fd(), libc::SOL_SOCKET, SO_PASSPIDFD, value, size_of::<i32>() as u32)
+    };
+    if result != 0 {
+        eprintln!("skipped: this kernel has no such option");
+        return;
+    }
+    a.post_message(b"many", many_descriptors()).expect("room");
+    let held = Ledger::now();
+    for room in [0, 1, MANY / 2, MANY - 1] {
+        let result = with_room_for(room, || b.try_recv());
+        assert!(is_exhausted(&result), "room for {room}: {result:?}");
+        held.assert_restored("after a receive that failed");
+    }
+    let message = with_room_for(MANY, || b.try_recv()).expect("room for all but the process");
+    assert_eq!(message.descriptors.len(), MANY);
 }

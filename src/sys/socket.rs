@@ -133,6 +133,9 @@ fn receive(socket: BorrowedFd<'_>, into: &mut [u8], room: usize, flags: libc::c_
                 let from = unsafe { data.add(index * DESCRIPTOR) };
                 // SAFETY: the kernel has written these bytes; read_unaligned needs no alignment.
                 let number = unsafe { from.cast::<RawFd>().read_unaligned() };
+                if number < 0 {
+                    continue; // the error for which there is no pidfd, such as EMFILE
+                }
                 // SAFETY: recvmsg has just created this descriptor for this call, so nothing else owns it.
                 let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
                 if control_message.cmsg_type == libc::SCM_RIGHTS {
