@@ -566,13 +566,15 @@ fn endless(capacity: usize, refused: bool) {
         // A header has 16 bits of the number: behind the last record of the ring comes the first.
         pages.ring(0, 8 * number).store(header(DATA, 0, 0, number & 0xffff), Ordering::Relaxed);
     }
-    let ((_other, lane), null) = (lane(), File::open("/dev/null").expect("a device"));
+    let (_other, lane) = lane();
+    // Of the right kind, so that the message alone is invalid, and not the channel.
+    let unfrozen = memfd_create(c"messageport-not", MFdFlags::MFD_CLOEXEC).expect("a memory file");
     let mut table = Table::default();
     for _ in 0..ENDLESS {
         table = table.port(NEW_PORT, &segment, &lane);
     }
     if refused {
-        table = table.frozen(5, &null);
+        table = table.frozen(5, &unfrozen);
     }
     let (mut attacker, victim) = Attacker::new(pair);
     // As a value: a vector of the ports, and more behind it. It has no mark of a request or an answer.
