@@ -1,6 +1,6 @@
-//! Memory of a length that a peer chooses is asked for in a way that can fail: a process that has none gets an error, and
-//! the message stays queued. In these tests the allocator refuses every request for more than 4 KiB, and a request that
-//! cannot fail would abort the process.
+//! Memory of a length that a peer chooses is asked for in a way that can fail: a process that has none gets an error,
+//! and the message stays queued. In these tests the allocator refuses every request for more than 4 KiB, and a request
+//! that cannot fail would abort the process.
 //!
 //! What a peer can make a process allocate without a way to fail is small and fixed. The table of these allocations is
 //! in ARCHITECTURE.md, under "Faults".

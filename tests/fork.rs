@@ -9,6 +9,7 @@
 mod tools;
 
 use std::cell::{Cell, RefCell};
+use std::os::fd::AsFd;
 use std::process::Command;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use messageport::{
 };
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, alarm, fork};
 
@@ -274,8 +276,12 @@ fn drops() {
     unread.0.post_message(b"with things", [TransferBuffer::new(10).expect("memory").into()]).expect("room");
     let received = b.recv().expect("a message");
     let (sender, receiver) = c.split();
+    let (left, peer) = pair();
+    drop(peer);
     in_child!(move || {
-        drop((receiver, sender, d, a, b, received, unread, travel1));
+        drop((receiver, sender, d, a, b, received, unread, travel1, left));
+        let threads = std::fs::read_dir("/proc/self/task").expect("the threads").count();
+        assert_eq!(threads, 1, "a drop started a thread");
         // At the addresses of the parent's memory the child has private pages now.
         let (own1, own2) = pair();
         assert_entangled(&own1, &own2);
@@ -283,6 +289,7 @@ fn drops() {
     });
     assert_entangled(&a, &b);
     assert_entangled(&received.ports[0], &travel1);
+    assert_eq!(getsockopt(&left.as_fd(), sockopt::PassCred), Ok(false), "an option of the parent's socket");
     assert_eq!(received.buffers[0].len(), 10);
     assert_eq!(unread.1.recv().expect("a message").buffers.len(), 1);
     assert_entangled(&MessagePort::join(sender, receiver).expect("halves of one port"), &d);

@@ -14,6 +14,7 @@ use messageport::{
 };
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
@@ -22,8 +23,8 @@ use tools::child::{Process, Role, play};
 use tools::memory::newest_memory;
 use tools::{PATIENCE, end_of, pair, readable, recv};
 
-/// Each test is a process of its own, which starts its attackers first: a process that is started later inherits what is
-/// being closed, and then its `exec` may wait for that.
+/// Each test is a process of its own, which starts its attackers first: a process that is started later inherits what
+/// is being closed, and then its `exec` may wait for that.
 const ROLES: &[Role] = &[
     ("attacker", attacker),
     ("packets", packets),
@@ -36,6 +37,8 @@ const ROLES: &[Role] = &[
     ("calls", calls),
     ("forked", forked),
     ("spoilt", spoilt),
+    ("given up", given_up),
+    ("behind", behind),
 ];
 
 #[test]
@@ -86,6 +89,16 @@ fn a_forked_child_closes_what_it_is_sent_while_its_parent_still_waits() {
 #[test]
 fn a_refused_port_does_not_wait_for_what_is_queued_in_it() {
     play("spoilt");
+}
+
+#[test]
+fn a_message_given_up_for_want_of_descriptors_does_not_wait_for_them() {
+    play("given up");
+}
+
+#[test]
+fn what_is_slow_to_close_delays_nothing_else() {
+    play("behind");
 }
 
 /// Closing a socket takes 30 s.
@@ -318,4 +331,42 @@ fn spoilt() {
         other => panic!("{other:?}"),
     }
     quick("the drop", || drop(victim));
+}
+
+fn given_up() {
+    let all = [true, false].map(|made_here| attacked("queued", made_here));
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, 3, hard).expect("the limit can be lowered"); // the numbers below 3 are used
+    let start = Instant::now();
+    for Attacked { victim, .. } in &all {
+        let end = loop {
+            match quick("an attempt", || victim.recv_timeout(WAIT)) {
+                Err(RecvTimeoutError::Failed(RecvError::ResourceExhausted(_))) => {}
+                Err(RecvTimeoutError::Failed(RecvError::Ended(reason))) => break reason,
+                other => panic!("{other:?}"),
+            }
+            assert!(start.elapsed() < PATIENCE, "the message is not given up");
+            std::thread::sleep(Duration::from_millis(10)); // a pause between attempts
+        };
+        assert_eq!(end, CloseReason::ProtocolViolation(Violation::BadHandles));
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("the limit can be raised");
+    for Attacked { victim, process: _process, control: _control, .. } in all {
+        quick("the drop", || drop(victim));
+    }
+}
+
+fn behind() {
+    let Attacked { victim, process: _process, control: _control, .. } = attacked("refused", false);
+    quick("a refusal", || victim.recv_timeout(PATIENCE)).expect_err("no message");
+    let pipes = [(), ()].map(|()| {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let (sender, receiver) = pair();
+        sender.post_message(b"", [OwnedFd::from(writer).into()]).expect("room");
+        quick("the drop", || drop(receiver));
+        reader
+    });
+    for reader in pipes {
+        assert!(readable(&reader, HANGS), "the descriptor of another channel was not closed");
+    }
 }

@@ -5,8 +5,9 @@ mod tools;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,11 +19,12 @@ use messageport::{
     Transferable, TryRecvError, parent_port,
 };
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::stat::fstat;
 use nix::unistd::{Uid, geteuid, seteuid};
 
-use tools::child::{Process, Role, hold, play};
+use tools::child::{self, Process, Role, hold};
 use tools::ledger::Ledger;
 use tools::luggage::{KINDS, Luggage, shared_of};
 use tools::{PATIENCE, assert_entangled, buffer_of, end_of, forgetful_pair, growing_pair, pair, readable, text};
@@ -41,12 +43,26 @@ const ROLES: &[Role] = &[
     ("no address space", no_address_space),
     ("no address space to grow", no_address_space_to_grow),
     ("no address space for inline data", no_address_space_for_inline_data),
+    ("no descriptor for a process", no_descriptor_for_a_process),
     ("small files", small_files),
     ("lowered limit", lowered_limit),
     ("hold", hold),
 ];
 
+/// Held while a process runs with a low limit of descriptors. Unless it is privileged, the kernel then compares the
+/// limit with all descriptors that the processes of this user have in flight.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[track_caller]
+fn play(role: &str) {
+    let _alone = alone();
+    child::play(role);
+}
+
 #[test]
 fn too_few_descriptors_leave_everything_where_it_is() {
     play("few descriptors");
@@ -89,6 +105,7 @@ fn a_task_naps_until_there_is_room() {
 
 #[test]
 fn a_listener_waits_for_descriptors_and_goes_on() {
+    let _alone = alone();
     let (mut process, carrier) = Process::start("few descriptors for a listener");
     let name = text(&carrier);
     let mut clients = Vec::new();
@@ -124,6 +141,11 @@ fn too_little_address_space_leaves_everything_where_it_is() {
 #[test]
 fn too_little_address_space_to_grow_leaves_everything_where_it_is() {
     play("no address space to grow");
+}
+
+#[test]
+fn a_process_descriptor_without_room_is_none() {
+    play("no descriptor for a process");
 }
 
 #[test]
@@ -766,4 +788,31 @@ fn lowered_limit() {
     // The handle still has a descriptor that can be polled.
     let id = fstat(handle.as_fd()).expect("an open descriptor");
     assert_ne!(id.st_ino, fstat(peer.as_fd()).expect("an open descriptor").st_ino);
+}
+
+/// The kernel passes an error number instead of a descriptor of the sender's process, for which there is no room.
+fn no_descriptor_for_a_process() {
+    /// Each packet has a descriptor of the sender's process (unix(7), since Linux 6.5).
+    const SO_PASSPIDFD: libc::c_int = 76;
+    let (a, b) = pair();
+    let on = 1_i32;
+    #[allow(unsafe_code)]
+    // SAFETY: the pointer is to an int, and the length is that of an int.
+    let result = unsafe {
+        let value = (&raw const on).cast();
+        libc::setsockopt(b.as_fd().as_raw_fd(), libc::SOL_SOCKET, SO_PASSPIDFD, value, size_of::<i32>() as u32)
+    };
+    if result != 0 {
+        eprintln!("skipped: this kernel has no such option");
+        return;
+    }
+    a.post_message(b"many", many_descriptors()).expect("room");
+    let held = Ledger::now();
+    for room in [0, 1, MANY / 2, MANY - 1] {
+        let result = with_room_for(room, || b.try_recv());
+        assert!(is_exhausted(&result), "room for {room}: {result:?}");
+        held.assert_restored("after a receive that failed");
+    }
+    let message = with_room_for(MANY, || b.try_recv()).expect("room for all but the process");
+    assert_eq!(message.descriptors.len(), MANY);
 }

@@ -241,8 +241,8 @@ fn stuck_page() -> Result<(usize, OwnedFd), Errno> {
 }
 
 /// A role: makes a pair, gives one end away, and keeps a duplicate of the lane of that end, against the rules. It
-/// receives on the duplicate into a page that never comes, which keeps every other receive on the socket waiting. At the
-/// end that it kept it is an honest peer.
+/// receives on the duplicate into a page that never comes, which keeps every other receive on the socket waiting. At
+/// the end that it kept it is an honest peer.
 fn former_holder() {
     let carrier = parent_port().expect("a port");
     let (ours, given) = pair();

@@ -19,8 +19,8 @@ impl AsyncPort {
     ///
     /// # Errors
     /// Those of [`MessagePort::recv`](crate::MessagePort::recv); also
-    /// [`ResourceExhausted`](RecvError::ResourceExhausted) if it has to wait in a runtime that is shutting down. After a
-    /// shortage the next call naps before it tries again, for 10 ms at first and twice as long each time, up to 1 s.
+    /// [`ResourceExhausted`](RecvError::ResourceExhausted) if it has to wait in a runtime that is shutting down. After
+    /// a shortage the next call naps before it tries again, for 10 ms at first and twice as long each time, up to 1 s.
     pub async fn recv(&mut self) -> Result<Message, RecvError> {
         self.receiver.recv().await
     }

@@ -28,8 +28,8 @@ use crate::sys::readiness::{Edge, OneDescriptor, Readiness};
 /// A half consumes at most 8 edges at a time: a hostile peer can make them as fast as they are consumed.
 const MAX_EDGES: u32 = 8;
 
-/// A timer of a runtime. In a forked child, where a thread that does not exist may hold the lock of the runtime's timers,
-/// it is forgotten instead of dropped.
+/// A timer of a runtime. In a forked child, where a thread that does not exist may hold the lock of the runtime's
+/// timers, it is forgotten instead of dropped.
 pub(super) struct Timer {
     /// `None` only once this is being dropped.
     sleep: Option<Pin<Box<Sleep>>>,

@@ -237,8 +237,8 @@ impl Server {
         }
     }
 
-    /// True if too much is owed to receive more. The client's next read then makes the descriptor readable, as a request
-    /// would.
+    /// True if too much is owed to receive more. The client's next read then makes the descriptor readable, as a
+    /// request would.
     #[cold]
     fn must_wait(&self) -> Result<bool, RecvError> {
         if !self.answers.owes_too_much() {
@@ -477,8 +477,13 @@ impl Answers {
             }
             let slice = Instant::now() + LOCK_SLICE;
             let until = deadline.instant().map_or(slice, |deadline| deadline.min(slice));
-            if !outbox.post_notice(Deadline::At(until)) && deadline.is_over() {
-                return false;
+            if !outbox.post_notice(Deadline::At(until)) {
+                drop(outbox);
+                if deadline.is_over() {
+                    return false;
+                }
+                // A post that is short of memory fails at once.
+                std::thread::sleep(until.saturating_duration_since(Instant::now()));
             }
         }
     }

@@ -22,8 +22,8 @@ const MAX_RECORDS: u64 = 1 << 18;
 const WORK_PER_HANDLE: u64 = 16;
 /// The clock is read once in 1024 units of work.
 const WORK_PER_CLOCK: u64 = 1024;
-/// The clock of a discard starts after 2^17 units of work, such as 3971 messages with a port each: no pause of the thread
-/// can spoil the discard of a smaller queue.
+/// The clock of a discard starts after 2^17 units of work, such as 3971 messages with a port each: no pause of the
+/// thread can spoil the discard of a smaller queue.
 const FREE_WORK: u64 = 1 << 17;
 /// A discard ends 50 ms after its clock has started.
 const MAX_TIME: Duration = Duration::from_millis(50);
@@ -202,8 +202,8 @@ impl Walk {
     }
 }
 
-/// Drops messages up to the first that carries ports, and returns what came with it; nothing at the end of the queue, of
-/// the walk or of the budget.
+/// Drops messages up to the first that carries ports, and returns what came with it; nothing at the end of the queue,
+/// of the walk or of the budget.
 fn discard_message_with_ports(end: &End, consumer: &mut Consumer, walk: &mut Walk, budget: &mut Budget) -> Arrival {
     let mut ports = Arrival::default();
     let mut payload = Vec::new();

@@ -40,8 +40,8 @@ pub fn spawn_with_port(command: &mut Command, port: MessagePort) -> Result<Child
     }
 }
 
-/// Queues the port in a socket pair, one socket of which the child inherits. The kernel keeps the port's descriptors open
-/// until the child takes them, and closes them if it never does.
+/// Queues the port in a socket pair, one socket of which the child inherits. The kernel keeps the port's descriptors
+/// open until the child takes them, and closes them if it never does.
 fn spawn(command: &mut Command, port: &MessagePort) -> Result<Child, SpawnErrorKind> {
     let (ours, theirs) = socket::pair().map_err(|errno| SpawnErrorKind::Spawn(io_error(errno)))?;
     let baggage = greeting::send_port(ours.as_fd(), port).map_err(SpawnErrorKind::Port)?;

@@ -30,8 +30,8 @@ use crate::sys::{Errno, io_error, socket};
 /// ```
 ///
 /// # Errors
-/// There is no listener on the name, or it refuses, has no resources, uses another version of the format or does not answer within 5 s;
-/// or a system call failed.
+/// There is no listener on the name, or it refuses, has no resources, uses another version of the format or does not
+/// answer within 5 s; or a system call failed.
 pub fn connect(name: &str, greeting: &[u8]) -> Result<MessagePort, ConnectError> {
     ConnectOptions::new().connect(name, greeting)
 }

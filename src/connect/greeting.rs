@@ -151,8 +151,8 @@ pub(crate) fn send_port<'a>(socket: BorrowedFd<'_>, port: &'a MessagePort) -> Re
     Ok(baggage)
 }
 
-/// Receives a port that [`send_port`] sent, without waiting for it. Nothing in the packet is trusted: it is copied once,
-/// and everything in it is checked before it is used.
+/// Receives a port that [`send_port`] sent, without waiting for it. Nothing in the packet is trusted: it is copied
+/// once, and everything in it is checked before it is used.
 pub(crate) fn receive_port(socket: BorrowedFd<'_>) -> Result<MessagePort, BadPacket> {
     let mut packet = buffer(MAX_PORT_PACKET)?;
     let mut received = packet_of(|packet| socket::take(socket, packet, MAX_DESCRIPTORS), &mut packet)?;

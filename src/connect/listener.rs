@@ -49,8 +49,8 @@ pub(crate) const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 /// # }
 /// ```
 ///
-/// A shortage of descriptors or memory ends no server: [`accept`](Self::accept) goes on when it has passed. A call with a
-/// deadline returns it as an error at the deadline, so that a program can count it, pause and call again. See also
+/// A shortage of descriptors or memory ends no server: [`accept`](Self::accept) goes on when it has passed. A call with
+/// a deadline returns it as an error at the deadline, so that a program can count it, pause and call again. See also
 /// [`raise_descriptor_limit`](crate::raise_descriptor_limit).
 ///
 /// A child that is forked without `exec` keeps the name in use for as long as it lives, even after its parent has
@@ -155,15 +155,15 @@ impl Listener {
     }
 
     /// Number of clients turned away so far: those that stayed silent too long, run as another user, use another
-    /// version of the format, sent a malformed greeting or one with descriptors, or left before they had their port; and
-    /// those whose pair could not be made for want of descriptors or memory.
+    /// version of the format, sent a malformed greeting or one with descriptors, or left before they had their port;
+    /// and those whose pair could not be made for want of descriptors or memory.
     pub fn refused(&self) -> u64 {
         self.refused.get()
     }
 
     /// Waits for the next client. A client that misbehaves is turned away and [counted](Self::refused), and the wait
-    /// goes on. It also goes on while the system is short of descriptors or memory: clients then wait to be accepted, or
-    /// are turned away.
+    /// goes on. It also goes on while the system is short of descriptors or memory: clients then wait to be accepted,
+    /// or are turned away.
     ///
     /// # Errors
     /// [`AcceptError::Forked`] in a child that inherited the listener, and [`AcceptError::System`], but not for a
@@ -187,8 +187,8 @@ impl Listener {
     /// Waits for the next client for at most `timeout`.
     ///
     /// # Errors
-    /// [`AcceptError::TimedOut`]; those of [`accept`](Self::accept); and [`AcceptError::System`] instead of `TimedOut` if
-    /// a client could not be accepted meanwhile for want of descriptors or memory. A loop that polls the descriptor
+    /// [`AcceptError::TimedOut`]; those of [`accept`](Self::accept); and [`AcceptError::System`] instead of `TimedOut`
+    /// if a client could not be accepted meanwhile for want of descriptors or memory. A loop that polls the descriptor
     /// pauses then, since the descriptor stays readable while a client waits.
     pub fn accept_timeout(&self, timeout: Duration) -> Result<Incoming, AcceptError> {
         self.accept_until(Instant::now().checked_add(timeout))

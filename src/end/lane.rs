@@ -5,8 +5,8 @@
 //! the record is committed, so a consumer that sees the record finds its packet. A packet whose record was never
 //! committed stays unread until the receiver sees the end of its peer, and is then dropped.
 //!
-//! Whatever takes a packet with descriptors off the lane closes them unless it has duplicates. So a packet that may have
-//! none is checked for them before it is taken, and the [closer] takes the packets of no use.
+//! Whatever takes a packet with descriptors off the lane closes them unless it has duplicates. So a packet that may
+//! have none is checked for them before it is taken, and the [closer] takes the packets of no use.
 #![forbid(unsafe_code)]
 
 use std::io::IoSlice;

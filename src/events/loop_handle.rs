@@ -26,8 +26,8 @@ pub(crate) struct Inbox {
     tasks: Mutex<Option<VecDeque<Task>>>,
     /// Number of handles.
     handles: AtomicUsize,
-    /// The process of the loop. In a forked child a thread that does not exist there may hold the lock of the tasks, and
-    /// the descriptor is the parent's.
+    /// The process of the loop. In a forked child a thread that does not exist there may hold the lock of the tasks,
+    /// and the descriptor is the parent's.
     home: Home,
 }
 
@@ -118,7 +118,8 @@ impl Inbox {
 impl Drop for Inbox {
     fn drop(&mut self) {
         if !self.home.is_here() {
-            // A caller in C may free a handle that another thread of the parent was using: the list may be half changed.
+            // A caller in C may free a handle that another thread of the parent was using: the list may be half
+            // changed.
             std::mem::forget(self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         }
     }

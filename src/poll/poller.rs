@@ -197,8 +197,8 @@ impl<T: Watchable> Poller<T> {
     }
 
     /// The port whose turn it is. After the turn the caller calls one of [`schedule`](Self::schedule),
-    /// [`found_empty`](Self::found_empty), [`nap`](Self::nap) and [`nap_short`](Self::nap_short); a port for which it calls none has no further turn
-    /// until it is scheduled.
+    /// [`found_empty`](Self::found_empty), [`nap`](Self::nap) and [`nap_short`](Self::nap_short); a port for which it
+    /// calls none has no further turn until it is scheduled.
     pub(crate) fn next(&mut self) -> Option<u64> {
         while let Some(key) = self.ready.pop_front() {
             if let Some(watched) = watched(&mut self.entries, key)

@@ -121,8 +121,8 @@ impl MessagePort {
     /// descriptors.
     ///
     /// The peer decides how many messages are unread, and how many ports they carry. At most 4096 of these ports are
-    /// closed and 2^18 messages dropped, in a fraction of a second; the kernel closes the rest once the port is dropped,
-    /// and the peer of a port in the rest then sees `PeerDied` instead of `Closed`.
+    /// closed and 2^18 messages dropped, in a fraction of a second; the kernel closes the rest once the port is
+    /// dropped, and the peer of a port in the rest then sees `PeerDied` instead of `Closed`.
     pub fn close(&self) {
         self.receiver.close();
     }

@@ -2,23 +2,22 @@
 //!
 //! A descriptor that came from a peer can be of a kind whose closing waits: a socket that lingers, a file whose file
 //! system flushes it first. Whatever may be such a descriptor is closed here, so that no call of the user waits for it.
-//! The first thread starts with the first work, and a thread ends when there is none left.
+//! A thread starts when work waits and every other thread is at work, and ends when no work waits. So what is slow to
+//! close delays nothing else, up to [`MAX_THREADS`].
 
 use std::collections::VecDeque;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::fork::Home;
 
-/// At most 16 threads: each beyond the first starts when those before it have finished nothing for [`STUCK`].
+/// At most 16 threads.
 const MAX_THREADS: usize = 16;
-/// A closer that has finished nothing for 1 s is taken to be stuck, and the next work starts another thread.
-const STUCK: Duration = Duration::from_secs(1);
 /// From 256 pieces of work that wait, a peer may add no more; see [`is_overdue`].
 const OVERDUE: usize = 256;
 /// Bytes of a thread's stack, 64 KiB: a few system calls need far less.
@@ -38,8 +37,17 @@ struct Closer {
 struct State {
     waiting: VecDeque<Work>,
     threads: usize,
-    /// When a thread last started or finished something.
-    progress: Instant,
+    /// Threads that are at work. The others are about to look for some.
+    working: usize,
+}
+
+impl State {
+    /// True if work waits that only a further thread takes without delay. That thread is counted already.
+    fn needs_thread(&mut self) -> bool {
+        let needed = !self.waiting.is_empty() && self.working == self.threads && self.threads < MAX_THREADS;
+        self.threads += usize::from(needed);
+        needed
+    }
 }
 
 /// Does `work`, which may close descriptors of any kind, where no caller waits for it. If no thread can be started,
@@ -82,7 +90,7 @@ impl Closer {
             }
             // The first one of this process. That of a parent stays untouched: a thread of the parent may have held
             // its lock at the fork.
-            let state = State { waiting: VecDeque::new(), threads: 0, progress: Instant::now() };
+            let state = State { waiting: VecDeque::new(), threads: 0, working: 0 };
             let new = Box::into_raw(Box::new(Self { home: Home::here().ok()?, state: Mutex::new(state) }));
             // Release: pairs with the acquire load above.
             if CLOSER.compare_exchange(found, new, Ordering::Release, Ordering::Relaxed).is_err() {
@@ -103,12 +111,9 @@ impl Closer {
             return work();
         }
         state.waiting.push_back(work);
-        let is_stuck = state.progress.elapsed() >= STUCK && state.threads < MAX_THREADS;
-        if state.threads > 0 && !is_stuck {
+        if !state.needs_thread() {
             return;
         }
-        state.threads += 1;
-        state.progress = Instant::now();
         drop(state);
         if self.start().is_err() {
             let mut state = self.state();
@@ -131,16 +136,21 @@ impl Closer {
     }
 
     /// Works until nothing waits.
-    fn run(&self) {
+    fn run(&'static self) {
         loop {
             let mut state = self.state();
             let Some(work) = state.waiting.pop_front() else {
                 state.threads -= 1;
                 return;
             };
+            state.working += 1;
+            let needs_thread = state.needs_thread();
             drop(state);
+            if needs_thread && self.start().is_err() {
+                self.state().threads -= 1; // not the last one, which is this
+            }
             work();
-            self.state().progress = Instant::now();
+            self.state().working -= 1;
         }
     }
 }

@@ -66,8 +66,8 @@ fn wiped_word() -> Result<&'static AtomicU32, Errno> {
             Err(first) => word = first,
         }
     }
-    // SAFETY: `word` is the start of a page of which `WIPED` holds the only address, so nothing unmaps it; this function
-    // is the only access to its memory, always as this AtomicU32.
+    // SAFETY: `word` is the start of a page of which `WIPED` holds the only address, so nothing unmaps it; this
+    // function is the only access to its memory, always as this AtomicU32.
     Ok(unsafe { AtomicU32::from_ptr(word) })
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 
+use super::fork::Home;
 use super::{Errno, closer, socket};
 
 /// State of a [`LaneSocket`]: it owns its socket.
@@ -28,6 +29,8 @@ pub(crate) struct LaneSocket {
     /// No other process has ever held this end. Then a receive does not wait for another one of the same end, which
     /// could last for ever.
     is_own: bool,
+    /// `None` for want of memory, which is like a forked child.
+    home: Option<Home>,
     /// `WHOLE`, `REPLACED` or `GONE`.
     state: AtomicU8,
 }
@@ -44,7 +47,8 @@ impl LaneSocket {
     }
 
     fn new(descriptor: OwnedFd, is_own: bool) -> Self {
-        Self { descriptor: ManuallyDrop::new(descriptor), is_own, state: AtomicU8::new(WHOLE) }
+        let (descriptor, state) = (ManuallyDrop::new(descriptor), AtomicU8::new(WHOLE));
+        Self { descriptor, is_own, home: Home::here().ok(), state }
     }
 
     /// True if descriptors wait in the socket, or if that cannot be found out. Makes one system call if no packet
@@ -98,7 +102,8 @@ impl Drop for LaneSocket {
         if state == GONE {
             return;
         }
-        let waits = state == WHOLE && {
+        // In a forked child the socket is the parent's, and closing this descriptor of it closes nothing else.
+        let waits = state == WHOLE && self.home.is_some_and(Home::is_here) && {
             let seen = socket::wait(self.as_fd(), false, Duration::ZERO);
             let may_be_full = !seen.is_ok_and(|seen| !seen.readable && !seen.hung_up);
             let is_at_end = || self.is_own && seen.is_ok_and(|seen| seen.hung_up) && self.is_at_end();

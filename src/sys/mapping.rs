@@ -168,9 +168,9 @@ pub(crate) unsafe fn copy_out(from: *const u8, to: *mut u8, len: usize) {
 }
 
 /// Copies for [`copy_out`]. Short runs, which most messages are, are copied word by word with atomic loads, which is
-/// faster than a call of `memcpy`. Longer runs, the last few bytes, and runs that are not aligned, as a hostile peer can
-/// make them, are copied by `memcpy`, which works at any address and which the compiler cannot repeat if the length is
-/// not known to it.
+/// faster than a call of `memcpy`. Longer runs, the last few bytes, and runs that are not aligned, as a hostile peer
+/// can make them, are copied by `memcpy`, which works at any address and which the compiler cannot repeat if the length
+/// is not known to it.
 ///
 /// Relaxed: pairs with the stores of [`copy_in`] in the peer. The commit word or cursor that the caller has acquired
 /// orders them.
@@ -229,8 +229,8 @@ pub(crate) unsafe fn copy_in(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
-/// Copies from shared memory to the end of `into`. Needs no fence as in [`copy_out`]: no caller knows the length when it
-/// is compiled.
+/// Copies from shared memory to the end of `into`. Needs no fence as in [`copy_out`]: no caller knows the length when
+/// it is compiled.
 ///
 /// # Safety
 /// `from` is readable shared memory for `len` bytes.

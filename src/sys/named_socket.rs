@@ -33,8 +33,9 @@ pub(crate) fn user() -> u32 {
     geteuid().as_raw()
 }
 
-/// A connection with a process that is not trusted. Dropping it hangs up; what the other side has sent and this side has
-/// not read may contain descriptors of any kind, whose closing may wait, and is closed where no caller waits for it.
+/// A connection with a process that is not trusted. Dropping it hangs up; what the other side has sent and this side
+/// has not read may contain descriptors of any kind, whose closing may wait, and is closed where no caller waits for
+/// it.
 pub(crate) struct Connection {
     socket: ManuallyDrop<OwnedFd>,
     home: Home,

@@ -133,6 +133,9 @@ fn receive(socket: BorrowedFd<'_>, into: &mut [u8], room: usize, flags: libc::c_
                 let from = unsafe { data.add(index * DESCRIPTOR) };
                 // SAFETY: the kernel has written these bytes; read_unaligned needs no alignment.
                 let number = unsafe { from.cast::<RawFd>().read_unaligned() };
+                if number < 0 {
+                    continue; // the error for which there is no pidfd, such as EMFILE
+                }
                 // SAFETY: recvmsg has just created this descriptor for this call, so nothing else owns it.
                 let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
                 if control_message.cmsg_type == libc::SCM_RIGHTS {
@@ -187,9 +190,9 @@ pub(crate) fn is_seqpacket(socket: BorrowedFd<'_>) -> bool {
     unix && matches!(getsockopt(&socket, sockopt::SockType), Ok(SockType::SeqPacket))
 }
 
-/// True for a Unix SEQPACKET socket that is connected, or was before its other end was closed (`SO_TYPE` and `SO_DOMAIN`
-/// of socket(7), getpeername(2)). The options come first: other kinds of sockets may be locked by whoever sent them, and
-/// getpeername(2) waits for that.
+/// True for a Unix SEQPACKET socket that is connected, or was before its other end was closed (`SO_TYPE` and
+/// `SO_DOMAIN` of socket(7), getpeername(2)). The options come first: other kinds of sockets may be locked by whoever
+/// sent them, and getpeername(2) waits for that.
 pub(crate) fn is_connected_seqpacket(socket: BorrowedFd<'_>) -> bool {
     let option = |name| option(socket, name);
     option(libc::SO_TYPE) == Some(libc::SOCK_SEQPACKET)

@@ -7,8 +7,8 @@ use crate::sys::stack;
 const MAX_STACK: usize = 512 << 10;
 /// A value uses at most 16 KiB of a stack whose bounds are unknown.
 const MAX_UNKNOWN_STACK: usize = 16 << 10;
-/// A value that uses at most 4 KiB of stack, as almost every value does, is shallow: it costs no query for the bounds of
-/// the stack.
+/// A value that uses at most 4 KiB of stack, as almost every value does, is shallow: it costs no query for the bounds
+/// of the stack.
 const SHALLOW: usize = 4 << 10;
 
 /// The stack that the encoding or the decoding of one value may use: [`MAX_STACK`] bytes, and at most half of

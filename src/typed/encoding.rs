@@ -125,8 +125,8 @@ impl<'de> de_flavors::Flavor<'de> for Take<'de> {
         Ok(*first)
     }
 
-    /// The most elements for which a sequence allocates in advance: one for each byte that is left. Deeper inside a value
-    /// none, since each of its levels could claim all these bytes.
+    /// The most elements for which a sequence allocates in advance: one for each byte that is left. Deeper inside a
+    /// value none, since each of its levels could claim all these bytes.
     #[inline]
     fn size_hint(&self) -> Option<usize> {
         Some(if self.depth.is_shallow() { self.data.len() } else { 0 })

@@ -75,9 +75,9 @@ use crate::scratch;
 /// levels or more in a debug build, and 1400 or more in an optimised one. The other half is for dropping the value,
 /// which takes less, and for what the program does with it: its own recursive functions need a limit of their own.
 ///
-/// The memory of a value is proportional to the message, except that each level of nested hash maps can take up to 2 MiB
-/// in advance. The time of decoding has no such bound for a sequence of elements that take no bytes (`Vec<()>`). Do not
-/// receive such types from a peer that you do not trust.
+/// The memory of a value is proportional to the message, except that each level of nested hash maps can take up to 2
+/// MiB in advance. The time of decoding has no such bound for a sequence of elements that take no bytes (`Vec<()>`). Do
+/// not receive such types from a peer that you do not trust.
 pub struct TypedPort<Out, In> {
     port: MessagePort,
     values: PhantomData<fn(Out) -> In>,
@@ -118,10 +118,10 @@ impl<Out: Serialize, In> TypedPort<Out, In> {
     ///
     /// # Errors
     /// In this order: the port itself is unusable; the value is [`Unencodable`](TypedPostErrorKind::Unencodable) or
-    /// [nested too deeply](TypedPostErrorKind::TooDeep); the value contains this port, or its peer, or the same port or buffer twice, or a port or buffer that is closed,
-    /// detached or borrowed, or that `Serialize` has dropped (`index` counts ports and buffers in the order of
-    /// encoding); then those of [`post_message`](MessagePort::post_message). The error returns the value, and
-    /// everything in it still works.
+    /// [nested too deeply](TypedPostErrorKind::TooDeep); the value contains this port, or its peer, or the same port or
+    /// buffer twice, or a port or buffer that is closed, detached or borrowed, or that `Serialize` has dropped (`index`
+    /// counts ports and buffers in the order of encoding); then those of [`post_message`](MessagePort::post_message).
+    /// The error returns the value, and everything in it still works.
     #[inline]
     pub fn post(&self, value: Out) -> Result<(), TypedPostError<Out>> {
         post_value(self.port.end(), value, |data, list| self.port.sender.post(data, list))

@@ -154,8 +154,8 @@ impl Drop for Visit {
 }
 
 impl Unclaimed {
-    /// Takes the things out of a message. Their memory becomes that of the result: a message that has been received must
-    /// not be lost for want of more.
+    /// Takes the things out of a message. Their memory becomes that of the result: a message that has been received
+    /// must not be lost for want of more.
     #[inline]
     fn of(message: &mut Message) -> Option<Self> {
         if message.ports.is_empty() && message.buffers.is_empty() {

@@ -26,8 +26,8 @@ rules! { mod alone, Setting::OneThread:
     answers_and_requests_overflow_no_stack
 }
 
-/// KiB of the stacks: of a small thread of C, of musl, of a larger thread of C, and of Rust and tokio. They grow, because
-/// the system may give a thread a larger stack that an ended thread has left.
+/// KiB of the stacks: of a small thread of C, of musl, of a larger thread of C, and of Rust and tokio. They grow,
+/// because the system may give a thread a larger stack that an ended thread has left.
 const STACKS: [usize; 4] = [64, 128, 512, 2048];
 
 #[derive(Serialize, Deserialize)]

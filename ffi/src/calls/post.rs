@@ -33,7 +33,8 @@ pub unsafe extern "C" fn msgport_port_post_message(
         let timeout = Timeout::of(timeout);
         let port: *const PortHandle = handle;
         let mut post = |list: &[TransferRef<'_>]| {
-            // SAFETY: a live handle; the caller of C upholds it. The list may contain it, and `with_list` has settled it.
+            // SAFETY: a live handle; the caller of C upholds it. The list may contain it, and `with_list` has settled
+            // it.
             unsafe { Handle::get(port) }?.end().post(data, list, timeout)
         };
         // SAFETY: `count` items with live handles; the caller of C upholds it. No reference to `port` is used again.

@@ -86,8 +86,8 @@ impl Port {
         }
     }
 
-    /// The port behind a pointer of C, for a call that a port in a set does not have: a port that has left its set is an
-    /// ordinary port again.
+    /// The port behind a pointer of C, for a call that a port in a set does not have: a port that has left its set is
+    /// an ordinary port again.
     ///
     /// # Safety
     /// The pointer is NULL or leads to a handle of any type that lives for `'a`, in exclusive use. Other references to
@@ -103,8 +103,8 @@ impl Port {
         unsafe { Handle::get(port) }
     }
 
-    /// The port behind a pointer of C, for a call that changes the port. Fails while a reservation or a message is open:
-    /// both borrow the end inside the handle, to which an exclusive reference would then be the second way.
+    /// The port behind a pointer of C, for a call that changes the port. Fails while a reservation or a message is
+    /// open: both borrow the end inside the handle, to which an exclusive reference would then be the second way.
     ///
     /// # Safety
     /// As for [`settled`](Self::settled), and no other reference to the handle exists during `'a`.

@@ -1,7 +1,7 @@
 //! Sets of ports, and the membership of a port in one.
 //!
-//! The sending half of a port in a set belongs to the port's handle alone, so that a post shares nothing with the set or
-//! with another port of it. The handle and the set share the receiving half.
+//! The sending half of a port in a set belongs to the port's handle alone, so that a post shares nothing with the set
+//! or with another port of it. The handle and the set share the receiving half.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
