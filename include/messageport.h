@@ -162,7 +162,7 @@ enum {
 
     /* Buffers. */
     MSGPORT_NOT_NEW = 50,          /* A buffer that was received cannot be frozen. */
-    MSGPORT_MAPPED_ELSEWHERE = 51, /* A mapping of the buffer that breaks the protocol is writable. */
+    MSGPORT_MAPPED_ELSEWHERE = 51, /* Another process has the buffer mapped for writing, against the protocol. */
     MSGPORT_UNREADABLE = 52,       /* The file cannot be read; msgport_os_error() has the reason. */
 
     /* Meeting, and named buffers. */
@@ -173,7 +173,7 @@ enum {
     MSGPORT_NOT_A_SOCKET = 64,     /* The name belongs to a file that is not a socket. */
     MSGPORT_NO_LISTENER = 65,      /* There is no listener of this name. */
     MSGPORT_WRONG_USER = 66,       /* The listener runs as another user. */
-    MSGPORT_REFUSED = 67,          /* The listener refused the connection. */
+    MSGPORT_REFUSED = 67,          /* The listener refused, or its answer was not a usable port. */
     MSGPORT_WRONG_VERSION = 68,    /* The other process uses another version of the format. */
     MSGPORT_NO_PARENT_PORT = 69,   /* The parent process gave no port, or it has already been taken. */
     MSGPORT_BAD_PARENT_PORT = 70,  /* The descriptors inherited from the parent process are not a port. */
@@ -589,8 +589,9 @@ msgport_code msgport_port_abandon(msgport_port *port);
  *         MSGPORT_MESSAGE_ERROR      The message cannot be received: the standard's `messageerror`. It is consumed, and
  *                                    everything on its transfer list is closed.
  *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or descriptors left for what the message carries. The
- *                                    message stays queued. One for whose descriptors there is no room in 16 attempts
- *                                    over 5 s is given up: MSGPORT_MESSAGE_ERROR.
+ *                                    message stays queued. Pause, and call again: one for whose descriptors there
+ *                                    is no room is given up after at least 16 calls over at
+ *                                    least 5 s, as MSGPORT_MESSAGE_ERROR.
  * Exclusive on port.
  */
 msgport_code msgport_port_recv(msgport_port *port, int64_t timeout, msgport_message **message);
@@ -619,8 +620,9 @@ msgport_code msgport_port_recv(msgport_port *port, int64_t timeout, msgport_mess
  *         MSGPORT_MESSAGE_ERROR      The message cannot be received. It is consumed, and everything on its transfer
  *                                    list is closed.
  *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or descriptors left for what the message carries. The
- *                                    message stays queued. One for whose descriptors there is no room in 16 attempts
- *                                    over 5 s is given up: MSGPORT_MESSAGE_ERROR.
+ *                                    message stays queued. Pause, and call again: one for whose descriptors there
+ *                                    is no room is given up after at least 16 calls over at
+ *                                    least 5 s, as MSGPORT_MESSAGE_ERROR.
  * Exclusive on port and message.
  */
 msgport_code msgport_port_recv_into(msgport_port *port, int64_t timeout, msgport_message *message, const void **data,
@@ -655,8 +657,9 @@ msgport_code msgport_port_recv_into(msgport_port *port, int64_t timeout, msgport
  *         MSGPORT_MESSAGE_ERROR      The message cannot be received. It is consumed, and everything on its transfer
  *                                    list is closed.
  *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or descriptors left for what the message carries. The
- *                                    message stays queued. One for whose descriptors there is no room in 16 attempts
- *                                    over 5 s is given up: MSGPORT_MESSAGE_ERROR.
+ *                                    message stays queued. Pause, and call again: one for whose descriptors there
+ *                                    is no room is given up after at least 16 calls over at
+ *                                    least 5 s, as MSGPORT_MESSAGE_ERROR.
  * Exclusive on port and rest.
  */
 msgport_code msgport_port_recv_ref(msgport_port *port, int64_t timeout, msgport_message *rest, const void **data,
@@ -709,14 +712,13 @@ msgport_code msgport_port_set_spin(msgport_port *port, int64_t nanoseconds);
  */
 msgport_code msgport_port_descriptor(msgport_port *port, int *descriptor);
 
-/* ---- Halves ----------------------------------------------------------------------------------------------------- */
-
 /*
  * Replaces the channel of a port by a new one with the same limits: for a port that a stranger made or held.
  *
  * A process that makes a channel, or that a port travels through, can keep duplicates of its descriptors. With them it
- * can take what is sent over the channel, or keep a receiving call of this process waiting past its timeout. No process
- * but this one and the peer has had a descriptor of the new channel.
+ * can take what is sent over the channel, or keep a receiving call of this process waiting past its timeout. This end
+ * of the new channel never leaves this process, so nobody can delay its calls. A stranger that also kept duplicates of
+ * the peer's end can take the other end before the peer does, and is then the peer.
  *
  * The other end of the new channel is posted over the old one, as a message without data, and the old channel is
  * closed. The peer must expect that: it takes a port out of its next message, and goes on with it. What is queued here
@@ -737,6 +739,8 @@ msgport_code msgport_port_descriptor(msgport_port *port, int *descriptor);
  * Exclusive on port.
  */
 msgport_code msgport_port_renew(msgport_port *port);
+
+/* ---- Halves ----------------------------------------------------------------------------------------------------- */
 
 /*
  * Splits a port, so that one thread can post while another one receives; both may block at the same time. A half cannot
@@ -1597,8 +1601,8 @@ msgport_code msgport_portset_remove(msgport_portset *set, msgport_port *port);
  *         MSGPORT_NO_PORTS      The set has no ports.
  *         MSGPORT_FORKED        The set was inherited by fork.
  *         MSGPORT_RESOURCE_EXHAUSTED   The system has no memory or descriptors left for what a message carries. The
- *                               message stays queued. One for whose descriptors there is no room in 16 attempts over
- *                               5 s is given up: MSGPORT_MESSAGE_ERROR.
+ *                               message stays queued. One for whose descriptors there is no room is given up
+ *                               after at least 16 attempts over at least 5 s: MSGPORT_MESSAGE_ERROR.
  * Exclusive on set, its ports and message; but calls that post on a port, or return the state of its queue towards the
  * peer, may be made at the same time.
  */
@@ -1776,8 +1780,9 @@ void msgport_server_free(msgport_server *server);
  *         MSGPORT_PROTOCOL_VIOLATION The client violated the format of the queue.
  *         MSGPORT_MESSAGE_ERROR      The message cannot be received, or is not a request. It is consumed.
  *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or descriptors left for what the request carries. The
- *                                    request stays queued. One for whose descriptors there is no room in 16 attempts
- *                                    over 5 s is given up: MSGPORT_MESSAGE_ERROR.
+ *                                    request stays queued. Pause, and call again: one for whose descriptors there
+ *                                    is no room is given up after at least 16 calls over at
+ *                                    least 5 s, as MSGPORT_MESSAGE_ERROR.
  * Exclusive on server and request.
  */
 msgport_code msgport_server_recv(msgport_server *server, int64_t timeout, msgport_message *request,
@@ -1913,6 +1918,7 @@ typedef struct msgport_peer {
  *         MSGPORT_UNSAFE_DIRECTORY   The directory for names is accessible to, or belongs to, another user.
  *         MSGPORT_IN_USE             Another listener uses the name.
  *         MSGPORT_NOT_A_SOCKET       The name belongs to a file that is not a socket.
+ *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or no descriptors left.
  *         MSGPORT_SYSTEM             The system refused; msgport_os_error() has the reason.
  * Thread-safe.
  */
@@ -1944,6 +1950,7 @@ void msgport_listener_free(msgport_listener *listener);
  *                                    descriptors left for a client, which waits or was refused. The listener goes on:
  *                                    a loop calls again, after a pause if it polls the descriptor, which stays
  *                                    readable. With MSGPORT_FOREVER the call goes on until a client can be accepted.
+ *         MSGPORT_SYSTEM             The system refused; msgport_os_error() has the reason.
  * Exclusive on listener and greeting.
  */
 msgport_code msgport_listener_accept(msgport_listener *listener, int64_t timeout, msgport_message *greeting,
@@ -2000,7 +2007,7 @@ msgport_code msgport_listener_descriptor(msgport_listener *listener, int *descri
  *         MSGPORT_OVERLOADED         The listener has no memory or no descriptors left for the connection, but may have
  *                                    some later.
  *         MSGPORT_WRONG_VERSION      The listener uses another version of the format.
- *         MSGPORT_TIMED_OUT          The listener did not accept in time.
+ *         MSGPORT_TIMED_OUT          The listener did not answer in time.
  *         MSGPORT_TOO_LARGE          The greeting is too long.
  *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or no descriptors left.
  *         MSGPORT_SYSTEM             The system refused; msgport_os_error() has the reason.

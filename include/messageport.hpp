@@ -1091,7 +1091,7 @@ public:
 
     operator port_ref() & noexcept { return port_ref(get()); }
 
-    // Replaces the channel by a new one that no stranger has held; see msgport_port_renew().
+    // Replaces the channel by a new one whose end here never leaves this process; see msgport_port_renew().
     result<void> renew() noexcept { return detail::as_result(msgport_port_renew(get())); }
 
     // The two halves. The port is empty then; on failure it is unchanged.

@@ -530,8 +530,9 @@ pub enum RecvError {
         data: Vec<u8>,
     },
     /// The system has no memory or no descriptors left. The message is still queued, and a later attempt can receive
-    /// it. A message for whose descriptors there is no room (`EMFILE`) in 16 attempts over 5 s is given up: it is then
-    /// a [`MessageError`](Self::MessageError) with [`NoRoom`](BadTransfer::NoRoom).
+    /// it; a loop pauses before the next one, since the call returns at once. A message for whose descriptors there is
+    /// no room (`EMFILE`) is given up after at least 16 attempts over at least 5 s: it is then a
+    /// [`MessageError`](Self::MessageError) with [`NoRoom`](BadTransfer::NoRoom).
     ResourceExhausted(io::Error),
 }
 

@@ -234,8 +234,8 @@
 //! can spoil the data that it sends and end its own channel, and nothing else. It cannot make this process crash, read
 //! out of bounds, lose descriptors, hang past a deadline or spin. A former holder of a port or a buffer that kept a
 //! duplicate of the descriptors, against the rules, can still take or alter what is sent over it later, and delay what
-//! its holder receives; [`renew`](MessagePort::renew) replaces such a port by one that no stranger has held. Nothing
-//! can alter a [`FrozenBuffer`].
+//! its holder receives; [`renew`](MessagePort::renew) replaces such a port by one whose end stays in this process.
+//! Nothing can alter a [`FrozenBuffer`].
 //!
 //! # Names
 //! The names are those of the [HTML

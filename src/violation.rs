@@ -17,8 +17,7 @@ pub enum Violation {
     /// A record is out of sequence.
     BadSequence,
     /// The descriptors that came with a record are not those that it announces: their number differs, or one is of
-    /// another kind. Also, a record that had to be refused for another reason when much is waiting to be closed
-    /// already.
+    /// another kind. Or a message was refused for another reason while too many earlier descriptors wait to be closed.
     BadHandles,
     /// A record has descriptors, and there are none on the lane.
     NoHandles,

@@ -69,13 +69,13 @@ impl TransferBuffer {
     /// A new buffer of `len` bytes, all zero; 0 is allowed. [`MessagePort::buffer`](crate::MessagePort::buffer) may
     /// return one that costs less.
     ///
-    /// # Errors
-    /// [`BufferError::ResourceExhausted`]: no memory, no descriptor, or `len` exceeds 1 TiB or the file size limit.
-    ///
     /// From 16 MiB on, `len` is compared with the memory that the system has available and that the memory cgroups of
     /// the process leave, as far as they can be read; the comparison is repeated every 64 MiB. A smaller buffer, or one
     /// that is allocated while other programs take the same memory, can still exhaust a cgroup, and then the kernel
     /// kills a process.
+    ///
+    /// # Errors
+    /// [`BufferError::ResourceExhausted`]: no memory, no descriptor, or `len` exceeds 1 TiB or the file size limit.
     pub fn new(len: usize) -> Result<Self, BufferError> {
         let memory = Memory::create(len).map_err(not_created)?;
         Ok(Self::from_hold(Hold::new(Arc::new(memory), len, Role::New)))
@@ -131,8 +131,8 @@ impl TransferBuffer {
     }
 
     /// Seals the buffer so that no process can write it any more, and its bytes are a plain slice. No byte is copied,
-    /// with one exception: a post that failed may have given the buffer its last seal, and then a copy of the bytes is
-    /// frozen, which takes a descriptor and as much memory again until the buffer's is freed.
+    /// with one exception: after a post that failed, the frozen buffer may be a copy. Making it takes one more
+    /// descriptor and, until the old memory is freed, as much memory again.
     ///
     /// # Errors
     /// [`FreezeErrorKind::Received`]: the buffer came over a port, and a former holder may have kept access to its

@@ -30,8 +30,7 @@ use crate::sys::{Errno, io_error, socket};
 /// ```
 ///
 /// # Errors
-/// There is no listener on the name, or it refuses, has no resources, uses another version of the format or does not
-/// answer within 5 s; or a system call failed.
+/// See [`ConnectError`]. The listener has 5 s to answer.
 pub fn connect(name: &str, greeting: &[u8]) -> Result<MessagePort, ConnectError> {
     ConnectOptions::new().connect(name, greeting)
 }
@@ -50,7 +49,7 @@ impl ConnectOptions {
         Self { timeout: Duration::from_secs(5), any_uid: false, channel: ChannelOptions::new() }
     }
 
-    /// Sets how long the listener may take to accept, 5 s by default.
+    /// Sets how long the listener may take to answer, 5 s by default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -62,7 +61,7 @@ impl ConnectOptions {
         self
     }
 
-    /// Sets the options of the new pair. The listener makes it.
+    /// Sets the options of the new pair, which the listener makes.
     pub fn channel(mut self, options: ChannelOptions) -> Self {
         self.channel = options;
         self
@@ -71,7 +70,7 @@ impl ConnectOptions {
     /// Sends a greeting to the listener on `name`; see [`connect`].
     ///
     /// # Errors
-    /// Those of [`connect`].
+    /// See [`ConnectError`].
     pub fn connect(&self, name: &str, greeting: &[u8]) -> Result<MessagePort, ConnectError> {
         let mut connecting = self.start(name, greeting)?;
         let backoff = Backoff::new();
@@ -196,7 +195,8 @@ pub enum ConnectError {
     WrongUser(u32),
     /// The listener turned this client away, or its answer was not a usable port.
     Refused,
-    /// The listener has no memory or descriptors for this client. It may have some later.
+    /// The listener has no memory or descriptors for this client. It may have some later: the call returns at once, and
+    /// a program that wants to wait pauses and connects again.
     Overloaded,
     /// The version of the format that the listener uses, which is not the version of this library.
     Version(u32),

@@ -49,8 +49,10 @@ pub(crate) const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 /// # }
 /// ```
 ///
-/// A shortage of descriptors or memory ends no server: [`accept`](Self::accept) goes on when it has passed. A call with
-/// a deadline returns it as an error at the deadline, so that a program can count it, pause and call again. See also
+/// A shortage of descriptors or memory ends no server: [`accept`](Self::accept) goes on when it has passed. Without a
+/// free descriptor clients wait; if there are some, but too few for a pair, they are turned away with
+/// [`Overloaded`](super::ConnectError::Overloaded). A call with a deadline returns it as an error at the deadline, so
+/// that a program can count it, pause and call again. See also
 /// [`raise_descriptor_limit`](crate::raise_descriptor_limit).
 ///
 /// A child that is forked without `exec` keeps the name in use for as long as it lives, even after its parent has
@@ -125,10 +127,11 @@ impl ListenOptions {
         let lock = lock(&path)?;
         let system = |errno| ListenError::System(path.clone(), io_error(errno));
         let socket = named_socket::new().map_err(system)?;
-        remove_stale(&path)?;
-        named_socket::listen(socket.as_fd(), &path).map_err(system)?;
         let events = Epoll::new().map_err(system)?;
         events.add_level(socket.as_fd(), LISTENING).map_err(system)?;
+        remove_stale(&path)?;
+        // Last, so that a failure leaves no socket behind.
+        named_socket::listen(socket.as_fd(), &path).map_err(system)?;
         let options = self.clone();
         Ok(Listener { socket, events, silent: RefCell::default(), refused: Cell::new(0), path, options, lock })
     }
@@ -189,7 +192,7 @@ impl Listener {
     /// # Errors
     /// [`AcceptError::TimedOut`]; those of [`accept`](Self::accept); and [`AcceptError::System`] instead of `TimedOut`
     /// if a client could not be accepted meanwhile for want of descriptors or memory. A loop that polls the descriptor
-    /// pauses then, since the descriptor stays readable while a client waits.
+    /// should pause after that error: the descriptor stays readable while a client waits.
     pub fn accept_timeout(&self, timeout: Duration) -> Result<Incoming, AcceptError> {
         self.accept_until(Instant::now().checked_add(timeout))
     }

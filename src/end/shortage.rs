@@ -1,7 +1,8 @@
 //! The policy of a shortage: how long a receiver naps before it tries again, and when it gives a message up.
 //!
 //! A message can carry more descriptors than this process has room for, and each attempt to receive it takes what room
-//! there is, for a moment, from the other threads of the process. So attempts become rare and end.
+//! there is, for a moment, from the other threads of the process. So attempts become rare and end, and large ones are
+//! preceded by a count.
 #![forbid(unsafe_code)]
 
 use std::time::{Duration, Instant};

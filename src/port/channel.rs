@@ -75,8 +75,9 @@ impl MessagePort {
     ///
     /// The process that makes a channel, and every process that a port travels through, can keep duplicates of its
     /// descriptors. With them it can take what is sent over the channel, or receive on the socket of this end for as
-    /// long as it likes; a receive of this process then waits, past its timeout. No process but this one and the peer
-    /// has had a descriptor of the new channel.
+    /// long as it likes; a receive of this process then waits, past its timeout. This side's end of the new channel
+    /// never leaves this process, so nobody can delay its receives. A stranger that also kept duplicates of the peer's
+    /// end can take the other end before the peer does, and is then the peer.
     ///
     /// The new channel has the limits of the old one. Its other end is posted over the old port, as a message without
     /// data; then the old port closes. The peer must expect that:

@@ -83,7 +83,7 @@ pub(crate) fn listen(socket: BorrowedFd<'_>, path: &Path) -> Result<(), Errno> {
     // bind(2) gives the socket's file the mode that the socket has.
     fchmod(socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
     bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-    listen_on(&socket, Backlog::MAXCONN)
+    listen_on(&socket, Backlog::MAXCONN).inspect_err(|_| _ = remove(path))
 }
 
 /// Takes the next connection of a listening socket (accept4(2)). `EAGAIN`: there is none.

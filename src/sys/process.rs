@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::dir::Dir;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, stat};
 
 use super::Errno;
 use super::socket::is_seqpacket;
@@ -84,6 +84,11 @@ fn only_thread() -> bool {
 /// open descriptors (proc_pid_fd(5)) with the soft limit (`RLIMIT_NOFILE` of getrlimit(2)).
 pub(crate) fn has_room_for(count: usize) -> bool {
     let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return true };
+    // The size of the directory is the number of entries (since Linux 6.2, before that 0).
+    let open = stat("/proc/self/fd").map_or(0, |directory| u64::try_from(directory.st_size).unwrap_or(0));
+    if open > 0 && open + count as u64 <= limit {
+        return true;
+    }
     let listing = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut directory = match Dir::open("/proc/self/fd", listing, Mode::empty()) {
         Ok(directory) => directory,

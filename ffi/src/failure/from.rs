@@ -151,7 +151,7 @@ impl From<ChannelError> for Failure {
 impl From<SpawnErrorKind> for Failure {
     fn from(error: SpawnErrorKind) -> Self {
         match error {
-            SpawnErrorKind::Spawn(os) => Self::system(code::SYSTEM, &os, &os),
+            SpawnErrorKind::Spawn(os) => Self::of_system(&os, &os),
             SpawnErrorKind::Port(error) => error.into(),
             error => Self::new(code::INTERNAL, &format_args!("{error:?}")),
         }
@@ -174,7 +174,7 @@ impl From<ParentPortError> for Failure {
 impl From<NameError> for Failure {
     fn from(error: NameError) -> Self {
         let code = match &error {
-            NameError::Directory(_, os) => return Self::system(code::SYSTEM, os, &error),
+            NameError::Directory(_, os) => return Self::of_system(os, &error),
             NameError::Invalid => code::BAD_NAME,
             NameError::TooLong(_) => code::NAME_TOO_LONG,
             NameError::UnsafeDirectory(_) => code::UNSAFE_DIRECTORY,
@@ -188,7 +188,7 @@ impl From<ListenError> for Failure {
     fn from(error: ListenError) -> Self {
         let code = match error {
             ListenError::Name(error) => return error.into(),
-            ListenError::System(_, ref os) => return Self::system(code::SYSTEM, os, &error),
+            ListenError::System(_, ref os) => return Self::of_system(os, &error),
             ListenError::InUse(_) => code::IN_USE,
             ListenError::NotASocket(_) => code::NOT_A_SOCKET,
             _ => code::INTERNAL,
@@ -202,7 +202,7 @@ impl From<AcceptError> for Failure {
         match &error {
             AcceptError::TimedOut => Self::plain(code::TIMED_OUT),
             AcceptError::Forked => Self::new(code::FORKED, &error),
-            AcceptError::System(os) => Self::system(code::RESOURCE_EXHAUSTED, os, &error),
+            AcceptError::System(os) => Self::of_system(os, &error),
             _ => Self::new(code::INTERNAL, &error),
         }
     }
@@ -214,7 +214,7 @@ impl From<ConnectError> for Failure {
             ConnectError::Name(error) => return error.into(),
             ConnectError::Channel(error) => return error.into(),
             ConnectError::Greeting(error) => return error.into(),
-            ConnectError::System(ref os) => return Self::system(code::SYSTEM, os, &error),
+            ConnectError::System(ref os) => return Self::of_system(os, &error),
             ConnectError::TimedOut => return Self::plain(code::TIMED_OUT),
             ConnectError::NoListener(_) => code::NO_LISTENER,
             ConnectError::WrongUser(_) => code::WRONG_USER,
