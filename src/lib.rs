@@ -263,11 +263,7 @@
 //! | `close()` | [`close`](MessagePort::close) | the peer receives the reason |
 //! | a port posted to its own peer | [`PostErrorKind::ContainsPeer`] | the standard loses the channel |
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("messageport runs on Linux only: it uses memfd, futex and SEQPACKET sockets");
-
-#[cfg(not(target_pointer_width = "64"))]
-compile_error!("messageport needs a 64-bit target: it computes lengths from a peer in usize");
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "tokio")]
 pub mod aio;
@@ -331,6 +327,7 @@ pub use port::{JoinError, MessagePort, RecvHalf, SendHalf};
 pub use buffer::bytes::BufferBytes;
 pub use buffer::cursor::BufferCursor;
 pub use buffer::frozen::FrozenBuffer;
+#[cfg(feature = "named")]
 pub use buffer::named::NamedBufferError;
 pub use buffer::shared::SharedBuffer;
 pub use buffer::{FreezeError, FreezeErrorKind, TransferBuffer};
