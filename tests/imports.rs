@@ -47,7 +47,7 @@ const C_LAYER: House = House {
 };
 
 const TOOL: House =
-    House { sources: "cli/src", floors: &[&["main"], &["bench", "demo", "join"], &["output"], &["failure"]] };
+    House { sources: "cli/src", floors: &[&["main"], &["bench", "demo", "join", "manual"], &["output"], &["failure"]] };
 
 const BENCHMARKS: House = House {
     sources: "bench/src",

@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod join;
+mod manual;
 
 mod output;
 mod failure;
@@ -13,7 +14,7 @@ mod failure;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Counts allocations for the benchmarks.
 #[global_allocator]
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Listen { name } => join::listen(&name),
         Command::Connect { name } => join::connect(&name),
         Command::Bench(options) => bench::run(&options),
+        Command::Man => manual::print(Cli::command()),
         Command::DemoIframe => demo::iframe(),
         Command::DemoWorker => demo::worker(),
     };
@@ -120,6 +122,12 @@ enum Command {
     /// at nearly the same time.
     #[command(after_long_help = BENCH_HELP)]
     Bench(messageport_bench::Options),
+
+    /// Print the manual page
+    ///
+    /// The page is in the format of man(7).
+    #[command(after_help = "Example:\n  messageport man > ~/.local/share/man/man1/messageport.1")]
+    Man,
 
     #[command(hide = true)]
     DemoIframe,

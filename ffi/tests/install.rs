@@ -130,11 +130,7 @@ fn can_link_statically(test: &str) -> bool {
     fs::write(project.join("probe.c"), "int main(void) { return 0; }\n").unwrap();
     let mut cc = compile(&[project.join("probe.c")], &["-static"]);
     let can = run(cc.arg("-o").arg(project.join("probe"))).status.success();
-    if !can {
-        println!("SKIPPED: {test}: there is no static C library here");
-        eprintln!("SKIPPED: {test}: there is no static C library here");
-    }
-    can
+    can || skip(test, "there is no static C library here")
 }
 
 #[test]
