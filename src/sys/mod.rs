@@ -25,6 +25,7 @@ pub(crate) mod shared;
 pub(crate) mod socket;
 #[cfg(feature = "serde")]
 pub(crate) mod stack;
+mod standard;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

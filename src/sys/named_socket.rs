@@ -20,6 +20,7 @@ use nix::unistd::geteuid;
 use super::closer;
 use super::fork::Home;
 use super::socket::{peek, shut_down};
+use super::standard::above_standard;
 use super::{Errno, io_error, retry};
 
 /// Longest path of a socket in bytes: `sun_path` of unix(7) without its terminating zero.
@@ -75,7 +76,7 @@ impl Drop for Connection {
 
 /// A new socket (socket(2)), to be passed to [`listen`] or [`connect`].
 pub(crate) fn new() -> Result<OwnedFd, Errno> {
-    socket(AddressFamily::Unix, SockType::SeqPacket, FLAGS, None)
+    above_standard(socket(AddressFamily::Unix, SockType::SeqPacket, FLAGS, None)?)
 }
 
 /// Binds `socket` to `path`, with access for this user only, and listens (fchmod(2), bind(2), listen(2)).
@@ -90,7 +91,7 @@ pub(crate) fn listen(socket: BorrowedFd<'_>, path: &Path) -> Result<(), Errno> {
 pub(crate) fn accept(listening: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let raw = retry(|| accept4(listening.as_raw_fd(), FLAGS))?;
     // SAFETY: accept4 has just created this descriptor for this call, so nothing else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+    above_standard(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
 /// Connects `socket` to the listener at `path` (connect(2)). `EAGAIN`: its queue of connections is full. `ENOENT`,
@@ -174,7 +175,7 @@ impl LockFile {
         options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
         let home = Home::here().map_err(io_error)?;
         loop {
-            let file = options.open(&path)?;
+            let file = above_standard(options.open(&path)?).map_err(io_error)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
