@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use messageport::{
     AcceptError, ChannelError, ChannelOptions, CloseReason, ConnectError, ConnectOptions, ListenError, ListenOptions,
-    Listener, MessagePort, NameError, ParentPortError, PostErrorKind, SpawnErrorKind, connect, parent_port,
-    spawn_with_port,
+    Listener, MessagePort, NameError, ParentPortError, PostErrorKind, PreparedPort, SpawnErrorKind, connect,
+    parent_port, spawn_with_port,
 };
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind, connect as connect_socket, listen,
     recv, socket,
@@ -33,6 +34,7 @@ const ROLES: &[Role] = &[
     ("child", child),
     ("grandchild", grandchild),
     ("orphan", orphan),
+    ("threaded", threaded),
     ("names", names),
     ("unsafe directory", unsafe_directory),
     ("listen", listen_until_killed),
@@ -120,6 +122,97 @@ fn a_child_gets_its_port_once_and_its_children_get_nothing() {
     drop(ours);
     process.succeeded();
     before.assert_restored("after the child");
+}
+
+/// A role: takes its port while it has a second thread, and leaves a socket of its own to its child, under the number
+/// in the variable.
+fn threaded() {
+    let (_stay, until) = std::sync::mpsc::channel::<()>();
+    thread::spawn(move || until.recv());
+    let value = std::env::var(VARIABLE).expect("a variable");
+    let number: i32 = value.split(':').next().expect("a number").parse().expect("a number");
+    let port = parent_port().expect("a port");
+    assert_eq!(std::env::var(VARIABLE).ok(), Some(value), "the variable cannot be removed beside another thread");
+    let stranger = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::empty(), None).expect("a socket");
+    let taken = fcntl(&stranger, FcntlArg::F_DUPFD(number)).expect("a copy");
+    assert_eq!(taken, number, "the number is free again");
+    Process::run(command("orphan").env("MESSAGEPORT_TEST_EXPECTED", "Missing")).succeeded();
+    port.post_message(b"done", []).expect("room");
+}
+
+#[test]
+fn the_variable_of_a_child_means_nothing_to_its_children() {
+    let _alone = alone();
+    let (mut process, port) = Process::start("threaded");
+    assert_eq!(text(&port), "done");
+    process.succeeded();
+}
+
+#[test]
+fn a_prepared_port_reaches_the_child_of_any_command() {
+    let _alone = alone();
+    let before = Ledger::now();
+    let (ours, theirs) = pair();
+    ours.post_message(b"hello", []).expect("room");
+    let mut prepared = PreparedPort::new(theirs).expect("a port for a child");
+    let mut command = command("child");
+    prepared.prepare(&mut command).expect("a command");
+    let mut process = Process::run(&mut command);
+    assert_eq!(text(&ours), "hello");
+    drop(prepared);
+    process.kill();
+    assert_eq!(end_of(&ours), CloseReason::PeerDied);
+    // A later child of the command inherits nothing.
+    Process::run(command.env("MESSAGEPORT_TEST_EXPECTED", "Missing").env("MESSAGEPORT_TEST_ROLE", "orphan"))
+        .succeeded();
+    drop((ours, command));
+    before.assert_restored("after the children");
+}
+
+#[test]
+fn a_prepared_port_goes_to_tokio_and_to_programs_that_pass_a_number() {
+    let _alone = alone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (ours, theirs) = pair();
+    let mut prepared = PreparedPort::new(theirs).expect("a port for a child");
+    let mut of_tokio = tokio::process::Command::from(command("child"));
+    prepared.prepare(of_tokio.as_std_mut()).expect("a command");
+    let mut child = runtime.block_on(async { of_tokio.kill_on_drop(true).spawn() }).expect("a child");
+    drop(prepared);
+    ours.post_message(b"to tokio's child", []).expect("room");
+    assert_eq!(text(&ours), "to tokio's child");
+    drop(ours);
+    assert!(runtime.block_on(child.wait()).expect("the end of the child").success());
+
+    // What another runtime does: a redirection gives the descriptor another number, and the variable has that number.
+    let (ours, theirs) = pair();
+    let prepared = PreparedPort::new(theirs).expect("a port for a child");
+    let passed = prepared.as_fd().try_clone_to_owned().expect("a copy");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("exec 9<&0 0</dev/null; {}=9 exec \"$0\"", PreparedPort::VARIABLE)]);
+    shell.arg(std::env::current_exe().expect("this program")).stdin(passed);
+    let role = command("child");
+    let mut process = Process::run(shell.envs(role.get_envs().filter_map(|(name, value)| Some((name, value?)))));
+    drop((prepared, shell));
+    ours.post_message(b"by number", []).expect("room");
+    assert_eq!(text(&ours), "by number");
+    drop(ours);
+    process.succeeded();
+}
+
+#[test]
+fn a_prepared_port_that_nobody_took_can_be_taken_back() {
+    let _alone = alone();
+    let before = Ledger::now();
+    let (ours, theirs) = pair();
+    ours.post_message(b"kept", []).expect("room");
+    let prepared = PreparedPort::new(theirs).expect("a port for a child");
+    let theirs = prepared.into_port().expect("nobody took it");
+    assert_eq!(text(&theirs), "kept");
+    drop(PreparedPort::new(theirs).expect("a port for a child"));
+    assert!(matches!(end_of(&ours), CloseReason::PeerDied));
+    drop(ours);
+    before.assert_restored("after a port that nobody took");
 }
 
 #[test]

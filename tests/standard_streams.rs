@@ -3,20 +3,24 @@
 mod tools;
 
 use std::fs::{self, File};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::{Child, Command};
 use std::time::Instant;
 
 use messageport::{
-    EventLoop, FrozenBuffer, Listener, MessageChannel, PortSet, SharedBuffer, TransferBuffer, Transferable, connect,
-    parent_port,
+    EventLoop, FrozenBuffer, Listener, MessageChannel, PortSet, PreparedPort, SharedBuffer, SpawnErrorKind,
+    TransferBuffer, Transferable, connect, parent_port, spawn_with_port,
 };
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::unistd::{close, write};
 
 use tools::child::{Process, Role};
 use tools::{PATIENCE, pair};
 
-const ROLES: &[Role] = &[("closed streams", closed_streams), ("echo", tools::child::echo)];
+const ROLES: &[Role] =
+    &[("closed streams", closed_streams), ("echo", tools::child::echo), ("closed at exec", closed_at_exec)];
 
 /// What each of the numbers 0 to 2 refers to, if anything.
 fn streams() -> Vec<String> {
@@ -77,8 +81,7 @@ fn closed_streams() {
     assert_eq!(file.as_raw_fd(), 0, "the first free number");
     let copy = OwnedFd::from(file.try_clone().expect("a copy"));
     drop(file); // 0 is free again
-    let list: [Transferable; 5] =
-        [travelling.port2.into(), buffer.into(), frozen.into(), shared.into(), copy.into()];
+    let list: [Transferable; 5] = [travelling.port2.into(), buffer.into(), frozen.into(), shared.into(), copy.into()];
     sent.post_message(b"list", list).expect("room");
     let received = channel.port2.recv().expect("a message");
     check("received list");
@@ -110,5 +113,56 @@ fn no_descriptor_takes_the_number_of_a_standard_stream() {
     let (mut process, port) = Process::start("closed streams");
     let said = port.recv_timeout(PATIENCE).map(|message| String::from_utf8_lossy(&message.data).into_owned());
     assert_eq!(said.expect("the process reports"), "done");
+    process.succeeded();
+}
+
+/// A shell command, which is no Rust program: those open the missing standard streams themselves. It succeeds if it
+/// has all of them, and 1 has what was expected.
+fn shell(expected: &str) -> Command {
+    let mut shell = Command::new("sh");
+    let script =
+        r#"for n in 0 1 2; do test -e /proc/$$/fd/$n || exit 1$n; done; test "$(readlink /proc/$$/fd/1)" = "$0""#;
+    shell.args(["-c", script, expected]);
+    shell
+}
+
+fn starts_whole(expected: &str) {
+    let expect = |child: &mut Child| assert!(child.wait().expect("a child").success());
+    let (_ours, theirs) = pair();
+    expect(&mut spawn_with_port(&mut shell(expected), theirs).expect("a child"));
+    let (_ours, theirs) = pair();
+    let mut prepared = PreparedPort::new(theirs).expect("a port for a child");
+    let mut command = shell(expected);
+    prepared.prepare(&mut command).expect("a command");
+    expect(&mut command.spawn().expect("a child"));
+}
+
+/// A role: makes the standard streams close-on-exec, as libuv does, and then closes them. Each time a child has them.
+fn closed_at_exec() {
+    let parent = parent_port().expect("a port");
+    let output = fs::read_link("/proc/self/fd/1").expect("a stream").display().to_string();
+    for stream in [io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()] {
+        fcntl(stream, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("a standard stream is open");
+    }
+    starts_whole(&output);
+    parent.post_message(b"those that are close-on-exec", []).expect("room");
+    for number in 0..3 {
+        close(number).expect("a standard stream is open");
+    }
+    starts_whole("/dev/null");
+    // The failure of exec is still reported.
+    let (_ours, theirs) = pair();
+    let error = spawn_with_port(&mut Command::new("/nonexistent"), theirs).expect_err("no such program");
+    assert!(matches!(error.kind, SpawnErrorKind::Spawn(error) if error.kind() == io::ErrorKind::NotFound));
+    parent.post_message(b"those that are closed", []).expect("room");
+}
+
+#[test]
+fn a_child_has_all_standard_streams() {
+    let (mut process, port) = Process::start("closed at exec");
+    for expected in ["those that are close-on-exec", "those that are closed"] {
+        let said = port.recv_timeout(PATIENCE).map(|message| String::from_utf8_lossy(&message.data).into_owned());
+        assert_eq!(said.expect("the process reports"), expected);
+    }
     process.succeeded();
 }

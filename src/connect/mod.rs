@@ -13,7 +13,7 @@ pub(crate) mod greeting;
 mod listener;
 mod names;
 
-pub use child::{ParentPortError, SpawnError, SpawnErrorKind, parent_port, spawn_with_port};
+pub use child::{ParentPortError, PreparedPort, SpawnError, SpawnErrorKind, parent_port, spawn_with_port};
 pub use connecting::{ConnectError, ConnectOptions, connect};
 #[cfg(feature = "tokio")]
 pub(crate) use connecting::{Connecting, QUEUE_RETRY};
