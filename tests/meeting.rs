@@ -4,7 +4,7 @@ mod tools;
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,8 +35,6 @@ const ROLES: &[Role] = &[
     ("grandchild", grandchild),
     ("orphan", orphan),
     ("threaded", threaded),
-    ("names", names),
-    ("unsafe directory", unsafe_directory),
     ("listen", listen_until_killed),
 ];
 
@@ -340,75 +338,6 @@ fn a_listener_follows_no_link_to_another_file() {
     let error = Listener::bind(name.to_str().expect("a path")).expect_err("the lock file is a link");
     assert!(matches!(error, ListenError::System(..)), "{error:?}");
     assert!(!elsewhere.exists(), "the link was followed");
-}
-
-#[test]
-fn names_lead_to_a_private_directory() {
-    let _alone = alone();
-    let folder = Folder::new();
-    for (variable, directory) in
-        [("XDG_RUNTIME_DIR", "messageport".to_owned()), ("TMPDIR", format!("messageport-{}", geteuid()))]
-    {
-        let mut command = command("names");
-        command.env_remove("XDG_RUNTIME_DIR").env(variable, &folder.0).env(PATH, folder.0.join(&directory));
-        Process::run(&mut command).succeeded();
-        // The directory stays, and is empty.
-        assert_eq!(fs::read_dir(folder.0.join(directory)).expect("the directory").count(), 0);
-    }
-    // A variable with a relative path is ignored.
-    let mut command = command("names");
-    let directory = folder.0.join(format!("messageport-{}", geteuid()));
-    command.env("XDG_RUNTIME_DIR", "somewhere").env("TMPDIR", &folder.0).env(PATH, directory);
-    Process::run(&mut command).succeeded();
-}
-
-fn names() {
-    let directory = PathBuf::from(std::env::var_os(PATH).expect("a variable"));
-    assert!(matches!(connect("name", b""), Err(ConnectError::NoListener(path)) if path == directory.join("name")));
-    let listener = Listener::bind("name").expect("a free name");
-    assert_eq!(listener.path(), directory.join("name"));
-    let rights = |path: &Path| fs::symlink_metadata(path).expect("a file").mode() & 0o777;
-    assert_eq!((rights(&directory), rights(listener.path())), (0o700, 0o600));
-    assert_eq!(rights(&directory.join("name.lock")), 0o600);
-    assert!(matches!(Listener::bind("name"), Err(ListenError::InUse(_))));
-    let client = thread::spawn(|| connect("name", b"hello").expect("a listener"));
-    let incoming = listener.accept_timeout(PATIENCE).expect("a client");
-    assert_eq!(incoming.greeting.data, b"hello");
-    assert_entangled(&incoming.port, &client.join().expect("no panic"));
-    for invalid in ["", ".", "..", "a\0b", "name.lock"] {
-        assert!(matches!(Listener::bind(invalid), Err(ListenError::Name(NameError::Invalid))), "{invalid}");
-        assert!(matches!(connect(invalid, b""), Err(ConnectError::Name(NameError::Invalid))), "{invalid}");
-    }
-    let long = "n".repeat(108);
-    assert!(matches!(Listener::bind(&long), Err(ListenError::Name(NameError::TooLong(_)))));
-    assert!(matches!(connect(&long, b""), Err(ConnectError::Name(NameError::TooLong(_)))));
-}
-
-#[test]
-fn a_directory_that_others_can_use_is_refused() {
-    let _alone = alone();
-    for kind in ["group", "others", "symlink", "file"] {
-        let folder = Folder::new();
-        let directory = folder.0.join("messageport");
-        match kind {
-            "symlink" => {
-                fs::DirBuilder::new().mode(0o700).create(folder.0.join("elsewhere")).expect("a folder");
-                symlink(folder.0.join("elsewhere"), &directory).expect("a link");
-            }
-            "file" => drop(File::create(&directory).expect("a file")),
-            _ => {
-                fs::create_dir(&directory).expect("a folder");
-                let mode = if kind == "group" { 0o710 } else { 0o701 };
-                fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).expect("rights");
-            }
-        }
-        Process::run(command("unsafe directory").env("XDG_RUNTIME_DIR", &folder.0)).succeeded();
-    }
-}
-
-fn unsafe_directory() {
-    assert!(matches!(Listener::bind("name"), Err(ListenError::Name(NameError::UnsafeDirectory(_)))));
-    assert!(matches!(connect("name", b""), Err(ConnectError::Name(NameError::UnsafeDirectory(_)))));
 }
 
 #[test]

@@ -14,9 +14,9 @@ mod listener;
 mod names;
 
 pub use child::{ParentPortError, PreparedPort, SpawnError, SpawnErrorKind, parent_port, spawn_with_port};
-pub use connecting::{ConnectError, ConnectOptions, connect};
 #[cfg(feature = "tokio")]
-pub(crate) use connecting::{Connecting, QUEUE_RETRY};
+pub(crate) use connecting::Connecting;
+pub use connecting::{ConnectError, ConnectOptions, connect};
 #[cfg(feature = "tokio")]
 pub(crate) use listener::SHORTAGE_PAUSE;
 pub use listener::{AcceptError, Incoming, IncomingClients, ListenError, ListenOptions, Listener};

@@ -16,6 +16,7 @@ pub(crate) mod mapping;
 pub(crate) mod memfd;
 pub(crate) mod named;
 pub(crate) mod named_socket;
+mod on_signal;
 pub(crate) mod passed;
 pub(crate) mod presence;
 pub(crate) mod process;

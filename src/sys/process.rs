@@ -118,6 +118,30 @@ pub(crate) fn take_inherited(variable: &str) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// A copy of a socket that the service manager passed to this process, closed on exec as the original then is too: the
+/// one with this name, or else the first (`LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES` of sd_listen_fds(3)).
+pub(crate) fn activated_socket(name: Option<&str>) -> Result<Option<OwnedFd>, Errno> {
+    let number = |variable| std::env::var(variable).ok().and_then(|value| value.parse::<u32>().ok());
+    if number("LISTEN_PID") != Some(std::process::id()) {
+        return Ok(None); // passed to another process
+    }
+    let count = number("LISTEN_FDS").unwrap_or(0);
+    let index = match name {
+        None => Some(0),
+        Some(name) => std::env::var("LISTEN_FDNAMES").ok().and_then(|names| names.split(':').position(|it| it == name)),
+    };
+    let Some(index) = index.and_then(|index| u32::try_from(index).ok()).filter(|index| *index < count) else {
+        return Ok(None);
+    };
+    let number = RawFd::try_from(index).ok().and_then(|index| index.checked_add(3)).ok_or(Errno::EBADF)?;
+    // SAFETY: the borrow is used for system calls only, which fail if the number is not open.
+    let passed = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl(passed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    let copy = fcntl(passed, FcntlArg::F_DUPFD_CLOEXEC(number))?;
+    // SAFETY: fcntl has just created this descriptor for this call, so nothing else owns it.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(copy) }))
+}
+
 /// True if this process has one thread (proc_pid_task(5)).
 fn only_thread() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
