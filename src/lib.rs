@@ -310,7 +310,7 @@ pub use sys::fork::Home;
 
 pub use connect::{
     AcceptError, ConnectError, ConnectOptions, Incoming, IncomingClients, ListenError, ListenOptions, Listener,
-    NameError, ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
+    NameError, ParentPortError, PreparedPort, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
 };
 
 pub use call::{AnswerError, CallError, Client, PendingCall, RespondError, Responder, ServeError, Server};

@@ -16,6 +16,7 @@ pub(crate) mod mapping;
 pub(crate) mod memfd;
 pub(crate) mod named;
 pub(crate) mod named_socket;
+mod on_signal;
 pub(crate) mod passed;
 pub(crate) mod presence;
 pub(crate) mod process;
@@ -25,6 +26,7 @@ pub(crate) mod shared;
 pub(crate) mod socket;
 #[cfg(feature = "serde")]
 pub(crate) mod stack;
+mod standard;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
