@@ -157,8 +157,6 @@ enum {
     MSGPORT_TOO_MANY_HANDLES = 46, /* The list needs more descriptors than the channel allows. */
     MSGPORT_MESSAGE_ERROR = 47,    /* A message cannot be received. It is consumed; later messages are not affected. */
     MSGPORT_TAKEN = 48,            /* The thing has already been taken out of the message. */
-    MSGPORT_POOLED_ELSEWHERE = 49, /* A buffer on the list belongs to the buffers of the port that it was last posted
-                                      on, whose peer still lives. It can be posted on that port again. */
 
     /* Buffers. */
     MSGPORT_NOT_NEW = 50,          /* A buffer that was received cannot be frozen. */
@@ -231,6 +229,16 @@ size_t msgport_describe(msgport_code code, char *text, size_t size);
  * Thread-safe.
  */
 int msgport_os_error(void);
+
+/*
+ * Returns the index of the item on the transfer list that the calling thread's last failure is about.
+ *
+ * In      code    The code that the function returned: MSGPORT_CONTAINS_SELF, MSGPORT_CONTAINS_PEER, MSGPORT_DUPLICATE
+ *                 (the second of the two items), MSGPORT_UNUSABLE or MSGPORT_BAD_ITEM.
+ * Returns the index, from 0. SIZE_MAX for any other code, and if the thread's last detailed failure had another code.
+ * Thread-safe: each thread has its own last failure.
+ */
+size_t msgport_failed_item(msgport_code code);
 
 /* ---- Types ------------------------------------------------------------------------------------------------------ */
 
@@ -427,8 +435,6 @@ static inline msgport_item msgport_item_descriptor(int descriptor)
  *         MSGPORT_CONTAINS_PEER      The list contains the peer of port.
  *         MSGPORT_DUPLICATE          The list contains a port or a buffer twice.
  *         MSGPORT_UNUSABLE           An item is closed, detached, borrowed or forked, or a shared buffer with a name.
- *         MSGPORT_POOLED_ELSEWHERE   A buffer on the list belongs to the buffers of another port. This code and the
- *                                    previous one are checked together, item by item.
  *         MSGPORT_TOO_MANY_HANDLES   The list needs more descriptors than max_handles of the channel.
  *         MSGPORT_TOO_LARGE          The message is longer than max_message_len of msgport_port_queued().
  *         MSGPORT_PEER_CLOSED        The peer was closed; the message would not be received.
@@ -1655,8 +1661,6 @@ void msgport_client_free(msgport_client *client);
  *         MSGPORT_CLOSED             The server violated the format of the queue before, which closed the port.
  *         MSGPORT_CONTAINS_PEER      The list contains the port of the server.
  *         MSGPORT_UNUSABLE           An item is closed, detached, borrowed or forked, or a shared buffer with a name.
- *         MSGPORT_POOLED_ELSEWHERE   A buffer on the list belongs to the buffers of another port. This code and the
- *                                    previous one are checked together, item by item.
  *         MSGPORT_TOO_MANY_HANDLES   The list needs more descriptors than max_handles of the channel.
  *         MSGPORT_TOO_LARGE          The message, with 8 bytes for its number, is longer than the channel allows.
  *         MSGPORT_FULL               Timeout 0: the queue has grown to its limit and is full.
@@ -1696,8 +1700,6 @@ msgport_code msgport_client_call(const msgport_client *client, const void *data,
  *         MSGPORT_CLOSED             The server violated the format of the queue before, which closed the port.
  *         MSGPORT_CONTAINS_PEER      The list contains the port of the server.
  *         MSGPORT_UNUSABLE           An item is closed, detached, borrowed or forked, or a shared buffer with a name.
- *         MSGPORT_POOLED_ELSEWHERE   A buffer on the list belongs to the buffers of another port. This code and the
- *                                    previous one are checked together, item by item.
  *         MSGPORT_TOO_MANY_HANDLES   The list needs more descriptors than max_handles of the channel.
  *         MSGPORT_TOO_LARGE          The message, with 8 bytes for its number, is longer than the channel allows.
  *         MSGPORT_PEER_CLOSED        The server was freed.
@@ -1807,8 +1809,6 @@ msgport_code msgport_server_recv(msgport_server *server, int64_t timeout, msgpor
  *         MSGPORT_CLOSED             The server was freed, or the client violated the format of the queue before.
  *         MSGPORT_CONTAINS_PEER      The list contains the port of the client.
  *         MSGPORT_UNUSABLE           An item is closed, detached, borrowed or forked, or a shared buffer with a name.
- *         MSGPORT_POOLED_ELSEWHERE   A buffer on the list belongs to the buffers of another port. This code and the
- *                                    previous one are checked together, item by item.
  *         MSGPORT_TOO_MANY_HANDLES   The list needs more descriptors than max_handles of the channel.
  *         MSGPORT_TOO_LARGE          The message, with 8 bytes for its number, is longer than the channel allows.
  *         MSGPORT_PEER_CLOSED        The client was freed.

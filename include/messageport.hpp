@@ -42,6 +42,7 @@
 #include <initializer_list>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -93,6 +94,13 @@ public:
         std::string text(msgport_describe(code_, nullptr, 0), '\0');
         msgport_describe(code_, text.data(), text.size() + 1);
         return text;
+    }
+    // The index of the item on the transfer list that the failure is about, if it is about one. Ask for it before the
+    // next call of this thread that fails.
+    std::optional<std::size_t> item() const noexcept
+    {
+        const std::size_t index = msgport_failed_item(code_);
+        return index == SIZE_MAX ? std::nullopt : std::optional<std::size_t>(index);
     }
     // True if the peer is gone, so that no more messages come.
     constexpr bool is_end() const noexcept

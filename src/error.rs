@@ -328,20 +328,23 @@ pub enum PostErrorKind {
     /// A reservation on the port is open, or the port is inside a value that is being posted.
     Borrowed,
     /// The transfer list contains the posting port itself.
-    ContainsSelf,
+    ContainsSelf {
+        /// The port's index on the list.
+        index: usize,
+    },
     /// The transfer list contains the peer of the posting port.
-    ContainsPeer,
+    ContainsPeer {
+        /// The peer's index on the list.
+        index: usize,
+    },
     /// The transfer list contains the same thing twice.
-    Duplicate,
+    Duplicate {
+        /// The index of the second one on the list.
+        index: usize,
+    },
     /// An item of the transfer list is closed, detached, borrowed or forked, or is a shared buffer with a name.
     Unusable {
         /// The item's index on the list.
-        index: usize,
-    },
-    /// A buffer on the transfer list is mapped by the peer of the port on which it was posted before, and that peer
-    /// still lives. The buffer can be posted on that port again.
-    PooledElsewhere {
-        /// The buffer's index on the list.
         index: usize,
     },
     /// The message is longer than the channel allows.
@@ -368,6 +371,20 @@ pub enum PostErrorKind {
     ResourceExhausted(io::Error),
 }
 
+impl PostErrorKind {
+    /// The index of the item on the transfer list that prevented the post, if an item did. On the list of a typed value
+    /// ports and buffers are in the order in which the value names them.
+    pub fn item(&self) -> Option<usize> {
+        match self {
+            Self::ContainsSelf { index }
+            | Self::ContainsPeer { index }
+            | Self::Duplicate { index }
+            | Self::Unusable { index } => Some(*index),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for PostErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -375,14 +392,11 @@ impl fmt::Display for PostErrorKind {
             Self::PortClosed => f.write_str(CLOSED_TEXT),
             Self::Detached => f.write_str(DETACHED_TEXT),
             Self::Borrowed => f.write_str(SENDER_BORROWED_TEXT),
-            Self::ContainsSelf => f.write_str("the transfer list contains the posting port itself"),
-            Self::ContainsPeer => f.write_str("the transfer list contains the posting port's peer"),
-            Self::Duplicate => f.write_str("the transfer list contains the same thing twice"),
+            Self::ContainsSelf { index } => write!(f, "item {index} of the transfer list is the posting port itself"),
+            Self::ContainsPeer { index } => write!(f, "item {index} of the transfer list is the posting port's peer"),
+            Self::Duplicate { index } => write!(f, "item {index} of the transfer list is on it twice"),
             Self::Unusable { index } => {
                 write!(f, "item {index} of the transfer list is closed, detached, borrowed, forked or named")
-            }
-            Self::PooledElsewhere { index } => {
-                write!(f, "item {index} of the transfer list is a buffer that another port's peer has mapped")
             }
             Self::TooLarge { len, max } => too_large(f, *len, *max),
             Self::TooManyHandles { handles, max } => {
@@ -413,11 +427,10 @@ impl From<PostErrorKind> for io::Error {
             PostErrorKind::Forked => ErrorKind::Unsupported,
             PostErrorKind::PortClosed | PostErrorKind::Detached => ErrorKind::NotConnected,
             PostErrorKind::Borrowed => ErrorKind::ResourceBusy,
-            PostErrorKind::ContainsSelf
-            | PostErrorKind::ContainsPeer
-            | PostErrorKind::Duplicate
+            PostErrorKind::ContainsSelf { .. }
+            | PostErrorKind::ContainsPeer { .. }
+            | PostErrorKind::Duplicate { .. }
             | PostErrorKind::Unusable { .. }
-            | PostErrorKind::PooledElsewhere { .. }
             | PostErrorKind::TooLarge { .. }
             | PostErrorKind::TooManyHandles { .. } => ErrorKind::InvalidInput,
             PostErrorKind::PeerGone(reason) => return reason.into(),

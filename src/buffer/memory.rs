@@ -133,8 +133,6 @@ pub(crate) struct Memory {
     kept: AtomicU64,
     /// Posted since its pool last searched for idle buffers.
     used: AtomicBool,
-    /// Its pool is closed, or the pool's peer is gone.
-    orphan: AtomicBool,
 }
 
 /// Where a recycled buffer is, as this side has recorded it. The peer cannot change the record.
@@ -147,6 +145,8 @@ pub(crate) enum Location {
     Idle,
     /// The peer has it: it was posted or given back to the peer.
     Away,
+    /// It was posted on another port: its pool gives it up at the next look.
+    Left,
 }
 
 /// Value 0 of the note in a buffer's header: the receiver still has the buffer.
@@ -197,7 +197,6 @@ impl Memory {
             location: AtomicU8::new(Location::Held as u8),
             kept: AtomicU64::new(0),
             used: AtomicBool::new(false),
-            orphan: AtomicBool::new(false),
         }
     }
 
@@ -262,7 +261,8 @@ impl Memory {
         match self.location.load(Ordering::Acquire) {
             0 => Location::Held,
             1 => Location::Idle,
-            _ => Location::Away,
+            2 => Location::Away,
+            _ => Location::Left,
         }
     }
 
@@ -298,18 +298,6 @@ impl Memory {
     /// True if the buffer has been posted since the last call.
     pub(crate) fn was_used(&self) -> bool {
         self.used.swap(false, Ordering::Relaxed) // relaxed: pairs with the store in `note_used`
-    }
-
-    /// Records that its pool is closed or the pool's peer is gone: no other holder adheres to the protocol, so the
-    /// buffer may be posted on any port.
-    pub(crate) fn set_orphan(&self) {
-        // Relaxed: pairs with the load in `is_orphan`; it is a permission, and no other data depends on it.
-        self.orphan.store(true, Ordering::Relaxed);
-    }
-
-    /// True if the buffer may be posted on any port.
-    pub(crate) fn is_orphan(&self) -> bool {
-        self.orphan.load(Ordering::Relaxed) // relaxed: pairs with the store in `set_orphan`
     }
 
     /// Copies the first `len` bytes out, to the end of `into`.

@@ -52,19 +52,23 @@ impl<'a> Baggage<'a> {
     /// `via` is the end over which the list will travel; a greeting has none. The peer is recognised by the identity of
     /// the segment, which a number inside the segment could not prove.
     pub(crate) fn check(list: &[TransferRef<'a>], via: Option<&Arc<End>>) -> Result<Self, PostErrorKind> {
-        let ports =
-            || list.iter().filter_map(|item| if let TransferRef::Port(port) = item { Some(*port) } else { None });
+        let ports = || {
+            let items = list.iter().enumerate();
+            items.filter_map(
+                |(index, item)| if let TransferRef::Port(port) = item { Some((index, *port)) } else { None },
+            )
+        };
         if let Some(via) = via {
             // Step 2 of the message port post message steps, and step 4, which is an error here.
-            if ports().any(|port| Arc::ptr_eq(port.end(), via)) {
-                return Err(PostErrorKind::ContainsSelf);
+            if let Some((index, _)) = ports().find(|(_, port)| Arc::ptr_eq(port.end(), via)) {
+                return Err(PostErrorKind::ContainsSelf { index });
             }
-            if ports().any(|port| port.end().segment().is(via.segment())) {
-                return Err(PostErrorKind::ContainsPeer);
+            if let Some((index, _)) = ports().find(|(_, port)| port.end().segment().is(via.segment())) {
+                return Err(PostErrorKind::ContainsPeer { index });
             }
         }
-        if has_duplicates(list)? {
-            return Err(PostErrorKind::Duplicate);
+        if let Some(index) = find_duplicate(list)? {
+            return Err(PostErrorKind::Duplicate { index });
         }
         // Step 5: what structured serialising with transfer refuses.
         let mut baggage = Self { counts: count(list), ..Self::default() };
@@ -89,7 +93,7 @@ impl<'a> Baggage<'a> {
             TransferRef::Buffer(buffer) => {
                 let hold = buffer.hold().try_borrow_mut().map_err(|_| unusable())?;
                 let found = hold.as_ref().filter(|hold| hold.is_usable()).ok_or_else(unusable)?;
-                let way = self.way(found, via).ok_or(PostErrorKind::PooledElsewhere { index })?;
+                let way = self.way(found, via);
                 Item::Buffer { hold, way }
             }
             TransferRef::Frozen(buffer) => Item::Frozen(buffer),
@@ -103,26 +107,19 @@ impl<'a> Baggage<'a> {
         Ok(())
     }
 
-    /// How a buffer travels over `via`. `None` if it is in the pool of another port, whose peer lives.
-    fn way(&mut self, hold: &Hold, via: Option<&End>) -> Option<Way> {
+    /// How a buffer travels over `via`. A buffer of another port's pool or cache leaves that: it travels once.
+    fn way(&mut self, hold: &Hold, via: Option<&End>) -> Way {
         let Hold { memory, role, .. } = hold;
         let buffers = via.map(End::buffers);
         match role {
             Role::New => {
                 let slot = buffers.and_then(|buffers| buffers.pool().slot_for(memory.capacity, &self.planned));
                 self.planned.extend(slot.map(|slot| Planned { slot, bytes: memory.capacity as u64 }));
-                Some(slot.map_or(Way::Once, Way::First))
+                slot.map_or(Way::Once, Way::First)
             }
-            Role::Owner => match buffers.and_then(|buffers| buffers.slot_of(memory)) {
-                Some(slot) => Some(Way::Again(slot)),
-                None if memory.is_orphan() => Some(Way::Once),
-                None => None,
-            },
-            Role::Guest => {
-                let slot = buffers.and_then(|buffers| buffers.slot_of(memory));
-                Some(slot.map_or(Way::Once, Way::Back))
-            }
-            Role::Traveller => Some(Way::Once),
+            Role::Owner => buffers.and_then(|buffers| buffers.slot_of(memory)).map_or(Way::Once, Way::Again),
+            Role::Guest => buffers.and_then(|buffers| buffers.slot_of(memory)).map_or(Way::Once, Way::Back),
+            Role::Traveller => Way::Once,
         }
     }
 
@@ -139,8 +136,7 @@ impl<'a> Baggage<'a> {
 
     /// Adds the data of the message, in a buffer.
     pub(crate) fn set_body(&mut self, hold: Hold, via: &End) {
-        // It is a new buffer, or one of the pool of `via`: neither is in the pool of another port.
-        let way = self.way(&hold, Some(via)).unwrap_or(Way::Once);
+        let way = self.way(&hold, Some(via));
         self.handles += usize::from(way.has_handle());
         self.body = Some((hold, way));
     }
@@ -362,19 +358,24 @@ fn note_posted(Hold { memory, .. }: &Hold, way: Way, via: &End) {
 /// Gives up a hold on a buffer that has been posted.
 fn detach(mut hold: Hold, way: Way) {
     hold.set_gone();
-    if (hold.role, way) == (Role::Guest, Way::Once) {
-        hold.memory.set_location(Location::Away);
-        hold.memory.note_gone();
+    match (hold.role, way) {
+        (Role::Owner, Way::Once) => hold.memory.set_location(Location::Left),
+        (Role::Guest, Way::Once) => {
+            hold.memory.set_location(Location::Away);
+            hold.memory.note_gone();
+        }
+        _ => {}
     }
 }
 
-fn has_duplicates(list: &[TransferRef<'_>]) -> Result<bool, TryReserveError> {
+/// The index of the first thing that is on the list before.
+fn find_duplicate(list: &[TransferRef<'_>]) -> Result<Option<usize>, TryReserveError> {
     if list.len() < 2 {
-        return Ok(false);
+        return Ok(None);
     }
-    let mut identities: Vec<usize> = Vec::new();
+    let mut identities: Vec<(usize, usize)> = Vec::new();
     identities.try_reserve_exact(list.len())?;
-    identities.extend(list.iter().map(|item| item.identity()));
+    identities.extend(list.iter().enumerate().map(|(index, item)| (item.identity(), index)));
     identities.sort_unstable();
-    Ok(identities.windows(2).any(|two| two[0] == two[1]))
+    Ok(identities.windows(2).filter(|two| two[0].0 == two[1].0).map(|two| two[1].1).min())
 }

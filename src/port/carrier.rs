@@ -27,9 +27,12 @@ impl MessagePort {
     /// is all zero.
     ///
     /// Both sides keep the buffers that were posted here, as many as [`ChannelOptions`](crate::ChannelOptions) allow; a
-    /// [`TransferBuffer::new`] that is posted joins them. A buffer that the peer posts on to another port is given up.
-    /// While this port and its peer live, a buffer of this pool cannot be posted on another port:
-    /// [`PooledElsewhere`](crate::PostErrorKind::PooledElsewhere).
+    /// [`TransferBuffer::new`] that is posted joins them. A buffer that either side posts on another port is given up
+    /// here: its memory moves, no byte is copied, and it is not recycled again. The peer then lets go of its mapping
+    /// when it receives, at the latest a second and 64 posts of buffers later, or after
+    /// [`release_buffers`](Self::release_buffers). It is a former holder of the buffer, as described at
+    /// [`TransferBuffer`]; where it is not trusted with what is posted elsewhere, fill a
+    /// [new](TransferBuffer::new) buffer for that.
     ///
     /// ```
     /// # use messageport::MessageChannel;

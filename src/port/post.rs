@@ -45,8 +45,8 @@ impl MessagePort {
     ///
     /// # Errors
     /// Nothing was taken, and the list is in the error. Checked in this order: the port itself is unusable; the list
-    /// contains this port's peer; an item is closed, detached or borrowed, or is a buffer that another port's peer
-    /// keeps ([`PooledElsewhere`](PostErrorKind::PooledElsewhere)); [`TooManyHandles`](PostErrorKind::TooManyHandles);
+    /// contains this port's peer; an item is closed, detached or borrowed;
+    /// [`TooManyHandles`](PostErrorKind::TooManyHandles);
     /// [`TooLarge`](PostErrorKind::TooLarge); the peer is known to be gone; the queue is [`Full`](PostErrorKind::Full);
     /// the system lacks resources. Since the list owns its things, it cannot contain this port, nor the same thing
     /// twice.

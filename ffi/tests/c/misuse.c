@@ -565,6 +565,7 @@ static void arguments_that_cannot_be(void)
     queued.size = sizeof queued;
     CODE(MSGPORT_RESOURCE_EXHAUSTED, msgport_buffer_new(huge, &other_buffer));
     CHECK(msgport_os_error() != 0);
+    CHECK(msgport_failed_item(MSGPORT_RESOURCE_EXHAUSTED) == SIZE_MAX && msgport_failed_item(-1) == SIZE_MAX);
     CODE(MSGPORT_BAD_NAME, msgport_listener_bind("", NULL, &other_listener));
     CODE(MSGPORT_BAD_NAME, msgport_listener_bind("..", NULL, &other_listener));
     CODE(MSGPORT_BAD_NAME, msgport_listener_bind("\xff", NULL, &other_listener));

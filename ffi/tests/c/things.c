@@ -317,12 +317,12 @@ static void buffers_come_back(void)
     msgport_message *message;
     msgport_item item;
     void *first = NULL, *memory;
+    char text[8] = { 0 };
     size_t len, count = 0;
     make_pair(&a, &b);
     make_pair(&c, &d);
     OK(msgport_message_new(&message));
     for (int i = 0; i < 20; i++) {
-        char text[8] = { 0 };
         OK(msgport_port_buffer(a, 1 << 20, &buffer));
         OK(msgport_buffer_data(buffer, &memory, &len));
         CHECK(len == 1 << 20);
@@ -338,11 +338,18 @@ static void buffers_come_back(void)
         CHECK(atoi(text) == i);
         msgport_buffer_free(received);
     }
-    /* The peer of the first port still has it mapped. */
+    /* It can go elsewhere, although the peer of the first port still has it mapped, which then lets go of it. */
     OK(msgport_port_buffer(a, 1 << 20, &buffer));
+    OK(msgport_buffer_write_at(buffer, 0, "onwards", 8));
     item = msgport_item_buffer(buffer);
-    CODE(MSGPORT_POOLED_ELSEWHERE, msgport_port_post_message(c, NULL, 0, &item, 1, 0));
+    OK(msgport_port_post_message(c, NULL, 0, &item, 1, 0));
+    CHECK(msgport_buffer_len(buffer) == 0);
     msgport_buffer_free(buffer);
+    OK(msgport_port_recv_into(d, PATIENCE, message, NULL, NULL));
+    OK(msgport_message_take_buffer(message, 0, &received));
+    OK(msgport_buffer_read_at(received, 0, text, 8));
+    CHECK(strcmp(text, "onwards") == 0);
+    msgport_buffer_free(received);
     OK(msgport_port_release_buffers(a, &count));
     CHECK(count == 1);
     msgport_message_free(message);
