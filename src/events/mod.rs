@@ -64,6 +64,7 @@ const DISPATCH_TIME: Duration = Duration::from_micros(200);
 ///
 /// A loop can have thousands of ports: an idle port costs nothing while others are busy. In each round, every port with
 /// messages has at most a [batch](Self::set_batch) of them dispatched; tasks and due timers come between the rounds.
+/// Between the messages of different ports there is no order; see [`PortSet`](crate::PortSet#order).
 /// Another program's loop can drive this one: it polls its [descriptor](#impl-AsFd-for-EventLoop) and calls
 /// [`dispatch`](Self::dispatch).
 ///
@@ -256,7 +257,8 @@ impl EventLoop {
     }
 
     /// Dispatches until the loop is [stopped](Self::stop), or until nothing more can happen: there is no port with
-    /// a handler, no timer, no [`LoopHandle`] and no task.
+    /// a handler, no timer, no [`LoopHandle`] and no task. Handlers of a port that is not started and whose peer is gone
+    /// do not count, and a [once handler](PortHandle::add_handler_once) counts until it is called.
     ///
     /// # Errors
     /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) inside a handler, since a loop does not run within itself;

@@ -162,7 +162,7 @@ impl Member {
     pub(crate) fn stop_dispatching(&self) {
         self.with(|half| {
             half.end().set_dispatched(false);
-            if half.end().state() == State::Closed {
+            if half.end().home().is_here() && half.end().state() == State::Closed {
                 half.close();
                 half.end().buffers().give_up();
             }
@@ -171,7 +171,8 @@ impl Member {
 
     /// True if messages of a closed port are still to be dispatched.
     fn has_queue_to_dispatch(&self) -> bool {
-        self.enabled.get() && !self.handlers.is_empty() && self.with(RecvHalf::has_record).unwrap_or(false)
+        let has_record = |half: &RecvHalf| half.end().home().is_here() && half.has_record();
+        self.enabled.get() && !self.handlers.is_empty() && self.with(has_record).unwrap_or(false)
     }
 }
 
