@@ -312,6 +312,7 @@ msgport_code msgport_channel_new(const msgport_channel_options *options, msgport
 
 /*
  * Closes a port, unless that has been done, and frees its handle. An open reservation or message in place ends with it.
+ * A port in an event loop leaves it: no handler is called after this, for queued messages neither.
  *
  * In      port    NULL and a handle whose port has moved away are allowed.
  * Exclusive on port.
@@ -324,6 +325,9 @@ void msgport_port_free(msgport_port *port);
  * Messages posted here before still arrive at the peer, which then receives MSGPORT_PEER_CLOSED. Unread messages here
  * are dropped: the ports in them are closed, the buffers freed. From now on calls on the port return MSGPORT_CLOSED.
  * Closing one half closes the whole port. msgport_port_free() releases the descriptors.
+ *
+ * A *started* port in an event loop differs: what was queued in it is still passed to its handlers, as the standard's
+ * queued tasks are. Then the port leaves the loop, and its handlers are destroyed.
  *
  * In      port    A port or a half. If it has moved away, nothing is closed.
  * Codes   none of its own
@@ -1310,7 +1314,8 @@ msgport_code msgport_loop_remove(msgport_loop *loop, msgport_port *port);
 
 /*
  * Calls handlers until the loop is stopped, until no further event is possible (no port with a handler, no timer, no
- * msgport_remote), or until the timeout has passed.
+ * msgport_remote), or until the timeout has passed. A handler that MSGPORT_ADD_ONCE added and that was called does not
+ * count, nor do those of a port that is not started and whose peer is gone.
  *
  * In      loop
  *         timeout 0: handles what is there now. Otherwise the longest time, or MSGPORT_FOREVER.
@@ -1363,7 +1368,9 @@ msgport_code msgport_loop_stop(msgport_loop *loop);
 
 /*
  * Sets how many messages of one port are handled in a row before the other ports, timers and tasks have their turn. The
- * default is 1000.
+ * default is 1000; by default msgport_loop_poll() with a timeout of 0 also returns as soon as the messages have taken
+ * 200 us, so that the timers of the program around it are not late. What is left keeps the descriptor readable. A batch
+ * that was set has no such limit.
  *
  * In      loop
  *         messages
@@ -1495,7 +1502,9 @@ msgport_code msgport_port_on_message_error(msgport_port *port, uint32_t how, msg
 
 /*
  * Adds a handler of the end of the peer to a port in an event loop. Several handlers are called in the order in which
- * they were added.
+ * they were added. It is called once: on a started port after the last message, on a port that is not started as soon as
+ * the peer is gone, although messages may be queued. Those can still be received, and are passed to the handlers if the
+ * port is started later.
  *
  * In      port    A port in a loop. If it has left its loop, closed for instance, the handler is never called.
  *         how     MSGPORT_SET, MSGPORT_ADD or MSGPORT_ADD_ONCE.
@@ -1597,6 +1606,9 @@ msgport_code msgport_portset_remove(msgport_portset *set, msgport_port *port);
 
 /*
  * Returns the next event of any port in a set.
+ *
+ * The messages of one port come in the order in which they were posted. Between ports there is no order: what must stay
+ * in order goes over one port, or carries a number.
  *
  * In      set
  *         timeout 0, the longest time to wait for an event, or MSGPORT_FOREVER.

@@ -43,6 +43,9 @@ impl MessagePort {
     /// # Ok(()) }
     /// ```
     ///
+    /// A port whose peer has closed or died can be transferred like any other, with what is queued in it, and its next
+    /// holder receives the messages and then the end. (Node and Bun refuse to transfer such a port.)
+    ///
     /// # Errors
     /// Nothing was taken, and the list is in the error. Checked in this order: the port itself is unusable; the list
     /// contains this port's peer; an item is closed, detached or borrowed;
