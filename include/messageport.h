@@ -277,9 +277,11 @@ typedef struct msgport_channel_options {
     size_t size;             /* sizeof(msgport_channel_options) */
     size_t capacity;         /* Bytes that the queue of each direction holds before it grows: a power of two from 4 KiB
                                 to 64 MiB. Default 64 KiB. */
-    size_t max_capacity;     /* Bytes that the queue of each direction may grow to, at most 1 GiB. Default 64 MiB, or
-                                the capacity if that is more. If it equals the capacity, the queue does not grow. Growth
-                                takes memory and descriptors, which are released once everything has been read. */
+    size_t max_capacity;     /* Bytes that may wait in the queue of each direction, wherever they lie, at most 1 GiB.
+                                Default 64 MiB, or the capacity if that is more. If it equals the capacity, the queue
+                                does not grow. Growth takes memory and descriptors, which are released once everything
+                                has been read. One message longer than the queue allows is posted when at most 1/8 of
+                                the queue is unread. Buffers on transfer lists do not count. */
     size_t max_message_len;  /* Bytes of data in the longest message, at most 1 GiB, which is the default. */
     uint64_t cached_bytes;   /* Bytes of all buffers together that each direction keeps for reuse. Default 256 MiB. */
     uint32_t cached_buffers; /* Buffers that each direction keeps for reuse, at most 64. Default 8. */
@@ -416,8 +418,9 @@ static inline msgport_item msgport_item_descriptor(int descriptor)
  * whatever happens to this process.
  *
  * With a timeout of 0 it never blocks: a full queue grows, up to the channel's max_capacity. With any other timeout a
- * full queue does not grow: the call waits for space, which keeps a stream whose receiver is slower than its sender in
- * a small queue.
+ * full queue grows to no more than 1 MiB, or as far as this message needs; then the call waits for space, which keeps a
+ * stream whose receiver is slower than its sender in a small queue. A sleeping sender is woken when half of the ring or
+ * 512 KiB are free, or at the latest 10 ms after there is room for its message.
  *
  * In      port    A port or a sending half.
  *         data    The bytes, `len` of them, which are copied.
@@ -493,22 +496,24 @@ msgport_code msgport_port_post_messages(msgport_port *port, const msgport_bytes 
  */
 typedef struct msgport_queued {
     size_t size;            /* sizeof(msgport_queued) */
-    size_t bytes;           /* Bytes that the peer has not read, perhaps a little more. A message takes its length
-                               rounded up to 8, and 8 more. */
+    size_t bytes;           /* Bytes that the peer has not read, wherever they lie, perhaps a little more. A message
+                               takes its length rounded up to 8, and 8 more. Buffers on transfer lists count apart. */
     size_t capacity;        /* Bytes that the queue holds before it grows, or grows again. */
     size_t high_water;      /* The highest value of `bytes` at the times when it seemed full or `queued` was called. */
     size_t max_message_len; /* Bytes of data in the longest message. */
-    size_t max_inline_len;  /* Bytes of data in the longest message that travels in the queue itself: 7/16 of the
-                               channel's capacity, less 8. Longer data travels in a buffer, which the receiver does not
-                               notice. */
+    size_t max_inline_len;  /* Bytes of data in the longest message that the queue takes before it grows: 7/16 of the
+                               channel's capacity, less 8. Longer data makes the queue grow, or travels in a buffer if
+                               the queue may not grow so far. The receiver does not notice. */
+    size_t transferred;     /* Bytes of the transfer buffers in messages that the peer has not read, perhaps more. No
+                               limit of the channel applies to them. */
 } msgport_queued;
 
-#define MSGPORT_QUEUED_INIT { sizeof(msgport_queued), 0, 0, 0, 0, 0 }
+#define MSGPORT_QUEUED_INIT { sizeof(msgport_queued), 0, 0, 0, 0, 0, 0 }
 
 /*
  * Returns how full the queue towards the peer is, and how long a message may be. The peer may read at any time: bytes
- * is outdated as soon as it is returned. bytes, capacity and high_water are 0 for a port that is closed or transferred
- * or has an open reservation.
+ * is outdated as soon as it is returned. bytes, capacity, high_water and transferred are 0 for a port that is closed or
+ * transferred or has an open reservation.
  *
  * In      port    A port or a sending half.
  * Out     queued  Its size is an input.

@@ -779,7 +779,7 @@ class sending : public closing<End> {
 public:
     // Does not wait: a full queue grows.
     result<void> post_message(bytes data, items list = {}) noexcept { return post_in(0, data, list); }
-    // Waits for space, and keeps the queue from growing.
+    // Waits for space; the queue grows to no more than 1 MiB, or as far as this message needs.
     result<void> post_message_wait(bytes data, items list = {}) noexcept
     {
         return post_in(MSGPORT_FOREVER, data, list);
@@ -1431,7 +1431,7 @@ public:
 
     // Does not wait: a full queue grows.
     result<void> answer(bytes data, items list = {}) noexcept { return answer_in(0, data, list); }
-    // Waits for space, and keeps the queue from growing.
+    // Waits for space; the queue grows to no more than 1 MiB, or as far as this message needs.
     result<void> answer_wait(bytes data, items list = {}) noexcept { return answer_in(MSGPORT_FOREVER, data, list); }
     template <class Rep, class Period>
     result<void> answer_for(std::chrono::duration<Rep, Period> time, bytes data, items list = {}) noexcept

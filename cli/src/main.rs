@@ -58,6 +58,7 @@ const BENCH_HELP: &str = "\
 Benchmarks:
   rtt         round trips of messages
   throughput  streams of messages
+  stream      streams with the default options, against a pipe and a Unix stream
   buffers     round trips of transferred buffers
   wake        delay of messages after a gap
   create      creating and dropping a pair
@@ -69,6 +70,7 @@ Benchmarks:
 Examples:
   messageport bench rtt throughput --size 64 --json > base.json
   messageport bench --quick --compare base.json
+  messageport bench stream --loaded
 
 In JSON, mean_ns is the median of the means of the blocks; percentiles are those of
 individually timed operations in separate blocks. docs/BENCHMARKS.md describes all fields.

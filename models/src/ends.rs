@@ -324,7 +324,7 @@ impl SendHalf {
 
     /// `growth::shrink`.
     fn shrink(&mut self) {
-        if self.producer.unread().unwrap() == 0 || has(Fault::BackTooEarly) {
+        if self.producer.is_done_with_ring().unwrap() || has(Fault::BackTooEarly) {
             note_going_back(true);
             self.producer.go_on_in(self.end.outgoing.clone(), RecordKind::Back);
             note_going_back(false);
