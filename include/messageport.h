@@ -188,7 +188,8 @@ enum {
     MSGPORT_SYSTEM = 81,             /* The system refused the operation for another reason. */
 
     /* The library. */
-    MSGPORT_INTERNAL = 90 /* An internal error, which is a bug of the library. */
+    MSGPORT_INTERNAL = 90, /* An internal error, which is a bug of the library. */
+    MSGPORT_LEFT_OUT = 91  /* This build of the library is without the feature; see msgport_has_named_buffers(). */
 };
 
 /*
@@ -1123,6 +1124,14 @@ msgport_code msgport_frozen_data(const msgport_frozen *frozen, const void **data
 msgport_code msgport_shared_new(size_t len, msgport_shared **shared);
 
 /*
+ * Returns 1 if this build of the library has named buffers, which are a feature that its builder can leave out, and 0
+ * if it has not: the functions of named buffers then return MSGPORT_LEFT_OUT.
+ *
+ * Thread-safe.
+ */
+int msgport_has_named_buffers(void);
+
+/*
  * Makes a shared buffer with a name, for processes of one user that have no port between them. It cannot be on a
  * transfer list, since the size of its file cannot be sealed: if a process of the same user truncates the file, which
  * no process does through this library, accesses to the memory raise SIGBUS.
@@ -1136,6 +1145,7 @@ msgport_code msgport_shared_new(size_t len, msgport_shared **shared);
  * Codes   MSGPORT_BAD_NAME           The name is empty, too long, not UTF-8, or has a slash.
  *         MSGPORT_NAME_EXISTS        The name is taken, by a buffer or by another file.
  *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or no descriptors left; /dev/shm may be full.
+ *         MSGPORT_LEFT_OUT           This build of the library has no named buffers.
  * Thread-safe.
  */
 msgport_code msgport_shared_create_named(const char *name, size_t len, msgport_shared **shared);
@@ -1153,6 +1163,7 @@ msgport_code msgport_shared_create_named(const char *name, size_t len, msgport_s
  *         MSGPORT_NOT_A_BUFFER       The name belongs to a file that is not a buffer.
  *         MSGPORT_TOO_SMALL          The buffer has fewer bytes than min_len.
  *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or no descriptors left.
+ *         MSGPORT_LEFT_OUT           This build of the library has no named buffers.
  * Thread-safe.
  */
 msgport_code msgport_shared_open_named(const char *name, size_t min_len, msgport_shared **shared);
@@ -1165,6 +1176,7 @@ msgport_code msgport_shared_open_named(const char *name, size_t min_len, msgport
  *         MSGPORT_NAME_MISSING       There is no such name.
  *         MSGPORT_NOT_OURS           The name belongs to another user.
  *         MSGPORT_RESOURCE_EXHAUSTED The system refused for another reason.
+ *         MSGPORT_LEFT_OUT           This build of the library has no named buffers.
  * Thread-safe.
  */
 msgport_code msgport_shared_remove_name(const char *name);

@@ -454,6 +454,8 @@ public:
         if (code != MSGPORT_OK) return detail::fail(code);
         return shared(made);
     }
+    // False if this build of the library is without named buffers: the next three functions then fail.
+    static bool has_named() noexcept { return msgport_has_named_buffers() != 0; }
     // `size` bytes with a name, all zero, for processes that have no port between them.
     static result<shared> create_named(const char *name, std::size_t size) noexcept
     {

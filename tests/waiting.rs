@@ -312,13 +312,13 @@ fn signals_are_invisible_and_deadlines_hold_under_a_thousand_a_second() {
     static STOP: AtomicBool = AtomicBool::new(false);
     #[allow(unsafe_code)]
     // SAFETY: takes no arguments and cannot fail.
-    let target = unsafe { libc::pthread_self() };
+    let target = unsafe { libc::pthread_self() } as usize; // a pointer in some C libraries
     let pest = thread::spawn(move || {
         while !STOP.load(Ordering::Relaxed) {
             #[allow(unsafe_code)]
             // SAFETY: the thread outlives this one, which it joins.
             unsafe {
-                libc::pthread_kill(target, libc::SIGUSR1);
+                libc::pthread_kill(target as libc::pthread_t, libc::SIGUSR1);
             }
             thread::sleep(Duration::from_millis(1));
         }

@@ -9,6 +9,7 @@ pub(crate) mod bytes;
 pub(crate) mod cursor;
 pub(crate) mod frozen;
 pub(crate) mod shared;
+#[cfg(feature = "named")]
 pub(crate) mod named;
 pub(crate) mod pool;
 pub(crate) mod memory;

@@ -14,6 +14,7 @@ pub(crate) mod futex;
 pub(crate) mod lane_socket;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
+#[cfg(feature = "named")]
 pub(crate) mod named;
 pub(crate) mod named_socket;
 mod on_signal;
