@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command};
 
 use super::greeting::{self, BadPacket};
-use crate::error::{BadTransfer, PostErrorKind, with_cause};
+use crate::error::{BadTransfer, PostErrorKind, Refusal, with_cause};
 use crate::port::MessagePort;
 use crate::sys::process::{spawn_inheriting, take_inherited};
 use crate::sys::{io_error, socket};
@@ -36,7 +36,7 @@ const VARIABLE: &str = "MESSAGEPORT_PARENT";
 pub fn spawn_with_port(command: &mut Command, port: MessagePort) -> Result<Child, SpawnError> {
     match spawn(command, &port) {
         Ok(child) => Ok(child),
-        Err(kind) => Err(SpawnError { kind, port }),
+        Err(kind) => Err(SpawnError::new(kind, port)),
     }
 }
 
@@ -69,15 +69,6 @@ pub fn parent_port() -> Result<MessagePort, ParentPortError> {
         BadPacket::Contents(bad) => ParentPortError::Contents(bad),
         BadPacket::Exhausted(errno) => ParentPortError::System(io_error(errno)),
     })
-}
-
-/// [`spawn_with_port`] failed: the reason, and the port, which is unchanged.
-#[derive(Debug)]
-pub struct SpawnError {
-    /// The reason.
-    pub kind: SpawnErrorKind,
-    /// The port, unchanged.
-    pub port: MessagePort,
 }
 
 /// Why a child process was not started.
@@ -117,24 +108,8 @@ impl From<SpawnErrorKind> for io::Error {
     }
 }
 
-impl fmt::Display for SpawnError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.kind.fmt(f)
-    }
-}
-
-impl std::error::Error for SpawnError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.kind.source()
-    }
-}
-
-/// The port is dropped.
-impl From<SpawnError> for io::Error {
-    fn from(error: SpawnError) -> Self {
-        error.kind.into()
-    }
-}
+/// [`spawn_with_port`] failed: it gives back the port, unchanged.
+pub type SpawnError = Refusal<SpawnErrorKind, MessagePort>;
 
 /// [`parent_port`] failed.
 #[derive(Debug)]
