@@ -596,7 +596,7 @@ fn with_list(
     let mut transfer = transfer.into_iter();
     let Some(first) = transfer.next() else {
         drop(transfer); // before the post, so that its destructor is not part of the fast path
-        return post_data().map_err(|error| PostError { kind: error.into(), transfer: Vec::new() });
+        return post_data().map_err(|error| PostError::new(error.into(), Vec::new()));
     };
     match transfer.next() {
         None => with_one(first, post),
@@ -611,7 +611,7 @@ fn with_one(
 ) -> Result<(), PostError> {
     match post(&[TransferRef::from(&item)]) {
         Ok(()) => Ok(()),
-        Err(kind) => Err(PostError { kind, transfer: vec![item] }),
+        Err(kind) => Err(PostError::new(kind, vec![item])),
     }
 }
 
@@ -621,7 +621,7 @@ fn with_all(
     post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), PostErrorKind>,
 ) -> Result<(), PostError> {
     let list: Vec<TransferRef<'_>> = transfer.iter().map(TransferRef::from).collect();
-    post(&list).map_err(|kind| PostError { kind, transfer })
+    post(&list).map_err(|kind| PostError::new(kind, transfer))
 }
 
 /// Detaches the ports of a borrowed list after a post: their handles stay, but must not keep the lanes alive, since the
@@ -678,7 +678,10 @@ impl Need {
 enum Room {
     Claim(Claim),
     /// In a larger ring. `needed` unless the post may as well wait.
-    InNextRing { capacity: usize, needed: bool },
+    InNextRing {
+        capacity: usize,
+        needed: bool,
+    },
     None,
 }
 

@@ -8,6 +8,7 @@ mod available;
 pub(crate) mod closer;
 pub(crate) mod cpu;
 pub(crate) mod epoll;
+pub(crate) mod exclusive;
 pub(crate) mod fork;
 pub(crate) mod frozen;
 pub(crate) mod futex;

@@ -249,8 +249,9 @@ impl World {
         match result {
             Ok(()) => self.posted(id, posted),
             Err(error) => {
-                self.check_not_posted(id, &error.kind, &posted);
-                self.take_back(error.transfer, posted);
+                let (kind, list) = error.into_parts();
+                self.check_not_posted(id, &kind, &posted);
+                self.take_back(list, posted);
             }
         }
     }
@@ -320,7 +321,7 @@ impl World {
         match posted_in_place {
             Ok(true) => self.posted(id, posted),
             Ok(false) => {}
-            Err(error) => self.check_not_posted(id, &error.into(), &posted, false),
+            Err(error) => self.check_not_posted(id, &error.into(), &posted),
         }
     }
 
@@ -337,7 +338,7 @@ impl World {
             self.posted(id, Posted { data, ..Posted::default() });
         }
         if let Err(error) = result {
-            self.check_not_posted(id, &error.kind.into(), &Posted::default(), false);
+            self.check_not_posted(id, &error.kind.into(), &Posted::default());
         }
     }
 
