@@ -26,12 +26,15 @@ pub(crate) fn make(archive: &Path) -> io::Result<Vec<u8>> {
         writeln!(roots, "-Wl,-u,{function}").expect("a string takes all");
     }
     fs::write(at("roots"), roots)?;
-    run(tool("CC", "cc")
+    let mut linker = tool("CC", "cc");
+    linker
         .args(["-r", "-nostdlib", "-fuse-ld=bfd", "-Wl,--gc-sections", "-Wl,--force-group-allocation"])
         .arg(prefixed("@", &at("roots")))
         .arg(archive)
+        .args(unwinder())
         .arg("-o")
-        .arg(at("joined.o")))?;
+        .arg(at("joined.o"));
+    run(&mut linker)?;
     run(tool("OBJCOPY", "objcopy")
         .args(["--wildcard", "--keep-global-symbol=msgport_*", "--strip-unneeded"])
         .args(["--remove-section=.llvmbc", "--remove-section=.llvmcmd"]) // bitcode of the standard library
@@ -56,6 +59,17 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// The unwinder of static programs with musl, which comes with Rust and is not in the archive of cargo. Elsewhere the C
+/// compiler has it.
+fn unwinder() -> Option<PathBuf> {
+    if !cfg!(all(target_env = "musl", target_feature = "crt-static")) {
+        return None;
+    }
+    let output = tool("RUSTC", "rustc").args(["--print=target-libdir", "--target", env!("TARGET")]).output().ok()?;
+    let folder = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
+    Some(folder.join("self-contained/libunwind.a")).filter(|path| path.exists())
 }
 
 /// The tool in an environment variable, or else the default.
