@@ -115,7 +115,8 @@ enum {
     MSGPORT_EMPTY = 1,     /* Timeout 0: there is nothing to receive. */
     MSGPORT_TIMED_OUT = 2, /* The timeout has passed. */
     MSGPORT_FULL = 3,      /* Timeout 0: the queue is full, because the receiver has not read enough yet. */
-    MSGPORT_LANE_FULL = 4, /* Timeout 0: too many messages with transfer lists are unread. */
+    MSGPORT_LANE_FULL = 4, /* Timeout 0: too many messages are unread whose transfer lists need descriptors. The system's
+                              limit is net.core.wmem_max; msgport_describe() has the number of messages. */
 
     /* The other end is gone. A receiving function returns these after the last message. */
     MSGPORT_PEER_CLOSED = 10,        /* The peer was closed or freed. */
