@@ -323,7 +323,7 @@ static void a_call_and_its_answer_carry_everything(void)
     msgport_shared *shared;
     msgport_message *message;
     msgport_item items[KINDS];
-    int before = count_descriptors();
+    int cancelled = -1, before = count_descriptors();
     make_pair(&a, &b);
     make_pair(&e, &f);
     OK(msgport_client_new(a, &client));
@@ -337,12 +337,23 @@ static void a_call_and_its_answer_carry_everything(void)
     items[2] = msgport_item_frozen(frozen);
     items[3] = msgport_item_shared(shared);
     items[4] = msgport_item_descriptor(0);
+    /* A call that is freed is cancelled, and no other. */
+    OK(msgport_client_start(client, "none", 4, NULL, 0, &pending));
+    OK(msgport_server_recv(server, PATIENCE, message, &responder));
+    OK(msgport_responder_is_cancelled(responder, &cancelled));
+    CHECK(cancelled == 0);
+    msgport_pending_free(pending);
+    OK(msgport_responder_is_cancelled(responder, &cancelled));
+    CHECK(cancelled == 1);
+    msgport_responder_free(responder);
     OK(msgport_client_start(client, "all", 3, items, KINDS, &pending));
     msgport_port_free(f);
     msgport_buffer_free(buffer);
     msgport_frozen_free(frozen);
     msgport_shared_free(shared);
     OK(msgport_server_recv(server, PATIENCE, message, &responder));
+    OK(msgport_responder_is_cancelled(responder, &cancelled));
+    CHECK(cancelled == 0);
     for (uint32_t kind = 1; kind <= KINDS; kind++) {
         CHECK(count_of(message, kind) == 1);
         OK(msgport_message_take(message, kind, 0, &items[kind - 1]));

@@ -266,6 +266,13 @@ void a_call_and_its_answer_carry_everything()
         asked.responder.answer("all", {port, again, cold, wet, file}).value();
     }
     auto answer = call.wait_for(patience).value();
+    {
+        auto other = client.start("none").value();
+        auto unwanted = server.recv_for(patience).value();
+        CHECK(!unwanted.responder.is_cancelled().value());
+        other.reset();
+        CHECK(unwanted.responder.is_cancelled().value());
+    }
     CHECK(answer.text() == "all" && answer.buffers() == 1 && answer.frozen_buffers() == 1);
     CHECK(answer.shared_buffers() == 1 && answer.descriptors() == 1);
     auto port = answer.take_port().value();
