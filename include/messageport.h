@@ -115,7 +115,8 @@ enum {
     MSGPORT_EMPTY = 1,     /* Timeout 0: there is nothing to receive. */
     MSGPORT_TIMED_OUT = 2, /* The timeout has passed. */
     MSGPORT_FULL = 3,      /* Timeout 0: the queue is full, because the receiver has not read enough yet. */
-    MSGPORT_LANE_FULL = 4, /* Timeout 0: too many messages with transfer lists are unread. */
+    MSGPORT_LANE_FULL = 4, /* Timeout 0: too many messages are unread whose transfer lists need descriptors. The system's
+                              limit is net.core.wmem_max; msgport_describe() has the number of messages. */
 
     /* The other end is gone. A receiving function returns these after the last message. */
     MSGPORT_PEER_CLOSED = 10,        /* The peer was closed or freed. */
@@ -1764,7 +1765,8 @@ msgport_code msgport_client_start(const msgport_client *client, const void *data
 msgport_code msgport_pending_wait(msgport_pending *pending, int64_t timeout, msgport_message *answer);
 
 /*
- * Frees an open call. If it has no answer yet, the answer is dropped when it comes.
+ * Frees an open call. If it has no answer yet, the call is cancelled: the server can find out by
+ * msgport_responder_is_cancelled(), and an answer is dropped when it comes.
  *
  * In      pending NULL is allowed.
  * Exclusive on pending.
@@ -1851,6 +1853,19 @@ msgport_code msgport_server_recv(msgport_server *server, int64_t timeout, msgpor
  */
 msgport_code msgport_responder_answer(msgport_responder *responder, const void *data, size_t len,
                                       const msgport_item *items, size_t count, int64_t timeout);
+
+/*
+ * Returns whether nobody wants the answer any more: the client has freed the pending call, or its time is over, or the
+ * client is gone. A server that works long on an answer looks now and then, and frees the responder. Of the calls of a
+ * client that are open at the same time, the first 512 can be cancelled; of the others only the end of the client is
+ * seen.
+ *
+ * In      responder
+ * Out     cancelled   1 once the call has been cancelled, from then on; else 0.
+ * Codes   MSGPORT_CALL_OVER          The request has been answered.
+ * Exclusive on responder.
+ */
+msgport_code msgport_responder_is_cancelled(msgport_responder *responder, int *cancelled);
 
 /*
  * Frees the obligation to answer. If the request has not been answered, the client receives MSGPORT_REQUEST_DROPPED.

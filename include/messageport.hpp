@@ -1431,6 +1431,15 @@ class responder : public detail::owner<msgport_responder, msgport_responder_free
 public:
     using owner::owner;
 
+    // True once nobody wants the answer: the pending call was destroyed, its time is over, or the client is gone.
+    result<bool> is_cancelled() noexcept
+    {
+        int cancelled = 0;
+        const msgport_code code = msgport_responder_is_cancelled(get(), &cancelled);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return cancelled != 0;
+    }
+
     // Does not wait: a full queue grows.
     result<void> answer(bytes data, items list = {}) noexcept { return answer_in(0, data, list); }
     // Waits for space; the queue grows to no more than 1 MiB, or as far as this message needs.

@@ -14,12 +14,12 @@ use crate::error::{BadSegment, Rejection, exhausted, not_mapped};
 use crate::layout::{BufferConstants, HEADER_LEN};
 use crate::sys::mapping::{Mapping, fetch_for_writing};
 use crate::sys::passed::Passed;
-use crate::sys::{Errno, memfd};
+use crate::sys::{Errno, PAGE, memfd};
 
 /// How a handle came by its memory, which determines what happens to the memory when the handle is dropped or posted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
-    /// Created here, and not posted yet.
+    /// Created here, and not posted yet, or only as a copy.
     New,
     /// Taken from the pool of a port of this process, whose peer has it in its cache.
     Owner,
@@ -108,15 +108,7 @@ impl Drop for Hold {
         if !self.is_usable() {
             return;
         }
-        match self.role {
-            Role::New | Role::Traveller => {}
-            Role::Owner => self.memory.set_location(Location::Idle),
-            Role::Guest => {
-                // The note comes last: once the owner has read it, it may post the buffer again.
-                self.memory.set_location(Location::Away);
-                self.memory.write_note(NOTE_FREE);
-            }
-        }
+        self.memory.give_back(self.role);
     }
 }
 
@@ -170,6 +162,13 @@ impl Memory {
     pub(crate) fn create(capacity: usize) -> Result<Self, Errno> {
         let file = file::create(BufferKind::Transfer, capacity)?;
         Self::map(file, capacity).map_err(|(errno, _)| errno)
+    }
+
+    /// New memory for a buffer of `bytes`, rounded up to whole pages.
+    pub(crate) fn copy(bytes: &[u8]) -> Result<Self, Errno> {
+        let memory = Self::create(bytes.len().next_multiple_of(PAGE))?;
+        memory.write(0, bytes);
+        Ok(memory)
     }
 
     /// Adopts received memory of `capacity` bytes.
@@ -326,6 +325,20 @@ impl Memory {
     #[inline]
     pub(super) fn fetch_note(&self) {
         fetch_for_writing(self.note_word());
+    }
+
+    /// Gives a recycled buffer up, as the drop of its hold does.
+    #[inline]
+    pub(crate) fn give_back(&self, role: Role) {
+        match role {
+            Role::New | Role::Traveller => {}
+            Role::Owner => self.set_location(Location::Idle),
+            Role::Guest => {
+                // The note comes last: once the owner has read it, it may post the buffer again.
+                self.set_location(Location::Away);
+                self.write_note(NOTE_FREE);
+            }
+        }
     }
 
     /// Notes that the receiver has posted the buffer on.

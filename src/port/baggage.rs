@@ -19,7 +19,7 @@ use crate::capsule::port::{port_handles, write_port};
 use crate::end::{End, State};
 use crate::error::PostErrorKind;
 use crate::queue::ring::Cursors;
-use crate::sys::Errno;
+use crate::sys::{Errno, PAGE};
 
 /// A checked transfer list. Everything on it is borrowed, so nothing can happen to it until it has left or the baggage
 /// is dropped.
@@ -123,6 +123,24 @@ impl<'a> Baggage<'a> {
         }
     }
 
+    /// Copies buffers of at most a page into the record that would travel by a descriptor and not be recycled: an
+    /// unread descriptor counts towards limits of the system, which the memory of a ring does not. The payload stays
+    /// within `max` bytes.
+    pub(crate) fn copy_small(&mut self, data_len: usize, max: usize) {
+        let mut left = max.saturating_sub(self.payload_len(data_len));
+        for item in &mut self.items {
+            if let Item::Buffer { hold, way: way @ Way::Once } = item
+                && let Some(len) = hold.as_ref().map(|hold| hold.len).filter(|len| *len <= PAGE)
+                && let Some(rest) = left.checked_sub(len.next_multiple_of(8))
+            {
+                *way = Way::Copied;
+                self.counts.copied += left - rest;
+                self.handles -= 1;
+                left = rest;
+            }
+        }
+    }
+
     /// Counts the data as a buffer, which [`set_body`](Self::set_body) will bring.
     pub(crate) fn expect_body(&mut self) {
         self.counts.body = true;
@@ -156,6 +174,13 @@ impl<'a> Baggage<'a> {
     pub(crate) fn write_table(&mut self, data_len: usize, mut put: impl FnMut(&[u8])) {
         self.items.sort_by_key(Item::rank);
         let body_at = self.items.partition_point(Item::precedes_body);
+        let mut copy = Vec::new();
+        for hold in self.items.iter().filter_map(Item::copied) {
+            copy.clear();
+            hold.memory.read_to_vec(hold.len, &mut copy);
+            copy.resize(hold.len.next_multiple_of(8), 0);
+            put(&copy);
+        }
         let (front, back) = self.items.split_at_mut(body_at);
         front.iter_mut().for_each(|item| item.encode(&mut put));
         self.body.iter().for_each(|(hold, way)| write_buffer(&mut put, &hold.memory, hold.len, *way));
@@ -222,6 +247,11 @@ impl Item<'_> {
     /// True for what stands in front of the body in the table: ports and buffers.
     fn precedes_body(&self) -> bool {
         matches!(self, Self::Port { .. } | Self::Buffer { .. })
+    }
+
+    /// The buffer that is copied.
+    fn copied(&self) -> Option<&Hold> {
+        self.buffer().filter(|(_, way)| *way == Way::Copied).map(|(hold, _)| hold)
     }
 
     fn buffer(&self) -> Option<(&Hold, Way)> {
@@ -355,7 +385,7 @@ impl<'a> LoneBuffer<'a> {
 #[inline]
 fn note_posted(Hold { memory, .. }: &Hold, way: Way, via: &End) {
     match way {
-        Way::Once => return,
+        Way::Once | Way::Copied => return,
         Way::First(slot) => {
             memory.clear_note();
             via.buffers().pool().insert(slot, Arc::clone(memory));
@@ -370,6 +400,7 @@ fn note_posted(Hold { memory, .. }: &Hold, way: Way, via: &End) {
 fn detach(mut hold: Hold, way: Way) {
     hold.set_gone();
     match (hold.role, way) {
+        (role, Way::Copied) => hold.memory.give_back(role),
         (Role::Owner, Way::Once) => hold.memory.set_location(Location::Left),
         (Role::Guest, Way::Once) => {
             hold.memory.set_location(Location::Away);

@@ -128,7 +128,7 @@ impl SendHalf {
         list: &[TransferRef<'_>],
         if_full: IfFull,
     ) -> Result<(), PostErrorKind> {
-        let baggage = Baggage::check(list, Some(&self.end))?;
+        let mut baggage = Baggage::check(list, Some(&self.end))?;
         let max = self.end.segment().limits().max_handles;
         let check_handles = |handles| match handles {
             handles if handles > max => Err(PostErrorKind::TooManyHandles { handles, max }),
@@ -141,6 +141,10 @@ impl SendHalf {
             check_handles(baggage.handles() + 1)?;
             self.send_carrier(producer, Data::ToBuffer(data), baggage, if_full)?;
         } else {
+            // A poster that waits for room waits for that of the lane too.
+            if if_full == IfFull::Grow {
+                baggage.copy_small(data.len(), self.max_inline_len());
+            }
             self.send_carrier(producer, Data::InRing(data), baggage, if_full)?;
         }
         Ok(())

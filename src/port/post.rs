@@ -139,7 +139,7 @@ impl MessagePort {
     ///
     /// A transfer list takes its share of these bytes: 24, and 96 for a port, 16 for each recycled buffer that moves
     /// with it, 24 for a buffer, 8 for a frozen or shared buffer, none for a descriptor. A lone buffer that the peer
-    /// has had before takes 8 in all.
+    /// has had before takes 8 in all. Small buffers whose bytes travel in the message take room that is left.
     pub fn max_inline_len(&self) -> usize {
         self.sender.max_inline_len()
     }

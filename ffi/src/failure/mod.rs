@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::io;
 use std::num::NonZeroI32;
 
+use messageport::FullCause;
 use nix::errno::Errno;
 
 use crate::code::{self, Code};
@@ -130,6 +131,9 @@ impl Failure {
             let last = last.borrow();
             (last.code == code && !last.text.is_empty()).then(|| read(&last.text))
         });
+        if code == code::LANE_FULL {
+            return read(&FullCause::Lane.to_string()); // made here: polling loops must not allocate
+        }
         described.ok().flatten().unwrap_or_else(|| read(code::text(code).to_str().unwrap_or_default()))
     }
 
