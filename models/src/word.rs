@@ -50,7 +50,10 @@ impl AtomicU64 {
             WordRole::Ring if value == 0 && skips_zero() => return,
             WordRole::Ring => Fault::CommitNotReleased,
             WordRole::ReadCursor => Fault::CursorNotReleased,
-            WordRole::Wanted => return self.value.store(value, order),
+            WordRole::Wanted => {
+                let wanted = if has(Fault::WantsTooMuch) { u64::MAX } else { value };
+                return self.value.store(wanted, order);
+            }
         };
         self.value.store(value, if has(fault) { Ordering::Relaxed } else { order });
     }
