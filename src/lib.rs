@@ -313,14 +313,16 @@ pub use events::timers::TimerId;
 #[doc(hidden)]
 pub use sys::fork::Home;
 
+pub use sys::exclusive::Exclusive;
+
 pub use connect::{
     AcceptError, ConnectError, ConnectOptions, Incoming, IncomingClients, ListenError, ListenOptions, Listener,
-    NameError, ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
+    NameError, ParentPortError, PreparedPort, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
 };
 
 pub use call::{AnswerError, CallError, Client, PendingCall, RespondError, Responder, ServeError, Server};
 
-pub use poll::set::{AddError, PortId, PortSet, SetEvent};
+pub use poll::set::{PortId, PortSet, SetEvent};
 
 pub use port::batch::PostMessagesError;
 pub use port::channel::{ChannelOptions, MessageChannel, RenewError, raise_descriptor_limit};
@@ -342,8 +344,8 @@ pub use buffer::shared::SharedBuffer;
 pub use buffer::{FreezeError, FreezeErrorKind, TransferBuffer};
 
 pub use error::{
-    BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FullCause, PostDataError, PostErrorKind,
-    RecvError, RecvTimeoutError, TryRecvError, Violation,
+    BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, DifferentPorts, FullCause,
+    PostDataError, PostErrorKind, RecvError, RecvTimeoutError, Refusal, TryRecvError, Violation, WatchError,
 };
 
 // A port has one holder at a time, in any thread.

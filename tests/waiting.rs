@@ -178,7 +178,7 @@ fn a_blocked_post_with_a_transfer_list_wakes_and_gives_the_list_back_at_its_dead
     fill(&a);
     let error = a.post_message_timeout(b"a port", [x2.into()], Duration::from_millis(30)).expect_err("a full queue");
     assert!(matches!(error.kind, PostErrorKind::TimedOut), "{error:?}");
-    let sender = thread::spawn(move || a.post_message_timeout(b"a port", error.transfer, PATIENCE));
+    let sender = thread::spawn(move || a.post_message_timeout(b"a port", error.into_inner(), PATIENCE));
     await_sleeper(space_of_a(&pages), FUTEX);
     b.recv().expect("a message");
     join_soon(sender).expect("room");
