@@ -41,6 +41,7 @@ pub(crate) const FROZEN_MAGIC: u64 = u64::from_le_bytes(*b"msgpfrz\0");
 /// Magic word of a shared buffer: `msgpshr` and a zero byte.
 pub(crate) const SHARED_MAGIC: u64 = u64::from_le_bytes(*b"msgpshr\0");
 /// Magic word of a shared buffer with a name: `msgpnam` and a zero byte.
+#[cfg(feature = "named")]
 pub(crate) const NAMED_MAGIC: u64 = u64::from_le_bytes(*b"msgpnam\0");
 /// Version of all formats of this crate: segment, record, lane, capsule and greeting. Every change to one of them
 /// raises it; two versions do not understand each other.
