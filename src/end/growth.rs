@@ -27,7 +27,7 @@ pub(crate) fn grow(end: &End, producer: &mut Producer) -> Result<bool, NotSent> 
     let capacity = producer.direction().capacity() as usize;
     let Some(ring) = end.segment().next_ring(capacity).map_err(NotSent::Shortage)? else { return Ok(false) };
     // The descriptor first, so that a consumer that sees the link finds it on the lane.
-    end.lane().send_handles(producer.sequence(), &[ring.file.as_fd()])?;
+    end.lane().send_ring(producer.sequence(), ring.file.as_fd())?;
     producer.go_on_in(producer.direction().in_ring(ring), RecordKind::Next);
     Ok(true)
 }

@@ -172,6 +172,7 @@ impl SendHalf {
         mut baggage: Baggage<'_>,
         if_full: IfFull,
     ) -> Result<(), PostDataError> {
+        let in_ring = if let Data::InRing(data) = data { Some(data) } else { None };
         let data_len = match data {
             Data::InRing(data) => data.len(),
             Data::ToBuffer(_) | Data::InBuffer(_) => {
@@ -201,7 +202,19 @@ impl SendHalf {
         let handles = baggage.handles();
         if handles > 0 {
             let descriptors = baggage.descriptors().map_err(shortage)?;
-            self.end.lane().send_handles(producer.sequence(), &descriptors).map_err(|why| self.not_sent(why))?;
+            let sent = self.end.lane().send_handles(producer.sequence(), &descriptors);
+            drop(descriptors);
+            if let Err(why) = sent {
+                // What fits the ring needs no room for descriptors. A poster that waits gets that room.
+                return match in_ring {
+                    Some(data)
+                        if if_full == IfFull::Grow && why.is_want_of_room() && baggage.copy_all(data_len, max) =>
+                    {
+                        self.send_carrier(producer, Data::InRing(data), baggage, if_full)
+                    }
+                    _ => Err(self.not_sent(why)),
+                };
+            }
         }
         // 4. Commit, which is step 7 of the standard: the message is in the queue of the target. Nothing fails from
         //    here on, and only now is anything detached.

@@ -320,7 +320,7 @@ impl World {
         match posted_in_place {
             Ok(true) => self.posted(id, posted),
             Ok(false) => {}
-            Err(error) => self.check_not_posted(id, &error.into(), &posted, false),
+            Err(error) => self.check_not_posted(id, &error.into(), &posted),
         }
     }
 
@@ -337,7 +337,7 @@ impl World {
             self.posted(id, Posted { data, ..Posted::default() });
         }
         if let Err(error) = result {
-            self.check_not_posted(id, &error.kind.into(), &Posted::default(), false);
+            self.check_not_posted(id, &error.kind.into(), &Posted::default());
         }
     }
 
