@@ -189,7 +189,8 @@ enum {
     MSGPORT_SYSTEM = 81,             /* The system refused the operation for another reason. */
 
     /* The library. */
-    MSGPORT_INTERNAL = 90 /* An internal error, which is a bug of the library. */
+    MSGPORT_INTERNAL = 90, /* An internal error, which is a bug of the library. */
+    MSGPORT_LEFT_OUT = 91  /* This build of the library is without the feature; see msgport_has_named_buffers(). */
 };
 
 /*
@@ -278,9 +279,11 @@ typedef struct msgport_channel_options {
     size_t size;             /* sizeof(msgport_channel_options) */
     size_t capacity;         /* Bytes that the queue of each direction holds before it grows: a power of two from 4 KiB
                                 to 64 MiB. Default 64 KiB. */
-    size_t max_capacity;     /* Bytes that the queue of each direction may grow to, at most 1 GiB. Default 64 MiB, or
-                                the capacity if that is more. If it equals the capacity, the queue does not grow. Growth
-                                takes memory and descriptors, which are released once everything has been read. */
+    size_t max_capacity;     /* Bytes that may wait in the queue of each direction, wherever they lie, at most 1 GiB.
+                                Default 64 MiB, or the capacity if that is more. If it equals the capacity, the queue
+                                does not grow. Growth takes memory and descriptors, which are released once everything
+                                has been read. One message longer than the queue allows is posted when at most 1/8 of
+                                the queue is unread. Buffers on transfer lists do not count. */
     size_t max_message_len;  /* Bytes of data in the longest message, at most 1 GiB, which is the default. */
     uint64_t cached_bytes;   /* Bytes of all buffers together that each direction keeps for reuse. Default 256 MiB. */
     uint32_t cached_buffers; /* Buffers that each direction keeps for reuse, at most 64. Default 8. */
@@ -313,6 +316,7 @@ msgport_code msgport_channel_new(const msgport_channel_options *options, msgport
 
 /*
  * Closes a port, unless that has been done, and frees its handle. An open reservation or message in place ends with it.
+ * A port in an event loop leaves it: no handler is called after this, for queued messages neither.
  *
  * In      port    NULL and a handle whose port has moved away are allowed.
  * Exclusive on port.
@@ -325,6 +329,9 @@ void msgport_port_free(msgport_port *port);
  * Messages posted here before still arrive at the peer, which then receives MSGPORT_PEER_CLOSED. Unread messages here
  * are dropped: the ports in them are closed, the buffers freed. From now on calls on the port return MSGPORT_CLOSED.
  * Closing one half closes the whole port. msgport_port_free() releases the descriptors.
+ *
+ * A *started* port in an event loop differs: what was queued in it is still passed to its handlers, as the standard's
+ * queued tasks are. Then the port leaves the loop, and its handlers are destroyed.
  *
  * In      port    A port or a half. If it has moved away, nothing is closed.
  * Codes   none of its own
@@ -413,8 +420,9 @@ static inline msgport_item msgport_item_descriptor(int descriptor)
  * whatever happens to this process.
  *
  * With a timeout of 0 it never blocks: a full queue grows, up to the channel's max_capacity. With any other timeout a
- * full queue does not grow: the call waits for space, which keeps a stream whose receiver is slower than its sender in
- * a small queue.
+ * full queue grows to no more than 1 MiB, or as far as this message needs; then the call waits for space, which keeps a
+ * stream whose receiver is slower than its sender in a small queue. A sleeping sender is woken when half of the ring or
+ * 512 KiB are free, or at the latest 10 ms after there is room for its message.
  *
  * In      port    A port or a sending half.
  *         data    The bytes, `len` of them, which are copied.
@@ -490,22 +498,24 @@ msgport_code msgport_port_post_messages(msgport_port *port, const msgport_bytes 
  */
 typedef struct msgport_queued {
     size_t size;            /* sizeof(msgport_queued) */
-    size_t bytes;           /* Bytes that the peer has not read, perhaps a little more. A message takes its length
-                               rounded up to 8, and 8 more. */
+    size_t bytes;           /* Bytes that the peer has not read, wherever they lie, perhaps a little more. A message
+                               takes its length rounded up to 8, and 8 more. Buffers on transfer lists count apart. */
     size_t capacity;        /* Bytes that the queue holds before it grows, or grows again. */
     size_t high_water;      /* The highest value of `bytes` at the times when it seemed full or `queued` was called. */
     size_t max_message_len; /* Bytes of data in the longest message. */
-    size_t max_inline_len;  /* Bytes of data in the longest message that travels in the queue itself: 7/16 of the
-                               channel's capacity, less 8. Longer data travels in a buffer, which the receiver does not
-                               notice. */
+    size_t max_inline_len;  /* Bytes of data in the longest message that the queue takes before it grows: 7/16 of the
+                               channel's capacity, less 8. Longer data makes the queue grow, or travels in a buffer if
+                               the queue may not grow so far. The receiver does not notice. */
+    size_t transferred;     /* Bytes of the transfer buffers in messages that the peer has not read, perhaps more. No
+                               limit of the channel applies to them. */
 } msgport_queued;
 
-#define MSGPORT_QUEUED_INIT { sizeof(msgport_queued), 0, 0, 0, 0, 0 }
+#define MSGPORT_QUEUED_INIT { sizeof(msgport_queued), 0, 0, 0, 0, 0, 0 }
 
 /*
  * Returns how full the queue towards the peer is, and how long a message may be. The peer may read at any time: bytes
- * is outdated as soon as it is returned. bytes, capacity and high_water are 0 for a port that is closed or transferred
- * or has an open reservation.
+ * is outdated as soon as it is returned. bytes, capacity, high_water and transferred are 0 for a port that is closed or
+ * transferred or has an open reservation.
  *
  * In      port    A port or a sending half.
  * Out     queued  Its size is an input.
@@ -1117,6 +1127,14 @@ msgport_code msgport_frozen_data(const msgport_frozen *frozen, const void **data
 msgport_code msgport_shared_new(size_t len, msgport_shared **shared);
 
 /*
+ * Returns 1 if this build of the library has named buffers, which are a feature that its builder can leave out, and 0
+ * if it has not: the functions of named buffers then return MSGPORT_LEFT_OUT.
+ *
+ * Thread-safe.
+ */
+int msgport_has_named_buffers(void);
+
+/*
  * Makes a shared buffer with a name, for processes of one user that have no port between them. It cannot be on a
  * transfer list, since the size of its file cannot be sealed: if a process of the same user truncates the file, which
  * no process does through this library, accesses to the memory raise SIGBUS.
@@ -1130,6 +1148,7 @@ msgport_code msgport_shared_new(size_t len, msgport_shared **shared);
  * Codes   MSGPORT_BAD_NAME           The name is empty, too long, not UTF-8, or has a slash.
  *         MSGPORT_NAME_EXISTS        The name is taken, by a buffer or by another file.
  *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or no descriptors left; /dev/shm may be full.
+ *         MSGPORT_LEFT_OUT           This build of the library has no named buffers.
  * Thread-safe.
  */
 msgport_code msgport_shared_create_named(const char *name, size_t len, msgport_shared **shared);
@@ -1147,6 +1166,7 @@ msgport_code msgport_shared_create_named(const char *name, size_t len, msgport_s
  *         MSGPORT_NOT_A_BUFFER       The name belongs to a file that is not a buffer.
  *         MSGPORT_TOO_SMALL          The buffer has fewer bytes than min_len.
  *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or no descriptors left.
+ *         MSGPORT_LEFT_OUT           This build of the library has no named buffers.
  * Thread-safe.
  */
 msgport_code msgport_shared_open_named(const char *name, size_t min_len, msgport_shared **shared);
@@ -1159,6 +1179,7 @@ msgport_code msgport_shared_open_named(const char *name, size_t min_len, msgport
  *         MSGPORT_NAME_MISSING       There is no such name.
  *         MSGPORT_NOT_OURS           The name belongs to another user.
  *         MSGPORT_RESOURCE_EXHAUSTED The system refused for another reason.
+ *         MSGPORT_LEFT_OUT           This build of the library has no named buffers.
  * Thread-safe.
  */
 msgport_code msgport_shared_remove_name(const char *name);
@@ -1313,7 +1334,8 @@ msgport_code msgport_loop_remove(msgport_loop *loop, msgport_port *port);
 
 /*
  * Calls handlers until the loop is stopped, until no further event is possible (no port with a handler, no timer, no
- * msgport_remote), or until the timeout has passed.
+ * msgport_remote), or until the timeout has passed. A handler that MSGPORT_ADD_ONCE added and that was called does not
+ * count, nor do those of a port that is not started and whose peer is gone.
  *
  * In      loop
  *         timeout 0: handles what is there now. Otherwise the longest time, or MSGPORT_FOREVER.
@@ -1366,7 +1388,9 @@ msgport_code msgport_loop_stop(msgport_loop *loop);
 
 /*
  * Sets how many messages of one port are handled in a row before the other ports, timers and tasks have their turn. The
- * default is 1000.
+ * default is 1000; by default msgport_loop_poll() with a timeout of 0 also returns as soon as the messages have taken
+ * 200 us, so that the timers of the program around it are not late. What is left keeps the descriptor readable. A batch
+ * that was set has no such limit.
  *
  * In      loop
  *         messages
@@ -1498,7 +1522,9 @@ msgport_code msgport_port_on_message_error(msgport_port *port, uint32_t how, msg
 
 /*
  * Adds a handler of the end of the peer to a port in an event loop. Several handlers are called in the order in which
- * they were added.
+ * they were added. It is called once: on a started port after the last message, on a port that is not started as soon as
+ * the peer is gone, although messages may be queued. Those can still be received, and are passed to the handlers if the
+ * port is started later.
  *
  * In      port    A port in a loop. If it has left its loop, closed for instance, the handler is never called.
  *         how     MSGPORT_SET, MSGPORT_ADD or MSGPORT_ADD_ONCE.
@@ -1600,6 +1626,9 @@ msgport_code msgport_portset_remove(msgport_portset *set, msgport_port *port);
 
 /*
  * Returns the next event of any port in a set.
+ *
+ * The messages of one port come in the order in which they were posted. Between ports there is no order: what must stay
+ * in order goes over one port, or carries a number.
  *
  * In      set
  *         timeout 0, the longest time to wait for an event, or MSGPORT_FOREVER.

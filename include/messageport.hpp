@@ -454,6 +454,8 @@ public:
         if (code != MSGPORT_OK) return detail::fail(code);
         return shared(made);
     }
+    // False if this build of the library is without named buffers: the next three functions then fail.
+    static bool has_named() noexcept { return msgport_has_named_buffers() != 0; }
     // `size` bytes with a name, all zero, for processes that have no port between them.
     static result<shared> create_named(const char *name, std::size_t size) noexcept
     {
@@ -779,7 +781,7 @@ class sending : public closing<End> {
 public:
     // Does not wait: a full queue grows.
     result<void> post_message(bytes data, items list = {}) noexcept { return post_in(0, data, list); }
-    // Waits for space, and keeps the queue from growing.
+    // Waits for space; the queue grows to no more than 1 MiB, or as far as this message needs.
     result<void> post_message_wait(bytes data, items list = {}) noexcept
     {
         return post_in(MSGPORT_FOREVER, data, list);
@@ -1440,7 +1442,7 @@ public:
 
     // Does not wait: a full queue grows.
     result<void> answer(bytes data, items list = {}) noexcept { return answer_in(0, data, list); }
-    // Waits for space, and keeps the queue from growing.
+    // Waits for space; the queue grows to no more than 1 MiB, or as far as this message needs.
     result<void> answer_wait(bytes data, items list = {}) noexcept { return answer_in(MSGPORT_FOREVER, data, list); }
     template <class Rep, class Period>
     result<void> answer_for(std::chrono::duration<Rep, Period> time, bytes data, items list = {}) noexcept

@@ -12,6 +12,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 
 use crate::layout::{BadPreamble, VERSION};
+use crate::sys::exclusive::Exclusive;
 use crate::sys::memfd::BadFile;
 use crate::sys::{Errno, io_error, process, socket};
 
@@ -21,6 +22,131 @@ pub use crate::violation::Violation;
 pub(crate) fn with_cause(f: &mut fmt::Formatter<'_>, what: &dyn fmt::Display, cause: &dyn Error) -> fmt::Result {
     what.fmt(f)?;
     if f.alternate() { write!(f, ": {cause:#}") } else { Ok(()) }
+}
+
+/// An operation that takes ownership failed: the reason, and what it took, which is the caller's again.
+///
+/// ```
+/// # use messageport::{MessageChannel, PostErrorKind};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (carrier, other) = (MessageChannel::new()?, MessageChannel::new()?);
+/// carrier.port1.close();
+/// let error = carrier.port1.post_message(b"a port", [other.port1.into()]).unwrap_err();
+/// assert!(matches!(error.kind, PostErrorKind::PortClosed));
+/// let transfer = error.into_inner();
+/// # assert_eq!(transfer.len(), 1);
+/// # Ok(()) }
+/// ```
+///
+/// It displays and chains as its reason. It is `Send` and `Sync` if the reason is and the value is `Send`, so `?`
+/// converts it into `Box<dyn Error + Send + Sync>` too. It converts into the [`io::Error`] of its reason; the value is
+/// then dropped.
+pub struct Refusal<K, T> {
+    /// The reason.
+    pub kind: K,
+    value: Exclusive<T>,
+}
+
+impl<K, T> Refusal<K, T> {
+    /// An error with this reason that gives `value` back.
+    pub const fn new(kind: K, value: T) -> Self {
+        Self { kind, value: Exclusive::new(value) }
+    }
+
+    /// What the operation took, as it was.
+    pub fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+
+    /// What the operation took, to be used in place.
+    pub const fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
+    /// The reason, and what the operation took.
+    pub fn into_parts(self) -> (K, T) {
+        (self.kind, self.value.into_inner())
+    }
+}
+
+impl<K: fmt::Debug, T> fmt::Debug for Refusal<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refusal").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl<K: fmt::Display, T> fmt::Display for Refusal<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl<K: Error, T> Error for Refusal<K, T> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.kind.source()
+    }
+}
+
+/// The value is dropped.
+impl<K: Into<io::Error>, T> From<Refusal<K, T>> for io::Error {
+    fn from(error: Refusal<K, T>) -> Self {
+        error.kind.into()
+    }
+}
+
+/// Why an event loop, a set or a runtime does not watch a port or a listener.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum WatchError {
+    /// The event loop or set was inherited by `fork`; it belongs to the parent process.
+    Forked,
+    /// There is no runtime, or the system cannot watch one more descriptor.
+    System(io::Error),
+}
+
+impl fmt::Display for WatchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forked => f.write_str("what would watch it was inherited by fork and belongs to the parent process"),
+            Self::System(error) => with_cause(f, &"cannot watch it", error),
+        }
+    }
+}
+
+impl Error for WatchError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Forked => None,
+            Self::System(error) => Some(error),
+        }
+    }
+}
+
+impl From<WatchError> for io::Error {
+    fn from(error: WatchError) -> Self {
+        match error {
+            WatchError::Forked => Self::new(ErrorKind::Unsupported, error),
+            WatchError::System(error) => error,
+        }
+    }
+}
+
+/// The halves of a `join` belong to different ports.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct DifferentPorts;
+
+impl fmt::Display for DifferentPorts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the two halves belong to different ports")
+    }
+}
+
+impl Error for DifferentPorts {}
+
+impl From<DifferentPorts> for io::Error {
+    fn from(error: DifferentPorts) -> Self {
+        Self::new(ErrorKind::InvalidInput, error)
+    }
 }
 
 /// Why the peer of a port is gone.

@@ -12,7 +12,7 @@
 //! lines of a direction
 //! 0                 read cursor
 //! 128               data doorbell, consumer's state
-//! 256               space doorbell, producer's state
+//! 256               space doorbell, producer's state, the cursor that its sleeper waits for
 //! 384               reserved
 //!
 //! grown ring, in a file of its own       buffer
@@ -80,12 +80,21 @@ pub(crate) const MAX_CACHED_BYTES: u64 = 1 << 40;
 /// Default and largest limit of the bytes of data in a message: 1 GiB.
 pub(crate) const MAX_MESSAGE_LEN: usize = 1 << 30;
 
-/// The capacity of the ring that follows one of `capacity` bytes in a direction whose first ring has `first` bytes;
-/// `None` if `max_capacity` does not allow it. Each ring has twice the bytes of the previous one, so together they have
-/// twice the bytes of the last, less those of the first.
-pub(crate) const fn next_capacity(capacity: usize, first: usize, max_capacity: usize) -> Option<usize> {
-    let next = 2 * capacity;
-    if 2 * next - first <= max_capacity { Some(next) } else { None }
+/// A post that waits lets the queue grow into a ring of at most 1 MiB, which holds enough for the two sides to run in
+/// turns and stays in a processor's cache.
+pub(crate) const STREAM_CAPACITY: usize = 1 << 20;
+
+/// The most bytes that the rings of a direction have together if the present one has `capacity` bytes and the first
+/// one `first`: each ring has at least twice the bytes of the previous one.
+pub(crate) const fn chain_len(capacity: usize, first: usize) -> usize {
+    2 * capacity - first
+}
+
+/// The largest ring of a direction whose first ring has `first` bytes, so that all its rings together have at most
+/// `max_capacity`; the first one if that allows no other.
+pub(crate) const fn largest_capacity(first: usize, max_capacity: usize) -> usize {
+    let half = (max_capacity + first) / 2;
+    if half <= first { first } else { 1 << half.ilog2() }
 }
 
 /// The first 16 bytes of every segment, grown ring and buffer.
@@ -220,7 +229,9 @@ pub(crate) struct DirectionLines {
     pub(crate) space: u32,
     /// Written by the end of the producer.
     pub(crate) producer_state: u32,
-    _space_line: [u8; LINE_PAIR - 8],
+    /// Written by the producer before it sleeps: the read cursor at which it is to be woken.
+    pub(crate) wanted: u64,
+    _space_line: [u8; LINE_PAIR - 16],
     _reserved: [u8; LINE_PAIR],
 }
 
@@ -260,7 +271,8 @@ const _: () = {
     assert!(offset_of!(DirectionLines, _data_line) == 136);
     assert!(offset_of!(DirectionLines, space) == 256);
     assert!(offset_of!(DirectionLines, producer_state) == 260);
-    assert!(offset_of!(DirectionLines, _space_line) == 264);
+    assert!(offset_of!(DirectionLines, wanted) == 264);
+    assert!(offset_of!(DirectionLines, _space_line) == 272);
     assert!(offset_of!(DirectionLines, _reserved) == 384);
 
     assert!(HEADER_LEN == 4096);

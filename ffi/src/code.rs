@@ -87,6 +87,7 @@ codes! {
     SYSTEM = 81 "the system refused the operation",
 
     INTERNAL = 90 "internal error of the library",
+    LEFT_OUT = 91 "this build of the library is without the feature",
 }
 
 const fn as_c(text: &'static str) -> &'static CStr {

@@ -9,6 +9,7 @@ pub(crate) mod bytes;
 pub(crate) mod cursor;
 pub(crate) mod frozen;
 pub(crate) mod shared;
+#[cfg(feature = "named")]
 pub(crate) mod named;
 pub(crate) mod pool;
 pub(crate) mod memory;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use self::file::{not_created, offset_in_file};
 use self::frozen::FrozenBuffer;
 use self::memory::{Hold, Memory, Role};
-use crate::error::{BufferError, with_cause};
+use crate::error::{BufferError, Refusal, with_cause};
 use crate::layout::HEADER_LEN;
 
 /// A block of memory that can be posted: the native `ArrayBuffer` of a transfer list.
@@ -145,7 +146,7 @@ impl TransferBuffer {
     /// memory; a buffer that came as a copy can be frozen. The other kinds are listed at [`FreezeErrorKind`]. The buffer
     /// is in the error, unchanged.
     pub fn freeze(self) -> Result<FrozenBuffer, FreezeError> {
-        let fail = |kind, buffer| Err(FreezeError { kind, buffer });
+        let fail = |kind, buffer| Err(FreezeError::new(kind, buffer));
         let Some(hold) = self.hold.take() else { return fail(FreezeErrorKind::Detached, self) };
         if hold.role != Role::New {
             return fail(FreezeErrorKind::Received, Self { hold: RefCell::new(Some(hold)) });
@@ -271,31 +272,6 @@ impl From<FreezeErrorKind> for io::Error {
     }
 }
 
-/// [`TransferBuffer::freeze`] failed: the reason, and the buffer.
-#[derive(Debug)]
-pub struct FreezeError {
-    /// The reason.
-    pub kind: FreezeErrorKind,
-    /// The buffer, unchanged. It is detached only after an error of the seal itself, `InUse` for example, and only if
-    /// this process could not map its memory again.
-    pub buffer: TransferBuffer,
-}
-
-impl fmt::Display for FreezeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.kind.fmt(f)
-    }
-}
-
-impl std::error::Error for FreezeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.kind.source()
-    }
-}
-
-/// The buffer is dropped.
-impl From<FreezeError> for io::Error {
-    fn from(error: FreezeError) -> Self {
-        error.kind.into()
-    }
-}
+/// [`TransferBuffer::freeze`] failed: it gives back the buffer, unchanged. The buffer is detached only after an error of
+/// the seal itself, `InUse` for example, and only if this process could not map its memory again.
+pub type FreezeError = Refusal<FreezeErrorKind, TransferBuffer>;

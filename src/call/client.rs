@@ -107,7 +107,7 @@ impl Client {
         request.extend_from_slice(data);
         let result = self.post(&mut request, &lend(&transfer), Deadline::Now);
         scratch::keep(request);
-        result.map(|number| self.pending(number)).map_err(|kind| PostError { kind, transfer })
+        result.map(|number| self.pending(number)).map_err(|kind| PostError::new(kind, transfer))
     }
 
     /// Posts a request, after waiting for space if the queue is full, and waits for the answer for as long as the
@@ -141,7 +141,7 @@ impl Client {
                 self.finish(number, deadline, &mut message).map_err(CallError::NoAnswer)?;
                 Ok(message)
             }
-            Err(kind) => Err(CallError::NotPosted(PostError { kind, transfer })),
+            Err(kind) => Err(CallError::NotPosted(PostError::new(kind, transfer))),
         }
     }
 

@@ -14,11 +14,11 @@ use crate::end::shortage::ShortageNaps;
 use crate::end::wait::Deadline;
 use crate::end::{End, State};
 use crate::error::{
-    BadTransfer, CloseReason, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError, is_want_of_descriptors,
-    with_cause,
+    BadTransfer, CloseReason, PostErrorKind, RecvError, RecvTimeoutError, Refusal, TryRecvError,
+    is_want_of_descriptors, with_cause,
 };
 use crate::port::message::Message;
-use crate::port::transfer::{PostError, TransferRef, Transferable};
+use crate::port::transfer::{TransferRef, Transferable};
 use crate::port::{MessagePort, RecvHalf, SendHalf};
 use crate::queue::doorbell::{self, FD};
 use crate::scratch;
@@ -56,13 +56,8 @@ pub struct Responder {
     open: OpenRequest<Arc<Answers>>,
 }
 
-/// An answer was not posted: the reason, the answer, and the responder. `R` is the responder, `E` contains the answer.
-pub struct RespondError<R, E> {
-    /// The reason, with the answer.
-    pub error: E,
-    /// The responder, as it was.
-    pub responder: R,
-}
+/// An answer was not posted: the error gives back the responder, as it was, and the answer `A`, or its transfer list.
+pub type RespondError<K, R, A> = Refusal<K, (R, A)>;
 
 /// Why [`Server::serve`] came to an end other than the client's closing.
 #[derive(Debug)]
@@ -317,7 +312,7 @@ impl Responder {
         self,
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
-    ) -> Result<(), RespondError<Self, PostError>> {
+    ) -> Result<(), RespondError<PostErrorKind, Self, Vec<Transferable>>> {
         self.post(data, transfer.into_iter().collect(), Deadline::Now)
     }
 
@@ -329,7 +324,7 @@ impl Responder {
         self,
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
-    ) -> Result<(), RespondError<Self, PostError>> {
+    ) -> Result<(), RespondError<PostErrorKind, Self, Vec<Transferable>>> {
         self.post(data, transfer.into_iter().collect(), Deadline::Never)
     }
 
@@ -342,7 +337,7 @@ impl Responder {
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
         timeout: Duration,
-    ) -> Result<(), RespondError<Self, PostError>> {
+    ) -> Result<(), RespondError<PostErrorKind, Self, Vec<Transferable>>> {
         self.post(data, transfer.into_iter().collect(), Deadline::after(timeout))
     }
 
@@ -351,12 +346,12 @@ impl Responder {
         data: &[u8],
         transfer: Vec<Transferable>,
         deadline: Deadline,
-    ) -> Result<(), RespondError<Self, PostError>> {
+    ) -> Result<(), RespondError<PostErrorKind, Self, Vec<Transferable>>> {
         let mut answer = scratch::take();
         answer.extend_from_slice(data);
         let result = self.open.post(&mut answer, &lend(&transfer), deadline);
         scratch::keep(answer);
-        result.map_err(|kind| RespondError { error: PostError { kind, transfer }, responder: self })
+        result.map_err(|kind| Refusal::new(kind, (self, transfer)))
     }
 
     #[cfg(feature = "serde")]
@@ -561,31 +556,6 @@ impl<E: Into<io::Error>> From<ServeError<E>> for io::Error {
             ServeError::Failed(error) => error.into(),
             ServeError::NotAnswered(error) => error.into(),
         }
-    }
-}
-
-impl<R, E: fmt::Debug> fmt::Debug for RespondError<R, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RespondError").field("error", &self.error).finish_non_exhaustive()
-    }
-}
-
-impl<R, E: fmt::Display> fmt::Display for RespondError<R, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl<R, E: std::error::Error> std::error::Error for RespondError<R, E> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.error.source()
-    }
-}
-
-/// Answer and responder are dropped.
-impl<R, E: Into<io::Error>> From<RespondError<R, E>> for io::Error {
-    fn from(error: RespondError<R, E>) -> Self {
-        error.error.into()
     }
 }
 

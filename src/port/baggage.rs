@@ -27,7 +27,7 @@ use crate::sys::{Errno, PAGE};
 pub(crate) struct Baggage<'a> {
     /// In the order of the list; [`write_table`](Self::write_table) puts them into the order of the table.
     items: Vec<Item<'a>>,
-    /// The data of the message, if it does not fit the ring. In the table it is the last buffer.
+    /// The data of the message, if it does not fit any ring. In the table it is the last buffer.
     body: Option<(Hold, Way)>,
     counts: Counts,
     /// Descriptors.
@@ -226,6 +226,12 @@ impl<'a> Baggage<'a> {
         via.buffers().count_post()
     }
 
+    /// Bytes of the buffers on the list.
+    pub(crate) fn buffer_bytes(&self) -> u64 {
+        let buffers = self.items.iter().filter_map(Item::buffer).filter(|(_, way)| *way != Way::Copied);
+        buffers.map(|(hold, _)| hold.len as u64).sum()
+    }
+
     /// Detaches everything, after the commit.
     pub(crate) fn detach(self) {
         self.items.into_iter().for_each(Item::detach);
@@ -362,6 +368,12 @@ impl<'a> LoneBuffer<'a> {
     #[inline]
     pub(crate) fn encode(&self, data_len: usize) -> Option<[u8; 8]> {
         LoneCapsule::encode(self.hold.as_ref()?.len, self.way, data_len)
+    }
+
+    /// Bytes of the buffer.
+    #[inline]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.hold.as_ref().map_or(0, |hold| hold.len as u64)
     }
 
     /// As [`Baggage::note_posted`].

@@ -13,6 +13,7 @@ use nix::sys::socket::{
 };
 
 use super::passed::Passed;
+use super::standard::above_standard;
 use super::{Errno, millis, retry};
 
 /// Most descriptors in one packet, 253: the limit `SCM_MAX_FD` of unix(7). With more, sendmsg(2) fails.
@@ -30,6 +31,7 @@ const SCM_PIDFD: libc::c_int = 4;
 /// A pair of connected sockets, closed on exec (socketpair(2)).
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    let (a, b) = (above_standard(a)?, above_standard(b)?);
     for socket in [&a, &b] {
         setsockopt(socket, sockopt::SndBuf, &SEND_BUFFER)?;
         set_reserve_aside(socket.as_fd())?;
@@ -166,7 +168,10 @@ fn receive(socket: BorrowedFd<'_>, into: &mut [u8], room: usize, flags: libc::c_
                 // SAFETY: recvmsg has just created this descriptor for this call, so nothing else owns it.
                 let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
                 if control_message.cmsg_type == libc::SCM_RIGHTS {
-                    received.descriptors.push(Passed::new(descriptor));
+                    match above_standard(Passed::from(descriptor)) {
+                        Ok(descriptor) => received.descriptors.push(descriptor),
+                        Err(_) => received.descriptors_cut = true, // too many open files, as if the kernel had cut it
+                    }
                 }
             }
         }

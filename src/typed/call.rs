@@ -14,7 +14,7 @@ use crate::call::{
     AnswerError, CallError, Client, PendingCall, RespondError, Responder, ServeError, Server, unless_gone,
 };
 use crate::end::wait::Deadline;
-use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::error::{RecvError, RecvTimeoutError, Refusal, TryRecvError};
 use crate::port::MessagePort;
 use crate::port::message::Message;
 use crate::port::transfer::TransferRef;
@@ -224,7 +224,7 @@ impl<Ans: Serialize> TypedResponder<Ans> {
     /// # Errors
     /// Those of [`TypedPort::post`](crate::TypedPort::post), including [`Full`](crate::PostErrorKind::Full), with the
     /// responder and the answer.
-    pub fn answer(self, answer: Ans) -> Result<(), RespondError<Self, TypedPostError<Ans>>> {
+    pub fn answer(self, answer: Ans) -> Result<(), RespondError<TypedPostErrorKind, Self, Ans>> {
         self.post(answer, Deadline::Now)
     }
 
@@ -232,7 +232,7 @@ impl<Ans: Serialize> TypedResponder<Ans> {
     ///
     /// # Errors
     /// Those of [`answer`](Self::answer) except `Full`.
-    pub fn answer_wait(self, answer: Ans) -> Result<(), RespondError<Self, TypedPostError<Ans>>> {
+    pub fn answer_wait(self, answer: Ans) -> Result<(), RespondError<TypedPostErrorKind, Self, Ans>> {
         self.post(answer, Deadline::Never)
     }
 
@@ -240,14 +240,21 @@ impl<Ans: Serialize> TypedResponder<Ans> {
     ///
     /// # Errors
     /// Those of [`answer`](Self::answer), with [`TimedOut`](crate::PostErrorKind::TimedOut) instead of `Full`.
-    pub fn answer_timeout(self, answer: Ans, timeout: Duration) -> Result<(), RespondError<Self, TypedPostError<Ans>>> {
+    pub fn answer_timeout(
+        self,
+        answer: Ans,
+        timeout: Duration,
+    ) -> Result<(), RespondError<TypedPostErrorKind, Self, Ans>> {
         self.post(answer, Deadline::after(timeout))
     }
 
-    fn post(self, answer: Ans, deadline: Deadline) -> Result<(), RespondError<Self, TypedPostError<Ans>>> {
+    fn post(self, answer: Ans, deadline: Deadline) -> Result<(), RespondError<TypedPostErrorKind, Self, Ans>> {
         let open = self.responder.open();
         let result = post_value(open.end(), answer, |data, list| open.post(data, list, deadline));
-        result.map_err(|error| RespondError { error, responder: self })
+        result.map_err(|error| {
+            let (kind, answer) = error.into_parts();
+            Refusal::new(kind, (self, answer))
+        })
     }
 }
 

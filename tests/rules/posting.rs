@@ -111,7 +111,7 @@ fn s08_a_full_queue_takes_nothing_and_can_be_waited_for(peer: &mut Peer) {
     let error = port.post_message_timeout(b"", luggage.take(), timeout).unwrap_err();
     assert!(matches!(error.kind, PostErrorKind::TimedOut), "{error:?}");
     assert!(start.elapsed() >= timeout, "timed out too early");
-    luggage.list = error.transfer;
+    luggage.list = error.into_inner();
     luggage.assert_whole(&luggage.list);
 
     let take_all: Step = |there| {
@@ -488,11 +488,11 @@ fn fill(port: &MessagePort) -> u32 {
 fn assert_refused(luggage: &mut Luggage, carrier: &MessagePort, data: &[u8]) -> PostErrorKind {
     let list = luggage.take();
     let len = list.len();
-    let error = carrier.post_message(data, list).expect_err("a post that fails");
-    assert_eq!(error.transfer.len(), len);
-    luggage.assert_whole(&error.transfer[..KINDS]);
-    luggage.list = error.transfer;
-    error.kind
+    let (kind, list) = carrier.post_message(data, list).expect_err("a post that fails").into_parts();
+    assert_eq!(list.len(), len);
+    luggage.assert_whole(&list[..KINDS]);
+    luggage.list = list;
+    kind
 }
 
 /// Calls `work` while the kernel refuses more than a few descriptors of this user in flight. Privileges that lift the

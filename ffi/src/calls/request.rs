@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 use std::time::Duration;
 
 use messageport::{
-    CallError, Client as RustClient, Message as RustMessage, PendingCall, RespondError, Responder as RustResponder,
+    CallError, Client as RustClient, Message as RustMessage, PendingCall, PostError, Responder as RustResponder,
     Server as RustServer, Transferable,
 };
 
@@ -249,9 +249,10 @@ pub unsafe extern "C" fn msgport_responder_answer(
             Timeout::For(time) => open.answer_timeout(data, list, time),
             Timeout::Forever => open.answer_wait(data, list),
         };
-        result.map_err(|RespondError { error, responder: back }| {
+        result.map_err(|error| {
+            let (kind, (back, list)) = error.into_parts();
             *responder = Some(back);
-            taken.failed(error)
+            taken.failed(PostError::new(kind, list))
         })
     })
 }

@@ -2,10 +2,12 @@
 
 use std::io;
 
+#[cfg(feature = "named")]
+use messageport::NamedBufferError;
 use messageport::{
     AcceptError, AnswerError, BufferError, ChannelError, CloseReason, ConnectError, FreezeErrorKind, FullCause,
-    ListenError, Message, NameError, NamedBufferError, ParentPortError, PostDataError, PostErrorKind, RecvError,
-    RecvTimeoutError, SpawnErrorKind, TryRecvError,
+    ListenError, Message, NameError, ParentPortError, PostDataError, PostErrorKind, RecvError, RecvTimeoutError,
+    SpawnErrorKind, TryRecvError,
 };
 
 use super::Failure;
@@ -122,6 +124,7 @@ impl From<FreezeErrorKind> for Failure {
     }
 }
 
+#[cfg(feature = "named")]
 impl From<NamedBufferError> for Failure {
     fn from(error: NamedBufferError) -> Self {
         let code = match &error {

@@ -142,8 +142,9 @@ impl Taken<'_> {
 
     /// The failure of the call, after everything on the list has returned to its handle.
     pub(crate) fn failed(self, error: PostError) -> Failure {
-        self.put_back(error.transfer);
-        error.kind.into()
+        let (kind, list) = error.into_parts();
+        self.put_back(list);
+        kind.into()
     }
 
     fn put_back(self, list: Vec<Transferable>) {

@@ -706,6 +706,7 @@ static void failures_are_described(void)
     CHECK(strcmp(msgport_code_name(-5), "MSGPORT_UNKNOWN") == 0);
     CHECK(strcmp(msgport_code_text(INT32_MAX), "unknown code") == 0);
     CHECK(msgport_version() == MSGPORT_VERSION);
+    CHECK(msgport_has_named_buffers() == 1);
     free(large);
     tear_down();
 }

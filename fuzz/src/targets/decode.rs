@@ -64,7 +64,7 @@ fn table(input: &mut Input<'_>) {
     }
     let files: Vec<_> = valid().iter().chain(odd()).collect();
     let pick = |index: usize| picks.get(index % 8).map_or(0, |pick| usize::from(*pick)) % files.len();
-    let copy = |index| Passed::new(files[pick(index)].try_clone().expect("a descriptor"));
+    let copy = |index| Passed::from(files[pick(index)].try_clone().expect("a descriptor"));
     let mut handles: Vec<Passed> = (0..count).map(copy).collect();
     let mut arrival = Arrival::default();
     if table.adopt(&mut handles, None, &mut arrival, true).is_ok() {

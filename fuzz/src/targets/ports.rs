@@ -249,8 +249,9 @@ impl World {
         match result {
             Ok(()) => self.posted(id, posted),
             Err(error) => {
-                self.check_not_posted(id, &error.kind, &posted);
-                self.take_back(error.transfer, posted);
+                let (kind, list) = error.into_parts();
+                self.check_not_posted(id, &kind, &posted);
+                self.take_back(list, posted);
             }
         }
     }
