@@ -5,6 +5,7 @@
 //! 0                 constants: copied once by the process that adopts the segment, never read again
 //! 128               lines of direction 0, A to B
 //! 640               lines of direction 1, B to A
+//! 2048              words of cancelled calls
 //! 4096              first ring of direction 0
 //! 4096 + capacity   first ring of direction 1
 //!
@@ -50,6 +51,11 @@ pub(crate) const HEADER_LEN: usize = PAGE;
 /// Bytes, 128, of a pair of cache lines, which processors fetch together; words that are written by different sides lie
 /// this far apart.
 pub(crate) const LINE_PAIR: usize = 128;
+
+/// Offset, 2048, in the segment of the words of cancelled calls, of 4 bytes each.
+pub(crate) const CANCELLATIONS: usize = 2048;
+/// The first 512 entries of a client's table of calls have a word in the segment.
+pub(crate) const CANCELLABLE_CALLS: usize = (HEADER_LEN - CANCELLATIONS) / 4;
 
 /// Smallest capacity of a first ring: 4 KiB.
 pub(crate) const MIN_CAPACITY: usize = 4096;
@@ -270,7 +276,8 @@ const _: () = {
     assert!(offset_of!(DirectionLines, _reserved) == 384);
 
     assert!(HEADER_LEN == 4096);
-    assert!(direction_lines(0) == 128 && direction_lines(1) == 640 && direction_lines(2) <= HEADER_LEN);
+    assert!(direction_lines(0) == 128 && direction_lines(1) == 640 && direction_lines(2) <= CANCELLATIONS);
+    assert!(CANCELLATIONS.is_multiple_of(LINE_PAIR) && CANCELLABLE_CALLS == 512);
     assert!(ring(0, MIN_CAPACITY) == 4096 && ring(1, MIN_CAPACITY) == 8192);
     assert!(MIN_CAPACITY.is_power_of_two() && MAX_CAPACITY.is_power_of_two());
 };

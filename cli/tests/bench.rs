@@ -8,7 +8,8 @@ use std::thread;
 
 use serde_json::Value;
 
-const BENCHES: [&str; 10] = ["rtt", "throughput", "stream", "buffers", "wake", "create", "transfer", "fanin", "memory", "calls"];
+const BENCHES: [&str; 10] =
+    ["rtt", "throughput", "stream", "buffers", "wake", "create", "transfer", "fanin", "memory", "calls"];
 
 #[test]
 fn every_bench_prints_lines_with_its_fields_and_the_run_can_be_compared_with() {

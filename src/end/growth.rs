@@ -105,8 +105,7 @@ fn next_ring(end: &End, consumer: &Consumer) -> Result<Direction, Rejection<Viol
     let mut files = end.lane().peek_handles(consumer.sequence(), 1, wake)?;
     let file = files.first_mut().ok_or(Violation::NoHandles)?;
     let after = consumer.direction().capacity() as usize;
-    let ring =
-        end.segment().adopt_ring(file, after).map_err(|rejection| rejection.map(|_| Violation::BadLink))?;
+    let ring = end.segment().adopt_ring(file, after).map_err(|rejection| rejection.map(|_| Violation::BadLink))?;
     end.lane().take_handles();
     Ok(consumer.direction().in_ring(ring))
 }

@@ -28,9 +28,12 @@ impl MessagePort {
     /// is all zero.
     ///
     /// Both sides keep the buffers that were posted here, as many as [`ChannelOptions`](crate::ChannelOptions) allow; a
-    /// [`TransferBuffer::new`] that is posted joins them. A buffer that the peer posts on to another port is given up.
-    /// While this port and its peer live, a buffer of this pool cannot be posted on another port:
-    /// [`PooledElsewhere`](crate::PostErrorKind::PooledElsewhere).
+    /// [`TransferBuffer::new`] that is posted joins them. A buffer that either side posts on another port is given up
+    /// here: its memory moves, no byte is copied, and it is not recycled again. The peer then lets go of its mapping
+    /// when it receives, at the latest a second and 64 posts of buffers later, or after
+    /// [`release_buffers`](Self::release_buffers). It is a former holder of the buffer, as described at
+    /// [`TransferBuffer`]; where it is not trusted with what is posted elsewhere, fill a
+    /// [new](TransferBuffer::new) buffer for that.
     ///
     /// ```
     /// # use messageport::MessageChannel;
@@ -125,7 +128,7 @@ impl SendHalf {
         list: &[TransferRef<'_>],
         if_full: IfFull,
     ) -> Result<(), PostErrorKind> {
-        let baggage = Baggage::check(list, Some(&self.end))?;
+        let mut baggage = Baggage::check(list, Some(&self.end))?;
         let max = self.end.segment().limits().max_handles;
         let check_handles = |handles| match handles {
             handles if handles > max => Err(PostErrorKind::TooManyHandles { handles, max }),
@@ -138,6 +141,10 @@ impl SendHalf {
             check_handles(baggage.handles() + 1)?;
             self.send_carrier(producer, Data::ToBuffer(data), baggage, if_full)?;
         } else {
+            // A poster that waits for room waits for that of the lane too.
+            if if_full == IfFull::Grow {
+                baggage.copy_small(data.len(), self.max_inline_len());
+            }
             self.send_carrier(producer, Data::InRing(data), baggage, if_full)?;
         }
         Ok(())

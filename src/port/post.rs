@@ -46,10 +46,13 @@ impl MessagePort {
     /// # Ok(()) }
     /// ```
     ///
+    /// A port whose peer has closed or died can be transferred like any other, with what is queued in it, and its next
+    /// holder receives the messages and then the end. (Node and Bun refuse to transfer such a port.)
+    ///
     /// # Errors
     /// Nothing was taken, and the list is in the error. Checked in this order: the port itself is unusable; the list
-    /// contains this port's peer; an item is closed, detached or borrowed, or is a buffer that another port's peer
-    /// keeps ([`PooledElsewhere`](PostErrorKind::PooledElsewhere)); [`TooManyHandles`](PostErrorKind::TooManyHandles);
+    /// contains this port's peer; an item is closed, detached or borrowed;
+    /// [`TooManyHandles`](PostErrorKind::TooManyHandles);
     /// [`TooLarge`](PostErrorKind::TooLarge); the peer is known to be gone; the queue is [`Full`](PostErrorKind::Full);
     /// the system lacks resources. Since the list owns its things, it cannot contain this port, nor the same thing
     /// twice.
@@ -136,7 +139,7 @@ impl MessagePort {
     ///
     /// A transfer list takes its share of these bytes: 24, and 96 for a port, 16 for each recycled buffer that moves
     /// with it, 24 for a buffer, 8 for a frozen or shared buffer, none for a descriptor. A lone buffer that the peer
-    /// has had before takes 8 in all.
+    /// has had before takes 8 in all. Small buffers whose bytes travel in the message take room that is left.
     pub fn max_inline_len(&self) -> usize {
         self.sender.max_inline_len()
     }
@@ -593,7 +596,7 @@ fn with_list(
     let mut transfer = transfer.into_iter();
     let Some(first) = transfer.next() else {
         drop(transfer); // before the post, so that its destructor is not part of the fast path
-        return post_data().map_err(|error| PostError { kind: error.into(), transfer: Vec::new() });
+        return post_data().map_err(|error| PostError::new(error.into(), Vec::new()));
     };
     match transfer.next() {
         None => with_one(first, post),
@@ -608,7 +611,7 @@ fn with_one(
 ) -> Result<(), PostError> {
     match post(&[TransferRef::from(&item)]) {
         Ok(()) => Ok(()),
-        Err(kind) => Err(PostError { kind, transfer: vec![item] }),
+        Err(kind) => Err(PostError::new(kind, vec![item])),
     }
 }
 
@@ -618,7 +621,7 @@ fn with_all(
     post: impl FnOnce(&[TransferRef<'_>]) -> Result<(), PostErrorKind>,
 ) -> Result<(), PostError> {
     let list: Vec<TransferRef<'_>> = transfer.iter().map(TransferRef::from).collect();
-    post(&list).map_err(|kind| PostError { kind, transfer })
+    post(&list).map_err(|kind| PostError::new(kind, transfer))
 }
 
 /// Detaches the ports of a borrowed list after a post: their handles stay, but must not keep the lanes alive, since the
@@ -675,7 +678,10 @@ impl Need {
 enum Room {
     Claim(Claim),
     /// In a larger ring. `needed` unless the post may as well wait.
-    InNextRing { capacity: usize, needed: bool },
+    InNextRing {
+        capacity: usize,
+        needed: bool,
+    },
     None,
 }
 

@@ -60,10 +60,7 @@ impl Backlog {
 impl Outside {
     /// Saturating: a hostile holder chooses the numbers of a port that it sends.
     fn and(self, other: Self) -> Self {
-        Self {
-            bodies: self.bodies.saturating_add(other.bodies),
-            buffers: self.buffers.saturating_add(other.buffers),
-        }
+        Self { bodies: self.bodies.saturating_add(other.bodies), buffers: self.buffers.saturating_add(other.buffers) }
     }
 }
 

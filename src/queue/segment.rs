@@ -10,10 +10,11 @@ use bytemuck::{Pod, Zeroable};
 
 use super::direction::{Direction, GrownRing};
 use super::record::RECORD_HEADER_LEN;
+use super::sync::AtomicU32;
 use crate::error::{BadSegment, Rejection, not_mapped};
 use crate::layout::{
-    HEADER_LEN, Limits, MAX_CAPACITY, MIN_CAPACITY, Preamble, RING_MAGIC, RingConstants, SEGMENT_MAGIC,
-    SegmentConstants, largest_capacity, ring, segment_len,
+    CANCELLABLE_CALLS, CANCELLATIONS, HEADER_LEN, Limits, MAX_CAPACITY, MIN_CAPACITY, Preamble, RING_MAGIC,
+    RingConstants, SEGMENT_MAGIC, SegmentConstants, largest_capacity, ring, segment_len,
 };
 use crate::sys::mapping::Mapping;
 use crate::sys::memfd::{Checked, FileId, SEALED};
@@ -113,6 +114,11 @@ impl Segment {
         let mut header = [0; RECORD_HEADER_LEN];
         let read = memfd::read(self.file.as_fd(), ring(index, self.limits.capacity), &mut header);
         read.is_ok() && header == [0; RECORD_HEADER_LEN]
+    }
+
+    /// The word of an entry in the client's table of calls, for its cancelled calls. `None` for an entry without one.
+    pub(crate) fn cancellation(&self, entry: usize) -> Option<&AtomicU32> {
+        (entry < CANCELLABLE_CALLS).then(|| self.mapping.word(CANCELLATIONS + 4 * entry))
     }
 
     /// The mapping of the whole segment.
