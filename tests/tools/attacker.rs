@@ -172,8 +172,7 @@ pub(crate) struct Table<'a> {
 const PORT_CAPSULE: usize = 96;
 
 /// A port in transit: its side and the directions that grew, four words for each direction, the bytes of data and of
-/// buffers that wait outside its ring, the number of recycled
-/// buffers.
+/// buffers that wait outside its ring, the number of recycled buffers.
 pub(crate) type PortCapsule = [u64; PORT_CAPSULE / 8];
 
 /// The capsule of side B of a new pair.
