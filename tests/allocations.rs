@@ -275,7 +275,7 @@ fn a_message_with_little_needs_little() {
 #[test]
 fn a_queue_of_nested_ports_is_dropped_without_memory() {
     for count in 0..8 {
-        let (a, b) = pair();
+        let (a, b) = pair_with(ChannelOptions::new().max_capacity(1 << 18)); // data in a buffer waits behind the ring
         let (list, peers) = many_things();
         let (inner, port) = large_pair();
         inner.post_message(&long(), list).expect("room");

@@ -81,7 +81,7 @@ fn an_invalid_ring_ends_the_port() {
     let (double, len) = (2 * CAPACITY, HEADER_LEN + 2 * CAPACITY);
     let bad: Vec<(&str, File)> = vec![
         ("the first ring again", ring(HEADER_LEN + CAPACITY, b"msgpring", 1, CAPACITY as u64, sealed())),
-        ("too large", ring(HEADER_LEN + 2 * double, b"msgpring", 1, 2 * double as u64, sealed())),
+        ("too large", ring(HEADER_LEN + 4 * double, b"msgpring", 1, 4 * double as u64, sealed())),
         ("another size than it has", ring(len, b"msgpring", 1, 2 * double as u64, sealed())),
         ("a segment", ring(len, b"msgport\0", 1, double as u64, sealed())),
         ("another version", ring(len, b"msgpring", 2, double as u64, sealed())),
@@ -204,9 +204,10 @@ fn the_maximum_number_of_buffers_is_forgotten_at_once() {
 }
 
 #[test]
-fn a_record_is_as_short_in_a_larger_ring() {
+fn a_record_takes_at_most_seven_sixteenths_of_a_larger_ring() {
     let _alone = alone();
-    for (len, fits) in [(CAPACITY / 16 * 7 - 8, true), (CAPACITY / 16 * 7 - 7, false), (CAPACITY, false)] {
+    let longest = 2 * CAPACITY / 16 * 7 - 8;
+    for (len, fits) in [(longest, true), (longest + 1, false), (2 * CAPACITY, false)] {
         let (mut attacker, victim) = Attacker::new(three_ring_pair);
         let file = honest_ring(2 * CAPACITY);
         let other = Pages::of(&file);

@@ -213,7 +213,7 @@ fn write_from(file: &File, source: usize, len: usize, offset: i64) {
 #[test]
 fn a_buffer_leaves_with_all_its_seals() {
     let _alone = alone();
-    let (attacker, victim) = Attacker::new(|| pair_with(ChannelOptions::new().max_capacity(64 << 10)));
+    let (attacker, victim) = Attacker::new(|| pair_with(ChannelOptions::new().max_capacity(1 << 20)));
     let seals = || {
         let file = descriptor_on(&attacker.lane);
         SealFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GET_SEALS).expect("a memory file"))
@@ -223,7 +223,7 @@ fn a_buffer_leaves_with_all_its_seals() {
     assert_eq!(seals() & all, all, "on a list");
     victim.post_message(b"", [victim.buffer(100_000).expect("memory").into()]).expect("room");
     assert_eq!(seals() & all, all, "to be recycled");
-    victim.post_message(&vec![1; 200_000], []).expect("room");
+    victim.post_message(&vec![1; 400_000], []).expect("room");
     assert_eq!(seals() & all, all, "data that does not fit the ring");
     victim.reserve(300_000).expect("room").commit().expect("room");
     assert_eq!(seals() & all, all, "a reservation that does not fit the ring");

@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    BadTransfer, BufferError, ChannelOptions, CloseReason, Message, MessagePort, RecvError, RecvTimeoutError,
-    TransferBuffer, TryRecvError, Violation,
+    BadTransfer, BufferError, ChannelOptions, CloseReason, FullCause, Message, MessagePort, PostErrorKind, RecvError,
+    RecvTimeoutError, TransferBuffer, TryRecvError, Violation,
 };
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -315,7 +315,11 @@ fn lie(random: &Random) {
                 victim.post_message(b"", [buffer.into()]).expect("room");
             }
             4 if !held.is_empty() => drop(held.swap_remove(random.below(held.len()))),
-            5 => victim.post_message(&vec![1; 500_000], []).expect("room"),
+            // Data in a buffer waits alone.
+            5 => match victim.post_message(&vec![1; 500_000], []) {
+                Ok(()) => {}
+                Err(error) => assert!(matches!(error.kind, PostErrorKind::Full(FullCause::Ring)), "{error:?}"),
+            },
             // The attacker.
             6 | 7 => hoard.extend(attacker.port.try_recv().map(|message| message.buffers).unwrap_or_default()),
             8 if !hoard.is_empty() => drop(hoard.swap_remove(random.below(hoard.len()))),

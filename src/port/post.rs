@@ -76,7 +76,8 @@ impl MessagePort {
         self.sender.post_message_wait(data, transfer)
     }
 
-    /// As [`post_message_wait`](Self::post_message_wait), waiting for at most `timeout`.
+    /// As [`post_message_wait`](Self::post_message_wait), waiting for at most `timeout`. With a timeout of zero the queue
+    /// grows only for a message that its ring is too small for.
     ///
     /// # Errors
     /// Those of [`post_message`](Self::post_message), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
@@ -274,8 +275,11 @@ impl SendHalf {
 
     /// As [`post_by`](Self::post_by), without a list.
     pub(super) fn post_data_by(&self, data: &[u8], deadline: Deadline) -> Result<(), PostDataError> {
+        // A post whose time is over does not let the queue grow.
+        let mut if_full = IfFull::Fail;
         loop {
-            match self.post_data(data, IfFull::Wait) {
+            match self.post_data(data, if_full) {
+                Err(PostDataError::Full(_)) if if_full == IfFull::Fail && !deadline.is_over() => if_full = IfFull::Wait,
                 Err(PostDataError::Full(cause)) => self.wait_for_space(cause, data.len(), &[], deadline)?,
                 result => return result,
             }
@@ -290,8 +294,11 @@ impl SendHalf {
         list: &[TransferRef<'_>],
         deadline: Deadline,
     ) -> Result<(), PostErrorKind> {
+        // A post whose time is over does not let the queue grow.
+        let mut if_full = IfFull::Fail;
         loop {
-            match self.post_or(data, list, IfFull::Wait) {
+            match self.post_or(data, list, if_full) {
+                Err(PostErrorKind::Full(_)) if if_full == IfFull::Fail && !deadline.is_over() => if_full = IfFull::Wait,
                 Err(PostErrorKind::Full(cause)) => self.wait_for_space(cause, data.len(), list, deadline)?,
                 result => return result,
             }

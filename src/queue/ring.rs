@@ -556,7 +556,8 @@ impl Consumer {
         self.sequence += 1;
         // Relaxed: a hint. The waker swaps the doorbell before it acts.
         let producer_sleeps = self.direction.space_doorbell().load(Ordering::Relaxed) != AWAKE;
-        if producer_sleeps || self.read_cursor - self.announced >= self.direction.capacity() / 8 {
+        // Wrapping: see `announce_next`.
+        if producer_sleeps || self.read_cursor.wrapping_sub(self.announced) >= self.direction.capacity() / 8 {
             return self.announce();
         }
         false
@@ -577,7 +578,8 @@ impl Consumer {
 
     /// Lets the next release announce the cursor: what it frees lies outside the ring too.
     pub(crate) fn announce_next(&mut self) {
-        self.announced = 0;
+        // Wrapping: at the first positions this lies before 0.
+        self.announced = self.read_cursor.wrapping_sub(self.direction.capacity());
     }
 
     /// Counts the next record as one that is not a message, before it is passed over. An honest producer commits few of

@@ -307,7 +307,10 @@ fn long_values_and_requests_stop_at_the_limit_of_the_queue() {
         };
         assert!(matches!(error.kind, PostErrorKind::Full(_)), "{error:?}");
         assert!(!pending.is_empty() && pending.len() * len <= LIMIT);
-        assert!(matches!(client.call_timeout(&vec![3; len], [], Duration::from_millis(1)), Err(CallError::NotPosted(_))));
+        assert!(matches!(
+            client.call_timeout(&vec![3; len], [], Duration::from_millis(1)),
+            Err(CallError::NotPosted(_))
+        ));
         (0..pending.len()).for_each(|_| assert_eq!(recv(&peer).data.len(), len + 8));
     }
 }
