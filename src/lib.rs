@@ -303,6 +303,8 @@ pub use events::handlers::HandlerId;
 pub use events::loop_handle::{LoopGone, LoopHandle};
 pub use events::port_handle::{PortHandle, PortRef};
 pub use events::timers::TimerId;
+pub use events::watches::{AddListenerError, WatchId};
+pub use sys::epoll::Readiness;
 
 /// For the C library, whose handles a forked child inherits too.
 #[doc(hidden)]
