@@ -15,7 +15,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,6 +94,13 @@ pub(crate) struct Poller<T> {
     /// When the epoll set was last polled.
     polled_at: Instant,
     pub(crate) spin: Spin,
+}
+
+impl<T> Poller<T> {
+    /// The descriptor of the epoll set.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.set.as_fd()
+    }
 }
 
 impl<T: Watchable> Poller<T> {

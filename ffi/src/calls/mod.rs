@@ -16,6 +16,7 @@ mod request;
 mod reserve;
 mod shared;
 mod transfer_buffer;
+mod watches;
 
 pub use self::channel::*;
 pub use self::child::*;
@@ -33,3 +34,4 @@ pub use self::request::*;
 pub use self::reserve::*;
 pub use self::shared::*;
 pub use self::transfer_buffer::*;
+pub use self::watches::*;
