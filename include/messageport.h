@@ -667,7 +667,8 @@ msgport_code msgport_port_recv_into(msgport_port *port, int64_t timeout, msgport
                                     size_t *len);
 
 /*
- * Receives several messages: waits for the first, and takes as many more as are there.
+ * Receives several messages: waits for the first, and takes as many as are there behind it, up to the next one with a
+ * transfer list, which comes first in the next call.
  *
  * In      port     A port or a receiving half, in no set.
  *         timeout  0, the longest time to wait for the first message, or MSGPORT_FOREVER.

@@ -10,7 +10,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    EventLoop, ListenOptions, Listener, MessageEvent, MessagePort, PortHandle, Readiness, WatchId, connect, parent_port,
+    Client, EventLoop, ListenOptions, Listener, MessageEvent, MessagePort, PortHandle, PortSet, Readiness, Server,
+    SetEvent, TryRecvError, WatchId, connect, parent_port,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
@@ -311,4 +312,52 @@ fn an_interval_is_called_until_it_is_cleared() {
         }
     }
     assert!(events.clear_timeout(id));
+}
+
+#[test]
+fn sets_clients_and_servers_can_be_polled() {
+    let _alone = alone();
+    let mut set = PortSet::new().unwrap();
+    let descriptor = set.as_fd().try_clone_to_owned().unwrap();
+    let (peers, ports): (Vec<_>, Vec<_>) = (0..20).map(|_| tools::pair()).unzip();
+    ports.into_iter().for_each(|port| _ = set.add(port).unwrap());
+    assert!(set.try_wait().unwrap().is_none());
+    for round in 0..50 {
+        assert!(!readable(&descriptor, Duration::ZERO), "nothing is there in round {round}");
+        for peer in &peers[..=round % 20] {
+            peer.post_message(b"x", []).unwrap();
+        }
+        assert!(readable(&descriptor, PATIENCE), "a message makes it readable in round {round}");
+        let mut events = 0;
+        while set.try_wait().unwrap().is_some() {
+            events += 1;
+        }
+        assert_eq!(events, round % 20 + 1);
+    }
+    drop(peers);
+    assert!(readable(&descriptor, PATIENCE));
+    while let Some((_, event)) = set.try_wait().unwrap() {
+        assert!(matches!(event, SetEvent::Closed(..)));
+    }
+    assert!(set.is_empty());
+
+    let (port1, port2) = tools::pair();
+    let (client, server) = (Client::new(port1), Server::new(port2));
+    let [there, here] = [server.as_fd(), client.as_fd()].map(|fd| fd.try_clone_to_owned().unwrap());
+    for _ in 0..50 {
+        assert!(matches!(server.try_recv(), Err(TryRecvError::Empty)));
+        assert!(!readable(&there, Duration::ZERO));
+        let mut calls = [client.start(b"1", []).unwrap(), client.start(b"2", []).unwrap()];
+        assert!(readable(&there, PATIENCE));
+        let answers: Vec<_> = (0..2).map(|_| server.try_recv().unwrap().1).collect();
+        calls.iter_mut().for_each(|call| assert!(call.try_wait().unwrap().is_none()));
+        assert!(!readable(&here, Duration::ZERO));
+        for answer in answers {
+            answer.answer(b"", []).unwrap();
+        }
+        assert!(readable(&here, PATIENCE));
+        calls.iter_mut().for_each(|call| assert!(call.try_wait().unwrap().is_some()));
+    }
+    drop(server);
+    assert!(readable(&here, PATIENCE));
 }

@@ -862,13 +862,15 @@ static void messages_in_batches_and_user_data(void)
         OK(msgport_message_data(messages[i], &data, &count));
         CHECK(count == 4 && memcmp(data, "text", 4) == 0);
     }
-    /* With a port, and fewer than there is room for. */
+    /* A message with a port is the first of its batch. */
     make_pair(&port, &c);
     item = msgport_item_port(port);
     OK(msgport_port_post_message(a, "port", 4, &item, 1, 0));
     OK(msgport_port_recv_messages(b, 0, messages, 4, &received));
-    OK(msgport_message_count(messages[1], MSGPORT_ITEM_PORT, &count));
-    CHECK(received == 2 && count == 1);
+    CHECK(received == 1);
+    OK(msgport_port_recv_messages(b, 0, messages, 4, &received));
+    OK(msgport_message_count(messages[0], MSGPORT_ITEM_PORT, &count));
+    CHECK(received == 1 && count == 1);
     twice[0] = twice[1] = messages[0];
     CODE(MSGPORT_BAD_ARGUMENT, msgport_port_recv_messages(b, 0, twice, 2, &received));
     CODE(MSGPORT_BAD_ARGUMENT, msgport_port_recv_messages(b, 0, messages, SIZE_MAX, &received));
