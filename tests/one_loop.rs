@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use messageport::{
     Client, EventLoop, ListenOptions, Listener, MessageEvent, MessagePort, PortHandle, PortSet, Readiness, Server,
-    SetEvent, TryRecvError, WatchId, connect, parent_port,
+    SetEvent, TryRecvError, WatchError, WatchId, connect, parent_port,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
@@ -230,7 +230,10 @@ fn descriptors_are_reported_while_they_are_ready() {
     assert!(readable(&far, PATIENCE), "its source is closed");
     // What cannot be watched.
     let file = std::fs::File::open("/proc/self/exe").unwrap();
-    assert_eq!(events.watch(file, Readiness::READABLE, |_, _, _| {}).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    let error = events.watch(file, Readiness::READABLE, |_, _, _| {}).unwrap_err();
+    let WatchError::System(why) = &error.kind else { panic!("{error:?}") };
+    assert_eq!(why.kind(), ErrorKind::PermissionDenied);
+    assert!(error.into_inner().metadata().is_ok(), "the file is given back");
     // A callback that panics is reported, and called again.
     let (reader, mut writer) = pipe().unwrap();
     let panics = Rc::new(Cell::new(0));

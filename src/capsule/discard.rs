@@ -224,7 +224,7 @@ fn discard_message_with_ports(end: &End, consumer: &mut Consumer, walk: &mut Wal
                         consumer,
                         record,
                         &mut payload,
-                        BodyPlace::InPlace,
+                        BodyPlace::Nowhere,
                         &mut DescriptorShortage::default(),
                         |_| Ok(()),
                     )

@@ -9,6 +9,7 @@ use std::ops::{Deref, DerefMut};
 use crate::connect::AcceptError;
 use crate::error::{BadTransfer, CloseReason, with_cause};
 use crate::port::message::Message;
+use crate::sys::exclusive::Exclusive;
 
 /// An event of a port, in the sense of the standard's [`Event`](https://dom.spec.whatwg.org/#interface-event): a
 /// [`MessageEvent`], [`MessageErrorEvent`] or [`CloseEvent`].
@@ -146,7 +147,7 @@ event!(CloseEvent, close);
 #[non_exhaustive]
 pub enum ErrorEvent {
     /// A handler, timer or task panicked, with this payload. Later events are not affected.
-    Panic(Box<dyn Any + Send>),
+    Panic(Exclusive<Box<dyn Any + Send>>),
     /// A message cannot be received now, since the system has no memory or no descriptors left. The message stays
     /// queued, and the loop tries again every 10 ms. This is reported once until a message of the port has been
     /// received.

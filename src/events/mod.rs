@@ -22,11 +22,11 @@ use self::loop_handle::{Inbox, LoopHandle};
 use self::port_handle::{Found, Member, PortHandle, Source};
 use self::timers::{TimerId, Timers};
 use self::watches::Watches;
-use crate::error::{RecvError, TryRecvError};
+use crate::error::{RecvError, Refusal, TryRecvError, WatchError};
 use crate::poll::poller::{NO_PORT, Poller};
-use crate::poll::set::AddError;
 use crate::port::{MessagePort, RecvHalf};
 use crate::sys::epoll::{Alarm, Epoll};
+use crate::sys::exclusive::Exclusive;
 use crate::sys::io_error;
 
 /// The key of the inbox in the poller.
@@ -146,9 +146,9 @@ impl EventLoop {
     ///
     /// # Errors
     /// The system cannot watch one more descriptor, or this is a forked child; the port is in the error.
-    pub fn add(&self, port: MessagePort) -> Result<PortHandle, AddError<MessagePort>> {
+    pub fn add(&self, port: MessagePort) -> Result<PortHandle, Refusal<WatchError, MessagePort>> {
         self.add_source(Source::Port(port)).map_err(|(error, source)| match source {
-            Source::Port(port) => AddError { error, port },
+            Source::Port(port) => Refusal::new(error, port),
             Source::Half(_) => unreachable!("a port was passed"),
         })
     }
@@ -158,16 +158,16 @@ impl EventLoop {
     ///
     /// # Errors
     /// Those of [`add`](Self::add).
-    pub fn add_half(&self, half: RecvHalf) -> Result<PortHandle, AddError<RecvHalf>> {
+    pub fn add_half(&self, half: RecvHalf) -> Result<PortHandle, Refusal<WatchError, RecvHalf>> {
         self.add_source(Source::Half(half)).map_err(|(error, source)| match source {
-            Source::Half(port) => AddError { error, port },
+            Source::Half(port) => Refusal::new(error, port),
             Source::Port(_) => unreachable!("a half was passed"),
         })
     }
 
-    fn add_source(&self, source: Source) -> Result<PortHandle, (io::Error, Source)> {
+    fn add_source(&self, source: Source) -> Result<PortHandle, (WatchError, Source)> {
         if !self.inner.poller.borrow().is_here() {
-            return Err((forked(), source));
+            return Err((WatchError::Forked, source));
         }
         let member = Member::new(source, Rc::downgrade(&self.inner));
         let key = self.inner.poller.borrow_mut().add(Rc::clone(&member));
@@ -177,7 +177,10 @@ impl EventLoop {
                 self.inner.nudge();
                 Ok(PortHandle::new(member))
             }
-            Err((errno, member)) => Err((io_error(errno), member.take(|_| true).expect("it was put there just now"))),
+            Err((errno, member)) => {
+                let source = member.take(|_| true).expect("it was put there just now");
+                Err((WatchError::System(io_error(errno)), source))
+            }
         }
     }
 
@@ -418,7 +421,7 @@ impl EventLoop {
 
     fn call(&self, callback: impl FnOnce(&EventLoop)) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| callback(self))) {
-            self.inner.report(ErrorEvent::Panic(payload));
+            self.inner.report(ErrorEvent::Panic(Exclusive::new(payload)));
         }
     }
 }

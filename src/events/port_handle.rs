@@ -16,6 +16,7 @@ use crate::poll::poller::Watchable;
 use crate::port::message::Message;
 use crate::port::transfer::{PostError, TransferRef, Transferable};
 use crate::port::{MessagePort, RecvHalf};
+use crate::sys::exclusive::Exclusive;
 
 /// A port in an [`EventLoop`]: the standard's `MessagePort` as an
 /// [`EventTarget`](https://dom.spec.whatwg.org/#interface-eventtarget).
@@ -217,7 +218,7 @@ impl PortHandle {
             Some(Source::Port(port)) => return port.post_message(data, transfer),
             Some(Source::Half(_)) | None => PostErrorKind::Detached,
         };
-        Err(PostError { kind, transfer: transfer.into_iter().collect() })
+        Err(PostError::new(kind, transfer.into_iter().collect()))
     }
 
     /// Posts a message with a borrowed transfer list; see [`MessagePort::post_message_detaching`]. To transfer a port
@@ -432,7 +433,7 @@ impl PortHandle {
         event.flow_mut().stopped = false;
         E::handlers(self).call(self, event, self.handlers().end(), |payload| {
             if let Some(inner) = self.member.event_loop.upgrade() {
-                inner.report(ErrorEvent::Panic(payload));
+                inner.report(ErrorEvent::Panic(Exclusive::new(payload)));
             }
         });
     }

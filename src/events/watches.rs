@@ -3,17 +3,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::EventLoop;
 use super::event::ErrorEvent;
 use super::timers::TimerId;
-use super::{EventLoop, forked};
 use crate::connect::{Incoming, Listener, SHORTAGE_PAUSE};
-use crate::error::with_cause;
+use crate::error::{Refusal, WatchError};
 use crate::poll::poller::FIRST_WATCH;
 use crate::sys::epoll::Readiness;
 use crate::sys::io_error;
@@ -49,14 +47,6 @@ impl Watches {
     pub(crate) fn take_all(&self) -> impl Sized + use<> {
         self.list.take()
     }
-}
-
-/// A listener that did not fit the loop.
-pub struct AddListenerError {
-    /// The reason.
-    pub error: io::Error,
-    /// The listener, as it was.
-    pub listener: Listener,
 }
 
 /// A listener in a loop.
@@ -100,26 +90,28 @@ impl EventLoop {
     ///
     /// # Errors
     /// The system cannot watch one more descriptor; the descriptor is a regular file or another one that epoll_ctl(2)
-    /// does not take, or is in this loop already; this is a forked child. `source` is dropped.
+    /// does not take, or is in this loop already; this is a forked child. The source is in the error.
     pub fn watch<T: AsFd + 'static>(
         &self,
         source: T,
         interest: Readiness,
         mut callback: impl FnMut(&EventLoop, &T, Readiness) + 'static,
-    ) -> io::Result<WatchId> {
+    ) -> Result<WatchId, Refusal<WatchError, T>> {
         let source = Rc::new(source);
-        let lent = Rc::clone(&source);
-        self.watch_dyn(source, interest, Box::new(move |events, ready| callback(events, &lent, ready)))
+        let (own, lent) = (Rc::clone(&source), Rc::clone(&source));
+        let watched = self.watch_dyn(own, interest, Box::new(move |events, ready| callback(events, &lent, ready)));
+        watched.map_err(|error| Refusal::new(error, sole(source)))
     }
 
-    fn watch_dyn(&self, source: Rc<dyn AsFd>, interest: Readiness, callback: Callback) -> io::Result<WatchId> {
+    /// On failure all that was passed is dropped.
+    fn watch_dyn(&self, source: Rc<dyn AsFd>, interest: Readiness, callback: Callback) -> Result<WatchId, WatchError> {
         let inner = &self.inner;
         if !inner.poller.borrow().is_here() {
-            return Err(forked());
+            return Err(WatchError::Forked);
         }
         let watches = &inner.watches;
         let key = FIRST_WATCH + watches.next.replace(watches.next.get() + 1);
-        inner.set.add_watch(source.as_fd(), interest, key).map_err(io_error)?;
+        inner.set.add_watch(source.as_fd(), interest, key).map_err(|errno| WatchError::System(io_error(errno)))?;
         watches.list.borrow_mut().insert(key, Rc::new(Watch { source, interest, callback: Cell::new(Some(callback)) }));
         Ok(WatchId(key))
     }
@@ -163,7 +155,7 @@ impl EventLoop {
         &self,
         listener: Listener,
         on_connect: impl FnMut(&EventLoop, Incoming) + 'static,
-    ) -> Result<WatchId, AddListenerError> {
+    ) -> Result<WatchId, Refusal<WatchError, Listener>> {
         let listener = Rc::new(listener);
         let accepting = Rc::new(Accepting {
             listener: Rc::clone(&listener),
@@ -180,8 +172,7 @@ impl EventLoop {
             }
             Err(error) => {
                 drop(accepting);
-                let listener = Rc::into_inner(listener).expect("the loop has dropped its references");
-                Err(AddListenerError { error, listener })
+                Err(Refusal::new(error, sole(listener)))
             }
         }
     }
@@ -263,27 +254,7 @@ impl Accepting {
     }
 }
 
-impl fmt::Debug for AddListenerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AddListenerError").field("error", &self.error).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Display for AddListenerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        with_cause(f, &"cannot watch the listener", &self.error)
-    }
-}
-
-impl std::error::Error for AddListenerError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
-    }
-}
-
-/// The listener is dropped.
-impl From<AddListenerError> for io::Error {
-    fn from(error: AddListenerError) -> Self {
-        error.error
-    }
+/// The value of the last reference.
+fn sole<T>(reference: Rc<T>) -> T {
+    Rc::into_inner(reference).expect("the callback, which had the others, has been dropped")
 }

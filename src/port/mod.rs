@@ -17,7 +17,6 @@ pub(crate) mod baggage;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +25,7 @@ use crate::capsule::discard::{Walk, discard, discard_last};
 use crate::end::shortage::DescriptorShortage;
 use crate::end::wait::Spin;
 use crate::end::{End, Parts, State};
+use crate::error::{DifferentPorts, Refusal};
 use crate::queue::doorbell::{self, FD};
 use crate::queue::ring::{Consumer, Producer};
 use crate::sys::Errno;
@@ -144,7 +144,7 @@ impl MessagePort {
         if Arc::ptr_eq(&sender.end, &receiver.end) {
             Ok(Self { sender, receiver })
         } else {
-            Err(JoinError(sender, receiver))
+            Err(Refusal::new(DifferentPorts, (sender, receiver)))
         }
     }
 
@@ -369,26 +369,5 @@ fn describe(end: &End, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.debug_struct(name).field("state", &state).field("side", &end.side()).finish_non_exhaustive()
 }
 
-/// [`MessagePort::join`](crate::MessagePort::join) failed: the halves are not of one port.
-#[derive(Debug)]
-pub struct JoinError(
-    /// The sending half, as it was.
-    pub crate::port::SendHalf,
-    /// The receiving half, as it was.
-    pub crate::port::RecvHalf,
-);
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the two halves belong to different ports")
-    }
-}
-
-impl std::error::Error for JoinError {}
-
-/// The halves are dropped.
-impl From<JoinError> for io::Error {
-    fn from(error: JoinError) -> Self {
-        Self::new(io::ErrorKind::InvalidInput, error.to_string())
-    }
-}
+/// [`MessagePort::join`] failed: it gives back the two halves.
+pub type JoinError = Refusal<DifferentPorts, (SendHalf, RecvHalf)>;

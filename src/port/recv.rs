@@ -474,6 +474,7 @@ impl RecvHalf {
         message.data = data;
         let Arrival { items, body, .. } = taken?;
         if let Some(body) = body {
+            receiving.consumer.announce_next();
             body.append_to(&mut message.data);
         }
         message.extend(items.into_iter().map(Transferable::from));
@@ -492,6 +493,9 @@ impl RecvHalf {
         let Arrival { items, body, .. } =
             self.take_in(&mut receiving, record, &mut payload, BodyPlace::InPlace, make_room)?;
         transferred.extend(items.into_iter().map(Transferable::from));
+        if body.is_some() {
+            receiving.consumer.announce_next();
+        }
         Ok(MessageRef::with_things(self, receiving, record, payload.len(), body, transferred))
     }
 

@@ -1,10 +1,9 @@
 //! What an event loop watches besides its ports: descriptors of the program, listeners, and repeating timers.
 
 use std::ffi::{c_int, c_void};
-use std::io;
 use std::os::fd::BorrowedFd;
 
-use messageport::{AddListenerError, Readiness, WatchId};
+use messageport::{Readiness, WatchError, WatchId};
 
 use super::event_loop::{Loop, LoopHandle, Task};
 use super::handlers::Lent;
@@ -99,7 +98,7 @@ pub unsafe extern "C" fn msgport_loop_watch(
             // SAFETY: the caller of C passed this handler for this data, and the loop has not been freed.
             own.with(|event_loop| unsafe { handler(event_loop, descriptor, flags, user.data()) });
         });
-        let watch = watch.map_err(|error| not_watched(&error))?;
+        let watch = watch.map_err(|error| not_watched(error.kind))?;
         owner.take_over();
         // SAFETY: NULL or writable; the caller of C upholds it.
         give_id(event_loop, watch, unsafe { Out::optional(id) });
@@ -136,9 +135,10 @@ pub unsafe extern "C" fn msgport_loop_add_listener(
             // SAFETY: the caller of C passed this handler for this data, and the loop has not been freed.
             own.with(|event_loop| unsafe { handler(event_loop, port, lent.handle(), &raw const peer, user.data()) });
         });
-        let watch = added.map_err(|AddListenerError { error, listener }| {
+        let watch = added.map_err(|error| {
+            let (kind, listener) = error.into_parts();
             *place = Some(listener);
-            watching(&error)
+            not_watched(kind)
         })?;
         owner.take_over();
         // SAFETY: NULL or writable; the caller of C upholds it.
@@ -172,6 +172,9 @@ fn give_id(event_loop: &Loop, watch: WatchId, out: Option<Out<u64>>) {
 }
 
 /// The failure to watch a descriptor: that of a loop, or the descriptor cannot be watched.
-fn not_watched(error: &io::Error) -> Failure {
-    if error.raw_os_error().is_some() { Failure::of_system(error, error) } else { watching(error) }
+fn not_watched(error: WatchError) -> Failure {
+    match error {
+        WatchError::System(error) => Failure::of_system(&error, &error),
+        error => watching(&error.into()),
+    }
 }

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::rc::Rc;
 
-use messageport::{HandlerId, JoinError, MessagePort, MessageRef, RecvHalf, RenewError, Reservation};
+use messageport::{HandlerId, MessagePort, MessageRef, RecvHalf, Reservation};
 
 use crate::code;
 use crate::failure::Failure;
@@ -199,7 +199,10 @@ impl Port {
         self.replace_end(|end| match end {
             End::Whole(port) => match port.renew() {
                 Ok(renewed) => (End::Whole(renewed), Ok(())),
-                Err(RenewError { kind, port }) => (End::Whole(port), Err(kind.into())),
+                Err(error) => {
+                    let (kind, port) = error.into_parts();
+                    (End::Whole(port), Err(kind.into()))
+                }
             },
             other => other.refuse(),
         })
@@ -212,7 +215,8 @@ impl Port {
         let result = self.replace_end(|end| match end {
             End::Sender(sender) => match MessagePort::join(sender, half) {
                 Ok(whole) => (End::Whole(whole), Ok(())),
-                Err(JoinError(sender, half)) => {
+                Err(error) => {
+                    let (sender, half) = error.into_inner();
                     rest = Some(half);
                     (End::Sender(sender), Err(Failure::plain(code::DIFFERENT_PORTS)))
                 }
