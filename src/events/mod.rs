@@ -80,10 +80,12 @@ pub struct EventLoop {
     inner: Rc<Inner>,
 }
 
+type Repeated = Box<dyn FnMut(&EventLoop)>;
+
 enum Timer {
     Once(Box<dyn FnOnce(&EventLoop)>),
     /// Called again after each period.
-    Repeating(Duration, Rc<RefCell<Box<dyn FnMut(&EventLoop)>>>),
+    Repeating(Duration, Rc<RefCell<Repeated>>),
 }
 
 type OnError = Box<dyn FnMut(&ErrorEvent)>;
