@@ -312,6 +312,18 @@ typedef struct msgport_channel_options {
  */
 msgport_code msgport_channel_new(const msgport_channel_options *options, msgport_port **port1, msgport_port **port2);
 
+/*
+ * Raises the limit of open descriptors of this process (setrlimit(2)), as far as the system allows, and returns it. A
+ * limit that is higher already stays. Programs that this process starts afterwards inherit the limit; select(2) does
+ * not work with descriptors from 1024 on.
+ *
+ * In      wanted  Number of descriptors.
+ * Out     limit   The limit afterwards, which can be less than `wanted`. NULL if it is not needed.
+ * Codes   MSGPORT_SYSTEM    The system refused; msgport_os_error() has the reason.
+ * Thread-safe.
+ */
+msgport_code msgport_raise_descriptor_limit(uint64_t wanted, uint64_t *limit);
+
 /* ---- Ports ------------------------------------------------------------------------------------------------------ */
 
 /*
@@ -322,6 +334,28 @@ msgport_code msgport_channel_new(const msgport_channel_options *options, msgport
  * Exclusive on port.
  */
 void msgport_port_free(msgport_port *port);
+
+/*
+ * Attaches a pointer of the program to a port, NULL at first. It stays with the handle, in loops and sets too; a port
+ * that moves away does not take it along.
+ *
+ * In      port
+ *         user     Never followed.
+ * Codes   none of its own
+ * Exclusive on port.
+ */
+msgport_code msgport_port_set_user(msgport_port *port, void *user);
+
+/*
+ * Returns the pointer that is attached to a port, for example to find the program's own object for the port of an
+ * event.
+ *
+ * In      port
+ * Out     user
+ * Codes   none of its own
+ * Exclusive on port.
+ */
+msgport_code msgport_port_user(msgport_port *port, void **user);
 
 /*
  * Closes a port: the standard's `close()`. It takes effect at once; a second call does nothing.
@@ -644,6 +678,35 @@ msgport_code msgport_port_recv(msgport_port *port, int64_t timeout, msgport_mess
  */
 msgport_code msgport_port_recv_into(msgport_port *port, int64_t timeout, msgport_message *message, const void **data,
                                     size_t *len);
+
+/*
+ * Receives several messages: waits for the first, and takes as many as are there behind it, up to the next one with a
+ * transfer list, which comes first in the next call.
+ *
+ * In      port     A port or a receiving half, in no set.
+ *         timeout  0, the longest time to wait for the first message, or MSGPORT_FOREVER.
+ *         messages `count` handles, each of another message. NULL if count is 0. Their contents are dropped first.
+ * Out     received The number of messages; the first so many handles have them. 0 on failure.
+ * Codes   Why there is no first message. After MSGPORT_MESSAGE_ERROR the first handle has the data.
+ *         MSGPORT_EMPTY              Timeout 0: there is no message.
+ *         MSGPORT_TIMED_OUT          Other timeouts: no message came in time.
+ *         MSGPORT_BAD_ARGUMENT       count is more than memory can hold, or a handle is there twice.
+ *         MSGPORT_WRONG_HALF         port is a sending half.
+ *         MSGPORT_WATCHED            port is in an event loop or a set.
+ *         MSGPORT_FORKED             port was inherited by fork.
+ *         MSGPORT_CLOSED             port was closed.
+ *         MSGPORT_DETACHED           port has moved away.
+ *         MSGPORT_BORROWED           A message is being read in place.
+ *         MSGPORT_PEER_CLOSED        All messages have been received, and the peer was closed.
+ *         MSGPORT_PEER_DIED          All messages have been received, and the process of the peer ended.
+ *         MSGPORT_PROTOCOL_VIOLATION The peer violated the format of the queue.
+ *         MSGPORT_MESSAGE_ERROR      The message cannot be received. It is consumed.
+ *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or descriptors left for what the message carries. The
+ *                                    message stays queued.
+ * Exclusive on port and messages.
+ */
+msgport_code msgport_port_recv_messages(msgport_port *port, int64_t timeout, msgport_message *const *messages,
+                                        size_t count, size_t *received);
 
 /*
  * Receives the next message in place. A port has at most one open message in place; until msgport_port_release() the
@@ -1334,8 +1397,9 @@ msgport_code msgport_loop_remove(msgport_loop *loop, msgport_port *port);
 
 /*
  * Calls handlers until the loop is stopped, until no further event is possible (no port with a handler, no timer, no
- * msgport_remote), or until the timeout has passed. A handler that MSGPORT_ADD_ONCE added and that was called does not
- * count, nor do those of a port that is not started and whose peer is gone.
+ * listener or other descriptor that it watches, no msgport_remote), or until the timeout has passed. A handler that
+ * MSGPORT_ADD_ONCE added and that was called does not count, nor do those of a port that is not started and whose peer
+ * is gone.
  *
  * In      loop
  *         timeout 0: handles what is there now. Otherwise the longest time, or MSGPORT_FOREVER.
@@ -1445,6 +1509,57 @@ msgport_code msgport_loop_set_timeout(msgport_loop *loop, int64_t delay, msgport
 msgport_code msgport_loop_clear_timeout(msgport_loop *loop, uint64_t id);
 
 /*
+ * Calls a function on the loop's thread after each period: the standard's `setInterval`. msgport_loop_clear_timeout()
+ * ends it. Periods that pass while other functions run are left out.
+ *
+ * In      loop
+ *         period  Nanoseconds; at least 1 ms.
+ *         callback, user, destroy
+ * Out     id      For msgport_loop_clear_timeout(). NULL if it is not needed.
+ * Codes   none of its own
+ * Exclusive on loop.
+ */
+msgport_code msgport_loop_set_interval(msgport_loop *loop, int64_t period, msgport_task callback, void *user,
+                                       msgport_destroy destroy, uint64_t *id);
+
+/* What a descriptor is watched for, or ready for. */
+#define MSGPORT_READABLE UINT32_C(1) /* It can be read, or accepts a connection, or its other side has hung up. */
+#define MSGPORT_WRITABLE UINT32_C(2) /* It can be written, or its other side has hung up. */
+
+/* The handler of a descriptor that is ready for MSGPORT_READABLE, MSGPORT_WRITABLE or both. */
+typedef void (*msgport_ready_handler)(msgport_loop *loop, int descriptor, uint32_t ready, void *user);
+
+/*
+ * Calls a function whenever a descriptor of the program is ready, such as a socket, a pipe or a device: in each round
+ * while it is, as the level-triggered epoll(7) does. A hang-up or an error makes it ready for all of `interest`; stop
+ * watching it then, since it stays so. The loop runs as long as it watches something.
+ *
+ * In      loop
+ *         descriptor Stays with the caller, which keeps it open until msgport_loop_unwatch() or msgport_loop_free().
+ *         interest   MSGPORT_READABLE, MSGPORT_WRITABLE or both.
+ *         handler, user, destroy
+ * Out     id         For msgport_loop_unwatch(). NULL if it is not needed.
+ * Codes   MSGPORT_BAD_ARGUMENT  interest has another value, or descriptor is negative.
+ *         MSGPORT_FORKED        The loop was inherited by fork.
+ *         MSGPORT_RESOURCE_EXHAUSTED   The system has no memory left to watch one more descriptor.
+ *         MSGPORT_SYSTEM        epoll_ctl(2) does not take the descriptor, which is closed, a regular file, or in this
+ *                               loop already; msgport_os_error() has the reason.
+ * Exclusive on loop.
+ */
+msgport_code msgport_loop_watch(msgport_loop *loop, int descriptor, uint32_t interest, msgport_ready_handler handler,
+                                void *user, msgport_destroy destroy, uint64_t *id);
+
+/*
+ * Stops watching a descriptor or a listener, from inside its handler too. A listener is freed, and its name with it.
+ *
+ * In      loop
+ *         id
+ * Codes   MSGPORT_NOT_FOUND     It is not watched any more.
+ * Exclusive on loop.
+ */
+msgport_code msgport_loop_unwatch(msgport_loop *loop, uint64_t id);
+
+/*
  * Makes a handle for other threads. As long as there is one, msgport_loop_run() goes on, since a task may come.
  *
  * In      loop
@@ -1522,9 +1637,9 @@ msgport_code msgport_port_on_message_error(msgport_port *port, uint32_t how, msg
 
 /*
  * Adds a handler of the end of the peer to a port in an event loop. Several handlers are called in the order in which
- * they were added. It is called once: on a started port after the last message, on a port that is not started as soon as
- * the peer is gone, although messages may be queued. Those can still be received, and are passed to the handlers if the
- * port is started later.
+ * they were added. It is called once: on a started port after the last message, on a port that is not started as soon
+ * as the peer is gone, although messages may be queued. Those can still be received, and are passed to the handlers if
+ * the port is started later.
  *
  * In      port    A port in a loop. If it has left its loop, closed for instance, the handler is never called.
  *         how     MSGPORT_SET, MSGPORT_ADD or MSGPORT_ADD_ONCE.
@@ -1623,6 +1738,18 @@ msgport_code msgport_portset_add(msgport_portset *set, msgport_port *port);
  * Exclusive on set and port.
  */
 msgport_code msgport_portset_remove(msgport_portset *set, msgport_port *port);
+
+/*
+ * Returns a descriptor that is readable when a port of the set may have an event, for a program with a loop of its own.
+ * Before each `poll`, call msgport_portset_next() with a timeout of 0 until it returns MSGPORT_EMPTY or
+ * MSGPORT_NO_PORTS: that arms the wake-ups.
+ *
+ * In      set
+ * Out     descriptor   Borrowed: valid until the set is freed. Poll it for reading only; never read, write or close it.
+ * Codes   MSGPORT_FORKED        The set was inherited by fork.
+ * Exclusive on set.
+ */
+msgport_code msgport_portset_descriptor(msgport_portset *set, int *descriptor);
 
 /*
  * Returns the next event of any port in a set.
@@ -1746,6 +1873,19 @@ msgport_code msgport_client_start(const msgport_client *client, const void *data
                                   const msgport_item *items, size_t count, msgport_pending **pending);
 
 /*
+ * Returns a descriptor that is readable when an answer may have come, or the server is gone, for a program with a loop
+ * of its own. Take it first. Then, before each `poll`, call msgport_pending_wait() with a timeout of 0 for the open
+ * calls, until each has returned MSGPORT_EMPTY or its answer: that arms the wake-up.
+ *
+ * In      client
+ * Out     descriptor   Borrowed: valid until the client is freed. Poll it for reading only; never read, write or close
+ *                      it.
+ * Codes   none of its own
+ * Thread-safe on client; but a thread that waits for an answer reads what the descriptor would report.
+ */
+msgport_code msgport_client_descriptor(const msgport_client *client, int *descriptor);
+
+/*
  * Waits for the answer to an open call.
  *
  * In      pending
@@ -1796,6 +1936,19 @@ msgport_code msgport_server_new(msgport_port *port, msgport_server **server);
  * Exclusive on server.
  */
 void msgport_server_free(msgport_server *server);
+
+/*
+ * Returns a descriptor that is readable when a request may have come, or the client is gone, for a program with a loop
+ * of its own. Take it first. Then, before each `poll`, call msgport_server_recv() with a timeout of 0 until it returns
+ * MSGPORT_EMPTY: that arms the wake-up.
+ *
+ * In      server
+ * Out     descriptor   Borrowed: valid until the server is freed. Poll it for reading only; never read, write or close
+ *                      it.
+ * Codes   none of its own
+ * Exclusive on server.
+ */
+msgport_code msgport_server_descriptor(msgport_server *server, int *descriptor);
 
 /*
  * Receives the next request. While 1024 notices of dropped requests wait for the client to make room, nothing is
@@ -1992,6 +2145,7 @@ void msgport_listener_free(msgport_listener *listener);
  * Codes   MSGPORT_EMPTY              Timeout 0: there is no client.
  *         MSGPORT_TIMED_OUT          Other timeouts: no client came in time.
  *         MSGPORT_FORKED             listener was inherited by fork.
+ *         MSGPORT_DETACHED           listener has moved to an event loop.
  *         MSGPORT_RESOURCE_EXHAUSTED Instead of MSGPORT_EMPTY or MSGPORT_TIMED_OUT: the system has no memory or no
  *                                    descriptors left for a client, which waits or was refused. The listener goes on:
  *                                    a loop calls again, after a pause if it polls the descriptor, which stays
@@ -2001,6 +2155,30 @@ void msgport_listener_free(msgport_listener *listener);
  */
 msgport_code msgport_listener_accept(msgport_listener *listener, int64_t timeout, msgport_message *greeting,
                                      msgport_port **port, msgport_peer *peer);
+
+/*
+ * The handler of a client that a listener in an event loop accepted. port is this side's end of a new channel and
+ * belongs to the handler. The loop lends greeting and peer until the handler returns.
+ */
+typedef void (*msgport_connect_handler)(msgport_loop *loop, msgport_port *port, msgport_message *greeting,
+                                        const msgport_peer *peer, void *user);
+
+/*
+ * Accepts the clients of a listener in an event loop, and calls a function with each. A shortage of memory or
+ * descriptors is waited out. The loop runs as long as it has a listener. If the system refuses to accept anybody, the
+ * listener leaves the loop, and the handler of msgport_loop_on_error() is called.
+ *
+ * In      loop
+ *         listener   On success it moves to the loop; the handle stays with the caller, which frees it at any time.
+ *         handler, user, destroy
+ * Out     id         For msgport_loop_unwatch(), which ends the listener. NULL if it is not needed.
+ * Codes   MSGPORT_DETACHED      The listener is in a loop already.
+ *         MSGPORT_FORKED        The loop was inherited by fork.
+ *         MSGPORT_RESOURCE_EXHAUSTED   The system has no memory left to watch one more descriptor.
+ * Exclusive on loop and listener.
+ */
+msgport_code msgport_loop_add_listener(msgport_loop *loop, msgport_listener *listener, msgport_connect_handler handler,
+                                       void *user, msgport_destroy destroy, uint64_t *id);
 
 /*
  * Returns the path of the socket.

@@ -756,6 +756,16 @@ private:
     msgport_code code_ = MSGPORT_OK;
 };
 
+// Raises the limit of open descriptors as far as the system allows, and returns it: see
+// msgport_raise_descriptor_limit().
+inline result<std::uint64_t> raise_descriptor_limit(std::uint64_t wanted) noexcept
+{
+    std::uint64_t limit;
+    const msgport_code code = msgport_raise_descriptor_limit(wanted, &limit);
+    if (code != MSGPORT_OK) return detail::fail(code);
+    return limit;
+}
+
 // ---- Ports -------------------------------------------------------------------------------------------------------
 
 namespace detail {
@@ -765,6 +775,14 @@ template <class End>
 class closing {
 public:
     void close() noexcept { msgport_port_close(handle()); }
+    // A pointer of the program, which stays with the handle.
+    void set_user(void *user) noexcept { msgport_port_set_user(handle(), user); }
+    void *user() noexcept
+    {
+        void *user = nullptr;
+        msgport_port_user(handle(), &user);
+        return user;
+    }
     template <class Rep, class Period>
     void set_spin(std::chrono::duration<Rep, Period> budget) noexcept
     {
@@ -878,6 +896,11 @@ public:
     {
         return recv_into_in(nanoseconds(time), into);
     }
+    template <class Clock, class Duration>
+    result<span<const std::byte>> recv_into_until(std::chrono::time_point<Clock, Duration> deadline, message &into)
+    {
+        return recv_into_in(nanoseconds_until(deadline), into);
+    }
 
     // Receives in place.
     result<in_place> recv_ref() noexcept { return recv_ref_in(MSGPORT_FOREVER); }
@@ -886,6 +909,11 @@ public:
     result<in_place> recv_ref_for(std::chrono::duration<Rep, Period> time) noexcept
     {
         return recv_ref_in(nanoseconds(time));
+    }
+    template <class Clock, class Duration>
+    result<in_place> recv_ref_until(std::chrono::time_point<Clock, Duration> deadline)
+    {
+        return recv_ref_in(nanoseconds_until(deadline));
     }
 
     // Receives one message after the other until there are no more.
@@ -989,9 +1017,17 @@ private:
 // How a handler is added: replacing the one that was set before, beside the others, or for one call.
 enum class how : std::uint32_t { set = MSGPORT_SET, add = MSGPORT_ADD, once = MSGPORT_ADD_ONCE };
 
-// The numbers of a handler and of a timer.
+// The numbers of a handler, of a timer, and of a descriptor or listener in an event loop.
 using handler_id = std::uint64_t;
 using timer_id = std::uint64_t;
+using watch_id = std::uint64_t;
+
+// What a descriptor is watched for, or ready for.
+enum class ready : std::uint32_t {
+    readable = MSGPORT_READABLE,
+    writable = MSGPORT_WRITABLE,
+    both = MSGPORT_READABLE | MSGPORT_WRITABLE
+};
 
 namespace detail {
 
@@ -1192,6 +1228,8 @@ public:
     }
 };
 
+class listener;
+
 // Calls the handlers of its ports, timers and tasks, on one thread. If one of them throws, the loop stops and the call
 // that runs it throws the same exception; messages that have not been handled go on waiting.
 class event_loop : public detail::owner<msgport_loop, msgport_loop_free> {
@@ -1260,6 +1298,39 @@ public:
     {
         return detail::as_result(msgport_loop_clear_timeout(get(), id));
     }
+    // F(), called after each period; clear_timeout() ends it.
+    template <class Rep, class Period, class F>
+    result<timer_id> set_interval(std::chrono::duration<Rep, Period> period, F call)
+    {
+        detail::callback<F> timer(std::move(call));
+        timer_id id;
+        const msgport_code code = timer.sent(msgport_loop_set_interval(
+            get(), detail::nanoseconds_or_0(period),
+            [](msgport_loop *, void *user) { detail::call_for_c([&] { (*static_cast<F *>(user))(); }); },
+            timer.user(), detail::destroy_for_c<F>, &id));
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return id;
+    }
+    // F(int, ready), called whenever the descriptor is ready, which the caller keeps open until unwatch().
+    template <class F>
+    result<watch_id> watch(int descriptor, ready interest, F call)
+    {
+        detail::callback<F> handler(std::move(call));
+        watch_id id;
+        const msgport_code code = handler.sent(msgport_loop_watch(
+            get(), descriptor, static_cast<std::uint32_t>(interest),
+            [](msgport_loop *, int which, std::uint32_t flags, void *user) {
+                detail::call_for_c([&] { (*static_cast<F *>(user))(which, static_cast<ready>(flags)); });
+            },
+            handler.user(), detail::destroy_for_c<F>, &id));
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return id;
+    }
+    // F(port, message &, const msgport_peer &), called with each client of the listener: this side's end of the new
+    // channel, and the greeting, which the loop lends. The listener moves to the loop, until unwatch().
+    template <class F>
+    result<watch_id> add_listener(listener from, F call);
+    result<void> unwatch(watch_id id) noexcept { return detail::as_result(msgport_loop_unwatch(get(), id)); }
     // F(failure), called with errors that no call can return.
     template <class F>
     result<void> on_error(F call)
@@ -1343,6 +1414,14 @@ public:
     {
         return next_in(detail::nanoseconds(time), into);
     }
+    // The descriptor that a poll or epoll loop waits on: see msgport_portset_descriptor().
+    result<int> descriptor() noexcept
+    {
+        int descriptor;
+        const msgport_code code = msgport_portset_descriptor(get(), &descriptor);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return descriptor;
+    }
 
 private:
     result<set_event> next_in(std::int64_t timeout, message &into) noexcept
@@ -1409,6 +1488,14 @@ public:
             msgport_client_start(get(), data.data(), data.size(), list.data(), list.size(), &made);
         if (code != MSGPORT_OK) return detail::fail(code);
         return pending(made);
+    }
+    // The descriptor that a poll or epoll loop waits on: see msgport_client_descriptor().
+    result<int> descriptor() const noexcept
+    {
+        int descriptor;
+        const msgport_code code = msgport_client_descriptor(get(), &descriptor);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return descriptor;
     }
 
 private:
@@ -1484,6 +1571,31 @@ public:
     result<request> recv_for(std::chrono::duration<Rep, Period> time) noexcept
     {
         return recv_in(detail::nanoseconds(time));
+    }
+
+    // F(message &, responder &), called with each request until the client is freed. What F does not answer
+    // is dropped, and the client is told so. Returns at the first failure to receive, and throws what F throws.
+    template <class F>
+    result<void> serve(F call)
+    {
+        for (;;) {
+            result<request> next = recv();
+            if (next.has_value()) {
+                call(next->message, next->responder);
+            } else if (next.error() == MSGPORT_PEER_CLOSED) {
+                return {};
+            } else if (next.error() != MSGPORT_MESSAGE_ERROR) {
+                return detail::fail(next.error().code());
+            }
+        }
+    }
+    // The descriptor that a poll or epoll loop waits on: see msgport_server_descriptor().
+    result<int> descriptor() noexcept
+    {
+        int descriptor;
+        const msgport_code code = msgport_server_descriptor(get(), &descriptor);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return descriptor;
     }
 
 private:
@@ -1601,6 +1713,23 @@ private:
         return incoming{messageport::port(accepted), std::move(greeting), peer};
     }
 };
+
+template <class F>
+result<watch_id> event_loop::add_listener(listener from, F call)
+{
+    detail::callback<F> handler(std::move(call));
+    watch_id id;
+    const msgport_code code = handler.sent(msgport_loop_add_listener(
+        get(), from.get(),
+        [](msgport_loop *, msgport_port *accepted, msgport_message *greeting, const msgport_peer *peer, void *user) {
+            message lent(greeting);
+            detail::call_for_c([&] { (*static_cast<F *>(user))(port(accepted), lent, *peer); });
+            static_cast<void>(lent.release());
+        },
+        handler.user(), detail::destroy_for_c<F>, &id));
+    if (code != MSGPORT_OK) return detail::fail(code);
+    return id;
+}
 
 struct connect_options {
     std::chrono::nanoseconds timeout{0}; // 0 is the default, 5 s

@@ -127,6 +127,7 @@
 //! ```
 //! Handlers are closures on the loop's thread, and may do anything: post, close, transfer, add and remove ports and
 //! handlers. The loop has [timers](EventLoop::set_timeout), takes [tasks](LoopHandle::post_task) from other threads,
+//! accepts the clients of [listeners](EventLoop::add_listener), watches [descriptors](EventLoop::watch) of the program,
 //! and is [one descriptor](EventLoop#impl-AsFd-for-EventLoop) for another program's loop.
 //!
 //! # Two processes
@@ -308,6 +309,8 @@ pub use events::handlers::HandlerId;
 pub use events::loop_handle::{LoopGone, LoopHandle};
 pub use events::port_handle::{PortHandle, PortRef};
 pub use events::timers::TimerId;
+pub use events::watches::WatchId;
+pub use sys::epoll::Readiness;
 
 /// For the C library, whose handles a forked child inherits too.
 #[doc(hidden)]

@@ -83,6 +83,13 @@ fn page_and_iframe() {
 }
 
 #[test]
+fn shared_worker() {
+    let said = said_by("shared_worker");
+    assert_eq!(said.lines().filter(|line| *line == "page: 10 answers").count(), 3, "{said}");
+    assert_eq!(said.lines().last(), Some("worker: 3 pages posted numbers with the sum 165"));
+}
+
+#[test]
 fn embedded() {
     assert_eq!(said_by("embedded"), "from the worker: A LINE FOR THE WORKER\na timer\n");
 }

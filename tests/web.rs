@@ -167,7 +167,8 @@ fn a_transferred_port_cannot_be_used() {
     assert_eq!(arrived(&carrier2).recv().unwrap().data, b"1");
 }
 
-/// close: a closed port neither delivers nor sends. Messages that it posted before arrive.
+/// close: a closed port receives and sends nothing more. What it posted before arrives, and so does what had arrived at
+/// it, whose tasks are queued.
 #[test]
 fn a_closed_port_neither_sends_nor_receives() {
     let (events, log) = (event_loop(), Log::default());
@@ -175,14 +176,15 @@ fn a_closed_port_neither_sends_nor_receives() {
     log.on(&port1);
     let other = Log::default();
     other.on(&port2);
-    post(&port1, &["never read"]);
+    post(&port1, &["queued"]);
     post(&port2, &["posted before"]);
     port2.close();
     assert!(matches!(port2.post_message(b"after", []).unwrap_err().kind, PostErrorKind::PortClosed));
+    assert!(matches!(port1.post_message(b"after", []).unwrap_err().kind, PostErrorKind::PeerGone(_)));
     run_until(&events, || log.len() == 2);
     run_dry(&events);
     log.assert(&["posted before", "close"]);
-    other.assert(&[]);
+    other.assert(&["queued"]);
 }
 
 /// close-event/explicitly-closed: closed in transit, and in both orders.
@@ -370,7 +372,7 @@ fn a_port_is_an_event_target() {
         port.close();
     });
     post(&port1, &["1", "2"]);
-    run_until(&events, || log.len() == 3);
+    run_until(&events, || log.len() == 4);
     run_dry(&events);
-    log.assert(&["once", "the process that held the peer ended", "message"]);
+    log.assert(&["once", "the process that held the peer ended", "message", "message"]);
 }

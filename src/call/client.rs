@@ -5,6 +5,7 @@
 //! their call has an outcome or the receiving half is free again.
 
 use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -387,6 +388,21 @@ impl ClientCore {
             drop(calls);
             dropped.into_iter().for_each(|mut answer| answer.refuse());
         }
+    }
+}
+
+/// The descriptor to wait on in a poll(2) or epoll(7) of your own: it is readable when an answer may have come, and when
+/// the server is gone. Take it first. Then, before each `poll`, call [`try_wait`](PendingCall::try_wait) on the open
+/// calls, until each has returned `None` or its answer: that arms the wake-up. A thread that waits for an answer
+/// meanwhile reads what the descriptor would report. See also [`MessagePort`'s](MessagePort#impl-AsFd-for-MessagePort).
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        if self.core.end.home().is_here()
+            && let Some(receiver) = &self.core.lock().receiver
+        {
+            receiver.as_fd(); // notes that it is polled
+        }
+        self.core.end.as_fd()
     }
 }
 

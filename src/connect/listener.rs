@@ -580,7 +580,6 @@ pub enum AcceptError {
 
 impl AcceptError {
     /// True for a shortage of memory or descriptors, after which the listener goes on.
-    #[cfg(feature = "tokio")]
     pub(crate) fn is_shortage(&self) -> bool {
         let errno = match self {
             Self::System(error) => error.raw_os_error().map(Errno::from_raw),

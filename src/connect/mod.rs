@@ -17,7 +17,6 @@ pub use child::{ParentPortError, PreparedPort, SpawnError, SpawnErrorKind, paren
 #[cfg(feature = "tokio")]
 pub(crate) use connecting::Connecting;
 pub use connecting::{ConnectError, ConnectOptions, connect};
-#[cfg(feature = "tokio")]
 pub(crate) use listener::SHORTAGE_PAUSE;
 pub use listener::{AcceptError, Incoming, IncomingClients, ListenError, ListenOptions, Listener};
 pub use names::NameError;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
 
+use crate::connect::AcceptError;
 use crate::error::{BadTransfer, CloseReason, with_cause};
 use crate::port::message::Message;
 use crate::sys::exclusive::Exclusive;
@@ -151,6 +152,8 @@ pub enum ErrorEvent {
     /// queued, and the loop tries again every 10 ms. This is reported once until a message of the port has been
     /// received.
     ResourceExhausted(io::Error),
+    /// A [listener](crate::EventLoop::add_listener) can accept no client any more, and has left the loop.
+    NotAccepted(AcceptError),
 }
 
 impl fmt::Display for ErrorEvent {
@@ -162,6 +165,7 @@ impl fmt::Display for ErrorEvent {
                 write!(f, "a handler panicked: {}", text.unwrap_or("(no text)"))
             }
             Self::ResourceExhausted(error) => with_cause(f, &"cannot receive", error),
+            Self::NotAccepted(error) => with_cause(f, &"cannot accept a client", error),
         }
     }
 }
@@ -171,6 +175,7 @@ impl std::error::Error for ErrorEvent {
         match self {
             Self::Panic(_) => None,
             Self::ResourceExhausted(error) => Some(error),
+            Self::NotAccepted(error) => Some(error),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `EventLoop`: dispatches the events of many ports, timers and tasks on one thread.
 #![forbid(unsafe_code)]
 
+pub(crate) mod watches;
 pub(crate) mod port_handle;
 pub(crate) mod handlers;
 pub(crate) mod event;
@@ -20,6 +21,7 @@ use self::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent};
 use self::loop_handle::{Inbox, LoopHandle};
 use self::port_handle::{Found, Member, PortHandle, Source};
 use self::timers::{TimerId, Timers};
+use self::watches::Watches;
 use crate::error::{RecvError, Refusal, TryRecvError, WatchError};
 use crate::poll::poller::{NO_PORT, Poller};
 use crate::port::{MessagePort, RecvHalf};
@@ -78,7 +80,14 @@ pub struct EventLoop {
     inner: Rc<Inner>,
 }
 
-type Timer = Box<dyn FnOnce(&EventLoop)>;
+type Repeated = Box<dyn FnMut(&EventLoop)>;
+
+enum Timer {
+    Once(Box<dyn FnOnce(&EventLoop)>),
+    /// Called again after each period.
+    Repeating(Duration, Rc<RefCell<Repeated>>),
+}
+
 type OnError = Box<dyn FnMut(&ErrorEvent)>;
 
 pub(crate) struct Inner {
@@ -86,6 +95,7 @@ pub(crate) struct Inner {
     /// The poller's epoll set.
     set: Arc<Epoll>,
     timers: RefCell<Timers<Timer>>,
+    watches: Watches,
     inbox: Arc<Inbox>,
     alarm: Alarm,
     alarm_is_set: Cell<bool>,
@@ -115,6 +125,7 @@ impl EventLoop {
             set: Arc::clone(poller.set()),
             poller: RefCell::new(poller),
             timers: RefCell::new(Timers::new()),
+            watches: Watches::default(),
             inbox: Arc::new(inbox),
             alarm,
             alarm_is_set: Cell::new(false),
@@ -210,7 +221,20 @@ impl EventLoop {
     /// never early. It is late by the time that the handlers before it take, and by about a millisecond. Due timers are
     /// called in the order of their times.
     pub fn set_timeout(&self, delay: Duration, callback: impl FnOnce(&EventLoop) + 'static) -> TimerId {
-        let id = self.inner.timers.borrow_mut().add(delay, Box::new(callback));
+        self.add_timer(delay, Timer::Once(Box::new(callback)))
+    }
+
+    /// Calls `callback` on this thread after each `period`: the standard's
+    /// [`setInterval`](https://html.spec.whatwg.org/multipage/timers-and-user-prompts.html#dom-setinterval).
+    /// [`clear_timeout`](Self::clear_timeout) ends it, from inside too. A period is at least 1 ms. Periods that have
+    /// passed while other callbacks ran are left out, and do not make later calls come sooner.
+    pub fn set_interval(&self, period: Duration, callback: impl FnMut(&EventLoop) + 'static) -> TimerId {
+        let period = period.max(Duration::from_millis(1));
+        self.add_timer(period, Timer::Repeating(period, Rc::new(RefCell::new(Box::new(callback)))))
+    }
+
+    fn add_timer(&self, delay: Duration, timer: Timer) -> TimerId {
+        let id = self.inner.timers.borrow_mut().add(delay, timer);
         if self.inner.embedded.get() && !self.inner.running.get() {
             self.inner.set_alarm();
         }
@@ -219,7 +243,7 @@ impl EventLoop {
 
     /// Drops a timer: the standard's
     /// [`clearTimeout`](https://html.spec.whatwg.org/multipage/timers-and-user-prompts.html#dom-cleartimeout). False if
-    /// it has been called or dropped already.
+    /// it has been called, unless it [repeats](Self::set_interval), or dropped already.
     pub fn clear_timeout(&self, id: TimerId) -> bool {
         let timer = self.inner.timers.borrow_mut().remove(id);
         timer.is_some() // the callback is dropped while nothing is borrowed
@@ -254,13 +278,13 @@ impl EventLoop {
     }
 
     /// Sets the handler of errors that no call returns. Without one, a panic is not reported beyond the panic hook,
-    /// which has run already, and a shortage is printed on standard error.
+    /// which has run already; other errors are printed on standard error.
     pub fn set_onerror(&self, handler: impl FnMut(&ErrorEvent) + 'static) {
         drop(self.inner.onerror.replace(Some(Box::new(handler))));
     }
 
     /// Dispatches until the loop is [stopped](Self::stop), or until nothing more can happen: there is no port with
-    /// a handler, no timer, no [`LoopHandle`] and no task. Handlers of a port that is not started and whose peer is gone
+    /// a handler, no timer, no listener or other watched descriptor, no [`LoopHandle`] and no task. Handlers of a port that is not started and whose peer is gone
     /// do not count, and a [once handler](PortHandle::add_handler_once) counts until it is called.
     ///
     /// # Errors
@@ -357,12 +381,10 @@ impl EventLoop {
             self.call(task);
             count += 1;
         }
-        let end = self.inner.timers.borrow().next_number();
-        while !inbox.is_stopping()
-            && let Some(timer) = self.inner.due_timer(end)
-        {
-            self.call(timer);
-            count += 1;
+        count += self.call_timers();
+        if !inbox.is_stopping() {
+            let ready = self.inner.poller.borrow_mut().take_ready_watches();
+            count += self.call_watches(ready);
         }
         let turns = self.inner.poller.borrow().ready_len();
         let (before, end) = (count, time.map(|time| Instant::now() + time));
@@ -373,6 +395,28 @@ impl EventLoop {
             let next = self.inner.poller.borrow_mut().next();
             let Some(key) = next else { break };
             count += self.inner.turn(key, end);
+        }
+        count
+    }
+
+    /// Calls the timers that are due now, but none that is set meanwhile.
+    fn call_timers(&self) -> usize {
+        let mut count = 0;
+        let end = self.inner.timers.borrow().next_number();
+        let mut now = None;
+        while !self.inner.inbox.is_stopping() && self.inner.timers.borrow().first().is_some() {
+            let now = *now.get_or_insert_with(Instant::now);
+            let due = self.inner.timers.borrow_mut().take_due(now, end);
+            match due {
+                None => break,
+                Some((_, Timer::Once(callback))) => self.call(callback),
+                Some((id, Timer::Repeating(period, callback))) => {
+                    let again = Timer::Repeating(period, Rc::clone(&callback));
+                    self.inner.timers.borrow_mut().repeat(id, period, now, again);
+                    self.call(|events| callback.borrow_mut()(events));
+                }
+            }
+            count += 1;
         }
         count
     }
@@ -399,14 +443,9 @@ impl Inner {
     fn is_done(&self) -> bool {
         self.holding.get() == 0
             && self.timers.borrow().first().is_none()
+            && self.watches.is_empty()
             && !self.inbox.has_handles()
             && !self.inbox.has_news()
-    }
-
-    fn due_timer(&self, end: u64) -> Option<Timer> {
-        let mut timers = self.timers.borrow_mut();
-        timers.first()?;
-        timers.take_due(Instant::now(), end)
     }
 
     /// Dispatches a batch of one port's events, and after `end` not a second one. Returns their number.
@@ -541,7 +580,7 @@ impl Inner {
 
     pub(crate) fn report(&self, event: ErrorEvent) {
         let Some(mut handler) = self.onerror.take() else {
-            if matches!(event, ErrorEvent::ResourceExhausted(_)) {
+            if !matches!(event, ErrorEvent::Panic(_)) {
                 eprintln!("messageport: {event:#}");
             }
             return;
@@ -587,7 +626,7 @@ impl Drop for Inner {
             // A handler may own handles, even of its own port, which would keep both alive.
             member.handlers.clear();
         }
-        drop((tasks, timers));
+        drop((tasks, timers, self.watches.take_all()));
     }
 }
 

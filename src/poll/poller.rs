@@ -15,7 +15,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,11 +25,15 @@ use crate::end::wait::Spin;
 use crate::error::TryRecvError;
 use crate::port::RecvHalf;
 use crate::sys::Errno;
-use crate::sys::epoll::Epoll;
+use crate::sys::epoll::{Epoll, Readiness};
 use crate::sys::fork::Home;
 
 /// The first key that is not a port's: the caller uses the keys from here on for descriptors that only end a sleep.
 pub(crate) const NO_PORT: u64 = u64::MAX - 16;
+
+/// The keys from here up to [`NO_PORT`] are those of descriptors that the caller watches: the upper half of a port's key
+/// is less than `u32::MAX`.
+pub(crate) const FIRST_WATCH: u64 = (u32::MAX as u64) << 32;
 
 /// While ports are always ready, the epoll set is still polled every 50 us, so that busy ports do not starve the
 /// others.
@@ -84,10 +88,19 @@ pub(crate) struct Poller<T> {
     warm: Vec<u64>,
     napping: Vec<(Instant, u64)>,
     /// Memory for the keys that a poll of the epoll set returns.
-    found: Vec<u64>,
+    found: Vec<(u64, Readiness)>,
+    /// The watched descriptors that are ready, by their keys.
+    ready_watches: Vec<(u64, Readiness)>,
     /// When the epoll set was last polled.
     polled_at: Instant,
     pub(crate) spin: Spin,
+}
+
+impl<T> Poller<T> {
+    /// The descriptor of the epoll set.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.set.as_fd()
+    }
 }
 
 impl<T: Watchable> Poller<T> {
@@ -102,6 +115,7 @@ impl<T: Watchable> Poller<T> {
             warm: Vec::new(),
             napping: Vec::new(),
             found: Vec::new(),
+            ready_watches: Vec::new(),
             polled_at: Instant::now(),
             spin: Spin::new(),
         })
@@ -187,8 +201,14 @@ impl<T: Watchable> Poller<T> {
         }
     }
 
+    /// True if a port waits for its turn, or a watched descriptor is ready.
     pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || !self.ready_watches.is_empty()
+    }
+
+    /// Takes the watched descriptors that are ready.
+    pub(crate) fn take_ready_watches(&mut self) -> Vec<(u64, Readiness)> {
+        std::mem::take(&mut self.ready_watches)
     }
 
     /// Number of ports that wait for their turn, including some that may be gone.
@@ -301,9 +321,9 @@ impl<T: Watchable> Poller<T> {
     /// Polls the epoll set for `timeout` and makes the ports that it reports ready, and the ports whose naps are over.
     pub(crate) fn poll_epoll(&mut self, timeout: Duration) -> Result<(), Errno> {
         let mut found = std::mem::take(&mut self.found);
-        let result = self.set.wait(&mut found, timeout);
-        for key in found.drain(..) {
-            self.edge(key);
+        let result = self.set.wait_with(timeout, |key, ready| found.push((key, ready)));
+        for (key, ready) in found.drain(..) {
+            self.report(key, ready);
         }
         self.found = found;
         let now = Instant::now();
@@ -319,6 +339,16 @@ impl<T: Watchable> Poller<T> {
             }
         }
         result
+    }
+
+    fn report(&mut self, key: u64, ready: Readiness) {
+        if !(FIRST_WATCH..NO_PORT).contains(&key) {
+            self.edge(key);
+        } else if let Some((_, known)) = self.ready_watches.iter_mut().find(|(known, _)| *known == key) {
+            *known = ready;
+        } else {
+            self.ready_watches.push((key, ready));
+        }
     }
 
     fn edge(&mut self, key: u64) {
@@ -350,10 +380,13 @@ impl<T: Watchable> Poller<T> {
                 woken() || keys.filter_map(|key| self.get(key)).any(|what| what.with(RecvHalf::has_news) != Some(false))
             };
             let mut found = Vec::new();
-            let poll = || self.set.wait(&mut found, Duration::ZERO).is_err() || !found.is_empty();
+            let poll = || {
+                let failed = self.set.wait_with(Duration::ZERO, |key, ready| found.push((key, ready))).is_err();
+                failed || !found.is_empty()
+            };
             let has_news = self.spin.run(news, deadline, EPOLL_INTERVAL, poll);
-            for key in found {
-                self.edge(key);
+            for (key, ready) in found {
+                self.report(key, ready);
             }
             if has_news {
                 self.poll_warm();

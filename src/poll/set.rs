@@ -1,14 +1,17 @@
 //! `PortSet`: receives from many ports without handlers.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use super::poller::{BORROWED_NAP, Poller, Watchable};
+use super::poller::{BORROWED_NAP, NO_PORT, Poller, Watchable};
 use crate::error::{BadTransfer, CloseReason, RecvError, Refusal, TryRecvError, WatchError};
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf};
+use crate::sys::epoll::Alarm;
 use crate::sys::io_error;
 
 /// After 16 turns of ports that are ready, the poller polls the rings of the others.
@@ -47,6 +50,10 @@ pub struct PortSet<P = MessagePort> {
     poller: Poller<Member<P>>,
     /// Turns since the last refresh of the poller.
     turns: usize,
+    /// Makes the descriptor readable when a port has napped.
+    alarm: Alarm,
+    /// The descriptor has been requested.
+    embedded: Cell<bool>,
 }
 
 struct Member<P>(P);
@@ -80,12 +87,14 @@ pub enum SetEvent<P = MessagePort> {
 }
 
 impl<P: AsRef<RecvHalf>> PortSet<P> {
-    /// Makes an empty set. Takes one descriptor.
+    /// Makes an empty set. Takes two descriptors.
     ///
     /// # Errors
     /// The system has no memory or no descriptors.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { poller: Poller::new().map_err(io_error)?, turns: 0 })
+        let (poller, alarm) = (Poller::new().map_err(io_error)?, Alarm::new().map_err(io_error)?);
+        poller.add_wake_up(alarm.as_fd(), NO_PORT).map_err(io_error)?;
+        Ok(Self { poller, turns: 0, alarm, embedded: Cell::new(false) })
     }
 
     /// Adds a port, with everything that is queued in it.
@@ -173,6 +182,10 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
             }
             let over = waited && deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if over || self.is_empty() {
+                if self.embedded.get() {
+                    let now = Instant::now();
+                    self.alarm.set(self.poller.next_nap().map(|until| until.saturating_duration_since(now)));
+                }
                 return Ok(None);
             }
             self.poller.wait(deadline, || false).map_err(io_error)?;
@@ -212,6 +225,18 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
         self.poller.found_message(key);
         self.poller.schedule(key);
         Ok(Some(event))
+    }
+}
+
+/// The descriptor to wait on in another program's `poll` or `epoll`, level-triggered: it is readable when a port of the
+/// set may have an event. Poll it for reading only.
+///
+/// **Before each `poll`, call [`try_wait`](PortSet::try_wait) until it returns `None`**: that arms the wake-ups. A port
+/// that is added, or from which the program itself receives, needs that too.
+impl<P> AsFd for PortSet<P> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.embedded.set(true);
+        self.poller.descriptor()
     }
 }
 

@@ -14,6 +14,41 @@ use super::{Errno, millis};
 /// Most descriptors, 64, that one [`Epoll::wait`] reports; the kernel reports the others at the next wait.
 const BATCH: usize = 64;
 
+/// What a descriptor is ready for, or watched for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Readiness {
+    /// It can be read, or accepts a connection, or its other side has hung up.
+    pub readable: bool,
+    /// It can be written, or its other side has hung up.
+    pub writable: bool,
+}
+
+impl Readiness {
+    /// Nothing: only a hang-up or an error is reported.
+    pub(crate) const NONE: Self = Self { readable: false, writable: false };
+    /// Readable.
+    pub const READABLE: Self = Self { readable: true, writable: false };
+    /// Writable.
+    pub const WRITABLE: Self = Self { readable: false, writable: true };
+    /// Readable or writable.
+    pub const BOTH: Self = Self { readable: true, writable: true };
+
+    /// Without what `interest` does not contain.
+    pub(crate) fn masked(self, interest: Self) -> Self {
+        Self { readable: self.readable && interest.readable, writable: self.writable && interest.writable }
+    }
+
+    fn flags(self) -> EpollFlags {
+        let flag = |set, flag| if set { flag } else { EpollFlags::empty() };
+        flag(self.readable, EpollFlags::EPOLLIN) | flag(self.writable, EpollFlags::EPOLLOUT)
+    }
+
+    fn of(flags: EpollFlags) -> Self {
+        let has = |flag| flags.intersects(flag | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
+        Self { readable: has(EpollFlags::EPOLLIN), writable: has(EpollFlags::EPOLLOUT) }
+    }
+}
+
 /// A set of descriptors, each with a key, that reports which of them became readable or were hung up.
 pub(crate) struct Epoll(Set);
 
@@ -35,6 +70,16 @@ impl Epoll {
         self.0.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, key))
     }
 
+    /// Adds `descriptor` level-triggered, for whatever of `interest` it is ready for.
+    pub(crate) fn add_watch(&self, descriptor: BorrowedFd<'_>, interest: Readiness, key: u64) -> Result<(), Errno> {
+        self.0.add(descriptor, EpollEvent::new(interest.flags(), key))
+    }
+
+    /// Changes what a descriptor is reported for.
+    pub(crate) fn change_watch(&self, descriptor: BorrowedFd<'_>, interest: Readiness, key: u64) {
+        let _ = self.0.modify(descriptor, &mut EpollEvent::new(interest.flags(), key)); // fails only if not added
+    }
+
     /// Limits the reports of an edge-triggered descriptor to its hang-up, until [`unmute`](Self::unmute).
     pub(crate) fn mute(&self, descriptor: BorrowedFd<'_>, key: u64) {
         let _ = self.0.modify(descriptor, &mut EpollEvent::new(EpollFlags::EPOLLET, key)); // fails only if not added
@@ -53,9 +98,14 @@ impl Epoll {
     /// Appends the keys of ready descriptors to `found` (epoll_wait(2)). Sleeps until a descriptor is ready, a signal
     /// arrives or `timeout` is over.
     pub(crate) fn wait(&self, found: &mut Vec<u64>, timeout: Duration) -> Result<(), Errno> {
+        self.wait_with(timeout, |key, _| found.push(key))
+    }
+
+    /// As [`wait`](Self::wait), with what each descriptor is ready for.
+    pub(crate) fn wait_with(&self, timeout: Duration, mut found: impl FnMut(u64, Readiness)) -> Result<(), Errno> {
         let mut events = [EpollEvent::empty(); BATCH];
         match self.0.wait(&mut events, EpollTimeout::try_from(millis(timeout)).unwrap_or(EpollTimeout::MAX)) {
-            Ok(count) => found.extend(events[..count].iter().map(EpollEvent::data)),
+            Ok(count) => events[..count].iter().for_each(|event| found(event.data(), Readiness::of(event.events()))),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }

@@ -1,6 +1,6 @@
 //! Channels.
 
-use messageport::{ChannelOptions, MessageChannel};
+use messageport::{ChannelOptions, MessageChannel, raise_descriptor_limit};
 
 use crate::code::{self, Code};
 use crate::failure::Failure;
@@ -100,6 +100,18 @@ pub unsafe extern "C" fn msgport_channel_new(
         let MessageChannel { port1, port2 } = channel_options.create()?;
         out1.give(port1.into());
         out2.give(port2.into());
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_raise_descriptor_limit(wanted: u64, limit: *mut u64) -> Code {
+    guard(|| {
+        let raised = raise_descriptor_limit(wanted).map_err(|error| Failure::of_system(&error, &error))?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        if let Some(out) = unsafe { Out::optional(limit) } {
+            out.set(raised);
+        }
         Ok(())
     })
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
-use messageport::{ErrorEvent, EventLoop, LoopHandle as RustRemote, TimerId};
+use messageport::{AcceptError, ErrorEvent, EventLoop, LoopHandle as RustRemote, TimerId, WatchId};
 
 use crate::code::{self, Code};
 use crate::failure::{Failure, watching};
@@ -23,12 +23,20 @@ use crate::port::{Claims, End, Port, PortHandle};
 pub type LoopHandle = Handle<Loop>;
 
 pub struct Loop {
-    events: EventLoop,
-    own: OwnHandle,
+    pub(super) events: EventLoop,
+    pub(super) own: OwnHandle,
     /// Every call on the handle and on the ports of the loop has a claim.
-    claims: Claims,
-    timers: Rc<RefCell<HashMap<u64, TimerId>>>,
-    next_timer: Cell<u64>,
+    pub(super) claims: Claims,
+    pub(super) timers: Rc<RefCell<HashMap<u64, TimerId>>>,
+    pub(super) watches: RefCell<HashMap<u64, WatchId>>,
+    /// The next number of a timer or a watch.
+    next_number: Cell<u64>,
+}
+
+impl Loop {
+    pub(super) fn new_number(&self) -> u64 {
+        self.next_number.replace(self.next_number.get() + 1)
+    }
 }
 
 impl Object for Loop {
@@ -56,7 +64,7 @@ impl Remote {
 
 /// The address of a loop's handle, for its callbacks. NULL once the handle is freed.
 #[derive(Clone)]
-struct OwnHandle(Arc<AtomicPtr<LoopHandle>>);
+pub(super) struct OwnHandle(Arc<AtomicPtr<LoopHandle>>);
 
 impl OwnHandle {
     fn new() -> Self {
@@ -70,7 +78,7 @@ impl OwnHandle {
     }
 
     /// Calls `call` with the handle unless it has been freed.
-    fn with(&self, call: impl FnOnce(*mut LoopHandle)) {
+    pub(super) fn with(&self, call: impl FnOnce(*mut LoopHandle)) {
         // Relaxed: see `set`.
         let handle = self.0.load(Ordering::Relaxed);
         if !handle.is_null() {
@@ -97,7 +105,8 @@ pub unsafe extern "C" fn msgport_loop_new(event_loop: *mut *mut LoopHandle) -> C
             own: own.clone(),
             claims: Claims::new()?,
             timers: Rc::default(),
-            next_timer: Cell::new(1),
+            watches: RefCell::default(),
+            next_number: Cell::new(1),
         });
         own.set(handle);
         out.set(handle);
@@ -280,6 +289,7 @@ pub unsafe extern "C" fn msgport_loop_on_error(
         event_loop.events.set_onerror(move |event| {
             let failure = match event {
                 ErrorEvent::ResourceExhausted(error) => Failure::exhausted(error),
+                ErrorEvent::NotAccepted(AcceptError::System(error)) => Failure::of_system(error, error),
                 event => Failure::internal(event),
             };
             // SAFETY: the caller of C passed this handler for this data, and the loop has not been freed.
@@ -303,7 +313,7 @@ pub unsafe extern "C" fn msgport_loop_set_timeout(
         let event_loop = unsafe { Handle::get(event_loop) }?;
         let _claim = event_loop.claims.enter()?;
         let callback = callback.ok_or_else(|| Failure::null("callback"))?;
-        let number = event_loop.next_timer.replace(event_loop.next_timer.get() + 1);
+        let number = event_loop.new_number();
         let (own, timers) = (event_loop.own.clone(), Rc::clone(&event_loop.timers));
         let user = User::new(user, destroy);
         let delay = Duration::from_nanos(u64::try_from(delay).unwrap_or(0));

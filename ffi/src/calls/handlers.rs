@@ -121,18 +121,18 @@ fn in_loop(port: &Port) -> Result<&LoopPort, Failure> {
 }
 
 /// The message that a loop lends to the handlers of a port.
-struct Lent(*mut MessageHandle);
+pub(super) struct Lent(*mut MessageHandle);
 
 impl Lent {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Handle::give(Message::for_handlers()))
     }
 
-    fn handle(&self) -> *mut MessageHandle {
+    pub(super) fn handle(&self) -> *mut MessageHandle {
         self.0
     }
 
-    fn message(&mut self) -> Result<&mut Message, Failure> {
+    pub(super) fn message(&mut self) -> Result<&mut Message, Failure> {
         // SAFETY: `new` made it and `drop` frees it; a handler uses it only while it runs, when no reference exists.
         unsafe { Handle::get_mut(self.0) }
     }

@@ -60,8 +60,20 @@ pub struct Peer {
 pub type ListenerHandle = Handle<Listener>;
 
 pub struct Listener {
-    listener: RustListener,
+    /// `None` once it is in an event loop.
+    listener: Option<RustListener>,
     path: CString,
+}
+
+impl Listener {
+    fn open(&self) -> Result<&RustListener, Failure> {
+        self.listener.as_ref().ok_or(Failure::plain(code::DETACHED))
+    }
+
+    /// The place of the listener, which moves to an event loop.
+    pub(super) fn place(&mut self) -> &mut Option<RustListener> {
+        &mut self.listener
+    }
 }
 
 impl Object for Listener {
@@ -106,7 +118,7 @@ pub unsafe extern "C" fn msgport_listener_bind(
         }
         let listener = listen.bind(name)?;
         let path = CString::new(listener.path().as_os_str().as_bytes()).map_err(|_| Failure::plain(code::BAD_NAME))?;
-        out.give(Listener { listener, path });
+        out.give(Listener { listener: Some(listener), path });
         Ok(())
     })
 }
@@ -127,7 +139,7 @@ pub unsafe extern "C" fn msgport_listener_accept(
 ) -> Code {
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        let listener = &unsafe { Handle::get(listener) }?.listener;
+        let listener = unsafe { Handle::get(listener) }?.open()?;
         // SAFETY: NULL or writable; the caller of C upholds it.
         let out = unsafe { Out::new(port, "port") }?;
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
@@ -160,7 +172,7 @@ pub unsafe extern "C" fn msgport_listener_path(listener: *const ListenerHandle, 
 pub unsafe extern "C" fn msgport_listener_refused(listener: *mut ListenerHandle, count: *mut u64) -> Code {
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        let listener = &unsafe { Handle::get(listener) }?.listener;
+        let listener = unsafe { Handle::get(listener) }?.open()?;
         // SAFETY: NULL or writable; the caller of C upholds it.
         unsafe { Out::new(count, "count") }?.set(listener.refused());
         Ok(())
@@ -171,7 +183,7 @@ pub unsafe extern "C" fn msgport_listener_refused(listener: *mut ListenerHandle,
 pub unsafe extern "C" fn msgport_listener_descriptor(listener: *mut ListenerHandle, descriptor: *mut c_int) -> Code {
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        let listener = &unsafe { Handle::get(listener) }?.listener;
+        let listener = unsafe { Handle::get(listener) }?.open()?;
         // SAFETY: NULL or writable; the caller of C upholds it.
         unsafe { Out::new(descriptor, "descriptor") }?.set(listener.as_fd().as_raw_fd());
         Ok(())

@@ -17,6 +17,7 @@ mod request;
 mod reserve;
 mod shared;
 mod transfer_buffer;
+mod watches;
 
 pub use self::channel::*;
 pub use self::child::*;
@@ -35,3 +36,4 @@ pub use self::request::*;
 pub use self::reserve::*;
 pub use self::shared::*;
 pub use self::transfer_buffer::*;
+pub use self::watches::*;

@@ -1,6 +1,6 @@
 //! Ports: freeing, closing, waiting, halves.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::os::fd::AsRawFd;
 
 use crate::code::{self, Code};
@@ -23,6 +23,26 @@ pub unsafe extern "C" fn msgport_port_free(port: *mut PortHandle) {
         unsafe { free(port) };
         Ok(())
     });
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_set_user(port: *mut PortHandle, user: *mut c_void) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        unsafe { Handle::get(port) }?.user().set(user);
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_user(port: *mut PortHandle, user: *mut *mut c_void) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let port = unsafe { Handle::get(port) }?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        unsafe { Out::new(user, "user") }?.set(port.user().get());
+        Ok(())
+    })
 }
 
 #[unsafe(no_mangle)]

@@ -1,5 +1,7 @@
 //! Sets of ports without handlers.
 
+use std::ffi::c_int;
+
 use messageport::{RecvError, SetEvent};
 
 use crate::code::{self, Code};
@@ -58,6 +60,17 @@ pub unsafe extern "C" fn msgport_portset_remove(set: *mut SetHandle, port: *mut 
         }
         // SAFETY: as before.
         unsafe { Port::exclusive(port) }?.replace_member(|end| set.remove(end))
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_portset_descriptor(set: *mut SetHandle, descriptor: *mut c_int) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let set = unsafe { Handle::get(set) }?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        unsafe { Out::new(descriptor, "descriptor") }?.set(set.descriptor()?);
+        Ok(())
     })
 }
 

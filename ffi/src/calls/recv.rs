@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::mem::transmute;
 
-use messageport::MessageRef;
+use messageport::{Message as RustMessage, MessageRef};
 
 use crate::code::{self, Code};
 use crate::failure::{Failure, NotReceived};
@@ -63,6 +63,53 @@ pub unsafe extern "C" fn msgport_port_recv_into(
         if let Some(out) = unsafe { Out::optional(len) } {
             out.set(count);
         }
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_recv_messages(
+    port: *mut PortHandle,
+    timeout: i64,
+    messages: *const *mut MessageHandle,
+    count: usize,
+    received: *mut usize,
+) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let port = unsafe { Port::settled(port) }?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        unsafe { Out::new(received, "received") }?.set(0);
+        // SAFETY: as before.
+        let out = unsafe { Out::new(received, "received") }?;
+        if count > isize::MAX as usize / size_of::<*mut MessageHandle>() {
+            return Err(Failure::bad_argument("more messages than memory can hold"));
+        }
+        let handles: &[*mut MessageHandle] = match (count, messages.is_null()) {
+            (0, _) => &[],
+            (_, true) => return Err(Failure::null("messages")),
+            // SAFETY: `count` pointers; the caller of C upholds that they are readable.
+            _ => unsafe { std::slice::from_raw_parts(messages, count) },
+        };
+        let mut sorted = handles.to_vec();
+        sorted.sort_unstable();
+        if sorted.windows(2).any(|two| two[0] == two[1]) {
+            return Err(Failure::bad_argument("a message is there twice"));
+        }
+        let mut places = Vec::with_capacity(count);
+        for handle in handles {
+            // SAFETY: NULL or a live handle in exclusive use, and no other of the list is the same.
+            places.push(unsafe { Handle::get_mut(*handle) }?);
+        }
+        // Moved out and back: the memory of each is used again.
+        let mut list: Vec<_> = places.iter_mut().map(|place| std::mem::take(place.emptied())).collect();
+        let result = port.end().recv_messages(&mut list, Timeout::of(timeout));
+        let result = result.map_err(|error| match list.first_mut() {
+            Some(first) => error.into_failure(first),
+            None => error.into_failure(&mut RustMessage::new()),
+        });
+        places.into_iter().zip(list).for_each(|(place, message)| place.fill(message));
+        out.set(result?);
         Ok(())
     })
 }

@@ -1,6 +1,7 @@
 //! Request and answer.
 
 use std::ffi::{c_int, c_void};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use messageport::{
@@ -157,6 +158,17 @@ pub unsafe extern "C" fn msgport_client_start(
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_client_descriptor(client: *const ClientHandle, descriptor: *mut c_int) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let client = unsafe { Handle::get(client) }?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        unsafe { Out::new(descriptor, "descriptor") }?.set(client.0.as_fd().as_raw_fd());
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_pending_wait(
     pending: *mut PendingHandle,
     timeout: i64,
@@ -195,6 +207,17 @@ pub unsafe extern "C" fn msgport_server_new(port: *mut PortHandle, server: *mut 
 pub unsafe extern "C" fn msgport_server_free(server: *mut ServerHandle) {
     // SAFETY: NULL or a live handle; the caller of C upholds that this is its last use.
     unsafe { free(server) };
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_server_descriptor(server: *mut ServerHandle, descriptor: *mut c_int) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let server = unsafe { Handle::get(server) }?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        unsafe { Out::new(descriptor, "descriptor") }?.set(server.0.as_fd().as_raw_fd());
+        Ok(())
+    })
 }
 
 #[unsafe(no_mangle)]

@@ -79,12 +79,18 @@ impl Owner {
         // Relaxed: read by `User::drop` on this thread, which drops the user data next.
         self.0.store(false, Ordering::Relaxed);
     }
+
+    /// Ends [`give_back`](Self::give_back).
+    pub(crate) fn take_over(&self) {
+        // Relaxed: as in `give_back`.
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Drop for User {
     fn drop(&mut self) {
         if let Some(destroy) = self.destroy
-            // Relaxed: the only store, in `Owner::give_back`, is made by the thread that drops.
+            // Relaxed: the stores, in `Owner`, are made by the thread that drops, or before the data goes elsewhere.
             && self.is_owned.load(Ordering::Relaxed)
         {
             let is_deferred = DEFERRED.try_with(|deferred| {

@@ -152,6 +152,22 @@ impl End {
         result.map_err(|error| error.into_failure(message))
     }
 
+    /// Receives up to as many messages as `messages` has. Returns their number.
+    pub(crate) fn recv_messages(&self, messages: &mut [Message], timeout: Timeout) -> Result<usize, NotReceived> {
+        let half = match self {
+            Self::Whole(port) => port.as_ref(),
+            Self::Receiver(half) => half,
+            Self::Sender(_) => return Err(NotReceived::Nothing(code::WRONG_HALF)),
+            Self::InLoop { .. } | Self::InSet(_) => return Err(NotReceived::Nothing(code::WATCHED)),
+            Self::Gone => return Err(NotReceived::Nothing(code::DETACHED)),
+        };
+        match timeout {
+            Timeout::Forever => half.recv_messages(messages).map_err(NotReceived::from),
+            Timeout::Poll => half.try_recv_messages(messages).map_err(NotReceived::from),
+            Timeout::For(time) => half.recv_messages_timeout(messages, time).map_err(NotReceived::from),
+        }
+    }
+
     pub(crate) fn recv_ref(&self, timeout: Timeout) -> Result<MessageRef<'_>, Failure> {
         let half = match self {
             Self::Whole(port) => port.as_ref(),

@@ -1,6 +1,8 @@
 //! The handle of a port: the port or one half of it, with its open reservation and message.
 
 use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
+use std::ptr::null_mut;
 use std::rc::Rc;
 
 use messageport::{HandlerId, MessagePort, MessageRef, RecvHalf, Reservation};
@@ -33,6 +35,8 @@ pub struct Port {
     end: End,
     /// Empty unless the port is in an event loop.
     handlers: Handlers,
+    /// A pointer of the program, which is never followed.
+    user: Cell<*mut c_void>,
 }
 
 impl Object for Port {
@@ -47,12 +51,22 @@ impl From<MessagePort> for Port {
 
 impl Port {
     fn of(end: End) -> Self {
-        Self { reservation: Cell::new(None), in_place: Cell::new(None), end, handlers: Handlers::default() }
+        Self {
+            reservation: Cell::new(None),
+            in_place: Cell::new(None),
+            end,
+            handlers: Handlers::default(),
+            user: Cell::new(null_mut()),
+        }
     }
 
     #[inline]
     pub(crate) fn end(&self) -> &End {
         &self.end
+    }
+
+    pub(crate) fn user(&self) -> &Cell<*mut c_void> {
+        &self.user
     }
 
     pub(crate) fn handlers(&self) -> &Handlers {

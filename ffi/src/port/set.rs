@@ -4,6 +4,7 @@
 //! or with another port of it. The handle and the set share the receiving half.
 
 use std::collections::HashMap;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use messageport::{Home, MessagePort, PortId, PortSet, RecvHalf, SendHalf, SetEvent};
@@ -145,6 +146,15 @@ impl Set {
             },
             other => (other, Err(Failure::plain(code::NOT_FOUND))),
         }
+    }
+
+    pub(crate) fn descriptor(&self) -> Result<RawFd, Failure> {
+        if !self.0.home.is_here() {
+            return Err(Failure::plain(code::FORKED));
+        }
+        let inner = self.0.inner()?;
+        let set = inner.set.as_ref().ok_or_else(|| Failure::internal(&"a set that was freed"))?;
+        Ok(set.as_fd().as_raw_fd())
     }
 
     /// The next event of any port, with the handle of the port. The handle of a port that leaves the set is forgotten.

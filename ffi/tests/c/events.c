@@ -560,6 +560,116 @@ static void timers_and_tasks(void)
     msgport_remote_free(remote);
 }
 
+/* ---- Listeners, descriptors of the program, intervals ---- */
+
+typedef struct service {
+    msgport_loop *loop;
+    msgport_port *port; /* of the client that was accepted */
+    uint64_t listener, pipe, interval;
+    int calls, destroyed;
+} service;
+
+static void service_destroyed(void *user)
+{
+    ((service *)user)->destroyed++;
+}
+
+static void echo(msgport_port *port, msgport_message *message, void *user)
+{
+    const void *data;
+    size_t len;
+    (void)user;
+    OK(msgport_message_data(message, &data, &len));
+    OK(msgport_port_post_message(port, data, len, NULL, 0, 0));
+}
+
+static void accepted(msgport_loop *loop, msgport_port *port, msgport_message *greeting, const msgport_peer *peer,
+                     void *user)
+{
+    service *s = user;
+    const void *data;
+    size_t len;
+    CHECK(loop == s->loop && peer->pid == getpid());
+    OK(msgport_message_data(greeting, &data, &len));
+    CHECK(len == 4 && memcmp(data, "hail", 4) == 0);
+    OK(msgport_loop_add(loop, port));
+    OK(msgport_port_on_message(port, MSGPORT_SET, echo, NULL, NULL, NULL));
+    s->port = port;
+    OK(msgport_loop_unwatch(loop, s->listener)); /* from inside */
+    CODE(MSGPORT_NOT_FOUND, msgport_loop_unwatch(loop, s->listener));
+}
+
+static void ready(msgport_loop *loop, int descriptor, uint32_t what, void *user)
+{
+    service *s = user;
+    char byte;
+    CHECK(what == MSGPORT_READABLE);
+    if (read(descriptor, &byte, 1) == 0) OK(msgport_loop_unwatch(loop, s->pipe)); /* it has hung up */
+    else s->calls++;
+}
+
+static void tick(msgport_loop *loop, void *user)
+{
+    service *s = user;
+    if (++s->calls == 3) OK(msgport_loop_clear_timeout(loop, s->interval));
+}
+
+static void *call_the_service(void *name)
+{
+    msgport_port *port;
+    OK(msgport_connect(name, "hail", 4, NULL, &port));
+    post_text(port, "hello");
+    EXPECT_TEXT(port, "hello");
+    msgport_port_free(port);
+    return NULL;
+}
+
+static void a_loop_takes_listeners_descriptors_and_intervals(void)
+{
+    service s = { NULL, NULL, 0, 0, 0, 0, 0 };
+    msgport_listener *listener;
+    pthread_t thread;
+    int ends[2];
+    uint64_t refused;
+    char name[100];
+    OK(msgport_loop_new(&s.loop));
+    /* A server accepts its client in the loop that serves it. */
+    snprintf(name, sizeof name, "/tmp/messageport-c-loop-%ld", (long)getpid());
+    OK(msgport_listener_bind(name, NULL, &listener));
+    OK(msgport_loop_add_listener(s.loop, listener, accepted, &s, service_destroyed, &s.listener));
+    CODE(MSGPORT_DETACHED, msgport_loop_add_listener(s.loop, listener, accepted, &s, service_destroyed, NULL));
+    CODE(MSGPORT_DETACHED, msgport_listener_refused(listener, &refused));
+    CHECK(s.destroyed == 0);
+    msgport_listener_free(listener);
+    CHECK(pthread_create(&thread, NULL, call_the_service, name) == 0);
+    OK(msgport_loop_run(s.loop, MSGPORT_FOREVER)); /* until the client has gone, since the listener has too */
+    CHECK(pthread_join(thread, NULL) == 0 && s.port != NULL && s.destroyed == 1);
+    CHECK(access(name, F_OK) != 0);
+    msgport_port_free(s.port);
+    /* A pipe. */
+    CHECK(pipe(ends) == 0);
+    OK(msgport_loop_watch(s.loop, ends[0], MSGPORT_READABLE, ready, &s, service_destroyed, &s.pipe));
+    CODE(MSGPORT_SYSTEM, msgport_loop_watch(s.loop, ends[0], MSGPORT_READABLE, ready, &s, service_destroyed, NULL));
+    CHECK(s.destroyed == 1 && write(ends[1], "ab", 2) == 2);
+    close(ends[1]);
+    OK(msgport_loop_run(s.loop, MSGPORT_FOREVER));
+    CHECK(s.calls == 2 && s.destroyed == 2);
+    close(ends[0]);
+    /* An interval. */
+    s.calls = 0;
+    OK(msgport_loop_set_interval(s.loop, MILLISECOND, tick, &s, service_destroyed, &s.interval));
+    OK(msgport_loop_run(s.loop, MSGPORT_FOREVER));
+    CHECK(s.calls == 3 && s.destroyed == 3);
+    CODE(MSGPORT_NOT_FOUND, msgport_loop_clear_timeout(s.loop, s.interval));
+    /* Freeing the loop frees what is in it. */
+    OK(msgport_listener_bind(name, NULL, &listener));
+    OK(msgport_loop_add_listener(s.loop, listener, accepted, &s, service_destroyed, NULL));
+    OK(msgport_loop_set_interval(s.loop, MILLISECOND, tick, &s, service_destroyed, NULL));
+    msgport_loop_free(s.loop);
+    CHECK(s.destroyed == 5 && access(name, F_OK) != 0);
+    msgport_listener_free(listener);
+}
+
 /* ---- Sets ---- */
 
 static void a_set_tells_which_port_has_something(void)
@@ -663,6 +773,121 @@ static void *serve(void *port)
     msgport_message_free(request);
     msgport_server_free(server);
     return NULL;
+}
+
+static int is_readable(int descriptor, int milliseconds)
+{
+    struct pollfd poller = { descriptor, POLLIN, 0 };
+    return poll(&poller, 1, milliseconds) == 1;
+}
+
+static void sets_clients_and_servers_can_be_polled(void)
+{
+    msgport_port *a, *b, *c, *d;
+    msgport_portset *set;
+    msgport_portset_event event;
+    msgport_client *client;
+    msgport_server *server;
+    msgport_pending *pending;
+    msgport_responder *responder;
+    msgport_message *message;
+    int descriptor, there;
+    OK(msgport_message_new(&message));
+    make_pair(&a, &b);
+    make_pair(&c, &d);
+    OK(msgport_portset_new(&set));
+    OK(msgport_portset_descriptor(set, &descriptor));
+    OK(msgport_portset_add(set, b));
+    OK(msgport_portset_add(set, d));
+    for (int i = 0; i < 3; i++) {
+        CODE(MSGPORT_EMPTY, msgport_portset_next(set, 0, message, &event));
+        CHECK(!is_readable(descriptor, 0));
+        post_text(a, "x");
+        post_text(c, "x");
+        CHECK(is_readable(descriptor, 20000));
+        OK(msgport_portset_next(set, 0, message, &event));
+        OK(msgport_portset_next(set, 0, message, &event));
+    }
+    CODE(MSGPORT_EMPTY, msgport_portset_next(set, 0, message, &event));
+    msgport_port_free(a);
+    CHECK(is_readable(descriptor, 20000));
+    OK(msgport_portset_next(set, 0, message, &event));
+    CHECK(event.port == b && event.code == MSGPORT_PEER_CLOSED);
+    msgport_portset_free(set);
+    msgport_port_free(b);
+
+    OK(msgport_client_new(c, &client));
+    OK(msgport_server_new(d, &server));
+    OK(msgport_client_descriptor(client, &descriptor));
+    OK(msgport_server_descriptor(server, &there));
+    for (int i = 0; i < 3; i++) {
+        CODE(MSGPORT_EMPTY, msgport_server_recv(server, 0, message, &responder));
+        CHECK(!is_readable(there, 0));
+        OK(msgport_client_start(client, "x", 1, NULL, 0, &pending));
+        CHECK(is_readable(there, 20000));
+        OK(msgport_server_recv(server, 0, message, &responder));
+        CODE(MSGPORT_EMPTY, msgport_pending_wait(pending, 0, message));
+        CHECK(!is_readable(descriptor, 0));
+        OK(msgport_responder_answer(responder, "y", 1, NULL, 0, 0));
+        CHECK(is_readable(descriptor, 20000));
+        OK(msgport_pending_wait(pending, 0, message));
+        msgport_responder_free(responder);
+        msgport_pending_free(pending);
+    }
+    msgport_server_free(server);
+    CHECK(is_readable(descriptor, 20000));
+    msgport_client_free(client);
+    msgport_port_free(c);
+    msgport_port_free(d);
+    msgport_message_free(message);
+}
+
+static void messages_in_batches_and_user_data(void)
+{
+    msgport_port *a, *b, *c, *port;
+    msgport_message *messages[4], *twice[2];
+    msgport_item item;
+    size_t received, count;
+    void *user = &count;
+    uint64_t limit;
+    make_pair(&a, &b);
+    for (int i = 0; i < 4; i++) OK(msgport_message_new(&messages[i]));
+    CODE(MSGPORT_EMPTY, msgport_port_recv_messages(b, 0, messages, 4, &received));
+    CODE(MSGPORT_TIMED_OUT, msgport_port_recv_messages(b, 1000, messages, 4, &received));
+    for (int i = 0; i < 5; i++) post_text(a, "text");
+    OK(msgport_port_recv_messages(b, MSGPORT_FOREVER, messages, 4, &received));
+    CHECK(received == 4);
+    for (int i = 0; i < 4; i++) {
+        const void *data;
+        OK(msgport_message_data(messages[i], &data, &count));
+        CHECK(count == 4 && memcmp(data, "text", 4) == 0);
+    }
+    /* A message with a port is the first of its batch. */
+    make_pair(&port, &c);
+    item = msgport_item_port(port);
+    OK(msgport_port_post_message(a, "port", 4, &item, 1, 0));
+    OK(msgport_port_recv_messages(b, 0, messages, 4, &received));
+    CHECK(received == 1);
+    OK(msgport_port_recv_messages(b, 0, messages, 4, &received));
+    OK(msgport_message_count(messages[0], MSGPORT_ITEM_PORT, &count));
+    CHECK(received == 1 && count == 1);
+    twice[0] = twice[1] = messages[0];
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_port_recv_messages(b, 0, twice, 2, &received));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_port_recv_messages(b, 0, messages, SIZE_MAX, &received));
+    CHECK(received == 0);
+    OK(msgport_port_user(b, &user));
+    CHECK(user == NULL);
+    OK(msgport_port_set_user(b, &limit));
+    OK(msgport_port_user(b, &user));
+    CHECK(user == &limit);
+    OK(msgport_raise_descriptor_limit(64, &limit));
+    CHECK(limit >= 64);
+    msgport_port_free(a);
+    CODE(MSGPORT_PEER_CLOSED, msgport_port_recv_messages(b, MSGPORT_FOREVER, messages, 4, &received));
+    for (int i = 0; i < 4; i++) msgport_message_free(messages[i]);
+    msgport_port_free(b);
+    msgport_port_free(c);
+    msgport_port_free(port);
 }
 
 static const msgport_client *asking;
@@ -777,7 +1002,10 @@ static const test_case CASES[] = {
     CASE(s44_a_started_port_has_what_had_arrived_at_its_close),
     CASE(s45_the_close_handler_has_the_reason),
     CASE(timers_and_tasks),
+    CASE(a_loop_takes_listeners_descriptors_and_intervals),
     CASE(a_set_tells_which_port_has_something),
+    CASE(sets_clients_and_servers_can_be_polled),
+    CASE(messages_in_batches_and_user_data),
     CASE(requests_are_answered),
     CASE(a_client_is_told_that_the_server_died),
     { NULL, NULL },

@@ -43,6 +43,8 @@ int main(void)
     printf("MSGPORT_SET %u\n", MSGPORT_SET);
     printf("MSGPORT_ADD %u\n", MSGPORT_ADD);
     printf("MSGPORT_ADD_ONCE %u\n", MSGPORT_ADD_ONCE);
+    printf("MSGPORT_READABLE %u\n", MSGPORT_READABLE);
+    printf("MSGPORT_WRITABLE %u\n", MSGPORT_WRITABLE);
     printf("MSGPORT_ANY_USER %u\n", MSGPORT_ANY_USER);
     printf("MSGPORT_CHANNEL_OPTIONS_INIT %d\n", IS_INIT(CHANNEL));
     printf("MSGPORT_LISTEN_OPTIONS_INIT %d\n", IS_INIT(LISTEN));

@@ -36,6 +36,24 @@ static void destroy(void *user)
     ++*(int *)user;
 }
 
+static void on_ready(msgport_loop *self, int which, uint32_t ready, void *user)
+{
+    (void)self;
+    (void)which;
+    (void)ready;
+    (void)user;
+}
+
+static void on_connect(msgport_loop *self, msgport_port *accepted, msgport_message *greeting, const msgport_peer *peer,
+                       void *user)
+{
+    (void)self;
+    (void)accepted;
+    (void)greeting;
+    (void)peer;
+    (void)user;
+}
+
 static void on_message(msgport_port *self, msgport_message *received, void *user)
 {
     (void)self;
@@ -263,7 +281,15 @@ static void null_for_every_pointer(void)
     NULL_(msgport_loop_on_error(loop, NULL, &destroyed, destroy));
     NULL_(msgport_loop_set_timeout(NULL, 0, on_task, &destroyed, destroy, &refused));
     NULL_(msgport_loop_set_timeout(loop, 0, NULL, &destroyed, destroy, &refused));
+    NULL_(msgport_loop_set_interval(NULL, 0, on_task, &destroyed, destroy, &refused));
+    NULL_(msgport_loop_set_interval(loop, 0, NULL, &destroyed, destroy, &refused));
     NULL_(msgport_loop_clear_timeout(NULL, 0));
+    NULL_(msgport_loop_watch(NULL, 0, MSGPORT_READABLE, on_ready, &destroyed, destroy, &refused));
+    NULL_(msgport_loop_watch(loop, 0, MSGPORT_READABLE, NULL, &destroyed, destroy, &refused));
+    NULL_(msgport_loop_add_listener(NULL, listener, on_connect, &destroyed, destroy, &refused));
+    NULL_(msgport_loop_add_listener(loop, NULL, on_connect, &destroyed, destroy, &refused));
+    NULL_(msgport_loop_add_listener(loop, listener, NULL, &destroyed, destroy, &refused));
+    NULL_(msgport_loop_unwatch(NULL, 0));
     NULL_(msgport_loop_remote(NULL, &other_remote));
     NULL_(msgport_loop_remote(loop, NULL));
     NULL_(msgport_remote_stop(NULL));
@@ -284,6 +310,18 @@ static void null_for_every_pointer(void)
     NULL_(msgport_portset_add(set, NULL));
     NULL_(msgport_portset_remove(NULL, a));
     NULL_(msgport_portset_remove(set, NULL));
+    NULL_(msgport_portset_descriptor(NULL, &descriptor));
+    NULL_(msgport_portset_descriptor(set, NULL));
+    NULL_(msgport_client_descriptor(NULL, &descriptor));
+    NULL_(msgport_client_descriptor(client, NULL));
+    NULL_(msgport_server_descriptor(NULL, &descriptor));
+    NULL_(msgport_server_descriptor(server, NULL));
+    NULL_(msgport_port_set_user(NULL, NULL));
+    NULL_(msgport_port_user(NULL, &memory));
+    NULL_(msgport_port_user(a, NULL));
+    NULL_(msgport_port_recv_messages(NULL, 0, &message, 1, &len));
+    NULL_(msgport_port_recv_messages(a, 0, &message, 1, NULL));
+    OK(msgport_raise_descriptor_limit(0, NULL));
     NULL_(msgport_portset_next(NULL, 0, message, &event));
     NULL_(msgport_portset_next(set, 0, NULL, &event));
     NULL_(msgport_portset_next(set, 0, message, NULL));
@@ -419,7 +457,12 @@ static void a_handle_of_another_kind(void)
     WRONG(msgport_loop_set_spin(no_loop, 1));
     WRONG(msgport_loop_on_error(no_loop, on_error, &destroyed, destroy));
     WRONG(msgport_loop_set_timeout(no_loop, 0, on_task, &destroyed, destroy, &refused));
+    WRONG(msgport_loop_set_interval(no_loop, 0, on_task, &destroyed, destroy, &refused));
     WRONG(msgport_loop_clear_timeout(no_loop, 0));
+    WRONG(msgport_loop_watch(no_loop, 0, MSGPORT_READABLE, on_ready, &destroyed, destroy, &refused));
+    WRONG(msgport_loop_add_listener(no_loop, listener, on_connect, &destroyed, destroy, &refused));
+    WRONG(msgport_loop_add_listener(loop, no_listener, on_connect, &destroyed, destroy, &refused));
+    WRONG(msgport_loop_unwatch(no_loop, 0));
     WRONG(msgport_loop_remote(no_loop, &other_remote));
     WRONG(msgport_remote_stop(no_remote));
     WRONG(msgport_remote_post_task(no_remote, on_task, &destroyed, destroy));
@@ -434,6 +477,12 @@ static void a_handle_of_another_kind(void)
     WRONG(msgport_portset_add(set, no_port));
     WRONG(msgport_portset_remove(no_set, a));
     WRONG(msgport_portset_remove(set, no_port));
+    WRONG(msgport_portset_descriptor(no_set, &descriptor));
+    WRONG(msgport_client_descriptor(no_client, &descriptor));
+    WRONG(msgport_server_descriptor(no_server, &descriptor));
+    WRONG(msgport_port_set_user(no_port, NULL));
+    WRONG(msgport_port_user(no_port, &memory));
+    WRONG(msgport_port_recv_messages(no_port, 0, &message, 1, &len));
     WRONG(msgport_portset_next(no_set, 0, message, &event));
     WRONG(msgport_portset_next(set, 0, no_message, &event));
     WRONG(msgport_client_new(no_port, &other_client));
@@ -502,6 +551,11 @@ static void out_of_turn(void)
     CODE(MSGPORT_NOT_IN_LOOP, msgport_port_start(a));
     CODE(MSGPORT_NOT_IN_LOOP, msgport_port_dispatch_event(a, message));
     CODE(MSGPORT_NOT_FOUND, msgport_loop_clear_timeout(loop, 5));
+    CODE(MSGPORT_NOT_FOUND, msgport_loop_unwatch(loop, 5));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_loop_watch(loop, 0, 0, on_ready, &destroyed, destroy, &refused));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_loop_watch(loop, 0, 4, on_ready, &destroyed, destroy, &refused));
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_loop_watch(loop, -1, MSGPORT_READABLE, on_ready, &destroyed, destroy, &refused));
+    CODE(MSGPORT_SYSTEM, msgport_loop_watch(loop, 9999, MSGPORT_READABLE, on_ready, &destroyed, destroy, &refused));
     CODE(MSGPORT_NO_PORTS, msgport_portset_next(set, 0, message, &event));
     CODE(MSGPORT_NO_PORTS, msgport_portset_next(set, MSGPORT_FOREVER, message, &event));
     /* In a set. */

@@ -439,6 +439,37 @@ void handlers_are_lambdas()
     events.run().value();
     other.join();
     CHECK(timers == 2 && token.use_count() == 1);
+
+    // An interval, a pipe and a listener.
+    mp::timer_id tick = 0;
+    tick = events.set_interval(1ms, [&] { if (++timers == 5) events.clear_timeout(tick).value(); }).value();
+    int ends[2];
+    CHECK(pipe(ends) == 0 && write(ends[1], "x", 1) == 1);
+    mp::watch_id reading = 0;
+    reading = events.watch(ends[0], mp::ready::readable, [&](int descriptor, mp::ready what) {
+        char byte;
+        CHECK(what == mp::ready::readable && read(descriptor, &byte, 1) == 1 && byte == 'x');
+        events.unwatch(reading).value();
+    }).value();
+    const std::string name = "/tmp/messageport-cpp-loop-" + std::to_string(getpid());
+    mp::watch_id accepting = 0;
+    mp::port accepted;
+    auto listener = mp::listener::bind(name.c_str()).value();
+    CHECK(fails(listener.try_accept(), MSGPORT_EMPTY));
+    accepting = events.add_listener(std::move(listener), [&](mp::port client, mp::message &greeting,
+                                                             const msgport_peer &peer) {
+        CHECK(greeting.text() == "hail" && peer.pid == getpid());
+        accepted = std::move(client);
+        events.unwatch(accepting).value();
+    }).value();
+    std::thread client([&] { CHECK(mp::connect(name.c_str(), mp::bytes("hail", 4)).has_value()); });
+    remote.reset(); // it keeps the loop running
+    events.run().value();
+    client.join();
+    CHECK(timers == 5 && accepted.get() != nullptr && fails(events.unwatch(accepting), MSGPORT_NOT_FOUND));
+    close(ends[0]);
+    close(ends[1]);
+    remote = events.remote().value();
     events.reset();
     CHECK(fails(remote.post_task([token] {}), MSGPORT_LOOP_GONE) && token.use_count() == 1);
 }
@@ -494,15 +525,22 @@ void sets_and_calls()
     CHECK(end.port.get() == b.get() && end.what == MSGPORT_PEER_CLOSED);
     set.remove(d).value();
 
+    const auto soon = std::chrono::steady_clock::now() + 1ms;
+    CHECK(fails(d.recv_into_until(soon, message), MSGPORT_TIMED_OUT) && fails(d.recv_ref_until(soon), MSGPORT_TIMED_OUT));
+    d.set_user(&message);
+    CHECK(d.user() == &message && c.user() == nullptr);
+    CHECK(mp::raise_descriptor_limit(64).value() >= 64 && set.descriptor().value() > 2);
+
     auto client = mp::client::make(c).value();
     CHECK(fails(c.post_message("x"), MSGPORT_DETACHED));
     std::thread serving([port = std::move(d)]() mutable {
         auto server = mp::server::make(port).value();
-        while (auto request = server.recv()) {
-            if (request->message.text() == "drop") continue;
-            request->responder.answer_wait(request->message.data()).value();
-        }
+        CHECK(server.descriptor().value() > 2);
+        server.serve([](mp::message &request, mp::responder &open) {
+            if (request.text() != "drop") open.answer_wait(request.data()).value();
+        }).value();
     });
+    CHECK(client.descriptor().value() > 2);
     auto first = client.start("first").value();
     CHECK(client.call("second")->text() == "second" && first.wait_for(patience)->text() == "first");
     CHECK(fails(client.call_for(patience, "drop"), MSGPORT_REQUEST_DROPPED));
