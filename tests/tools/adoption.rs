@@ -247,7 +247,7 @@ fn bad_capsules() -> Vec<PortCapsule> {
         changed(&[(0, u64::from(u32::MAX))]),
         changed(&[(0, 1 | 4 << 32)]), // a third direction that grew
         changed(&[(8, 8)]),           // a consumer with the start of a ring
-        changed(&[(9, 1 << 32)]),     // reserved
+        changed(&[(11, 1 << 32)]),    // reserved
     ];
     for cursors in [1, 5] {
         for (position, other, sequence, ring_start) in [

@@ -169,14 +169,14 @@ pub(crate) struct Table<'a> {
 }
 
 /// Bytes of a port's capsule.
-const PORT_CAPSULE: usize = 80;
+const PORT_CAPSULE: usize = 96;
 
-/// A port in transit: its side and the directions that grew, four words for each direction, the number of recycled
-/// buffers.
+/// A port in transit: its side and the directions that grew, four words for each direction, two counts of bytes,
+/// the number of recycled buffers.
 pub(crate) type PortCapsule = [u64; PORT_CAPSULE / 8];
 
 /// The capsule of side B of a new pair.
-pub(crate) const NEW_PORT: PortCapsule = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+pub(crate) const NEW_PORT: PortCapsule = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 impl<'a> Table<'a> {
     /// The payload of a record with this table.
