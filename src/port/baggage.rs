@@ -226,7 +226,7 @@ impl<'a> Baggage<'a> {
         via.buffers().count_post()
     }
 
-    /// Bytes of the buffers on the list.
+    /// Bytes of the buffers on the list that lie outside the ring.
     pub(crate) fn buffer_bytes(&self) -> u64 {
         let buffers = self.items.iter().filter_map(Item::buffer).filter(|(_, way)| *way != Way::Copied);
         buffers.map(|(hold, _)| hold.len as u64).sum()
