@@ -317,6 +317,7 @@ pub use call::{AnswerError, CallError, Client, PendingCall, RespondError, Respon
 
 pub use poll::set::{AddError, PortId, PortSet, SetEvent};
 
+pub use end::interrupt::Interrupter;
 pub use port::batch::PostMessagesError;
 pub use port::channel::{ChannelOptions, MessageChannel, RenewError, raise_descriptor_limit};
 pub use port::in_place::MessageRef;

@@ -30,6 +30,10 @@ const CACHE_LINE: u64 = 64;
 /// behind it, which hold the next small record and the header that follows it.
 const PREPARED: u64 = 3 * CACHE_LINE;
 
+/// From 40 records after the last look at the peer, another look is due. With the records for which memory is prepared
+/// by then, at most 24, which are posted without a check, that is at the latest after 64.
+const RECORDS_PER_LOOK: u64 = 40;
+
 /// A consumer passes over at most 128 records in a row that are not messages; see [`Consumer::pass`].
 pub(crate) const MAX_PASSED: u32 = 128;
 
@@ -51,6 +55,10 @@ pub(crate) struct Producer {
     sequence: u64,
     /// The most bytes that were unread at any refresh.
     high_water: u64,
+    /// Number of the record from which on a look at the peer is due.
+    look_at: u64,
+    /// Number of the record from which on no memory is prepared: `look_at`, and in a grown ring 0.
+    prepares_until: u64,
 }
 
 /// Room for one record, which the consumer cannot see before the commit.
@@ -83,7 +91,7 @@ impl Producer {
     pub(crate) fn new(direction: Direction, cursors: Cursors) -> Self {
         let Cursors { position, other, sequence, ring_start } = cursors;
         let free_until = other.max(ring_start);
-        Self {
+        let mut producer = Self {
             direction,
             write_cursor: position,
             ring_start,
@@ -92,7 +100,11 @@ impl Producer {
             zero_until: position,
             sequence,
             high_water: 0,
-        }
+            look_at: 0,
+            prepares_until: 0,
+        };
+        producer.note_look();
+        producer
     }
 
     pub(crate) fn cursors(&self) -> Cursors {
@@ -129,6 +141,19 @@ impl Producer {
     #[inline]
     pub(crate) fn try_claim(&mut self, len: usize) -> Option<Claim> {
         if len > self.direction.max_data_len() || self.direction.is_grown() { None } else { self.claim(len).ok() }
+    }
+
+    /// True if so many records have been committed since the last look at the peer that another one is due. From then
+    /// on no memory is prepared, so whoever claims memory that is not prepared asks first.
+    #[inline]
+    pub(crate) fn is_look_due(&self) -> bool {
+        self.sequence >= self.look_at
+    }
+
+    /// Notes a look at the peer.
+    pub(crate) fn note_look(&mut self) {
+        self.look_at = self.sequence + RECORDS_PER_LOOK;
+        self.prepares_until = if self.direction.is_grown() { 0 } else { self.look_at };
     }
 
     /// Claims room for a payload of `len` bytes, at most [`max_payload`] of the direction's first ring. A claim that is
@@ -250,10 +275,10 @@ impl Producer {
     /// headers are zero and its cache lines are in this core's cache before there is a message to post.
     ///
     /// Behind a large record nothing is prepared, since a stream of them passes over these lines at once; nor in a
-    /// grown ring, which the producer leaves soon.
+    /// grown ring, which the producer leaves soon; nor if a look at the peer is due.
     #[inline]
     pub(crate) fn prepare_next(&mut self, len: usize) {
-        if len as u64 > CACHE_LINE || self.direction.is_grown() {
+        if len as u64 > CACHE_LINE || self.sequence >= self.prepares_until {
             return;
         }
         let end = self.write_cursor + self.direction.until_end(self.write_cursor);
@@ -286,6 +311,7 @@ impl Producer {
         self.free_until = next;
         self.zero_until = next + RECORD_HEADER_LEN as u64;
         self.sequence += 1;
+        self.prepares_until = if self.direction.is_grown() { 0 } else { self.look_at };
     }
 }
 

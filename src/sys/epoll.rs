@@ -49,15 +49,15 @@ impl Epoll {
     }
 
     /// Appends the keys of ready descriptors to `found` (epoll_wait(2)). Sleeps until a descriptor is ready, a signal
-    /// arrives or `timeout` is over.
-    pub(crate) fn wait(&self, found: &mut Vec<u64>, timeout: Duration) -> Result<(), Errno> {
+    /// arrives or `timeout` is over. True if a signal ended the sleep.
+    pub(crate) fn wait(&self, found: &mut Vec<u64>, timeout: Duration) -> Result<bool, Errno> {
         let mut events = [EpollEvent::empty(); BATCH];
         match self.0.wait(&mut events, EpollTimeout::try_from(millis(timeout)).unwrap_or(EpollTimeout::MAX)) {
             Ok(count) => found.extend(events[..count].iter().map(EpollEvent::data)),
-            Err(Errno::EINTR) => {}
+            Err(Errno::EINTR) => return Ok(true),
             Err(errno) => return Err(errno),
         }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -67,7 +67,8 @@ impl AsFd for Epoll {
     }
 }
 
-/// Ends the sleep of an [`Epoll`] from any thread (eventfd(2)). Nothing reads its counter: every write is an edge.
+/// Ends the sleep of an [`Epoll`] or a poll(2) from any thread (eventfd(2)). In an [`Epoll`] every write is an edge, and
+/// nothing reads the counter; in a poll(2) the descriptor stays readable until [`silence`](Self::silence).
 pub(crate) struct WakeUp(EventFd);
 
 impl WakeUp {
@@ -76,9 +77,14 @@ impl WakeUp {
         EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map(Self)
     }
 
-    /// Wakes the sleeper.
+    /// Wakes the sleeper. Async-signal-safe (signal-safety(7)).
     pub(crate) fn ring(&self) {
         let _ = self.0.write(1); // fails only once the counter is full, after 2^64 - 1 writes
+    }
+
+    /// Makes the descriptor unreadable again.
+    pub(crate) fn silence(&self) {
+        let _ = self.0.read(); // fails only if it is unreadable already
     }
 }
 
