@@ -308,6 +308,10 @@ pub use events::timers::TimerId;
 #[doc(hidden)]
 pub use sys::fork::Home;
 
+/// For the C library, whose callers may cancel threads.
+#[doc(hidden)]
+pub use sys::cancel::Uncancelled;
+
 pub use connect::{
     AcceptError, ConnectError, ConnectOptions, Incoming, IncomingClients, ListenError, ListenOptions, Listener,
     NameError, ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,

@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytemuck::{Pod, Zeroable};
 
 use crate::error::{Rejection, Violation};
+use crate::sys::cancel::Uncancelled;
 use crate::sys::epoll::WakeUp;
 use crate::sys::lane_socket::LaneSocket;
 use crate::sys::passed::Passed;
@@ -146,6 +147,7 @@ impl Lane {
 
     /// Wakes a peer that sleeps in poll(2). True if the lane holds a packet for it.
     pub(crate) fn wake(&self, half: Half) -> bool {
+        let _uncancelled = Uncancelled::begin();
         let packet = Packet { kind: WAKE, count: half as u32, sequence: 0 };
         // A full lane is readable, which wakes the peer as well.
         matches!(self.send(packet, &[]), Ok(()) | Err(Errno::EAGAIN))

@@ -24,6 +24,7 @@ use crate::queue::doorbell;
 use crate::queue::ring::{Consumer, Producer};
 use crate::queue::segment::Segment;
 use crate::sys::Errno;
+use crate::sys::cancel::Uncancelled;
 use crate::sys::epoll::Epoll;
 use crate::sys::fork::Home;
 
@@ -220,6 +221,7 @@ impl End {
     pub(crate) fn note_peer_gone(&self) -> CloseReason {
         let closed = self.peer_has_closed();
         if self.set_state(if closed { State::PeerClosed } else { State::PeerDied }) {
+            let _uncancelled = Uncancelled::begin();
             self.buffers.pool().release();
         }
         self.gone().unwrap_or(CloseReason::Closed)

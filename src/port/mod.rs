@@ -1,6 +1,7 @@
 //! `MessagePort` and its two halves: the holders of an end, and when it closes.
 
 pub(crate) mod channel;
+pub(crate) mod brief;
 pub(crate) mod post;
 pub(crate) mod carrier;
 pub(crate) mod recv;
@@ -59,7 +60,7 @@ pub struct SendHalf {
     pub(crate) producer: RefCell<Producer>,
     pub(crate) spin: Spin,
     /// When a post last looked whether the peer lives, on the clock of `sys/clock.rs`.
-    pub(crate) looked: Cell<Duration>,
+    pub(crate) looked: Cell<u64>,
 }
 
 /// The receiving half of a port; see [`MessagePort::split`].
@@ -80,7 +81,7 @@ pub(crate) struct Receiving {
     /// Messages in a row that were there at once.
     pub(crate) run: u32,
     /// The tick of the coarse clock at the last poll that found nothing.
-    pub(crate) tick: Duration,
+    pub(crate) tick: u64,
     /// Polls in that tick that found nothing.
     pub(crate) empty_polls: u32,
     /// When one of those last read the exact clock and checked the lane.
@@ -94,7 +95,7 @@ pub(crate) struct Receiving {
 impl Receiving {
     pub(crate) fn new(consumer: Consumer) -> Self {
         let shortage = DescriptorShortage::default();
-        Self { consumer, run: 0, tick: Duration::ZERO, empty_polls: 0, lane_checked: None, finished: false, shortage }
+        Self { consumer, run: 0, tick: 0, empty_polls: 0, lane_checked: None, finished: false, shortage }
     }
 
     /// Leaves a message that the fast path has found in the queue: it is counted when it is found again.
@@ -111,7 +112,7 @@ impl MessagePort {
                 end: Arc::clone(&end),
                 producer: RefCell::new(producer),
                 spin: Spin::new(),
-                looked: Cell::new(Duration::ZERO),
+                looked: Cell::new(0),
             },
             receiver: RecvHalf {
                 end,

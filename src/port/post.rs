@@ -18,12 +18,14 @@ use crate::error::{FullCause, PostDataError, PostErrorKind, exhausted};
 use crate::queue::record::{RecordKind, max_payload};
 use crate::queue::ring::{Claim, NoRoom, Producer};
 use crate::queue::sync::Ordering;
+use crate::sys::cancel::Uncancelled;
 use crate::sys::clock;
 
 /// A sender that waits while the lane is full tries again after 10 ms at the latest.
 const LANE_RETRY: Duration = Duration::from_millis(10);
-/// A sender looks at its peer at most every 2 ms. With the clock's error of up to 8 ms, that is at least every 10 ms.
-const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+/// A sender looks at its peer at most every 2 ms, in nanoseconds of the coarse clock. Within 10 ms that clock ticks, and
+/// each of its ticks is this long or there are several.
+const LOOK_INTERVAL: u64 = 2_000_000;
 
 impl MessagePort {
     /// Posts a message: the standard's [`postMessage(message,
@@ -283,7 +285,7 @@ impl SendHalf {
     /// The fast path of plain data. If anything prevents it, such as a full or grown queue or a peer that is gone, it
     /// returns false, nothing has happened, and [`post_checked`](Self::post_checked) handles the general case.
     #[inline]
-    fn try_post_inline(&self, data: &[u8]) -> bool {
+    pub(super) fn try_post_inline(&self, data: &[u8]) -> bool {
         let _posting = self.end.posting();
         let Some(mut producer) = self.ready_producer() else { return false };
         let Some(claim) = producer.claim_prepared(data.len()) else {
@@ -297,10 +299,10 @@ impl SendHalf {
     /// As [`try_post_inline`](Self::try_post_inline), where the memory of the record is not prepared.
     #[inline(never)] // keeps the path of a small message short
     fn post_unprepared(&self, producer: &mut Producer, data: &[u8]) -> bool {
-        if producer.is_look_due() && !self.look_again(producer) {
+        if !producer.is_brief() && !self.look_again_in_first_ring(producer) {
             return false;
         }
-        let Some(claim) = producer.try_claim(data.len()) else { return false };
+        let Some(claim) = producer.try_claim_in_first_ring(data.len()) else { return false };
         producer.fill(claim, data);
         self.finish_post(producer, claim, data.len(), RecordKind::Data, 0);
         true
@@ -386,6 +388,12 @@ impl SendHalf {
         self.look_at_peer()
     }
 
+    /// Looks at the peer if that is due. False if it is gone, or if the queue has grown.
+    #[inline(never)] // as `look_again`
+    fn look_again_in_first_ring(&self, producer: &mut Producer) -> bool {
+        !producer.direction().is_grown() && self.look_again(producer)
+    }
+
     /// As [`look_again`](Self::look_again), for a peer to which nothing is committed.
     fn look_at_peer(&self) -> bool {
         let now = clock::coarse();
@@ -393,6 +401,7 @@ impl SendHalf {
             return true;
         }
         self.looked.set(now);
+        let _uncancelled = Uncancelled::begin();
         if self.end.lane().hung_up() {
             self.end.note_peer_gone();
         }

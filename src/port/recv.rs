@@ -246,7 +246,7 @@ impl RecvHalf {
 
     /// The fast path of plain data in place.
     #[inline(always)] // a guard is large, and inlined it is built in place
-    fn try_refer(&self, waits: bool) -> Option<MessageRef<'_>> {
+    pub(super) fn try_refer(&self, waits: bool) -> Option<MessageRef<'_>> {
         let (mut receiving, record) = self.try_next(waits)?;
         if record.kind == RecordKind::Data {
             return Some(MessageRef::plain(self, receiving, record));

@@ -140,7 +140,19 @@ impl Producer {
     /// or is full.
     #[inline]
     pub(crate) fn try_claim(&mut self, len: usize) -> Option<Claim> {
-        if len > self.direction.max_data_len() || self.direction.is_grown() { None } else { self.claim(len).ok() }
+        if self.direction.is_grown() { None } else { self.try_claim_in_first_ring(len) }
+    }
+
+    /// As [`try_claim`](Self::try_claim), if the queue has not grown.
+    #[inline]
+    pub(crate) fn try_claim_in_first_ring(&mut self, len: usize) -> Option<Claim> {
+        if len > self.direction.max_data_len() { None } else { self.claim(len).ok() }
+    }
+
+    /// True if the queue has not grown and no look at the peer is due.
+    #[inline]
+    pub(crate) fn is_brief(&self) -> bool {
+        self.sequence < self.prepares_until
     }
 
     /// True if so many records have been committed since the last look at the peer that another one is due. From then
