@@ -323,9 +323,9 @@ impl SendHalf {
         }
     }
 
-    /// `growth::shrink`.
+    /// `growth::shrink_if_done`.
     fn shrink(&mut self) {
-        if self.producer.unread().unwrap() == 0 || has(Fault::BackTooEarly) {
+        if self.producer.is_done_with_ring().unwrap() || has(Fault::BackTooEarly) {
             note_going_back(true);
             self.producer.go_on_in(self.end.outgoing.clone(), RecordKind::Back);
             note_going_back(false);
@@ -352,6 +352,7 @@ impl SendHalf {
             spin: &spin,
             deadline: Deadline::Never,
         };
+        self.producer.want(Some(len));
         let producer = std::cell::RefCell::new(&mut self.producer);
         let ready = || {
             let has_room = producer.borrow_mut().claim(len) != Err(NoRoom::Full);

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use messageport::{SpawnError, parent_port, spawn_with_port};
+use messageport::{parent_port, spawn_with_port};
 
 use crate::code::Code;
 use crate::failure::Failure;
@@ -53,7 +53,8 @@ pub unsafe extern "C" fn msgport_spawn_with_port(
                 out.set(child.id().cast_signed());
                 Ok(())
             }
-            Err(SpawnError { kind, port: back }) => {
+            Err(error) => {
+                let (kind, back) = error.into_parts();
                 port.put_back(back);
                 Err(kind.into())
             }
