@@ -72,7 +72,10 @@
  * fork         In a child process that did not exec, inherited handles return MSGPORT_FORKED. Freeing them there is
  *              allowed and affects no other process.
  * Signals      The library raises, handles and blocks no signals. A signal handler may run during any function; it must
- *              not call any.
+ *              not call any but msgport_interrupter_interrupt().
+ * Cancellation No function is a cancellation point: a pthread_cancel() that comes during a call takes effect after it.
+ *              To end a wait, use a msgport_interrupter. A thread whose cancellation type is asynchronous must not call
+ *              any function (POSIX). Handlers run with cancellation disabled.
  * Handlers     Are passed as three arguments: a function, user data for its calls, and a destructor for the user data,
  *              which may be NULL. If the function that takes them succeeds, the destructor is called exactly once, when
  *              the handler is no longer needed; if it fails, the destructor is not called and the data still belongs to
@@ -115,8 +118,10 @@ enum {
     MSGPORT_EMPTY = 1,     /* Timeout 0: there is nothing to receive. */
     MSGPORT_TIMED_OUT = 2, /* The timeout has passed. */
     MSGPORT_FULL = 3,      /* Timeout 0: the queue is full, because the receiver has not read enough yet. */
-    MSGPORT_LANE_FULL = 4, /* Timeout 0: too many messages are unread whose transfer lists need descriptors. The limit
-                              is net.core.wmem_max of the system; msgport_describe() has the number of messages. */
+    MSGPORT_LANE_FULL = 4, /* Timeout 0: too many messages are unread whose transfer lists need descriptors. The system's
+                              limit is net.core.wmem_max; msgport_describe() has the number of messages. */
+    MSGPORT_INTERRUPTED = 5, /* An interrupter ended the wait; or a signal, if that was asked for. Nothing is lost. Any
+                                function that waits can return it, and it is not repeated. */
 
     /* The other end is gone. A receiving function returns these after the last message. */
     MSGPORT_PEER_CLOSED = 10,        /* The peer was closed or freed. */
@@ -254,6 +259,8 @@ typedef struct msgport_listener msgport_listener; /* Accepts processes that conn
 typedef struct msgport_loop msgport_loop;       /* An event loop: calls the handlers of its ports, timers and tasks. */
 typedef struct msgport_remote msgport_remote;   /* Posts tasks to an event loop, and stops it, from any thread. */
 typedef struct msgport_portset msgport_portset; /* A set: returns the next event of many ports. */
+
+typedef struct msgport_interrupter msgport_interrupter; /* Ends a wait of another thread. */
 
 typedef struct msgport_client msgport_client;       /* The end of a channel that posts requests. */
 typedef struct msgport_pending msgport_pending;     /* A request whose answer has not been received. */
@@ -819,6 +826,145 @@ msgport_code msgport_port_descriptor(msgport_port *port, int *descriptor);
  * Exclusive on port.
  */
 msgport_code msgport_port_renew(msgport_port *port);
+
+/* ---- The end of the peer ---------------------------------------------------------------------------------------- */
+
+/*
+ * Tells whether the peer is there, without a message: nothing is received or posted, and what the peer posted before it
+ * went can still be received. The answer is that of the kernel at this moment. A peer that is in transit is there.
+ *
+ * A post notices the same by itself, after at most 64 posts or 10 ms of posting, whichever comes later.
+ *
+ * In      port    A port or a half.
+ * Codes   MSGPORT_OK                 The peer is there.
+ *         MSGPORT_PEER_CLOSED        The peer was closed.
+ *         MSGPORT_PEER_DIED          The process of the peer ended.
+ *         MSGPORT_PROTOCOL_VIOLATION The peer violated the format of the queue.
+ *         MSGPORT_CLOSED             port was closed.
+ *         MSGPORT_DETACHED           port has moved away.
+ *         MSGPORT_FORKED             port was inherited by fork.
+ *         MSGPORT_WRONG_HALF         port is a receiving half in an event loop.
+ * Exclusive on port.
+ */
+msgport_code msgport_port_peer_state(msgport_port *port);
+
+/*
+ * Waits until the peer is gone, without a message; see msgport_port_peer_state(). Never returns MSGPORT_OK.
+ *
+ * In      port    A port or a half.
+ *         timeout 0, the longest time to wait, or MSGPORT_FOREVER.
+ * Codes   MSGPORT_EMPTY              Timeout 0: the peer is there.
+ *         MSGPORT_TIMED_OUT          Other timeouts: the peer is still there.
+ *         MSGPORT_PEER_CLOSED        The peer was closed.
+ *         MSGPORT_PEER_DIED          The process of the peer ended.
+ *         MSGPORT_PROTOCOL_VIOLATION The peer violated the format of the queue.
+ *         MSGPORT_CLOSED             port was closed.
+ *         MSGPORT_DETACHED           port has moved away.
+ *         MSGPORT_FORKED             port was inherited by fork.
+ *         MSGPORT_WATCHED            port is in an event loop or a set.
+ *         MSGPORT_WRONG_HALF         Timeout 0: port is a receiving half in an event loop.
+ * Exclusive on port.
+ */
+msgport_code msgport_port_closed(msgport_port *port, int64_t timeout);
+
+/* ---- Interrupting ----------------------------------------------------------------------------------------------- */
+
+/*
+ * Makes a handle with which any thread, or a signal handler, ends a wait on a port: a receive, a post that waits for
+ * space, msgport_port_closed(). The wait returns MSGPORT_INTERRUPTED. Nothing is lost: the next call goes on.
+ *
+ * An interrupt ends one wait: the one that is under way or, if no thread waits, the next one. Several interrupts before
+ * that count as one. A call that need not wait leaves the interrupt for the next wait. After msgport_port_split() the
+ * interrupter of the whole port ends one wait of either half; that of a half, of this half.
+ *
+ * An event loop has a msgport_remote instead.
+ *
+ * In      port         A port or a half.
+ * Out     interrupter  Belongs to the caller, which frees it. It keeps nothing alive, and may outlive the port. The
+ *                      first one of a port takes two descriptors, that of a half one.
+ * Codes   MSGPORT_FORKED             port was inherited by fork.
+ *         MSGPORT_DETACHED           port was given to a child process, a client or a server, or was joined.
+ *         MSGPORT_WRONG_HALF         port is a receiving half in an event loop or a set.
+ *         MSGPORT_RESOURCE_EXHAUSTED The system has no descriptors left.
+ * Exclusive on port.
+ */
+msgport_code msgport_port_interrupter(msgport_port *port, msgport_interrupter **interrupter);
+
+/*
+ * As msgport_port_interrupter(), for the waits of msgport_portset_next().
+ *
+ * In      set
+ * Out     interrupter  Belongs to the caller, which frees it.
+ * Codes   MSGPORT_FORKED             set was inherited by fork.
+ *         MSGPORT_RESOURCE_EXHAUSTED The system has no descriptors left.
+ * Exclusive on set.
+ */
+msgport_code msgport_portset_interrupter(msgport_portset *set, msgport_interrupter **interrupter);
+
+/*
+ * As msgport_port_interrupter(), for the waits of a client. Of several threads that wait on it, an interrupt ends the
+ * wait of one. An interrupted msgport_client_call() is over, and its answer is dropped; after an interrupted
+ * msgport_pending_wait() the call is still open.
+ *
+ * In      client
+ * Out     interrupter  Belongs to the caller, which frees it.
+ * Codes   MSGPORT_FORKED             client was inherited by fork.
+ *         MSGPORT_RESOURCE_EXHAUSTED The system has no descriptors left.
+ * May run at the same time as other functions that take a const client.
+ */
+msgport_code msgport_client_interrupter(const msgport_client *client, msgport_interrupter **interrupter);
+
+/*
+ * As msgport_port_interrupter(), for the wait of a server for a request.
+ *
+ * In      server
+ * Out     interrupter  Belongs to the caller, which frees it.
+ * Codes   MSGPORT_FORKED             server was inherited by fork.
+ *         MSGPORT_RESOURCE_EXHAUSTED The system has no descriptors left.
+ * Exclusive on server.
+ */
+msgport_code msgport_server_interrupter(msgport_server *server, msgport_interrupter **interrupter);
+
+/*
+ * Ends the present wait or, if no thread waits, the next one. Does nothing once the port is closed, moved or freed, and
+ * in a forked child. A signal handler may call it, while no other thread frees the port.
+ *
+ * In      interrupter
+ * Codes   none of its own
+ * Thread-safe.
+ */
+msgport_code msgport_interrupter_interrupt(const msgport_interrupter *interrupter);
+
+/*
+ * Frees an interrupter.
+ *
+ * In      interrupter  NULL is allowed.
+ * Exclusive on interrupter.
+ */
+void msgport_interrupter_free(msgport_interrupter *interrupter);
+
+/*
+ * Sets whether a signal ends a wait on the port, after its handler has run: the wait returns MSGPORT_INTERRUPTED. By
+ * default it does not. SA_RESTART does not matter. A signal that arrives just before the thread falls asleep does not
+ * end the wait; a handler that calls msgport_interrupter_interrupt() misses nothing.
+ *
+ * In      port    A port or a half.
+ *         ends    0: no. Any other number: yes.
+ * Codes   MSGPORT_DETACHED           port was given to a child process, a client or a server, or was joined.
+ *         MSGPORT_WRONG_HALF         port is a receiving half in an event loop or a set.
+ * Exclusive on port.
+ */
+msgport_code msgport_port_set_interrupt_on_signal(msgport_port *port, int ends);
+
+/*
+ * As msgport_port_set_interrupt_on_signal(), for the waits of msgport_portset_next().
+ *
+ * In      set
+ *         ends    0: no. Any other number: yes.
+ * Codes   MSGPORT_FORKED             set was inherited by fork.
+ * Exclusive on set.
+ */
+msgport_code msgport_portset_set_interrupt_on_signal(msgport_portset *set, int ends);
 
 /* ---- Halves ----------------------------------------------------------------------------------------------------- */
 

@@ -766,6 +766,24 @@ inline result<std::uint64_t> raise_descriptor_limit(std::uint64_t wanted) noexce
     return limit;
 }
 
+// Ends a wait of another thread; see msgport_port_interrupter(). Any thread, or a signal handler, may call interrupt().
+class interrupter : public detail::owner<msgport_interrupter, msgport_interrupter_free> {
+public:
+    using owner::owner;
+
+    void interrupt() const noexcept { msgport_interrupter_interrupt(get()); }
+};
+
+namespace detail {
+
+inline result<interrupter> interrupter_of(msgport_code code, msgport_interrupter *made) noexcept
+{
+    if (code != MSGPORT_OK) return fail(code);
+    return interrupter(made);
+}
+
+} // namespace detail
+
 // ---- Ports -------------------------------------------------------------------------------------------------------
 
 namespace detail {
@@ -787,6 +805,27 @@ public:
     void set_spin(std::chrono::duration<Rep, Period> budget) noexcept
     {
         msgport_port_set_spin(handle(), nanoseconds_or_0(budget));
+    }
+
+    // MSGPORT_OK: the peer is there. MSGPORT_PEER_CLOSED, MSGPORT_PEER_DIED, MSGPORT_PROTOCOL_VIOLATION: it is gone.
+    failure peer_state() noexcept { return failure(msgport_port_peer_state(handle())); }
+    // Waits until the peer is gone, and returns the code that says why.
+    failure closed() noexcept { return failure(msgport_port_closed(handle(), MSGPORT_FOREVER)); }
+    template <class Rep, class Period>
+    failure closed_for(std::chrono::duration<Rep, Period> time) noexcept
+    {
+        return failure(msgport_port_closed(handle(), nanoseconds(time)));
+    }
+
+    result<interrupter> make_interrupter() noexcept
+    {
+        msgport_interrupter *made = nullptr;
+        const msgport_code code = msgport_port_interrupter(handle(), &made);
+        return interrupter_of(code, made);
+    }
+    result<void> set_interrupt_on_signal(bool ends) noexcept
+    {
+        return as_result(msgport_port_set_interrupt_on_signal(handle(), ends));
     }
 
 protected:
@@ -1406,6 +1445,17 @@ public:
         return detail::as_result(msgport_portset_remove(get(), half.get()));
     }
 
+    result<interrupter> make_interrupter() noexcept
+    {
+        msgport_interrupter *made = nullptr;
+        const msgport_code code = msgport_portset_interrupter(get(), &made);
+        return detail::interrupter_of(code, made);
+    }
+    result<void> set_interrupt_on_signal(bool ends) noexcept
+    {
+        return detail::as_result(msgport_portset_set_interrupt_on_signal(get(), ends));
+    }
+
     // Waits for the next event; a message goes into `into`.
     result<set_event> next(message &into) noexcept { return next_in(MSGPORT_FOREVER, into); }
     result<set_event> try_next(message &into) noexcept { return next_in(0, into); }
@@ -1473,6 +1523,13 @@ public:
         const msgport_code code = msgport_client_new(port.get(), &made);
         if (code != MSGPORT_OK) return detail::fail(code);
         return client(made);
+    }
+
+    result<interrupter> make_interrupter() const noexcept
+    {
+        msgport_interrupter *made = nullptr;
+        const msgport_code code = msgport_client_interrupter(get(), &made);
+        return detail::interrupter_of(code, made);
     }
 
     result<message> call(bytes data, items list = {}) const noexcept { return call_in(MSGPORT_FOREVER, data, list); }
@@ -1563,6 +1620,13 @@ public:
         const msgport_code code = msgport_server_new(port.get(), &made);
         if (code != MSGPORT_OK) return detail::fail(code);
         return server(made);
+    }
+
+    result<interrupter> make_interrupter() noexcept
+    {
+        msgport_interrupter *made = nullptr;
+        const msgport_code code = msgport_server_interrupter(get(), &made);
+        return detail::interrupter_of(code, made);
     }
 
     result<request> recv() noexcept { return recv_in(MSGPORT_FOREVER); }

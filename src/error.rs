@@ -497,6 +497,9 @@ pub enum PostErrorKind {
     Full(FullCause),
     /// The queue was still full when the time for waiting was over.
     TimedOut,
+    /// An [`Interrupter`](crate::Interrupter) ended the wait for space, or a signal did, as
+    /// [`set_interrupt_on_signal`](crate::MessagePort::set_interrupt_on_signal) allows.
+    Interrupted,
     /// The system has no memory or no descriptors left. `ETOOMANYREFS` is the limit of descriptors in the unread messages
     /// of a user, `RLIMIT_NOFILE` of this process: see unix(7).
     ResourceExhausted(io::Error),
@@ -536,6 +539,7 @@ impl fmt::Display for PostErrorKind {
             Self::PeerGone(reason) => reason.fmt(f),
             Self::Full(cause) => cause.fmt(f),
             Self::TimedOut => f.write_str(NO_SPACE_IN_TIME_TEXT),
+            Self::Interrupted => f.write_str(INTERRUPTED_TEXT),
             Self::ResourceExhausted(error) => cannot_post(f, error),
         }
     }
@@ -567,6 +571,7 @@ impl From<PostErrorKind> for io::Error {
             PostErrorKind::PeerGone(reason) => return reason.into(),
             PostErrorKind::Full(cause) => return cause.into(),
             PostErrorKind::TimedOut => ErrorKind::TimedOut,
+            PostErrorKind::Interrupted => ErrorKind::Interrupted,
             PostErrorKind::ResourceExhausted(error) => return error,
         };
         Self::new(kind, error)
@@ -598,6 +603,8 @@ pub enum PostDataError {
     Full(FullCause),
     /// The queue was still full when the timeout was over. Only operations with a timeout return this.
     TimedOut,
+    /// The wait for space was interrupted; see [`PostErrorKind::Interrupted`].
+    Interrupted,
     /// The system has no memory or no descriptors left.
     ResourceExhausted(io::Error),
 }
@@ -613,6 +620,7 @@ impl From<PostDataError> for PostErrorKind {
             PostDataError::PeerGone(reason) => Self::PeerGone(reason),
             PostDataError::Full(cause) => Self::Full(cause),
             PostDataError::TimedOut => Self::TimedOut,
+            PostDataError::Interrupted => Self::Interrupted,
             PostDataError::ResourceExhausted(error) => Self::ResourceExhausted(error),
         }
     }
@@ -629,6 +637,7 @@ impl fmt::Display for PostDataError {
             Self::PeerGone(reason) => reason.fmt(f),
             Self::Full(cause) => cause.fmt(f),
             Self::TimedOut => f.write_str(NO_SPACE_IN_TIME_TEXT),
+            Self::Interrupted => f.write_str(INTERRUPTED_TEXT),
             Self::ResourceExhausted(error) => cannot_post(f, error),
         }
     }
@@ -665,6 +674,10 @@ pub enum RecvError {
     Borrowed,
     /// The peer is gone, and everything it posted has been received.
     Ended(CloseReason),
+    /// An [`Interrupter`](crate::Interrupter) ended the wait, or a signal did, as
+    /// [`set_interrupt_on_signal`](crate::MessagePort::set_interrupt_on_signal) allows. Nothing is lost: a later call
+    /// goes on.
+    Interrupted,
     /// The message cannot be made for this receiver. It has been consumed, and what it carried is closed; later
     /// messages are not affected.
     MessageError {
@@ -688,6 +701,7 @@ impl fmt::Display for RecvError {
             Self::Detached => f.write_str(DETACHED_TEXT),
             Self::Borrowed => f.write_str("a message of the port is being read in place, or the port is being posted"),
             Self::Ended(reason) => reason.fmt(f),
+            Self::Interrupted => f.write_str(INTERRUPTED_TEXT),
             Self::MessageError { reason, .. } => with_cause(f, &"the message cannot be received", reason),
             Self::ResourceExhausted(error) => with_cause(f, &"cannot receive", error),
         }
@@ -697,7 +711,7 @@ impl fmt::Display for RecvError {
 impl Error for RecvError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Forked | Self::PortClosed | Self::Detached | Self::Borrowed => None,
+            Self::Forked | Self::PortClosed | Self::Detached | Self::Borrowed | Self::Interrupted => None,
             Self::Ended(reason) => reason.source(),
             Self::MessageError { reason, .. } => Some(reason),
             Self::ResourceExhausted(error) => Some(error),
@@ -712,6 +726,7 @@ impl From<RecvError> for io::Error {
             RecvError::PortClosed | RecvError::Detached => ErrorKind::NotConnected,
             RecvError::Borrowed => ErrorKind::ResourceBusy,
             RecvError::Ended(reason) => return reason.into(),
+            RecvError::Interrupted => ErrorKind::Interrupted,
             RecvError::MessageError { .. } => ErrorKind::InvalidData,
             RecvError::ResourceExhausted(error) => return error,
         };
@@ -762,11 +777,12 @@ impl From<TryRecvError> for io::Error {
     }
 }
 
-/// [`recv_timeout`](crate::MessagePort::recv_timeout) received nothing.
+/// [`recv_timeout`](crate::MessagePort::recv_timeout) received nothing, or
+/// [`closed_timeout`](crate::MessagePort::closed_timeout) met no end of the peer.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RecvTimeoutError {
-    /// No message came in time.
+    /// No message came in time, or the peer was still there.
     TimedOut,
     /// No more messages will come, or the next one could not be received.
     Failed(RecvError),
@@ -775,7 +791,7 @@ pub enum RecvTimeoutError {
 impl fmt::Display for RecvTimeoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TimedOut => f.write_str("timed out waiting for a message"),
+            Self::TimedOut => f.write_str("timed out waiting for a message, or for the end of the peer"),
             Self::Failed(error) => error.fmt(f),
         }
     }
@@ -954,6 +970,7 @@ fn too_large(f: &mut fmt::Formatter<'_>, len: usize, max: usize) -> fmt::Result 
 
 const SENDER_BORROWED_TEXT: &str = "a reservation on the port is open, or the port is being posted";
 const NO_SPACE_IN_TIME_TEXT: &str = "timed out waiting for space in the queue";
+const INTERRUPTED_TEXT: &str = "the wait was interrupted";
 const FORKED_TEXT: &str = "the port was inherited by fork and belongs to the parent process";
 const CLOSED_TEXT: &str = "the port has been closed";
 const DETACHED_TEXT: &str = "the port has been transferred";

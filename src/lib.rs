@@ -316,6 +316,10 @@ pub use sys::epoll::Readiness;
 #[doc(hidden)]
 pub use sys::fork::Home;
 
+/// For the C library, whose callers may cancel threads.
+#[doc(hidden)]
+pub use sys::cancel::Uncancelled;
+
 pub use sys::exclusive::Exclusive;
 
 pub use connect::{
@@ -327,6 +331,7 @@ pub use call::{AnswerError, CallError, Client, PendingCall, RespondError, Respon
 
 pub use poll::set::{PortId, PortSet, SetEvent};
 
+pub use end::interrupt::Interrupter;
 pub use port::batch::PostMessagesError;
 pub use port::channel::{ChannelOptions, MessageChannel, RenewError, raise_descriptor_limit};
 pub use port::in_place::MessageRef;

@@ -23,6 +23,7 @@ codes! {
     TIMED_OUT = 2 "timed out",
     FULL = 3 "the queue is full",
     LANE_FULL = 4 "too many messages with transfer lists are unread",
+    INTERRUPTED = 5 "an interrupter or a signal ended the wait",
 
     PEER_CLOSED = 10 "the peer was closed",
     PEER_DIED = 11 "the process that held the peer ended",

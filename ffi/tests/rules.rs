@@ -45,6 +45,11 @@ fn threads_from_c() {
 }
 
 #[test]
+fn waits_from_c() {
+    run_cases(&program("waits", &["tests/c/waits.c"], &[]));
+}
+
+#[test]
 fn rules_from_cpp17() {
     run_cases(&program("rules-cpp17", &["tests/cpp/rules.cpp"], &["-std=c++17"]));
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use loom::sync::atomic::{AtomicBool, fence};
 
 use crate::check::note;
-use crate::end::lane::Lane;
+use crate::end::interrupt::Interrupts;
+use crate::end::lane::{Half, Lane};
 use crate::end::wait::{Deadline, Outcome, Spin, Waiter};
 use crate::faults::{Fault, has, note_going_back};
 use crate::queue::direction::Direction;
@@ -343,8 +344,14 @@ impl SendHalf {
     /// `SendHalf::wait_for_space`.
     fn wait_for_space(&mut self, len: usize) -> Result<(), PostDataError> {
         let (end, spin) = (&self.end, Spin::new());
-        let waiter =
-            Waiter { doorbell: end.outgoing.space_doorbell(), lane: &end.lane, spin: &spin, deadline: Deadline::Never };
+        let waiter = Waiter {
+            half: Half::Sender,
+            doorbell: end.outgoing.space_doorbell(),
+            lane: &end.lane,
+            interrupts: &Interrupts,
+            spin: &spin,
+            deadline: Deadline::Never,
+        };
         self.producer.want(Some(len));
         let producer = std::cell::RefCell::new(&mut self.producer);
         let ready = || {
@@ -475,8 +482,14 @@ impl RecvHalf {
     /// `RecvHalf::wait` of a caller that waits.
     fn sleep(&self) {
         let (end, spin) = (&self.end, Spin::new());
-        let waiter =
-            Waiter { doorbell: end.incoming.data_doorbell(), lane: &end.lane, spin: &spin, deadline: Deadline::Never };
+        let waiter = Waiter {
+            half: Half::Receiver,
+            doorbell: end.incoming.data_doorbell(),
+            lane: &end.lane,
+            interrupts: &Interrupts,
+            spin: &spin,
+            deadline: Deadline::Never,
+        };
         match waiter.wait(|| self.is_ready(), Some(&|| end.lane.drain())) {
             Ok(Outcome::Ready) => {}
             Ok(Outcome::HungUp) => {
@@ -502,7 +515,7 @@ impl RecvHalf {
             self.end.set_state(PEER_GONE);
             return;
         }
-        self.end.lane.sleep(Duration::MAX);
+        self.end.lane.sleep(Duration::MAX, None);
     }
 
     /// `RecvHalf::drop` while the sending half lives on.

@@ -35,6 +35,7 @@
 mod port;
 mod post;
 mod recv;
+mod closed;
 mod meeting;
 mod wait;
 

@@ -20,6 +20,7 @@ use tokio::time::{Sleep, sleep};
 use crate::end::End;
 use crate::end::lane::Half;
 use crate::end::spurious::SpuriousWakes;
+use crate::error::{CloseReason, RecvError};
 use crate::queue::doorbell::{self, AWAKE, FD};
 use crate::queue::sync::Ordering;
 use crate::sys::fork::Home;
@@ -188,6 +189,26 @@ impl Wait {
         self.armed = true;
         doorbell::arm(doorbell, FD);
         Poll::Ready(Ok(()))
+    }
+
+    /// Waits for the end of the peer, and returns the reason. Arms no doorbell: only the end, or a packet that some
+    /// other wait has asked for, makes an edge.
+    pub(super) fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Result<CloseReason, RecvError>> {
+        let end = self.registration.end();
+        if let Some(reason) = end.peer_state()? {
+            return Poll::Ready(Ok(reason));
+        }
+        end.tasks().leave(self.half, context.waker());
+        self.take_edges(context).map_err(RecvError::ResourceExhausted)?;
+        // An end that came before the edges were taken is found here; a later one makes an edge.
+        let state = end.peer_state();
+        if !matches!(state, Ok(None)) {
+            end.tasks().forget(self.half);
+        }
+        match state? {
+            Some(reason) => Poll::Ready(Ok(reason)),
+            None => Poll::Pending,
+        }
     }
 
     fn take_edges(&self, context: &Context<'_>) -> io::Result<Edge> {

@@ -5,6 +5,7 @@
 //! their call has an outcome or the receiving half is free again.
 
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -14,10 +15,12 @@ use super::error::{AnswerError, CallError};
 use super::table::Calls;
 use super::{Number, lend};
 use crate::end::End;
+use crate::end::interrupt::{Interrupter, WHOLE};
 use crate::end::wait::Deadline;
 use crate::error::{PostErrorKind, RecvError};
 use crate::port::MessagePort;
 use crate::port::message::Message;
+use crate::port::peer::interrupter;
 use crate::port::transfer::{PostError, TransferRef, Transferable};
 use crate::scratch;
 
@@ -144,6 +147,18 @@ impl Client {
             }
             Err(kind) => Err(CallError::NotPosted(PostError::new(kind, transfer))),
         }
+    }
+
+    /// A handle with which other threads end a wait for an answer, or for space for a request; see [`Interrupter`]. Of
+    /// several threads that wait on the client it ends the wait of one.
+    ///
+    /// After [`PendingCall::wait_timeout`] has returned `Interrupted` the call is still open; a call of
+    /// [`call`](Self::call) or [`PendingCall::wait`] is over then, and its answer is dropped on arrival.
+    ///
+    /// # Errors
+    /// Those of [`MessagePort::interrupter`].
+    pub fn interrupter(&self) -> io::Result<Interrupter> {
+        interrupter(&self.core.end, WHOLE)
     }
 
     /// Sets how long a blocked call spins before it sleeps; see [`MessagePort::set_spin`]. Does nothing while a thread
@@ -365,6 +380,9 @@ impl ClientCore {
             }
             let result;
             (calls, result) = self.receive(calls, None, &mut message, Deadline::after(left));
+            if matches!(result, Err(AnswerError::Failed(RecvError::Interrupted))) {
+                break Err(PostErrorKind::Interrupted);
+            }
             if matches!(result, Err(AnswerError::Failed(_))) {
                 // Nothing can be received now. The waits for answers return the reason.
                 drop(calls);

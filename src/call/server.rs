@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{MARK_LEN, MarkKind, Number, lend, mark, unmark};
+use crate::end::interrupt::Interrupter;
 use crate::end::shortage::ShortageNaps;
 use crate::end::wait::Deadline;
 use crate::end::{End, State};
@@ -196,6 +197,15 @@ impl Server {
             let open = OpenRequest { answers: &*self.answers, number, over: Cell::new(false) };
             answer(&mut message, &open).map_err(ServeError::NotAnswered)?;
         }
+    }
+
+    /// A handle with which other threads end a wait for a request; see [`Interrupter`]. [`serve`](Self::serve) returns
+    /// the error then, and can be called again.
+    ///
+    /// # Errors
+    /// Those of [`MessagePort::interrupter`].
+    pub fn interrupter(&self) -> io::Result<Interrupter> {
+        self.receiver.interrupter()
     }
 
     /// Sets how long a blocked call spins before it sleeps; see [`MessagePort::set_spin`].

@@ -19,6 +19,8 @@ use std::time::Duration;
 use bytemuck::{Pod, Zeroable};
 
 use crate::error::{Rejection, Violation};
+use crate::sys::cancel::Uncancelled;
+use crate::sys::epoll::WakeUp;
 use crate::sys::lane_socket::LaneSocket;
 use crate::sys::passed::Passed;
 use crate::sys::socket::Received;
@@ -78,6 +80,16 @@ pub(crate) enum Drained {
     /// The lane stays readable: the descriptors of a record that has not been committed yet wait on it, or packets come
     /// as fast as they are read.
     StillReadable,
+}
+
+/// What ended a sleep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Woken {
+    /// The bell of an interrupter. It is silent again.
+    Bell,
+    Signal,
+    /// What the sleeper waits for, the end of its time, or nothing.
+    Other,
 }
 
 /// Why the descriptors of a record were not sent.
@@ -154,6 +166,7 @@ impl Lane {
 
     /// Wakes a peer that sleeps in poll(2). True if the lane holds a packet for it.
     pub(crate) fn wake(&self, half: Half) -> bool {
+        let _uncancelled = Uncancelled::begin();
         let packet = Packet { kind: WAKE, count: half as u32, sequence: 0 };
         // A full lane is readable, which wakes the peer as well.
         matches!(self.send(packet, &[]), Ok(()) | Err(Errno::EAGAIN))
@@ -314,9 +327,27 @@ impl Lane {
         socket::wait(self.as_fd(), false, Duration::ZERO).is_ok_and(|seen| seen.hung_up)
     }
 
-    /// Sleeps until the lane is readable or hung up, or for `timeout`. True if a signal ended the sleep.
-    pub(crate) fn sleep(&self, timeout: Duration) -> bool {
-        socket::wait(self.as_fd(), false, timeout).is_ok_and(|seen| seen.interrupted)
+    /// Sleeps until the lane is readable or hung up, until `bell` rings, or for `timeout`.
+    pub(crate) fn sleep(&self, timeout: Duration, bell: Option<&WakeUp>) -> Woken {
+        self.sleep_for(true, timeout, bell)
+    }
+
+    /// Sleeps until the lane is hung up, until `bell` rings, or for `timeout`.
+    pub(crate) fn sleep_for_end(&self, timeout: Duration, bell: Option<&WakeUp>) -> Woken {
+        self.sleep_for(false, timeout, bell)
+    }
+
+    fn sleep_for(&self, readable: bool, timeout: Duration, bell: Option<&WakeUp>) -> Woken {
+        let seen = socket::wait_with(self.as_fd(), readable, bell.map(AsFd::as_fd), timeout);
+        let Ok((seen, rang)) = seen else { return Woken::Other };
+        match bell {
+            Some(bell) if rang => {
+                bell.silence();
+                Woken::Bell
+            }
+            _ if seen.interrupted => Woken::Signal,
+            _ => Woken::Other,
+        }
     }
 
     /// Sleeps until the lane may have room again, or for `timeout`.

@@ -6,21 +6,25 @@ pub(crate) mod wait;
 pub(crate) mod spurious;
 pub(crate) mod shortage;
 pub(crate) mod task;
+pub(crate) mod interrupt;
 pub(crate) mod lane;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use self::lane::{Drained, Half, Lane};
+use self::interrupt::Interrupts;
+use self::lane::{Drained, Half, Lane, Woken};
 use self::task::Tasks;
+use self::wait::Deadline;
 use crate::buffer::pool::Buffers;
-use crate::error::{CloseReason, Violation};
+use crate::error::{CloseReason, RecvError, Violation};
 use crate::queue::direction::Direction;
 use crate::queue::doorbell;
 use crate::queue::ring::{Consumer, Producer};
 use crate::queue::segment::Segment;
 use crate::sys::Errno;
+use crate::sys::cancel::Uncancelled;
 use crate::sys::epoll::Epoll;
 use crate::sys::fork::Home;
 
@@ -101,6 +105,7 @@ pub(crate) struct End {
     /// Held while packets are read off the lane, which both halves do.
     reading: Mutex<()>,
     tasks: Tasks,
+    interrupts: Arc<Interrupts>,
 }
 
 impl End {
@@ -128,6 +133,7 @@ impl End {
             watched: Mutex::new(None),
             reading: Mutex::new(()),
             tasks: Tasks::default(),
+            interrupts: Arc::default(),
         }
     }
 
@@ -142,6 +148,10 @@ impl End {
     /// True if dropping this end closes the lane's socket: false for one that is or was lent.
     pub(crate) fn holds_lane_alone(&self) -> bool {
         Arc::strong_count(&self.lane) == 1
+    }
+
+    pub(crate) fn interrupts(&self) -> &Arc<Interrupts> {
+        &self.interrupts
     }
 
     /// The recycled buffers of both directions.
@@ -214,9 +224,49 @@ impl End {
     pub(crate) fn note_peer_gone(&self) -> CloseReason {
         let closed = self.peer_has_closed();
         if self.set_state(if closed { State::PeerClosed } else { State::PeerDied }) {
+            let _uncancelled = Uncancelled::begin();
             self.buffers.pool().release();
         }
         self.gone().unwrap_or(CloseReason::Closed)
+    }
+
+    /// Why the peer is gone; `None` while it is there. Looks at the lane, if the answer is not known.
+    pub(crate) fn peer_state(&self) -> Result<Option<CloseReason>, RecvError> {
+        if !self.home().is_here() {
+            return Err(RecvError::Forked);
+        }
+        match self.state() {
+            State::Closed => Err(RecvError::PortClosed),
+            State::Detached => Err(RecvError::Detached),
+            State::Lent => Err(RecvError::Borrowed),
+            State::Open if self.peer_has_closed() || self.lane.hung_up() => {
+                let reason = self.note_peer_gone();
+                // The other half may have closed the port, which hangs up the lane too.
+                if self.state() == State::Closed { Err(RecvError::PortClosed) } else { Ok(Some(reason)) }
+            }
+            State::Open => Ok(None),
+            State::PeerClosed | State::PeerDied | State::Violated => Ok(self.gone()),
+        }
+    }
+
+    /// Waits for the end of the peer as `half`. `None` at the deadline.
+    pub(crate) fn wait_for_end(&self, half: Half, deadline: Deadline) -> Result<Option<CloseReason>, RecvError> {
+        loop {
+            if let Some(reason) = self.peer_state()? {
+                return Ok(Some(reason));
+            }
+            if deadline.is_over() {
+                return Ok(None);
+            }
+            if self.interrupts.take(half) {
+                return Err(RecvError::Interrupted);
+            }
+            // An interrupt rings the bell after it has set the flag, so the sleep ends.
+            let woken = self.lane.sleep_for_end(deadline.left(), self.interrupts.bell(half));
+            if woken == Woken::Signal && self.interrupts.by_signal(half) {
+                return Err(RecvError::Interrupted);
+            }
+        }
     }
 
     /// Ends the channel because the peer broke the format.

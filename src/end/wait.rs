@@ -4,7 +4,8 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use super::lane::{Drained, Lane};
+use super::interrupt::Interrupts;
+use super::lane::{Drained, Half, Lane, Woken};
 use super::spurious::SpuriousWakes;
 use crate::queue::doorbell::{FD, FUTEX, sleep};
 use crate::queue::sync::{AtomicU32, futex};
@@ -67,12 +68,16 @@ pub(crate) enum Outcome {
     TimedOut,
     /// The peer's end of the lane is gone: the ring now holds all there will be.
     HungUp,
+    /// By an interrupter, or by a signal if the half is so set.
+    Interrupted,
 }
 
 /// One wait of one half of a port.
 pub(crate) struct Waiter<'a> {
+    pub(crate) half: Half,
     pub(crate) doorbell: &'a AtomicU32,
     pub(crate) lane: &'a Lane,
+    pub(crate) interrupts: &'a Interrupts,
     pub(crate) spin: &'a Spin,
     pub(crate) deadline: Deadline,
 }
@@ -87,29 +92,37 @@ impl Waiter<'_> {
         ready: impl Fn() -> bool,
         drain: Option<&dyn Fn() -> Result<Drained, Violation>>,
     ) -> Result<Outcome, Violation> {
-        if self.spin.run(&ready, self.deadline.instant(), Spin::LANE_INTERVAL, || self.lane.hung_up()) {
+        let ended = || self.lane.hung_up() || self.interrupts.is_wanted(self.half);
+        if self.spin.run(&ready, self.deadline.instant(), Spin::LANE_INTERVAL, ended) {
             return Ok(Outcome::Ready);
         }
+        let awake = || ready() || self.interrupts.is_wanted(self.half);
         let begun = Instant::now();
         let mut slices = 0;
         let mut spurious = if drain.is_some() { SpuriousWakes::CONSUMER } else { SpuriousWakes::PRODUCER };
         loop {
+            if !ready() && self.interrupts.take(self.half) {
+                return Ok(Outcome::Interrupted);
+            }
             let left = self.deadline.left();
             if left.is_zero() {
                 return Ok(if ready() { Outcome::Ready } else { Outcome::TimedOut });
             }
             let start = Instant::now();
-            let interrupted = Cell::new(false);
+            let woken = Cell::new(Woken::Other);
             match drain {
                 Some(drain) if slices >= FUTEX_SLICES && drain()? == Drained::Empty => {
                     // Futex slices follow, whatever ends this sleep: a hostile peer can send any number of wake-ups.
                     slices = 0;
-                    sleep(self.doorbell, FD, &ready, || interrupted.set(self.lane.sleep(left.min(LANE_SLICE))));
+                    let bell = self.interrupts.bell(self.half);
+                    sleep(self.doorbell, FD, awake, || woken.set(self.lane.sleep(left.min(LANE_SLICE), bell)));
                 }
                 _ => {
                     slices = FUTEX_SLICES.min(slices + 1); // a peer decides how many there are
-                    sleep(self.doorbell, FUTEX, &ready, || {
-                        interrupted.set(futex::wait(self.doorbell, FUTEX, left.min(FUTEX_SLICE)));
+                    sleep(self.doorbell, FUTEX, awake, || {
+                        if futex::wait(self.doorbell, FUTEX, left.min(FUTEX_SLICE)) {
+                            woken.set(Woken::Signal);
+                        }
                     });
                 }
             }
@@ -121,8 +134,11 @@ impl Waiter<'_> {
             if self.lane.hung_up() {
                 return Ok(Outcome::HungUp);
             }
-            if interrupted.get() {
-                continue; // a signal is not a wake-up by the peer
+            match woken.get() {
+                Woken::Signal if self.interrupts.by_signal(self.half) => return Ok(Outcome::Interrupted),
+                Woken::Signal | Woken::Bell => continue, // not a wake-up by the peer
+                Woken::Other if self.interrupts.is_wanted(self.half) => continue,
+                Woken::Other => {}
             }
             if start.elapsed() >= FUTEX_SLICE / 2 {
                 spurious.reset();

@@ -502,7 +502,8 @@ impl Inner {
                     }
                     // The port is scheduled again when the `PortRef` is dropped.
                     RecvError::Borrowed => break After::Leave,
-                    RecvError::Forked | RecvError::PortClosed | RecvError::Detached => {
+                    // A receive that does not wait is not interrupted.
+                    RecvError::Forked | RecvError::PortClosed | RecvError::Detached | RecvError::Interrupted => {
                         self.leave(&member);
                         break After::Leave;
                     }

@@ -319,7 +319,8 @@ impl<T: Watchable> Poller<T> {
     }
 
     /// Polls the epoll set for `timeout` and makes the ports that it reports ready, and the ports whose naps are over.
-    pub(crate) fn poll_epoll(&mut self, timeout: Duration) -> Result<(), Errno> {
+    /// True if a signal ended the sleep.
+    pub(crate) fn poll_epoll(&mut self, timeout: Duration) -> Result<bool, Errno> {
         let mut found = std::mem::take(&mut self.found);
         let result = self.set.wait_with(timeout, |key, ready| found.push((key, ready)));
         for (key, ready) in found.drain(..) {
@@ -368,11 +369,11 @@ impl<T: Watchable> Poller<T> {
     }
 
     /// Waits until a port is ready, `woken` returns true, or `deadline` is over. May also return early. Spins for a
-    /// while before it sleeps.
-    pub(crate) fn wait(&mut self, deadline: Option<Instant>, woken: impl Fn() -> bool) -> Result<(), Errno> {
+    /// while before it sleeps. True if a signal ended the sleep.
+    pub(crate) fn wait(&mut self, deadline: Option<Instant>, woken: impl Fn() -> bool) -> Result<bool, Errno> {
         self.refresh()?;
         if self.has_ready() || woken() {
-            return Ok(());
+            return Ok(false);
         }
         if !self.warm.is_empty() && self.warm.len() <= MAX_SPIN_PORTS {
             let news = || {
@@ -392,26 +393,26 @@ impl<T: Watchable> Poller<T> {
                 self.poll_warm();
             }
             if self.has_ready() || woken() {
-                return Ok(());
+                return Ok(false);
             }
         }
         self.settle();
         if self.has_ready() || woken() {
-            return Ok(());
+            return Ok(false);
         }
         self.sleep(deadline)
     }
 
-    fn sleep(&mut self, deadline: Option<Instant>) -> Result<(), Errno> {
+    fn sleep(&mut self, deadline: Option<Instant>) -> Result<bool, Errno> {
         let now = Instant::now();
         let until = [deadline, self.next_nap()].into_iter().flatten().min();
         let left = until.map_or(MAX_SLEEP, |until| until.saturating_duration_since(now).min(MAX_SLEEP));
-        self.poll_epoll(left)?;
+        let interrupted = self.poll_epoll(left)?;
         crate::sys::cpu::forget_affinity();
         if left == MAX_SLEEP && !self.has_ready() && self.polled_at.duration_since(now) >= MAX_SLEEP {
             self.poll_cold();
         }
-        Ok(())
+        Ok(interrupted)
     }
 
     /// Polls the rings of the cold ports, in case a peer could not send a wake-up.

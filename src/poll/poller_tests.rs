@@ -148,7 +148,7 @@ fn a_port_that_cannot_receive_naps_longer_each_time_until_a_message_comes() {
         let key = loop {
             match poller.next() {
                 Some(key) => break key,
-                None => poller.poll_epoll(Duration::from_secs(1)).expect("an epoll set"),
+                None => _ = poller.poll_epoll(Duration::from_secs(1)).expect("an epoll set"),
             }
         };
         if milliseconds == 0 {

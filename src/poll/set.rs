@@ -5,9 +5,12 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::poller::{BORROWED_NAP, NO_PORT, Poller, Watchable};
+use crate::end::interrupt::{Interrupter, Interrupts, flag_of};
+use crate::end::lane::Half;
 use crate::error::{BadTransfer, CloseReason, RecvError, Refusal, TryRecvError, WatchError};
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf};
@@ -54,6 +57,10 @@ pub struct PortSet<P = MessagePort> {
     alarm: Alarm,
     /// The descriptor has been requested.
     embedded: Cell<bool>,
+    /// The interrupts of the set's waits, which are those of a receiving half.
+    interrupts: Arc<Interrupts>,
+    /// The bell of the interrupters is in the epoll set.
+    has_bell: bool,
 }
 
 struct Member<P>(P);
@@ -94,7 +101,7 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
     pub fn new() -> io::Result<Self> {
         let (poller, alarm) = (Poller::new().map_err(io_error)?, Alarm::new().map_err(io_error)?);
         poller.add_wake_up(alarm.as_fd(), NO_PORT).map_err(io_error)?;
-        Ok(Self { poller, turns: 0, alarm, embedded: Cell::new(false) })
+        Ok(Self { poller, turns: 0, alarm, embedded: Cell::new(false), interrupts: Arc::default(), has_bell: false })
     }
 
     /// Adds a port, with everything that is queued in it.
@@ -136,10 +143,34 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
         self.poller.spin.set_budget(budget);
     }
 
+    /// A handle with which other threads end a wait of the set; see [`Interrupter`]. The wait returns an error of the
+    /// kind [`Interrupted`](io::ErrorKind::Interrupted), and no event is lost.
+    ///
+    /// # Errors
+    /// The system has no descriptors: the first interrupter takes one. [`Unsupported`](io::ErrorKind::Unsupported) in a
+    /// forked child.
+    pub fn interrupter(&mut self) -> io::Result<Interrupter> {
+        if !self.poller.is_here() {
+            return Err(forked());
+        }
+        let interrupter = Interrupter::new(&self.interrupts, flag_of(Half::Receiver), Weak::new()).map_err(io_error)?;
+        if let Some(bell) = self.interrupts.bell(Half::Receiver).filter(|_| !self.has_bell) {
+            self.poller.add_wake_up(bell.as_fd(), NO_PORT).map_err(io_error)?;
+            self.has_bell = true;
+        }
+        Ok(interrupter)
+    }
+
+    /// Sets whether a signal ends a wait of the set; see [`MessagePort::set_interrupt_on_signal`]. By default it does
+    /// not.
+    pub fn set_interrupt_on_signal(&self, ends: bool) {
+        self.interrupts.set_by_signal(Half::Receiver, ends);
+    }
+
     /// Waits for the next event of any port. `None` if there are no ports.
     ///
     /// # Errors
-    /// The system's error, if a message cannot be received for want of memory or descriptors: the message stays queued
+    /// An error of the kind [`Interrupted`](io::ErrorKind::Interrupted) after an interrupt. The system's error, if a message cannot be received for want of memory or descriptors: the message stays queued
     /// for a later call. [`Unsupported`](io::ErrorKind::Unsupported) in a forked child.
     pub fn wait(&mut self) -> io::Result<Option<(PortId, SetEvent<P>)>> {
         self.wait_until(None)
@@ -168,6 +199,7 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
             return Err(forked());
         }
         let mut waited = false;
+        let may_wait = deadline.is_none_or(|deadline| Instant::now() < deadline);
         loop {
             while self.poller.has_ready() {
                 self.turns += 1;
@@ -188,7 +220,21 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
                 }
                 return Ok(None);
             }
-            self.poller.wait(deadline, || false).map_err(io_error)?;
+            if may_wait && self.interrupts.is_wanted(Half::Receiver) {
+                // What is there precedes the interrupt.
+                self.poller.wait(Some(Instant::now()), || false).map_err(io_error)?;
+                if self.poller.has_ready() {
+                    continue;
+                }
+                if self.interrupts.take(Half::Receiver) {
+                    return Err(interrupted());
+                }
+            }
+            let woken = || may_wait && self.interrupts.is_wanted(Half::Receiver);
+            let by_signal = self.poller.wait(deadline, woken).map_err(io_error)?;
+            if by_signal && self.interrupts.by_signal(Half::Receiver) && !self.poller.has_ready() {
+                return Err(interrupted());
+            }
             waited = true;
         }
     }
@@ -217,7 +263,10 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
                 self.poller.nap(key, BORROWED_NAP);
                 return Ok(None);
             }
-            Err(TryRecvError::Failed(RecvError::PortClosed | RecvError::Detached | RecvError::Forked)) => {
+            // A receive that does not wait is not interrupted.
+            Err(TryRecvError::Failed(
+                RecvError::PortClosed | RecvError::Detached | RecvError::Forked | RecvError::Interrupted,
+            )) => {
                 self.poller.remove(key);
                 return Ok(None);
             }
@@ -244,6 +293,10 @@ impl<P> fmt::Debug for PortSet<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PortSet").finish_non_exhaustive()
     }
+}
+
+fn interrupted() -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, "the wait of the set was interrupted")
 }
 
 fn forked() -> io::Error {

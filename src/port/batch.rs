@@ -127,6 +127,9 @@ impl SendHalf {
         let mut posted = 0;
         for data in messages {
             let prepared = producer.claim_prepared(data.len());
+            if prepared.is_none() && producer.is_look_due() && !self.look_again(&mut producer) {
+                break;
+            }
             let Some(claim) = prepared.or_else(|| producer.try_claim(data.len())) else { break };
             producer.fill(claim, data);
             producer.commit_unfenced(claim, data.len(), RecordKind::Data, 0);

@@ -62,6 +62,13 @@ impl<'a> MessageRef<'a> {
         self.more.as_mut().map_or_else(Message::new, |more| std::mem::take(&mut more.transferred))
     }
 
+    /// True if dropping the guard closes and frees nothing.
+    #[doc(hidden)]
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.more.is_none()
+    }
+
     /// The data, if it did not fit the ring.
     fn body(&self) -> Option<&TransferBuffer> {
         self.more.as_ref()?.body.as_ref()

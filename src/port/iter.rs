@@ -42,7 +42,8 @@ pub(crate) fn next_of<T>(over: &mut bool, recv: impl FnOnce() -> Result<T, RecvE
     }
     let result = recv();
     if let Err(error) = &result {
-        *over = !matches!(error, RecvError::MessageError { .. } | RecvError::ResourceExhausted(_));
+        *over =
+            !matches!(error, RecvError::MessageError { .. } | RecvError::ResourceExhausted(_) | RecvError::Interrupted);
     }
     match result {
         Err(RecvError::Ended(CloseReason::Closed) | RecvError::PortClosed) => None,

@@ -1,6 +1,7 @@
 //! `MessagePort` and its two halves: the holders of an end, and when it closes.
 
 pub(crate) mod channel;
+pub(crate) mod brief;
 pub(crate) mod post;
 pub(crate) mod carrier;
 pub(crate) mod recv;
@@ -10,6 +11,7 @@ pub(crate) mod batch;
 pub(crate) mod plain;
 pub(crate) mod reserve;
 pub(crate) mod in_place;
+pub(crate) mod peer;
 #[cfg(feature = "serde")]
 pub(crate) mod loan;
 pub(crate) mod transfer;
@@ -57,6 +59,8 @@ pub struct SendHalf {
     pub(crate) end: Arc<End>,
     pub(crate) producer: RefCell<Producer>,
     pub(crate) spin: Spin,
+    /// When a post last looked whether the peer lives, on the clock of `sys/clock.rs`.
+    pub(crate) looked: Cell<u64>,
 }
 
 /// The receiving half of a port; see [`MessagePort::split`].
@@ -76,9 +80,11 @@ pub(crate) struct Receiving {
     pub(crate) consumer: Consumer,
     /// Messages in a row that were there at once.
     pub(crate) run: u32,
-    /// Polls in a row that found nothing.
+    /// The tick of the coarse clock at the last poll that found nothing.
+    pub(crate) tick: u64,
+    /// Polls in that tick that found nothing.
     pub(crate) empty_polls: u32,
-    /// When one of those last checked the lane too.
+    /// When one of those last read the exact clock and checked the lane.
     pub(crate) lane_checked: Option<Instant>,
     /// The end of the peer has been reported: nothing comes after it.
     pub(crate) finished: bool,
@@ -91,7 +97,7 @@ pub(crate) struct Receiving {
 impl Receiving {
     pub(crate) fn new(consumer: Consumer) -> Self {
         let shortage = DescriptorShortage::default();
-        Self { consumer, run: 0, empty_polls: 0, lane_checked: None, finished: false, shortage, rest: None }
+        Self { consumer, run: 0, tick: 0, empty_polls: 0, lane_checked: None, finished: false, shortage, rest: None }
     }
 
     /// Leaves a message that the fast path has found in the queue: it is counted when it is found again.
@@ -104,7 +110,12 @@ impl MessagePort {
     pub(crate) fn from_parts(parts: Parts) -> Self {
         let Parts { end, producer, consumer } = parts;
         Self {
-            sender: SendHalf { end: Arc::clone(&end), producer: RefCell::new(producer), spin: Spin::new() },
+            sender: SendHalf {
+                end: Arc::clone(&end),
+                producer: RefCell::new(producer),
+                spin: Spin::new(),
+                looked: Cell::new(0),
+            },
             receiver: RecvHalf {
                 end,
                 receiving: RefCell::new(Receiving::new(consumer)),

@@ -11,7 +11,7 @@ use super::transfer::{PostError, TransferRef, Transferable, count};
 use super::{MessagePort, SendHalf};
 use crate::buffer::TransferBuffer;
 use crate::capsule::Counts;
-use crate::end::lane::NotSent;
+use crate::end::lane::{Half, NotSent};
 use crate::end::wait::{Deadline, Outcome, Waiter};
 use crate::end::{CLOSED, DISCARDING, End, OPEN, State, growth};
 use crate::error::{FullCause, PostDataError, PostErrorKind, exhausted};
@@ -20,10 +20,15 @@ use crate::queue::backlog::Outside;
 use crate::queue::record::{RecordKind, max_payload};
 use crate::queue::ring::{Claim, NoRoom, Producer};
 use crate::queue::sync::Ordering;
+use crate::sys::cancel::Uncancelled;
+use crate::sys::clock;
 use crate::violation::Violation;
 
 /// A sender that waits while the lane is full tries again after 10 ms at the latest.
 const LANE_RETRY: Duration = Duration::from_millis(10);
+/// A sender looks at its peer at most every 2 ms, in nanoseconds of the coarse clock. Within 10 ms that clock ticks, and
+/// each of its ticks is this long or there are several.
+const LOOK_INTERVAL: u64 = 2_000_000;
 
 impl MessagePort {
     /// Posts a message: the standard's [`postMessage(message,
@@ -308,7 +313,7 @@ impl SendHalf {
     /// The fast path of plain data. If anything prevents it, such as a full or grown queue or a peer that is gone, it
     /// returns false, nothing has happened, and [`post_checked`](Self::post_checked) handles the general case.
     #[inline]
-    fn try_post_inline(&self, data: &[u8]) -> bool {
+    pub(super) fn try_post_inline(&self, data: &[u8]) -> bool {
         let _posting = self.end.posting();
         let Some(mut producer) = self.ready_producer() else { return false };
         let Some(claim) = producer.claim_prepared(data.len()) else {
@@ -322,6 +327,9 @@ impl SendHalf {
     /// As [`try_post_inline`](Self::try_post_inline), where the memory of the record is not prepared.
     #[inline(never)] // keeps the path of a small message short
     fn post_unprepared(&self, producer: &mut Producer, data: &[u8]) -> bool {
+        if producer.is_look_due() && !self.look_again(producer) {
+            return false;
+        }
         let Some(claim) = producer.try_claim(data.len()) else { return false };
         producer.fill(claim, data);
         self.finish_post(producer, claim, data.len(), RecordKind::Data, 0);
@@ -334,6 +342,9 @@ impl SendHalf {
     fn try_post_lone_buffer(&self, data: &[u8], buffer: &TransferBuffer) -> bool {
         let _posting = self.end.posting();
         let Some(mut producer) = self.ready_producer() else { return false };
+        if producer.is_look_due() && !self.look_again(&mut producer) {
+            return false;
+        }
         self.post_lone_buffer(&mut producer, data, buffer).is_some()
     }
 
@@ -390,7 +401,33 @@ impl SendHalf {
     #[inline]
     pub(crate) fn usable_producer(&self) -> Result<RefMut<'_, Producer>, PostDataError> {
         check_usable(&self.end)?;
-        self.producer.try_borrow_mut().map_err(|_| PostDataError::Borrowed)
+        let mut producer = self.producer.try_borrow_mut().map_err(|_| PostDataError::Borrowed)?;
+        if producer.is_look_due() {
+            self.look_again(&mut producer);
+        }
+        Ok(producer)
+    }
+
+    /// Notes the death of a peer that closed nothing, which this half would otherwise not notice before the queue is
+    /// full. False if the peer is gone. Makes a system call at most once in [`LOOK_INTERVAL`].
+    #[inline(never)] // keeps the paths of the posts short
+    pub(super) fn look_again(&self, producer: &mut Producer) -> bool {
+        producer.note_look();
+        self.look_at_peer()
+    }
+
+    /// As [`look_again`](Self::look_again), for a peer to which nothing is committed.
+    fn look_at_peer(&self) -> bool {
+        let now = clock::coarse();
+        if now.saturating_sub(self.looked.get()) < LOOK_INTERVAL {
+            return true;
+        }
+        self.looked.set(now);
+        let _uncancelled = Uncancelled::begin();
+        if self.end.lane().hung_up() {
+            self.end.note_peer_gone();
+        }
+        self.end.state() == State::Open
     }
 
     /// Whether the peer receives.
@@ -404,7 +441,9 @@ impl SendHalf {
         // Acquire: pairs with the release stores in `End::announce_close` and `End::discard_arrivals`.
         match self.end.outgoing().consumer_state().load(Ordering::Acquire) {
             CLOSED => Err(self.no_receiver()),
-            DISCARDING => Ok(Peer::Discards),
+            // Nothing is committed, so no look becomes due by that.
+            DISCARDING if self.look_at_peer() => Ok(Peer::Discards),
+            DISCARDING => Err(self.no_receiver()),
             _ => Ok(Peer::Receives),
         }
     }
@@ -538,13 +577,18 @@ impl SendHalf {
             return Err(PostDataError::TimedOut);
         }
         if cause == FullCause::Lane {
+            if self.end.interrupts().take(Half::Sender) {
+                return Err(PostDataError::Interrupted);
+            }
             self.end.lane().sleep_for_room(left.min(LANE_RETRY));
             return Ok(());
         }
         let need = self.need(data_len, list);
         let waiter = Waiter {
+            half: Half::Sender,
             doorbell: self.end.outgoing().space_doorbell(),
             lane: self.end.lane(),
+            interrupts: self.end.interrupts(),
             spin: &self.spin,
             deadline,
         };
@@ -558,6 +602,7 @@ impl SendHalf {
             Ok(Outcome::Ready) => Ok(()),
             Ok(Outcome::TimedOut) => Err(PostDataError::TimedOut),
             Ok(Outcome::HungUp) => Err(self.no_receiver()),
+            Ok(Outcome::Interrupted) => Err(PostDataError::Interrupted),
             Err(violation) => Err(PostDataError::PeerGone(self.end.violated(violation))),
         }
     }

@@ -40,6 +40,16 @@ impl SendHalf {
         };
         Ok(Reservation { half: self, producer, room, len, written: 0 })
     }
+
+    /// The fast path of [`reserve`](Self::reserve). `None` leaves the general case to it.
+    pub(super) fn try_reserve(&self, len: usize) -> Option<Reservation<'_>> {
+        let mut producer = self.ready_producer()?;
+        if producer.is_look_due() {
+            return None;
+        }
+        let claim = producer.try_claim(len)?;
+        Some(Reservation { half: self, producer, room: Room::Ring(claim), len, written: 0 })
+    }
 }
 
 /// Space for one message, to be written in place; see [`MessagePort::reserve`](crate::MessagePort::reserve).
@@ -70,6 +80,13 @@ impl Reservation<'_> {
     /// True if no bytes are reserved: the message has no data.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// True if the room is in the ring, so that a commit sends no descriptor and frees nothing.
+    #[doc(hidden)]
+    #[inline]
+    pub fn is_in_ring(&self) -> bool {
+        matches!(self.room, Room::Ring(_))
     }
 
     /// Copies `from` to `offset`.

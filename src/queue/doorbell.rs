@@ -52,6 +52,15 @@ pub(crate) fn arm(doorbell: &AtomicU32, how: u32) {
     fence(Ordering::SeqCst);
 }
 
+/// Wakes the sleeper on this side's own doorbell if it waits in futex(2). A note for a packet stays: an event loop or a
+/// task may have left it, which goes on to wait. The caller has changed what the sleeper checks, with a full fence.
+pub(crate) fn interrupt(doorbell: &AtomicU32) {
+    // AcqRel: as in `ring`.
+    if doorbell.compare_exchange(FUTEX, AWAKE, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        futex::wake(doorbell);
+    }
+}
+
 /// The waker's steps 3 and 4, after a commit with a full fence. `knock` sends a packet on the lane, and returns whether
 /// the lane holds one.
 #[inline]

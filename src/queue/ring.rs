@@ -31,6 +31,9 @@ const CACHE_LINE: u64 = 64;
 /// behind it, which hold the next small record and the header that follows it.
 const PREPARED: u64 = 3 * CACHE_LINE;
 
+/// From 40 records after the last look at the peer, another look is due. With the records for which memory is prepared
+/// by then, at most 24, which are posted without a check, that is at the latest after 64.
+const RECORDS_PER_LOOK: u64 = 40;
 /// A producer that sleeps wants half of its ring, or 512 KiB if that is less, so that the two sides do not wake each
 /// other for every message.
 const ROOM_WANTED: u64 = 512 << 10;
@@ -58,6 +61,10 @@ pub(crate) struct Producer {
     sequence: u64,
     /// The most bytes that were unread at any refresh.
     high_water: u64,
+    /// Number of the record from which on a look at the peer is due.
+    look_due: u64,
+    /// Number of the record from which on no memory is prepared: `look_due`, and in a grown ring 0.
+    prepares_until: u64,
     /// What waits outside the ring.
     pub(crate) backlog: Backlog,
     /// The write cursor from which on a claim in a grown ring is left to the general case; see
@@ -99,7 +106,7 @@ impl Producer {
         let Cursors { position, other, sequence, ring_start } = cursors;
         let free_until = other.max(ring_start);
         let look_at = if direction.is_grown() { 0 } else { u64::MAX };
-        Self {
+        let mut producer = Self {
             direction,
             write_cursor: position,
             ring_start,
@@ -108,10 +115,14 @@ impl Producer {
             zero_until: position,
             sequence,
             high_water: 0,
+            look_due: 0,
+            prepares_until: 0,
             backlog: Backlog::default(),
             look_at,
             calm_since: None,
-        }
+        };
+        producer.note_look();
+        producer
     }
 
     pub(crate) fn cursors(&self) -> Cursors {
@@ -149,6 +160,19 @@ impl Producer {
     pub(crate) fn try_claim(&mut self, len: usize) -> Option<Claim> {
         let general = len > self.direction.max_data_len() || self.write_cursor >= self.look_at;
         if general { None } else { self.claim(len).ok() }
+    }
+
+    /// True if so many records have been committed since the last look at the peer that another one is due. From then
+    /// on no memory is prepared, so whoever claims memory that is not prepared asks first.
+    #[inline]
+    pub(crate) fn is_look_due(&self) -> bool {
+        self.sequence >= self.look_due
+    }
+
+    /// Notes a look at the peer.
+    pub(crate) fn note_look(&mut self) {
+        self.look_due = self.sequence + RECORDS_PER_LOOK;
+        self.prepares_until = if self.direction.is_grown() { 0 } else { self.look_due };
     }
 
     /// Claims room for a payload of `len` bytes, at most [`max_payload`] of the ring. A claim that is not committed
@@ -291,10 +315,10 @@ impl Producer {
     /// headers are zero and its cache lines are in this core's cache before there is a message to post.
     ///
     /// Behind a large record nothing is prepared, since a stream of them passes over these lines at once; nor in a
-    /// grown ring, which the producer leaves soon.
+    /// grown ring, which the producer leaves soon; nor if a look at the peer is due.
     #[inline]
     pub(crate) fn prepare_next(&mut self, len: usize) {
-        if len as u64 > CACHE_LINE || self.direction.is_grown() {
+        if len as u64 > CACHE_LINE || self.sequence >= self.prepares_until {
             return;
         }
         let end = self.write_cursor + self.direction.until_end(self.write_cursor);
@@ -352,6 +376,7 @@ impl Producer {
         self.free_until = next;
         self.zero_until = next + RECORD_HEADER_LEN as u64;
         self.sequence += 1;
+        self.prepares_until = if self.direction.is_grown() { 0 } else { self.look_due };
         if link == RecordKind::Next {
             self.look_at = next;
         } else {

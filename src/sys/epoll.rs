@@ -96,20 +96,20 @@ impl Epoll {
     }
 
     /// Appends the keys of ready descriptors to `found` (epoll_wait(2)). Sleeps until a descriptor is ready, a signal
-    /// arrives or `timeout` is over.
-    pub(crate) fn wait(&self, found: &mut Vec<u64>, timeout: Duration) -> Result<(), Errno> {
+    /// arrives or `timeout` is over. True if a signal ended the sleep.
+    pub(crate) fn wait(&self, found: &mut Vec<u64>, timeout: Duration) -> Result<bool, Errno> {
         self.wait_with(timeout, |key, _| found.push(key))
     }
 
     /// As [`wait`](Self::wait), with what each descriptor is ready for.
-    pub(crate) fn wait_with(&self, timeout: Duration, mut found: impl FnMut(u64, Readiness)) -> Result<(), Errno> {
+    pub(crate) fn wait_with(&self, timeout: Duration, mut found: impl FnMut(u64, Readiness)) -> Result<bool, Errno> {
         let mut events = [EpollEvent::empty(); BATCH];
         match self.0.wait(&mut events, EpollTimeout::try_from(millis(timeout)).unwrap_or(EpollTimeout::MAX)) {
             Ok(count) => events[..count].iter().for_each(|event| found(event.data(), Readiness::of(event.events()))),
-            Err(Errno::EINTR) => {}
+            Err(Errno::EINTR) => return Ok(true),
             Err(errno) => return Err(errno),
         }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -119,7 +119,8 @@ impl AsFd for Epoll {
     }
 }
 
-/// Ends the sleep of an [`Epoll`] from any thread (eventfd(2)). Nothing reads its counter: every write is an edge.
+/// Ends the sleep of an [`Epoll`] or a poll(2) from any thread (eventfd(2)). In an [`Epoll`] every write is an edge, and
+/// nothing reads the counter; in a poll(2) the descriptor stays readable until [`silence`](Self::silence).
 pub(crate) struct WakeUp(EventFd);
 
 impl WakeUp {
@@ -131,9 +132,14 @@ impl WakeUp {
         Ok(Self(unsafe { EventFd::from_owned_fd(moved) }))
     }
 
-    /// Wakes the sleeper.
+    /// Wakes the sleeper. Async-signal-safe (signal-safety(7)).
     pub(crate) fn ring(&self) {
         let _ = self.0.write(1); // fails only once the counter is full, after 2^64 - 1 writes
+    }
+
+    /// Makes the descriptor unreadable again.
+    pub(crate) fn silence(&self) {
+        let _ = self.0.read(); // fails only if it is unreadable already
     }
 }
 

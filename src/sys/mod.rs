@@ -5,6 +5,8 @@
 #![allow(unsafe_code)]
 
 mod available;
+pub(crate) mod cancel;
+pub(crate) mod clock;
 pub(crate) mod closer;
 pub(crate) mod cpu;
 pub(crate) mod epoll;

@@ -198,16 +198,45 @@ pub(crate) struct PollState {
 pub(crate) fn wait(socket: BorrowedFd<'_>, writable: bool, timeout: Duration) -> Result<PollState, Errno> {
     let events = if writable { PollFlags::POLLOUT } else { PollFlags::POLLIN };
     let mut fds = [PollFd::new(socket, events)];
-    let interrupted = match poll(&mut fds, PollTimeout::try_from(millis(timeout)).unwrap_or(PollTimeout::MAX)) {
-        Err(Errno::EINTR) => true,
-        result => result.map(|_| false)?,
+    let interrupted = poll_for(&mut fds, timeout)?;
+    Ok(state_of(&fds[0], interrupted))
+}
+
+/// As [`wait`] for a socket that is to become readable (with `!readable`: for its hang-up only), and until `other` is
+/// readable: then the second result is true.
+pub(crate) fn wait_with(
+    socket: BorrowedFd<'_>,
+    readable: bool,
+    other: Option<BorrowedFd<'_>>,
+    timeout: Duration,
+) -> Result<(PollState, bool), Errno> {
+    let events = if readable { PollFlags::POLLIN } else { PollFlags::empty() };
+    let lane = PollFd::new(socket, events);
+    let Some(other) = other else {
+        let mut fds = [lane];
+        let interrupted = poll_for(&mut fds, timeout)?;
+        return Ok((state_of(&fds[0], interrupted), false));
     };
-    let seen = fds[0].revents().unwrap_or(PollFlags::empty());
-    Ok(PollState {
+    let mut fds = [lane, PollFd::new(other, PollFlags::POLLIN)];
+    let interrupted = poll_for(&mut fds, timeout)?;
+    Ok((state_of(&fds[0], interrupted), state_of(&fds[1], false).readable))
+}
+
+/// True if a signal ended the poll(2).
+fn poll_for(fds: &mut [PollFd<'_>], timeout: Duration) -> Result<bool, Errno> {
+    match poll(fds, PollTimeout::try_from(millis(timeout)).unwrap_or(PollTimeout::MAX)) {
+        Err(Errno::EINTR) => Ok(true),
+        result => result.map(|_| false),
+    }
+}
+
+fn state_of(fd: &PollFd<'_>, interrupted: bool) -> PollState {
+    let seen = fd.revents().unwrap_or(PollFlags::empty());
+    PollState {
         readable: seen.contains(PollFlags::POLLIN),
         hung_up: seen.intersects(PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL),
         interrupted,
-    })
+    }
 }
 
 /// Shuts both directions down for every holder (shutdown(2)), which wakes all waits on either socket. Queued packets

@@ -3,11 +3,13 @@
 use std::ffi::{c_int, c_void};
 use std::os::fd::AsRawFd;
 
+use messageport::RecvError;
+
 use crate::code::{self, Code};
 use crate::failure::Failure;
 use crate::guard::{free, guard};
 use crate::handle::{Handle, Out};
-use crate::input::{Deferral, duration};
+use crate::input::{Deferral, Timeout, duration};
 use crate::port::{Port, PortHandle};
 
 #[unsafe(no_mangle)]
@@ -60,6 +62,26 @@ pub unsafe extern "C" fn msgport_port_set_spin(port: *mut PortHandle, nanosecond
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         unsafe { Port::settled(port) }?.end().set_spin(duration(nanoseconds));
         Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_peer_state(port: *mut PortHandle) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        match unsafe { Handle::get(port) }?.end().peer_state()? {
+            None => Ok(()),
+            Some(reason) => Err(RecvError::Ended(reason).into()),
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_port_closed(port: *mut PortHandle, timeout: i64) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let port = unsafe { Handle::get(port) }?;
+        Err(port.end().closed(Timeout::of(timeout)))
     })
 }
 

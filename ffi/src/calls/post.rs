@@ -6,7 +6,7 @@ use messageport::{Queued, TransferRef};
 
 use crate::code::Code;
 use crate::failure::Failure;
-use crate::guard::guard;
+use crate::guard::{guard, guard_after};
 use crate::handle::{Handle, Out};
 use crate::input::{Deadline, GrowingOut, Timeout, bytes};
 use crate::port::{End, PortHandle};
@@ -21,14 +21,21 @@ pub unsafe extern "C" fn msgport_port_post_message(
     count: usize,
     timeout: i64,
 ) -> Code {
-    guard(|| {
+    let brief = || {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let port = unsafe { Handle::get(port) }?;
+        // SAFETY: readable for its length; the caller of C upholds it.
+        let data = unsafe { bytes(data, len, "data") }?;
+        Ok(matches!(port.end(), End::Whole(port) if count == 0 && port.post_briefly(data)))
+    };
+    guard_after(brief, || {
         let handle = port;
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         let port = unsafe { Handle::get(handle) }?;
         // SAFETY: readable for its length; the caller of C upholds it.
         let data = unsafe { bytes(data, len, "data") }?;
         if count == 0 && timeout == 0 {
-            return port.end().post_plain(data);
+            return port.end().post(data, &[], Timeout::Poll);
         }
         let timeout = Timeout::of(timeout);
         let port: *const PortHandle = handle;

@@ -6,8 +6,8 @@ use std::mem::transmute;
 use messageport::{Message as RustMessage, MessageRef};
 
 use crate::code::{self, Code};
-use crate::failure::{Failure, NotReceived};
-use crate::guard::guard;
+use crate::failure::Failure;
+use crate::guard::{guard, guard_after};
 use crate::handle::{Handle, Out};
 use crate::input::Timeout;
 use crate::port::{End, Port, PortHandle};
@@ -39,21 +39,7 @@ pub unsafe extern "C" fn msgport_port_recv_into(
     data: *mut *const c_void,
     len: *mut usize,
 ) -> Code {
-    guard(|| {
-        // SAFETY: NULL or a live handle; the caller of C upholds it.
-        let port = unsafe { Handle::get(port) }?;
-        // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
-        let message = unsafe { Handle::get_mut(message) }?;
-        // The fast path of most programs.
-        if let End::Whole(port) = port.end()
-            && timeout < 0
-        {
-            if let Err(error) = port.recv_into(message.emptied()) {
-                return Err(NotReceived::Failed(error).into_failure(message.emptied()));
-            }
-        } else {
-            recv_into(port.end(), timeout, message)?;
-        }
+    let put = |message: &Message| {
         let (address, count) = message.data();
         // SAFETY: NULL or writable; the caller of C upholds it.
         if let Some(out) = unsafe { Out::optional(data) } {
@@ -63,6 +49,26 @@ pub unsafe extern "C" fn msgport_port_recv_into(
         if let Some(out) = unsafe { Out::optional(len) } {
             out.set(count);
         }
+    };
+    let brief = || {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let port = unsafe { Handle::get(port) }?;
+        // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
+        let message = unsafe { Handle::get_mut(message) }?;
+        let End::Whole(port) = port.end() else { return Ok(false) };
+        let received = message.plain().is_some_and(|message| port.recv_briefly(message, timeout != 0));
+        if received {
+            put(message);
+        }
+        Ok(received)
+    };
+    guard_after(brief, || {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let port = unsafe { Handle::get(port) }?;
+        // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
+        let message = unsafe { Handle::get_mut(message) }?;
+        recv_into(port.end(), timeout, message)?;
+        put(message);
         Ok(())
     })
 }
@@ -127,7 +133,23 @@ pub unsafe extern "C" fn msgport_port_recv_ref(
     data: *mut *const c_void,
     len: *mut usize,
 ) -> Code {
-    guard(|| {
+    let brief = || {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let port: &Port = unsafe { Handle::get(port) }?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let data = unsafe { Out::new(data, "data") }?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let len = unsafe { Out::new(len, "len") }?;
+        match port.end() {
+            // The general case empties `rest`.
+            End::Whole(whole) if rest.is_null() => {
+                let message = whole.recv_ref_briefly(timeout != 0);
+                Ok(message.map(|message| open(port, message, data, len)).is_some())
+            }
+            _ => Ok(false),
+        }
+    };
+    guard_after(brief, || {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         let port = unsafe { Port::settled(port) }?;
         // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
@@ -140,22 +162,39 @@ pub unsafe extern "C" fn msgport_port_recv_ref(
         if let Some(rest) = rest {
             rest.take_things_of(&mut message);
         }
-        // SAFETY: the slice is dropped at once and nothing is read through it. What C does with the address is under
-        // the conditions in the header.
-        let bytes = unsafe { message.as_slice() };
-        let (address, count) = (bytes.as_ptr(), bytes.len());
-        // SAFETY: only the lifetime changes; the conditions are those of a reservation, see `msgport_port_reserve`.
-        let message = unsafe { transmute::<MessageRef<'_>, MessageRef<'static>>(message) };
-        port.in_place().set(Some(message));
-        out_data.set(address.cast());
-        out_len.set(count);
+        open(port, message, out_data, out_len);
         Ok(())
     })
 }
 
+/// Keeps a message open in its handle, and puts out where its data is.
+#[inline]
+fn open(port: &Port, message: MessageRef<'_>, data: Out<*const c_void>, len: Out<usize>) {
+    // SAFETY: the slice is dropped at once and nothing is read through it. What C does with the address is under the
+    // conditions in the header.
+    let bytes = unsafe { message.as_slice() };
+    let (address, count) = (bytes.as_ptr(), bytes.len());
+    // SAFETY: only the lifetime changes; the conditions are those of a reservation, see `msgport_port_reserve`.
+    let message = unsafe { transmute::<MessageRef<'_>, MessageRef<'static>>(message) };
+    port.in_place().set(Some(message));
+    data.set(address.cast());
+    len.set(count);
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_port_release(port: *mut PortHandle) -> Code {
-    guard(|| {
+    let brief = || {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        let port: &Port = unsafe { Handle::get(port) }?;
+        match port.in_place().take() {
+            Some(message) if message.is_plain() => Ok(true), // which drops it
+            other => {
+                port.in_place().set(other);
+                Ok(false)
+            }
+        }
+    };
+    guard_after(brief, || {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
         let port = unsafe { Handle::get(port) }?;
         port.in_place().take().map(drop).ok_or(Failure::plain(code::NOTHING_OPEN))

@@ -20,7 +20,7 @@ use crate::transfer::{Item, MessageHandle, Taken};
 /// `msgport_client`.
 pub type ClientHandle = Handle<Client>;
 
-pub struct Client(RustClient);
+pub struct Client(pub(super) RustClient);
 
 impl Object for Client {
     const NAME: &'static str = "client";
@@ -38,7 +38,7 @@ impl Object for Pending {
 /// `msgport_server`.
 pub type ServerHandle = Handle<Server>;
 
-pub struct Server(RustServer);
+pub struct Server(pub(super) RustServer);
 
 impl Object for Server {
     const NAME: &'static str = "server";

@@ -31,6 +31,7 @@ impl From<PostErrorKind> for Failure {
             PostErrorKind::Full(FullCause::Ring) => return Self::plain(code::FULL),
             PostErrorKind::Full(_) => return Self::plain(code::LANE_FULL),
             PostErrorKind::TimedOut => return Self::plain(code::TIMED_OUT),
+            PostErrorKind::Interrupted => return Self::plain(code::INTERRUPTED),
             PostErrorKind::ResourceExhausted(os) => return Self::system(code::RESOURCE_EXHAUSTED, os, &error),
             PostErrorKind::Forked => code::FORKED,
             PostErrorKind::PortClosed => code::CLOSED,
@@ -64,6 +65,7 @@ impl From<RecvError> for Failure {
     fn from(error: RecvError) -> Self {
         let code = match &error {
             RecvError::ResourceExhausted(os) => return Self::system(code::RESOURCE_EXHAUSTED, os, &error),
+            RecvError::Interrupted => return Self::plain(code::INTERRUPTED),
             RecvError::Forked => code::FORKED,
             RecvError::PortClosed => code::CLOSED,
             RecvError::Detached => code::DETACHED,
@@ -248,6 +250,7 @@ impl From<AnswerError> for Failure {
 pub(crate) fn watching(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::ResourceBusy if error.raw_os_error().is_none() => Failure::plain(code::RUNNING),
+        io::ErrorKind::Interrupted if error.raw_os_error().is_none() => Failure::plain(code::INTERRUPTED),
         io::ErrorKind::Unsupported if error.raw_os_error().is_none() => Failure::plain(code::FORKED),
         _ => Failure::exhausted(error),
     }

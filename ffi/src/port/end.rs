@@ -4,14 +4,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use messageport::{
-    Message, MessagePort, MessageRef, PortHandle as LoopPort, PortRef, PostError, Queued, RecvHalf, Reservation,
-    SendHalf, TransferBuffer, TransferRef,
+    CloseReason, Interrupter, Message, MessagePort, MessageRef, PortHandle as LoopPort, PortRef, Queued, RecvError,
+    RecvHalf, Reservation, SendHalf, TransferBuffer, TransferRef,
 };
 
 use super::claim::{Claim, Claims};
 use super::set::Member;
 use crate::code;
-use crate::failure::{Failure, NotReceived};
+use crate::failure::{Failure, NotReceived, watching};
 use crate::input::Timeout;
 
 pub(crate) enum End {
@@ -34,15 +34,6 @@ const WATCHED: Failure = Failure::plain(code::WATCHED);
 const GONE: Failure = Failure::plain(code::DETACHED);
 
 impl End {
-    /// Posts a message without a transfer list, and does not wait.
-    #[inline(always)] // the fast path of most programs
-    pub(crate) fn post_plain(&self, data: &[u8]) -> Result<(), Failure> {
-        if let Self::Whole(port) = self {
-            return port.post_message(data, []).map_err(not_posted);
-        }
-        self.post(data, &[], Timeout::Poll)
-    }
-
     #[inline(never)]
     pub(crate) fn post(&self, data: &[u8], list: &[TransferRef<'_>], timeout: Timeout) -> Result<(), Failure> {
         let result = match timeout {
@@ -183,6 +174,56 @@ impl End {
         }
     }
 
+    /// Why the peer is gone.
+    pub(crate) fn peer_state(&self) -> Result<Option<CloseReason>, Failure> {
+        let state = match self {
+            Self::Receiver(half) => half.peer_state(),
+            Self::InSet(member) if member.sender().is_err() => member.with_receiver(RecvHalf::peer_state)?,
+            _ => self.sending(MessagePort::peer_state, SendHalf::peer_state)?,
+        };
+        Ok(state?)
+    }
+
+    /// Waits for the end of the peer. Returns the failure that names its reason, or why there is none.
+    pub(crate) fn closed(&self, timeout: Timeout) -> Failure {
+        let time = match timeout {
+            Timeout::Poll => {
+                return match self.peer_state() {
+                    Ok(None) => Failure::plain(code::EMPTY),
+                    Ok(Some(reason)) => RecvError::Ended(reason).into(),
+                    Err(failure) => failure,
+                };
+            }
+            Timeout::For(time) => time,
+            Timeout::Forever => Duration::MAX,
+        };
+        let closed = match self {
+            Self::Whole(port) => port.closed_timeout(time),
+            Self::Sender(half) => half.closed_timeout(time),
+            Self::Receiver(half) => half.closed_timeout(time),
+            Self::InLoop { .. } | Self::InSet(_) => return WATCHED,
+            Self::Gone => return GONE,
+        };
+        closed.map_or_else(Failure::from, |reason| RecvError::Ended(reason).into())
+    }
+
+    /// An interrupter of the waits on the port or half.
+    pub(crate) fn interrupter(&self) -> Result<Interrupter, Failure> {
+        let made = match self {
+            Self::Receiver(half) => half.interrupter(),
+            _ => self.sending(MessagePort::interrupter, SendHalf::interrupter)?,
+        };
+        made.map_err(|error| watching(&error))
+    }
+
+    pub(crate) fn set_interrupt_on_signal(&self, ends: bool) -> Result<(), Failure> {
+        match self {
+            Self::Receiver(half) => half.set_interrupt_on_signal(ends),
+            _ => self.sending(|port| port.set_interrupt_on_signal(ends), |half| half.set_interrupt_on_signal(ends))?,
+        }
+        Ok(())
+    }
+
     pub(crate) fn close(&self) -> Result<(), Failure> {
         match self {
             Self::Whole(port) => port.close(),
@@ -250,12 +291,6 @@ impl End {
             Self::Gone => Err(NotMovable::Gone),
         }
     }
-}
-
-#[cold]
-#[inline(never)]
-fn not_posted(error: PostError) -> Failure {
-    error.kind.into()
 }
 
 /// A port on a transfer list.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
-use messageport::{Home, MessagePort, PortId, PortSet, RecvHalf, SendHalf, SetEvent};
+use messageport::{Home, Interrupter, MessagePort, PortId, PortSet, RecvHalf, SendHalf, SetEvent};
 
 use super::PortHandle;
 use super::end::End;
@@ -155,6 +155,20 @@ impl Set {
         let inner = self.0.inner()?;
         let set = inner.set.as_ref().ok_or_else(|| Failure::internal(&"a set that was freed"))?;
         Ok(set.as_fd().as_raw_fd())
+    }
+
+    /// An interrupter of the set's waits. Waits for one that is under way.
+    pub(crate) fn interrupter(&self) -> Result<Interrupter, Failure> {
+        let mut inner = self.0.inner()?;
+        let set = inner.set.as_mut().ok_or_else(|| Failure::internal(&"a set that was freed"))?;
+        set.interrupter().map_err(|error| watching(&error))
+    }
+
+    pub(crate) fn set_interrupt_on_signal(&self, ends: bool) -> Result<(), Failure> {
+        if let Some(set) = &self.0.inner()?.set {
+            set.set_interrupt_on_signal(ends);
+        }
+        Ok(())
     }
 
     /// The next event of any port, with the handle of the port. The handle of a port that leaves the set is forgotten.

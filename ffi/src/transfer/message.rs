@@ -43,6 +43,12 @@ impl Message {
         &mut self.received
     }
 
+    /// As [`emptied`](Self::emptied), if there is nothing to close.
+    #[inline]
+    pub(crate) fn plain(&mut self) -> Option<&mut RustMessage> {
+        (self.taken.is_empty() && !self.received.has_transferred()).then_some(&mut self.received)
+    }
+
     /// Replaces the contents by a message that was received by other means.
     pub(crate) fn fill(&mut self, message: RustMessage) {
         *self.emptied() = message;

@@ -16,6 +16,25 @@ pub(crate) enum Drained {
     Handles,
 }
 
+/// The half that waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Half {
+    Receiver,
+    Sender,
+}
+
+/// What ended a sleep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(dead_code)] // neither a bell nor a signal ends one here
+pub(crate) enum Woken {
+    Bell,
+    Signal,
+    Other,
+}
+
+/// The bell of an interrupter: there is none.
+pub(crate) enum Bell {}
+
 /// One end of a lane.
 pub(crate) struct Lane {
     ours: Arc<Inbox>,
@@ -94,13 +113,13 @@ impl Lane {
     }
 
     /// Sleeps until the lane is readable or hung up. No timeout and no signal ends the sleep.
-    pub(crate) fn sleep(&self, _timeout: Duration) -> bool {
+    pub(crate) fn sleep(&self, _timeout: Duration, _bell: Option<&Bell>) -> Woken {
         let mut state = self.ours.state.lock().unwrap();
         while state.packets == 0 && !state.hung_up {
             note(|tally| tally.lane_sleeps += 1);
             state = self.ours.readable.wait(state).unwrap();
         }
-        false
+        Woken::Other
     }
 
     /// Hangs up for both sides. What is queued can still be read.

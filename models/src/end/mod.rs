@@ -4,4 +4,5 @@
 pub(crate) mod wait;
 #[path = "../../../src/end/spurious.rs"]
 mod spurious;
+pub(crate) mod interrupt;
 pub(crate) mod lane;
