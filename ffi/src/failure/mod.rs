@@ -51,7 +51,7 @@ impl Failure {
 
     /// A system call failed: for want of something, or for another reason.
     #[cold]
-    fn of_system(os: &io::Error, error: &dyn Display) -> Self {
+    pub(crate) fn of_system(os: &io::Error, error: &dyn Display) -> Self {
         use Errno::{EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, ETOOMANYREFS};
         let is = |errno| os.raw_os_error() == Some(errno as i32);
         let is_shortage = [EMFILE, ENFILE, ENOMEM, ENOBUFS, ENOSPC, ETOOMANYREFS].into_iter().any(is);
