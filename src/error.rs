@@ -12,8 +12,9 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 
 use crate::layout::{BadPreamble, VERSION};
+use crate::sys::exclusive::Exclusive;
 use crate::sys::memfd::BadFile;
-use crate::sys::{Errno, io_error};
+use crate::sys::{Errno, io_error, process, socket};
 
 pub use crate::violation::Violation;
 
@@ -21,6 +22,131 @@ pub use crate::violation::Violation;
 pub(crate) fn with_cause(f: &mut fmt::Formatter<'_>, what: &dyn fmt::Display, cause: &dyn Error) -> fmt::Result {
     what.fmt(f)?;
     if f.alternate() { write!(f, ": {cause:#}") } else { Ok(()) }
+}
+
+/// An operation that takes ownership failed: the reason, and what it took, which is the caller's again.
+///
+/// ```
+/// # use messageport::{MessageChannel, PostErrorKind};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (carrier, other) = (MessageChannel::new()?, MessageChannel::new()?);
+/// carrier.port1.close();
+/// let error = carrier.port1.post_message(b"a port", [other.port1.into()]).unwrap_err();
+/// assert!(matches!(error.kind, PostErrorKind::PortClosed));
+/// let transfer = error.into_inner();
+/// # assert_eq!(transfer.len(), 1);
+/// # Ok(()) }
+/// ```
+///
+/// It displays and chains as its reason. It is `Send` and `Sync` if the reason is and the value is `Send`, so `?`
+/// converts it into `Box<dyn Error + Send + Sync>` too. It converts into the [`io::Error`] of its reason; the value is
+/// then dropped.
+pub struct Refusal<K, T> {
+    /// The reason.
+    pub kind: K,
+    value: Exclusive<T>,
+}
+
+impl<K, T> Refusal<K, T> {
+    /// An error with this reason that gives `value` back.
+    pub const fn new(kind: K, value: T) -> Self {
+        Self { kind, value: Exclusive::new(value) }
+    }
+
+    /// What the operation took, as it was.
+    pub fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+
+    /// What the operation took, to be used in place.
+    pub const fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
+    /// The reason, and what the operation took.
+    pub fn into_parts(self) -> (K, T) {
+        (self.kind, self.value.into_inner())
+    }
+}
+
+impl<K: fmt::Debug, T> fmt::Debug for Refusal<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refusal").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl<K: fmt::Display, T> fmt::Display for Refusal<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl<K: Error, T> Error for Refusal<K, T> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.kind.source()
+    }
+}
+
+/// The value is dropped.
+impl<K: Into<io::Error>, T> From<Refusal<K, T>> for io::Error {
+    fn from(error: Refusal<K, T>) -> Self {
+        error.kind.into()
+    }
+}
+
+/// Why an event loop, a set or a runtime does not watch a port or a listener.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum WatchError {
+    /// The event loop or set was inherited by `fork`; it belongs to the parent process.
+    Forked,
+    /// There is no runtime, or the system cannot watch one more descriptor.
+    System(io::Error),
+}
+
+impl fmt::Display for WatchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forked => f.write_str("what would watch it was inherited by fork and belongs to the parent process"),
+            Self::System(error) => with_cause(f, &"cannot watch it", error),
+        }
+    }
+}
+
+impl Error for WatchError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Forked => None,
+            Self::System(error) => Some(error),
+        }
+    }
+}
+
+impl From<WatchError> for io::Error {
+    fn from(error: WatchError) -> Self {
+        match error {
+            WatchError::Forked => Self::new(ErrorKind::Unsupported, error),
+            WatchError::System(error) => error,
+        }
+    }
+}
+
+/// The halves of a `join` belong to different ports.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct DifferentPorts;
+
+impl fmt::Display for DifferentPorts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the two halves belong to different ports")
+    }
+}
+
+impl Error for DifferentPorts {}
+
+impl From<DifferentPorts> for io::Error {
+    fn from(error: DifferentPorts) -> Self {
+        Self::new(ErrorKind::InvalidInput, error)
+    }
 }
 
 /// Why the peer of a port is gone.
@@ -294,16 +420,20 @@ impl From<ChannelError> for io::Error {
 pub enum FullCause {
     /// The ring is full: the receiver has not read enough yet.
     Ring,
-    /// The lane is full: too many messages with transfer lists are unread.
+    /// The lane is full: too many messages are unread whose transfer lists need descriptors. How many may be is a limit
+    /// of the system, `net.core.wmem_max` of socket(7): 555 with its usual value of 212 992 bytes, at most 10 922.
     Lane,
 }
 
 impl fmt::Display for FullCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ring => "the queue is full",
-            Self::Lane => "too many transfer lists are unread",
-        })
+        match (self, socket::packets_that_fit()) {
+            (Self::Ring, _) => f.write_str("the queue is full"),
+            (Self::Lane, None) => f.write_str("too many transfer lists are unread (net.core.wmem_max)"),
+            (Self::Lane, Some(count)) => {
+                write!(f, "too many transfer lists are unread: about {count} may be (net.core.wmem_max)")
+            }
+        }
     }
 }
 
@@ -328,20 +458,23 @@ pub enum PostErrorKind {
     /// A reservation on the port is open, or the port is inside a value that is being posted.
     Borrowed,
     /// The transfer list contains the posting port itself.
-    ContainsSelf,
+    ContainsSelf {
+        /// The port's index on the list.
+        index: usize,
+    },
     /// The transfer list contains the peer of the posting port.
-    ContainsPeer,
+    ContainsPeer {
+        /// The peer's index on the list.
+        index: usize,
+    },
     /// The transfer list contains the same thing twice.
-    Duplicate,
+    Duplicate {
+        /// The index of the second one on the list.
+        index: usize,
+    },
     /// An item of the transfer list is closed, detached, borrowed or forked, or is a shared buffer with a name.
     Unusable {
         /// The item's index on the list.
-        index: usize,
-    },
-    /// A buffer on the transfer list is mapped by the peer of the port on which it was posted before, and that peer
-    /// still lives. The buffer can be posted on that port again.
-    PooledElsewhere {
-        /// The buffer's index on the list.
         index: usize,
     },
     /// The message is longer than the channel allows.
@@ -364,8 +497,23 @@ pub enum PostErrorKind {
     Full(FullCause),
     /// The queue was still full when the time for waiting was over.
     TimedOut,
-    /// The system has no memory or no descriptors left.
+    /// The system has no memory or no descriptors left. `ETOOMANYREFS` is the limit of descriptors in the unread messages
+    /// of a user, `RLIMIT_NOFILE` of this process: see unix(7).
     ResourceExhausted(io::Error),
+}
+
+impl PostErrorKind {
+    /// The index of the item on the transfer list that prevented the post, if an item did. On the list of a typed value
+    /// ports and buffers are in the order in which the value names them.
+    pub fn item(&self) -> Option<usize> {
+        match self {
+            Self::ContainsSelf { index }
+            | Self::ContainsPeer { index }
+            | Self::Duplicate { index }
+            | Self::Unusable { index } => Some(*index),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for PostErrorKind {
@@ -375,14 +523,11 @@ impl fmt::Display for PostErrorKind {
             Self::PortClosed => f.write_str(CLOSED_TEXT),
             Self::Detached => f.write_str(DETACHED_TEXT),
             Self::Borrowed => f.write_str(SENDER_BORROWED_TEXT),
-            Self::ContainsSelf => f.write_str("the transfer list contains the posting port itself"),
-            Self::ContainsPeer => f.write_str("the transfer list contains the posting port's peer"),
-            Self::Duplicate => f.write_str("the transfer list contains the same thing twice"),
+            Self::ContainsSelf { index } => write!(f, "item {index} of the transfer list is the posting port itself"),
+            Self::ContainsPeer { index } => write!(f, "item {index} of the transfer list is the posting port's peer"),
+            Self::Duplicate { index } => write!(f, "item {index} of the transfer list is on it twice"),
             Self::Unusable { index } => {
                 write!(f, "item {index} of the transfer list is closed, detached, borrowed, forked or named")
-            }
-            Self::PooledElsewhere { index } => {
-                write!(f, "item {index} of the transfer list is a buffer that another port's peer has mapped")
             }
             Self::TooLarge { len, max } => too_large(f, *len, *max),
             Self::TooManyHandles { handles, max } => {
@@ -391,7 +536,7 @@ impl fmt::Display for PostErrorKind {
             Self::PeerGone(reason) => reason.fmt(f),
             Self::Full(cause) => cause.fmt(f),
             Self::TimedOut => f.write_str(NO_SPACE_IN_TIME_TEXT),
-            Self::ResourceExhausted(error) => with_cause(f, &"cannot post", error),
+            Self::ResourceExhausted(error) => cannot_post(f, error),
         }
     }
 }
@@ -413,11 +558,10 @@ impl From<PostErrorKind> for io::Error {
             PostErrorKind::Forked => ErrorKind::Unsupported,
             PostErrorKind::PortClosed | PostErrorKind::Detached => ErrorKind::NotConnected,
             PostErrorKind::Borrowed => ErrorKind::ResourceBusy,
-            PostErrorKind::ContainsSelf
-            | PostErrorKind::ContainsPeer
-            | PostErrorKind::Duplicate
+            PostErrorKind::ContainsSelf { .. }
+            | PostErrorKind::ContainsPeer { .. }
+            | PostErrorKind::Duplicate { .. }
             | PostErrorKind::Unusable { .. }
-            | PostErrorKind::PooledElsewhere { .. }
             | PostErrorKind::TooLarge { .. }
             | PostErrorKind::TooManyHandles { .. } => ErrorKind::InvalidInput,
             PostErrorKind::PeerGone(reason) => return reason.into(),
@@ -485,7 +629,7 @@ impl fmt::Display for PostDataError {
             Self::PeerGone(reason) => reason.fmt(f),
             Self::Full(cause) => cause.fmt(f),
             Self::TimedOut => f.write_str(NO_SPACE_IN_TIME_TEXT),
-            Self::ResourceExhausted(error) => with_cause(f, &"cannot post", error),
+            Self::ResourceExhausted(error) => cannot_post(f, error),
         }
     }
 }
@@ -787,6 +931,20 @@ impl From<TryReserveError> for PostErrorKind {
 /// True for the error of a process that has as many open descriptors as it may have.
 pub(crate) fn is_want_of_descriptors(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::EMFILE as i32)
+}
+
+/// Writes that the system has no resources for a post, and names the limit if that is known.
+fn cannot_post(f: &mut fmt::Formatter<'_>, error: &io::Error) -> fmt::Result {
+    match process::descriptor_limit().filter(|_| error.raw_os_error() == Some(Errno::ETOOMANYREFS as i32)) {
+        None => with_cause(f, &"cannot post", error),
+        Some(limit) => with_cause(
+            f,
+            &format_args!(
+                "cannot post: unread messages of this user have more than {limit} descriptors (RLIMIT_NOFILE)"
+            ),
+            error,
+        ),
+    }
 }
 
 /// Writes that a message is too long, in bytes.

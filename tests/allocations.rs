@@ -236,7 +236,7 @@ fn each_large_request_can_fail() {
     let (list, peers) = many_things();
     let mut pending = client.start(&long(), list).expect("room");
     let (mut request, responder) = ever_richer(|| server.try_recv());
-    responder.answer(&long(), request.take_transfer_list()).map_err(|error| error.error.kind).expect("room");
+    responder.answer(&long(), request.take_transfer_list()).map_err(|error| error.kind).expect("room");
     let answer = ever_richer(|| match pending.try_wait() {
         Ok(answer) => Ok(answer.expect("an answer")),
         Err(AnswerError::Failed(error)) => Err(error.into()),
@@ -333,7 +333,7 @@ fn requests_and_answers_stay_queued() {
     let (mut request, responder) = server.try_recv().expect("memory");
     assert!(request.data == long());
     assert_many_things(&request, &peers);
-    responder.answer(&long(), request.take_transfer_list()).map_err(|error| error.error.kind).expect("room");
+    responder.answer(&long(), request.take_transfer_list()).map_err(|error| error.kind).expect("room");
     for _ in 0..3 {
         let result = poor(|| pending.try_wait());
         assert!(matches!(result, Err(AnswerError::Failed(RecvError::ResourceExhausted(_)))), "{result:?}");
@@ -372,7 +372,7 @@ fn typed_requests_and_answers_stay_queued() {
     let mut pending = client.start("x".repeat(LONG)).map_err(|error| error.kind).expect("room");
     assert_short(poor(|| server.try_recv()));
     let (request, responder) = server.try_recv().expect("memory");
-    responder.answer(request).map_err(|error| error.error.kind).expect("room");
+    responder.answer(request).map_err(|error| error.kind).expect("room");
     assert!(poor(|| pending.try_wait()).is_err());
     assert_eq!(pending.try_wait().expect("memory").expect("an answer").len(), LONG);
 }
@@ -383,7 +383,7 @@ fn sets_and_loops_report_the_shortage_and_go_on() {
     let (list, peers) = many_things();
     a.post_message(&long(), list).expect("room");
     let mut set = PortSet::new().expect("descriptors");
-    let id = set.add(b).map_err(|error| error.error).expect("room in the set");
+    let id = set.add(b).map_err(|error| error.kind).expect("room in the set");
     poor(|| set.wait_timeout(PATIENCE)).expect_err("no memory");
     let Some((_, SetEvent::Message(message))) = set.wait_timeout(PATIENCE).expect("memory") else {
         panic!("no message");
@@ -395,7 +395,7 @@ fn sets_and_loops_report_the_shortage_and_go_on() {
     a.post_message(&long(), list).expect("room");
     let events = EventLoop::new().expect("descriptors");
     let (reported, received) = (Rc::new(Cell::new(0)), Rc::new(RefCell::new(None)));
-    let port = events.add(set.remove(id).expect("a port")).map_err(|error| error.error).expect("room in the loop");
+    let port = events.add(set.remove(id).expect("a port")).map_err(|error| error.kind).expect("room in the loop");
     let count = Rc::clone(&reported);
     events.set_onerror(move |event| {
         assert!(matches!(event, ErrorEvent::ResourceExhausted(_)), "{event:?}");

@@ -265,20 +265,21 @@ fn not_to_be_frozen() {
     let received = b.recv().expect("a message").buffers.remove(0);
     let error = received.freeze().expect_err("a received buffer");
     assert!(matches!(error.kind, FreezeErrorKind::Received), "{error:?}");
-    error.buffer.write_at(0, b"P").expect("an unchanged buffer");
-    a.post_message(b"", [error.buffer.into()]).expect("room");
+    let received = error.into_inner();
+    received.write_at(0, b"P").expect("an unchanged buffer");
+    a.post_message(b"", [received.into()]).expect("room");
     assert_eq!(b.recv().expect("a message").buffers[0].to_vec().expect("a buffer of this process"), b"Pixels");
     // It was posted.
     let buffer = buffer_of(b"pixels");
     a.post_message_detaching(b"", &[TransferRef::Buffer(&buffer)]).expect("room");
-    let error = buffer.freeze().expect_err("a detached buffer");
-    assert!(matches!(error.kind, FreezeErrorKind::Detached) && error.buffer.is_empty(), "{error:?}");
+    let mut error = buffer.freeze().expect_err("a detached buffer");
+    assert!(matches!(error.kind, FreezeErrorKind::Detached) && error.get_mut().is_empty(), "{error:?}");
     // A second mapping of its memory exists.
     let (buffer, memory) = newest_memory(|| buffer_of(b"pixels"));
     let pages = Pages::of(&memory);
     let error = buffer.freeze().expect_err("a writable mapping");
     assert!(matches!(error.kind, FreezeErrorKind::InUse), "{error:?}");
-    let buffer = error.buffer;
+    let buffer = error.into_inner();
     buffer.write_at(0, b"P").expect("an unchanged buffer");
     assert_eq!(buffer.to_vec().expect("an unchanged buffer"), b"Pixels");
     drop(b.recv());
@@ -288,7 +289,7 @@ fn not_to_be_frozen() {
     // Once that mapping is gone, the buffer can be frozen.
     let (buffer, memory) = newest_memory(|| buffer_of(b"pixels"));
     let pages = Pages::of(&memory);
-    let buffer = buffer.freeze().expect_err("a writable mapping").buffer;
+    let buffer = buffer.freeze().expect_err("a writable mapping").into_inner();
     drop(pages);
     assert_eq!(buffer.freeze().expect("no writable mapping")[..], *b"pixels");
     drop((a, b, memory));
@@ -308,7 +309,7 @@ fn a_buffer_is_as_good_as_new_after_a_post_that_failed() {
     let refused = |buffer: TransferBuffer| {
         let error = a.post_message(b"", [buffer.into()]).expect_err("no room");
         assert!(matches!(error.kind, PostErrorKind::Full(FullCause::Lane)), "{error:?}");
-        match error.transfer.into_iter().next() {
+        match error.into_inner().into_iter().next() {
             Some(Transferable::Buffer(buffer)) => buffer,
             other => panic!("instead of the buffer: {other:?}"),
         }

@@ -4,15 +4,20 @@
 use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
-use messageport::aio::{AsyncJoinError, AsyncPort, RegisterError, RegisterListenerError, SendError};
+use futures_util::SinkExt;
+use messageport::aio::{AsyncPort, AsyncRecvHalf, AsyncSendHalf, SendError};
 use messageport::{
-    AcceptError, AddError, AnswerError, BadSegment, BadTransfer, BadValue, BufferError, CallError, ChannelError,
-    ChannelOptions, CloseReason, ConnectError, ErrorEvent, EventLoop, FreezeError, FreezeErrorKind, FullCause,
-    JoinError, ListenError, Listener, Message, MessageChannel, MessagePort, NameError, NamedBufferError,
-    ParentPortError, PostDataError, PostError, PostErrorKind, PostMessagesError, RecvError, RecvTimeoutError,
-    RenewError, RespondError, ServeError, SpawnError, SpawnErrorKind, TransferBuffer, TryRecvError, TypedPostError,
-    TypedPostErrorKind, Violation, WrongSize,
+    AcceptError, AnswerError, BadSegment, BadTransfer, BadValue, BufferError, CallError, ChannelError, ChannelOptions,
+    Client, CloseReason, ConnectError, DifferentPorts, ErrorEvent, EventLoop, Exclusive, FreezeError, FreezeErrorKind,
+    FrozenBuffer, FullCause, JoinError, ListenError, Listener, LoopGone, Message, MessageChannel, MessagePort,
+    NameError, NamedBufferError, ParentPortError, PortSet, PostDataError, PostError, PostErrorKind, PostMessagesError,
+    RecvError, RecvTimeoutError, Refusal, RenewError, RespondError, Responder, ServeError, Server, SharedBuffer,
+    SpawnError, SpawnErrorKind, TransferBuffer, Transferable, TryRecvError, TypedClient, TypedPort, TypedPostError,
+    TypedPostErrorKind, TypedResponder, TypedServer, Violation, WatchError, WrongSize, spawn_with_port,
 };
 
 /// The error number of a shortage, which conversions must keep.
@@ -99,7 +104,7 @@ fn errors_of_channels_and_buffers() {
     check(FreezeErrorKind::InUse, 0, Kind(ErrorKind::ResourceBusy));
     check(FreezeErrorKind::ResourceExhausted(shortage()), 1, Shortage);
     let buffer = TransferBuffer::new(1).unwrap();
-    check(FreezeError { kind: FreezeErrorKind::ResourceExhausted(shortage()), buffer }, 1, Shortage);
+    check(FreezeError::new(FreezeErrorKind::ResourceExhausted(shortage()), buffer), 1, Shortage);
     check(NamedBufferError::BadName, 0, Kind(ErrorKind::InvalidInput));
     check(NamedBufferError::Exists, 0, Kind(ErrorKind::AlreadyExists));
     check(NamedBufferError::Missing, 0, Kind(ErrorKind::NotFound));
@@ -116,11 +121,10 @@ fn errors_of_posting() {
     check(PostErrorKind::PortClosed, 0, Kind(ErrorKind::NotConnected));
     check(PostErrorKind::Detached, 0, Kind(ErrorKind::NotConnected));
     check(PostErrorKind::Borrowed, 0, Kind(ErrorKind::ResourceBusy));
-    check(PostErrorKind::ContainsSelf, 0, Kind(ErrorKind::InvalidInput));
-    check(PostErrorKind::ContainsPeer, 0, Kind(ErrorKind::InvalidInput));
-    check(PostErrorKind::Duplicate, 0, Kind(ErrorKind::InvalidInput));
+    check(PostErrorKind::ContainsSelf { index: 1 }, 0, Kind(ErrorKind::InvalidInput));
+    check(PostErrorKind::ContainsPeer { index: 1 }, 0, Kind(ErrorKind::InvalidInput));
+    check(PostErrorKind::Duplicate { index: 1 }, 0, Kind(ErrorKind::InvalidInput));
     check(PostErrorKind::Unusable { index: 1 }, 0, Kind(ErrorKind::InvalidInput));
-    check(PostErrorKind::PooledElsewhere { index: 1 }, 0, Kind(ErrorKind::InvalidInput));
     check(PostErrorKind::TooLarge { len: 2, max: 1 }, 0, Kind(ErrorKind::InvalidInput));
     check(PostErrorKind::TooManyHandles { handles: 2, max: 1 }, 0, Kind(ErrorKind::InvalidInput));
     check(PostErrorKind::PeerGone(CloseReason::Closed), 0, Kind(ErrorKind::BrokenPipe));
@@ -131,16 +135,16 @@ fn errors_of_posting() {
     check(PostErrorKind::ResourceExhausted(shortage()), 1, Shortage);
 
     let kind = || PostErrorKind::ResourceExhausted(shortage());
-    check(PostError { kind: kind(), transfer: vec![port().into()] }, 1, Shortage);
+    check(PostError::new(kind(), vec![port().into()]), 1, Shortage);
     check(PostDataError::TooLarge { len: 2, max: 1 }, 0, Kind(ErrorKind::InvalidInput));
     check(PostDataError::PeerGone(CloseReason::PeerDied), 0, Kind(ErrorKind::ConnectionReset));
     check(PostDataError::ResourceExhausted(shortage()), 1, Shortage);
     check(PostMessagesError { kind: PostDataError::ResourceExhausted(shortage()), posted: 3 }, 2, Shortage);
-    check(SendError { kind: kind(), message: Message::new() }, 1, Shortage);
+    check(SendError::new(kind(), Message::new()), 1, Shortage);
     check(TypedPostErrorKind::Unencodable, 0, Kind(ErrorKind::InvalidInput));
     check(TypedPostErrorKind::TooDeep, 0, Kind(ErrorKind::InvalidInput));
     check(TypedPostErrorKind::Post(kind()), 1, Shortage);
-    check(TypedPostError { kind: TypedPostErrorKind::Post(kind()), value: () }, 1, Shortage);
+    check(TypedPostError::new(TypedPostErrorKind::Post(kind()), ()), 1, Shortage);
 }
 
 #[test]
@@ -167,10 +171,10 @@ fn errors_of_calls_and_answers() {
     check(AnswerError::TimedOut, 0, Kind(ErrorKind::TimedOut));
     check(AnswerError::Taken, 0, Kind(ErrorKind::InvalidInput));
     check(AnswerError::Failed(RecvError::ResourceExhausted(shortage())), 1, Shortage);
-    let not_posted = PostError { kind: kind(), transfer: Vec::new() };
+    let not_posted = PostError::new(kind(), Vec::new());
     check(CallError::NotPosted(not_posted), 1, Shortage);
     check(CallError::<PostError>::NoAnswer(AnswerError::TimedOut), 0, Kind(ErrorKind::TimedOut));
-    check(RespondError { error: kind(), responder: () }, 1, Shortage);
+    check(RespondError::new(kind(), ((), ())), 1, Shortage);
     check(ServeError::<PostErrorKind>::Failed(RecvError::PortClosed), 0, Kind(ErrorKind::NotConnected));
     check(ServeError::NotAnswered(kind()), 2, Shortage);
     check(ServeError::NotAnswered(TypedPostErrorKind::Unencodable), 1, Kind(ErrorKind::InvalidInput));
@@ -198,7 +202,7 @@ fn errors_of_meeting() {
     check(ConnectError::Version(2), 0, Kind(ErrorKind::Unsupported));
     check(ConnectError::TimedOut, 0, Kind(ErrorKind::TimedOut));
     check(ConnectError::Channel(ChannelError::ResourceExhausted(shortage())), 1, Shortage);
-    check(ConnectError::Greeting(PostErrorKind::Duplicate), 1, Kind(ErrorKind::InvalidInput));
+    check(ConnectError::Greeting(PostErrorKind::Duplicate { index: 1 }), 1, Kind(ErrorKind::InvalidInput));
     check(ConnectError::System(shortage()), 1, Shortage);
     check(ParentPortError::Missing, 0, Kind(ErrorKind::NotFound));
     check(ParentPortError::Malformed, 0, Kind(ErrorKind::InvalidData));
@@ -207,30 +211,183 @@ fn errors_of_meeting() {
     check(ParentPortError::System(shortage()), 1, Shortage);
     check(SpawnErrorKind::Spawn(shortage()), 1, Shortage);
     check(SpawnErrorKind::Port(PostErrorKind::Detached), 1, Kind(ErrorKind::NotConnected));
-    check(SpawnError { kind: SpawnErrorKind::Spawn(shortage()), port: port() }, 1, Shortage);
-    check(RenewError { kind: PostErrorKind::Detached, port: port() }, 1, Kind(ErrorKind::NotConnected));
+    check(SpawnError::new(SpawnErrorKind::Spawn(shortage()), port()), 1, Shortage);
+    check(RenewError::new(PostErrorKind::Detached, port()), 0, Kind(ErrorKind::NotConnected));
 }
 
 #[test]
 fn errors_of_loops_and_halves() {
-    check(AddError { error: shortage(), port: () }, 1, Shortage);
-    check(RegisterError { error: shortage(), port: port() }, 1, Shortage);
-    let name = std::env::temp_dir().join(format!("messageport-errors-{}", std::process::id()));
-    let listener = Listener::bind(name.to_str().unwrap()).unwrap();
-    check(RegisterListenerError { error: shortage(), listener }, 1, Shortage);
+    check(Refusal::new(WatchError::System(shortage()), port()), 1, Shortage);
+    check(WatchError::Forked, 0, Kind(ErrorKind::Unsupported));
     let (halves, others) = (port().split(), port().split());
-    check(JoinError(halves.0, others.1), 0, Kind(ErrorKind::InvalidInput));
+    check(JoinError::new(DifferentPorts, (halves.0, others.1)), 0, Kind(ErrorKind::InvalidInput));
     let events = EventLoop::new().unwrap();
     let handle = events.handle();
     drop(events);
     check(handle.post_task(|_| {}).unwrap_err(), 0, Kind(ErrorKind::BrokenPipe));
     assert_eq!(check_text(&ErrorEvent::ResourceExhausted(shortage())), 1);
-    assert_eq!(check_text(&ErrorEvent::Panic(Box::new("oh no"))), 0);
+    assert_eq!(check_text(&ErrorEvent::Panic(Exclusive::new(Box::new("oh no")))), 0);
 }
 
 #[tokio::test]
 async fn errors_of_halves_in_tasks() {
     let (halves, others) = (AsyncPort::new(port()).unwrap().split(), AsyncPort::new(port()).unwrap().split());
-    let error: AsyncJoinError = AsyncPort::join(halves.0, others.1).unwrap_err();
-    check(error, 0, Kind(ErrorKind::InvalidInput));
+    check(AsyncPort::join(halves.0, others.1).unwrap_err(), 0, Kind(ErrorKind::InvalidInput));
+}
+
+/// Any thread may own an error, and several may share it.
+const _: fn() = || {
+    fn shared<T: Error + Send + Sync + 'static>() {}
+    shared::<AcceptError>();
+    shared::<AnswerError>();
+    shared::<BadSegment>();
+    shared::<BadTransfer>();
+    shared::<BadValue>();
+    shared::<BufferError>();
+    shared::<CallError>();
+    shared::<CallError<TypedPostError<MessagePort>>>();
+    shared::<ChannelError>();
+    shared::<CloseReason>();
+    shared::<ConnectError>();
+    shared::<DifferentPorts>();
+    shared::<ErrorEvent>();
+    shared::<FreezeError>();
+    shared::<FreezeErrorKind>();
+    shared::<FullCause>();
+    shared::<JoinError>();
+    shared::<ListenError>();
+    shared::<LoopGone>();
+    shared::<NameError>();
+    shared::<NamedBufferError>();
+    shared::<ParentPortError>();
+    shared::<PostDataError>();
+    shared::<PostError>();
+    shared::<PostErrorKind>();
+    shared::<PostMessagesError>();
+    shared::<RecvError>();
+    shared::<RecvTimeoutError>();
+    shared::<Refusal<DifferentPorts, (AsyncSendHalf, AsyncRecvHalf)>>();
+    shared::<Refusal<LoopGone, Box<dyn FnOnce(&EventLoop) + Send>>>();
+    shared::<Refusal<WatchError, Listener>>();
+    shared::<RenewError>();
+    shared::<RespondError<PostErrorKind, Responder, Vec<Transferable>>>();
+    shared::<RespondError<TypedPostErrorKind, TypedResponder<MessagePort>, MessagePort>>();
+    shared::<SendError>();
+    shared::<ServeError>();
+    shared::<ServeError<TypedPostErrorKind>>();
+    shared::<SpawnError>();
+    shared::<SpawnErrorKind>();
+    shared::<TryRecvError>();
+    shared::<TypedPostError<MessagePort>>();
+    shared::<TypedPostErrorKind>();
+    shared::<Violation>();
+    shared::<WatchError>();
+    shared::<WrongSize>();
+};
+
+/// What `main` of a program returns that uses `anyhow`, `eyre` or the like: `?` must convert every error into it.
+type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
+
+fn operations_of_a_port() -> Outcome {
+    let MessageChannel { port1, port2 } = ChannelOptions::new().create()?;
+    let time = Duration::from_secs(10);
+    port1.post_message(b"1", [])?;
+    port1.post_message_wait(b"2", [MessageChannel::new()?.port1.into()])?;
+    port1.post_message_timeout(b"3", [], time)?;
+    port1.post_message_detaching(b"4", &[])?;
+    port1.post_messages(&[b"5"])?;
+    port1.post_plain(&6_u8)?;
+    port1.reserve(1)?.commit()?;
+    assert_eq!(port2.recv()?.data, b"1");
+    assert_eq!(port2.recv_timeout(time)?.ports.len(), 1);
+    assert_eq!(port2.try_recv()?.data, b"3");
+    port2.recv_ref()?.to_vec()?;
+    port2.recv_messages(&mut [Message::new()])?;
+    let (sender, receiver) = port1.split();
+    sender.post_message(b"half", [])?;
+    port2.post_message(b"half", [])?;
+    receiver.recv()?;
+    MessagePort::join(sender, receiver)?.renew()?;
+    Ok(())
+}
+
+fn operations_of_buffers() -> Outcome {
+    let frozen: FrozenBuffer = TransferBuffer::new(8)?.freeze()?;
+    let shared = SharedBuffer::new(frozen.len())?;
+    shared.write_at(0, &frozen)?;
+    Ok(())
+}
+
+fn operations_of_loops_and_sets() -> Outcome {
+    let channel = MessageChannel::new()?;
+    let events = EventLoop::new()?;
+    events.add(channel.port1)?.post_message(b"", [])?;
+    events.add_half(channel.port2.split().1)?;
+    events.handle().post_task(|_| {})?;
+    PortSet::new()?.add(MessageChannel::new()?.port1)?;
+    Ok(())
+}
+
+fn operations_of_calls() -> Outcome {
+    let MessageChannel { port1, port2 } = MessageChannel::new()?;
+    let (client, server) = (Client::new(port1), Server::new(port2));
+    let call = client.start(b"request", [])?;
+    server.recv()?.1.answer(b"answer", [MessageChannel::new()?.port1.into()])?;
+    assert_eq!(call.wait()?.ports.len(), 1);
+    let answering = thread::spawn(move || -> Outcome { Ok(server.serve(|_| ())?) });
+    client.call(b"request", [])?;
+    drop(client);
+    answering.join().expect("no panic")
+}
+
+fn operations_on_values() -> Outcome {
+    let MessageChannel { port1, port2 } = MessageChannel::new()?;
+    let typed: TypedPort<MessagePort, ()> = port1.into();
+    let other: TypedPort<(), MessagePort> = port2.into();
+    typed.post(MessageChannel::new()?.port1)?;
+    let MessageChannel { port1, port2 } = MessageChannel::new()?;
+    let (client, server) = (TypedClient::<MessagePort, MessagePort>::new(port1), TypedServer::new(port2));
+    let call = client.start(other.recv()?)?;
+    let (request, responder): (MessagePort, _) = server.recv()?;
+    responder.answer(request)?;
+    call.wait()?;
+    Ok(())
+}
+
+async fn operations_in_tasks() -> Outcome {
+    let MessageChannel { port1, port2 } = MessageChannel::new()?;
+    let (mut one, mut two) = (AsyncPort::new(port1)?, AsyncPort::new(port2)?);
+    one.post_message(b"", [])?;
+    one.post_message_wait(b"", []).await?;
+    one.send(Message::new()).await?;
+    two.recv().await?;
+    let (sender, receiver) = two.split();
+    AsyncPort::join(sender, receiver)?;
+    Ok(())
+}
+
+/// A child of a program that does not exist, and the reason in the error that a caller of a caller gets.
+fn operations_that_fail() -> Outcome {
+    let MessageChannel { port1, port2: _port2 } = MessageChannel::new()?;
+    spawn_with_port(&mut Command::new("/no/such/program"), port1)?;
+    Ok(())
+}
+
+#[test]
+fn every_operation_can_be_followed_by_a_question_mark() {
+    operations_of_a_port().expect("a port");
+    operations_of_buffers().expect("buffers");
+    operations_of_loops_and_sets().expect("loops and sets");
+    operations_of_calls().expect("calls");
+    operations_on_values().expect("values");
+    let error = thread::spawn(operations_that_fail).join().expect("no panic").expect_err("no such program");
+    let error = error.downcast::<SpawnError>().expect("the error of the operation");
+    assert!(matches!(error.kind, SpawnErrorKind::Spawn(_)));
+    let port = error.into_inner();
+    assert!(matches!(port.recv(), Err(RecvError::Ended(CloseReason::Closed))), "the port is not back");
+}
+
+#[tokio::test]
+async fn every_operation_in_a_task_can_be_followed_by_a_question_mark() {
+    tokio::spawn(operations_in_tasks()).await.expect("no panic").expect("tasks");
 }

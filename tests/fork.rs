@@ -248,8 +248,8 @@ fn transfers() {
         assert!(unusable(
             &own1.post_message_detaching(b"", &[TransferRef::Buffer(&buffer)]).expect_err("a buffer of the parent")
         ));
-        let error = own1.post_message(b"", [a.into()]).expect_err("a port of the parent");
-        assert!(unusable(&error.kind) && error.transfer.len() == 1);
+        let mut error = own1.post_message(b"", [a.into()]).expect_err("a port of the parent");
+        assert!(unusable(&error.kind) && error.get_mut().len() == 1);
         drop(error);
         let error = own1.post_message(b"", [buffer.into()]).expect_err("a port of the parent");
         assert!(unusable(&error.kind));

@@ -48,7 +48,7 @@ const C_LAYER: House = House {
 
 const TOOL: House = House {
     sources: "cli/src",
-    floors: &[&["main"], &["bench", "demo", "join"], &["output", "streams"], &["failure"]],
+    floors: &[&["main"], &["bench", "demo", "join", "manual"], &["output", "streams"], &["failure"]],
 };
 
 const BENCHMARKS: House = House {

@@ -243,9 +243,9 @@ fn a_program_that_does_not_exist_gives_the_port_back() {
     ours.post_message(b"in the queue", []).expect("room");
     let error = spawn_with_port(&mut Command::new("/no/such/program"), theirs).expect_err("no such program");
     assert!(matches!(error.kind, SpawnErrorKind::Spawn(_)), "{error:?}");
-    assert_eq!(text(&error.port), "in the queue");
-    assert_entangled(&ours, &error.port);
-    let port = error.port;
+    let port = error.into_inner();
+    assert_eq!(text(&port), "in the queue");
+    assert_entangled(&ours, &port);
     port.close();
     let error = spawn_with_port(&mut Command::new("/bin/true"), port).expect_err("a closed port");
     assert!(matches!(error.kind, SpawnErrorKind::Port(PostErrorKind::Unusable { index: 0 })), "{error:?}");

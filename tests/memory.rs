@@ -100,7 +100,7 @@ fn use_and_drop(mut message: Message) {
         buffer.write_at(100, b"pixels").expect("a buffer");
         let buffer = buffer.freeze().expect_err("a received buffer");
         assert!(matches!(buffer.kind, FreezeErrorKind::Received), "{buffer:?}");
-        a.post_message(b"", [buffer.buffer.into()]).expect("room");
+        a.post_message(b"", [buffer.into_inner().into()]).expect("room");
         let mut pixels = [0; 6];
         b.recv().expect("a message").buffers[0].read_at(100, &mut pixels).expect("a buffer");
         assert_eq!(&pixels, b"pixels");

@@ -230,10 +230,10 @@ fn a_named_buffer_is_not_posted() {
     let error =
         a.post_message_detaching(b"", &[TransferRef::Shared(&buffer)]).expect_err("a buffer that is not sealed");
     assert!(matches!(error, PostErrorKind::Unusable { index: 0 }), "{error:?}");
-    let error = a
+    let mut error = a
         .post_message(b"", [SharedBuffer::new(1).expect("memory").into(), buffer.into()])
         .expect_err("a named buffer on a list");
-    assert!(matches!(error.kind, PostErrorKind::Unusable { index: 1 }) && error.transfer.len() == 2);
+    assert!(matches!(error.kind, PostErrorKind::Unusable { index: 1 }) && error.get_mut().len() == 2);
     drop((b, error));
 }
 

@@ -74,7 +74,7 @@ fn a_server_that_waits_stops_receiving_while_too_much_is_owed() {
         loop {
             match server.recv() {
                 Ok((message, responder)) if message.data == b"answer this" => {
-                    responder.answer(b"here", []).map_err(|error| error.error.kind).expect("room");
+                    responder.answer(b"here", []).map_err(|error| error.kind).expect("room");
                 }
                 Ok(dropped) => drop(dropped),
                 Err(error) => return error,

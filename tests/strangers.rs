@@ -234,9 +234,9 @@ fn stuck_page() -> Result<(usize, OwnedFd), Errno> {
     // UFFDIO_API; and UFFDIO_REGISTER, for the first access to the page.
     let (mut api, mut range) = ([0xAA_u64, 0, 0], [page as u64, 4096, 1, 0]);
     // SAFETY: a struct of the size that the request names.
-    Errno::result(unsafe { libc::ioctl(faults.as_raw_fd(), 0xc018_aa3f, api.as_mut_ptr()) })?;
+    Errno::result(unsafe { libc::ioctl(faults.as_raw_fd(), 0xc018_aa3f_u32 as _, api.as_mut_ptr()) })?;
     // SAFETY: a struct of the size that the request names. Nothing refers to the page.
-    Errno::result(unsafe { libc::ioctl(faults.as_raw_fd(), 0xc020_aa00, range.as_mut_ptr()) })?;
+    Errno::result(unsafe { libc::ioctl(faults.as_raw_fd(), 0xc020_aa00_u32 as _, range.as_mut_ptr()) })?;
     Ok((page as usize, faults))
 }
 
@@ -319,8 +319,9 @@ fn a_port_that_cannot_be_renewed_is_given_back() {
     let (ours, theirs) = ports(&ChannelOptions::new().max_handles(1));
     let error = ours.renew().expect_err("a channel without room for a port");
     assert!(matches!(error.kind, PostErrorKind::TooManyHandles { handles: 2, max: 1 }), "{error:?}");
-    assert_entangled(&error.port, &theirs);
-    drop((error, theirs));
+    let ours = error.into_inner();
+    assert_entangled(&ours, &theirs);
+    drop((ours, theirs));
     // A queue that is full.
     let (ours, theirs) = pair_of(4096);
     while ours.post_message(&[0; 1000], []).is_ok() {}
@@ -328,10 +329,11 @@ fn a_port_that_cannot_be_renewed_is_given_back() {
     let error = ours.renew().expect_err("no room");
     assert!(matches!(error.kind, PostErrorKind::Full(_)), "{error:?}");
     while theirs.try_recv().is_ok() {}
-    assert_entangled(&error.port, &theirs);
+    let ours = error.into_inner();
+    assert_entangled(&ours, &theirs);
     // A peer that is gone.
     drop(theirs);
-    let error = error.port.renew().expect_err("no peer");
+    let error = ours.renew().expect_err("no peer");
     assert!(matches!(error.kind, PostErrorKind::PeerGone(_)), "{error:?}");
     drop(error);
     before.assert_restored("after the attempts");

@@ -178,7 +178,7 @@ fn a_blocked_post_with_a_transfer_list_wakes_and_gives_the_list_back_at_its_dead
     fill(&a);
     let error = a.post_message_timeout(b"a port", [x2.into()], Duration::from_millis(30)).expect_err("a full queue");
     assert!(matches!(error.kind, PostErrorKind::TimedOut), "{error:?}");
-    let sender = thread::spawn(move || a.post_message_timeout(b"a port", error.transfer, PATIENCE));
+    let sender = thread::spawn(move || a.post_message_timeout(b"a port", error.into_inner(), PATIENCE));
     await_sleeper(space_of_a(&pages), FUTEX);
     b.recv().expect("a message");
     join_soon(sender).expect("room");
@@ -312,13 +312,13 @@ fn signals_are_invisible_and_deadlines_hold_under_a_thousand_a_second() {
     static STOP: AtomicBool = AtomicBool::new(false);
     #[allow(unsafe_code)]
     // SAFETY: takes no arguments and cannot fail.
-    let target = unsafe { libc::pthread_self() };
+    let target = unsafe { libc::pthread_self() } as usize; // a pointer in some C libraries
     let pest = thread::spawn(move || {
         while !STOP.load(Ordering::Relaxed) {
             #[allow(unsafe_code)]
             // SAFETY: the thread outlives this one, which it joins.
             unsafe {
-                libc::pthread_kill(target, libc::SIGUSR1);
+                libc::pthread_kill(target as libc::pthread_t, libc::SIGUSR1);
             }
             thread::sleep(Duration::from_millis(1));
         }

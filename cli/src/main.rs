@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod join;
+mod manual;
 
 mod output;
 mod streams;
@@ -14,7 +15,7 @@ mod failure;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Counts allocations for the benchmarks.
 #[global_allocator]
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Listen { name, access } => join::listen(&name, &access),
         Command::Connect { name, search } => join::connect(&name, &search),
         Command::Bench(options) => streams::check_output().and_then(|()| bench::run(&options)),
+        Command::Man => manual::print(Cli::command()),
         Command::DemoIframe => demo::iframe(),
         Command::DemoWorker => demo::worker(),
     };
@@ -58,6 +60,7 @@ const BENCH_HELP: &str = "\
 Benchmarks:
   rtt         round trips of messages
   throughput  streams of messages
+  stream      streams with the default options, against a pipe and a Unix stream
   buffers     round trips of transferred buffers
   wake        delay of messages after a gap
   create      creating and dropping a pair
@@ -69,6 +72,7 @@ Benchmarks:
 Examples:
   messageport bench rtt throughput --size 64 --json > base.json
   messageport bench --quick --compare base.json
+  messageport bench stream --loaded
 
 In JSON, mean_ns is the median of the means of the blocks; percentiles are those of
 individually timed operations in separate blocks. docs/BENCHMARKS.md describes all fields.
@@ -126,6 +130,12 @@ enum Command {
     /// at nearly the same time.
     #[command(after_long_help = BENCH_HELP)]
     Bench(messageport_bench::Options),
+
+    /// Print the manual page
+    ///
+    /// The page is in the format of man(7).
+    #[command(after_help = "Example:\n  messageport man > ~/.local/share/man/man1/messageport.1")]
+    Man,
 
     #[command(hide = true)]
     DemoIframe,

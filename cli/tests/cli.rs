@@ -54,6 +54,19 @@ fn demo_refuses_anything_but_a_readable_file() {
 }
 
 #[test]
+fn the_manual_page_has_what_help_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(messageport(&dir).arg("man"));
+    assert_eq!((output.status.code(), &*text(&output.stderr)), (Some(0), ""));
+    let page = text(&output.stdout).replace("\\-", "-").replace("\\fB", "").replace("\\fR", "").replace("\\fI", "");
+    assert!(page.contains(".TH messageport 1"), "{page}");
+    for words in ["Wait for one `connect NAME`", "messageport listen", "Examples:", "--quick", "the hashes agree"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    assert!(!page.contains("demo-iframe"), "{page}");
+}
+
+#[test]
 fn demo_goes_on_when_its_reader_leaves() {
     let dir = tempfile::tempdir().unwrap();
     let (reader, writer) = std::io::pipe().unwrap();

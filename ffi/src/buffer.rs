@@ -1,6 +1,6 @@
 //! The handles of buffers: transferable, frozen and shared ones.
 
-use messageport::{FreezeError, FrozenBuffer, SharedBuffer, TransferBuffer};
+use messageport::{FrozenBuffer, SharedBuffer, TransferBuffer};
 
 use crate::code;
 use crate::failure::Failure;
@@ -40,7 +40,8 @@ impl Buffer {
 
     pub(crate) fn freeze(&mut self) -> Result<FrozenBuffer, Failure> {
         let buffer = self.0.take().ok_or(DETACHED)?;
-        buffer.freeze().map_err(|FreezeError { kind, buffer }| {
+        buffer.freeze().map_err(|error| {
+            let (kind, buffer) = error.into_parts();
             self.0 = Some(buffer);
             kind.into()
         })

@@ -62,8 +62,8 @@ pub use connect::{
     ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
 };
 pub use error::{
-    BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, FullCause, PostDataError, PostErrorKind,
-    RecvError, RecvTimeoutError, TryRecvError, Violation,
+    BadSegment, BadTransfer, BadValue, BufferError, ChannelError, CloseReason, DifferentPorts, FullCause,
+    PostDataError, PostErrorKind, RecvError, RecvTimeoutError, Refusal, TryRecvError, Violation, WatchError,
 };
 pub use events::EventLoop;
 pub use events::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
@@ -71,7 +71,7 @@ pub use events::handlers::HandlerId;
 pub use events::loop_handle::{LoopGone, LoopHandle};
 pub use events::port_handle::{PortHandle, PortRef};
 pub use events::timers::TimerId;
-pub use poll::set::{AddError, PortId, PortSet, SetEvent};
+pub use poll::set::{PortId, PortSet, SetEvent};
 pub use port::batch::PostMessagesError;
 pub use port::channel::{ChannelOptions, MessageChannel, raise_descriptor_limit};
 pub use port::in_place::MessageRef;
@@ -81,6 +81,7 @@ pub use port::post::Queued;
 pub use port::reserve::Reservation;
 pub use port::transfer::{PostError, TransferRef, Transferable};
 pub use port::{JoinError, MessagePort, RecvHalf, SendHalf};
+pub use sys::exclusive::Exclusive;
 #[cfg(feature = "serde")]
 pub use typed::{
     TypedClient, TypedPendingCall, TypedPort, TypedPostError, TypedRecvHalf, TypedResponder, TypedSendHalf, TypedServer,

@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::task::{Context, Poll};
@@ -18,7 +17,7 @@ use crate::connect::{
     AcceptError, ConnectError, ConnectOptions, Connecting, Incoming, ListenError, ListenOptions, Listener,
     SHORTAGE_PAUSE,
 };
-use crate::error::with_cause;
+use crate::error::{Refusal, WatchError};
 use crate::port::MessagePort;
 use crate::sys::readiness::{OneDescriptor, Readiness};
 use crate::sys::socket;
@@ -63,8 +62,8 @@ impl AsyncListener {
     ///
     /// # Panics
     /// If the runtime does not drive I/O and time.
-    pub fn new(listener: Listener) -> Result<Self, RegisterListenerError> {
-        let failed = |(listener, error)| RegisterListenerError { error, listener };
+    pub fn new(listener: Listener) -> Result<Self, Refusal<WatchError, Listener>> {
+        let failed = |(listener, error)| Refusal::new(WatchError::System(error), listener);
         match current_runtime() {
             Ok(runtime) => {
                 let registration = Readiness::new(listener).map_err(failed)?;
@@ -154,34 +153,6 @@ impl fmt::Debug for AsyncListener {
     }
 }
 
-/// [`AsyncListener::new`] failed: the reason, and the listener.
-#[derive(Debug)]
-pub struct RegisterListenerError {
-    /// The reason.
-    pub error: io::Error,
-    /// The listener, as it was.
-    pub listener: Listener,
-}
-
-impl fmt::Display for RegisterListenerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        with_cause(f, &"cannot register the listener with a runtime", &self.error)
-    }
-}
-
-impl std::error::Error for RegisterListenerError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
-    }
-}
-
-/// The listener is dropped.
-impl From<RegisterListenerError> for io::Error {
-    fn from(error: RegisterListenerError) -> Self {
-        error.error
-    }
-}
-
 /// Sends a greeting to the listener on `name`, which makes a pair, and returns one end of the pair: the
 /// [`connect`](crate::connect()) of tasks.
 ///
@@ -216,7 +187,7 @@ impl ConnectOptions {
             }
             sleep(connecting.pause().min(connecting.left())).await;
         };
-        AsyncPort::new(port).map_err(|failed| ConnectError::System(failed.error))
+        AsyncPort::new(port).map_err(|failed| ConnectError::System(failed.into()))
     }
 }
 
@@ -231,8 +202,8 @@ impl ListenOptions {
     /// If the runtime does not drive I/O and time.
     pub fn bind_async(&self, name: &str) -> Result<AsyncListener, ListenError> {
         AsyncListener::new(self.bind(name)?).map_err(|failed| {
-            let path = failed.listener.path().to_owned();
-            ListenError::System(path, failed.error)
+            let (kind, listener) = failed.into_parts();
+            ListenError::System(listener.path().to_owned(), kind.into())
         })
     }
 }

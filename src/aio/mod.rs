@@ -38,6 +38,6 @@ mod recv;
 mod meeting;
 mod wait;
 
-pub use meeting::{AsyncListener, RegisterListenerError, connect};
-pub use port::{AsyncJoinError, AsyncPort, AsyncRecvHalf, AsyncSendHalf, RegisterError};
+pub use meeting::{AsyncListener, connect};
+pub use port::{AsyncPort, AsyncRecvHalf, AsyncSendHalf};
 pub use post::SendError;

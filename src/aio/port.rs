@@ -2,13 +2,12 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 
 use super::wait::{Registration, Timer, Wait};
 use crate::end::lane::Half;
 use crate::end::shortage::ShortageNaps;
-use crate::error::with_cause;
+use crate::error::{DifferentPorts, Refusal, WatchError};
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf, SendHalf};
 
@@ -69,7 +68,7 @@ impl AsyncPort {
     ///
     /// # Panics
     /// If the runtime does not drive I/O and time.
-    pub fn new(port: MessagePort) -> Result<Self, RegisterError> {
+    pub fn new(port: MessagePort) -> Result<Self, Refusal<WatchError, MessagePort>> {
         match Registration::new(port.end()) {
             Ok(registration) => Ok(Self {
                 sender: AsyncSendHalf {
@@ -88,7 +87,7 @@ impl AsyncPort {
                     naps: ShortageNaps::NEW,
                 },
             }),
-            Err(error) => Err(RegisterError { error, port }),
+            Err(error) => Err(Refusal::new(WatchError::System(error), port)),
         }
     }
 
@@ -110,11 +109,14 @@ impl AsyncPort {
     ///
     /// # Errors
     /// The halves belong to different ports; both are in the error.
-    pub fn join(sender: AsyncSendHalf, receiver: AsyncRecvHalf) -> Result<Self, AsyncJoinError> {
+    pub fn join(
+        sender: AsyncSendHalf,
+        receiver: AsyncRecvHalf,
+    ) -> Result<Self, Refusal<DifferentPorts, (AsyncSendHalf, AsyncRecvHalf)>> {
         if Arc::ptr_eq(&sender.half.end, &receiver.half.end) {
             Ok(Self { sender, receiver })
         } else {
-            Err(AsyncJoinError(sender, receiver))
+            Err(Refusal::new(DifferentPorts, (sender, receiver)))
         }
     }
 
@@ -153,58 +155,6 @@ impl fmt::Debug for AsyncSendHalf {
 impl fmt::Debug for AsyncRecvHalf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("AsyncRecvHalf").field(&self.half).finish()
-    }
-}
-
-/// [`AsyncPort::new`] failed: the reason, and the port.
-#[derive(Debug)]
-pub struct RegisterError {
-    /// The reason.
-    pub error: io::Error,
-    /// The port, as it was.
-    pub port: MessagePort,
-}
-
-impl fmt::Display for RegisterError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        with_cause(f, &"cannot register the port with a runtime", &self.error)
-    }
-}
-
-impl std::error::Error for RegisterError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
-    }
-}
-
-/// The port is dropped.
-impl From<RegisterError> for io::Error {
-    fn from(error: RegisterError) -> Self {
-        error.error
-    }
-}
-
-/// [`AsyncPort::join`] failed: the halves belong to different ports.
-#[derive(Debug)]
-pub struct AsyncJoinError(
-    /// The sending half, as it was.
-    pub AsyncSendHalf,
-    /// The receiving half, as it was.
-    pub AsyncRecvHalf,
-);
-
-impl fmt::Display for AsyncJoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the two halves belong to different ports")
-    }
-}
-
-impl std::error::Error for AsyncJoinError {}
-
-/// The halves are dropped.
-impl From<AsyncJoinError> for io::Error {
-    fn from(error: AsyncJoinError) -> Self {
-        Self::new(io::ErrorKind::InvalidInput, error.to_string())
     }
 }
 

@@ -1,9 +1,7 @@
 //! Posting from a task.
 #![forbid(unsafe_code)]
 
-use std::fmt;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,7 +11,7 @@ use tokio::task::coop;
 
 use super::port::{AsyncPort, AsyncSendHalf};
 use super::wait::Timer;
-use crate::error::{FullCause, PostErrorKind};
+use crate::error::{FullCause, PostErrorKind, Refusal};
 use crate::port::message::Message;
 use crate::port::transfer::{PostError, TransferRef, Transferable};
 
@@ -111,7 +109,7 @@ impl AsyncSendHalf {
     ) -> Result<(), PostError> {
         match self.try_post_unsent() {
             Ok(()) => self.half.post_message(data, transfer),
-            Err(kind) => Err(PostError { kind, transfer: transfer.into_iter().collect() }),
+            Err(kind) => Err(PostError::new(kind, transfer.into_iter().collect())),
         }
     }
 
@@ -123,7 +121,7 @@ impl AsyncSendHalf {
     ) -> Result<(), PostError> {
         let mut transfer: Vec<Transferable> = transfer.into_iter().collect();
         let posted = self.post_message_draining_wait(data, &mut transfer).await;
-        posted.map_err(|kind| PostError { kind, transfer })
+        posted.map_err(|kind| PostError::new(kind, transfer))
     }
 
     /// See [`AsyncPort::post_message_draining_wait`].
@@ -214,7 +212,7 @@ impl AsyncSendHalf {
 
     /// The result for the user of the `Sink`: an error gives the message back.
     fn or_give_back(&mut self, result: Result<(), PostErrorKind>) -> Result<(), SendError> {
-        result.map_err(|kind| SendError { kind, message: self.unsent.take().unwrap_or_default() })
+        result.map_err(|kind| SendError::new(kind, self.unsent.take().unwrap_or_default()))
     }
 }
 
@@ -257,7 +255,7 @@ impl Sink<Message> for AsyncSendHalf {
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), SendError> {
         let half = self.get_mut();
         if let Err(kind) = half.try_post_unsent() {
-            return Err(SendError { kind, message });
+            return Err(SendError::new(kind, message));
         }
         half.unsent = Some(message);
         match half.try_post_unsent() {
@@ -298,30 +296,5 @@ impl Sink<Message> for AsyncPort {
     }
 }
 
-/// The [`Sink`] could not post a message: the reason, and the message.
-#[derive(Debug)]
-pub struct SendError {
-    /// The reason.
-    pub kind: PostErrorKind,
-    /// The message, unchanged.
-    pub message: Message,
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.kind.fmt(f)
-    }
-}
-
-impl std::error::Error for SendError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.kind.source()
-    }
-}
-
-/// The message is dropped, with everything in it.
-impl From<SendError> for io::Error {
-    fn from(error: SendError) -> Self {
-        error.kind.into()
-    }
-}
+/// The [`Sink`] could not post a message: it gives back the message, unchanged.
+pub type SendError = Refusal<PostErrorKind, Message>;

@@ -9,6 +9,7 @@ pub(crate) mod bytes;
 pub(crate) mod cursor;
 pub(crate) mod frozen;
 pub(crate) mod shared;
+#[cfg(feature = "named")]
 pub(crate) mod named;
 pub(crate) mod pool;
 pub(crate) mod memory;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use self::file::{not_created, offset_in_file};
 use self::frozen::FrozenBuffer;
 use self::memory::{Hold, Memory, Role};
-use crate::error::{BufferError, with_cause};
+use crate::error::{BufferError, Refusal, with_cause};
 use crate::layout::HEADER_LEN;
 
 /// A block of memory that can be posted: the native `ArrayBuffer` of a transfer list.
@@ -31,6 +32,11 @@ use crate::layout::HEADER_LEN;
 /// maps the same physical pages. The sender's handle is *detached*: its length is 0 and every access fails.
 /// ([`post_message`](crate::MessagePort::post_message) takes the handle, so there it is gone altogether.) A received
 /// buffer can be posted on, over any port, any number of times. Dropping the last handle frees the memory.
+///
+/// An exception is a buffer of at most 4 KiB that is not [recycled](crate::MessagePort::buffer), in a post that does not
+/// wait: its bytes may travel in the message, and the receiver then has a new buffer with them. So the number of such
+/// buffers in unread messages is limited by [`max_capacity`](crate::ChannelOptions::max_capacity), and not by the
+/// system's limits of descriptors.
 ///
 /// A buffer is transferred whole, because the kernel passes and seals files and not parts of them: both sides would
 /// keep all of it. If several receivers each need a part, give each a buffer of its own; or [`freeze`](Self::freeze)
@@ -136,9 +142,9 @@ impl TransferBuffer {
     ///
     /// # Errors
     /// [`FreezeErrorKind::Received`]: the buffer came over a port, and a former holder may have kept access to its
-    /// memory. The other kinds are listed at [`FreezeErrorKind`]. The buffer is in the error, unchanged.
+    /// memory, unless it came as a copy. The other kinds are listed at [`FreezeErrorKind`]. The buffer is in the error, unchanged.
     pub fn freeze(self) -> Result<FrozenBuffer, FreezeError> {
-        let fail = |kind, buffer| Err(FreezeError { kind, buffer });
+        let fail = |kind, buffer| Err(FreezeError::new(kind, buffer));
         let Some(hold) = self.hold.take() else { return fail(FreezeErrorKind::Detached, self) };
         if hold.role != Role::New {
             return fail(FreezeErrorKind::Received, Self { hold: RefCell::new(Some(hold)) });
@@ -264,31 +270,6 @@ impl From<FreezeErrorKind> for io::Error {
     }
 }
 
-/// [`TransferBuffer::freeze`] failed: the reason, and the buffer.
-#[derive(Debug)]
-pub struct FreezeError {
-    /// The reason.
-    pub kind: FreezeErrorKind,
-    /// The buffer, unchanged. It is detached only after an error of the seal itself, `InUse` for example, and only if
-    /// this process could not map its memory again.
-    pub buffer: TransferBuffer,
-}
-
-impl fmt::Display for FreezeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.kind.fmt(f)
-    }
-}
-
-impl std::error::Error for FreezeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.kind.source()
-    }
-}
-
-/// The buffer is dropped.
-impl From<FreezeError> for io::Error {
-    fn from(error: FreezeError) -> Self {
-        error.kind.into()
-    }
-}
+/// [`TransferBuffer::freeze`] failed: it gives back the buffer, unchanged. The buffer is detached only after an error of
+/// the seal itself, `InUse` for example, and only if this process could not map its memory again.
+pub type FreezeError = Refusal<FreezeErrorKind, TransferBuffer>;

@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{MARK_LEN, MarkKind, Number, lend, mark, unmark};
-use crate::end::End;
 use crate::end::shortage::ShortageNaps;
 use crate::end::wait::Deadline;
+use crate::end::{End, State};
 use crate::error::{
-    BadTransfer, CloseReason, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError, is_want_of_descriptors,
-    with_cause,
+    BadTransfer, CloseReason, PostErrorKind, RecvError, RecvTimeoutError, Refusal, TryRecvError,
+    is_want_of_descriptors, with_cause,
 };
 use crate::port::message::Message;
-use crate::port::transfer::{PostError, TransferRef, Transferable};
+use crate::port::transfer::{TransferRef, Transferable};
 use crate::port::{MessagePort, RecvHalf, SendHalf};
 use crate::queue::doorbell::{self, FD};
 use crate::scratch;
@@ -37,7 +37,7 @@ const MAX_OWED: usize = 1024;
 /// The answering end of a pair; the other end is a [`Client`](super::Client).
 ///
 /// [`serve`](Self::serve) answers one request after the other. [`recv`](Self::recv) returns a request with its
-/// [`Responder`], which can answer later and from another thread. Dropping the server closes the port: posted answers
+/// [`Responder`], which can answer later and from another thread, and which tells whether the call has been cancelled. Dropping the server closes the port: posted answers
 /// still arrive, and every other open call of the client fails.
 ///
 /// A client that reads no answers does not get far: once 1024 notices of dropped requests wait for room in the queue, a
@@ -56,13 +56,8 @@ pub struct Responder {
     open: OpenRequest<Arc<Answers>>,
 }
 
-/// An answer was not posted: the reason, the answer, and the responder. `R` is the responder, `E` contains the answer.
-pub struct RespondError<R, E> {
-    /// The reason, with the answer.
-    pub error: E,
-    /// The responder, as it was.
-    pub responder: R,
-}
+/// An answer was not posted: the error gives back the responder, as it was, and the answer `A`, or its transfer list.
+pub type RespondError<K, R, A> = Refusal<K, (R, A)>;
 
 /// Why [`Server::serve`] came to an end other than the client's closing.
 #[derive(Debug)]
@@ -297,6 +292,17 @@ impl Drop for Server {
 }
 
 impl Responder {
+    /// True once nobody wants the answer: the client has abandoned the call, by dropping its
+    /// [`PendingCall`](super::PendingCall) or because its time was over, or the client is gone. It stays true. A server
+    /// that works long on an answer looks now and then, and drops the responder when it is true.
+    ///
+    /// The abandonment is visible at once, however many requests are queued. Of the calls of a client that are open at
+    /// the same time, the first 512 can be cancelled; of the others only the end of the client is seen. If the call has
+    /// not been cancelled, this makes one call of poll(2).
+    pub fn is_cancelled(&self) -> bool {
+        self.open.is_cancelled()
+    }
+
     /// Posts the answer. Never blocks.
     ///
     /// # Errors
@@ -306,7 +312,7 @@ impl Responder {
         self,
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
-    ) -> Result<(), RespondError<Self, PostError>> {
+    ) -> Result<(), RespondError<PostErrorKind, Self, Vec<Transferable>>> {
         self.post(data, transfer.into_iter().collect(), Deadline::Now)
     }
 
@@ -318,7 +324,7 @@ impl Responder {
         self,
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
-    ) -> Result<(), RespondError<Self, PostError>> {
+    ) -> Result<(), RespondError<PostErrorKind, Self, Vec<Transferable>>> {
         self.post(data, transfer.into_iter().collect(), Deadline::Never)
     }
 
@@ -331,7 +337,7 @@ impl Responder {
         data: &[u8],
         transfer: impl IntoIterator<Item = Transferable>,
         timeout: Duration,
-    ) -> Result<(), RespondError<Self, PostError>> {
+    ) -> Result<(), RespondError<PostErrorKind, Self, Vec<Transferable>>> {
         self.post(data, transfer.into_iter().collect(), Deadline::after(timeout))
     }
 
@@ -340,12 +346,12 @@ impl Responder {
         data: &[u8],
         transfer: Vec<Transferable>,
         deadline: Deadline,
-    ) -> Result<(), RespondError<Self, PostError>> {
+    ) -> Result<(), RespondError<PostErrorKind, Self, Vec<Transferable>>> {
         let mut answer = scratch::take();
         answer.extend_from_slice(data);
         let result = self.open.post(&mut answer, &lend(&transfer), deadline);
         scratch::keep(answer);
-        result.map_err(|kind| RespondError { error: PostError { kind, transfer }, responder: self })
+        result.map_err(|kind| Refusal::new(kind, (self, transfer)))
     }
 
     #[cfg(feature = "serde")]
@@ -371,6 +377,15 @@ impl<A: Deref<Target = Answers>> OpenRequest<A> {
             self.over.set(true);
         }
         result
+    }
+
+    /// True once nobody wants the answer.
+    fn is_cancelled(&self) -> bool {
+        let end = &self.answers.end;
+        self.number.is_cancelled(end.segment())
+            || end.state() != State::Open
+            || end.peer_has_closed()
+            || end.lane().hung_up()
     }
 
     /// The server's end of the pair, which a typed post checks its list against.
@@ -541,31 +556,6 @@ impl<E: Into<io::Error>> From<ServeError<E>> for io::Error {
             ServeError::Failed(error) => error.into(),
             ServeError::NotAnswered(error) => error.into(),
         }
-    }
-}
-
-impl<R, E: fmt::Debug> fmt::Debug for RespondError<R, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RespondError").field("error", &self.error).finish_non_exhaustive()
-    }
-}
-
-impl<R, E: fmt::Display> fmt::Display for RespondError<R, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl<R, E: std::error::Error> std::error::Error for RespondError<R, E> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.error.source()
-    }
-}
-
-/// Answer and responder are dropped.
-impl<R, E: Into<io::Error>> From<RespondError<R, E>> for io::Error {
-    fn from(error: RespondError<R, E>) -> Self {
-        error.error.into()
     }
 }
 

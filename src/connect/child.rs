@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, Command};
 
 use super::greeting::{self, BadPacket};
-use crate::error::{BadTransfer, PostErrorKind, with_cause};
+use crate::error::{BadTransfer, PostErrorKind, Refusal, with_cause};
 use crate::port::MessagePort;
 use crate::port::baggage::Baggage;
 use crate::sys::lane_socket::LaneSocket;
@@ -38,7 +38,7 @@ const VARIABLE: &str = "MESSAGEPORT_PARENT";
 pub fn spawn_with_port(command: &mut Command, port: MessagePort) -> Result<Child, SpawnError> {
     match spawn(command, &port) {
         Ok(child) => Ok(child),
-        Err(kind) => Err(SpawnError { kind, port }),
+        Err(kind) => Err(SpawnError::new(kind, port)),
     }
 }
 
@@ -100,15 +100,14 @@ impl PreparedPort {
             socket
         }) {
             Ok(socket) => Ok(Self { socket: LaneSocket::adopted(socket), inherited: Vec::new() }),
-            Err(kind) => Err(SpawnError { kind, port }),
+            Err(kind) => Err(Refusal::new(kind, port)),
         }
     }
 
     /// Makes the child that `command` starts inherit the descriptor, and all standard streams: those that are
     /// close-on-exec in this process, and `/dev/null` in place of those that are closed, which this process then has,
-    /// too, until the `PreparedPort` is dropped. Of several children the
-    /// first one to call [`parent_port`] gets the port. A child that is started after this has been dropped inherits
-    /// nothing.
+    /// too, until the `PreparedPort` is dropped. Of several children the first one to call [`parent_port`] gets the
+    /// port. A child that is started after this has been dropped inherits nothing.
     ///
     /// # Errors
     /// A system call failed. `command` is unchanged.
@@ -165,15 +164,6 @@ fn take_port(socket: BorrowedFd<'_>) -> Result<MessagePort, ParentPortError> {
     })
 }
 
-/// [`spawn_with_port`] failed: the reason, and the port, which is unchanged.
-#[derive(Debug)]
-pub struct SpawnError {
-    /// The reason.
-    pub kind: SpawnErrorKind,
-    /// The port, unchanged.
-    pub port: MessagePort,
-}
-
 /// Why a child process was not started.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -211,24 +201,8 @@ impl From<SpawnErrorKind> for io::Error {
     }
 }
 
-impl fmt::Display for SpawnError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.kind.fmt(f)
-    }
-}
-
-impl std::error::Error for SpawnError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.kind.source()
-    }
-}
-
-/// The port is dropped.
-impl From<SpawnError> for io::Error {
-    fn from(error: SpawnError) -> Self {
-        error.kind.into()
-    }
-}
+/// [`spawn_with_port`] failed: it gives back the port, unchanged.
+pub type SpawnError = Refusal<SpawnErrorKind, MessagePort>;
 
 /// [`parent_port`] failed.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use std::ops::{Deref, DerefMut};
 
 use crate::error::{BadTransfer, CloseReason, with_cause};
 use crate::port::message::Message;
+use crate::sys::exclusive::Exclusive;
 
 /// An event of a port, in the sense of the standard's [`Event`](https://dom.spec.whatwg.org/#interface-event): a
 /// [`MessageEvent`], [`MessageErrorEvent`] or [`CloseEvent`].
@@ -98,8 +99,8 @@ impl MessageErrorEvent {
     }
 }
 
-/// The peer is gone, and all its messages have been dispatched: the standard's `close`. A port that is closed here gets
-/// no such event.
+/// The peer is gone: the standard's `close`. On a started port, all messages have been dispatched; on a port that is not
+/// started, messages may be queued. A port that is closed here gets no such event.
 #[derive(Debug)]
 pub struct CloseEvent {
     /// Why the peer is gone.
@@ -145,7 +146,7 @@ event!(CloseEvent, close);
 #[non_exhaustive]
 pub enum ErrorEvent {
     /// A handler, timer or task panicked, with this payload. Later events are not affected.
-    Panic(Box<dyn Any + Send>),
+    Panic(Exclusive<Box<dyn Any + Send>>),
     /// A message cannot be received now, since the system has no memory or no descriptors left. The message stays
     /// queued, and the loop tries again every 10 ms. This is reported once until a message of the port has been
     /// received.

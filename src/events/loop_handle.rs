@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::EventLoop;
+use crate::error::Refusal;
 use crate::sys::Errno;
 use crate::sys::epoll::WakeUp;
 use crate::sys::fork::Home;
@@ -163,10 +164,10 @@ impl LoopHandle {
     ///
     /// # Errors
     /// The loop has been dropped, or this process [inherited](Self::is_inherited) the handle; the task is in the error.
-    pub fn post_task<F: FnOnce(&EventLoop) + Send + 'static>(&self, task: F) -> Result<(), LoopGone<F>> {
+    pub fn post_task<F: FnOnce(&EventLoop) + Send + 'static>(&self, task: F) -> Result<(), Refusal<LoopGone, F>> {
         match self.inbox.tasks().as_deref_mut() {
             Some(Some(tasks)) => tasks.push_back(Box::new(task)),
-            _ => return Err(LoopGone(task)),
+            _ => return Err(Refusal::new(LoopGone, task)),
         }
         self.inbox.notify();
         Ok(())
@@ -194,29 +195,20 @@ impl fmt::Debug for LoopHandle {
     }
 }
 
-/// [`LoopHandle::post_task`] failed: the loop has been dropped, or belongs to the parent of this process.
-pub struct LoopGone<F>(
-    /// The task, which was not called.
-    pub F,
-);
+/// The event loop of a [`LoopHandle`] has been dropped, or belongs to the parent of this process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct LoopGone;
 
-impl<F> fmt::Debug for LoopGone<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoopGone").finish_non_exhaustive()
-    }
-}
-
-impl<F> fmt::Display for LoopGone<F> {
+impl fmt::Display for LoopGone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the event loop has been dropped, or belongs to the parent process")
     }
 }
 
-impl<F> std::error::Error for LoopGone<F> {}
+impl std::error::Error for LoopGone {}
 
-/// The task is dropped.
-impl<F> From<LoopGone<F>> for io::Error {
-    fn from(_: LoopGone<F>) -> Self {
-        Self::new(io::ErrorKind::BrokenPipe, LoopGone(()))
+impl From<LoopGone> for io::Error {
+    fn from(error: LoopGone) -> Self {
+        Self::new(io::ErrorKind::BrokenPipe, error)
     }
 }

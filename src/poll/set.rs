@@ -6,7 +6,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::poller::{BORROWED_NAP, Poller, Watchable};
-use crate::error::{BadTransfer, CloseReason, RecvError, TryRecvError, with_cause};
+use crate::error::{BadTransfer, CloseReason, RecvError, Refusal, TryRecvError, WatchError};
 use crate::port::message::Message;
 use crate::port::{MessagePort, RecvHalf};
 use crate::sys::io_error;
@@ -35,6 +35,14 @@ const TURNS_PER_REFRESH: usize = 16;
 /// ```
 /// A set can contain thousands of ports: an idle port costs nothing while others are busy. A `PortSet<RecvHalf>`
 /// contains receiving [halves](MessagePort::split), whose sending halves other threads may use.
+///
+/// # Order
+/// The messages of one port come in the order in which they were posted. Between ports there is no order: if one message
+/// is posted on one port and then another on a second port, by two senders or by the same one, the set may return the
+/// second first. What must stay in order goes over one port: let the senders post to a process that passes everything
+/// on over one port, or hand one port from sender to sender, whose queue keeps the order across the transfer. Or let
+/// the messages carry a number, such as one of a counter in a [`SharedBuffer`](crate::SharedBuffer), by which the
+/// receiver sorts them.
 pub struct PortSet<P = MessagePort> {
     poller: Poller<Member<P>>,
     /// Turns since the last refresh of the poller.
@@ -84,12 +92,12 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
     ///
     /// # Errors
     /// The system cannot watch one more descriptor, or this is a forked child; the port is in the error.
-    pub fn add(&mut self, port: P) -> Result<PortId, AddError<P>> {
+    pub fn add(&mut self, port: P) -> Result<PortId, Refusal<WatchError, P>> {
         if !self.poller.is_here() {
-            return Err(AddError { error: forked(), port });
+            return Err(Refusal::new(WatchError::Forked, port));
         }
         let added = self.poller.add(Member(port));
-        added.map(PortId).map_err(|(errno, Member(port))| AddError { error: io_error(errno), port })
+        added.map(PortId).map_err(|(errno, Member(port))| Refusal::new(WatchError::System(io_error(errno)), port))
     }
 
     /// Takes a port out of the set, with everything that has not been received. `None`: it is not in the set.
@@ -210,34 +218,6 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
 impl<P> fmt::Debug for PortSet<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PortSet").finish_non_exhaustive()
-    }
-}
-
-/// Adding a port to an [`EventLoop`](crate::EventLoop) or a [`PortSet`] failed: the reason, and the port.
-#[derive(Debug)]
-pub struct AddError<P> {
-    /// The reason.
-    pub error: io::Error,
-    /// The port, as it was.
-    pub port: P,
-}
-
-impl<P> fmt::Display for AddError<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        with_cause(f, &"cannot watch the port", &self.error)
-    }
-}
-
-impl<P: fmt::Debug> std::error::Error for AddError<P> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
-    }
-}
-
-/// The port is dropped.
-impl<P> From<AddError<P>> for io::Error {
-    fn from(error: AddError<P>) -> Self {
-        error.error
     }
 }
 

@@ -1,7 +1,6 @@
 //! `MessageChannel`: creates two entangled ports.
 #![forbid(unsafe_code)]
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use super::MessagePort;
 use super::transfer::TransferRef;
 use crate::end::lane::Lane;
 use crate::end::{End, Parts, Side};
-use crate::error::{ChannelError, PostErrorKind, exhausted, with_cause};
+use crate::error::{ChannelError, PostErrorKind, Refusal, exhausted};
 use crate::layout::{
     DEFAULT_CACHED_BUFFERS, DEFAULT_CACHED_BYTES, DEFAULT_CAPACITY, DEFAULT_MAX_CAPACITY, Excess, Limits,
     MAX_MESSAGE_LEN,
@@ -110,7 +109,7 @@ impl MessagePort {
                 self.end().detach();
                 Ok(renewed)
             }
-            Err(kind) => Err(RenewError { kind, port: self }),
+            Err(kind) => Err(RenewError::new(kind, self)),
         }
     }
 
@@ -123,33 +122,8 @@ impl MessagePort {
     }
 }
 
-/// [`MessagePort::renew`] failed: the reason, and the port, which is unchanged.
-#[derive(Debug)]
-pub struct RenewError {
-    /// The reason.
-    pub kind: PostErrorKind,
-    /// The port, unchanged.
-    pub port: MessagePort,
-}
-
-impl fmt::Display for RenewError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        with_cause(f, &"cannot renew the port", &self.kind)
-    }
-}
-
-impl std::error::Error for RenewError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.kind)
-    }
-}
-
-/// The port is dropped.
-impl From<RenewError> for io::Error {
-    fn from(error: RenewError) -> Self {
-        error.kind.into()
-    }
-}
+/// [`MessagePort::renew`] failed: it gives back the port, unchanged.
+pub type RenewError = Refusal<PostErrorKind, MessagePort>;
 
 /// Raises the limit of open descriptors of this process to `wanted`, or as far as the hard limit allows (setrlimit(2)).
 /// Returns the limit, which is never lowered. Most systems start a program with a limit of 1024.

@@ -17,15 +17,15 @@ pub(crate) mod baggage;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::capsule::discard::{discard, discard_last};
+use crate::capsule::discard::{Walk, discard, discard_last};
 use crate::end::shortage::DescriptorShortage;
 use crate::end::wait::Spin;
 use crate::end::{End, Parts, State};
+use crate::error::{DifferentPorts, Refusal};
 use crate::queue::doorbell::{self, FD};
 use crate::queue::ring::{Consumer, Producer};
 use crate::sys::Errno;
@@ -84,12 +84,14 @@ pub(crate) struct Receiving {
     pub(crate) finished: bool,
     /// The failed attempts to receive the next message.
     pub(crate) shortage: DescriptorShortage,
+    /// What an event loop may still dispatch after a close.
+    pub(crate) rest: Option<Walk>,
 }
 
 impl Receiving {
     pub(crate) fn new(consumer: Consumer) -> Self {
         let shortage = DescriptorShortage::default();
-        Self { consumer, run: 0, empty_polls: 0, lane_checked: None, finished: false, shortage }
+        Self { consumer, run: 0, empty_polls: 0, lane_checked: None, finished: false, shortage, rest: None }
     }
 
     /// Leaves a message that the fast path has found in the queue: it is counted when it is found again.
@@ -142,7 +144,7 @@ impl MessagePort {
         if Arc::ptr_eq(&sender.end, &receiver.end) {
             Ok(Self { sender, receiver })
         } else {
-            Err(JoinError(sender, receiver))
+            Err(Refusal::new(DifferentPorts, (sender, receiver)))
         }
     }
 
@@ -211,8 +213,10 @@ impl RecvHalf {
     /// Closes the whole port, the sending half included; see [`MessagePort::close`].
     pub fn close(&self) {
         self.end.close();
-        // While a message is read in place, the queue stays: its guard drops the rest.
+        // While a message is read in place, the queue stays: its guard drops the rest. A loop that dispatches the queue
+        // drops it later.
         if self.end.state() == State::Closed
+            && !self.end.is_dispatched()
             && self.end.home().is_here()
             && let Ok(mut receiving) = self.receiving.try_borrow_mut()
         {
@@ -365,26 +369,5 @@ fn describe(end: &End, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.debug_struct(name).field("state", &state).field("side", &end.side()).finish_non_exhaustive()
 }
 
-/// [`MessagePort::join`](crate::MessagePort::join) failed: the halves are not of one port.
-#[derive(Debug)]
-pub struct JoinError(
-    /// The sending half, as it was.
-    pub crate::port::SendHalf,
-    /// The receiving half, as it was.
-    pub crate::port::RecvHalf,
-);
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the two halves belong to different ports")
-    }
-}
-
-impl std::error::Error for JoinError {}
-
-/// The halves are dropped.
-impl From<JoinError> for io::Error {
-    fn from(error: JoinError) -> Self {
-        Self::new(io::ErrorKind::InvalidInput, error.to_string())
-    }
-}
+/// [`MessagePort::join`] failed: it gives back the two halves.
+pub type JoinError = Refusal<DifferentPorts, (SendHalf, RecvHalf)>;

@@ -1,8 +1,6 @@
 //! Transfer lists: the things that a message can carry.
 #![forbid(unsafe_code)]
 
-use std::fmt;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::MessagePort;
@@ -10,7 +8,7 @@ use crate::buffer::TransferBuffer;
 use crate::buffer::frozen::FrozenBuffer;
 use crate::buffer::shared::SharedBuffer;
 use crate::capsule::{Arrived, Counts};
-use crate::error::PostErrorKind;
+use crate::error::{PostErrorKind, Refusal};
 
 /// A thing that a message can carry to its receiver, in a list that owns it.
 #[derive(Debug)]
@@ -159,30 +157,6 @@ pub(crate) fn count(list: &[TransferRef<'_>]) -> Counts {
     counts
 }
 
-/// [`post_message`](crate::MessagePort::post_message) failed: the reason, and the transfer list.
-#[derive(Debug)]
-pub struct PostError {
-    /// The reason.
-    pub kind: PostErrorKind,
-    /// The transfer list, untouched and in order. [`freeze`](crate::TransferBuffer::freeze) may copy a buffer of it.
-    pub transfer: Vec<Transferable>,
-}
-
-impl fmt::Display for PostError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.kind.fmt(f)
-    }
-}
-
-impl std::error::Error for PostError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.kind.source()
-    }
-}
-
-/// What was on the transfer list is dropped.
-impl From<PostError> for io::Error {
-    fn from(error: PostError) -> Self {
-        error.kind.into()
-    }
-}
+/// [`post_message`](crate::MessagePort::post_message) failed: it gives back the transfer list, untouched and in order.
+/// [`freeze`](crate::TransferBuffer::freeze) may copy a buffer of it.
+pub type PostError = Refusal<PostErrorKind, Vec<Transferable>>;

@@ -8,12 +8,14 @@ mod available;
 pub(crate) mod closer;
 pub(crate) mod cpu;
 pub(crate) mod epoll;
+pub(crate) mod exclusive;
 pub(crate) mod fork;
 pub(crate) mod frozen;
 pub(crate) mod futex;
 pub(crate) mod lane_socket;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
+#[cfg(feature = "named")]
 pub(crate) mod named;
 pub(crate) mod named_socket;
 mod on_signal;

@@ -147,6 +147,11 @@ fn only_thread() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
 }
 
+/// The soft limit of open descriptors (`RLIMIT_NOFILE` of getrlimit(2)).
+pub(crate) fn descriptor_limit() -> Option<u64> {
+    getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft)
+}
+
 /// True if this process may open `count` more descriptors, or if that cannot be found out: compares the numbers of its
 /// open descriptors (proc_pid_fd(5)) with the soft limit (`RLIMIT_NOFILE` of getrlimit(2)).
 pub(crate) fn has_room_for(count: usize) -> bool {

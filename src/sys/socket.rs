@@ -19,7 +19,7 @@ use super::{Errno, millis, retry};
 /// Most descriptors in one packet, 253: the limit `SCM_MAX_FD` of unix(7). With more, sendmsg(2) fails.
 pub(crate) const MAX_DESCRIPTORS: usize = 253;
 /// Size in bytes, 4 MiB, of the send buffer, which bounds the packets that wait unread. The kernel limits it to
-/// `net.core.wmem_max`, whose default has room for 278 packets.
+/// `net.core.wmem_max`, whose default has room for 555 packets.
 const SEND_BUFFER: usize = 4 << 20;
 
 /// Type of the control message with a pidfd of the sender's process (`SO_PASSPIDFD` of unix(7), since Linux 6.5).
@@ -33,6 +33,14 @@ pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
         setsockopt(socket, sockopt::SndBuf, &SEND_BUFFER)?;
     }
     Ok((a, b))
+}
+
+/// About how many packets of a lane can wait unread, by the limit of send buffers. `None` if that cannot be read.
+pub(crate) fn packets_that_fit() -> Option<usize> {
+    /// Bytes that the kernel counts for a small packet on a 64-bit system.
+    const PACKET: usize = 768;
+    let limit: usize = std::fs::read_to_string("/proc/sys/net/core/wmem_max").ok()?.trim().parse().ok()?;
+    Some(2 * limit.min(SEND_BUFFER) / PACKET) // the kernel doubles what SO_SNDBUF asks for
 }
 
 /// Sends one packet with its descriptors, whole or not at all (sendmsg(2)). `EAGAIN`: the socket is full.

@@ -14,7 +14,7 @@ use crate::call::{
     AnswerError, CallError, Client, PendingCall, RespondError, Responder, ServeError, Server, unless_gone,
 };
 use crate::end::wait::Deadline;
-use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::error::{RecvError, RecvTimeoutError, Refusal, TryRecvError};
 use crate::port::MessagePort;
 use crate::port::message::Message;
 use crate::port::transfer::TransferRef;
@@ -44,8 +44,8 @@ pub struct TypedClient<Req, Ans> {
     values: PhantomData<fn(Req) -> Ans>,
 }
 
-/// A call that is open; see [`PendingCall`]. Dropping it abandons the call.
-#[must_use = "dropping it abandons the call"]
+/// A call that is open; see [`PendingCall`]. Dropping it cancels the call.
+#[must_use = "dropping it cancels the call"]
 pub struct TypedPendingCall<Ans> {
     call: PendingCall,
     values: PhantomData<fn() -> Ans>,
@@ -211,13 +211,20 @@ impl<Req: DeserializeOwned, Ans: Serialize> TypedServer<Req, Ans> {
     }
 }
 
+impl<Ans> TypedResponder<Ans> {
+    /// True once nobody wants the answer; see [`Responder::is_cancelled`].
+    pub fn is_cancelled(&self) -> bool {
+        self.responder.is_cancelled()
+    }
+}
+
 impl<Ans: Serialize> TypedResponder<Ans> {
     /// Posts the answer. Never blocks.
     ///
     /// # Errors
     /// Those of [`TypedPort::post`](crate::TypedPort::post), including [`Full`](crate::PostErrorKind::Full), with the
     /// responder and the answer.
-    pub fn answer(self, answer: Ans) -> Result<(), RespondError<Self, TypedPostError<Ans>>> {
+    pub fn answer(self, answer: Ans) -> Result<(), RespondError<TypedPostErrorKind, Self, Ans>> {
         self.post(answer, Deadline::Now)
     }
 
@@ -225,7 +232,7 @@ impl<Ans: Serialize> TypedResponder<Ans> {
     ///
     /// # Errors
     /// Those of [`answer`](Self::answer) except `Full`.
-    pub fn answer_wait(self, answer: Ans) -> Result<(), RespondError<Self, TypedPostError<Ans>>> {
+    pub fn answer_wait(self, answer: Ans) -> Result<(), RespondError<TypedPostErrorKind, Self, Ans>> {
         self.post(answer, Deadline::Never)
     }
 
@@ -233,14 +240,21 @@ impl<Ans: Serialize> TypedResponder<Ans> {
     ///
     /// # Errors
     /// Those of [`answer`](Self::answer), with [`TimedOut`](crate::PostErrorKind::TimedOut) instead of `Full`.
-    pub fn answer_timeout(self, answer: Ans, timeout: Duration) -> Result<(), RespondError<Self, TypedPostError<Ans>>> {
+    pub fn answer_timeout(
+        self,
+        answer: Ans,
+        timeout: Duration,
+    ) -> Result<(), RespondError<TypedPostErrorKind, Self, Ans>> {
         self.post(answer, Deadline::after(timeout))
     }
 
-    fn post(self, answer: Ans, deadline: Deadline) -> Result<(), RespondError<Self, TypedPostError<Ans>>> {
+    fn post(self, answer: Ans, deadline: Deadline) -> Result<(), RespondError<TypedPostErrorKind, Self, Ans>> {
         let open = self.responder.open();
         let result = post_value(open.end(), answer, |data, list| open.post(data, list, deadline));
-        result.map_err(|error| RespondError { error, responder: self })
+        result.map_err(|error| {
+            let (kind, answer) = error.into_parts();
+            Refusal::new(kind, (self, answer))
+        })
     }
 }
 

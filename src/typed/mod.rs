@@ -24,7 +24,7 @@ pub use self::call::{TypedClient, TypedPendingCall, TypedResponder, TypedServer}
 use self::encoding::{decode, encode};
 use crate::end::End;
 use crate::end::wait::Deadline;
-use crate::error::{BadValue, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
+use crate::error::{BadValue, PostErrorKind, RecvError, RecvTimeoutError, Refusal, TryRecvError};
 use crate::port::iter::next_of;
 use crate::port::message::Message;
 use crate::port::post::check_usable;
@@ -297,7 +297,7 @@ fn post_value<T: Serialize, R>(
     };
     let result = attempt();
     scratch::keep(data);
-    result.map_err(|kind| TypedPostError { kind, value })
+    result.map_err(|kind| TypedPostError::new(kind, value))
 }
 
 fn post_value_by<T: Serialize>(half: &SendHalf, value: T, deadline: Deadline) -> Result<(), TypedPostError<T>> {
@@ -365,38 +365,8 @@ impl From<TypedPostErrorKind> for io::Error {
     }
 }
 
-/// A value was not posted: the reason, and the value.
-pub struct TypedPostError<T> {
-    /// The reason.
-    pub kind: TypedPostErrorKind,
-    /// The value. Ports and buffers in it are as they were.
-    pub value: T,
-}
-
-impl<T> fmt::Debug for TypedPostError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TypedPostError").field("kind", &self.kind).finish_non_exhaustive()
-    }
-}
-
-impl<T> fmt::Display for TypedPostError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.kind.fmt(f)
-    }
-}
-
-impl<T> std::error::Error for TypedPostError<T> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.kind.source()
-    }
-}
-
-/// The value is dropped.
-impl<T> From<TypedPostError<T>> for io::Error {
-    fn from(error: TypedPostError<T>) -> Self {
-        error.kind.into()
-    }
-}
+/// A value was not posted: the error gives back the value. Ports and buffers in it are as they were.
+pub type TypedPostError<T> = Refusal<TypedPostErrorKind, T>;
 
 impl<Out, In> From<MessagePort> for TypedPort<Out, In> {
     fn from(port: MessagePort) -> Self {

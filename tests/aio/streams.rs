@@ -1,7 +1,7 @@
 //! Ports as streams and sinks.
 
 use futures_util::{SinkExt, StreamExt, TryStreamExt, stream};
-use messageport::aio::{AsyncPort, SendError};
+use messageport::aio::AsyncPort;
 use messageport::{CloseReason, Message, PostErrorKind, RecvError, Transferable};
 use tokio::task::yield_now;
 
@@ -126,13 +126,13 @@ async fn the_sink_gives_back_a_message_that_cannot_be_posted() {
     let (mut a, b) = async_pair();
     let (x, y) = pair();
     let too_long = vec![1; a.max_message_len() + 1];
-    let SendError { kind, mut message } =
-        a.send(message_with(too_long.clone(), [y.into()])).await.expect_err("the message is too long");
+    let error = a.send(message_with(too_long.clone(), [y.into()])).await.expect_err("the message is too long");
+    let (kind, mut message) = error.into_parts();
     assert!(matches!(kind, PostErrorKind::TooLarge { .. }), "{kind:?}");
     assert_eq!(message.data, too_long);
     message.data.truncate(10);
     drop(b);
-    let SendError { kind, mut message } = a.send(message).await.expect_err("the peer is gone");
+    let (kind, mut message) = a.send(message).await.expect_err("the peer is gone").into_parts();
     assert!(matches!(kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{kind:?}");
     assert_entangled(&x, &message.ports[0]);
 
@@ -144,7 +144,7 @@ async fn the_sink_gives_back_a_message_that_cannot_be_posted() {
     let waiting = tokio::spawn(async move { a.flush().await.expect_err("the peer is gone") });
     yield_now().await;
     drop(b);
-    let SendError { kind, message } = soon(waiting).await.expect("no panic");
+    let (kind, message) = soon(waiting).await.expect("no panic").into_parts();
     assert!(matches!(kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{kind:?}");
     assert_entangled(&x, &message.ports[0]);
 }

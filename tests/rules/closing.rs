@@ -130,7 +130,7 @@ fn s44_unread_messages_of_a_closed_port_are_dropped(peer: &mut Peer) {
     let (_witness, passenger) = pair();
     let error = port.post_message(b"too late", [passenger.into()]).unwrap_err();
     assert!(matches!(error.kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{error:?}");
-    assert_eq!(error.transfer.len(), 1);
+    assert_eq!(error.into_inner().len(), 1);
     assert_ended(&port, CloseReason::Closed);
 }
 

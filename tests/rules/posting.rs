@@ -111,7 +111,7 @@ fn s08_a_full_queue_takes_nothing_and_can_be_waited_for(peer: &mut Peer) {
     let error = port.post_message_timeout(b"", luggage.take(), timeout).unwrap_err();
     assert!(matches!(error.kind, PostErrorKind::TimedOut), "{error:?}");
     assert!(start.elapsed() >= timeout, "timed out too early");
-    luggage.list = error.transfer;
+    luggage.list = error.into_inner();
     luggage.assert_whole(&luggage.list);
 
     let take_all: Step = |there| {
@@ -209,13 +209,14 @@ fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
         TransferRef::Port(&carrier),
     ];
     let refused = |list: &[TransferRef<'_>], data| carrier.post_message_detaching(data, list).unwrap_err();
-    assert!(matches!(refused(&list, &too_large), PostErrorKind::ContainsSelf));
+    assert!(matches!(refused(&list, &too_large), PostErrorKind::ContainsSelf { index: 6 }));
     list.pop();
-    assert!(matches!(refused(&list, &too_large), PostErrorKind::ContainsPeer));
+    assert!(matches!(refused(&list, &too_large), PostErrorKind::ContainsPeer { index: 5 }));
     list.pop();
-    assert!(matches!(refused(&list, &too_large), PostErrorKind::Duplicate));
+    assert!(matches!(refused(&list, &too_large), PostErrorKind::Duplicate { index: 4 }));
     list.pop();
     assert!(matches!(refused(&list, &too_large), PostErrorKind::Unusable { index: 3 }));
+    assert_eq!(refused(&list, &too_large).item(), Some(3));
     list.pop();
     assert!(matches!(refused(&list, &too_large), PostErrorKind::TooManyHandles { handles: 4, max: 2 }));
     assert!(matches!(refused(&list[1..], &too_large), PostErrorKind::TooLarge { .. }));
@@ -240,7 +241,7 @@ fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
     let (frozen, shared) = (FrozenBuffer::from_bytes(b"weights").unwrap(), shared_of(b"counters"));
     let file = file_of(b"a file");
     for thing in [TransferRef::Frozen(&frozen), TransferRef::Shared(&shared), TransferRef::Descriptor(file.as_fd())] {
-        assert!(matches!(refused(&[thing, thing], &too_large), PostErrorKind::Duplicate));
+        assert!(matches!(refused(&[thing, thing], &too_large), PostErrorKind::Duplicate { index: 1 }));
         assert!(matches!(
             refused(&[thing, port_ref], &too_large),
             PostErrorKind::TooManyHandles { handles: 3, max: 2 }
@@ -487,11 +488,11 @@ fn fill(port: &MessagePort) -> u32 {
 fn assert_refused(luggage: &mut Luggage, carrier: &MessagePort, data: &[u8]) -> PostErrorKind {
     let list = luggage.take();
     let len = list.len();
-    let error = carrier.post_message(data, list).expect_err("a post that fails");
-    assert_eq!(error.transfer.len(), len);
-    luggage.assert_whole(&error.transfer[..KINDS]);
-    luggage.list = error.transfer;
-    error.kind
+    let (kind, list) = carrier.post_message(data, list).expect_err("a post that fails").into_parts();
+    assert_eq!(list.len(), len);
+    luggage.assert_whole(&list[..KINDS]);
+    luggage.list = list;
+    kind
 }
 
 /// Calls `work` while the kernel refuses more than a few descriptors of this user in flight. Privileges that lift the

@@ -180,7 +180,8 @@ fn the_end_of_the_server_ends_every_open_call(peer: &mut Peer) {
     }
     let error = client.start(7).unwrap_err();
     assert!(matches!(error.kind, Post(PostErrorKind::PeerGone(seen)) if seen == reason));
-    assert!(matches!(client.call(7), Err(CallError::NotPosted(error)) if error.value == 7));
+    let Err(CallError::NotPosted(error)) = client.call(7) else { panic!("the server is gone") };
+    assert_eq!(error.into_inner(), 7);
 }
 
 fn answers_arrive_before_the_end_of_the_server(peer: &mut Peer) {
@@ -193,8 +194,8 @@ fn answers_arrive_before_the_end_of_the_server(peer: &mut Peer) {
         first.answer(10).unwrap();
         drop(server);
         let error = second.answer(11).unwrap_err();
-        assert!(matches!(error.error.kind, Post(PostErrorKind::PortClosed)));
-        assert_eq!(error.error.value, 11);
+        assert!(matches!(error.kind, Post(PostErrorKind::PortClosed)));
+        assert_eq!(error.into_inner().1, 11);
     });
     let outcomes: Vec<_> = calls.into_iter().map(answer).collect();
     assert!(matches!(outcomes[0], Ok(10)));
@@ -335,7 +336,7 @@ fn a_request_that_is_not_posted_comes_back(peer: &mut Peer) {
     let (inside, other) = pair();
     let error = client.start((inside, vec![0; 4096])).unwrap_err();
     assert!(matches!(error.kind, Post(PostErrorKind::TooLarge { .. })));
-    let (inside, _) = error.value;
+    let (inside, _) = error.into_inner();
     let mut open = Vec::new();
     let error = loop {
         match client.start((pair().0, vec![0; 200])) {
@@ -347,7 +348,7 @@ fn a_request_that_is_not_posted_comes_back(peer: &mut Peer) {
     let result = client.call_timeout((inside, vec![0; 200]), SHORT);
     let Err(CallError::NotPosted(error)) = result else { panic!("{result:?}") };
     assert!(matches!(error.kind, Post(PostErrorKind::TimedOut)));
-    assert_entangled(&error.value.0, &other);
+    assert_entangled(&error.into_inner().0, &other);
 }
 
 type Large = TypedServer<u8, [[u8; 32]; 8]>;
@@ -363,7 +364,7 @@ fn a_dropped_request_ends_its_call_although_answers_fill_the_queue(peer: &mut Pe
         for _ in 0..40 {
             let (_, responder) = server.recv_timeout(PATIENCE).unwrap();
             if !filled && let Err(error) = responder.answer([[7; 32]; 8]) {
-                assert!(matches!(error.error.kind, Post(PostErrorKind::Full(_))));
+                assert!(matches!(error.kind, Post(PostErrorKind::Full(_))));
                 filled = true;
             }
         }

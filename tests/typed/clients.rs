@@ -156,9 +156,10 @@ fn an_answer_that_does_not_fit_gives_the_responder_back() {
     let call = client.start(1).unwrap();
     let (_, responder) = server.recv().unwrap();
     let error = responder.answer(vec![1; 5000]).unwrap_err();
-    assert!(matches!(error.error.kind, Post(PostErrorKind::TooLarge { .. })));
-    assert_eq!(error.error.value, vec![1; 5000]);
-    error.responder.answer(vec![2]).unwrap();
+    assert!(matches!(error.kind, Post(PostErrorKind::TooLarge { .. })));
+    let (responder, value) = error.into_inner();
+    assert_eq!(value, vec![1; 5000]);
+    responder.answer(vec![2]).unwrap();
     assert_eq!(call.wait().unwrap(), [2]);
 
     // `serve` returns it as an error, and the call ends.
@@ -177,13 +178,13 @@ fn an_answer_waits_until_its_deadline() {
     let mut responders: Vec<_> = (0..10).map(|_| server.recv().unwrap().1).collect();
     let responder = loop {
         if let Err(error) = responders.pop().unwrap().answer(&[0; 1000], []) {
-            break error.responder;
+            break error.into_inner().0;
         }
     };
     let start = Instant::now();
     let wait = Duration::from_millis(20);
     let error = responder.answer_timeout(&[0; 1000], [], wait).unwrap_err();
-    assert!(matches!(error.error.kind, PostErrorKind::TimedOut));
+    assert!(matches!(error.kind, PostErrorKind::TimedOut));
     assert!(start.elapsed() >= wait);
     drop(calls);
 }
@@ -249,7 +250,7 @@ fn a_forked_child_cannot_use_clients_and_servers() {
             let waited = matches!(call.try_wait(), Err(AnswerError::Failed(RecvError::Forked)));
             let served = matches!(server.recv(), Err(RecvError::Forked));
             let answered =
-                matches!(responder.answer(1), Err(error) if matches!(error.error.kind, Post(PostErrorKind::Forked)));
+                matches!(responder.answer(1), Err(error) if matches!(error.kind, Post(PostErrorKind::Forked)));
             drop((client, call, server));
             #[allow(unsafe_code)]
             // SAFETY: ends the process at once, without destructors.

@@ -185,7 +185,7 @@ fn a_value_that_is_too_deep_is_not_posted(_: &mut Peer) {
             let error = sender.post(value).unwrap_err();
             assert!(matches!(error.kind, TypedPostErrorKind::TooDeep), "{error:?}");
             // The value is back, with its port. Taking it apart takes no stack.
-            let mut value = error.value;
+            let mut value = error.into_inner();
             let there = loop {
                 match value {
                     Branch::End(port) => break port,

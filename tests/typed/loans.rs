@@ -8,7 +8,7 @@ use std::time::Duration;
 use messageport::TypedPostErrorKind::Post;
 use messageport::{
     BufferError, ChannelOptions, CloseReason, FullCause, MessageChannel, MessagePort, PostDataError, PostErrorKind,
-    RecvError, TransferBuffer, TransferRef, TryRecvError, TypedPort, TypedPostError, TypedPostErrorKind,
+    RecvError, TransferBuffer, TransferRef, TryRecvError, TypedPort, TypedPostErrorKind,
 };
 use serde::ser::{Error as _, SerializeSeq, SerializeTuple};
 use serde::{Deserialize, Serialize, Serializer};
@@ -80,7 +80,7 @@ fn assert_fails<T: Serialize>(
     let (here, there) = pair();
     there.post_message(b"was queued before", []).unwrap();
     let ((passenger, lent_port), (buffer, lent_buffer)) = (shared(here), shared(buffer_of(b"pixels")));
-    let TypedPostError { kind, value } = port.post((lent_port, lent_buffer, things)).expect_err("a post that fails");
+    let (kind, value) = port.post((lent_port, lent_buffer, things)).expect_err("a post that fails").into_parts();
     assert_eq!(text(&passenger), "was queued before");
     assert_entangled(&passenger, &there);
     assert_eq!(bytes_of(&buffer), b"pixels");
@@ -120,8 +120,9 @@ fn an_open_reservation_gives_everything_back() {
     let error = port.post(here).unwrap_err();
     assert!(matches!(error.kind, Post(PostErrorKind::Borrowed)));
     drop(reservation);
-    assert_entangled(&error.value, &there);
-    port.post(error.value).unwrap();
+    let here = error.into_inner();
+    assert_entangled(&here, &there);
+    port.post(here).unwrap();
     assert_entangled(&recv_port(&peer), &there);
 }
 
@@ -133,23 +134,23 @@ fn a_list_that_is_refused_gives_everything_back() {
     let (port, peer) = typed_pair::<Vec<Lazy>>();
     let port = Rc::new(port);
     let error = port.post(vec![Lazy::Other(lent_other), Lazy::Carrier(Rc::downgrade(&port))]).unwrap_err();
-    assert!(matches!(error.kind, Post(PostErrorKind::ContainsSelf)), "{:?}", error.kind);
+    assert!(matches!(error.kind, Post(PostErrorKind::ContainsSelf { .. })), "{:?}", error.kind);
     assert_entangled(&other, &there);
     assert_entangled(port.as_port(), &peer);
 
     // Its peer.
     let (port, peer) = pair();
-    assert!(matches!(assert_fails(port.into(), peer).0, Post(PostErrorKind::ContainsPeer)));
+    assert!(matches!(assert_fails(port.into(), peer).0, Post(PostErrorKind::ContainsPeer { .. })));
 
     // The same port twice, and the same buffer twice.
     let (port, _peer) = typed_pair();
     let (here, there) = pair();
     let (twice, lent) = shared(here);
-    assert!(matches!(assert_fails(port, [lent.clone(), lent]).0, Post(PostErrorKind::Duplicate)));
+    assert!(matches!(assert_fails(port, [lent.clone(), lent]).0, Post(PostErrorKind::Duplicate { .. })));
     assert_entangled(&twice, &there);
     let (port, _peer) = typed_pair();
     let (twice, lent) = shared(buffer_of(b"twice"));
-    assert!(matches!(assert_fails(port, [lent.clone(), lent]).0, Post(PostErrorKind::Duplicate)));
+    assert!(matches!(assert_fails(port, [lent.clone(), lent]).0, Post(PostErrorKind::Duplicate { .. })));
     assert_eq!(bytes_of(&twice), b"twice");
 
     // A closed, detached or busy thing: the error has its index, behind the two that work.
@@ -195,8 +196,8 @@ fn the_error_does_not_depend_on_the_order_of_the_things() {
     let (_, twice) = shared(pair().0);
     let (_, peer) = shared(peer);
     let post = |list: Vec<&Shared<MessagePort>>| port.post(list.into_iter().cloned().collect()).unwrap_err().kind;
-    assert!(matches!(post(vec![&closed, &twice, &twice, &peer]), Post(PostErrorKind::ContainsPeer)));
-    assert!(matches!(post(vec![&closed, &twice, &twice]), Post(PostErrorKind::Duplicate)));
+    assert!(matches!(post(vec![&closed, &twice, &twice, &peer]), Post(PostErrorKind::ContainsPeer { .. })));
+    assert!(matches!(post(vec![&closed, &twice, &twice]), Post(PostErrorKind::Duplicate { .. })));
     assert!(matches!(post(vec![&twice, &closed]), Post(PostErrorKind::Unusable { index: 1 })));
 }
 
@@ -224,7 +225,7 @@ fn limits_give_everything_back() {
     let (here, there) = pair();
     let error = port.post_timeout((here, [[0; 32]; 15]), Duration::from_millis(5)).unwrap_err();
     assert!(matches!(error.kind, Post(PostErrorKind::TimedOut)));
-    assert_entangled(&error.value.0, &there);
+    assert_entangled(&error.into_inner().0, &there);
 }
 
 #[test]
@@ -304,7 +305,7 @@ fn a_lent_recycled_buffer_has_one_holder_after_any_post() {
     let buffer = port.as_port().buffer(4).unwrap();
     buffer.write_at(0, b"mine").unwrap();
     let (mine, lent) = shared(buffer);
-    let TypedPostError { kind, value } = port.post((lent, vec![0; 4096])).unwrap_err();
+    let (kind, value) = port.post((lent, vec![0; 4096])).unwrap_err().into_parts();
     assert!(matches!(kind, Post(PostErrorKind::TooLarge { .. })));
     overwrite_another();
     assert_eq!(bytes_of(&mine), b"mine");

@@ -340,10 +340,11 @@ fn posting_waits_for_space(peer: &mut Peer) {
         }
     };
     assert!(matches!(error.kind, Post(PostErrorKind::Full(FullCause::Ring))));
-    assert_eq!(error.value, value(posted));
-    let error = port.post_timeout(error.value, Duration::from_millis(1)).unwrap_err();
+    let refused = error.into_inner();
+    assert_eq!(refused, value(posted));
+    let error = port.post_timeout(refused, Duration::from_millis(1)).unwrap_err();
     assert!(matches!(error.kind, Post(PostErrorKind::TimedOut)));
-    assert_eq!(error.value, value(posted));
+    assert_eq!(error.into_inner(), value(posted));
     if peer.is_concurrent() {
         peer.begin(|there| {
             let port = TypedPort::<(), (u32, String)>::from(there.ports.remove(0));
@@ -387,8 +388,9 @@ fn a_post_after_the_end_of_the_peer_gives_the_value_back(peer: &mut Peer) {
     assert!(matches!(port.recv(), Err(RecvError::Ended(seen)) if seen == reason));
     let error = port.post(load).unwrap_err();
     assert!(matches!(error.kind, Post(PostErrorKind::PeerGone(seen)) if seen == reason));
-    error.value.assert_whole();
-    for (port, other) in error.value.ports().into_iter().zip(&others) {
+    let load = error.into_inner();
+    load.assert_whole();
+    for (port, other) in load.ports().into_iter().zip(&others) {
         assert_entangled(port, other);
     }
 }

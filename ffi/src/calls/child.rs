@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::ptr::null;
 
-use messageport::{PreparedPort, SpawnError, parent_port, spawn_with_port};
+use messageport::{PreparedPort, parent_port, spawn_with_port};
 
 use crate::code::{self, Code};
 use crate::failure::Failure;
@@ -117,7 +117,8 @@ pub unsafe extern "C" fn msgport_spawn_with_port(
                 out.set(child.id().cast_signed());
                 Ok(())
             }
-            Err(SpawnError { kind, port: back }) => {
+            Err(error) => {
+                let (kind, back) = error.into_parts();
                 port.put_back(back);
                 Err(kind.into())
             }
@@ -143,7 +144,8 @@ pub unsafe extern "C" fn msgport_prepare_port(port: *mut PortHandle, descriptor:
         let out = unsafe { Out::new(descriptor, "descriptor") }?;
         let prepared = match PreparedPort::new(port.take_whole()?) {
             Ok(prepared) => prepared,
-            Err(SpawnError { kind, port: back }) => {
+            Err(error) => {
+                let (kind, back) = error.into_parts();
                 port.put_back(back);
                 return Err(kind.into());
             }

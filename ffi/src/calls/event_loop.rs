@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
-use messageport::{AddError, ErrorEvent, EventLoop, LoopGone, LoopHandle as RustRemote, TimerId};
+use messageport::{ErrorEvent, EventLoop, LoopHandle as RustRemote, TimerId};
 
 use crate::code::{self, Code};
 use crate::failure::{Failure, watching};
@@ -133,11 +133,17 @@ pub unsafe extern "C" fn msgport_loop_add(event_loop: *mut LoopHandle, port: *mu
         port.replace_end(|end| match end {
             End::Whole(port) => match events.add(port) {
                 Ok(port) => (End::InLoop { port, half: false, claims: claims.clone() }, Ok(())),
-                Err(AddError { error, port }) => (End::Whole(port), Err(watching(&error))),
+                Err(error) => {
+                    let (kind, port) = error.into_parts();
+                    (End::Whole(port), Err(watching(&kind.into())))
+                }
             },
             End::Receiver(half) => match events.add_half(half) {
                 Ok(port) => (End::InLoop { port, half: true, claims: claims.clone() }, Ok(())),
-                Err(AddError { error, port }) => (End::Receiver(port), Err(watching(&error))),
+                Err(error) => {
+                    let (kind, half) = error.into_parts();
+                    (End::Receiver(half), Err(watching(&kind.into())))
+                }
             },
             other => other.refuse(),
         })
@@ -379,9 +385,9 @@ pub unsafe extern "C" fn msgport_remote_post_task(
             // thread frees it.
             own.with(|event_loop| unsafe { task(event_loop, user.data()) });
         };
-        handle.post_task(task).map_err(|LoopGone(task)| {
+        handle.post_task(task).map_err(|error| {
             owner.give_back();
-            drop(task);
+            drop(error);
             Failure::plain(code::LOOP_GONE)
         })
     })

@@ -1,10 +1,10 @@
 //! Request and answer.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::time::Duration;
 
 use messageport::{
-    CallError, Client as RustClient, Message as RustMessage, PendingCall, RespondError, Responder as RustResponder,
+    CallError, Client as RustClient, Message as RustMessage, PendingCall, PostError, Responder as RustResponder,
     Server as RustServer, Transferable,
 };
 
@@ -249,10 +249,27 @@ pub unsafe extern "C" fn msgport_responder_answer(
             Timeout::For(time) => open.answer_timeout(data, list, time),
             Timeout::Forever => open.answer_wait(data, list),
         };
-        result.map_err(|RespondError { error, responder: back }| {
+        result.map_err(|error| {
+            let (kind, (back, list)) = error.into_parts();
             *responder = Some(back);
-            taken.failed(error)
+            taken.failed(PostError::new(kind, list))
         })
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_responder_is_cancelled(
+    responder: *mut ResponderHandle,
+    cancelled: *mut c_int,
+) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
+        let responder = &unsafe { Handle::get_mut(responder) }?.0;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let out = unsafe { Out::new(cancelled, "cancelled") }?;
+        let open = responder.as_ref().ok_or(Failure::plain(code::CALL_OVER))?;
+        out.set(open.is_cancelled().into());
+        Ok(())
     })
 }
 

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use messageport::{HandlerId, JoinError, MessagePort, MessageRef, RecvHalf, RenewError, Reservation};
+use messageport::{HandlerId, MessagePort, MessageRef, RecvHalf, Reservation};
 
 use crate::code;
 use crate::failure::Failure;
@@ -81,8 +81,12 @@ impl Port {
     pub(crate) fn release(&self) {
         self.reservation.take();
         self.in_place.take();
-        if matches!(self.end, End::InLoop { .. }) {
-            let _ = self.end.close(); // the caller has the claim
+        // The caller has the claim.
+        if let End::InLoop { port, half, .. } = &self.end
+            && let Some(events) = port.event_loop()
+        {
+            // Not a close, after which the loop would still dispatch what is queued.
+            if *half { drop(events.remove_half(port)) } else { drop(events.remove(port)) }
         }
     }
 
@@ -181,7 +185,10 @@ impl Port {
         self.replace_end(|end| match end {
             End::Whole(port) => match port.renew() {
                 Ok(renewed) => (End::Whole(renewed), Ok(())),
-                Err(RenewError { kind, port }) => (End::Whole(port), Err(kind.into())),
+                Err(error) => {
+                    let (kind, port) = error.into_parts();
+                    (End::Whole(port), Err(kind.into()))
+                }
             },
             other => other.refuse(),
         })
@@ -194,7 +201,8 @@ impl Port {
         let result = self.replace_end(|end| match end {
             End::Sender(sender) => match MessagePort::join(sender, half) {
                 Ok(whole) => (End::Whole(whole), Ok(())),
-                Err(JoinError(sender, half)) => {
+                Err(error) => {
+                    let (sender, half) = error.into_inner();
                     rest = Some(half);
                     (End::Sender(sender), Err(Failure::plain(code::DIFFERENT_PORTS)))
                 }

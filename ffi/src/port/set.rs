@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
-use messageport::{AddError, Home, MessagePort, PortId, PortSet, RecvHalf, SendHalf, SetEvent};
+use messageport::{Home, MessagePort, PortId, PortSet, RecvHalf, SendHalf, SetEvent};
 
 use super::PortHandle;
 use super::end::End;
@@ -129,7 +129,7 @@ impl Set {
     fn watch(&self, handle: *mut PortHandle, receiver: &Arc<Half>) -> Result<PortId, Failure> {
         let mut inner = self.0.inner()?;
         let set = inner.set.as_mut().ok_or_else(|| Failure::internal(&"a set that was freed"))?;
-        let id = set.add(Watched(Arc::clone(receiver))).map_err(|AddError { error, .. }| watching(&error))?;
+        let id = set.add(Watched(Arc::clone(receiver))).map_err(|error| watching(&error.into()))?;
         inner.handles.insert(id, Address(handle));
         Ok(id)
     }

@@ -99,21 +99,30 @@ static void s09_a_list_moves_as_a_whole_or_not_at_all(void)
 
     items[2] = msgport_item_port(a);
     CODE(MSGPORT_CONTAINS_SELF, msgport_port_post_message(a, "x", 1, items, 3, 0));
+    CHECK(msgport_failed_item(MSGPORT_CONTAINS_SELF) == 2);
     items[2] = msgport_item_port(b);
     CODE(MSGPORT_CONTAINS_PEER, msgport_port_post_message(a, "x", 1, items, 3, 0));
+    CHECK(msgport_failed_item(MSGPORT_CONTAINS_PEER) == 2);
     items[2] = msgport_item_port(c);
     CODE(MSGPORT_DUPLICATE, msgport_port_post_message(a, "x", 1, items, 3, 0));
+    CHECK(msgport_failed_item(MSGPORT_DUPLICATE) == 2);
     items[2] = msgport_item_port(closed);
     CODE(MSGPORT_UNUSABLE, msgport_port_post_message(a, "x", 1, items, 3, 0));
+    CHECK(msgport_failed_item(MSGPORT_UNUSABLE) == 2);
     items[2] = msgport_item_port(NULL);
     CODE(MSGPORT_BAD_ITEM, msgport_port_post_message(a, "x", 1, items, 3, 0));
+    CHECK(msgport_failed_item(MSGPORT_BAD_ITEM) == 2);
     items[2].kind = 77;
     CODE(MSGPORT_BAD_ITEM, msgport_port_post_message(a, "x", 1, items, 3, 0));
+    CHECK(msgport_failed_item(MSGPORT_BAD_ITEM) == 2);
     items[2] = msgport_item_port(other);
     items[2].reserved = 1;
     CODE(MSGPORT_BAD_ITEM, msgport_port_post_message(a, "x", 1, items, 3, 0));
+    CHECK(msgport_failed_item(MSGPORT_BAD_ITEM) == 2);
     items[2] = msgport_item_buffer((msgport_buffer *)other);
     CODE(MSGPORT_BAD_ITEM, msgport_port_post_message(a, "x", 1, items, 3, 0));
+    CHECK(msgport_failed_item(MSGPORT_BAD_ITEM) == 2);
+    CHECK(msgport_failed_item(MSGPORT_DUPLICATE) == SIZE_MAX); /* not the last failure */
 
     /* Nothing has moved, and everything works. */
     expect_entangled(a, b);
@@ -521,7 +530,7 @@ static void s39_what_is_dropped_unread_is_freed(void)
         msgport_port_free(d);
         msgport_port_free(a);
     }
-    CHECK(count_descriptors() == before);
+    expect_descriptors(before);
 }
 
 static const test_case CASES[] = {

@@ -67,7 +67,7 @@ fn table(input: &mut Input<'_>) {
     let copy = |index| Passed::from(files[pick(index)].try_clone().expect("a descriptor"));
     let mut handles: Vec<Passed> = (0..count).map(copy).collect();
     let mut arrival = Arrival::default();
-    if table.adopt(&mut handles, None, &mut arrival).is_ok() {
+    if table.adopt(&mut handles, None, &mut arrival, true).is_ok() {
         let mut message = Message::from(payload[..table.data_len].to_vec());
         message.extend(arrival.items.into_iter().map(Transferable::from));
     } else {
