@@ -115,8 +115,8 @@ enum {
     MSGPORT_EMPTY = 1,     /* Timeout 0: there is nothing to receive. */
     MSGPORT_TIMED_OUT = 2, /* The timeout has passed. */
     MSGPORT_FULL = 3,      /* Timeout 0: the queue is full, because the receiver has not read enough yet. */
-    MSGPORT_LANE_FULL = 4, /* Timeout 0: too many messages are unread whose transfer lists need descriptors. The system's
-                              limit is net.core.wmem_max; msgport_describe() has the number of messages. */
+    MSGPORT_LANE_FULL = 4, /* Timeout 0: too many messages are unread whose transfer lists need descriptors. The limit
+                              is net.core.wmem_max of the system; msgport_describe() has the number of messages. */
 
     /* The other end is gone. A receiving function returns these after the last message. */
     MSGPORT_PEER_CLOSED = 10,        /* The peer was closed or freed. */
@@ -919,7 +919,9 @@ static inline msgport_code msgport_message_take_descriptor(msgport_message *mess
 
 /*
  * Makes a buffer: memory for transfer lists, all zero. Posting it moves the memory itself to the receiver, whatever its
- * size. It can be posted on, over any port, any number of times. All of its memory is allocated here, so that a
+ * size. There are exceptions, in a post with timeout 0: a buffer of at most 4 KiB that is not recycled, and one of at
+ * most max_inline_len bytes when the system takes no further descriptors in unread messages, may be copied instead. A
+ * buffer can be posted on, over any port, any number of times. All of its memory is allocated here, so that a
  * shortage is an error of this call. From 16 MiB on, len is compared with the memory that the system has available and
  * that the memory cgroups of the process leave. A smaller buffer can still exhaust a cgroup, and then the kernel kills
  * a process. So can an access to a buffer that a process which kept it against the protocol has returned to the system.

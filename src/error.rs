@@ -421,7 +421,7 @@ pub enum FullCause {
     /// The ring is full: the receiver has not read enough yet.
     Ring,
     /// The lane is full: too many messages are unread whose transfer lists need descriptors. How many may be is a limit
-    /// of the system, `net.core.wmem_max` of socket(7): 555 with its usual value of 212 992 bytes, at most 10 922.
+    /// of the system, `net.core.wmem_max` of socket(7): 512 with its usual value of 212 992 bytes, at most 10 880.
     Lane,
 }
 

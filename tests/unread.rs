@@ -2,8 +2,12 @@
 
 mod tools;
 
-use messageport::{FullCause, MessageChannel, PostErrorKind, TransferBuffer};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use messageport::{FullCause, MessageChannel, PostErrorKind, TransferBuffer, TransferRef, Transferable};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 use tools::child::{Role, play};
 
@@ -49,26 +53,62 @@ fn small() {
 }
 
 #[test]
+fn a_full_lane_stops_neither_data_nor_buffers_that_fit_the_ring() {
+    let MessageChannel { port1, port2 } = MessageChannel::new().expect("a channel");
+    let file = File::open("/dev/null").expect("a file");
+    setsockopt(&port1.as_fd(), sockopt::SndBuf, &20_000).expect("a socket");
+    let mut files = 0;
+    while port1.post_message_detaching(b"file", &[TransferRef::Descriptor(file.as_fd())]).is_ok() {
+        files += 1;
+        assert!(files < 1000, "the lane is never full");
+    }
+    // Far more than the ring holds before it grows.
+    let long = [7; 10_000];
+    for number in 0..500_u32 {
+        let (new, of_port) = (TransferBuffer::new(10_000), port1.buffer(9_999));
+        let list = [new, of_port].map(|buffer| buffer.expect("memory"));
+        list[0].write_value(9_996, &number).expect("inside");
+        port1.post_message(&number.to_ne_bytes(), list.map(Transferable::from)).expect("room in the ring");
+        port1.post_message(&long, []).expect("room in the ring");
+    }
+    let full = port1.post_message(b"", [OwnedFd::from(file).into()]);
+    assert!(matches!(full.expect_err("a full lane").kind, PostErrorKind::Full(FullCause::Lane)));
+    for _ in 0..files {
+        assert_eq!(port2.try_recv().expect("every message").descriptors.len(), 1);
+    }
+    for number in 0..500_u32 {
+        let message = port2.try_recv().expect("every message");
+        assert_eq!((&message.data[..], message.buffers.len()), (&number.to_ne_bytes()[..], 2));
+        assert_eq!(message.buffers.iter().map(TransferBuffer::len).collect::<Vec<_>>(), [10_000, 9_999]);
+        assert_eq!(message.buffers[0].read_value::<u32>(9_996).expect("inside"), number);
+        assert_eq!(port2.try_recv().expect("every message").data, long);
+    }
+}
+
+#[test]
 fn the_limit_of_unread_buffers_is_named() {
     play("large");
 }
 
 fn large() {
+    /// Longer than what fits the ring.
+    const LEN: usize = 40_000;
     become_an_ordinary_user(65533);
     let MessageChannel { port1, port2 } = MessageChannel::new().expect("a channel");
     for _ in 0..2 {
         let mut count = 0;
         let error = loop {
-            let buffer = TransferBuffer::new(8192).expect("memory");
+            let buffer = TransferBuffer::new(LEN).expect("memory");
             match port1.post_message(b"", [buffer.into()]) {
                 Ok(()) => count += 1,
                 Err(error) => break error,
             }
             assert!(count <= 2 * DESCRIPTORS, "a limit");
         };
-        assert_eq!(error.transfer.len(), 1);
         let text = error.to_string();
-        match error.kind {
+        let (kind, list) = error.into_parts();
+        assert_eq!(list.len(), 1);
+        match kind {
             PostErrorKind::ResourceExhausted(_) => {
                 assert!(count >= 900, "{count}");
                 assert!(text.contains("RLIMIT_NOFILE") && text.contains(&DESCRIPTORS.to_string()), "{text}");
@@ -82,9 +122,9 @@ fn large() {
             kind => panic!("{kind:?}"),
         }
         for _ in 0..count {
-            assert_eq!(port2.try_recv().expect("every message").buffers[0].len(), 8192);
+            assert_eq!(port2.try_recv().expect("every message").buffers[0].len(), LEN);
         }
-        port1.post_message(b"again", error.transfer).expect("room again");
+        port1.post_message(b"again", list).expect("room again");
         assert_eq!(port2.recv().expect("a message").data, b"again");
     }
 }

@@ -108,9 +108,12 @@ enum Event {
     Failed(Failure),
 }
 
+/// Input is read and posted 128 KiB at a time, as cat(1) does; a queue of 1 MiB holds seven of them.
+const CHUNK: usize = 128 << 10;
+
 /// Joins standard input and output with those of the peer.
 fn join(port: MessagePort) -> Result<(), Failure> {
-    let chunk = port.max_inline_len();
+    let chunk = CHUNK.min(port.max_message_len());
     let (send, recv) = port.split();
     // The receiving thread posts the acknowledgement. It waits for the lock only when the peer's input has ended, so
     // the peer goes on receiving, and a post that waits for room gets it.

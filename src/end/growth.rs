@@ -38,7 +38,7 @@ pub(crate) fn capacity_after(end: &End, producer: &Producer, len: usize, wanted:
 pub(crate) fn grow(end: &End, producer: &mut Producer, capacity: usize) -> Result<(), NotSent> {
     let ring = end.segment().new_ring(capacity).map_err(NotSent::Shortage)?;
     // The descriptor first, so that a consumer that sees the link finds it on the lane.
-    end.lane().send_handles(producer.sequence(), &[ring.file.as_fd()])?;
+    end.lane().send_ring(producer.sequence(), ring.file.as_fd())?;
     producer.go_on_in(producer.direction().in_ring(ring), RecordKind::Next);
     Ok(())
 }

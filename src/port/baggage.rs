@@ -127,10 +127,21 @@ impl<'a> Baggage<'a> {
     /// unread descriptor counts towards limits of the system, which the memory of a ring does not. The payload stays
     /// within `max` bytes.
     pub(crate) fn copy_small(&mut self, data_len: usize, max: usize) {
+        self.copy(data_len, max, |way, len| way == Way::Once && len <= PAGE);
+    }
+
+    /// Copies all buffers into the record that would travel by a descriptor, as long as the payload stays within `max`
+    /// bytes. True if the list then needs no descriptor.
+    pub(crate) fn copy_all(&mut self, data_len: usize, max: usize) -> bool {
+        self.copy(data_len, max, |way, _| way.has_handle());
+        self.handles == 0
+    }
+
+    fn copy(&mut self, data_len: usize, max: usize, which: impl Fn(Way, usize) -> bool) {
         let mut left = max.saturating_sub(self.payload_len(data_len));
         for item in &mut self.items {
-            if let Item::Buffer { hold, way: way @ Way::Once } = item
-                && let Some(len) = hold.as_ref().map(|hold| hold.len).filter(|len| *len <= PAGE)
+            if let Item::Buffer { hold, way } = item
+                && let Some(len) = hold.as_ref().map(|hold| hold.len).filter(|len| which(*way, *len))
                 && let Some(rest) = left.checked_sub(len.next_multiple_of(8))
             {
                 *way = Way::Copied;
@@ -217,7 +228,8 @@ impl<'a> Baggage<'a> {
 
     /// Bytes of the buffers on the list.
     pub(crate) fn buffer_bytes(&self) -> u64 {
-        self.items.iter().filter_map(Item::buffer).map(|(hold, _)| hold.len as u64).sum()
+        let buffers = self.items.iter().filter_map(Item::buffer).filter(|(_, way)| *way != Way::Copied);
+        buffers.map(|(hold, _)| hold.len as u64).sum()
     }
 
     /// Detaches everything, after the commit.

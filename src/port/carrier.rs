@@ -175,6 +175,7 @@ impl SendHalf {
         mut baggage: Baggage<'_>,
         if_full: IfFull,
     ) -> Result<(), PostDataError> {
+        let in_ring = if let Data::InRing(data) = data { Some(data) } else { None };
         let (data_len, body) = match &data {
             Data::InRing(data) => (data.len(), None),
             Data::ToBuffer(data) => (0, Some(data.len())),
@@ -205,7 +206,18 @@ impl SendHalf {
         let handles = baggage.handles();
         if handles > 0 {
             let descriptors = baggage.descriptors().map_err(shortage)?;
-            self.end.lane().send_handles(producer.sequence(), &descriptors).map_err(|why| self.not_sent(why))?;
+            let sent = self.end.lane().send_handles(producer.sequence(), &descriptors);
+            drop(descriptors);
+            if let Err(why) = sent {
+                // What fits the ring needs no room for descriptors. A poster that waits gets that room.
+                let may_copy = if_full == IfFull::Grow && why.is_want_of_room();
+                return match in_ring {
+                    Some(data) if may_copy && baggage.copy_all(data_len, self.max_inline_len()) => {
+                        self.send_carrier(producer, Data::InRing(data), baggage, if_full)
+                    }
+                    _ => Err(self.not_sent(why)),
+                };
+            }
         }
         // 4. Commit, which is step 7 of the standard: the message is in the queue of the target. Nothing fails from
         //    here on, and only now is anything detached.
