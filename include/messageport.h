@@ -2178,29 +2178,76 @@ void msgport_responder_free(msgport_responder *responder);
 
 /* ---- Child processes -------------------------------------------------------------------------------------------- */
 
+/* Options of a child process, in the form explained at msgport_channel_options. */
+typedef struct msgport_spawn_options {
+    size_t size;                    /* sizeof(msgport_spawn_options) */
+    const char *const *environment; /* Entries NAME=value, a list that ends with NULL. NULL for this process's
+                                       environment. */
+    const char *directory;          /* The child's working directory. NULL for that of this process. */
+    int input;                      /* The descriptor that becomes the child's standard input, or MSGPORT_NO_STREAM for
+                                       /dev/null. 0 is this process's own. */
+    int output;                     /* As input, for standard output. 0, the default, is this process's own. */
+    int error;                      /* As output, for standard error. */
+    uint32_t reserved;              /* 0 */
+} msgport_spawn_options;
+
+#define MSGPORT_SPAWN_OPTIONS_INIT { sizeof(msgport_spawn_options), NULL, NULL, 0, 0, 0, 0 }
+
+/* In msgport_spawn_options: the stream is /dev/null. */
+#define MSGPORT_NO_STREAM (-1)
+
 /*
  * Starts a program and gives it a port, which the child takes with msgport_parent_port(). However the child ends, the
- * peer of the port is notified. Other children do not inherit the port.
+ * peer of the port is notified. Other children do not inherit the port. The child has all standard streams, also those
+ * that are close-on-exec in this process; in place of one that is closed here it has /dev/null.
  *
  * In      program      A path, or a name that is searched for in PATH.
  *         arguments    A list that ends with NULL, as for execvp(3); the first is the program's own name.
- *         environment  Entries NAME=value, a list that ends with NULL. NULL for this process's environment.
+ *         options      NULL for the defaults. The descriptors in it are duplicated: the caller still closes them.
  *         port         The port to give. Keep its peer.
  * Out     pid          The caller waits for the process, with waitpid(2).
  * Owner   On success the port has moved: its handle is detached, and the caller still frees it. On failure it is
  *         unchanged.
- * Codes   MSGPORT_BAD_ARGUMENT   arguments is empty, or an entry of environment is not NAME=value.
+ * Codes   MSGPORT_BAD_OPTIONS    The size of options is impossible, or an unknown field is not 0.
+ *         MSGPORT_BAD_ARGUMENT   arguments is empty, an entry of environment is not NAME=value, or a descriptor is
+ *                                negative and not MSGPORT_NO_STREAM.
  *         MSGPORT_WRONG_HALF     port is a half.
  *         MSGPORT_WATCHED        port is in an event loop or a set.
  *         MSGPORT_BORROWED       A reservation or a message in place is open on port.
  *         MSGPORT_DETACHED       port was given to a child process, a client or a server, or was joined.
  *         MSGPORT_UNUSABLE       port is closed, transferred or forked.
  *         MSGPORT_RESOURCE_EXHAUSTED   The system has no memory or no descriptors left.
- *         MSGPORT_SYSTEM         The program could not be started; msgport_os_error() has the reason.
+ *         MSGPORT_SYSTEM         The program could not be started, or a descriptor is not open; msgport_os_error() has
+ *                                the reason.
  * Exclusive on port.
  */
-msgport_code msgport_spawn_with_port(const char *program, const char *const *arguments, const char *const *environment,
-                                     msgport_port *port, int32_t *pid);
+msgport_code msgport_spawn_with_port(const char *program, const char *const *arguments,
+                                     const msgport_spawn_options *options, msgport_port *port, int32_t *pid);
+
+/* The environment variable in which a child finds the number of its descriptor. */
+#define MSGPORT_PARENT_VARIABLE "MESSAGEPORT_PARENT"
+
+/*
+ * Puts a port into a descriptor, for a child process that something other than msgport_spawn_with_port() starts, for
+ * example uv_spawn() or posix_spawn(3). The child takes the port with msgport_parent_port().
+ *
+ * Have the child inherit the descriptor under a number above 2, and set MSGPORT_PARENT_VARIABLE in the child's
+ * environment to that number. Then close the descriptor here: as long as it is open, the death of a child that has not
+ * taken its port remains unnoticed. Closing it without a child closes the port.
+ *
+ * In      port         The port to give. Keep its peer.
+ * Out     descriptor   Close-on-exec and above 2. Belongs to the caller, which closes it.
+ * Owner   On success the port has moved: its handle is detached, and the caller still frees it. On failure it is
+ *         unchanged.
+ * Codes   MSGPORT_WRONG_HALF     port is a half.
+ *         MSGPORT_WATCHED        port is in an event loop or a set.
+ *         MSGPORT_BORROWED       A reservation or a message in place is open on port.
+ *         MSGPORT_DETACHED       port was given to a child process, a client or a server, or was joined.
+ *         MSGPORT_UNUSABLE       port is closed, transferred or forked.
+ *         MSGPORT_RESOURCE_EXHAUSTED   The system has no memory or no descriptors left.
+ * Exclusive on port.
+ */
+msgport_code msgport_prepare_port(msgport_port *port, int *descriptor);
 
 /*
  * Takes the port that the parent process gave to this one. It can be taken once; call it early in `main`.
@@ -2221,25 +2268,37 @@ typedef struct msgport_listen_options {
     size_t size;              /* sizeof(msgport_listen_options) */
     int64_t greeting_timeout; /* Nanoseconds that a client may take to send its greeting. Default 2 s. Other clients are
                                  accepted meanwhile. */
-    uint32_t flags;           /* MSGPORT_ANY_USER or 0. */
+    uint32_t flags;           /* A sum of MSGPORT_ANY_USER and MSGPORT_REMOVE_ON_SIGNAL. */
+    uint32_t mode;            /* The permission bits of the socket's file, whatever the umask. A user who may write to
+                                 it may connect. Default 0600. */
+    uint32_t group;           /* The group of the socket's file, one of this user's. 0 leaves it as it is. */
     uint32_t reserved;        /* 0 */
 } msgport_listen_options;
 
-#define MSGPORT_LISTEN_OPTIONS_INIT { sizeof(msgport_listen_options), 0, 0, 0 }
+#define MSGPORT_LISTEN_OPTIONS_INIT { sizeof(msgport_listen_options), 0, 0, 0, 0, 0 }
 
 /* Options of a connection, in the form explained at msgport_channel_options. */
 typedef struct msgport_connect_options {
     size_t size;                            /* sizeof(msgport_connect_options) */
     int64_t timeout;                        /* Nanoseconds that the listener may take to accept. Default 5 s. */
-    uint32_t flags;                         /* MSGPORT_ANY_USER or 0. */
+    uint32_t flags;                         /* A sum of MSGPORT_ANY_USER and MSGPORT_WAIT_FOR_LISTENER. */
     uint32_t reserved;                      /* 0 */
     const msgport_channel_options *channel; /* Options of the new channel. NULL for the defaults. */
 } msgport_connect_options;
 
 #define MSGPORT_CONNECT_OPTIONS_INIT { sizeof(msgport_connect_options), 0, 0, 0, NULL }
 
-/* The other process may run as any user; by default it must run as the user of this one. */
+/* The other process may run as any user; by default it must run as the user of this one. A listener for other users
+ * needs a path that they can reach, and a mode that gives them access. */
 #define MSGPORT_ANY_USER UINT32_C(1)
+/*
+ * SIGHUP, SIGINT and SIGTERM remove the files of the listener before they end the process. For each of these signals
+ * that has its default action, a handler is installed, which then lets the signal end the process. A program with a
+ * handler of its own frees its listener instead.
+ */
+#define MSGPORT_REMOVE_ON_SIGNAL UINT32_C(2)
+/* If there is no listener yet, the call waits for one until the timeout expires; by default it then fails at once. */
+#define MSGPORT_WAIT_FOR_LISTENER UINT32_C(4)
 
 /* The process that connected, as the kernel reports it. */
 typedef struct msgport_peer {
@@ -2250,15 +2309,17 @@ typedef struct msgport_peer {
 /*
  * Starts listening on a name.
  *
- * A name without a slash is a socket in $XDG_RUNTIME_DIR/messageport, or if that is not set in a directory of this user
- * alone below the directory for temporary files. A name with a slash is the path of the socket. Only this user can open
- * it. A socket left behind by a listener that was killed is replaced.
+ * A name without a slash is a socket in /run/user/UID/messageport or, if /run/user/UID is not a private directory of
+ * this user, in /tmp/messageport-UID; no variable of the environment counts. A name with a slash is the path of the
+ * socket. By default only this user can open it. What a listener that was killed left behind, its socket and a lock
+ * file beside it, is removed by the next listener, and by a msgport_connect() that finds nobody.
  *
  * In      name       UTF-8.
  *         options    NULL for the defaults.
  * Out     listener   Belongs to the caller. Freeing it removes the socket.
  * Codes   MSGPORT_BAD_OPTIONS        The size of options is impossible, or an unknown field or flag is not 0.
- *         MSGPORT_BAD_NAME           The name is empty, `.`, `..`, not UTF-8, or ends in `.lock`.
+ *         MSGPORT_BAD_NAME           The name is empty, `.`, `..`, not UTF-8, or ends in `.lock`, or
+ *                                    has a control character.
  *         MSGPORT_NAME_TOO_LONG      The path is longer than 107 bytes.
  *         MSGPORT_UNSAFE_DIRECTORY   The directory for names is accessible to, or belongs to, another user.
  *         MSGPORT_IN_USE             Another listener uses the name.
@@ -2269,6 +2330,36 @@ typedef struct msgport_peer {
  */
 msgport_code msgport_listener_bind(const char *name, const msgport_listen_options *options,
                                    msgport_listener **listener);
+
+/*
+ * Accepts clients at a socket that listens already. Freeing the listener does not remove the socket's file.
+ *
+ * In      descriptor  A listening Unix socket of the type SOCK_SEQPACKET. It is duplicated: the caller still closes it.
+ *                     It becomes non-blocking.
+ *         options     NULL for the defaults. mode, group and MSGPORT_REMOVE_ON_SIGNAL have no effect.
+ * Out     listener    Belongs to the caller.
+ * Codes   MSGPORT_BAD_OPTIONS        The size of options is impossible, or an unknown field or flag is not 0.
+ *         MSGPORT_BAD_ARGUMENT       descriptor is negative.
+ *         MSGPORT_NOT_A_SOCKET       descriptor is not such a socket.
+ *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or no descriptors left.
+ *         MSGPORT_SYSTEM             The system refused; msgport_os_error() has the reason.
+ * Thread-safe.
+ */
+msgport_code msgport_listener_at(int descriptor, const msgport_listen_options *options, msgport_listener **listener);
+
+/*
+ * Accepts clients at the socket that the service manager passed to this process (sd_listen_fds(3)). The unit has
+ * `ListenSequentialPacket=PATH`.
+ *
+ * In      name       The name of the socket, `FileDescriptorName=` of systemd.socket(5). NULL for the first socket.
+ *         options    As for msgport_listener_at().
+ * Out     listener   Belongs to the caller.
+ * Codes   MSGPORT_EMPTY              No such socket was passed, as when the program was started by hand.
+ *         others                     As for msgport_listener_at(), and MSGPORT_BAD_NAME for a name that is not UTF-8.
+ * Thread-safe.
+ */
+msgport_code msgport_listener_activated(const char *name, const msgport_listen_options *options,
+                                        msgport_listener **listener);
 
 /*
  * Stops listening, removes the socket and frees the handle.
@@ -2368,11 +2459,12 @@ msgport_code msgport_listener_descriptor(msgport_listener *listener, int *descri
  * Out     port       One end. Belongs to the caller, which frees it.
  * Codes   MSGPORT_BAD_OPTIONS        The size of options is impossible, or an unknown field or flag is not 0.
  *         MSGPORT_BAD_ARGUMENT       An option of the channel is out of range, or len is more than PTRDIFF_MAX.
- *         MSGPORT_BAD_NAME           The name is empty, `.`, `..`, not UTF-8, or ends in `.lock`.
+ *         MSGPORT_BAD_NAME           The name is empty, `.`, `..`, not UTF-8, or ends in `.lock`, or
+ *                                    has a control character.
  *         MSGPORT_NAME_TOO_LONG      The path is longer than 107 bytes.
  *         MSGPORT_UNSAFE_DIRECTORY   The directory for names is accessible to, or belongs to, another user.
  *         MSGPORT_NO_LISTENER        There is no socket of this name, or its listener is gone.
- *         MSGPORT_WRONG_USER         The listener runs as another user.
+ *         MSGPORT_WRONG_USER         The listener, or the path, belongs to another user.
  *         MSGPORT_REFUSED            The listener refused the connection, or its answer was not a usable port.
  *         MSGPORT_OVERLOADED         The listener has no memory or no descriptors left for the connection, but may have
  *                                    some later.

@@ -1676,26 +1676,46 @@ private:
 
 // ---- Child processes ---------------------------------------------------------------------------------------------
 
+struct spawn_options {
+    const char *const *environment = nullptr; // entries NAME=value, a list that ends with NULL; by default this one's
+    const char *directory = nullptr;          // the working directory; by default this one's
+    int input = 0;                            // a descriptor, or MSGPORT_NO_STREAM; 0 is this process's own
+    int output = 0;                           // as input
+    int error = 0;                            // as input
+};
+
 // Starts a program, whose arguments end with NULL, and gives it a port. Returns its process number, for waitpid(2).
 inline result<int> spawn_with_port(const char *program, const char *const *arguments, port_ref given,
-                                   const char *const *environment = nullptr) noexcept
+                                   const spawn_options &options = {}) noexcept
 {
     std::int32_t pid;
-    const msgport_code code = msgport_spawn_with_port(program, arguments, environment, given.get(), &pid);
+    const msgport_spawn_options raw = {sizeof raw, options.environment, options.directory, options.input,
+                                       options.output, options.error, 0};
+    const msgport_code code = msgport_spawn_with_port(program, arguments, &raw, given.get(), &pid);
     if (code != MSGPORT_OK) return detail::fail(code);
     return pid;
 }
 
 // Starts a program with at most 32 arguments, without the program's own name, and gives it a port.
 inline result<int> spawn_with_port(const char *program, std::initializer_list<const char *> arguments,
-                                   port_ref given) noexcept
+                                   port_ref given, const spawn_options &options = {}) noexcept
 {
     constexpr std::size_t most = 32;
     if (arguments.size() > most) return detail::fail(MSGPORT_BAD_ARGUMENT);
     const char *list[most + 2] = {program};
     std::size_t count = 1;
     for (const char *argument : arguments) list[count++] = argument;
-    return spawn_with_port(program, list, given);
+    return spawn_with_port(program, list, given, options);
+}
+
+// Puts a port into a descriptor, for a child process that something else starts; see msgport_prepare_port(). The caller
+// closes the descriptor.
+inline result<int> prepare_port(port_ref given) noexcept
+{
+    int descriptor;
+    const msgport_code code = msgport_prepare_port(given.get(), &descriptor);
+    if (code != MSGPORT_OK) return detail::fail(code);
+    return descriptor;
 }
 
 // The port that the parent process gave to this one.
@@ -1719,6 +1739,15 @@ struct incoming {
 struct listen_options {
     std::chrono::nanoseconds greeting_timeout{0}; // 0 is the default, 2 s
     bool any_user = false;
+    bool remove_on_signal = false;                // see MSGPORT_REMOVE_ON_SIGNAL
+    std::uint32_t mode = 0;                       // 0 is the default, 0600
+    std::uint32_t group = 0;                      // 0 leaves the group as it is
+
+    msgport_listen_options raw() const noexcept
+    {
+        return {sizeof(msgport_listen_options), greeting_timeout.count(),
+                (any_user ? MSGPORT_ANY_USER : 0) | (remove_on_signal ? MSGPORT_REMOVE_ON_SIGNAL : 0), mode, group, 0};
+    }
 };
 
 // Accepts processes that connect to a name. accept() waits out a shortage of memory or descriptors; the others return
@@ -1729,10 +1758,27 @@ public:
 
     static result<listener> bind(const char *name, const listen_options &options = {}) noexcept
     {
-        const msgport_listen_options raw = {sizeof raw, options.greeting_timeout.count(),
-                                            options.any_user ? MSGPORT_ANY_USER : 0, 0};
+        const msgport_listen_options raw = options.raw();
         msgport_listener *bound;
         const msgport_code code = msgport_listener_bind(name, &raw, &bound);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return listener(bound);
+    }
+    // At a socket that listens already, which is duplicated.
+    static result<listener> at(int descriptor, const listen_options &options = {}) noexcept
+    {
+        const msgport_listen_options raw = options.raw();
+        msgport_listener *bound;
+        const msgport_code code = msgport_listener_at(descriptor, &raw, &bound);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return listener(bound);
+    }
+    // At a socket of the service manager; MSGPORT_EMPTY if there is none. See msgport_listener_activated().
+    static result<listener> activated(const char *name = nullptr, const listen_options &options = {}) noexcept
+    {
+        const msgport_listen_options raw = options.raw();
+        msgport_listener *bound;
+        const msgport_code code = msgport_listener_activated(name, &raw, &bound);
         if (code != MSGPORT_OK) return detail::fail(code);
         return listener(bound);
     }
@@ -1798,6 +1844,7 @@ result<watch_id> event_loop::add_listener(listener from, F call)
 struct connect_options {
     std::chrono::nanoseconds timeout{0}; // 0 is the default, 5 s
     bool any_user = false;
+    bool wait_for_listener = false;           // until the timeout expires
     channel_options channel;
 };
 
@@ -1805,8 +1852,9 @@ struct connect_options {
 inline result<port> connect(const char *name, bytes greeting = {}, const connect_options &options = {}) noexcept
 {
     const msgport_channel_options channel = options.channel.raw();
-    const msgport_connect_options raw = {sizeof raw, options.timeout.count(), options.any_user ? MSGPORT_ANY_USER : 0,
-                                         0, &channel};
+    const std::uint32_t flags =
+        (options.any_user ? MSGPORT_ANY_USER : 0) | (options.wait_for_listener ? MSGPORT_WAIT_FOR_LISTENER : 0);
+    const msgport_connect_options raw = {sizeof raw, options.timeout.count(), flags, 0, &channel};
     msgport_port *connected;
     const msgport_code code = msgport_connect(name, greeting.data(), greeting.size(), &raw, &connected);
     if (code != MSGPORT_OK) return detail::fail(code);

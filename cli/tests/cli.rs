@@ -174,7 +174,7 @@ fn closed_streams_are_refused() {
         ["listen ./x >&-", "connect ./x >&-", "demo >&-", "bench --quick >&-", "listen ./x <&-", "connect ./x <&-"]
     {
         let mut shell = Command::new("sh");
-        let output = run(shell.arg("-c").arg(format!("exec {tool} {command}")).current_dir(dir.path()));
+        let output = run(shell.arg("-c").arg(format!("exec timeout 20 {tool} {command}")).current_dir(dir.path()));
         assert_refused(&output);
         assert!(text(&output.stderr).contains("it is closed"), "{command}: {}", text(&output.stderr));
     }
@@ -191,9 +191,10 @@ fn control_characters_are_refused_in_names_and_escaped_in_messages() {
     // A folder may have any name.
     let folder = dir.path().join("two\nlines");
     fs::create_dir(&folder).unwrap();
-    let listener =
+    let mut listener =
         Listening::of(start_with(messageport(&dir).args(["listen", "./x"]).current_dir(folder), Stdio::null()));
-    drop(listener);
+    listener.child.kill().unwrap();
+    listener.child.wait().unwrap();
 }
 
 #[test]

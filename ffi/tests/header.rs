@@ -60,7 +60,8 @@ fn every_macro_is_evaluated() {
         MSGPORT_VERSION_MAJOR 0\nMSGPORT_VERSION_MINOR 1\nMSGPORT_VERSION_PATCH 0\nMSGPORT_VERSION 1000\n\
         MSGPORT_FOREVER -1\nMSGPORT_CHANNEL_DATA_ONLY 1\nMSGPORT_CHANNEL_NO_CACHE 2\n\
         MSGPORT_ITEM_PORT 1\nMSGPORT_ITEM_BUFFER 2\nMSGPORT_ITEM_FROZEN 3\nMSGPORT_ITEM_SHARED 4\n\
-        MSGPORT_ITEM_DESCRIPTOR 5\nMSGPORT_QUEUED_INIT 1\nMSGPORT_SET 0\nMSGPORT_ADD 1\nMSGPORT_ADD_ONCE 2\nMSGPORT_READABLE 1\nMSGPORT_WRITABLE 2\nMSGPORT_ANY_USER 1\nMSGPORT_CHANNEL_OPTIONS_INIT 1\nMSGPORT_LISTEN_OPTIONS_INIT 1\n\
+        MSGPORT_ITEM_DESCRIPTOR 5\nMSGPORT_QUEUED_INIT 1\nMSGPORT_SET 0\nMSGPORT_ADD 1\nMSGPORT_ADD_ONCE 2\nMSGPORT_READABLE 1\nMSGPORT_WRITABLE 2\nMSGPORT_ANY_USER 1\nMSGPORT_REMOVE_ON_SIGNAL 2\nMSGPORT_WAIT_FOR_LISTENER 4\nMSGPORT_NO_STREAM -1\n\
+        MSGPORT_PARENT_VARIABLE MESSAGEPORT_PARENT\nMSGPORT_SPAWN_OPTIONS_INIT 1\nMSGPORT_CHANNEL_OPTIONS_INIT 1\nMSGPORT_LISTEN_OPTIONS_INIT 1\n\
         MSGPORT_CONNECT_OPTIONS_INIT 1\n";
     let version = format!("{}.{}.{}", 0, 1, 0);
     assert_eq!(version, env!("CARGO_PKG_VERSION"), "the version of the header is that of the package");
@@ -93,7 +94,8 @@ fn structs_lie_the_same_in_c_and_in_rust() {
         "msgport_bytes" = ffi::FfiBytes { data, len };
         "msgport_queued" = ffi::FfiQueued { size, bytes, capacity, high_water, max_message_len, max_inline_len, transferred };
         "msgport_portset_event" = ffi::FfiSetEvent { port, code, reserved };
-        "msgport_listen_options" = ffi::FfiListenOptions { size, greeting_timeout, flags, reserved };
+        "msgport_spawn_options" = ffi::FfiSpawnOptions { size, environment, directory, input, output, error, reserved };
+        "msgport_listen_options" = ffi::FfiListenOptions { size, greeting_timeout, flags, mode, group, reserved };
         "msgport_connect_options" = ffi::FfiConnectOptions { size, timeout, flags, reserved, channel };
         "msgport_peer" = ffi::Peer { uid, pid };
     };

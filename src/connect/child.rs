@@ -106,9 +106,8 @@ impl PreparedPort {
 
     /// Makes the child that `command` starts inherit the descriptor, and all standard streams: those that are
     /// close-on-exec in this process, and `/dev/null` in place of those that are closed, which this process then has,
-    /// too, until the `PreparedPort` is dropped. Of several children the
-    /// first one to call [`parent_port`] gets the port. A child that is started after this has been dropped inherits
-    /// nothing.
+    /// too, until the `PreparedPort` is dropped. Of several children the first one to call [`parent_port`] gets the
+    /// port. A child that is started after this has been dropped inherits nothing.
     ///
     /// # Errors
     /// A system call failed. `command` is unchanged.

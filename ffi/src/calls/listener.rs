@@ -11,12 +11,16 @@ use crate::code::{self, Code};
 use crate::failure::Failure;
 use crate::guard::{free, guard};
 use crate::handle::{Handle, Object, Out};
-use crate::input::{Options, Timeout, bytes, name as name_of, options};
+use crate::input::{Options, Timeout, bytes, copy_of, name as name_of, options};
 use crate::port::PortHandle;
 use crate::transfer::MessageHandle;
 
 /// `MSGPORT_ANY_USER`.
 pub const ANY_USER: u32 = 1;
+/// `MSGPORT_REMOVE_ON_SIGNAL`.
+pub const REMOVE_ON_SIGNAL: u32 = 2;
+/// `MSGPORT_WAIT_FOR_LISTENER`.
+pub const WAIT_FOR_LISTENER: u32 = 4;
 
 /// `msgport_listen_options`.
 #[repr(C)]
@@ -25,11 +29,14 @@ pub struct FfiListenOptions {
     pub size: usize,
     pub greeting_timeout: i64,
     pub flags: u32,
+    pub mode: u32,
+    pub group: u32,
     pub reserved: u32,
 }
 
 impl Options for FfiListenOptions {
-    const DEFAULT: Self = Self { size: size_of::<Self>(), greeting_timeout: 0, flags: 0, reserved: 0 };
+    const DEFAULT: Self =
+        Self { size: size_of::<Self>(), greeting_timeout: 0, flags: 0, mode: 0, group: 0, reserved: 0 };
 }
 
 /// `msgport_connect_options`.
@@ -80,12 +87,37 @@ impl Object for Listener {
     const NAME: &'static str = "listener";
 }
 
-/// Whether the flags contain `MSGPORT_ANY_USER`.
-fn any_user(flags: u32, reserved: u32) -> Result<bool, Failure> {
-    if flags & !ANY_USER != 0 || reserved != 0 {
-        return Err(Failure::plain(code::BAD_OPTIONS));
+/// Refuses flags and fields that this version does not have.
+fn check_known(flags: u32, known: u32, reserved: u32) -> Result<(), Failure> {
+    if flags & !known != 0 || reserved != 0 { Err(Failure::plain(code::BAD_OPTIONS)) } else { Ok(()) }
+}
+
+/// The options of a listener.
+///
+/// # Safety
+/// The pointer is NULL or leads to a struct of the size that it contains.
+unsafe fn listen_options_of(given: *const FfiListenOptions) -> Result<ListenOptions, Failure> {
+    // SAFETY: the same condition, which the caller upholds.
+    let given = unsafe { options(given) }?;
+    check_known(given.flags, ANY_USER | REMOVE_ON_SIGNAL, given.reserved)?;
+    let mut listen =
+        ListenOptions::new().any_uid(given.flags & ANY_USER != 0).remove_on_signal(given.flags & REMOVE_ON_SIGNAL != 0);
+    if let Some(timeout) = Timeout::option(given.greeting_timeout) {
+        listen = listen.greeting_timeout(timeout);
     }
-    Ok(flags & ANY_USER != 0)
+    if given.mode != 0 {
+        listen = listen.mode(given.mode);
+    }
+    if given.group != 0 {
+        listen = listen.group(given.group);
+    }
+    Ok(listen)
+}
+
+fn give(listener: RustListener, out: Out<*mut ListenerHandle>) -> Result<(), Failure> {
+    let path = CString::new(listener.path().as_os_str().as_bytes()).map_err(|_| Failure::plain(code::BAD_NAME))?;
+    out.give(Listener { listener: Some(listener), path });
+    Ok(())
 }
 
 fn accept(listener: &RustListener, timeout: Timeout) -> Result<Incoming, Failure> {
@@ -109,17 +141,44 @@ pub unsafe extern "C" fn msgport_listener_bind(
         // SAFETY: NULL or a text that ends with NUL; the caller of C upholds it.
         let name = unsafe { name_of(name) }?;
         // SAFETY: NULL or a struct of the size that it contains; the caller of C upholds it.
-        let given = unsafe { options(listen_options) }?;
+        let listen = unsafe { listen_options_of(listen_options) }?;
         // SAFETY: NULL or writable; the caller of C upholds it.
         let out = unsafe { Out::new(listener, "listener") }?;
-        let mut listen = ListenOptions::new().any_uid(any_user(given.flags, given.reserved)?);
-        if let Some(timeout) = Timeout::option(given.greeting_timeout) {
-            listen = listen.greeting_timeout(timeout);
-        }
-        let listener = listen.bind(name)?;
-        let path = CString::new(listener.path().as_os_str().as_bytes()).map_err(|_| Failure::plain(code::BAD_NAME))?;
-        out.give(Listener { listener: Some(listener), path });
-        Ok(())
+        give(listen.bind(name)?, out)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_listener_at(
+    descriptor: c_int,
+    listen_options: *const FfiListenOptions,
+    listener: *mut *mut ListenerHandle,
+) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a struct of the size that it contains; the caller of C upholds it.
+        let listen = unsafe { listen_options_of(listen_options) }?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let out = unsafe { Out::new(listener, "listener") }?;
+        // SAFETY: the caller of C keeps the descriptor open.
+        let socket = unsafe { copy_of(descriptor, "descriptor") }?;
+        give(listen.listen_at(socket)?, out)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_listener_activated(
+    name: *const c_char,
+    listen_options: *const FfiListenOptions,
+    listener: *mut *mut ListenerHandle,
+) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a text that ends with NUL; the caller of C upholds it.
+        let name = if name.is_null() { None } else { Some(unsafe { name_of(name) }?) };
+        // SAFETY: NULL or a struct of the size that it contains; the caller of C upholds it.
+        let listen = unsafe { listen_options_of(listen_options) }?;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let out = unsafe { Out::new(listener, "listener") }?;
+        give(listen.listen_activated(name)?.ok_or_else(|| Failure::plain(code::EMPTY))?, out)
     })
 }
 
@@ -209,7 +268,11 @@ pub unsafe extern "C" fn msgport_connect(
         let channel = unsafe { options(given.channel) }?.to_rust()?;
         // SAFETY: NULL or writable; the caller of C upholds it.
         let out = unsafe { Out::new(port, "port") }?;
-        let mut connect = ConnectOptions::new().any_uid(any_user(given.flags, given.reserved)?).channel(channel);
+        check_known(given.flags, ANY_USER | WAIT_FOR_LISTENER, given.reserved)?;
+        let mut connect = ConnectOptions::new()
+            .any_uid(given.flags & ANY_USER != 0)
+            .wait_for_listener(given.flags & WAIT_FOR_LISTENER != 0)
+            .channel(channel);
         if let Some(timeout) = Timeout::option(given.timeout) {
             connect = connect.timeout(timeout);
         }

@@ -197,7 +197,7 @@ impl From<ListenError> for Failure {
             ListenError::Name(error) => return error.into(),
             ListenError::System(_, ref os) => return Self::of_system(os, &error),
             ListenError::InUse(_) => code::IN_USE,
-            ListenError::NotASocket(_) => code::NOT_A_SOCKET,
+            ListenError::NotASocket(_) | ListenError::BadSocket => code::NOT_A_SOCKET,
             _ => code::INTERNAL,
         };
         Self::new(code, &error)

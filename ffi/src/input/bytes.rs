@@ -1,6 +1,7 @@
 //! Bytes and texts.
 
-use std::ffi::{CStr, OsStr, c_char, c_void};
+use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::code;
@@ -65,6 +66,19 @@ pub(crate) unsafe fn name<'a>(name: *const c_char) -> Result<&'a str, Failure> {
     // SAFETY: the same condition, which the caller upholds.
     let name = unsafe { text(name, "name") }?;
     name.to_str().map_err(|_| Failure::plain(code::BAD_NAME))
+}
+
+/// A duplicate, closed on exec, of a descriptor that the caller keeps.
+///
+/// # Safety
+/// A descriptor that is open stays open until this returns.
+pub(crate) unsafe fn copy_of(descriptor: c_int, name: &str) -> Result<OwnedFd, Failure> {
+    if descriptor < 0 {
+        return Err(Failure::bad_argument(&format!("{name} is not a descriptor")));
+    }
+    // SAFETY: not negative, and used for one system call, which fails if the number is not open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    borrowed.try_clone_to_owned().map_err(|error| Failure::of_system(&error, &error))
 }
 
 /// The texts of a list that ends with NULL.

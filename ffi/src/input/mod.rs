@@ -5,7 +5,7 @@ mod callback;
 mod options;
 mod time;
 
-pub(crate) use self::bytes::{bytes, bytes_mut, list_of_texts, name, text};
+pub(crate) use self::bytes::{bytes, bytes_mut, copy_of, list_of_texts, name, text};
 pub use self::callback::Destroy;
 pub(crate) use self::callback::{Deferral, User};
 pub(crate) use self::options::{GrowingOut, Options, options};

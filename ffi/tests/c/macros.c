@@ -11,6 +11,7 @@
 
 static const msgport_channel_options CHANNEL = MSGPORT_CHANNEL_OPTIONS_INIT;
 static const msgport_queued QUEUED = MSGPORT_QUEUED_INIT;
+static const msgport_spawn_options SPAWN = MSGPORT_SPAWN_OPTIONS_INIT;
 static const msgport_listen_options LISTEN = MSGPORT_LISTEN_OPTIONS_INIT;
 static const msgport_connect_options CONNECT = MSGPORT_CONNECT_OPTIONS_INIT;
 
@@ -46,6 +47,11 @@ int main(void)
     printf("MSGPORT_READABLE %u\n", MSGPORT_READABLE);
     printf("MSGPORT_WRITABLE %u\n", MSGPORT_WRITABLE);
     printf("MSGPORT_ANY_USER %u\n", MSGPORT_ANY_USER);
+    printf("MSGPORT_REMOVE_ON_SIGNAL %u\n", MSGPORT_REMOVE_ON_SIGNAL);
+    printf("MSGPORT_WAIT_FOR_LISTENER %u\n", MSGPORT_WAIT_FOR_LISTENER);
+    printf("MSGPORT_NO_STREAM %d\n", MSGPORT_NO_STREAM);
+    printf("MSGPORT_PARENT_VARIABLE %s\n", MSGPORT_PARENT_VARIABLE);
+    printf("MSGPORT_SPAWN_OPTIONS_INIT %d\n", IS_INIT(SPAWN));
     printf("MSGPORT_CHANNEL_OPTIONS_INIT %d\n", IS_INIT(CHANNEL));
     printf("MSGPORT_LISTEN_OPTIONS_INIT %d\n", IS_INIT(LISTEN));
     printf("MSGPORT_CONNECT_OPTIONS_INIT %d\n", IS_INIT(CONNECT));

@@ -266,6 +266,10 @@ static void null_for_every_pointer(void)
     NULL_(msgport_spawn_with_port("/bin/true", NULL, NULL, b, &pid));
     NULL_(msgport_spawn_with_port("/bin/true", arguments, NULL, NULL, &pid));
     NULL_(msgport_spawn_with_port("/bin/true", arguments, NULL, b, NULL));
+    NULL_(msgport_prepare_port(NULL, &descriptor));
+    NULL_(msgport_prepare_port(b, NULL));
+    NULL_(msgport_listener_at(0, NULL, NULL));
+    NULL_(msgport_listener_activated(NULL, NULL, NULL));
     NULL_(msgport_parent_port(NULL));
     NULL_(msgport_listener_bind(NULL, NULL, &other_listener));
     NULL_(msgport_listener_bind("name", NULL, NULL));
@@ -466,6 +470,7 @@ static void a_handle_of_another_kind(void)
     WRONG(msgport_buffer_write_at(no_buffer, 0, "x", 1));
     WRONG(msgport_buffer_data(no_buffer, &memory, &len));
     WRONG(msgport_spawn_with_port("/bin/true", arguments, NULL, no_port, &pid));
+    WRONG(msgport_prepare_port(no_port, &descriptor));
     WRONG(msgport_listener_accept(no_listener, 0, NULL, &port, NULL));
     WRONG(msgport_listener_accept(listener, 0, no_message, &port, NULL));
     WRONG(msgport_listener_path(no_listener, &path));
@@ -743,7 +748,7 @@ static void options_that_grow(void)
     options.max_handles = 1;
     CODE(MSGPORT_BAD_ARGUMENT, msgport_channel_new(&options, &port, &port2));
     /* The other structs of options. */
-    listen.flags = 2;
+    listen.flags = 8;
     CODE(MSGPORT_BAD_OPTIONS, msgport_listener_bind("name", &listen, &other_listener));
     listen.flags = 0;
     listen.reserved = 1;

@@ -4,6 +4,9 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
 /* ---- Closing and death ---- */
 
@@ -146,13 +149,23 @@ static void a_child_that_cannot_be_started(void)
 {
     msgport_port *a, *b, *receiver;
     const char *arguments[] = { "name", NULL }, *nothing[] = { NULL }, *bad[] = { "no equals sign", NULL };
+    msgport_spawn_options options = MSGPORT_SPAWN_OPTIONS_INIT;
     int32_t pid = -7;
     void *place;
     make_pair(&a, &b);
     CODE(MSGPORT_SYSTEM, msgport_spawn_with_port("/nonexistent/program", arguments, NULL, b, &pid));
     CHECK(msgport_os_error() == 2 && pid == -7);
     CODE(MSGPORT_BAD_ARGUMENT, msgport_spawn_with_port("/bin/true", nothing, NULL, b, &pid));
-    CODE(MSGPORT_BAD_ARGUMENT, msgport_spawn_with_port("/bin/true", arguments, bad, b, &pid));
+    options.environment = bad;
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_spawn_with_port("/bin/true", arguments, &options, b, &pid));
+    options.environment = NULL;
+    options.output = -2;
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_spawn_with_port("/bin/true", arguments, &options, b, &pid));
+    options.output = 9999;
+    CODE(MSGPORT_SYSTEM, msgport_spawn_with_port("/bin/true", arguments, &options, b, &pid));
+    options.output = 0;
+    options.reserved = 1;
+    CODE(MSGPORT_BAD_OPTIONS, msgport_spawn_with_port("/bin/true", arguments, &options, b, &pid));
     expect_entangled(a, b);
     OK(msgport_port_reserve(b, 1, &place));
     CODE(MSGPORT_BORROWED, msgport_spawn_with_port("/bin/true", arguments, NULL, b, &pid));
@@ -173,14 +186,132 @@ static void an_environment_of_its_own(void)
     msgport_port *a, *b;
     const char *arguments[] = { "again", "as a child that tells its environment", NULL };
     const char *environment[] = { "TOLD=by the parent", NULL };
+    msgport_spawn_options options = MSGPORT_SPAWN_OPTIONS_INIT;
     int32_t pid;
     make_pair(&a, &b);
     CHECK(setenv("UNTOLD", "secret", 1) == 0);
-    OK(msgport_spawn_with_port(this_program, arguments, environment, b, &pid));
+    options.environment = environment;
+    OK(msgport_spawn_with_port(this_program, arguments, &options, b, &pid));
     msgport_port_free(b);
     EXPECT_TEXT(a, "by the parent");
     wait_for(pid);
     msgport_port_free(a);
+}
+
+static void streams_and_a_directory_of_its_own(void)
+{
+    msgport_port *a, *b;
+    const char *arguments[] = { "sh", "-c", "cat; pwd; echo error >&2", NULL };
+    msgport_spawn_options options = MSGPORT_SPAWN_OPTIONS_INIT;
+    int in[2], out[2], status;
+    char text[64];
+    ssize_t len, part;
+    int32_t pid;
+    make_pair(&a, &b);
+    CHECK(pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0);
+    CHECK(write(in[1], "input\n", 6) == 6);
+    close(in[1]);
+    options.directory = "/usr";
+    options.input = in[0];
+    options.output = out[1];
+    options.error = MSGPORT_NO_STREAM;
+    OK(msgport_spawn_with_port("sh", arguments, &options, b, &pid));
+    close(in[0]);
+    close(out[1]);
+    for (len = 0; (part = read(out[0], text + len, sizeof text - 1 - (size_t)len)) > 0; len += part) continue;
+    text[len] = '\0';
+    CHECK(strcmp(text, "input\n/usr\n") == 0);
+    CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    close(out[0]);
+    expect_end(a, MSGPORT_PEER_DIED);
+    msgport_port_free(a);
+    msgport_port_free(b);
+}
+
+static void a_prepared_port_goes_through_any_other_way_to_start_a_program(void)
+{
+    msgport_port *a, *b;
+    int descriptor;
+    pid_t child;
+    make_pair(&a, &b);
+    OK(msgport_prepare_port(b, &descriptor));
+    CHECK(descriptor > 2 && (fcntl(descriptor, F_GETFD) & FD_CLOEXEC) != 0);
+    CODE(MSGPORT_DETACHED, msgport_prepare_port(b, &descriptor));
+    msgport_port_free(b);
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) { /* What uv_spawn() and posix_spawn(3) do. */
+        char *arguments[] = { "again", "as a child that closes", NULL };
+        if (dup2(descriptor, 57) != 57 || setenv(MSGPORT_PARENT_VARIABLE, "57", 1) != 0) _exit(1);
+        execv(this_program, arguments);
+        _exit(1);
+    }
+    close(descriptor);
+    EXPECT_TEXT(a, "last words");
+    expect_end(a, MSGPORT_PEER_CLOSED);
+    wait_for(child);
+    msgport_port_free(a);
+    /* Nobody takes it. */
+    make_pair(&a, &b);
+    OK(msgport_prepare_port(b, &descriptor));
+    close(descriptor);
+    expect_end(a, MSGPORT_PEER_DIED);
+    msgport_port_free(a);
+    msgport_port_free(b);
+}
+
+/*
+ * A process whose standard streams are closed: no descriptor of the library gets their numbers, and what a child is
+ * given does not either. The process has no stream to report on, so it ends with the line of the failure.
+ */
+#define HERE(condition) do { if (!(condition)) _exit(100); } while (0)
+#define FREE_NUMBERS() HERE(fcntl(0, F_GETFD) == -1 && fcntl(1, F_GETFD) == -1 && fcntl(2, F_GETFD) == -1)
+
+static void without_streams(void)
+{
+    msgport_port *a, *b;
+    msgport_loop *loop;
+    msgport_portset *set;
+    msgport_buffer *buffer;
+    msgport_shared *shared;
+    msgport_listener *listener;
+    const char *arguments[] = { "again", "as a child that closes", NULL };
+    char name[64];
+    int32_t pid;
+    int status;
+    for (int stream = 0; stream < 3; stream++) close(stream);
+    HERE(msgport_channel_new(NULL, &a, &b) == MSGPORT_OK);
+    FREE_NUMBERS();
+    HERE(msgport_loop_new(&loop) == MSGPORT_OK && msgport_portset_new(&set) == MSGPORT_OK);
+    FREE_NUMBERS();
+    HERE(msgport_buffer_new(1 << 20, &buffer) == MSGPORT_OK);
+    snprintf(name, sizeof name, "messageport-ffi-streams-%d", (int)getpid());
+    HERE(msgport_shared_create_named(name, 4096, &shared) == MSGPORT_OK);
+    FREE_NUMBERS();
+    HERE(msgport_listener_bind(name, NULL, &listener) == MSGPORT_OK);
+    FREE_NUMBERS();
+    printf("a line that must not get into the channel");
+    fflush(stdout);
+    HERE(msgport_spawn_with_port(this_program, arguments, NULL, b, &pid) == MSGPORT_OK);
+    HERE(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    FREE_NUMBERS();
+    msgport_port_free(a);
+    msgport_port_free(b);
+    msgport_loop_free(loop);
+    msgport_portset_free(set);
+    msgport_buffer_free(buffer);
+    msgport_shared_free(shared);
+    msgport_listener_free(listener);
+    _exit(0);
+}
+
+static void closed_standard_streams_stay_free(void)
+{
+    int status;
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) without_streams();
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 static void do_nothing(msgport_loop *loop, void *user)
@@ -379,6 +510,74 @@ static void meeting_by_name(void)
     CODE(MSGPORT_NO_LISTENER, msgport_connect(name, NULL, 0, NULL, &port));
 }
 
+static void a_socket_that_listens_already(void)
+{
+    msgport_listener *listener;
+    msgport_listen_options options = MSGPORT_LISTEN_OPTIONS_INIT;
+    msgport_port *port = NULL;
+    struct sockaddr_un address = { AF_UNIX, "" };
+    struct stat found;
+    pthread_t thread;
+    const char *path;
+    int lane = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    snprintf(address.sun_path, sizeof address.sun_path, "/tmp/messageport-ffi-at-%d", (int)getpid());
+    CHECK(lane >= 0 && bind(lane, (struct sockaddr *)&address, sizeof address) == 0);
+    CODE(MSGPORT_NOT_A_SOCKET, msgport_listener_at(lane, NULL, &listener)); /* it does not listen yet */
+    CHECK(listen(lane, 5) == 0);
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_listener_at(-1, NULL, &listener));
+    CODE(MSGPORT_EMPTY, msgport_listener_activated(NULL, NULL, &listener));
+    OK(msgport_listener_at(lane, NULL, &listener));
+    OK(msgport_listener_path(listener, &path));
+    CHECK(strcmp(path, address.sun_path) == 0);
+    CHECK(pthread_create(&thread, NULL, connect_by_name, address.sun_path) == 0);
+    OK(msgport_listener_accept(listener, PATIENCE, NULL, &port, NULL));
+    post_text(port, "welcome");
+    CHECK(pthread_join(thread, NULL) == 0);
+    msgport_port_free(port);
+    msgport_listener_free(listener);
+    close(lane);
+    CHECK(unlink(address.sun_path) == 0);
+
+    options.mode = 0666;
+    options.flags = MSGPORT_ANY_USER | MSGPORT_REMOVE_ON_SIGNAL;
+    OK(msgport_listener_bind(address.sun_path, &options, &listener));
+    CHECK(stat(address.sun_path, &found) == 0 && (found.st_mode & 0777) == 0666);
+    msgport_listener_free(listener);
+    options.flags = MSGPORT_WAIT_FOR_LISTENER; /* not an option of a listener */
+    CODE(MSGPORT_BAD_OPTIONS, msgport_listener_bind(address.sun_path, &options, &listener));
+}
+
+static void *listen_later(void *name)
+{
+    msgport_listener *listener;
+    msgport_port *port;
+    OK(msgport_listener_bind(name, NULL, &listener));
+    OK(msgport_listener_accept(listener, PATIENCE, NULL, &port, NULL));
+    msgport_listener_free(listener);
+    return port;
+}
+
+static void a_client_can_wait_for_its_listener(void)
+{
+    msgport_connect_options options = MSGPORT_CONNECT_OPTIONS_INIT;
+    msgport_port *port = NULL, *accepted;
+    pthread_t thread;
+    void *result;
+    char name[64];
+    snprintf(name, sizeof name, "/tmp/messageport-ffi-later-%d", (int)getpid());
+    options.flags = MSGPORT_WAIT_FOR_LISTENER;
+    options.timeout = 30 * 1000 * 1000;
+    CODE(MSGPORT_NO_LISTENER, msgport_connect(name, NULL, 0, &options, &port));
+    options.timeout = PATIENCE;
+    CHECK(pthread_create(&thread, NULL, listen_later, name) == 0);
+    OK(msgport_connect(name, NULL, 0, &options, &port));
+    CHECK(pthread_join(thread, &result) == 0);
+    accepted = result;
+    expect_entangled(accepted, port);
+    msgport_port_free(accepted);
+    msgport_port_free(port);
+}
+
 /* The roles of the second process. */
 static int be_a_child(const char *role)
 {
@@ -430,9 +629,14 @@ static const test_case CASES[] = {
     CASE(a_child_that_answers),
     CASE(a_child_that_cannot_be_started),
     CASE(an_environment_of_its_own),
+    CASE(streams_and_a_directory_of_its_own),
+    CASE(a_prepared_port_goes_through_any_other_way_to_start_a_program),
+    CASE(closed_standard_streams_stay_free),
     CASE(a_forked_child_is_told),
     CASE(a_forked_child_with_the_number_of_its_parent_is_told),
     CASE(meeting_by_name),
+    CASE(a_socket_that_listens_already),
+    CASE(a_client_can_wait_for_its_listener),
     { NULL, NULL },
 };
 
