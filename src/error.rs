@@ -470,7 +470,7 @@ pub enum PostErrorKind {
         /// The buffer's index on the list.
         index: usize,
     },
-    /// The message is longer than the channel allows.
+    /// The message is longer than the channel allows. For more, transfer a [`TransferBuffer`](crate::TransferBuffer).
     TooLarge {
         /// Bytes that the message needs: its data and, with a transfer list, the padding and the list itself.
         len: usize,
@@ -517,7 +517,7 @@ impl fmt::Display for PostErrorKind {
             Self::PeerGone(reason) => reason.fmt(f),
             Self::Full(cause) => cause.fmt(f),
             Self::TimedOut => f.write_str(NO_SPACE_IN_TIME_TEXT),
-            Self::ResourceExhausted(error) => with_cause(f, &"cannot post", error),
+            Self::ResourceExhausted(error) => with_cause(f, &not_posted_text(error), error),
         }
     }
 }
@@ -567,7 +567,8 @@ pub enum PostDataError {
     Detached,
     /// A reservation on the port is open, or the port is inside a value that is being posted.
     Borrowed,
-    /// The message is longer than the channel allows, or than what was reserved.
+    /// The message is longer than the channel allows, or than what was reserved. For more, transfer a
+    /// [`TransferBuffer`](crate::TransferBuffer).
     TooLarge {
         /// Bytes of the message.
         len: usize,
@@ -611,7 +612,7 @@ impl fmt::Display for PostDataError {
             Self::PeerGone(reason) => reason.fmt(f),
             Self::Full(cause) => cause.fmt(f),
             Self::TimedOut => f.write_str(NO_SPACE_IN_TIME_TEXT),
-            Self::ResourceExhausted(error) => with_cause(f, &"cannot post", error),
+            Self::ResourceExhausted(error) => with_cause(f, &not_posted_text(error), error),
         }
     }
 }
@@ -811,6 +812,13 @@ pub enum BufferError {
         /// The size of the word, in bytes.
         align: usize,
     },
+    /// The data of a message in place is not as long as the type as which it is read.
+    WrongSize {
+        /// Bytes of data.
+        len: usize,
+        /// Bytes of the type.
+        size: usize,
+    },
     /// The file from which the buffer is filled is not a regular file, or could not be read to its end.
     Unreadable(io::Error),
     /// The system has no memory or no descriptors left, or the length is over the file size limit of the process.
@@ -826,6 +834,7 @@ impl fmt::Display for BufferError {
                 write!(f, "{len} bytes at {offset} are not inside a buffer of {buffer_len}")
             }
             Self::Misaligned { offset, align } => write!(f, "offset {offset} is not a multiple of {align}"),
+            Self::WrongSize { len, size } => wrong_size(f, *len, *size),
             Self::Unreadable(error) => with_cause(f, &"cannot read the file", error),
             Self::ResourceExhausted(error) => with_cause(f, &"cannot create the buffer", error),
         }
@@ -848,6 +857,7 @@ impl From<BufferError> for io::Error {
             BufferError::Detached | BufferError::OutOfRange { .. } | BufferError::Misaligned { .. } => {
                 ErrorKind::InvalidInput
             }
+            BufferError::WrongSize { .. } => ErrorKind::InvalidData,
             BufferError::Unreadable(error) | BufferError::ResourceExhausted(error) => return error,
         };
         Self::new(kind, error)
@@ -915,9 +925,25 @@ pub(crate) fn is_want_of_descriptors(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::EMFILE as i32)
 }
 
+/// What a post failed for, where the system has run out of something. The system's own text for descriptors in flight,
+/// "Too many references: cannot splice", does not mention them.
+fn not_posted_text(error: &io::Error) -> &'static str {
+    if error.raw_os_error() == Some(Errno::ETOOMANYREFS as i32) {
+        "cannot post: messages that nobody has received hold as many descriptors as this user may have in flight, which \
+         is the limit of open descriptors (RLIMIT_NOFILE)"
+    } else {
+        "cannot post"
+    }
+}
+
 /// Writes that a message is too long, in bytes.
 fn too_large(f: &mut fmt::Formatter<'_>, len: usize, max: usize) -> fmt::Result {
-    write!(f, "the message needs {len} bytes, at most {max} fit")
+    write!(f, "the message needs {len} bytes, at most {max} fit; a TransferBuffer carries more")
+}
+
+/// Writes that the data of a message is not a value of the requested type, in bytes.
+pub(crate) fn wrong_size(f: &mut fmt::Formatter<'_>, len: usize, size: usize) -> fmt::Result {
+    write!(f, "the message has {len} bytes, where values of {size} bytes were expected")
 }
 
 const SENDER_BORROWED_TEXT: &str = "a reservation on the port is open, or the port is being posted";
