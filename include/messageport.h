@@ -153,7 +153,7 @@ enum {
     MSGPORT_DUPLICATE = 42,        /* The list contains the same port or buffer twice. */
     MSGPORT_UNUSABLE = 43,         /* An item is closed, detached, borrowed or forked. */
     MSGPORT_BAD_ITEM = 44,         /* An item cannot be transferred. */
-    MSGPORT_TOO_LARGE = 45,        /* The message is longer than the channel allows. */
+    MSGPORT_TOO_LARGE = 45,        /* The message is longer than the channel allows. A msgport_buffer carries more. */
     MSGPORT_TOO_MANY_HANDLES = 46, /* The list needs more descriptors than the channel allows. */
     MSGPORT_MESSAGE_ERROR = 47,    /* A message cannot be received. It is consumed; later messages are not affected. */
     MSGPORT_TAKEN = 48,            /* The thing has already been taken out of the message. */
@@ -175,7 +175,7 @@ enum {
     MSGPORT_WRONG_USER = 66,       /* The listener runs as another user. */
     MSGPORT_REFUSED = 67,          /* The listener refused, or its answer was not a usable port. */
     MSGPORT_WRONG_VERSION = 68,    /* The other process uses another version of the format. */
-    MSGPORT_NO_PARENT_PORT = 69,   /* The parent process gave no port, or it has already been taken. */
+    MSGPORT_NO_PARENT_PORT = 69,   /* The parent process gave no port, or it is taken, or a program between lost it. */
     MSGPORT_BAD_PARENT_PORT = 70,  /* The descriptors inherited from the parent process are not a port. */
     MSGPORT_NAME_EXISTS = 71,      /* The name is taken. */
     MSGPORT_NAME_MISSING = 72,     /* There is no buffer of this name. */
@@ -1860,8 +1860,12 @@ msgport_code msgport_spawn_with_port(const char *program, const char *const *arg
 /*
  * Takes the port that the parent process gave to this one. It can be taken once; call it early in `main`.
  *
+ * The port comes as an open descriptor, whose number is in the environment variable MESSAGEPORT_PARENT. A program that
+ * this one is started through must pass on both, such as subprocess.run(args, pass_fds=[number]) of Python.
+ *
  * Out     port         Belongs to the caller, which frees it.
- * Codes   MSGPORT_NO_PARENT_PORT     The parent gave no port, or it has already been taken.
+ * Codes   MSGPORT_NO_PARENT_PORT     The parent gave no port, or it has already been taken; or a program between them
+ *                                    has closed the descriptor, whose number msgport_describe() states.
  *         MSGPORT_BAD_PARENT_PORT    The inherited descriptors are not a port.
  *         MSGPORT_WRONG_VERSION      The parent uses another version of the format.
  *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or no descriptors left.
@@ -1900,6 +1904,8 @@ typedef struct msgport_connect_options {
 typedef struct msgport_peer {
     uint32_t uid; /* The user that it ran as when it connected. */
     int32_t pid;  /* Its process number. It may have ended since, and the number may be in use again. */
+    uint32_t has_pid; /* 0 if the process has no number here, since it runs in another pid namespace
+                         (pid_namespaces(7)). Then pid is 0. Otherwise 1. */
 } msgport_peer;
 
 /*

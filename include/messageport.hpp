@@ -42,6 +42,7 @@
 #include <initializer_list>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -1519,6 +1520,13 @@ struct incoming {
     messageport::port port;
     message greeting;
     msgport_peer peer;
+
+    // The number of the client's process, which may have ended since. Without a value the client has no number here,
+    // since it runs in another pid namespace.
+    std::optional<std::int32_t> pid() const noexcept
+    {
+        return peer.has_pid != 0 ? std::optional<std::int32_t>(peer.pid) : std::nullopt;
+    }
 };
 
 struct listen_options {

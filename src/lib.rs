@@ -308,6 +308,10 @@ pub use events::timers::TimerId;
 #[doc(hidden)]
 pub use sys::fork::Home;
 
+/// For the C library, which has a code of its own for a shortage.
+#[doc(hidden)]
+pub use sys::is_shortage;
+
 pub use sys::exclusive::Exclusive;
 
 pub use connect::{

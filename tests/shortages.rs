@@ -409,6 +409,7 @@ fn few_in_flight() {
             with_limit(Resource::RLIMIT_NOFILE, 8, || a.post_message(b"", list)).expect_err("too many in flight");
         seteuid(user).expect("back to the user");
         assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
+        assert!(error.to_string().contains("descriptors as this user may have in flight"), "{error}");
         let list = error.into_inner();
         luggage.assert_whole(&list);
         assert!(matches!(b.try_recv(), Err(TryRecvError::Empty)));

@@ -95,7 +95,7 @@ fn structs_lie_the_same_in_c_and_in_rust() {
         "msgport_portset_event" = ffi::FfiSetEvent { port, code, reserved };
         "msgport_listen_options" = ffi::FfiListenOptions { size, greeting_timeout, flags, reserved };
         "msgport_connect_options" = ffi::FfiConnectOptions { size, timeout, flags, reserved, channel };
-        "msgport_peer" = ffi::Peer { uid, pid };
+        "msgport_peer" = ffi::Peer { uid, pid, has_pid };
     };
     let c = succeed(&mut Command::new(program("layout", &["tests/c/layout.c"], &[])));
     assert_eq!(c, rust);

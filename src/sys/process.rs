@@ -51,28 +51,38 @@ pub(crate) fn spawn_inheriting(
 /// True once [`take_inherited`] has found the number of a descriptor: there is one, and it has one owner.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// Takes the descriptor that [`spawn_inheriting`] passed and makes it close-on-exec. `None`: there is none, the number
-/// refers to something else, or it was taken before.
-pub(crate) fn take_inherited(variable: &str) -> Option<OwnedFd> {
-    let number: RawFd = std::env::var(variable).ok()?.parse().ok().filter(|&number| number > 2)?;
+/// Why no descriptor was inherited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NotInherited {
+    /// None was passed, or it was taken before.
+    Missing,
+    /// The number that was passed is not open, or refers to something else.
+    Lost(RawFd),
+}
+
+/// Takes the descriptor that [`spawn_inheriting`] passed and makes it close-on-exec.
+pub(crate) fn take_inherited(variable: &str) -> Result<OwnedFd, NotInherited> {
+    let value = std::env::var(variable).ok();
+    let number: Option<RawFd> = value.and_then(|value| value.parse().ok()).filter(|&number| number > 2);
+    let number = number.ok_or(NotInherited::Missing)?;
     // Relaxed: pairs with this swap in other threads, of which exactly one reads false; no data depends on it.
     if TAKEN.swap(true, Ordering::Relaxed) {
-        return None;
+        return Err(NotInherited::Missing);
     }
     // SAFETY: the borrow is used for system calls only, which fail if the number is not open.
     let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
-    let flags = FdFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFD).ok()?);
-    if flags.contains(FdFlag::FD_CLOEXEC) || !is_seqpacket(descriptor) {
-        return None; // the number has been reused
+    let flags = fcntl(descriptor, FcntlArg::F_GETFD).map_err(|_| NotInherited::Lost(number))?;
+    if FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC) || !is_seqpacket(descriptor) {
+        return Err(NotInherited::Lost(number)); // the number has been reused
     }
-    fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
+    fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|_| NotInherited::Lost(number))?;
     if only_thread() {
         // SAFETY: this is the only thread of the process, so no other reads the environment at the same time.
         unsafe { std::env::remove_var(variable) };
     }
     // SAFETY: the parent opened this descriptor for the one call that takes it, and `TAKEN` lets only one call get
     // here.
-    Some(unsafe { OwnedFd::from_raw_fd(number) })
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// True if this process has one thread (proc_pid_task(5)).

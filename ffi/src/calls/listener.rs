@@ -54,6 +54,7 @@ impl Options for FfiConnectOptions {
 pub struct Peer {
     pub uid: u32,
     pub pid: i32,
+    pub has_pid: u32,
 }
 
 /// `msgport_listener`.
@@ -138,7 +139,7 @@ pub unsafe extern "C" fn msgport_listener_accept(
         }
         // SAFETY: NULL or writable; the caller of C upholds it.
         if let Some(out) = unsafe { Out::optional(peer) } {
-            out.set(Peer { uid, pid });
+            out.set(Peer { uid, pid: pid.unwrap_or(0), has_pid: pid.is_some().into() });
         }
         out.give(port.into());
         Ok(())

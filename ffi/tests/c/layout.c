@@ -51,5 +51,6 @@ int main(void)
     SIZE(msgport_peer);
     FIELD(msgport_peer, uid);
     FIELD(msgport_peer, pid);
+    FIELD(msgport_peer, has_pid);
     return 0;
 }
