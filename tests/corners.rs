@@ -15,7 +15,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use tools::attacker::Pages;
 use tools::child::Role;
-use tools::ledger::{Ledger, alone, descriptors};
+use tools::ledger::{Ledger, alone, assert_descriptors, descriptors};
 use tools::memory::newest_memory;
 use tools::{PATIENCE, cost_of, pair, pair_with, within};
 
@@ -131,7 +131,7 @@ fn a_closed_port_keeps_no_buffers_of_its_queue() {
     peer.close();
     assert_eq!(descriptors(), before + 3, "descriptors of the sender's buffers");
     assert!(port.recv().is_err());
-    assert_eq!(descriptors(), before, "descriptors after the close");
+    assert_descriptors(before, "after the close");
 }
 
 #[test]
@@ -273,5 +273,5 @@ fn a_grown_queue_shrinks_under_posts_of_recycled_buffers_alone() {
         port.post_message(b"", [port.buffer(100).expect("a buffer").into()]).expect("posted");
         assert_eq!(peer.recv().expect("a message").buffers[0].len(), 100);
     }
-    assert_eq!(descriptors(), before, "the larger rings are gone");
+    assert_descriptors(before, "without the larger rings");
 }

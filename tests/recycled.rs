@@ -417,7 +417,7 @@ fn a_port_spoilt_by_a_third_party_leaves_the_buffers_beside_it_recycled() {
     for round in 0..3_u64 {
         let held = descriptors();
         let buffer = a.buffer(LEN).expect("memory");
-        assert_eq!(descriptors(), held, "the buffer has come back");
+        assert!(descriptors() <= held, "the buffer has come back");
         buffer.write_value(0, &round).expect("inside");
         a.post_message(b"", [buffer.into()]).expect("room");
         assert_eq!(recv_buffer(&b).read_value::<u64>(0).expect("a buffer of this process"), round);

@@ -3,7 +3,7 @@
 use messageport::aio::AsyncPort;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::tools::ledger::descriptors;
+use crate::tools::ledger::{assert_descriptors, descriptors};
 use crate::tools::pair_of;
 use crate::{on_runtimes, soon};
 
@@ -48,5 +48,5 @@ async fn two_thousand_pairs_share_a_runtime() {
         assert_eq!(soon(task).await.expect("no panic"), 3);
     }
     // The runtime goes on, and keeps nothing of these ports.
-    assert_eq!(descriptors(), before);
+    assert_descriptors(before, "without these ports");
 }

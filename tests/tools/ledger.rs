@@ -9,9 +9,23 @@ use std::time::Instant;
 use super::PATIENCE;
 
 /// A lock for every test that counts descriptors: the tests of one program run at the same time in one process.
+/// Taking it waits for the closer's threads, which may be at work for the test before.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let start = Instant::now();
+    while closers() > 0 && start.elapsed() < PATIENCE / 10 {
+        std::thread::yield_now();
+    }
+    alone
+}
+
+/// The number of threads that close descriptors which came from a peer.
+fn closers() -> usize {
+    let threads = fs::read_dir("/proc/self/task").expect("/proc/self/task").flatten();
+    threads
+        .filter(|thread| fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name == "messageport\n"))
+        .count()
 }
 
 #[derive(PartialEq, Eq, Debug)]

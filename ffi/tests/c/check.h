@@ -9,12 +9,14 @@
 #include <messageport.h>
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Nanoseconds to wait for events that must happen: far more than any of them takes. */
@@ -96,6 +98,15 @@ static inline int count_descriptors(void)
     for (int number = 0; number < 1024; number++)
         if (fcntl(number, F_GETFD) >= 0) count++;
     return count;
+}
+
+/* Waits until the process has no more than `count` descriptors open: the library closes those that a peer passed on a
+   thread of its own, so the count can fall for a moment after the call that drops them. */
+static inline void expect_descriptors(int count)
+{
+    time_t start = time(NULL);
+    while (count_descriptors() > count && time(NULL) - start < 10) sched_yield();
+    CHECK(count_descriptors() <= count);
 }
 
 /* Makes a channel with default options. */

@@ -521,7 +521,7 @@ static void s39_what_is_dropped_unread_is_freed(void)
         msgport_port_free(d);
         msgport_port_free(a);
     }
-    CHECK(count_descriptors() == before);
+    expect_descriptors(before);
 }
 
 static const test_case CASES[] = {

@@ -204,7 +204,7 @@ static void a_descriptor_is_duplicated_for_the_receiver(void)
     close(ends[0]);
     msgport_port_free(a);
     msgport_port_free(b);
-    CHECK(count_descriptors() == before);
+    expect_descriptors(before);
 }
 
 static void everything_in_one_message_in_place(void)
@@ -249,7 +249,7 @@ static void everything_in_one_message_in_place(void)
     msgport_buffer_free(buffer);
     msgport_frozen_free(frozen);
     msgport_shared_free(shared);
-    CHECK(count_descriptors() == before);
+    expect_descriptors(before);
 }
 
 static void a_message_is_forwarded_with_everything(void)
@@ -307,7 +307,7 @@ static void a_message_is_forwarded_with_everything(void)
     msgport_port_free(d);
     msgport_port_free(e);
     msgport_port_free(f);
-    CHECK(count_descriptors() == before);
+    expect_descriptors(before);
 }
 
 static void buffers_come_back(void)
