@@ -279,9 +279,12 @@ typedef struct msgport_channel_options {
                                 as two, every other item as one. */
     uint32_t flags;          /* A sum of the MSGPORT_CHANNEL_ flags below. */
     uint32_t reserved;       /* 0 */
+    const char *name;        /* A name that tells the channel from others: UTF-8 of at most 32 bytes. It is part of the
+                                names of its memory files, in every process: /memfd:messageport:NAME in /proc and lsof.
+                                NULL for none. A channel that a listener makes for a client has none. */
 } msgport_channel_options;
 
-#define MSGPORT_CHANNEL_OPTIONS_INIT { sizeof(msgport_channel_options), 0, 0, 0, 0, 0, 0, 0, 0 }
+#define MSGPORT_CHANNEL_OPTIONS_INIT { sizeof(msgport_channel_options), 0, 0, 0, 0, 0, 0, 0, 0, NULL }
 
 #define MSGPORT_CHANNEL_DATA_ONLY UINT32_C(1) /* Messages carry no descriptors: max_handles is 0. */
 #define MSGPORT_CHANNEL_NO_CACHE UINT32_C(2)  /* No buffer is kept for reuse: cached_buffers is 0. */

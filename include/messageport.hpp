@@ -1137,6 +1137,7 @@ struct channel_options {
     std::uint32_t max_handles = 0;
     bool data_only = false;
     bool no_cache = false;
+    const char *name = nullptr; // at most 32 bytes, which the names of the memory files show in /proc and lsof
 
     msgport_channel_options raw() const noexcept
     {
@@ -1144,7 +1145,7 @@ struct channel_options {
         if (data_only) flags |= MSGPORT_CHANNEL_DATA_ONLY;
         if (no_cache) flags |= MSGPORT_CHANNEL_NO_CACHE;
         return {sizeof(msgport_channel_options), capacity,    max_capacity, max_message_size, cached_bytes,
-                cached_buffers,                  max_handles, flags,        0};
+                cached_buffers,                  max_handles, flags,        0,        name};
     }
 };
 

@@ -366,6 +366,8 @@ impl From<BadValue> for io::Error {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ChannelError {
+    /// The name is longer than 32 bytes, or contains a zero byte.
+    BadName,
     /// The capacity is not a power of two from 4 KiB to 64 MiB.
     BadCapacity(usize),
     /// The maximum capacity is less than the capacity, or more than 1 GiB.
@@ -385,6 +387,7 @@ pub enum ChannelError {
 impl fmt::Display for ChannelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::BadName => f.write_str("the name is longer than 32 bytes, or contains a zero byte"),
             Self::BadCapacity(bytes) => write!(f, "capacity {bytes} is not a power of two from 4 KiB to 64 MiB"),
             Self::BadMaxCapacity(bytes) => write!(f, "maximum capacity {bytes} is not from the capacity to 1 GiB"),
             Self::BadMaxHandles(count) => write!(f, "{count} handles a message are more than 253"),

@@ -91,6 +91,8 @@ fn ends_and_violations_are_errors() {
 #[test]
 fn errors_of_channels_and_buffers() {
     check(ChannelOptions::new().capacity(1).create().unwrap_err(), 0, Kind(ErrorKind::InvalidInput));
+    check(ChannelOptions::new().name("x".repeat(33)).create().unwrap_err(), 0, Kind(ErrorKind::InvalidInput));
+    check(ChannelOptions::new().name("a\0b").create().unwrap_err(), 0, Kind(ErrorKind::InvalidInput));
     check(ChannelError::ResourceExhausted(shortage()), 1, Shortage);
     check(BufferError::Detached, 0, Kind(ErrorKind::InvalidInput));
     check(BufferError::Forked, 0, Kind(ErrorKind::Unsupported));

@@ -52,7 +52,7 @@ const NUMBERS: &[(&str, libc::c_long)] = numbers! {
     mkdir = SYS_mkdir, mlock2 = SYS_mlock2, mmap = SYS_mmap, mprotect = SYS_mprotect, mremap = SYS_mremap,
     munmap = SYS_munmap, newfstatat = SYS_newfstatat, openat = SYS_openat, pidfd_open = SYS_pidfd_open,
     pipe2 = SYS_pipe2, poll = SYS_poll, prctl = SYS_prctl, pread64 = SYS_pread64, prlimit64 = SYS_prlimit64,
-    pwrite64 = SYS_pwrite64, read = SYS_read, recvfrom = SYS_recvfrom, recvmsg = SYS_recvmsg,
+    pwrite64 = SYS_pwrite64, read = SYS_read, readlink = SYS_readlink, recvfrom = SYS_recvfrom, recvmsg = SYS_recvmsg,
     restart_syscall = SYS_restart_syscall, rseq = SYS_rseq, rt_sigaction = SYS_rt_sigaction,
     rt_sigprocmask = SYS_rt_sigprocmask, rt_sigreturn = SYS_rt_sigreturn, sched_getaffinity = SYS_sched_getaffinity,
     sched_yield = SYS_sched_yield, sendmsg = SYS_sendmsg, set_robust_list = SYS_set_robust_list,

@@ -87,7 +87,8 @@ fn structs_lie_the_same_in_c_and_in_rust() {
     let rust = layout! {
         "msgport_code" = ffi::Code {};
         "msgport_channel_options" = ffi::FfiChannelOptions {
-            size, capacity, max_capacity, max_message_len, cached_bytes, cached_buffers, max_handles, flags, reserved
+            size, capacity, max_capacity, max_message_len, cached_bytes, cached_buffers, max_handles, flags, reserved,
+            name
         };
         "msgport_item" = ffi::Item { kind, reserved, of };
         "msgport_bytes" = ffi::FfiBytes { data, len };

@@ -336,7 +336,7 @@ impl Listener {
 
 /// Makes a pair with these limits, and answers the client with one end of it. `None`: the client has left.
 fn answer(client: &Connection, limits: Limits) -> Result<Option<MessagePort>, Errno> {
-    let MessageChannel { port1, port2 } = entangle(limits)?;
+    let MessageChannel { port1, port2 } = entangle(limits, "")?;
     match greeting::send_port(client.as_fd(), &port2) {
         Ok(baggage) => {
             baggage.detach();

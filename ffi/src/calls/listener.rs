@@ -195,7 +195,9 @@ pub unsafe extern "C" fn msgport_connect(
         // SAFETY: NULL or a struct of the size that it contains; the caller of C upholds it.
         let given = unsafe { options(connect_options) }?;
         // SAFETY: NULL or a struct of the size that it contains; the caller of C upholds it.
-        let channel = unsafe { options(given.channel) }?.to_rust()?;
+        let channel = unsafe { options(given.channel) }?;
+        // SAFETY: the name is NULL or a text; the caller of C upholds it.
+        let channel = unsafe { channel.to_rust() }?;
         // SAFETY: NULL or writable; the caller of C upholds it.
         let out = unsafe { Out::new(port, "port") }?;
         let mut connect = ConnectOptions::new().any_uid(any_user(given.flags, given.reserved)?).channel(channel);

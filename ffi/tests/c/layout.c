@@ -19,6 +19,7 @@ int main(void)
     FIELD(msgport_channel_options, max_handles);
     FIELD(msgport_channel_options, flags);
     FIELD(msgport_channel_options, reserved);
+    FIELD(msgport_channel_options, name);
     SIZE(msgport_item);
     FIELD(msgport_item, kind);
     FIELD(msgport_item, reserved);
