@@ -1,4 +1,4 @@
-//! The example of the README: a parent, a child, a buffer and a port.
+//! A parent, a child, a buffer and a port.
 
 use messageport::{MessageChannel, TransferBuffer, parent_port, spawn_with_port};
 

@@ -115,7 +115,8 @@ enum {
     MSGPORT_EMPTY = 1,     /* Timeout 0: there is nothing to receive. */
     MSGPORT_TIMED_OUT = 2, /* The timeout has passed. */
     MSGPORT_FULL = 3,      /* Timeout 0: the queue is full, because the receiver has not read enough yet. */
-    MSGPORT_LANE_FULL = 4, /* Timeout 0: too many messages with transfer lists are unread. */
+    MSGPORT_LANE_FULL = 4, /* Timeout 0: too many messages are unread whose transfer lists need descriptors. The limit
+                              is net.core.wmem_max of the system; msgport_describe() has the number of messages. */
 
     /* The other end is gone. A receiving function returns these after the last message. */
     MSGPORT_PEER_CLOSED = 10,        /* The peer was closed or freed. */
@@ -157,8 +158,6 @@ enum {
     MSGPORT_TOO_MANY_HANDLES = 46, /* The list needs more descriptors than the channel allows. */
     MSGPORT_MESSAGE_ERROR = 47,    /* A message cannot be received. It is consumed; later messages are not affected. */
     MSGPORT_TAKEN = 48,            /* The thing has already been taken out of the message. */
-    MSGPORT_POOLED_ELSEWHERE = 49, /* A buffer on the list belongs to the buffers of the port that it was last posted
-                                      on, whose peer still lives. It can be posted on that port again. */
 
     /* Buffers. */
     MSGPORT_NOT_NEW = 50,          /* A buffer that was received cannot be frozen. */
@@ -190,7 +189,8 @@ enum {
     MSGPORT_SYSTEM = 81,             /* The system refused the operation for another reason. */
 
     /* The library. */
-    MSGPORT_INTERNAL = 90 /* An internal error, which is a bug of the library. */
+    MSGPORT_INTERNAL = 90, /* An internal error, which is a bug of the library. */
+    MSGPORT_LEFT_OUT = 91  /* This build of the library is without the feature; see msgport_has_named_buffers(). */
 };
 
 /*
@@ -232,6 +232,16 @@ size_t msgport_describe(msgport_code code, char *text, size_t size);
  */
 int msgport_os_error(void);
 
+/*
+ * Returns the index of the item on the transfer list that the calling thread's last failure is about.
+ *
+ * In      code    The code that the function returned: MSGPORT_CONTAINS_SELF, MSGPORT_CONTAINS_PEER, MSGPORT_DUPLICATE
+ *                 (the second of the two items), MSGPORT_UNUSABLE or MSGPORT_BAD_ITEM.
+ * Returns the index, from 0. SIZE_MAX for any other code, and if the thread's last detailed failure had another code.
+ * Thread-safe: each thread has its own last failure.
+ */
+size_t msgport_failed_item(msgport_code code);
+
 /* ---- Types ------------------------------------------------------------------------------------------------------ */
 
 typedef struct msgport_port msgport_port;         /* A port, or one half of it. Freeing it closes it. */
@@ -269,9 +279,11 @@ typedef struct msgport_channel_options {
     size_t size;             /* sizeof(msgport_channel_options) */
     size_t capacity;         /* Bytes that the queue of each direction holds before it grows: a power of two from 4 KiB
                                 to 64 MiB. Default 64 KiB. */
-    size_t max_capacity;     /* Bytes that the queue of each direction may grow to, at most 1 GiB. Default 64 MiB, or
-                                the capacity if that is more. If it equals the capacity, the queue does not grow. Growth
-                                takes memory and descriptors, which are released once everything has been read. */
+    size_t max_capacity;     /* Bytes that may wait in the queue of each direction, wherever they lie, at most 1 GiB.
+                                Default 64 MiB, or the capacity if that is more. If it equals the capacity, the queue
+                                does not grow. Growth takes memory and descriptors, which are released once everything
+                                has been read. One message longer than the queue allows is posted when at most 1/8 of
+                                the queue is unread. Buffers on transfer lists do not count. */
     size_t max_message_len;  /* Bytes of data in the longest message, at most 1 GiB, which is the default. */
     uint64_t cached_bytes;   /* Bytes of all buffers together that each direction keeps for reuse. Default 256 MiB. */
     uint32_t cached_buffers; /* Buffers that each direction keeps for reuse, at most 64. Default 8. */
@@ -307,6 +319,7 @@ msgport_code msgport_channel_new(const msgport_channel_options *options, msgport
 
 /*
  * Closes a port, unless that has been done, and frees its handle. An open reservation or message in place ends with it.
+ * A port in an event loop leaves it: no handler is called after this, for queued messages neither.
  *
  * In      port    NULL and a handle whose port has moved away are allowed.
  * Exclusive on port.
@@ -319,6 +332,9 @@ void msgport_port_free(msgport_port *port);
  * Messages posted here before still arrive at the peer, which then receives MSGPORT_PEER_CLOSED. Unread messages here
  * are dropped: the ports in them are closed, the buffers freed. From now on calls on the port return MSGPORT_CLOSED.
  * Closing one half closes the whole port. msgport_port_free() releases the descriptors.
+ *
+ * A *started* port in an event loop differs: what was queued in it is still passed to its handlers, as the standard's
+ * queued tasks are. Then the port leaves the loop, and its handlers are destroyed.
  *
  * In      port    A port or a half. If it has moved away, nothing is closed.
  * Codes   none of its own
@@ -407,8 +423,9 @@ static inline msgport_item msgport_item_descriptor(int descriptor)
  * whatever happens to this process.
  *
  * With a timeout of 0 it never blocks: a full queue grows, up to the channel's max_capacity. With any other timeout a
- * full queue does not grow: the call waits for space, which keeps a stream whose receiver is slower than its sender in
- * a small queue.
+ * full queue grows to no more than 1 MiB, or as far as this message needs; then the call waits for space, which keeps a
+ * stream whose receiver is slower than its sender in a small queue. A sleeping sender is woken when half of the ring or
+ * 512 KiB are free, or at the latest 10 ms after there is room for its message.
  *
  * In      port    A port or a sending half.
  *         data    The bytes, `len` of them, which are copied.
@@ -430,8 +447,6 @@ static inline msgport_item msgport_item_descriptor(int descriptor)
  *         MSGPORT_CONTAINS_PEER      The list contains the peer of port.
  *         MSGPORT_DUPLICATE          The list contains a port or a buffer twice.
  *         MSGPORT_UNUSABLE           An item is closed, detached, borrowed or forked, or a shared buffer with a name.
- *         MSGPORT_POOLED_ELSEWHERE   A buffer on the list belongs to the buffers of another port. This code and the
- *                                    previous one are checked together, item by item.
  *         MSGPORT_TOO_MANY_HANDLES   The list needs more descriptors than max_handles of the channel.
  *         MSGPORT_TOO_LARGE          The message is longer than max_message_len of msgport_port_queued().
  *         MSGPORT_PEER_CLOSED        The peer was closed; the message would not be received.
@@ -486,22 +501,24 @@ msgport_code msgport_port_post_messages(msgport_port *port, const msgport_bytes 
  */
 typedef struct msgport_queued {
     size_t size;            /* sizeof(msgport_queued) */
-    size_t bytes;           /* Bytes that the peer has not read, perhaps a little more. A message takes its length
-                               rounded up to 8, and 8 more. */
+    size_t bytes;           /* Bytes that the peer has not read, wherever they lie, perhaps a little more. A message
+                               takes its length rounded up to 8, and 8 more. Buffers on transfer lists count apart. */
     size_t capacity;        /* Bytes that the queue holds before it grows, or grows again. */
     size_t high_water;      /* The highest value of `bytes` at the times when it seemed full or `queued` was called. */
     size_t max_message_len; /* Bytes of data in the longest message. */
-    size_t max_inline_len;  /* Bytes of data in the longest message that travels in the queue itself: 7/16 of the
-                               channel's capacity, less 8. Longer data travels in a buffer, which the receiver does not
-                               notice. */
+    size_t max_inline_len;  /* Bytes of data in the longest message that the queue takes before it grows: 7/16 of the
+                               channel's capacity, less 8. Longer data makes the queue grow, or travels in a buffer if
+                               the queue may not grow so far. The receiver does not notice. */
+    size_t transferred;     /* Bytes of the transfer buffers in messages that the peer has not read, perhaps more. No
+                               limit of the channel applies to them. */
 } msgport_queued;
 
-#define MSGPORT_QUEUED_INIT { sizeof(msgport_queued), 0, 0, 0, 0, 0 }
+#define MSGPORT_QUEUED_INIT { sizeof(msgport_queued), 0, 0, 0, 0, 0, 0 }
 
 /*
  * Returns how full the queue towards the peer is, and how long a message may be. The peer may read at any time: bytes
- * is outdated as soon as it is returned. bytes, capacity and high_water are 0 for a port that is closed or transferred
- * or has an open reservation.
+ * is outdated as soon as it is returned. bytes, capacity, high_water and transferred are 0 for a port that is closed or
+ * transferred or has an open reservation.
  *
  * In      port    A port or a sending half.
  * Out     queued  Its size is an input.
@@ -905,7 +922,9 @@ static inline msgport_code msgport_message_take_descriptor(msgport_message *mess
 
 /*
  * Makes a buffer: memory for transfer lists, all zero. Posting it moves the memory itself to the receiver, whatever its
- * size. It can be posted on, over any port, any number of times. All of its memory is allocated here, so that a
+ * size. There are exceptions, in a post with timeout 0: a buffer of at most 4 KiB that is not recycled, and one of at
+ * most max_inline_len bytes when the system takes no further descriptors in unread messages, may be copied instead. A
+ * buffer can be posted on, over any port, any number of times. All of its memory is allocated here, so that a
  * shortage is an error of this call. From 16 MiB on, len is compared with the memory that the system has available and
  * that the memory cgroups of the process leave. A smaller buffer can still exhaust a cgroup, and then the kernel kills
  * a process. So can an access to a buffer that a process which kept it against the protocol has returned to the system.
@@ -1111,6 +1130,14 @@ msgport_code msgport_frozen_data(const msgport_frozen *frozen, const void **data
 msgport_code msgport_shared_new(size_t len, msgport_shared **shared);
 
 /*
+ * Returns 1 if this build of the library has named buffers, which are a feature that its builder can leave out, and 0
+ * if it has not: the functions of named buffers then return MSGPORT_LEFT_OUT.
+ *
+ * Thread-safe.
+ */
+int msgport_has_named_buffers(void);
+
+/*
  * Makes a shared buffer with a name, for processes of one user that have no port between them. It cannot be on a
  * transfer list, since the size of its file cannot be sealed: if a process of the same user truncates the file, which
  * no process does through this library, accesses to the memory raise SIGBUS.
@@ -1124,6 +1151,7 @@ msgport_code msgport_shared_new(size_t len, msgport_shared **shared);
  * Codes   MSGPORT_BAD_NAME           The name is empty, too long, not UTF-8, or has a slash.
  *         MSGPORT_NAME_EXISTS        The name is taken, by a buffer or by another file.
  *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or no descriptors left; /dev/shm may be full.
+ *         MSGPORT_LEFT_OUT           This build of the library has no named buffers.
  * Thread-safe.
  */
 msgport_code msgport_shared_create_named(const char *name, size_t len, msgport_shared **shared);
@@ -1141,6 +1169,7 @@ msgport_code msgport_shared_create_named(const char *name, size_t len, msgport_s
  *         MSGPORT_NOT_A_BUFFER       The name belongs to a file that is not a buffer.
  *         MSGPORT_TOO_SMALL          The buffer has fewer bytes than min_len.
  *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or no descriptors left.
+ *         MSGPORT_LEFT_OUT           This build of the library has no named buffers.
  * Thread-safe.
  */
 msgport_code msgport_shared_open_named(const char *name, size_t min_len, msgport_shared **shared);
@@ -1153,6 +1182,7 @@ msgport_code msgport_shared_open_named(const char *name, size_t min_len, msgport
  *         MSGPORT_NAME_MISSING       There is no such name.
  *         MSGPORT_NOT_OURS           The name belongs to another user.
  *         MSGPORT_RESOURCE_EXHAUSTED The system refused for another reason.
+ *         MSGPORT_LEFT_OUT           This build of the library has no named buffers.
  * Thread-safe.
  */
 msgport_code msgport_shared_remove_name(const char *name);
@@ -1307,7 +1337,8 @@ msgport_code msgport_loop_remove(msgport_loop *loop, msgport_port *port);
 
 /*
  * Calls handlers until the loop is stopped, until no further event is possible (no port with a handler, no timer, no
- * msgport_remote), or until the timeout has passed.
+ * msgport_remote), or until the timeout has passed. A handler that MSGPORT_ADD_ONCE added and that was called does not
+ * count, nor do those of a port that is not started and whose peer is gone.
  *
  * In      loop
  *         timeout 0: handles what is there now. Otherwise the longest time, or MSGPORT_FOREVER.
@@ -1360,7 +1391,9 @@ msgport_code msgport_loop_stop(msgport_loop *loop);
 
 /*
  * Sets how many messages of one port are handled in a row before the other ports, timers and tasks have their turn. The
- * default is 1000.
+ * default is 1000; by default msgport_loop_poll() with a timeout of 0 also returns as soon as the messages have taken
+ * 200 us, so that the timers of the program around it are not late. What is left keeps the descriptor readable. A batch
+ * that was set has no such limit.
  *
  * In      loop
  *         messages
@@ -1492,7 +1525,9 @@ msgport_code msgport_port_on_message_error(msgport_port *port, uint32_t how, msg
 
 /*
  * Adds a handler of the end of the peer to a port in an event loop. Several handlers are called in the order in which
- * they were added.
+ * they were added. It is called once: on a started port after the last message, on a port that is not started as soon as
+ * the peer is gone, although messages may be queued. Those can still be received, and are passed to the handlers if the
+ * port is started later.
  *
  * In      port    A port in a loop. If it has left its loop, closed for instance, the handler is never called.
  *         how     MSGPORT_SET, MSGPORT_ADD or MSGPORT_ADD_ONCE.
@@ -1595,6 +1630,9 @@ msgport_code msgport_portset_remove(msgport_portset *set, msgport_port *port);
 /*
  * Returns the next event of any port in a set.
  *
+ * The messages of one port come in the order in which they were posted. Between ports there is no order: what must stay
+ * in order goes over one port, or carries a number.
+ *
  * In      set
  *         timeout 0, the longest time to wait for an event, or MSGPORT_FOREVER.
  *         message Receives the message; of a message that cannot be received, the data. Its contents are dropped first.
@@ -1658,8 +1696,6 @@ void msgport_client_free(msgport_client *client);
  *         MSGPORT_CLOSED             The server violated the format of the queue before, which closed the port.
  *         MSGPORT_CONTAINS_PEER      The list contains the port of the server.
  *         MSGPORT_UNUSABLE           An item is closed, detached, borrowed or forked, or a shared buffer with a name.
- *         MSGPORT_POOLED_ELSEWHERE   A buffer on the list belongs to the buffers of another port. This code and the
- *                                    previous one are checked together, item by item.
  *         MSGPORT_TOO_MANY_HANDLES   The list needs more descriptors than max_handles of the channel.
  *         MSGPORT_TOO_LARGE          The message, with 8 bytes for its number, is longer than the channel allows.
  *         MSGPORT_FULL               Timeout 0: the queue has grown to its limit and is full.
@@ -1699,8 +1735,6 @@ msgport_code msgport_client_call(const msgport_client *client, const void *data,
  *         MSGPORT_CLOSED             The server violated the format of the queue before, which closed the port.
  *         MSGPORT_CONTAINS_PEER      The list contains the port of the server.
  *         MSGPORT_UNUSABLE           An item is closed, detached, borrowed or forked, or a shared buffer with a name.
- *         MSGPORT_POOLED_ELSEWHERE   A buffer on the list belongs to the buffers of another port. This code and the
- *                                    previous one are checked together, item by item.
  *         MSGPORT_TOO_MANY_HANDLES   The list needs more descriptors than max_handles of the channel.
  *         MSGPORT_TOO_LARGE          The message, with 8 bytes for its number, is longer than the channel allows.
  *         MSGPORT_PEER_CLOSED        The server was freed.
@@ -1736,7 +1770,8 @@ msgport_code msgport_client_start(const msgport_client *client, const void *data
 msgport_code msgport_pending_wait(msgport_pending *pending, int64_t timeout, msgport_message *answer);
 
 /*
- * Frees an open call. If it has no answer yet, the answer is dropped when it comes.
+ * Frees an open call. If it has no answer yet, the call is cancelled: the server can find out by
+ * msgport_responder_is_cancelled(), and an answer is dropped when it comes.
  *
  * In      pending NULL is allowed.
  * Exclusive on pending.
@@ -1810,8 +1845,6 @@ msgport_code msgport_server_recv(msgport_server *server, int64_t timeout, msgpor
  *         MSGPORT_CLOSED             The server was freed, or the client violated the format of the queue before.
  *         MSGPORT_CONTAINS_PEER      The list contains the port of the client.
  *         MSGPORT_UNUSABLE           An item is closed, detached, borrowed or forked, or a shared buffer with a name.
- *         MSGPORT_POOLED_ELSEWHERE   A buffer on the list belongs to the buffers of another port. This code and the
- *                                    previous one are checked together, item by item.
  *         MSGPORT_TOO_MANY_HANDLES   The list needs more descriptors than max_handles of the channel.
  *         MSGPORT_TOO_LARGE          The message, with 8 bytes for its number, is longer than the channel allows.
  *         MSGPORT_PEER_CLOSED        The client was freed.
@@ -1825,6 +1858,19 @@ msgport_code msgport_server_recv(msgport_server *server, int64_t timeout, msgpor
  */
 msgport_code msgport_responder_answer(msgport_responder *responder, const void *data, size_t len,
                                       const msgport_item *items, size_t count, int64_t timeout);
+
+/*
+ * Returns whether nobody wants the answer any more: the client has freed the pending call, or its time is over, or the
+ * client is gone. A server that works long on an answer looks now and then, and frees the responder. Of the calls of a
+ * client that are open at the same time, the first 512 can be cancelled; of the others only the end of the client is
+ * seen.
+ *
+ * In      responder
+ * Out     cancelled   1 once the call has been cancelled, from then on; else 0.
+ * Codes   MSGPORT_CALL_OVER          The request has been answered.
+ * Exclusive on responder.
+ */
+msgport_code msgport_responder_is_cancelled(msgport_responder *responder, int *cancelled);
 
 /*
  * Frees the obligation to answer. If the request has not been answered, the client receives MSGPORT_REQUEST_DROPPED.

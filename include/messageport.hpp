@@ -95,6 +95,13 @@ public:
         msgport_describe(code_, text.data(), text.size() + 1);
         return text;
     }
+    // The index of the item on the transfer list that the failure is about, if it is about one. Ask for it before the
+    // next call of this thread that fails.
+    std::optional<std::size_t> item() const noexcept
+    {
+        const std::size_t index = msgport_failed_item(code_);
+        return index == SIZE_MAX ? std::nullopt : std::optional<std::size_t>(index);
+    }
     // True if the peer is gone, so that no more messages come.
     constexpr bool is_end() const noexcept
     {
@@ -447,6 +454,8 @@ public:
         if (code != MSGPORT_OK) return detail::fail(code);
         return shared(made);
     }
+    // False if this build of the library is without named buffers: the next three functions then fail.
+    static bool has_named() noexcept { return msgport_has_named_buffers() != 0; }
     // `size` bytes with a name, all zero, for processes that have no port between them.
     static result<shared> create_named(const char *name, std::size_t size) noexcept
     {
@@ -772,7 +781,7 @@ class sending : public closing<End> {
 public:
     // Does not wait: a full queue grows.
     result<void> post_message(bytes data, items list = {}) noexcept { return post_in(0, data, list); }
-    // Waits for space, and keeps the queue from growing.
+    // Waits for space; the queue grows to no more than 1 MiB, or as far as this message needs.
     result<void> post_message_wait(bytes data, items list = {}) noexcept
     {
         return post_in(MSGPORT_FOREVER, data, list);
@@ -1423,9 +1432,18 @@ class responder : public detail::owner<msgport_responder, msgport_responder_free
 public:
     using owner::owner;
 
+    // True once nobody wants the answer: the pending call was destroyed, its time is over, or the client is gone.
+    result<bool> is_cancelled() noexcept
+    {
+        int cancelled = 0;
+        const msgport_code code = msgport_responder_is_cancelled(get(), &cancelled);
+        if (code != MSGPORT_OK) return detail::fail(code);
+        return cancelled != 0;
+    }
+
     // Does not wait: a full queue grows.
     result<void> answer(bytes data, items list = {}) noexcept { return answer_in(0, data, list); }
-    // Waits for space, and keeps the queue from growing.
+    // Waits for space; the queue grows to no more than 1 MiB, or as far as this message needs.
     result<void> answer_wait(bytes data, items list = {}) noexcept { return answer_in(MSGPORT_FOREVER, data, list); }
     template <class Rep, class Period>
     result<void> answer_for(std::chrono::duration<Rep, Period> time, bytes data, items list = {}) noexcept

@@ -14,7 +14,7 @@ use std::io::{self, ErrorKind};
 use crate::layout::{BadPreamble, VERSION};
 use crate::sys::exclusive::Exclusive;
 use crate::sys::memfd::BadFile;
-use crate::sys::{Errno, io_error};
+use crate::sys::{Errno, io_error, process, socket};
 
 pub use crate::violation::Violation;
 
@@ -423,16 +423,20 @@ impl From<ChannelError> for io::Error {
 pub enum FullCause {
     /// The ring is full: the receiver has not read enough yet.
     Ring,
-    /// The lane is full: too many messages with transfer lists are unread.
+    /// The lane is full: too many messages are unread whose transfer lists need descriptors. How many may be is a limit
+    /// of the system, `net.core.wmem_max` of socket(7): 512 with its usual value of 212 992 bytes, at most 10 880.
     Lane,
 }
 
 impl fmt::Display for FullCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ring => "the queue is full",
-            Self::Lane => "too many transfer lists are unread",
-        })
+        match (self, socket::packets_that_fit()) {
+            (Self::Ring, _) => f.write_str("the queue is full"),
+            (Self::Lane, None) => f.write_str("too many transfer lists are unread (net.core.wmem_max)"),
+            (Self::Lane, Some(count)) => {
+                write!(f, "too many transfer lists are unread: about {count} may be (net.core.wmem_max)")
+            }
+        }
     }
 }
 
@@ -457,20 +461,23 @@ pub enum PostErrorKind {
     /// A reservation on the port is open, or the port is inside a value that is being posted.
     Borrowed,
     /// The transfer list contains the posting port itself.
-    ContainsSelf,
+    ContainsSelf {
+        /// The port's index on the list.
+        index: usize,
+    },
     /// The transfer list contains the peer of the posting port.
-    ContainsPeer,
+    ContainsPeer {
+        /// The peer's index on the list.
+        index: usize,
+    },
     /// The transfer list contains the same thing twice.
-    Duplicate,
+    Duplicate {
+        /// The index of the second one on the list.
+        index: usize,
+    },
     /// An item of the transfer list is closed, detached, borrowed or forked, or is a shared buffer with a name.
     Unusable {
         /// The item's index on the list.
-        index: usize,
-    },
-    /// A buffer on the transfer list is mapped by the peer of the port on which it was posted before, and that peer
-    /// still lives. The buffer can be posted on that port again.
-    PooledElsewhere {
-        /// The buffer's index on the list.
         index: usize,
     },
     /// The message is longer than the channel allows. For more, transfer a [`TransferBuffer`](crate::TransferBuffer).
@@ -493,8 +500,23 @@ pub enum PostErrorKind {
     Full(FullCause),
     /// The queue was still full when the time for waiting was over.
     TimedOut,
-    /// The system has no memory or no descriptors left.
+    /// The system has no memory or no descriptors left. `ETOOMANYREFS` is the limit of descriptors in the unread messages
+    /// of a user, `RLIMIT_NOFILE` of this process: see unix(7).
     ResourceExhausted(io::Error),
+}
+
+impl PostErrorKind {
+    /// The index of the item on the transfer list that prevented the post, if an item did. On the list of a typed value
+    /// ports and buffers are in the order in which the value names them.
+    pub fn item(&self) -> Option<usize> {
+        match self {
+            Self::ContainsSelf { index }
+            | Self::ContainsPeer { index }
+            | Self::Duplicate { index }
+            | Self::Unusable { index } => Some(*index),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for PostErrorKind {
@@ -504,14 +526,11 @@ impl fmt::Display for PostErrorKind {
             Self::PortClosed => f.write_str(CLOSED_TEXT),
             Self::Detached => f.write_str(DETACHED_TEXT),
             Self::Borrowed => f.write_str(SENDER_BORROWED_TEXT),
-            Self::ContainsSelf => f.write_str("the transfer list contains the posting port itself"),
-            Self::ContainsPeer => f.write_str("the transfer list contains the posting port's peer"),
-            Self::Duplicate => f.write_str("the transfer list contains the same thing twice"),
+            Self::ContainsSelf { index } => write!(f, "item {index} of the transfer list is the posting port itself"),
+            Self::ContainsPeer { index } => write!(f, "item {index} of the transfer list is the posting port's peer"),
+            Self::Duplicate { index } => write!(f, "item {index} of the transfer list is on it twice"),
             Self::Unusable { index } => {
                 write!(f, "item {index} of the transfer list is closed, detached, borrowed, forked or named")
-            }
-            Self::PooledElsewhere { index } => {
-                write!(f, "item {index} of the transfer list is a buffer that another port's peer has mapped")
             }
             Self::TooLarge { len, max } => too_large(f, *len, *max),
             Self::TooManyHandles { handles, max } => {
@@ -520,7 +539,7 @@ impl fmt::Display for PostErrorKind {
             Self::PeerGone(reason) => reason.fmt(f),
             Self::Full(cause) => cause.fmt(f),
             Self::TimedOut => f.write_str(NO_SPACE_IN_TIME_TEXT),
-            Self::ResourceExhausted(error) => with_cause(f, &not_posted_text(error), error),
+            Self::ResourceExhausted(error) => cannot_post(f, error),
         }
     }
 }
@@ -542,11 +561,10 @@ impl From<PostErrorKind> for io::Error {
             PostErrorKind::Forked => ErrorKind::Unsupported,
             PostErrorKind::PortClosed | PostErrorKind::Detached => ErrorKind::NotConnected,
             PostErrorKind::Borrowed => ErrorKind::ResourceBusy,
-            PostErrorKind::ContainsSelf
-            | PostErrorKind::ContainsPeer
-            | PostErrorKind::Duplicate
+            PostErrorKind::ContainsSelf { .. }
+            | PostErrorKind::ContainsPeer { .. }
+            | PostErrorKind::Duplicate { .. }
             | PostErrorKind::Unusable { .. }
-            | PostErrorKind::PooledElsewhere { .. }
             | PostErrorKind::TooLarge { .. }
             | PostErrorKind::TooManyHandles { .. } => ErrorKind::InvalidInput,
             PostErrorKind::PeerGone(reason) => return reason.into(),
@@ -615,7 +633,7 @@ impl fmt::Display for PostDataError {
             Self::PeerGone(reason) => reason.fmt(f),
             Self::Full(cause) => cause.fmt(f),
             Self::TimedOut => f.write_str(NO_SPACE_IN_TIME_TEXT),
-            Self::ResourceExhausted(error) => with_cause(f, &not_posted_text(error), error),
+            Self::ResourceExhausted(error) => cannot_post(f, error),
         }
     }
 }
@@ -928,14 +946,17 @@ pub(crate) fn is_want_of_descriptors(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::EMFILE as i32)
 }
 
-/// What a post failed for, where the system has run out of something. The system's own text for descriptors in flight,
-/// "Too many references: cannot splice", does not mention them.
-fn not_posted_text(error: &io::Error) -> &'static str {
-    if error.raw_os_error() == Some(Errno::ETOOMANYREFS as i32) {
-        "cannot post: messages that nobody has received hold as many descriptors as this user may have in flight, which \
-         is the limit of open descriptors (RLIMIT_NOFILE)"
-    } else {
-        "cannot post"
+/// Writes that the system has no resources for a post, and names the limit if that is known.
+fn cannot_post(f: &mut fmt::Formatter<'_>, error: &io::Error) -> fmt::Result {
+    match process::descriptor_limit().filter(|_| error.raw_os_error() == Some(Errno::ETOOMANYREFS as i32)) {
+        None => with_cause(f, &"cannot post", error),
+        Some(limit) => with_cause(
+            f,
+            &format_args!(
+                "cannot post: unread messages of this user have more than {limit} descriptors (RLIMIT_NOFILE)"
+            ),
+            error,
+        ),
     }
 }
 

@@ -5,13 +5,14 @@
 //! 0                 constants: copied once by the process that adopts the segment, never read again
 //! 128               lines of direction 0, A to B
 //! 640               lines of direction 1, B to A
+//! 2048              words of cancelled calls
 //! 4096              first ring of direction 0
 //! 4096 + capacity   first ring of direction 1
 //!
 //! lines of a direction
 //! 0                 read cursor
 //! 128               data doorbell, consumer's state
-//! 256               space doorbell, producer's state
+//! 256               space doorbell, producer's state, the cursor that its sleeper waits for
 //! 384               reserved
 //!
 //! grown ring, in a file of its own       buffer
@@ -51,6 +52,11 @@ pub(crate) const HEADER_LEN: usize = PAGE;
 /// this far apart.
 pub(crate) const LINE_PAIR: usize = 128;
 
+/// Offset, 2048, in the segment of the words of cancelled calls, of 4 bytes each.
+pub(crate) const CANCELLATIONS: usize = 2048;
+/// The first 512 entries of a client's table of calls have a word in the segment.
+pub(crate) const CANCELLABLE_CALLS: usize = (HEADER_LEN - CANCELLATIONS) / 4;
+
 /// Smallest capacity of a first ring: 4 KiB.
 pub(crate) const MIN_CAPACITY: usize = 4096;
 /// Default capacity of a first ring: 64 KiB.
@@ -74,12 +80,21 @@ pub(crate) const MAX_CACHED_BYTES: u64 = 1 << 40;
 /// Default and largest limit of the bytes of data in a message: 1 GiB.
 pub(crate) const MAX_MESSAGE_LEN: usize = 1 << 30;
 
-/// The capacity of the ring that follows one of `capacity` bytes in a direction whose first ring has `first` bytes;
-/// `None` if `max_capacity` does not allow it. Each ring has twice the bytes of the previous one, so together they have
-/// twice the bytes of the last, less those of the first.
-pub(crate) const fn next_capacity(capacity: usize, first: usize, max_capacity: usize) -> Option<usize> {
-    let next = 2 * capacity;
-    if 2 * next - first <= max_capacity { Some(next) } else { None }
+/// A post that waits lets the queue grow into a ring of at most 1 MiB, which holds enough for the two sides to run in
+/// turns and stays in a processor's cache.
+pub(crate) const STREAM_CAPACITY: usize = 1 << 20;
+
+/// The most bytes that the rings of a direction have together if the present one has `capacity` bytes and the first
+/// one `first`: each ring has at least twice the bytes of the previous one.
+pub(crate) const fn chain_len(capacity: usize, first: usize) -> usize {
+    2 * capacity - first
+}
+
+/// The largest ring of a direction whose first ring has `first` bytes, so that all its rings together have at most
+/// `max_capacity`; the first one if that allows no other.
+pub(crate) const fn largest_capacity(first: usize, max_capacity: usize) -> usize {
+    let half = (max_capacity + first) / 2;
+    if half <= first { first } else { 1 << half.ilog2() }
 }
 
 /// The first 16 bytes of every segment, grown ring and buffer.
@@ -214,7 +229,9 @@ pub(crate) struct DirectionLines {
     pub(crate) space: u32,
     /// Written by the end of the producer.
     pub(crate) producer_state: u32,
-    _space_line: [u8; LINE_PAIR - 8],
+    /// Written by the producer before it sleeps: the read cursor at which it is to be woken.
+    pub(crate) wanted: u64,
+    _space_line: [u8; LINE_PAIR - 16],
     _reserved: [u8; LINE_PAIR],
 }
 
@@ -254,11 +271,13 @@ const _: () = {
     assert!(offset_of!(DirectionLines, _data_line) == 136);
     assert!(offset_of!(DirectionLines, space) == 256);
     assert!(offset_of!(DirectionLines, producer_state) == 260);
-    assert!(offset_of!(DirectionLines, _space_line) == 264);
+    assert!(offset_of!(DirectionLines, wanted) == 264);
+    assert!(offset_of!(DirectionLines, _space_line) == 272);
     assert!(offset_of!(DirectionLines, _reserved) == 384);
 
     assert!(HEADER_LEN == 4096);
-    assert!(direction_lines(0) == 128 && direction_lines(1) == 640 && direction_lines(2) <= HEADER_LEN);
+    assert!(direction_lines(0) == 128 && direction_lines(1) == 640 && direction_lines(2) <= CANCELLATIONS);
+    assert!(CANCELLATIONS.is_multiple_of(LINE_PAIR) && CANCELLABLE_CALLS == 512);
     assert!(ring(0, MIN_CAPACITY) == 4096 && ring(1, MIN_CAPACITY) == 8192);
     assert!(MIN_CAPACITY.is_power_of_two() && MAX_CAPACITY.is_power_of_two());
 };

@@ -43,19 +43,28 @@
 //! Posting does not wait; [`post_message_wait`](MessagePort::post_message_wait) waits for space in a full queue for as
 //! long as the peer lives, and [`post_message_timeout`](MessagePort::post_message_timeout) for at most a `Duration`.
 //!
-//! # Contents
-//! Each part is built on those below it; the sections of this page follow the same order.
+//! # Which type do I need?
 //!
-//! | for | there is |
-//! |---|---|
-//! | tasks of a runtime | the module `aio`: ports, listeners and connections (feature `tokio`) |
-//! | values | `TypedPort`, `TypedClient`, `TypedServer`: [any serde type](#values) in messages (feature `serde`) |
-//! | handlers, as on a page | [`EventLoop`] and [`PortHandle`] |
-//! | two processes that need a channel | [`spawn_with_port`] and [`parent_port`], [`Listener`] and [`connect`] |
-//! | request and answer | [`Client`] and [`Server`] |
-//! | receiving from many ports | [`PortSet`] |
-//! | posting and receiving, with transfer lists | [`MessageChannel`], [`MessagePort`], [`Message`] |
-//! | memory that travels | [`TransferBuffer`], [`FrozenBuffer`], [`SharedBuffer`] |
+//! | for | take | example |
+//! |---|---|---|
+//! | messages between two threads or processes | [`MessageChannel`], [`MessagePort`], [`Message`] | `hello` |
+//! | a port for a child process | [`spawn_with_port`], [`parent_port`] | `hello` |
+//! | processes that meet by name | [`Listener`], [`connect`] | `greeter`, `visitor` |
+//! | handlers and timers, as on a page | [`EventLoop`], [`PortHandle`] | `page_and_iframe` |
+//! | ports in the event loop that a program has | a port's [descriptor](std::os::fd::AsFd), or an [`EventLoop`]'s | `embedded` |
+//! | many ports without handlers | [`PortSet`] | |
+//! | tasks of tokio | `aio::AsyncPort`, `aio::AsyncListener` (feature `tokio`) | `tokio_echo` |
+//! | values of serde types | `TypedPort` (feature `serde`) | `worker_pool` |
+//! | requests and answers | [`Client`], [`Server`]; of values `TypedClient`, `TypedServer` | `call` |
+//! | large data for one receiver | [`TransferBuffer`] | `frames` |
+//! | large data for many readers | [`FrozenBuffer`] | `broadcast` |
+//! | memory that several processes write | [`SharedBuffer`] | |
+//! | one thread that posts and one that receives | [`MessagePort::split`]: [`SendHalf`], [`RecvHalf`] | |
+//!
+//! The examples are in the folder `examples` of this package, with a list in its `README.md`. Also in the package:
+//! `docs/FROM_C.md` for C and C++, `ARCHITECTURE.md` (how it works, and why it is sound), `SECURITY.md` (what a hostile
+//! peer can do), `docs/BENCHMARKS.md`, `docs/COSTS.md` (descriptors and memory) and `docs/PLATFORMS.md` (where it
+//! runs).
 //!
 //! # Tasks
 //! With the feature `tokio`, the module `aio` has ports that wait in the tasks of a runtime, thousands of them on one
@@ -263,11 +272,7 @@
 //! | `close()` | [`close`](MessagePort::close) | the peer receives the reason |
 //! | a port posted to its own peer | [`PostErrorKind::ContainsPeer`] | the standard loses the channel |
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("messageport runs on Linux only: it uses memfd, futex and SEQPACKET sockets");
-
-#[cfg(not(target_pointer_width = "64"))]
-compile_error!("messageport needs a 64-bit target: it computes lengths from a peer in usize");
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "tokio")]
 pub mod aio;
@@ -316,7 +321,7 @@ pub use sys::exclusive::Exclusive;
 
 pub use connect::{
     AcceptError, ConnectError, ConnectOptions, Incoming, IncomingClients, ListenError, ListenOptions, Listener,
-    NameError, ParentPortError, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
+    NameError, ParentPortError, PreparedPort, SpawnError, SpawnErrorKind, connect, parent_port, spawn_with_port,
 };
 
 pub use call::{AnswerError, CallError, Client, PendingCall, RespondError, Responder, ServeError, Server};
@@ -337,6 +342,7 @@ pub use port::{JoinError, MessagePort, RecvHalf, SendHalf};
 pub use buffer::bytes::BufferBytes;
 pub use buffer::cursor::BufferCursor;
 pub use buffer::frozen::FrozenBuffer;
+#[cfg(feature = "named")]
 pub use buffer::named::NamedBufferError;
 pub use buffer::shared::SharedBuffer;
 pub use buffer::{FreezeError, FreezeErrorKind, TransferBuffer};

@@ -298,7 +298,7 @@ fn not_to_be_frozen() {
 
 #[test]
 fn a_buffer_is_as_good_as_new_after_a_post_that_failed() {
-    let (a, b) = pair_of(4 << 20);
+    let (a, b) = pair_of(1 << 20);
     let mut unread = 0;
     // Unread lists fill the lane.
     while a.post_message_detaching(b"", &[TransferRef::Descriptor(a.as_fd())]).is_ok() {

@@ -125,11 +125,10 @@ fn errors_of_posting() {
     check(PostErrorKind::PortClosed, 0, Kind(ErrorKind::NotConnected));
     check(PostErrorKind::Detached, 0, Kind(ErrorKind::NotConnected));
     check(PostErrorKind::Borrowed, 0, Kind(ErrorKind::ResourceBusy));
-    check(PostErrorKind::ContainsSelf, 0, Kind(ErrorKind::InvalidInput));
-    check(PostErrorKind::ContainsPeer, 0, Kind(ErrorKind::InvalidInput));
-    check(PostErrorKind::Duplicate, 0, Kind(ErrorKind::InvalidInput));
+    check(PostErrorKind::ContainsSelf { index: 1 }, 0, Kind(ErrorKind::InvalidInput));
+    check(PostErrorKind::ContainsPeer { index: 1 }, 0, Kind(ErrorKind::InvalidInput));
+    check(PostErrorKind::Duplicate { index: 1 }, 0, Kind(ErrorKind::InvalidInput));
     check(PostErrorKind::Unusable { index: 1 }, 0, Kind(ErrorKind::InvalidInput));
-    check(PostErrorKind::PooledElsewhere { index: 1 }, 0, Kind(ErrorKind::InvalidInput));
     check(PostErrorKind::TooLarge { len: 2, max: 1 }, 0, Kind(ErrorKind::InvalidInput));
     assert!(PostErrorKind::TooLarge { len: 2, max: 1 }.to_string().contains("TransferBuffer"));
     check(PostErrorKind::TooManyHandles { handles: 2, max: 1 }, 0, Kind(ErrorKind::InvalidInput));
@@ -208,7 +207,7 @@ fn errors_of_meeting() {
     check(ConnectError::Version(2), 0, Kind(ErrorKind::Unsupported));
     check(ConnectError::TimedOut, 0, Kind(ErrorKind::TimedOut));
     check(ConnectError::Channel(ChannelError::ResourceExhausted(shortage())), 1, Shortage);
-    check(ConnectError::Greeting(PostErrorKind::Duplicate), 1, Kind(ErrorKind::InvalidInput));
+    check(ConnectError::Greeting(PostErrorKind::Duplicate { index: 1 }), 1, Kind(ErrorKind::InvalidInput));
     check(ConnectError::System(shortage()), 1, Shortage);
     check(ParentPortError::Missing, 0, Kind(ErrorKind::NotFound));
     check(ParentPortError::Lost { descriptor: 7 }, 0, Kind(ErrorKind::NotFound));

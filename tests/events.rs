@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use messageport::{
-    CloseReason, ErrorEvent, EventLoop, Message, MessagePort, PortHandle, PortSet, PostErrorKind, RecvHalf, SetEvent,
-    TransferBuffer, TransferRef, TryRecvError, parent_port,
+    CloseReason, ErrorEvent, EventLoop, HandlerId, Message, MessageEvent, MessagePort, PortHandle, PortSet,
+    PostErrorKind, RecvHalf, SetEvent, TransferBuffer, TransferRef, TryRecvError, parent_port,
 };
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -501,6 +501,150 @@ fn the_loop_can_be_polled_and_dispatched_by_another() {
 
 fn readable_now(events: &EventLoop) -> bool {
     readable(events, Duration::ZERO)
+}
+
+// The end of `run`.
+
+/// Calls `make` and runs the loop, 20 times: a loop that sleeps on although nothing more can happen takes a second each
+/// time, and the deadline of the whole is 10 s.
+#[track_caller]
+fn assert_ends_at_once(make: impl Fn(&EventLoop, &PortHandle)) {
+    let start = Instant::now();
+    for _ in 0..20 {
+        let (events, (_peer, port)) = (event_loop(), pair());
+        let port = events.add(port).unwrap();
+        make(&events, &port);
+        events.run().unwrap();
+        drop(port);
+        make(&events, &events.add(pair().0).unwrap());
+        events.run_timeout(PATIENCE).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(10), "the loop sleeps although nothing more can happen");
+    }
+}
+
+#[test]
+fn a_run_ends_with_the_last_thing_that_can_happen() {
+    let _alone = alone();
+    assert_ends_at_once(|_, _| {});
+    assert_ends_at_once(|events, _| _ = events.set_timeout(Duration::from_millis(1), |_| {}));
+    assert_ends_at_once(|events, _| {
+        let id = Rc::new(Cell::new(None));
+        let cleared = Rc::clone(&id);
+        events.set_timeout(Duration::ZERO, move |events| assert!(events.clear_timeout(cleared.get().unwrap())));
+        id.set(Some(events.set_timeout(PATIENCE * 100, |_| {})));
+    });
+    assert_ends_at_once(|events, _| {
+        let handle = events.handle();
+        events.handle().post_task(move |_| drop(handle)).unwrap();
+    });
+    // By what a handler does.
+    assert_ends_at_once(|_, port| {
+        let port = port.clone();
+        let events = port.event_loop().unwrap();
+        events.set_timeout(Duration::ZERO, move |_| port.close());
+    });
+    for act in [
+        (|port: &PortHandle, _: HandlerId| port.close()) as fn(&PortHandle, HandlerId),
+        |port, id| assert!(port.remove_handler(id)),
+        |port, _| drop(port.event_loop().unwrap().remove(port).unwrap()),
+        |port, _| {
+            let (carrier, _other) = pair();
+            let own = port.port().unwrap();
+            carrier.post_message_detaching(b"", &[TransferRef::Port(&own)]).unwrap();
+        },
+    ] {
+        assert_ends_at_once(move |events, _| {
+            let (sender, port) = pair();
+            let (port, id) = (events.add(port).unwrap(), Rc::new(Cell::new(None)));
+            let own = Rc::clone(&id);
+            sender.post_message(b"", []).unwrap();
+            id.set(Some(port.set_onmessage(move |port, _| {
+                let _ = &sender; // the peer lives
+                act(port, own.get().unwrap());
+            })));
+        });
+    }
+}
+
+#[test]
+fn a_once_handler_that_was_called_keeps_no_loop_running() {
+    let _alone = alone();
+    within(PATIENCE, once_handlers);
+}
+
+fn once_handlers() {
+    let events = event_loop();
+    let (peer, port) = pair();
+    let port = events.add(port).unwrap();
+    port.add_handler_once(|_, _: &mut MessageEvent| {});
+    port.add_handler_once(|_, _: &mut MessageEvent| {});
+    port.start();
+    peer.post_message(b"", []).unwrap();
+    // Peer and handle live.
+    events.run().unwrap();
+    // Called at once, outside the loop, and by a handler that panics.
+    port.add_handler_once(|_, _: &mut MessageEvent| {});
+    port.dispatch_event(&mut MessageEvent::new(Message::new()));
+    events.run().unwrap();
+    events.set_onerror(|_| {});
+    port.add_handler_once(|_, _: &mut MessageEvent| panic!("expected"));
+    peer.post_message(b"", []).unwrap();
+    events.run().unwrap();
+    // A handler that a once handler adds counts.
+    let seen = Rc::new(Cell::new(0));
+    let count = Rc::clone(&seen);
+    port.add_handler_once(move |port, _: &mut MessageEvent| {
+        let count = Rc::clone(&count);
+        port.add_handler_once(move |_, _: &mut MessageEvent| count.set(count.get() + 1));
+    });
+    (0..2).for_each(|_| peer.post_message(b"", []).unwrap());
+    events.run().unwrap();
+    assert_eq!(seen.get(), 1);
+    // Without a handle the port is closed after the call.
+    port.add_handler_once(|_, _: &mut MessageEvent| {});
+    peer.post_message(b"", []).unwrap();
+    drop(port);
+    events.run().unwrap();
+    assert_eq!(end_of(&peer), CloseReason::Closed);
+}
+
+#[test]
+fn an_embedded_loop_returns_to_its_host_after_a_short_time() {
+    let _alone = alone();
+    let (events, seen) = (event_loop(), Rc::new(Cell::new([0; 2])));
+    let mut peers = Vec::new();
+    for index in 0..2 {
+        let (peer, port) = pair();
+        (0..20).for_each(|_| peer.post_message(b"", []).unwrap());
+        let seen = Rc::clone(&seen);
+        events.add(port).unwrap().set_onmessage(move |_, _| {
+            let mut counts = seen.get();
+            counts[index] += 1;
+            seen.set(counts);
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(1) {} // work
+        });
+        peers.push(peer);
+    }
+    assert!(readable_now(&events));
+    // A message of 1 ms is all that fits: one at a time, the ports in turn.
+    for round in 1..=10 {
+        assert_eq!(events.dispatch().unwrap(), 1);
+        assert_eq!(seen.get().iter().sum::<i32>(), round);
+        assert!(readable_now(&events), "messages are left");
+    }
+    assert_eq!(seen.get(), [5, 5]);
+    // Tasks and due timers come first, at every call.
+    events.set_timeout(Duration::ZERO, |_| {});
+    events.handle().post_task(|_| {}).unwrap();
+    assert_eq!(events.dispatch().unwrap(), 3);
+    // A batch that was set has no limit of time.
+    events.set_batch(7);
+    assert_eq!(events.dispatch().unwrap(), 14);
+    while readable_now(&events) {
+        events.dispatch().unwrap();
+    }
+    assert_eq!(seen.get(), [20, 20]);
 }
 
 // Sets.

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// The program of an example, which cargo builds together with the tests.
 fn example(name: &str) -> PathBuf {
@@ -11,10 +12,50 @@ fn example(name: &str) -> PathBuf {
 }
 
 #[test]
-fn the_readme_shows_the_hello_example() {
+fn the_readme_shows_two_programs_that_meet() {
     let readme = include_str!("../README.md");
-    let (_, example) = include_str!("../examples/hello.rs").split_once("\n\n").unwrap();
-    assert!(readme.contains(example), "README.md and examples/hello.rs differ");
+    for (name, source) in
+        [("greeter", include_str!("../examples/greeter.rs")), ("visitor", include_str!("../examples/visitor.rs"))]
+    {
+        let (_, example) = source.split_once("\n\n").unwrap();
+        assert!(readme.contains(example), "README.md and examples/{name}.rs differ");
+    }
+}
+
+#[test]
+fn two_programs_meet() {
+    let name = std::env::temp_dir().join(format!("messageport-greeter-{}", std::process::id()));
+    let mut greeter = Command::new(example("greeter")).arg(&name).spawn().unwrap();
+    // The greeter has bound the name when it has made the socket and listens.
+    let visit = || Command::new(example("visitor")).arg(&name).output().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let output =
+        std::iter::repeat_with(visit).find(|output| output.status.success() || Instant::now() > deadline).unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "hello, visitor\n");
+    let output = visit();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "hello, visitor\n");
+    greeter.kill().unwrap();
+    greeter.wait().unwrap();
+    for left in [name.clone(), name.with_extension("lock")] {
+        let _ = std::fs::remove_file(left);
+    }
+}
+
+#[test]
+fn every_example_has_a_command_in_the_list() {
+    let list = include_str!("../examples/README.md");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples");
+    for entry in [folder.clone(), folder.join("c")].into_iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()) {
+        let path = entry.unwrap().path();
+        let below = path.strip_prefix(&folder).unwrap().to_str().unwrap();
+        let command = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("rs") => format!("--example {}", path.file_stem().unwrap().to_str().unwrap()),
+            Some("c" | "cpp") => format!("examples/{below}"),
+            _ => continue,
+        };
+        let line = list.lines().find(|line| line.contains(&format!("({below})")));
+        assert!(line.is_some_and(|line| line.contains(&command)), "examples/README.md has no command for {below}");
+    }
 }
 
 #[test]

@@ -46,8 +46,10 @@ const C_LAYER: House = House {
     ],
 };
 
-const TOOL: House =
-    House { sources: "cli/src", floors: &[&["main"], &["bench", "demo", "join"], &["output"], &["failure"]] };
+const TOOL: House = House {
+    sources: "cli/src",
+    floors: &[&["main"], &["bench", "demo", "join", "manual"], &["output", "streams"], &["failure"]],
+};
 
 const BENCHMARKS: House = House {
     sources: "bench/src",

@@ -4,7 +4,7 @@ mod tools;
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use messageport::{
     AcceptError, ChannelError, ChannelOptions, CloseReason, ConnectError, ConnectOptions, ListenError, ListenOptions,
-    Listener, MessagePort, NameError, ParentPortError, PostErrorKind, SpawnErrorKind, connect, parent_port,
-    spawn_with_port,
+    Listener, MessagePort, NameError, ParentPortError, PostErrorKind, PreparedPort, SpawnErrorKind, connect,
+    parent_port, spawn_with_port,
 };
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind, connect as connect_socket, listen,
     recv, socket,
@@ -33,8 +34,7 @@ const ROLES: &[Role] = &[
     ("child", child),
     ("grandchild", grandchild),
     ("orphan", orphan),
-    ("names", names),
-    ("unsafe directory", unsafe_directory),
+    ("threaded", threaded),
     ("listen", listen_until_killed),
     ("closes its parent's descriptor", close_the_descriptor),
     ("finds no descriptor", find_no_descriptor),
@@ -122,6 +122,97 @@ fn a_child_gets_its_port_once_and_its_children_get_nothing() {
     drop(ours);
     process.succeeded();
     before.assert_restored("after the child");
+}
+
+/// A role: takes its port while it has a second thread, and leaves a socket of its own to its child, under the number
+/// in the variable.
+fn threaded() {
+    let (_stay, until) = std::sync::mpsc::channel::<()>();
+    thread::spawn(move || until.recv());
+    let value = std::env::var(VARIABLE).expect("a variable");
+    let number: i32 = value.split(':').next().expect("a number").parse().expect("a number");
+    let port = parent_port().expect("a port");
+    assert_eq!(std::env::var(VARIABLE).ok(), Some(value), "the variable cannot be removed beside another thread");
+    let stranger = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::empty(), None).expect("a socket");
+    let taken = fcntl(&stranger, FcntlArg::F_DUPFD(number)).expect("a copy");
+    assert_eq!(taken, number, "the number is free again");
+    Process::run(command("orphan").env("MESSAGEPORT_TEST_EXPECTED", "Missing")).succeeded();
+    port.post_message(b"done", []).expect("room");
+}
+
+#[test]
+fn the_variable_of_a_child_means_nothing_to_its_children() {
+    let _alone = alone();
+    let (mut process, port) = Process::start("threaded");
+    assert_eq!(text(&port), "done");
+    process.succeeded();
+}
+
+#[test]
+fn a_prepared_port_reaches_the_child_of_any_command() {
+    let _alone = alone();
+    let before = Ledger::now();
+    let (ours, theirs) = pair();
+    ours.post_message(b"hello", []).expect("room");
+    let mut prepared = PreparedPort::new(theirs).expect("a port for a child");
+    let mut command = command("child");
+    prepared.prepare(&mut command).expect("a command");
+    let mut process = Process::run(&mut command);
+    assert_eq!(text(&ours), "hello");
+    drop(prepared);
+    process.kill();
+    assert_eq!(end_of(&ours), CloseReason::PeerDied);
+    // A later child of the command inherits nothing.
+    Process::run(command.env("MESSAGEPORT_TEST_EXPECTED", "Missing").env("MESSAGEPORT_TEST_ROLE", "orphan"))
+        .succeeded();
+    drop((ours, command));
+    before.assert_restored("after the children");
+}
+
+#[test]
+fn a_prepared_port_goes_to_tokio_and_to_programs_that_pass_a_number() {
+    let _alone = alone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (ours, theirs) = pair();
+    let mut prepared = PreparedPort::new(theirs).expect("a port for a child");
+    let mut of_tokio = tokio::process::Command::from(command("child"));
+    prepared.prepare(of_tokio.as_std_mut()).expect("a command");
+    let mut child = runtime.block_on(async { of_tokio.kill_on_drop(true).spawn() }).expect("a child");
+    drop(prepared);
+    ours.post_message(b"to tokio's child", []).expect("room");
+    assert_eq!(text(&ours), "to tokio's child");
+    drop(ours);
+    assert!(runtime.block_on(child.wait()).expect("the end of the child").success());
+
+    // What another runtime does: a redirection gives the descriptor another number, and the variable has that number.
+    let (ours, theirs) = pair();
+    let prepared = PreparedPort::new(theirs).expect("a port for a child");
+    let passed = prepared.as_fd().try_clone_to_owned().expect("a copy");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("exec 9<&0 0</dev/null; {}=9 exec \"$0\"", PreparedPort::VARIABLE)]);
+    shell.arg(std::env::current_exe().expect("this program")).stdin(passed);
+    let role = command("child");
+    let mut process = Process::run(shell.envs(role.get_envs().filter_map(|(name, value)| Some((name, value?)))));
+    drop((prepared, shell));
+    ours.post_message(b"by number", []).expect("room");
+    assert_eq!(text(&ours), "by number");
+    drop(ours);
+    process.succeeded();
+}
+
+#[test]
+fn a_prepared_port_that_nobody_took_can_be_taken_back() {
+    let _alone = alone();
+    let before = Ledger::now();
+    let (ours, theirs) = pair();
+    ours.post_message(b"kept", []).expect("room");
+    let prepared = PreparedPort::new(theirs).expect("a port for a child");
+    let theirs = prepared.into_port().expect("nobody took it");
+    assert_eq!(text(&theirs), "kept");
+    drop(PreparedPort::new(theirs).expect("a port for a child"));
+    assert!(matches!(end_of(&ours), CloseReason::PeerDied));
+    drop(ours);
+    before.assert_restored("after a port that nobody took");
 }
 
 #[test]
@@ -251,75 +342,6 @@ fn a_listener_follows_no_link_to_another_file() {
     let error = Listener::bind(name.to_str().expect("a path")).expect_err("the lock file is a link");
     assert!(matches!(error, ListenError::System(..)), "{error:?}");
     assert!(!elsewhere.exists(), "the link was followed");
-}
-
-#[test]
-fn names_lead_to_a_private_directory() {
-    let _alone = alone();
-    let folder = Folder::new();
-    for (variable, directory) in
-        [("XDG_RUNTIME_DIR", "messageport".to_owned()), ("TMPDIR", format!("messageport-{}", geteuid()))]
-    {
-        let mut command = command("names");
-        command.env_remove("XDG_RUNTIME_DIR").env(variable, &folder.0).env(PATH, folder.0.join(&directory));
-        Process::run(&mut command).succeeded();
-        // The directory stays, and is empty.
-        assert_eq!(fs::read_dir(folder.0.join(directory)).expect("the directory").count(), 0);
-    }
-    // A variable with a relative path is ignored.
-    let mut command = command("names");
-    let directory = folder.0.join(format!("messageport-{}", geteuid()));
-    command.env("XDG_RUNTIME_DIR", "somewhere").env("TMPDIR", &folder.0).env(PATH, directory);
-    Process::run(&mut command).succeeded();
-}
-
-fn names() {
-    let directory = PathBuf::from(std::env::var_os(PATH).expect("a variable"));
-    assert!(matches!(connect("name", b""), Err(ConnectError::NoListener(path)) if path == directory.join("name")));
-    let listener = Listener::bind("name").expect("a free name");
-    assert_eq!(listener.path(), directory.join("name"));
-    let rights = |path: &Path| fs::symlink_metadata(path).expect("a file").mode() & 0o777;
-    assert_eq!((rights(&directory), rights(listener.path())), (0o700, 0o600));
-    assert_eq!(rights(&directory.join("name.lock")), 0o600);
-    assert!(matches!(Listener::bind("name"), Err(ListenError::InUse(_))));
-    let client = thread::spawn(|| connect("name", b"hello").expect("a listener"));
-    let incoming = listener.accept_timeout(PATIENCE).expect("a client");
-    assert_eq!(incoming.greeting.data, b"hello");
-    assert_entangled(&incoming.port, &client.join().expect("no panic"));
-    for invalid in ["", ".", "..", "a\0b", "name.lock"] {
-        assert!(matches!(Listener::bind(invalid), Err(ListenError::Name(NameError::Invalid))), "{invalid}");
-        assert!(matches!(connect(invalid, b""), Err(ConnectError::Name(NameError::Invalid))), "{invalid}");
-    }
-    let long = "n".repeat(108);
-    assert!(matches!(Listener::bind(&long), Err(ListenError::Name(NameError::TooLong(_)))));
-    assert!(matches!(connect(&long, b""), Err(ConnectError::Name(NameError::TooLong(_)))));
-}
-
-#[test]
-fn a_directory_that_others_can_use_is_refused() {
-    let _alone = alone();
-    for kind in ["group", "others", "symlink", "file"] {
-        let folder = Folder::new();
-        let directory = folder.0.join("messageport");
-        match kind {
-            "symlink" => {
-                fs::DirBuilder::new().mode(0o700).create(folder.0.join("elsewhere")).expect("a folder");
-                symlink(folder.0.join("elsewhere"), &directory).expect("a link");
-            }
-            "file" => drop(File::create(&directory).expect("a file")),
-            _ => {
-                fs::create_dir(&directory).expect("a folder");
-                let mode = if kind == "group" { 0o710 } else { 0o701 };
-                fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).expect("rights");
-            }
-        }
-        Process::run(command("unsafe directory").env("XDG_RUNTIME_DIR", &folder.0)).succeeded();
-    }
-}
-
-fn unsafe_directory() {
-    assert!(matches!(Listener::bind("name"), Err(ListenError::Name(NameError::UnsafeDirectory(_)))));
-    assert!(matches!(connect("name", b""), Err(ConnectError::Name(NameError::UnsafeDirectory(_)))));
 }
 
 #[test]
@@ -745,16 +767,20 @@ fn a_listener_can_be_polled() {
     assert!(!readable(&listener, Duration::ZERO));
 }
 
+fn number_of_descriptor() -> i32 {
+    let value = std::env::var(VARIABLE).expect("a parent");
+    value.split(':').next().expect("a number").parse().expect("a number")
+}
+
 /// A role: a program that closes the descriptors that it does not know, and starts the one that the port is for.
 fn close_the_descriptor() {
-    let number: i32 = std::env::var(VARIABLE).expect("a parent").parse().expect("a number");
-    close(number).expect("an open descriptor");
+    close(number_of_descriptor()).expect("an open descriptor");
     assert!(command("finds no descriptor").status().expect("it can be started").success());
 }
 
 /// A role: the error states which descriptor is missing.
 fn find_no_descriptor() {
-    let number: i32 = std::env::var(VARIABLE).expect("a parent").parse().expect("a number");
+    let number = number_of_descriptor();
     let error = parent_port().expect_err("no descriptor");
     assert!(matches!(error, ParentPortError::Lost { descriptor } if descriptor == number), "{error:?}");
     assert!(error.to_string().contains(&format!("descriptor {number}")), "{error}");
@@ -770,7 +796,9 @@ fn a_descriptor_that_a_program_in_between_has_closed_is_named() {
 #[test]
 fn a_port_is_passed_on_by_python() {
     let _alone = alone();
-    for (passes, role) in [("pass_fds=[int(os.environ['MESSAGEPORT_PARENT'])]", "child"), ("", "finds no descriptor")] {
+    for (passes, role) in
+        [("pass_fds=[int(os.environ['MESSAGEPORT_PARENT'].split(':')[0])]", "child"), ("", "finds no descriptor")]
+    {
         let (ours, theirs) = pair();
         let program = std::env::current_exe().expect("a path");
         let script = format!("import os, subprocess, sys; sys.exit(subprocess.run(sys.argv[1:], {passes}).returncode)");

@@ -234,9 +234,9 @@ fn stuck_page() -> Result<(usize, OwnedFd), Errno> {
     // UFFDIO_API; and UFFDIO_REGISTER, for the first access to the page.
     let (mut api, mut range) = ([0xAA_u64, 0, 0], [page as u64, 4096, 1, 0]);
     // SAFETY: a struct of the size that the request names.
-    Errno::result(unsafe { libc::ioctl(faults.as_raw_fd(), 0xc018_aa3f, api.as_mut_ptr()) })?;
+    Errno::result(unsafe { libc::ioctl(faults.as_raw_fd(), 0xc018_aa3f_u32 as _, api.as_mut_ptr()) })?;
     // SAFETY: a struct of the size that the request names. Nothing refers to the page.
-    Errno::result(unsafe { libc::ioctl(faults.as_raw_fd(), 0xc020_aa00, range.as_mut_ptr()) })?;
+    Errno::result(unsafe { libc::ioctl(faults.as_raw_fd(), 0xc020_aa00_u32 as _, range.as_mut_ptr()) })?;
     Ok((page as usize, faults))
 }
 

@@ -3,7 +3,8 @@
 mod tools;
 
 use std::error::Error;
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread::{self, JoinHandle};
@@ -312,13 +313,13 @@ fn signals_are_invisible_and_deadlines_hold_under_a_thousand_a_second() {
     static STOP: AtomicBool = AtomicBool::new(false);
     #[allow(unsafe_code)]
     // SAFETY: takes no arguments and cannot fail.
-    let target = unsafe { libc::pthread_self() };
+    let target = unsafe { libc::pthread_self() } as usize; // a pointer in some C libraries
     let pest = thread::spawn(move || {
         while !STOP.load(Ordering::Relaxed) {
             #[allow(unsafe_code)]
             // SAFETY: the thread outlives this one, which it joins.
             unsafe {
-                libc::pthread_kill(target, libc::SIGUSR1);
+                libc::pthread_kill(target as libc::pthread_t, libc::SIGUSR1);
             }
             thread::sleep(Duration::from_millis(1));
         }
@@ -565,8 +566,8 @@ fn a_post_that_finds_the_lane_full_waits_for_room() {
     let (a, b) = pair_of(16 << 20);
     let mut posted = 0_usize;
     let cause = loop {
-        let buffer = TransferBuffer::new(0).expect("memory");
-        match a.post_message(b"", [buffer.into()]) {
+        let file = OwnedFd::from(File::open("/dev/null").expect("a file"));
+        match a.post_message(b"", [file.into()]) {
             Ok(()) => posted += 1,
             Err(error) => break error.kind,
         }
@@ -576,8 +577,8 @@ fn a_post_that_finds_the_lane_full_waits_for_room() {
     }
     assert!(matches!(cause, PostErrorKind::Full(messageport::FullCause::Lane)), "after {posted}: {cause:?}");
     let sender = thread::spawn(move || {
-        let buffer = TransferBuffer::new(0).expect("memory");
-        a.post_message_timeout(b"at last", [buffer.into()], PATIENCE)
+        let file = OwnedFd::from(File::open("/dev/null").expect("a file"));
+        a.post_message_timeout(b"at last", [file.into()], PATIENCE)
     });
     within(PATIENCE, move || {
         for _ in 0..posted {

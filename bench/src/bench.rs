@@ -133,6 +133,8 @@ pub struct Bench {
     pub allowed: Option<RangeInclusive<usize>>,
     /// The lowest number of operations in a block, unless the block would take more than four times as long as planned.
     pub min_operations: u64,
+    /// The duration of a block, as a multiple of that of other benchmarks.
+    pub(crate) block_factor: u32,
     /// The subjects, which are measured in turns.
     pub subjects: Vec<Subject>,
     /// Replaces the turns, for a benchmark without subjects.
@@ -142,6 +144,16 @@ pub struct Bench {
 impl Bench {
     /// Creates a benchmark without subjects.
     pub fn new(name: &'static str, about: &'static str, metric: Metric, sizes: &'static [usize]) -> Self {
-        Self { name, about, metric, sizes, allowed: None, min_operations: 1, subjects: Vec::new(), measure: None }
+        Self {
+            name,
+            about,
+            metric,
+            sizes,
+            allowed: None,
+            min_operations: 1,
+            block_factor: 1,
+            subjects: Vec::new(),
+            measure: None,
+        }
     }
 }

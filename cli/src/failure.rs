@@ -1,6 +1,6 @@
 //! The failure of a command: a line on standard error and an exit status.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -35,7 +35,7 @@ impl Failure {
     /// Prints the failure and returns the exit status of the process.
     pub(crate) fn report(&self) -> ExitCode {
         // If standard error is closed, the exit status is all that remains.
-        let _ = writeln!(std::io::stderr(), "messageport: {}", self.message);
+        let _ = writeln!(std::io::stderr(), "messageport: {}", Line(&self.message));
         ExitCode::from(self.status)
     }
 }
@@ -49,5 +49,18 @@ impl Display for Failure {
 impl From<messageport_bench::Error> for Failure {
     fn from(error: messageport_bench::Error) -> Self {
         if error.is_refused() { Self::refused(error) } else { Self::failed(error) }
+    }
+}
+
+/// A text on one line, with its control characters escaped: names, paths and the bytes of a peer may contain some, and
+/// a terminal would act on them.
+pub(crate) struct Line<'a>(pub(crate) &'a str);
+
+impl Display for Line<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for letter in self.0.chars() {
+            if letter.is_control() { write!(f, "{}", letter.escape_default())? } else { f.write_char(letter)? }
+        }
+        Ok(())
     }
 }

@@ -6,14 +6,16 @@
 mod bench;
 mod demo;
 mod join;
+mod manual;
 
 mod output;
+mod streams;
 mod failure;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Counts allocations for the benchmarks.
 #[global_allocator]
@@ -24,10 +26,11 @@ fn main() -> ExitCode {
         return played.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS);
     }
     let done = match Cli::parse().command.unwrap_or(Command::Demo { file: None }) {
-        Command::Demo { file } => demo::run(file),
-        Command::Listen { name } => join::listen(&name),
-        Command::Connect { name } => join::connect(&name),
-        Command::Bench(options) => bench::run(&options),
+        Command::Demo { file } => streams::check_output().and_then(|()| demo::run(file)),
+        Command::Listen { name, access } => join::listen(&name, &access),
+        Command::Connect { name, search } => join::connect(&name, &search),
+        Command::Bench(options) => streams::check_output().and_then(|()| bench::run(&options)),
+        Command::Man => manual::print(Cli::command()),
         Command::DemoIframe => demo::iframe(),
         Command::DemoWorker => demo::worker(),
     };
@@ -57,6 +60,7 @@ const BENCH_HELP: &str = "\
 Benchmarks:
   rtt         round trips of messages
   throughput  streams of messages
+  stream      streams with the default options, against a pipe and a Unix stream
   buffers     round trips of transferred buffers
   wake        delay of messages after a gap
   create      creating and dropping a pair
@@ -68,6 +72,7 @@ Benchmarks:
 Examples:
   messageport bench rtt throughput --size 64 --json > base.json
   messageport bench --quick --compare base.json
+  messageport bench stream --loaded
 
 In JSON, mean_ns is the median of the means of the blocks; percentiles are those of
 individually timed operations in separate blocks. docs/BENCHMARKS.md describes all fields.
@@ -95,22 +100,27 @@ enum Command {
     /// Wait for one `connect NAME` and exchange standard input and output with it
     ///
     /// The input of each side becomes the output of the other, in both directions at the same time. When the input of
-    /// one side ends, so does the output of the other. The command exits when both inputs have ended.
-    #[command(after_help = "Example:\n  messageport listen talk > received\n\nExit status:\n  0  both inputs \
-        ended\n  1  failure\n  2  NAME is in use or cannot be used, or standard input or output failed\n  \
-        3  the peer closed before both inputs had ended")]
+    /// one side ends, so does the output of the other. The command exits when both inputs have ended and both sides have
+    /// written everything.
+    #[command(after_help = "Example:\n  messageport listen talk > received\n\nExit status:\n  0  both inputs ended, \
+        and both sides have written everything\n  1  failure\n  2  NAME is in use or cannot be used, or standard \
+        input or output failed\n  3  the peer closed before both inputs had been written")]
     Listen {
         /// Name that both sides use, or path of a Unix socket
         name: String,
+        #[command(flatten)]
+        access: join::Access,
     },
 
     /// Connect to a waiting `listen NAME` and exchange standard input and output with it
-    #[command(after_help = "Example:\n  messageport connect talk < file\n\nExit status:\n  0  both inputs ended\n  \
-        1  failure\n  2  there is no listener at NAME, or standard input or output failed\n  \
-        3  the peer closed before both inputs had ended")]
+    #[command(after_help = "Example:\n  messageport connect talk < file\n\nExit status:\n  0  both inputs ended, and \
+        both sides have written everything\n  1  failure\n  2  there is no listener at NAME, or standard input or \
+        output failed\n  3  the peer closed before both inputs had been written")]
     Connect {
         /// Name that the listener uses, or path of its Unix socket
         name: String,
+        #[command(flatten)]
+        search: join::Search,
     },
 
     /// Measure messageport beside the limits of this machine
@@ -120,6 +130,12 @@ enum Command {
     /// at nearly the same time.
     #[command(after_long_help = BENCH_HELP)]
     Bench(messageport_bench::Options),
+
+    /// Print the manual page
+    ///
+    /// The page is in the format of man(7).
+    #[command(after_help = "Example:\n  messageport man > ~/.local/share/man/man1/messageport.1")]
+    Man,
 
     #[command(hide = true)]
     DemoIframe,

@@ -8,7 +8,8 @@ use std::thread;
 
 use serde_json::Value;
 
-const BENCHES: [&str; 9] = ["rtt", "throughput", "buffers", "wake", "create", "transfer", "fanin", "memory", "calls"];
+const BENCHES: [&str; 10] =
+    ["rtt", "throughput", "stream", "buffers", "wake", "create", "transfer", "fanin", "memory", "calls"];
 
 #[test]
 fn every_bench_prints_lines_with_its_fields_and_the_run_can_be_compared_with() {
@@ -73,7 +74,7 @@ fn assert_fields(line: &Value) {
     let single = ["p50_ns", "p99_ns", "p999_ns", "samples"];
     let fields: &[&[&str]] = match bench {
         "rtt" | "buffers" | "create" | "transfer" => &[&["mean_ns", "blocks"], &single],
-        "throughput" => &[&["mean_ns", "blocks", "msgs_per_s", "bytes_per_s"]],
+        "throughput" | "stream" => &[&["mean_ns", "blocks", "msgs_per_s", "bytes_per_s"]],
         "fanin" => &[&["mean_ns", "blocks", "msgs_per_s", "bytes_per_s", "ports"]],
         "wake" => &[&["mean_ns", "blocks", "cpu", "gap_us"], &single],
         _ => &[],

@@ -2,10 +2,15 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getegid};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -49,6 +54,19 @@ fn demo_refuses_anything_but_a_readable_file() {
 }
 
 #[test]
+fn the_manual_page_has_what_help_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(messageport(&dir).arg("man"));
+    assert_eq!((output.status.code(), &*text(&output.stderr)), (Some(0), ""));
+    let page = text(&output.stdout).replace("\\-", "-").replace("\\fB", "").replace("\\fR", "").replace("\\fI", "");
+    assert!(page.contains(".TH messageport 1"), "{page}");
+    for words in ["Wait for one `connect NAME`", "messageport listen", "Examples:", "--quick", "the hashes agree"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    assert!(!page.contains("demo-iframe"), "{page}");
+}
+
+#[test]
 fn demo_goes_on_when_its_reader_leaves() {
     let dir = tempfile::tempdir().unwrap();
     let (reader, writer) = std::io::pipe().unwrap();
@@ -61,8 +79,8 @@ fn demo_goes_on_when_its_reader_leaves() {
 fn join_carries_bytes_both_ways_to_both_ends() {
     let dir = tempfile::tempdir().unwrap();
     let (there, back) = (noise(1_500_000, 2), noise(700_001, 3));
-    let mut listener = Listening::start(&dir, "talk");
-    let mut connector = start(messageport(&dir).args(["connect", "talk"]));
+    let mut listener = Listening::start(&dir, "./talk");
+    let mut connector = start(messageport(&dir).args(["connect", "./talk"]));
     let feeders = [(listener.stdin(), back.clone()), (connector.stdin.take().unwrap(), there.clone())]
         .map(|(mut stdin, data)| thread::spawn(move || stdin.write_all(&data).unwrap()));
     let connected = thread::spawn(move || connector.wait_with_output().unwrap());
@@ -78,8 +96,8 @@ fn join_carries_bytes_both_ways_to_both_ends() {
 #[test]
 fn join_goes_on_in_one_direction_after_the_other_ended() {
     let dir = tempfile::tempdir().unwrap();
-    let mut listener = Listening::start(&dir, "half");
-    let mut connector = start_with(messageport(&dir).args(["connect", "half"]), Stdio::null());
+    let mut listener = Listening::start(&dir, "./half");
+    let mut connector = start_with(messageport(&dir).args(["connect", "./half"]), Stdio::null());
     // The connector's input ends at once, and with it the listener's output, but not the listener's input.
     let mut stdout = listener.child.stdout.take().unwrap();
     assert_eq!(stdout.read(&mut [0; 8]).unwrap(), 0);
@@ -94,8 +112,8 @@ fn join_goes_on_in_one_direction_after_the_other_ended() {
 fn join_reports_a_killed_peer() {
     for kill_listener in [false, true] {
         let dir = tempfile::tempdir().unwrap();
-        let mut listener = Listening::start(&dir, "doomed");
-        let mut connector = start(messageport(&dir).args(["connect", "doomed"]));
+        let mut listener = Listening::start(&dir, "./doomed");
+        let mut connector = start(messageport(&dir).args(["connect", "./doomed"]));
         let mut inputs = [listener.stdin(), connector.stdin.take().unwrap()];
         // One byte in each direction shows that both are connected.
         for stdin in &mut inputs {
@@ -120,9 +138,9 @@ fn join_reports_a_killed_peer() {
 #[test]
 fn join_reports_a_closed_output() {
     let dir = tempfile::tempdir().unwrap();
-    let mut listener = Listening::start(&dir, "deaf");
+    let mut listener = Listening::start(&dir, "./deaf");
     drop(listener.child.stdout.take());
-    let mut connector = start(messageport(&dir).args(["connect", "deaf"]));
+    let mut connector = start(messageport(&dir).args(["connect", "./deaf"]));
     let mut stdin = connector.stdin.take().unwrap();
     stdin.write_all(b"nobody reads this").unwrap();
     let _open = listener.stdin();
@@ -133,16 +151,123 @@ fn join_reports_a_closed_output() {
 }
 
 #[test]
+fn join_succeeds_only_if_the_other_side_has_written_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    // Both inputs end, and everything is received, but the listener cannot write it.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = messageport(&dir);
+    command.args(["listen", "./deaf"]).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+    let mut listener = Listening::of(command.spawn().unwrap());
+    let mut connector = start(messageport(&dir).args(["connect", "./deaf"]));
+    connector.stdin.take().unwrap().write_all(b"hi").unwrap();
+    let connected = connector.wait_with_output().unwrap();
+    assert_eq!(connected.status.code(), Some(3), "{}", text(&connected.stderr));
+    assert_eq!(listener.child.wait().unwrap().code(), Some(2));
+}
+
+#[test]
+fn closed_streams_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let tool = env!("CARGO_BIN_EXE_messageport");
+    for command in
+        ["listen ./x >&-", "connect ./x >&-", "demo >&-", "bench --quick >&-", "listen ./x <&-", "connect ./x <&-"]
+    {
+        let mut shell = Command::new("sh");
+        let output = run(shell.arg("-c").arg(format!("exec {tool} {command}")).current_dir(dir.path()));
+        assert_refused(&output);
+        assert!(text(&output.stderr).contains("it is closed"), "{command}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn control_characters_are_refused_in_names_and_escaped_in_messages() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["./two\nlines", "two\nlines", "./\x1b[2J"] {
+        for command in ["listen", "connect", "demo"] {
+            assert_refused(&run(messageport(&dir).args([command, name])));
+        }
+    }
+    // A folder may have any name.
+    let folder = dir.path().join("two\nlines");
+    fs::create_dir(&folder).unwrap();
+    let listener =
+        Listening::of(start_with(messageport(&dir).args(["listen", "./x"]).current_dir(folder), Stdio::null()));
+    drop(listener);
+}
+
+#[test]
+fn a_signal_that_ends_a_listener_leaves_no_files() {
+    let dir = tempfile::tempdir().unwrap();
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
+        let mut listener = Listening::start(&dir, "./short");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        kill(Pid::from_raw(listener.child.id() as i32), signal).unwrap();
+        assert_eq!(listener.child.wait().unwrap().signal(), Some(signal as i32));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{signal}");
+    }
+}
+
+#[test]
+fn a_client_that_gave_up_before_it_was_accepted_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut listener = Listening::start(&dir, "./late");
+    let pid = Pid::from_raw(listener.child.id() as i32);
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let path = dir.path().join("late");
+    let options = messageport::ConnectOptions::new().timeout(Duration::from_millis(50));
+    let error = options.connect(path.to_str().unwrap(), b"").unwrap_err();
+    assert!(matches!(error, messageport::ConnectError::TimedOut), "{error:?}");
+    // A killed client, with its greeting in the queue.
+    let mut killed = start(messageport(&dir).args(["connect", "./late"]));
+    // It sleeps once it waits for the answer.
+    let state = |pid| fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    let start_of_wait = Instant::now();
+    while !state(killed.id()).contains("poll") && start_of_wait.elapsed() < Duration::from_secs(5) {
+        thread::yield_now(); // at most 5 s: this user may not be allowed to see where it sleeps
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    kill(pid, Signal::SIGCONT).unwrap();
+    drop(listener.stdin());
+    let mut connector = start(messageport(&dir).args(["connect", "./late"]));
+    connector.stdin.take().unwrap().write_all(b"the first client").unwrap();
+    let (listened, connected) = (listener.finish(), connector.wait_with_output().unwrap());
+    assert_eq!((listened.status.code(), connected.status.code()), (Some(0), Some(0)), "{}", text(&listened.stderr));
+    assert_eq!(listened.stdout, b"the first client");
+}
+
+#[test]
+fn a_connector_can_come_first_and_a_listener_can_admit_a_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let early = start_with(messageport(&dir).args(["connect", "./early", "--wait", "20"]), Stdio::null());
+    let group = getegid().to_string();
+    let child = start_with(messageport(&dir).args(["listen", "./early", "--group", &group]), Stdio::null());
+    let listener = Listening::of(child);
+    let (listened, connected) = (listener.finish(), early.wait_with_output().unwrap());
+    assert_eq!((listened.status.code(), connected.status.code()), (Some(0), Some(0)), "{}", text(&connected.stderr));
+
+    let child = start_with(messageport(&dir).args(["listen", "./open", "--mode", "666"]), Stdio::null());
+    let mut listener = Listening::of(child);
+    let found = fs::symlink_metadata(dir.path().join("open")).unwrap();
+    assert_eq!((found.mode() & 0o777, found.gid()), (0o666, getegid().as_raw()));
+    listener.child.kill().unwrap();
+    listener.child.wait().unwrap();
+    assert_refused(&run(messageport(&dir).args(["listen", "./x", "--group", "no such group"])));
+    assert_eq!(run(messageport(&dir).args(["listen", "./x", "--mode", "9"])).status.code(), Some(2));
+}
+
+#[test]
 fn names_that_cannot_be_used_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let mut first = Listening::start(&dir, "taken");
-    assert_refused(&run(messageport(&dir).args(["listen", "taken"])));
-    assert_refused(&run(messageport(&dir).args(["connect", "nobody"])));
+    let mut first = Listening::start(&dir, "./taken");
+    assert_refused(&run(messageport(&dir).args(["listen", "./taken"])));
+    assert_refused(&run(messageport(&dir).args(["connect", "./nobody"])));
     assert_refused(&run(messageport(&dir).args(["listen", ""])));
     first.child.kill().unwrap();
     // The name of a killed listener can be used again.
     first.child.wait().unwrap();
-    let mut second = Listening::start(&dir, "taken");
+    let mut second = Listening::start(&dir, "./taken");
     second.child.kill().unwrap();
     second.child.wait().unwrap();
 }
@@ -171,10 +296,10 @@ fn help_and_wrong_usage() {
     assert_eq!(run(messageport(&dir).arg("demo-iframe")).status.code(), Some(1));
 }
 
-/// Returns a command of the tool that resolves names in the test's own directory.
+/// Returns a command of the tool in the test's own directory, below which `./NAME` is a name.
 fn messageport(dir: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_messageport"));
-    command.env("XDG_RUNTIME_DIR", dir.path()).current_dir(dir.path());
+    command.current_dir(dir.path());
     command
 }
 
@@ -200,11 +325,16 @@ struct Listening {
 
 impl Listening {
     fn start(dir: &TempDir, name: &str) -> Self {
-        let mut child = start(messageport(dir).args(["listen", name]));
+        Self::of(start(messageport(dir).args(["listen", name])))
+    }
+
+    /// Waits until the process accepts connections.
+    fn of(mut child: Child) -> Self {
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         stderr.read_line(&mut line).unwrap();
         assert!(line.starts_with("listening at /"), "{line}");
+        assert!(!line.trim_end_matches('\n').contains(char::is_control), "{line:?}");
         Self { child, stderr }
     }
 
@@ -228,6 +358,7 @@ fn assert_refused(output: &Output) {
     assert_eq!((output.status.code(), &*text(&output.stdout)), (Some(2), ""));
     let stderr = text(&output.stderr);
     assert!(stderr.starts_with("messageport: cannot ") && stderr.lines().count() == 1, "{stderr}");
+    assert!(!stderr.trim_end_matches('\n').contains(char::is_control), "{stderr:?}");
 }
 
 fn sum_line(data: &[u8], file: &Path) -> String {

@@ -59,7 +59,6 @@ codes! {
     TOO_MANY_HANDLES = 46 "the transfer list has more descriptors than the channel allows",
     MESSAGE_ERROR = 47 "the message cannot be received",
     TAKEN = 48 "the thing has already been taken out of the message",
-    POOLED_ELSEWHERE = 49 "a buffer of the transfer list belongs to the buffers of another port",
 
     NOT_NEW = 50 "a buffer that was received cannot be frozen",
     MAPPED_ELSEWHERE = 51 "another mapping of the buffer is writable",
@@ -88,6 +87,7 @@ codes! {
     SYSTEM = 81 "the system refused the operation",
 
     INTERNAL = 90 "internal error of the library",
+    LEFT_OUT = 91 "this build of the library is without the feature",
 }
 
 const fn as_c(text: &'static str) -> &'static CStr {

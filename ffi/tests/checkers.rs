@@ -24,10 +24,7 @@ fn can_sanitize() -> bool {
     let trial = scratch("programs").join("sanitized-nothing");
     let mut command = compile(&[source("tests/c/sanitized.c")], &[C, SANITIZE].concat());
     let there = command.arg("-o").arg(&trial).output().is_ok_and(|output| output.status.success());
-    if !there {
-        println!("SKIPPED: sanitizers: the compiler has none here");
-    }
-    there
+    there || skip("sanitizers", "the compiler has none here")
 }
 
 #[test]

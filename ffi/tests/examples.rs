@@ -44,7 +44,7 @@ fn a_port_in_a_libuv_loop() {
     }
     let found = Command::new("pkg-config").args(["--cflags", "--libs", "libuv"]).output().unwrap();
     if !found.status.success() {
-        println!("SKIPPED: a port in a libuv loop: there is no libuv here");
+        skip("a port in a libuv loop", "there is no libuv here");
         return;
     }
     let flags = String::from_utf8(found.stdout).unwrap();

@@ -92,7 +92,7 @@ fn structs_lie_the_same_in_c_and_in_rust() {
         };
         "msgport_item" = ffi::Item { kind, reserved, of };
         "msgport_bytes" = ffi::FfiBytes { data, len };
-        "msgport_queued" = ffi::FfiQueued { size, bytes, capacity, high_water, max_message_len, max_inline_len };
+        "msgport_queued" = ffi::FfiQueued { size, bytes, capacity, high_water, max_message_len, max_inline_len, transferred };
         "msgport_portset_event" = ffi::FfiSetEvent { port, code, reserved };
         "msgport_listen_options" = ffi::FfiListenOptions { size, greeting_timeout, flags, reserved };
         "msgport_connect_options" = ffi::FfiConnectOptions { size, timeout, flags, reserved, channel };

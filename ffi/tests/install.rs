@@ -124,6 +124,127 @@ fn an_outside_cpp_program_finds_it_by_cmake() {
     }
 }
 
+/// True if the system can link programs statically: some systems have no static C library.
+fn can_link_statically(test: &str) -> bool {
+    let project = fresh("static-probe");
+    fs::write(project.join("probe.c"), "int main(void) { return 0; }\n").unwrap();
+    let mut cc = compile(&[project.join("probe.c")], &["-static"]);
+    let can = run(cc.arg("-o").arg(project.join("probe"))).status.success();
+    can || skip(test, "there is no static C library here")
+}
+
+#[test]
+fn a_c_program_and_a_cpp_program_link_statically() {
+    if !have("pkg-config", "a static program") || !can_link_statically("a static program") {
+        return;
+    }
+    let prefix = install("prefix-static", &[]);
+    let project = write_outside_project("outside-static");
+    let flags = succeed(pkg_config(&prefix, "lib").args(["--cflags", "--libs", "--static", "messageport"]));
+    for file in ["echo.c", "echo.cpp"] {
+        let program = project.join(file).with_extension("static");
+        let mut cc = compile(&[project.join(file)], &["-static"]);
+        succeed(cc.arg("-o").arg(&program).args(flags.split_whitespace()));
+        assert_eq!(succeed(&mut Command::new(&program)), "hello\n", "{file}");
+        let dynamic = succeed(Command::new("readelf").arg("-d").arg(&program));
+        assert!(dynamic.contains("no dynamic section"), "{dynamic}");
+    }
+}
+
+#[test]
+fn the_static_library_defines_the_functions_of_the_header_and_nothing_else() {
+    let prefix = install("prefix-symbols", &[]);
+    let nm = succeed(Command::new("nm").args(["-g", "--defined-only"]).arg(prefix.join("lib/libmessageport.a")));
+    let mut defined: Vec<&str> = nm.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    defined.sort_unstable();
+    assert_eq!(defined, include_str!("golden.txt").lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_program_can_have_the_static_library_of_another_rust_library_too() {
+    let prefix = install("prefix-two", &[]);
+    let project = fresh("two-libraries");
+    fs::write(
+        project.join("other.rs"),
+        "#[unsafe(no_mangle)]\n\
+         pub extern \"C\" fn caught() -> i32 {\n\
+             std::panic::set_hook(Box::new(|_| {}));\n\
+             i32::from(std::panic::catch_unwind(|| panic!(\"{}\", std::process::id())).is_err())\n\
+         }\n",
+    )
+    .unwrap();
+    fs::write(
+        project.join("both.c"),
+        "#include <messageport.h>\n\
+         int caught(void);\n\
+         int main(void) {\n\
+             msgport_port *one, *two;\n\
+             if (msgport_channel_new(NULL, &one, &two) != MSGPORT_OK || caught() != 1) return 1;\n\
+             msgport_port_free(one);\n\
+             msgport_port_free(two);\n\
+             return 0;\n\
+         }\n",
+    )
+    .unwrap();
+    // Optimised at link time, the other library has its standard library in the object of its own code, so that the
+    // linker takes all of it.
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let mut other = Command::new(rustc);
+    other.args(["--crate-type=staticlib", "--edition=2024", "-Clto=fat", "-Copt-level=0"]);
+    succeed(other.arg(project.join("other.rs")).arg("-o").arg(project.join("libother.a")));
+    let mut cc = compile(&[project.join("both.c")], &[]);
+    cc.args([project.join("libother.a"), prefix.join("lib/libmessageport.a")]);
+    succeed(cc.args(["-lpthread", "-lm", "-ldl", "-o"]).arg(project.join("both")));
+    succeed(&mut Command::new(project.join("both")));
+}
+
+/// Every file below a directory.
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() && !path.is_symlink() {
+            true => files.extend(files_below(&path)),
+            false => files.push(path),
+        }
+    }
+    files
+}
+
+#[test]
+fn uninstalling_removes_what_installing_made_and_nothing_else() {
+    let prefix = install("prefix-uninstalled", &["--libdir=lib64"]);
+    assert!(files_below(&prefix).len() > 10);
+    let foreign = [prefix.join("lib64/other.a"), prefix.join("include/other.h"), prefix.join("share/man/man3/other.3")];
+    for file in &foreign {
+        fs::write(file, "").unwrap();
+    }
+    let uninstall =
+        || run(installer().arg("--prefix").arg(&prefix).args(["--libdir=lib64", "--uninstall"]).env_remove("DESTDIR"));
+    assert!(uninstall().status.success());
+    let mut left = files_below(&prefix);
+    left.sort();
+    assert_eq!(left, {
+        let mut expected = foreign.to_vec();
+        expected.sort();
+        expected
+    });
+    assert!(!prefix.join("lib64/cmake/messageport").exists() && !prefix.join("share/doc/messageport").exists());
+    let again = uninstall();
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("is not installed below"));
+}
+
+#[test]
+fn installing_says_how_programs_find_the_shared_library() {
+    let prefix = fresh("prefix-found");
+    let said = succeed(installer().arg("--prefix").arg(&prefix).env_remove("DESTDIR"));
+    assert!(said.contains("ldconfig") && said.contains(&format!("-Wl,-rpath,{}/lib", prefix.display())), "{said}");
+    // A packager's system is not the user's.
+    let said = succeed(installer().args(["--prefix", "/usr", "--destdir"]).arg(&prefix));
+    assert!(!said.contains("ldconfig"), "{said}");
+}
+
 #[test]
 fn puts_everything_below_destdir() {
     let staging = fresh("staging");
@@ -145,6 +266,9 @@ fn puts_everything_below_destdir() {
             "lib64/pkgconfig/messageport.pc",
             "lib64/cmake/messageport/messageport-config.cmake",
             "lib64/cmake/messageport/messageport-config-version.cmake",
+            "share/man/man3/messageport.3",
+            "share/doc/messageport/LICENSE-APACHE",
+            "share/doc/messageport/LICENSE-MIT",
         ] {
             assert!(root.join(file).is_file(), "{file}");
         }
@@ -170,6 +294,8 @@ fn refuses_what_makes_no_sense() {
         &["--prefix"],
         &["--libdir", "/elsewhere"],
         &["--libdir", "../lib"],
+        &["--datadir=/elsewhere"],
+        &["--uninstall=yes"],
         &["--what"],
     ] {
         let output = run(installer().args(arguments));

@@ -75,6 +75,12 @@ fn no_fence_after_the_announcement() {
 }
 
 #[test]
+fn a_sender_that_wants_too_much_room() {
+    caught(Fault::WantsTooMuch, LOST_WAKE_UP, || sender_sleeps(0, false));
+    caught(Fault::WantsTooMuch, LOST_WAKE_UP, || small_messages(1));
+}
+
+#[test]
 fn no_fence_between_the_note_and_the_last_poll() {
     caught(Fault::NoFenceInSleeper, LOST_WAKE_UP, receiver_sleeps);
     caught(Fault::NoFenceInSleeper, LOST_WAKE_UP, || sender_sleeps(0, false));

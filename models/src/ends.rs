@@ -322,9 +322,9 @@ impl SendHalf {
         }
     }
 
-    /// `growth::shrink`.
+    /// `growth::shrink_if_done`.
     fn shrink(&mut self) {
-        if self.producer.unread().unwrap() == 0 || has(Fault::BackTooEarly) {
+        if self.producer.is_done_with_ring().unwrap() || has(Fault::BackTooEarly) {
             note_going_back(true);
             self.producer.go_on_in(self.end.outgoing.clone(), RecordKind::Back);
             note_going_back(false);
@@ -345,6 +345,7 @@ impl SendHalf {
         let (end, spin) = (&self.end, Spin::new());
         let waiter =
             Waiter { doorbell: end.outgoing.space_doorbell(), lane: &end.lane, spin: &spin, deadline: Deadline::Never };
+        self.producer.want(Some(len));
         let producer = std::cell::RefCell::new(&mut self.producer);
         let ready = || {
             let has_room = producer.borrow_mut().claim(len) != Err(NoRoom::Full);

@@ -44,6 +44,8 @@ pub(crate) enum Fault {
     BackTooEarly,
     /// The first header in the ring that the queue goes back to is not zeroed.
     BackHeaderNotZeroed,
+    /// A sleeping producer wants more room than there will be.
+    WantsTooMuch,
 }
 
 thread_local! {

@@ -7,4 +7,8 @@ pub(crate) mod cpu {
     }
 
     pub(crate) fn forget_affinity() {}
+
+    pub(crate) fn preemptions() -> u64 {
+        0
+    }
 }

@@ -13,6 +13,8 @@ pub(crate) enum WordRole {
     /// Header or payload in a ring.
     Ring,
     ReadCursor,
+    /// The cursor that a sleeping producer waits for.
+    Wanted,
 }
 
 /// A word of 8 bytes.
@@ -48,6 +50,10 @@ impl AtomicU64 {
             WordRole::Ring if value == 0 && skips_zero() => return,
             WordRole::Ring => Fault::CommitNotReleased,
             WordRole::ReadCursor => Fault::CursorNotReleased,
+            WordRole::Wanted => {
+                let wanted = if has(Fault::WantsTooMuch) { u64::MAX } else { value };
+                return self.value.store(wanted, order);
+            }
         };
         self.value.store(value, if has(fault) { Ordering::Relaxed } else { order });
     }

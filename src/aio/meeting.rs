@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::port::AsyncPort;
 use super::wait::{Timer, current_runtime, timer};
 use crate::connect::{
-    AcceptError, ConnectError, ConnectOptions, Connecting, Incoming, ListenError, ListenOptions, Listener, QUEUE_RETRY,
+    AcceptError, ConnectError, ConnectOptions, Connecting, Incoming, ListenError, ListenOptions, Listener,
     SHORTAGE_PAUSE,
 };
 use crate::error::{Refusal, WatchError};
@@ -185,7 +185,7 @@ impl ConnectOptions {
             if connecting.has_greeted() {
                 break answer(connecting).await?;
             }
-            sleep(QUEUE_RETRY).await;
+            sleep(connecting.pause().min(connecting.left())).await;
         };
         AsyncPort::new(port).map_err(|failed| ConnectError::System(failed.into()))
     }

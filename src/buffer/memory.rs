@@ -14,12 +14,12 @@ use crate::error::{BadSegment, Rejection, exhausted, not_mapped};
 use crate::layout::{BufferConstants, HEADER_LEN};
 use crate::sys::mapping::{Mapping, fetch_for_writing};
 use crate::sys::passed::Passed;
-use crate::sys::{Errno, memfd};
+use crate::sys::{Errno, PAGE, memfd};
 
 /// How a handle came by its memory, which determines what happens to the memory when the handle is dropped or posted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
-    /// Created here, and not posted yet.
+    /// Created here, and not posted yet, or only as a copy.
     New,
     /// Taken from the pool of a port of this process, whose peer has it in its cache.
     Owner,
@@ -108,15 +108,7 @@ impl Drop for Hold {
         if !self.is_usable() {
             return;
         }
-        match self.role {
-            Role::New | Role::Traveller => {}
-            Role::Owner => self.memory.set_location(Location::Idle),
-            Role::Guest => {
-                // The note comes last: once the owner has read it, it may post the buffer again.
-                self.memory.set_location(Location::Away);
-                self.memory.write_note(NOTE_FREE);
-            }
-        }
+        self.memory.give_back(self.role);
     }
 }
 
@@ -133,8 +125,6 @@ pub(crate) struct Memory {
     kept: AtomicU64,
     /// Posted since its pool last searched for idle buffers.
     used: AtomicBool,
-    /// Its pool is closed, or the pool's peer is gone.
-    orphan: AtomicBool,
 }
 
 /// Where a recycled buffer is, as this side has recorded it. The peer cannot change the record.
@@ -147,6 +137,8 @@ pub(crate) enum Location {
     Idle,
     /// The peer has it: it was posted or given back to the peer.
     Away,
+    /// It was posted on another port: its pool gives it up at the next look.
+    Left,
 }
 
 /// Value 0 of the note in a buffer's header: the receiver still has the buffer.
@@ -170,6 +162,13 @@ impl Memory {
     pub(crate) fn create(capacity: usize) -> Result<Self, Errno> {
         let file = file::create(BufferKind::Transfer, capacity)?;
         Self::map(file, capacity).map_err(|(errno, _)| errno)
+    }
+
+    /// New memory for a buffer of `bytes`, rounded up to whole pages.
+    pub(crate) fn copy(bytes: &[u8]) -> Result<Self, Errno> {
+        let memory = Self::create(bytes.len().next_multiple_of(PAGE))?;
+        memory.write(0, bytes);
+        Ok(memory)
     }
 
     /// Adopts received memory of `capacity` bytes.
@@ -197,7 +196,6 @@ impl Memory {
             location: AtomicU8::new(Location::Held as u8),
             kept: AtomicU64::new(0),
             used: AtomicBool::new(false),
-            orphan: AtomicBool::new(false),
         }
     }
 
@@ -262,7 +260,8 @@ impl Memory {
         match self.location.load(Ordering::Acquire) {
             0 => Location::Held,
             1 => Location::Idle,
-            _ => Location::Away,
+            2 => Location::Away,
+            _ => Location::Left,
         }
     }
 
@@ -300,18 +299,6 @@ impl Memory {
         self.used.swap(false, Ordering::Relaxed) // relaxed: pairs with the store in `note_used`
     }
 
-    /// Records that its pool is closed or the pool's peer is gone: no other holder adheres to the protocol, so the
-    /// buffer may be posted on any port.
-    pub(crate) fn set_orphan(&self) {
-        // Relaxed: pairs with the load in `is_orphan`; it is a permission, and no other data depends on it.
-        self.orphan.store(true, Ordering::Relaxed);
-    }
-
-    /// True if the buffer may be posted on any port.
-    pub(crate) fn is_orphan(&self) -> bool {
-        self.orphan.load(Ordering::Relaxed) // relaxed: pairs with the store in `set_orphan`
-    }
-
     /// Copies the first `len` bytes out, to the end of `into`.
     pub(crate) fn read_to_vec(&self, len: usize, into: &mut Vec<u8>) {
         self.mapping.read_to_vec(HEADER_LEN, len.min(self.capacity), into);
@@ -338,6 +325,20 @@ impl Memory {
     #[inline]
     pub(super) fn fetch_note(&self) {
         fetch_for_writing(self.note_word());
+    }
+
+    /// Gives a recycled buffer up, as the drop of its hold does.
+    #[inline]
+    pub(crate) fn give_back(&self, role: Role) {
+        match role {
+            Role::New | Role::Traveller => {}
+            Role::Owner => self.set_location(Location::Idle),
+            Role::Guest => {
+                // The note comes last: once the owner has read it, it may post the buffer again.
+                self.set_location(Location::Away);
+                self.write_note(NOTE_FREE);
+            }
+        }
     }
 
     /// Notes that the receiver has posted the buffer on.

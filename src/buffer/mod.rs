@@ -9,6 +9,7 @@ pub(crate) mod bytes;
 pub(crate) mod cursor;
 pub(crate) mod frozen;
 pub(crate) mod shared;
+#[cfg(feature = "named")]
 pub(crate) mod named;
 pub(crate) mod pool;
 pub(crate) mod memory;
@@ -31,6 +32,12 @@ use crate::layout::HEADER_LEN;
 /// maps the same physical pages. The sender's handle is *detached*: its length is 0 and every access fails.
 /// ([`post_message`](crate::MessagePort::post_message) takes the handle, so there it is gone altogether.) A received
 /// buffer can be posted on, over any port, any number of times. Dropping the last handle frees the memory.
+///
+/// There are exceptions, in a post that does not wait: a buffer of at most 4 KiB that is not
+/// [recycled](crate::MessagePort::buffer), and a buffer within [`max_inline_len`](crate::MessagePort::max_inline_len)
+/// when the system takes no further descriptors in unread messages. Their bytes travel in the message, and the receiver
+/// has a new buffer with a copy. So the number of such buffers in unread messages is limited by
+/// [`max_capacity`](crate::ChannelOptions::max_capacity), and not by the system's limits of descriptors.
 ///
 /// A buffer is transferred whole, because the kernel passes and seals files and not parts of them: both sides would
 /// keep all of it. If several receivers each need a part, give each a buffer of its own; or [`freeze`](Self::freeze)
@@ -136,7 +143,8 @@ impl TransferBuffer {
     ///
     /// # Errors
     /// [`FreezeErrorKind::Received`]: the buffer came over a port, and a former holder may have kept access to its
-    /// memory. The other kinds are listed at [`FreezeErrorKind`]. The buffer is in the error, unchanged.
+    /// memory; a buffer that came as a copy can be frozen. The other kinds are listed at [`FreezeErrorKind`]. The buffer
+    /// is in the error, unchanged.
     pub fn freeze(self) -> Result<FrozenBuffer, FreezeError> {
         let fail = |kind, buffer| Err(FreezeError::new(kind, buffer));
         let Some(hold) = self.hold.take() else { return fail(FreezeErrorKind::Detached, self) };

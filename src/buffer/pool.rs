@@ -160,16 +160,19 @@ impl Pool {
         best.inspect(|memory| memory.set_location(Location::Held))
     }
 
-    /// Updates the record of a slot by the note in its buffer, if the buffer is with the peer.
+    /// Updates the record of a slot: by the note in its buffer, if the buffer is with the peer, or because the buffer
+    /// was posted on another port.
     fn update(&mut self, slot: usize) {
-        if let PoolSlot::Live(memory) = &self.slots[slot]
-            && memory.location() == Location::Away
-        {
-            match memory.take_note() {
-                Note::Busy => {}
-                Note::Free => memory.set_location(Location::Idle),
-                Note::Gone => self.put(slot, PoolSlot::Stale(memory.capacity as u64)),
-            }
+        let PoolSlot::Live(memory) = &self.slots[slot] else { return };
+        let note = match memory.location() {
+            Location::Held | Location::Idle => return,
+            Location::Away => memory.take_note(),
+            Location::Left => Note::Gone,
+        };
+        match note {
+            Note::Busy => {}
+            Note::Free => memory.set_location(Location::Idle),
+            Note::Gone => self.put(slot, PoolSlot::Stale(memory.capacity as u64)),
         }
     }
 
@@ -245,24 +248,21 @@ impl Pool {
         }
     }
 
-    /// Frees the idle buffers when the peer is gone; the other buffers may then be posted on any port. They keep their
-    /// slots, because those that the peer has posted back may still be queued.
+    /// Frees the idle buffers when the peer is gone. The others keep their slots, because those that the peer has posted
+    /// back may still be queued.
     pub(crate) fn release(&mut self) {
         for slot in 0..self.slots.len() {
             self.update(slot);
-            match &self.slots[slot] {
-                PoolSlot::Live(memory) if memory.location() == Location::Idle => self.put(slot, PoolSlot::Empty),
-                PoolSlot::Live(memory) => memory.set_orphan(),
-                PoolSlot::Empty | PoolSlot::Stale(_) => {}
+            if let PoolSlot::Live(memory) = &self.slots[slot]
+                && memory.location() == Location::Idle
+            {
+                self.put(slot, PoolSlot::Empty);
             }
         }
     }
 
     fn give_up(&mut self) {
-        self.live().for_each(|(_, memory)| {
-            memory.set_orphan();
-            memory.set_kept(None);
-        });
+        self.live().for_each(|(_, memory)| memory.set_kept(None));
         self.slots.clear();
     }
 }

@@ -62,15 +62,16 @@ enum Got {
 /// A call without an answer fails as soon as that is certain: with [`Dropped`](AnswerError::Dropped) if the server
 /// dropped the request, and with the reason, as every open call does, if the server's end is gone. When a call is
 /// abandoned, because its `PendingCall` is dropped or its time is over, its answer is dropped on arrival, and
-/// everything in the answer is closed. The server is not notified; to be able to stop it, transfer a port with the
-/// request and close that port's peer.
+/// everything in the answer is closed. The call is then cancelled: the server can find out by
+/// [`Responder::is_cancelled`](super::Responder::is_cancelled), and stop working on the answer. A server that does not
+/// look answers in vain.
 #[derive(Clone)]
 pub struct Client {
     core: Arc<ClientCore>,
 }
 
-/// A call that is open; see [`Client::start`]. Dropping it abandons the call.
-#[must_use = "dropping it abandons the call"]
+/// A call that is open; see [`Client::start`]. Dropping it cancels the call.
+#[must_use = "dropping it cancels the call"]
 pub struct PendingCall {
     core: Arc<ClientCore>,
     number: Number,
@@ -410,7 +411,7 @@ impl ClientCore {
     fn abandon(&self, number: Number) {
         if self.end.home().is_here() {
             let mut calls = self.lock();
-            let dropped = calls.close(number);
+            let dropped = calls.abandon(number, self.end.segment());
             drop(calls);
             dropped.into_iter().for_each(|mut answer| answer.refuse());
         }

@@ -11,6 +11,10 @@
 //! bits 32..62   calls that used this entry before
 //! bits 62..64   REQUEST, ANSWER or DROPPED
 //! ```
+//! The segment has a word for each of the first 512 entries of the table, which only the client writes: 1 more than the
+//! count of the entry's last call that the client abandoned, or 0. An entry has one call at a time, so no request with
+//! that count or a lower one is wanted any more. The server reads the word when it wants to know; a message would wait
+//! behind other requests.
 #![forbid(unsafe_code)]
 
 mod client;
@@ -25,6 +29,8 @@ pub(crate) use self::server::unless_gone;
 pub use self::server::{RespondError, Responder, ServeError, Server};
 use crate::error::PostErrorKind;
 use crate::port::transfer::{TransferRef, Transferable};
+use crate::queue::segment::Segment;
+use crate::queue::sync::Ordering;
 
 /// A mark takes 8 bytes, at the end of the data.
 const MARK_LEN: usize = 8;
@@ -41,6 +47,9 @@ enum MarkKind {
 /// A call number has 62 bits.
 const NUMBER_BITS: u32 = 62;
 
+/// The count in a call number has 30 bits.
+const COUNT_BITS: u32 = NUMBER_BITS - 32;
+
 /// The number of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Number(u64);
@@ -52,6 +61,28 @@ impl Number {
 
     fn index(self) -> usize {
         self.0 as u32 as usize
+    }
+
+    /// Calls that used the entry before, modulo 2^30.
+    fn count(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Notes in the segment that the client has abandoned the call.
+    fn cancel(self, segment: &Segment) {
+        if let Some(word) = segment.cancellation(self.index()) {
+            // Relaxed: pairs with the load in `is_cancelled`; no other data depends on it.
+            word.store(self.count() + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// True if the client has abandoned the call, and the segment has a word for it.
+    fn is_cancelled(self, segment: &Segment) -> bool {
+        let Some(word) = segment.cancellation(self.index()) else { return false };
+        // Relaxed: pairs with the store in `cancel`.
+        let Some(last) = word.load(Ordering::Relaxed).checked_sub(1) else { return false };
+        // Modulo 2^30, half of which is before the last one.
+        last.wrapping_sub(self.count()) % (1 << COUNT_BITS) < 1 << (COUNT_BITS - 1)
     }
 }
 

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{MARK_LEN, MarkKind, Number, lend, mark, unmark};
-use crate::end::End;
 use crate::end::shortage::ShortageNaps;
 use crate::end::wait::Deadline;
+use crate::end::{End, State};
 use crate::error::{
     BadTransfer, CloseReason, PostErrorKind, RecvError, RecvTimeoutError, Refusal, TryRecvError,
     is_want_of_descriptors, with_cause,
@@ -37,7 +37,7 @@ const MAX_OWED: usize = 1024;
 /// The answering end of a pair; the other end is a [`Client`](super::Client).
 ///
 /// [`serve`](Self::serve) answers one request after the other. [`recv`](Self::recv) returns a request with its
-/// [`Responder`], which can answer later and from another thread. Dropping the server closes the port: posted answers
+/// [`Responder`], which can answer later and from another thread, and which tells whether the call has been cancelled. Dropping the server closes the port: posted answers
 /// still arrive, and every other open call of the client fails.
 ///
 /// A client that reads no answers does not get far: once 1024 notices of dropped requests wait for room in the queue, a
@@ -292,6 +292,17 @@ impl Drop for Server {
 }
 
 impl Responder {
+    /// True once nobody wants the answer: the client has abandoned the call, by dropping its
+    /// [`PendingCall`](super::PendingCall) or because its time was over, or the client is gone. It stays true. A server
+    /// that works long on an answer looks now and then, and drops the responder when it is true.
+    ///
+    /// The abandonment is visible at once, however many requests are queued. Of the calls of a client that are open at
+    /// the same time, the first 512 can be cancelled; of the others only the end of the client is seen. If the call has
+    /// not been cancelled, this makes one call of poll(2).
+    pub fn is_cancelled(&self) -> bool {
+        self.open.is_cancelled()
+    }
+
     /// Posts the answer. Never blocks.
     ///
     /// # Errors
@@ -377,6 +388,15 @@ impl<A: Deref<Target = Answers>> OpenRequest<A> {
             self.over.set(true);
         }
         result
+    }
+
+    /// True once nobody wants the answer.
+    fn is_cancelled(&self) -> bool {
+        let end = &self.answers.end;
+        self.number.is_cancelled(end.segment())
+            || end.state() != State::Open
+            || end.peer_has_closed()
+            || end.lane().hung_up()
     }
 
     /// The server's end of the pair, which a typed post checks its list against.

@@ -8,6 +8,7 @@ use crate::error::{CloseReason, PostErrorKind, RecvError};
 use crate::port::message::Message;
 use crate::port::transfer::TransferRef;
 use crate::port::{MessagePort, RecvHalf, SendHalf};
+use crate::queue::segment::Segment;
 
 /// The state of a client that its threads share under its lock.
 pub(super) struct Calls {
@@ -95,6 +96,14 @@ impl Calls {
     #[inline]
     fn open_entry(&mut self, number: Number) -> Option<&mut CallEntry> {
         self.entry(number).filter(|entry| entry.state == CallState::Open)
+    }
+
+    /// As [`close`](Self::close), and cancels a call that has no outcome yet.
+    pub(super) fn abandon(&mut self, number: Number, segment: &Segment) -> Option<Message> {
+        if self.entry(number)?.state == CallState::Open {
+            number.cancel(segment);
+        }
+        self.close(number)
     }
 
     /// Ends a call that is not over, and frees its entry. Returns an answer that was not taken.

@@ -25,6 +25,8 @@ pub(crate) enum BodyPlace {
     Copied,
     /// It stays in the buffer.
     InPlace,
+    /// It is dropped with the message.
+    Nowhere,
 }
 
 /// Makes ports, buffers and descriptors of what came with a record that is not plain data. `payload` is a copy of the
@@ -76,7 +78,8 @@ fn carrier(
     let out_of_memory = |_: TryReserveError| Rejection::<Undeliverable>::Shortage(Errno::ENOMEM);
     let limits = end.segment().limits();
     let handles = usize::from(record.handles);
-    if handles != table.handles() || handles > limits.max_handles {
+    let copies = table.copies();
+    if handles != table.handles() || handles + copies > limits.max_handles {
         return Err(Violation::BadHandles.into());
     }
     let (data_len, body_len) = (table.data_len, table.body_len().unwrap_or(0));
@@ -90,30 +93,29 @@ fn carrier(
     make_room(table.counts()).map_err(out_of_memory)?;
     // 2. Duplicate the descriptors, whose packet stays on the lane.
     let _reading = (handles > 0).then(|| end.reading());
-    let mut descriptors = match handles {
-        0 => Vec::new(),
-        count => {
-            let sequence = consumer.sequence();
-            // An attempt in vain takes what descriptors there are from other threads, until the closer has closed them.
-            let peeked = if (count > FEW || shortage.is_of(sequence)) && !process::has_room_for(count) {
-                Err(Rejection::Shortage(Errno::EMFILE))
-            } else {
-                end.lane().peek_handles(sequence, count, |half| end.on_wake_up(half, Half::Receiver))
-            };
-            if matches!(peeked, Err(Rejection::Shortage(Errno::EMFILE))) && shortage.fail(sequence, Instant::now()) {
-                if !end.lane().drop_handles() {
-                    return Err(Undeliverable::WRONG_KIND.into());
-                }
-                payload.truncate(data_len);
-                return Err(Undeliverable::Message(BadTransfer::NoRoom).into());
-            }
-            peeked.map_err(|rejection| rejection.map(Undeliverable::Violation))?
-        }
+    let sequence = consumer.sequence();
+    let makes_copies = body != BodyPlace::Nowhere;
+    let needed = if makes_copies { handles + copies } else { handles };
+    // An attempt in vain takes what descriptors there are from other threads, until the closer has closed them.
+    let peeked = if (needed > FEW || shortage.is_of(sequence)) && !process::has_room_for(needed) {
+        Err(Rejection::Shortage(Errno::EMFILE))
+    } else if handles > 0 {
+        end.lane().peek_handles(sequence, handles, |half| end.on_wake_up(half, Half::Receiver))
+    } else {
+        Ok(Vec::new())
     };
+    if matches!(peeked, Err(Rejection::Shortage(Errno::EMFILE))) && shortage.fail(sequence, Instant::now()) {
+        return Err(give_up(end, handles, payload, data_len));
+    }
+    let mut descriptors = peeked.map_err(|rejection| rejection.map(Undeliverable::Violation))?;
     // 3. Adopt the objects behind them, and take the packet off the lane unless a later attempt needs it. While it is
     // taken, every descriptor in it has a duplicate here; otherwise taking it could wait, as closing can.
     let mut arrival = Arrival::default();
-    let mut adopted = table.adopt(&mut descriptors, Some(end), &mut arrival);
+    let mut adopted = table.adopt(&mut descriptors, Some(end), &mut arrival, makes_copies);
+    if matches!(adopted, Err(Rejection::Shortage(Errno::EMFILE))) && shortage.fail(sequence, Instant::now()) {
+        drop(descriptors);
+        return Err(give_up(end, handles, payload, data_len));
+    }
     if matches!(adopted, Err(Rejection::Invalid(Undeliverable::Message(_)))) && closer::is_overdue() {
         adopted = Err(Undeliverable::WRONG_KIND.into()); // too much has come that is slow to close
     }
@@ -133,6 +135,15 @@ fn carrier(
             Err(invalid)
         }
     }
+}
+
+/// Gives a message up for want of descriptors. What is left in `payload` is its data.
+fn give_up(end: &End, handles: usize, payload: &mut Vec<u8>, data_len: usize) -> Rejection<Undeliverable> {
+    if handles > 0 && !end.lane().drop_handles() {
+        return Undeliverable::WRONG_KIND.into();
+    }
+    payload.truncate(data_len);
+    Undeliverable::Message(BadTransfer::NoRoom).into()
 }
 
 impl Arrival {

@@ -16,11 +16,11 @@ use crate::error::BadTransfer;
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(super) struct BufferCapsule {
     pub(super) len: u64,
-    /// Bytes of the buffer's memory.
+    /// Bytes of the buffer's memory; 0 for `Way::Copied`.
     pub(super) capacity: u64,
     /// The slot of `Way::First`, `Way::Again` and `Way::Back`, else 0.
     slot: u32,
-    /// `ONCE`, `FIRST`, `AGAIN` or `BACK`.
+    /// `ONCE`, `FIRST`, `AGAIN`, `BACK` or `COPIED`.
     way: u32,
 }
 
@@ -49,6 +49,8 @@ pub(crate) enum Way {
     Again(usize),
     /// By its slot, back to the owner.
     Back(usize),
+    /// By its bytes, which are in the record.
+    Copied,
 }
 
 /// `BufferCapsule::way` of [`Way::Once`].
@@ -59,6 +61,8 @@ const FIRST: u32 = 1;
 const AGAIN: u32 = 2;
 /// `BufferCapsule::way` of [`Way::Back`].
 const BACK: u32 = 3;
+/// `BufferCapsule::way` of [`Way::Copied`].
+const COPIED: u32 = 4;
 
 impl Way {
     /// True if the descriptor comes along.
@@ -73,6 +77,11 @@ impl BufferCapsule {
         self.way().is_none_or(Way::has_handle)
     }
 
+    /// Bytes of a buffer that is copied, as the peer claims.
+    pub(super) fn copied_len(&self) -> Option<u64> {
+        (self.way() == Some(Way::Copied)).then_some(self.len)
+    }
+
     fn way(&self) -> Option<Way> {
         let slot = self.slot as usize;
         match self.way {
@@ -80,6 +89,7 @@ impl BufferCapsule {
             FIRST => Some(Way::First(slot)),
             AGAIN => Some(Way::Again(slot)),
             BACK => Some(Way::Back(slot)),
+            COPIED if (slot, self.capacity) == (0, 0) => Some(Way::Copied),
             _ => None,
         }
     }
@@ -114,13 +124,13 @@ impl LoneCapsule {
         data_len.next_multiple_of(8) + Self::LEN
     }
 
-    /// Encodes a buffer of `len` bytes. `None` if it travels by its descriptor.
+    /// Encodes a buffer of `len` bytes. `None` if it does not travel by its slot.
     #[inline]
     pub(crate) fn encode(len: usize, way: Way, data_len: usize) -> Option<[u8; Self::LEN]> {
         let (way, slot) = match way {
             Way::Again(slot) => (AGAIN, slot),
             Way::Back(slot) => (BACK, slot),
-            Way::Once | Way::First(_) => return None,
+            Way::Once | Way::First(_) | Way::Copied => return None,
         };
         let padding = data_len.next_multiple_of(8) - data_len;
         // No file is longer than 2^48 bytes, and a slot is below 2^8.
@@ -153,13 +163,15 @@ impl LoneArrival {
 
 /// Encodes a buffer: hands its capsule to `put`.
 pub(crate) fn write_buffer(put: &mut impl FnMut(&[u8]), memory: &Memory, len: usize, way: Way) {
-    let (way, slot) = match way {
-        Way::Once => (ONCE, 0),
-        Way::First(slot) => (FIRST, slot),
-        Way::Again(slot) => (AGAIN, slot),
-        Way::Back(slot) => (BACK, slot),
+    let capacity = memory.capacity as u64;
+    let (way, slot, capacity) = match way {
+        Way::Once => (ONCE, 0, capacity),
+        Way::First(slot) => (FIRST, slot, capacity),
+        Way::Again(slot) => (AGAIN, slot, capacity),
+        Way::Back(slot) => (BACK, slot, capacity),
+        Way::Copied => (COPIED, 0, 0),
     };
-    let capsule = BufferCapsule { len: len as u64, capacity: memory.capacity as u64, slot: slot as u32, way };
+    let capsule = BufferCapsule { len: len as u64, capacity, slot: slot as u32, way };
     put(bytemuck::bytes_of(&capsule));
 }
 
@@ -168,7 +180,7 @@ pub(crate) fn write_memory(put: &mut impl FnMut(&[u8]), len: usize) {
     put(bytemuck::bytes_of(&MemoryCapsule { len: len as u64 }));
 }
 
-/// Decodes a buffer for a receiver at `end`. `memory` is that of the descriptor, if one came along.
+/// Decodes a buffer for a receiver at `end`. `memory` is that of the descriptor or the copy, if one came along.
 pub(super) fn adopt_buffer(
     capsule: &BufferCapsule,
     memory: Option<Memory>,
@@ -178,6 +190,7 @@ pub(super) fn adopt_buffer(
     let none = BadTransfer::NoSuchBuffer;
     let (memory, role) = match (way, memory, end) {
         (Way::Once, Some(memory), _) => (Arc::new(memory), Role::Traveller),
+        (Way::Copied, Some(memory), _) => (Arc::new(memory), Role::New),
         (Way::First(slot), Some(memory), Some(end)) => {
             let memory = Arc::new(memory);
             if !end.buffers().cache().insert(slot, Arc::clone(&memory)) {
@@ -198,7 +211,7 @@ pub(super) fn kept_buffer(way: Way, len: u64, end: &End) -> Option<Hold> {
     let (memory, role) = match way {
         Way::Again(slot) => (end.buffers().cache().take(slot, len)?, Role::Guest),
         Way::Back(slot) => (end.buffers().pool().returned(slot, len)?, Role::Owner),
-        Way::Once | Way::First(_) => return None,
+        Way::Once | Way::First(_) | Way::Copied => return None,
     };
     // Cache and pool have checked the length against the capacity.
     Some(Hold::new(memory, len as usize, role))

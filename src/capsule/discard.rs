@@ -179,7 +179,7 @@ fn discard_queue(end: &End, consumer: &mut Consumer, budget: &mut Budget) {
 
 /// How far the walk through one queue may go: over as many bytes as the rings of the queue hold, which are all that can
 /// have been unread. A peer that posts as fast as this end drops cannot keep it here.
-struct Walk {
+pub(crate) struct Walk {
     /// The position at which the walk ends.
     end: u64,
     /// Bytes of the largest ring so far. A peer that sends this end back and forth between rings gains nothing.
@@ -187,13 +187,13 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(consumer: &Consumer) -> Self {
+    pub(crate) fn new(consumer: &Consumer) -> Self {
         let capacity = consumer.direction().capacity();
         Self { end: consumer.cursors().position + capacity, largest: capacity }
     }
 
     /// True if the record at the consumer's cursor belongs to the walk.
-    fn includes_next(&mut self, consumer: &Consumer) -> bool {
+    pub(crate) fn includes_next(&mut self, consumer: &Consumer) -> bool {
         let (position, capacity) = (consumer.cursors().position, consumer.direction().capacity());
         if capacity > self.largest {
             *self = Self { end: position + capacity, largest: capacity };
@@ -224,7 +224,7 @@ fn discard_message_with_ports(end: &End, consumer: &mut Consumer, walk: &mut Wal
                         consumer,
                         record,
                         &mut payload,
-                        BodyPlace::InPlace,
+                        BodyPlace::Nowhere,
                         &mut DescriptorShortage::default(),
                         |_| Ok(()),
                     )

@@ -1,14 +1,14 @@
 //! Capsules: what a thing on a transfer list becomes while it travels in a message.
 //!
-//! The payload of a carrier record is the data, padded to 8 bytes, then the *table*: capsules, and an end that counts
-//! them.
+//! The payload of a carrier record is the data, padded to 8 bytes, the bytes of buffers that are copied, each padded
+//! to 8 bytes, then the *table*: capsules, and an end that counts them.
 //!
 //! ```text
-//! | data, padded | ports, each with its slots | buffers | frozen | shared | table end |
+//! | data | copied buffers | ports, each with its slots | buffers | frozen | shared | table end |
 //! ```
 //! Descriptors travel on the lane, in the order of the table. A port has its segment, its lane, the rings that its
-//! directions have grown into, and its recycled buffers. Every other item has one descriptor, except a buffer that the
-//! receiver keeps already. A plain descriptor has no capsule.
+//! directions have grown into, and its recycled buffers. Every other item has one descriptor, except a buffer that is
+//! copied or that the receiver keeps already. A plain descriptor has no capsule.
 //!
 //! A new kind of transferable thing needs a count, a capsule and a variant of [`Arrived`] here, a variant of `Item`
 //! (`port/baggage.rs`), of `Transferable` and of `TransferRef` (`port/transfer.rs`), and a list in `Message`
@@ -56,7 +56,9 @@ struct TableEnd {
     /// 1 if the last buffer is the data of the message, else 0.
     body: u16,
     /// Zero.
-    reserved: [u16; 3],
+    reserved: u16,
+    /// Bytes of the buffers that are copied, with their padding.
+    copied: u32,
 }
 
 const _: () = {
@@ -65,6 +67,7 @@ const _: () = {
     assert!(offset_of!(TableEnd, frozen) == 8 && offset_of!(TableEnd, shared) == 10);
     assert!(offset_of!(TableEnd, descriptors) == 12 && offset_of!(TableEnd, slots) == 14);
     assert!(offset_of!(TableEnd, body) == 16 && offset_of!(TableEnd, reserved) == 18);
+    assert!(offset_of!(TableEnd, copied) == 20);
 };
 
 /// How many capsules of each kind a table has.
@@ -79,16 +82,18 @@ pub(crate) struct Counts {
     pub(crate) slots: usize,
     /// True if the last buffer is the data.
     pub(crate) body: bool,
+    /// Bytes of the buffers that are copied, with their padding.
+    pub(crate) copied: usize,
 }
 
 impl Counts {
     /// The table of a message whose data lies in a buffer.
     pub(crate) const BODY: Self =
-        Self { ports: 0, buffers: 1, frozen: 0, shared: 0, descriptors: 0, slots: 0, body: true };
+        Self { ports: 0, buffers: 1, frozen: 0, shared: 0, descriptors: 0, slots: 0, body: true, copied: 0 };
 
     /// Bytes of the table.
     fn table_len(self) -> usize {
-        let Self { ports: _, buffers, frozen, shared, descriptors: _, slots: _, body: _ } = self;
+        let Self { ports: _, buffers, frozen, shared, descriptors: _, slots: _, body: _, copied: _ } = self;
         self.ports_len()
             + buffers * size_of::<BufferCapsule>()
             + (frozen + shared) * size_of::<MemoryCapsule>()
@@ -102,12 +107,12 @@ impl Counts {
 
     /// Bytes of a carrier record's payload.
     pub(crate) fn payload_len(self, data_len: usize) -> usize {
-        data_len.next_multiple_of(8) + self.table_len()
+        data_len.next_multiple_of(8) + self.copied + self.table_len()
     }
 
     /// Hands the end of the table to `put`.
     pub(crate) fn write_end(self, put: &mut impl FnMut(&[u8]), data_len: usize) {
-        let Self { ports, buffers, frozen, shared, descriptors, slots, body } = self;
+        let Self { ports, buffers, frozen, shared, descriptors, slots, body, copied } = self;
         put(bytemuck::bytes_of(&TableEnd {
             data_len: data_len as u32,
             ports: ports as u16,
@@ -117,14 +122,16 @@ impl Counts {
             descriptors: descriptors as u16,
             slots: slots as u16,
             body: body.into(),
-            reserved: [0; 3],
+            reserved: 0,
+            copied: copied as u32,
         }));
     }
 }
 
 impl From<TableEnd> for Counts {
     fn from(end: TableEnd) -> Self {
-        let TableEnd { data_len: _, ports, buffers, frozen, shared, descriptors, slots, body, reserved: _ } = end;
+        let TableEnd { data_len: _, ports, buffers, frozen, shared, descriptors, slots, body, reserved: _, copied } =
+            end;
         Self {
             ports: ports.into(),
             buffers: buffers.into(),
@@ -133,6 +140,7 @@ impl From<TableEnd> for Counts {
             descriptors: descriptors.into(),
             slots: slots.into(),
             body: body == 1,
+            copied: copied as usize,
         }
     }
 }
@@ -141,6 +149,8 @@ impl From<TableEnd> for Counts {
 pub(crate) struct Table<'a> {
     pub(crate) data_len: usize,
     counts: Counts,
+    /// The bytes of the buffers that are copied.
+    copied: &'a [u8],
     /// Without the table's end.
     capsules: &'a [u8],
 }
@@ -152,14 +162,24 @@ impl<'a> Table<'a> {
         let end: TableEnd = pod_read_unaligned(&payload[at..]);
         let (counts, data_len) = (Counts::from(end), end.data_len as usize);
         let has_body = counts.body && data_len == 0 && counts.buffers > 0;
-        if counts.payload_len(data_len) != payload.len() || (end.body, end.reserved) != (has_body.into(), [0; 3]) {
+        if counts.payload_len(data_len) != payload.len() || (end.body, end.reserved) != (has_body.into(), 0) {
             return Err(Violation::BadTable);
         }
-        let table = Self { data_len, counts, capsules: &payload[data_len.next_multiple_of(8)..at] };
+        let (copied, capsules) = payload[data_len.next_multiple_of(8)..at].split_at(counts.copied);
+        let table = Self { data_len, counts, copied, capsules };
         // The ports must have exactly as many slots as the end counts: then every capsule lies where its count puts it.
         let (ports, slots) =
             table.ports().fold((0, 0), |(ports, slots), port| (ports + 1, slots + port.slots as usize));
-        if (ports, slots) == (counts.ports, counts.slots) { Ok(table) } else { Err(Violation::BadTable) }
+        if (ports, slots) != (counts.ports, counts.slots) {
+            return Err(Violation::BadTable);
+        }
+        // So must the buffers that are copied have their bytes.
+        let mut copied = 0_u64;
+        for len in table.buffers().filter_map(|capsule| capsule.copied_len()) {
+            copied =
+                len.checked_next_multiple_of(8).and_then(|len| copied.checked_add(len)).ok_or(Violation::BadTable)?;
+        }
+        if copied == counts.copied as u64 { Ok(table) } else { Err(Violation::BadTable) }
     }
 
     /// How many things of each kind the table has.
@@ -198,9 +218,14 @@ impl<'a> Table<'a> {
         self.buffers().last().filter(|_| self.counts.body).map(|capsule| capsule.len)
     }
 
+    /// Buffers that are copied: each takes a descriptor of the receiver.
+    pub(crate) fn copies(&self) -> usize {
+        self.buffers().filter(|capsule| capsule.copied_len().is_some()).count()
+    }
+
     /// Descriptors that belong to the table.
     pub(crate) fn handles(&self) -> usize {
-        let Counts { ports: _, buffers: _, frozen, shared, descriptors, slots: _, body: _ } = self.counts;
+        let Counts { ports: _, buffers: _, frozen, shared, descriptors, slots: _, body: _, copied: _ } = self.counts;
         let buffers = self.buffers().filter(BufferCapsule::has_handle).count();
         self.handles_of_ports() + buffers + frozen + shared + descriptors
     }
@@ -215,16 +240,18 @@ impl<'a> Table<'a> {
     /// Makes ports, buffers and descriptors of the table and its `handles`, for a receiver at `end`.
     ///
     /// After an error `arrival` holds what had been made, and `handles` the rest. If something was invalid, pool and
-    /// cache still agree with the sender's.
+    /// cache still agree with the sender's. Buffers that are copied are not made if they would be dropped at once.
     pub(crate) fn adopt(
         &self,
         handles: &mut [Passed],
         end: Option<&End>,
         arrival: &mut Arrival,
+        make_copies: bool,
     ) -> Result<(), Rejection<Undeliverable>> {
         debug_assert_eq!(handles.len(), self.handles());
         // The peer decides how many things there are, those without a descriptor included.
-        let Counts { ports, buffers: buffer_count, frozen, shared, descriptors, slots: _, body: _ } = self.counts;
+        let Counts { ports, buffers: buffer_count, frozen, shared, descriptors, slots: _, body: _, copied: _ } =
+            self.counts;
         let (mut memories, mut buffers) = (Vec::new(), Vec::new());
         let room = memories.try_reserve_exact(buffer_count);
         room.and_then(|()| buffers.try_reserve_exact(buffer_count))
@@ -232,13 +259,24 @@ impl<'a> Table<'a> {
             .map_err(|_| Rejection::<Undeliverable>::Shortage(Errno::ENOMEM))?;
         let (of_ports, others) = handles.split_at_mut(self.handles_of_ports());
         let mut others = others.iter_mut();
+        let capsules = || self.buffers().filter(|capsule| make_copies || capsule.copied_len().is_none());
         // A shortage must leave pool and cache untouched for the next attempt, so everything that can meet one comes
         // first.
-        for (capsule, file) in self.buffers().filter(BufferCapsule::has_handle).zip(&mut others) {
-            memories.push(match Memory::adopt(file, capsule.capacity) {
-                Ok(memory) => Ok(memory),
-                Err(Rejection::Invalid(bad)) => Err(Undeliverable::from(bad)),
-                Err(Rejection::Shortage(errno)) => return Err(Rejection::Shortage(errno)),
+        let mut copied = self.copied;
+        for capsule in capsules() {
+            memories.push(if let Some(len) = capsule.copied_len() {
+                let bytes = copied.split_off(..len.next_multiple_of(8) as usize).unwrap_or_default();
+                Ok(Some(Memory::copy(&bytes[..len as usize]).map_err(Rejection::<Undeliverable>::Shortage)?))
+            } else if capsule.has_handle()
+                && let Some(file) = others.next()
+            {
+                match Memory::adopt(file, capsule.capacity) {
+                    Ok(memory) => Ok(Some(memory)),
+                    Err(Rejection::Invalid(bad)) => Err(Undeliverable::from(bad)),
+                    Err(Rejection::Shortage(errno)) => return Err(Rejection::Shortage(errno)),
+                }
+            } else {
+                Ok(None)
             });
         }
         let mut made = self.adopt_others(of_ports, others, arrival);
@@ -247,9 +285,7 @@ impl<'a> Table<'a> {
         }
         // Every buffer is recorded in the slot that the sender assigned, even if another item is invalid: the sender
         // may have that item from a third party, which could otherwise desynchronise the caches of this channel.
-        let mut memories = memories.into_iter();
-        for capsule in self.buffers() {
-            let memory = if capsule.has_handle() { memories.next().transpose() } else { Ok(None) };
+        for (capsule, memory) in capsules().zip(memories) {
             match memory.and_then(|memory| Ok(adopt_buffer(&capsule, memory, end)?)) {
                 Ok(hold) => buffers.push(TransferBuffer::from_hold(hold)),
                 Err(reason) => made = made.and(Err(Rejection::Invalid(reason))),
@@ -267,7 +303,7 @@ impl<'a> Table<'a> {
         mut others: impl Iterator<Item = &'p mut Passed>,
         Arrival { items, kept, .. }: &mut Arrival,
     ) -> Result<(), Rejection<Undeliverable>> {
-        let Counts { ports, buffers, frozen, shared, descriptors: _, slots: _, body: _ } = self.counts;
+        let Counts { ports, buffers, frozen, shared, descriptors: _, slots: _, body: _, copied: _ } = self.counts;
         let (mut of_ports, mut capsules) = (of_ports.iter_mut(), self.capsules);
         for _ in 0..ports {
             items.push(Arrived::Port(adopt_port(&mut capsules, &mut of_ports, kept)?));

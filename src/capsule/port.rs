@@ -14,6 +14,7 @@ use crate::buffer::pool::Moving;
 use crate::end::lane::{Lane, NotALane};
 use crate::end::{End, Parts, Side};
 use crate::error::{BadTransfer, Rejection};
+use crate::queue::backlog::Outside;
 use crate::queue::direction::Direction;
 use crate::queue::ring::{Consumer, Cursors, Producer};
 use crate::queue::segment::Segment;
@@ -33,6 +34,9 @@ pub(super) struct PortCapsule {
     grown: u32,
     producer: CursorsCapsule,
     consumer: CursorsCapsule,
+    /// What waits outside the ring of the producer: [`Outside`].
+    bodies: u64,
+    buffers: u64,
     /// Capsules of recycled buffers that follow.
     pub(super) slots: u32,
     /// Zero.
@@ -80,10 +84,11 @@ const POSTED: u32 = 2;
 pub(super) const STALE: u32 = 3;
 
 const _: () = {
-    assert!(size_of::<PortCapsule>() == 80);
+    assert!(size_of::<PortCapsule>() == 96);
     assert!(offset_of!(PortCapsule, side) == 0 && offset_of!(PortCapsule, grown) == 4);
     assert!(offset_of!(PortCapsule, producer) == 8 && offset_of!(PortCapsule, consumer) == 40);
-    assert!(offset_of!(PortCapsule, slots) == 72 && offset_of!(PortCapsule, reserved) == 76);
+    assert!(offset_of!(PortCapsule, bodies) == 72 && offset_of!(PortCapsule, buffers) == 80);
+    assert!(offset_of!(PortCapsule, slots) == 88 && offset_of!(PortCapsule, reserved) == 92);
     assert!(size_of::<CursorsCapsule>() == 32);
     assert!(offset_of!(CursorsCapsule, position) == 0 && offset_of!(CursorsCapsule, other) == 8);
     assert!(offset_of!(CursorsCapsule, sequence) == 16 && offset_of!(CursorsCapsule, ring_start) == 24);
@@ -110,6 +115,8 @@ pub(crate) fn write_port(
     capsule.grown = grew(producer.direction(), PRODUCER_GREW) | grew(consumer.direction(), CONSUMER_GREW);
     capsule.producer = producer.cursors().into();
     capsule.consumer = consumer.cursors().into();
+    let outside = producer.backlog.total();
+    (capsule.bodies, capsule.buffers) = (outside.bodies, outside.buffers);
     capsule.slots = buffers.len() as u32;
     put(bytemuck::bytes_of(&capsule));
     for moving in buffers {
@@ -187,7 +194,7 @@ fn adopt_rest<'p>(
     let mut place = |direction: &Direction, cursors: CursorsCapsule, flag| {
         let direction = match capsule.grown & flag {
             0 => direction.clone(),
-            _ => direction.in_ring(end.segment().adopt_ring(handle()?, None)?),
+            _ => direction.in_ring(end.segment().adopt_ring(handle()?, end.segment().capacity())?),
         };
         let cursors = Cursors::from(cursors);
         if cursors.plausible(direction.capacity()) { Ok((direction, cursors)) } else { Err(bad()) }
@@ -206,7 +213,9 @@ fn adopt_rest<'p>(
             return Err(bad());
         }
     }
-    Ok(Parts { producer: Producer::new(outgoing, producer), consumer: Consumer::new(incoming, consumer), end })
+    let mut producer = Producer::new(outgoing, producer);
+    producer.note_outside(Outside { bodies: capsule.bodies, buffers: capsule.buffers });
+    Ok(Parts { producer, consumer: Consumer::new(incoming, consumer), end })
 }
 
 fn bad() -> Rejection<Undeliverable> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_utils::Backoff;
 
 use super::greeting::{self, BadPacket};
-use super::names::{NameError, path_of};
+use super::names::{NameError, paths_to_connect};
 use crate::error::{ChannelError, PostErrorKind, with_cause};
 use crate::layout::Limits;
 use crate::port::MessagePort;
@@ -40,18 +40,26 @@ pub fn connect(name: &str, greeting: &[u8]) -> Result<MessagePort, ConnectError>
 pub struct ConnectOptions {
     timeout: Duration,
     any_uid: bool,
+    waits: bool,
     channel: ChannelOptions,
 }
 
 impl ConnectOptions {
     /// The default options.
     pub fn new() -> Self {
-        Self { timeout: Duration::from_secs(5), any_uid: false, channel: ChannelOptions::new() }
+        Self { timeout: Duration::from_secs(5), any_uid: false, waits: false, channel: ChannelOptions::new() }
     }
 
     /// Sets how long the listener may take to answer, 5 s by default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Waits for a listener if there is none yet, until the [timeout](Self::timeout) expires; by default the call then
+    /// fails at once. The path is tried every 10 ms, since no event reports a listener.
+    pub fn wait_for_listener(mut self, wait: bool) -> Self {
+        self.waits = wait;
         self
     }
 
@@ -81,7 +89,7 @@ impl ConnectOptions {
             if connecting.has_greeted() {
                 socket::wait(connecting.as_fd(), false, connecting.left()).map_err(system)?;
             } else if backoff.is_completed() {
-                std::thread::sleep(QUEUE_RETRY);
+                std::thread::sleep(connecting.pause().min(connecting.left()));
             } else {
                 backoff.snooze();
             }
@@ -91,39 +99,56 @@ impl ConnectOptions {
     /// Prepares a connection without blocking; [`Connecting::step`] makes it.
     pub(crate) fn start(&self, name: &str, greeting: &[u8]) -> Result<Connecting, ConnectError> {
         let deadline = Instant::now().checked_add(self.timeout);
-        let path = path_of(name).map_err(ConnectError::Name)?;
+        let paths = paths_to_connect(name).map_err(ConnectError::Name)?;
         let limits = self.channel.checked().map_err(ConnectError::Channel)?;
         let connection = named_socket::new().and_then(Connection::new).map_err(system)?;
-        let (any_uid, greeting) = (self.any_uid, greeting.to_vec());
-        Ok(Connecting { any_uid, limits, path, connection, deadline, greeting, has_greeted: false })
+        let (any_uid, waits, greeting) = (self.any_uid, self.waits, greeting.to_vec());
+        let (has_greeted, pause) = (false, QUEUE_RETRY);
+        Ok(Connecting { any_uid, waits, limits, paths, connection, deadline, greeting, has_greeted, pause })
     }
 }
 
 /// Pause of 1 ms between two attempts to connect to a listener whose queue of connections is full; no event reports
 /// when there is room again.
-pub(crate) const QUEUE_RETRY: Duration = Duration::from_millis(1);
+const QUEUE_RETRY: Duration = Duration::from_millis(1);
+/// Pause of 10 ms between two attempts to connect while there is no listener.
+const LISTENER_RETRY: Duration = Duration::from_millis(10);
 
 /// A connection in progress.
 pub(crate) struct Connecting {
     any_uid: bool,
+    waits: bool,
     /// The limits of the pair that the listener makes.
     limits: Limits,
-    path: PathBuf,
+    /// Where the listener may be, at least one path.
+    paths: Vec<PathBuf>,
     connection: Connection,
     /// `None`: a timeout that overflows `Instant`, so no deadline.
     deadline: Option<Instant>,
     greeting: Vec<u8>,
     /// The greeting has been sent.
     has_greeted: bool,
+    /// Time until the next attempt to connect.
+    pause: Duration,
 }
 
 impl Connecting {
-    /// Advances as far as possible without blocking. `None`: the listener's queue of connections is full; or the
+    /// Advances as far as possible without blocking. `None`: there is a reason to connect again after a
+    /// [pause](Self::pause), since the listener's queue of connections is full or there is no listener yet; or the
     /// greeting [has been sent](Self::has_greeted) and not been answered yet, and the answer makes the descriptor
     /// readable.
     pub(crate) fn step(&mut self) -> Result<Option<MessagePort>, ConnectError> {
-        if !self.has_greeted && !self.greet()? {
-            return if self.left().is_zero() { Err(ConnectError::TimedOut) } else { Ok(None) };
+        if !self.has_greeted {
+            self.pause = match self.greet() {
+                Ok(true) => Duration::ZERO,
+                Ok(false) if self.left().is_zero() => return Err(ConnectError::TimedOut),
+                Ok(false) => QUEUE_RETRY,
+                Err(ConnectError::NoListener(_)) if self.waits && !self.left().is_zero() => LISTENER_RETRY,
+                Err(error) => return Err(error),
+            };
+            if !self.has_greeted {
+                return Ok(None);
+            }
         }
         match greeting::receive_port(self.connection.as_fd()) {
             Ok(port) => Ok(Some(port)),
@@ -141,13 +166,32 @@ impl Connecting {
         self.has_greeted
     }
 
+    /// Time to wait before the next [`step`](Self::step) while the greeting has not been sent.
+    pub(crate) fn pause(&self) -> Duration {
+        self.pause
+    }
+
+    /// Connects to the first path that has a listener. False if the listener's queue of connections is full.
+    fn find(&self) -> Result<bool, ConnectError> {
+        for path in &self.paths {
+            match named_socket::connect(self.connection.as_fd(), path) {
+                Ok(()) => return Ok(true),
+                Err(Errno::EAGAIN) => return Ok(false),
+                Err(Errno::ENOENT | Errno::ECONNREFUSED) => named_socket::remove_left_behind(path),
+                Err(Errno::EACCES) => {
+                    let owner = named_socket::foreign_owner(path);
+                    return Err(owner.map_or(system(Errno::EACCES), ConnectError::WrongUser));
+                }
+                Err(errno) => return Err(system(errno)),
+            }
+        }
+        Err(ConnectError::NoListener(self.paths[0].clone()))
+    }
+
     /// Connects and sends the greeting. False if the listener's queue of connections is full.
     fn greet(&mut self) -> Result<bool, ConnectError> {
-        match named_socket::connect(self.connection.as_fd(), &self.path) {
-            Ok(()) => {}
-            Err(Errno::EAGAIN) => return Ok(false),
-            Err(Errno::ENOENT | Errno::ECONNREFUSED) => return Err(ConnectError::NoListener(self.path.clone())),
-            Err(errno) => return Err(system(errno)),
+        if !self.find()? {
+            return Ok(false);
         }
         let uid = named_socket::credentials(self.connection.as_fd()).map_err(system)?.uid;
         if !self.any_uid && uid != named_socket::user() {
@@ -191,7 +235,7 @@ pub enum ConnectError {
     Name(NameError),
     /// There is no socket with the name, or no listener on it.
     NoListener(PathBuf),
-    /// The listener runs as another user.
+    /// The listener runs as another user, or the socket's path belongs to another user, who gives this one no access.
     WrongUser(u32),
     /// The listener turned this client away, or its answer was not a usable port.
     Refused,
@@ -215,7 +259,7 @@ impl fmt::Display for ConnectError {
         match self {
             Self::Name(error) => error.fmt(f),
             Self::NoListener(path) => write!(f, "{}: no listener on this name", path.display()),
-            Self::WrongUser(uid) => write!(f, "the listener runs as another user ({uid})"),
+            Self::WrongUser(uid) => write!(f, "the listener belongs to another user ({uid})"),
             Self::Refused => f.write_str("the listener refused the connection"),
             Self::Overloaded => f.write_str("the listener has no memory or descriptors left for the connection"),
             Self::Version(version) => write!(f, "the listener uses format version {version}"),

@@ -175,13 +175,16 @@ pub(crate) fn receive_port(socket: BorrowedFd<'_>) -> Result<MessagePort, BadPac
         _ => return Err(BadPacket::Malformed),
     }
     let table = Table::parse(payload).map_err(|_| BadPacket::Malformed)?;
+    if table.copies() > 0 {
+        return Err(BadPacket::Malformed);
+    }
     if received.descriptors.len() != table.handles() {
         // Cut by the kernel for want of free descriptors in this process, or incomplete when it was sent.
         let short = received.descriptors_cut;
         return Err(if short { BadPacket::Exhausted(Errno::EMFILE) } else { BadPacket::Malformed });
     }
     let mut arrival = Arrival::default();
-    if let Err(rejection) = table.adopt(&mut received.descriptors, None, &mut arrival) {
+    if let Err(rejection) = table.adopt(&mut received.descriptors, None, &mut arrival, true) {
         arrival.close();
         return Err(match rejection {
             Rejection::Invalid(Undeliverable::Message(bad)) => BadPacket::Contents(bad),

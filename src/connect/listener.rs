@@ -10,14 +10,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::greeting::{self, BadPacket, Greeting, Refusal};
-use super::names::{NameError, path_of};
+use super::names::{NameError, path_to_listen};
 use crate::error::{PostErrorKind, with_cause};
 use crate::layout::Limits;
 use crate::port::MessagePort;
 use crate::port::channel::{MessageChannel, entangle};
 use crate::port::message::Message;
 use crate::sys::epoll::Epoll;
-use crate::sys::named_socket::{self, Connection, Credentials, LockFile, Occupant};
+use crate::sys::fork::Home;
+use crate::sys::named_socket::{self, Access, Connection, Credentials, LockFile, Occupant};
+use crate::sys::process::activated_socket;
 use crate::sys::{Errno, io_error, is_shortage};
 
 /// Most clients, 64, that may be connected without having sent their greeting; one more, and the listener turns away
@@ -31,10 +33,15 @@ pub(crate) const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Accepts processes that [`connect`](crate::connect()) to a name, and makes a pair with each.
 ///
-/// A name without a slash is a socket in `$XDG_RUNTIME_DIR/messageport` or, if that variable is not set, in a directory
-/// of this user in the directory for temporary files. A name with a slash is the path of the socket. Only this user has
-/// access to the socket. A lock file beside it shows whether its listener lives: a socket that a killed listener left
-/// behind is replaced. Dropping the listener removes both.
+/// A name without a slash is a socket in `/run/user/UID/messageport` or, if `/run/user/UID` is not a private directory
+/// of this user, in `/tmp/messageport-UID`; no variable of the environment counts. A name with a slash is the path of
+/// the socket. Only this user has access to the socket, unless [`mode`](ListenOptions::mode) says otherwise. A name in
+/// the abstract namespace of unix(7) is not offered: it has no permissions, so any user could take it first.
+///
+/// A lock file beside the socket shows whether its listener lives. Dropping the listener removes both. A process that
+/// ends without dropping it leaves both behind; a signal that ends it need not, with
+/// [`remove_on_signal`](ListenOptions::remove_on_signal). What was left behind is removed by the next listener on the
+/// name, and by the next [`connect`](crate::connect()) that finds nobody there.
 ///
 /// ```no_run
 /// # use messageport::Listener;
@@ -67,7 +74,9 @@ pub struct Listener {
     refused: Cell<u64>,
     path: PathBuf,
     options: ListenOptions,
-    lock: LockFile,
+    home: Home,
+    /// `None` for a socket that was given to this process: whoever made its file removes it.
+    _files: Option<LockFile>,
 }
 
 /// A client that has connected and not sent its greeting yet.
@@ -98,12 +107,15 @@ pub struct Incoming {
 pub struct ListenOptions {
     greeting_timeout: Duration,
     any_uid: bool,
+    access: Access,
+    remove_on_signal: bool,
 }
 
 impl ListenOptions {
     /// The default options.
     pub fn new() -> Self {
-        Self { greeting_timeout: Duration::from_secs(2), any_uid: false }
+        let greeting_timeout = Duration::from_secs(2);
+        Self { greeting_timeout, any_uid: false, access: Access::PRIVATE, remove_on_signal: false }
     }
 
     /// Sets how long a client may take to send its greeting, 2 s by default. Other clients do not wait for it.
@@ -112,10 +124,34 @@ impl ListenOptions {
         self
     }
 
-    /// Accepts clients of every user; by default a client must run as the user of this process. The caller must then
-    /// bind the socket where other users can reach it, and set its permissions.
+    /// Accepts clients of every user; by default a client must run as the user of this process. The socket must then be
+    /// where other users can reach it, so its name is a path, and [`mode`](Self::mode) or [`group`](Self::group) must
+    /// give them access.
     pub fn any_uid(mut self, any: bool) -> Self {
         self.any_uid = any;
+        self
+    }
+
+    /// Sets the permission bits of the socket's file, 0o600 by default, whatever the umask; a user who may write to the
+    /// file may connect to it (chmod(2)).
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.access.mode = mode;
+        self
+    }
+
+    /// Sets the group of the socket's file to a group of this user (chown(2)); by default it is what the directory
+    /// gives it. A mode of 0o660 lets its members connect.
+    pub fn group(mut self, gid: u32) -> Self {
+        self.access.group = Some(gid);
+        self
+    }
+
+    /// Removes the socket and its lock file also when SIGHUP, SIGINT or SIGTERM ends the process; by default only
+    /// dropping the listener removes them. For each of these signals that has its default action, a handler is
+    /// installed, which removes the files and then lets the signal end the process (signal(7)). A program with a handler
+    /// of its own drops its listener instead. SIGKILL leaves the files behind in any case.
+    pub fn remove_on_signal(mut self, remove: bool) -> Self {
+        self.remove_on_signal = remove;
         self
     }
 
@@ -124,17 +160,69 @@ impl ListenOptions {
     /// # Errors
     /// The name cannot be used, another listener uses it, or a system call failed.
     pub fn bind(&self, name: &str) -> Result<Listener, ListenError> {
-        let path = path_of(name).map_err(ListenError::Name)?;
-        let lock = lock(&path)?;
+        let (path, others) = path_to_listen(name).map_err(ListenError::Name)?;
+        for other in others {
+            if matches!(named_socket::occupant(&other), Ok(Occupant::Listener)) {
+                return Err(ListenError::InUse(other));
+            }
+        }
+        let mut lock = lock(&path)?;
         let system = |errno| ListenError::System(path.clone(), io_error(errno));
         let socket = named_socket::new().map_err(system)?;
-        let events = Epoll::new().map_err(system)?;
-        events.add_level(socket.as_fd(), LISTENING).map_err(system)?;
+        let mut listener = self.listener(socket, path.clone())?;
         remove_stale(&path)?;
         // Last, so that a failure leaves no socket behind.
-        named_socket::listen(socket.as_fd(), &path).map_err(system)?;
-        let options = self.clone();
-        Ok(Listener { socket, events, silent: RefCell::default(), refused: Cell::new(0), path, options, lock })
+        lock.listen(listener.socket.as_fd(), self.access, self.remove_on_signal).map_err(system)?;
+        listener._files = Some(lock);
+        Ok(listener)
+    }
+
+    /// Accepts clients at a socket that listens already, for example one that a service manager has passed to this
+    /// process. The listener does not remove the socket's file. [`mode`](Self::mode), [`group`](Self::group) and
+    /// [`remove_on_signal`](Self::remove_on_signal) have no effect.
+    ///
+    /// # Errors
+    /// [`ListenError::BadSocket`] for anything but a listening Unix socket of the type `SOCK_SEQPACKET`; or a system
+    /// call failed.
+    pub fn listen_at(&self, socket: OwnedFd) -> Result<Listener, ListenError> {
+        let path = named_socket::listening_path(socket.as_fd()).ok_or(ListenError::BadSocket)?;
+        let socket =
+            named_socket::take_over(socket).map_err(|errno| ListenError::System(path.clone(), io_error(errno)))?;
+        self.listener(socket, path)
+    }
+
+    /// Accepts clients at the socket that the service manager passed to this process: socket activation, see
+    /// sd_listen_fds(3). `name` is that of the socket (`FileDescriptorName=` of systemd.socket(5)); without it the first
+    /// one is taken. The unit has `ListenSequentialPacket=PATH`. `None`: no such socket was passed, as when the program
+    /// was started by hand.
+    ///
+    /// ```no_run
+    /// # use messageport::{ListenError, ListenOptions, Listener};
+    /// # fn main() -> Result<(), ListenError> {
+    /// let listener = match ListenOptions::new().listen_activated(None)? {
+    ///     Some(listener) => listener,
+    ///     None => Listener::bind("my-service")?,
+    /// };
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`listen_at`](Self::listen_at).
+    pub fn listen_activated(&self, name: Option<&str>) -> Result<Option<Listener>, ListenError> {
+        let system = |errno| ListenError::System(PathBuf::new(), io_error(errno));
+        match activated_socket(name).map_err(system)? {
+            Some(socket) => self.listen_at(socket).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn listener(&self, socket: OwnedFd, path: PathBuf) -> Result<Listener, ListenError> {
+        let system = |errno| ListenError::System(path.clone(), io_error(errno));
+        let events = Epoll::new().map_err(system)?;
+        events.add_level(socket.as_fd(), LISTENING).map_err(system)?;
+        let home = Home::here().map_err(system)?;
+        let (silent, refused, options) = (RefCell::default(), Cell::new(0), self.clone());
+        Ok(Listener { socket, events, silent, refused, path, options, home, _files: None })
     }
 }
 
@@ -219,7 +307,7 @@ impl Listener {
     }
 
     fn accept_until(&self, deadline: Option<Instant>) -> Result<Incoming, AcceptError> {
-        if !self.lock.is_ours() {
+        if !self.home.is_here() {
             return Err(AcceptError::Forked);
         }
         let mut ready = Vec::new();
@@ -391,31 +479,23 @@ impl AsFd for Listener {
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        // This process holds the lock, so the socket cannot be a successor's; a forked child does not hold it.
-        if self.lock.is_ours() {
-            let _ = named_socket::remove(&self.path); // fails only if the socket has been removed already
-        }
-    }
-}
-
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listener").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
-/// Locks the name: the file beside the socket, with `.lock` appended to its name.
+/// Locks the path of a socket. A client that removes what a killed listener left behind holds the lock for a moment, so
+/// this is tried for 100 ms.
 fn lock(socket: &Path) -> Result<LockFile, ListenError> {
-    let mut path = socket.as_os_str().to_owned();
-    path.push(".lock");
-    let path = PathBuf::from(path);
-    match LockFile::take(path.clone()) {
-        Ok(Some(lock)) => Ok(lock),
-        Ok(None) => Err(ListenError::InUse(socket.to_owned())),
-        Err(error) => Err(ListenError::System(path, error)),
+    for attempt in 0..100 {
+        match LockFile::take(socket) {
+            Ok(Some(lock)) => return Ok(lock),
+            Ok(None) => std::thread::sleep(Duration::from_millis(u64::from(attempt > 0))),
+            Err(error) => return Err(ListenError::System(LockFile::path_of(socket), error)),
+        }
     }
+    Err(ListenError::InUse(socket.to_owned()))
 }
 
 /// Removes the socket of a listener that was killed. The caller holds the lock, so no listener of this library uses the
@@ -440,6 +520,8 @@ pub enum ListenError {
     InUse(PathBuf),
     /// The path exists and is not a socket.
     NotASocket(PathBuf),
+    /// What was given to the listener is not a listening Unix socket of the type `SOCK_SEQPACKET`.
+    BadSocket,
     /// A system call failed, on the file with this path.
     System(PathBuf, io::Error),
 }
@@ -450,6 +532,7 @@ impl fmt::Display for ListenError {
             Self::Name(error) => error.fmt(f),
             Self::InUse(path) => write!(f, "{}: another listener uses this name", path.display()),
             Self::NotASocket(path) => write!(f, "{}: exists and is not a socket", path.display()),
+            Self::BadSocket => f.write_str("not a listening Unix socket of the type SOCK_SEQPACKET"),
             Self::System(path, error) => with_cause(f, &format_args!("cannot listen on {}", path.display()), error),
         }
     }
@@ -459,7 +542,7 @@ impl std::error::Error for ListenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Name(error) => error.source(),
-            Self::InUse(_) | Self::NotASocket(_) => None,
+            Self::InUse(_) | Self::NotASocket(_) | Self::BadSocket => None,
             Self::System(_, error) => Some(error),
         }
     }
@@ -471,6 +554,7 @@ impl From<ListenError> for io::Error {
             ListenError::Name(error) => return error.into(),
             ListenError::InUse(_) => io::ErrorKind::AddrInUse,
             ListenError::NotASocket(_) => io::ErrorKind::AlreadyExists,
+            ListenError::BadSocket => io::ErrorKind::InvalidInput,
             ListenError::System(_, error) => return error,
         };
         Self::new(kind, error)

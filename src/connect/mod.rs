@@ -13,10 +13,10 @@ pub(crate) mod greeting;
 mod listener;
 mod names;
 
-pub use child::{ParentPortError, SpawnError, SpawnErrorKind, parent_port, spawn_with_port};
-pub use connecting::{ConnectError, ConnectOptions, connect};
+pub use child::{ParentPortError, PreparedPort, SpawnError, SpawnErrorKind, parent_port, spawn_with_port};
 #[cfg(feature = "tokio")]
-pub(crate) use connecting::{Connecting, QUEUE_RETRY};
+pub(crate) use connecting::Connecting;
+pub use connecting::{ConnectError, ConnectOptions, connect};
 #[cfg(feature = "tokio")]
 pub(crate) use listener::SHORTAGE_PAUSE;
 pub use listener::{AcceptError, Incoming, IncomingClients, ListenError, ListenOptions, Listener};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::with_cause;
 use crate::sys::named_socket::{self, MAX_PATH};
@@ -11,7 +11,7 @@ use crate::sys::named_socket::{self, MAX_PATH};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum NameError {
-    /// The name is empty, `.` or `..`, contains a zero byte, or ends in `.lock`, the ending of lock files.
+    /// The name is empty, `.` or `..`, contains a control character, or ends in `.lock`, the ending of lock files.
     Invalid,
     /// The path of the socket is longer than 107 bytes, the limit of unix(7).
     TooLong(PathBuf),
@@ -54,29 +54,66 @@ impl From<NameError> for io::Error {
     }
 }
 
-/// The path of the socket for `name`: `name` itself if it contains a slash, otherwise
-/// `$XDG_RUNTIME_DIR/messageport/NAME`, or without that variable `messageport-UID/NAME` in the directory for temporary
-/// files.
+/// The directories in which a name without a slash is looked up: `messageport` in the user's directory below
+/// `/run/user`, if there is one, and `/tmp/messageport-UID`. A listener uses the first one.
+///
+/// No variable of the environment counts, so that a service and a login shell of the same user meet.
+fn directories() -> Vec<PathBuf> {
+    let user = named_socket::user();
+    let runtime = PathBuf::from(format!("/run/user/{user}"));
+    let runtime = named_socket::is_private_directory(&runtime).is_ok_and(|private| private).then_some(runtime);
+    let runtime = runtime.map(|directory| directory.join("messageport"));
+    runtime.into_iter().chain([PathBuf::from(format!("/tmp/messageport-{user}"))]).collect()
+}
+
+/// The path of the socket for `name` if it contains a slash. `None`: the name is to be looked up.
+fn own_path(name: &str) -> Result<Option<PathBuf>, NameError> {
+    let reserved = [".", ".."].contains(&name) || name.ends_with(".lock");
+    if name.is_empty() || reserved || name.contains(char::is_control) {
+        return Err(NameError::Invalid);
+    }
+    if !name.contains('/') {
+        return Ok(None);
+    }
+    // Absolute, so that a later change of the working directory does not change it.
+    let path = std::path::absolute(name).map_err(|error| NameError::Directory(PathBuf::from(name), error))?;
+    fitting(path).map(Some)
+}
+
+fn fitting(path: PathBuf) -> Result<PathBuf, NameError> {
+    if path.as_os_str().len() > MAX_PATH { Err(NameError::TooLong(path)) } else { Ok(path) }
+}
+
+/// The path at which a listener of `name` binds its socket, and those at which an earlier listener of the same name may
+/// be.
 ///
 /// The directory is created if need be, with access for this user only. A directory that another user could have
 /// prepared is refused: it must be a directory and not a link, owned by this user, without access for any other.
-pub(crate) fn path_of(name: &str) -> Result<PathBuf, NameError> {
-    if name.is_empty() || name == "." || name == ".." || name.contains('\0') || name.ends_with(".lock") {
-        return Err(NameError::Invalid);
+pub(crate) fn path_to_listen(name: &str) -> Result<(PathBuf, Vec<PathBuf>), NameError> {
+    if let Some(path) = own_path(name)? {
+        return Ok((path, Vec::new()));
     }
-    let path = if name.contains('/') {
-        // Absolute, so that a later change of the working directory does not change it.
-        std::path::absolute(name).map_err(|error| NameError::Directory(PathBuf::from(name), error))?
-    } else {
-        let directory = match std::env::var_os("XDG_RUNTIME_DIR").filter(|value| Path::new(value).is_absolute()) {
-            Some(runtime) => PathBuf::from(runtime).join("messageport"),
-            None => std::env::temp_dir().join(format!("messageport-{}", named_socket::user())),
-        };
-        match named_socket::make_private_directory(&directory) {
-            Ok(true) => directory.join(name),
-            Ok(false) => return Err(NameError::UnsafeDirectory(directory)),
-            Err(error) => return Err(NameError::Directory(directory, error)),
-        }
-    };
-    if path.as_os_str().len() > MAX_PATH { Err(NameError::TooLong(path)) } else { Ok(path) }
+    let mut directories = directories();
+    let directory = directories.remove(0);
+    match named_socket::make_private_directory(&directory) {
+        Ok(true) => {}
+        Ok(false) => return Err(NameError::UnsafeDirectory(directory)),
+        Err(error) => return Err(NameError::Directory(directory, error)),
+    }
+    Ok((fitting(directory.join(name))?, directories.into_iter().map(|directory| directory.join(name)).collect()))
+}
+
+/// The paths at which a listener of `name` may be, in the order in which to try them. Directories are refused as for
+/// [`path_to_listen`], unless they do not exist.
+pub(crate) fn paths_to_connect(name: &str) -> Result<Vec<PathBuf>, NameError> {
+    if let Some(path) = own_path(name)? {
+        return Ok(vec![path]);
+    }
+    let paths = directories().into_iter().map(|directory| match named_socket::is_private_directory(&directory) {
+        Ok(false) => Err(NameError::UnsafeDirectory(directory)),
+        Ok(true) => fitting(directory.join(name)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fitting(directory.join(name)),
+        Err(error) => Err(NameError::Directory(directory, error)),
+    });
+    paths.collect()
 }

@@ -1,6 +1,7 @@
 //! Growth: how a direction goes on in a larger ring, and back.
 //!
-//! A full ring is followed by one of twice its size. The producer makes it, sends its descriptor over the lane, tagged
+//! A full ring, or one that is too small for a message, is followed by one of at least twice its size. The producer
+//! makes it, sends its descriptor over the lane, tagged
 //! with a record's number as any descriptor is, and commits a `Next` link in the room that every claim leaves for one
 //! header. So the contents are in shared memory at once, survive the producer's process, and move with either end. The
 //! consumer follows the link when it has read everything in front of it. Once it has read everything there is, the
@@ -13,33 +14,47 @@ use std::os::fd::AsFd;
 use super::End;
 use super::lane::{Half, NotSent};
 use crate::error::{Rejection, Violation};
-use crate::layout::MAX_CACHED_BUFFERS;
+use crate::layout::{MAX_CACHED_BUFFERS, largest_capacity};
 use crate::queue::direction::Direction;
-use crate::queue::record::{FORGET_LEN, RecordKind};
+use crate::queue::record::{FORGET_LEN, RecordKind, capacity_for};
 use crate::queue::ring::{Consumer, MAX_PASSED, Producer, Record};
 
 // Beside a `Forget` for each recycled buffer there are the links, a few dozen at most.
 const _: () = assert!(MAX_PASSED as usize >= 2 * MAX_CACHED_BUFFERS);
 
-/// Lets the producer go on in a larger, empty ring. False if the direction is at its limit.
-#[cold]
-pub(crate) fn grow(end: &End, producer: &mut Producer) -> Result<bool, NotSent> {
-    let capacity = producer.direction().capacity() as usize;
-    let Some(ring) = end.segment().next_ring(capacity).map_err(NotSent::Shortage)? else { return Ok(false) };
-    // The descriptor first, so that a consumer that sees the link finds it on the lane.
-    end.lane().send_handles(producer.sequence(), &[ring.file.as_fd()])?;
-    producer.go_on_in(producer.direction().in_ring(ring), RecordKind::Next);
-    Ok(true)
+/// The capacity of a ring that can follow the present one, with room for a record of `len` bytes of payload, and at
+/// least `wanted` bytes if that is allowed. `None` if the limit of the direction allows no ring for the record.
+pub(crate) fn capacity_after(end: &End, producer: &Producer, len: usize, wanted: usize) -> Option<usize> {
+    let limits = end.segment().limits();
+    // Data that waits in buffers takes its share of the limit.
+    let bodies = usize::try_from(producer.backlog.total().bodies).unwrap_or(usize::MAX);
+    let largest = largest_capacity(limits.capacity, limits.max_capacity.saturating_sub(bodies));
+    let least = (2 * producer.direction().capacity() as usize).max(capacity_for(len));
+    (least <= largest).then_some(least.max(wanted).min(largest))
 }
 
-/// Lets the producer go back to the first ring if the consumer has read everything. Every post in a grown ring tries
-/// it.
+/// Lets the producer go on in an empty ring of `capacity` bytes, which is larger than the present one.
 #[cold]
-pub(crate) fn shrink_if_read(end: &End, producer: &mut Producer) -> Result<(), Violation> {
-    if producer.unread()? == 0 {
-        producer.go_on_in(end.outgoing().clone(), RecordKind::Back);
+pub(crate) fn grow(end: &End, producer: &mut Producer, capacity: usize) -> Result<(), NotSent> {
+    let ring = end.segment().new_ring(capacity).map_err(NotSent::Shortage)?;
+    // The descriptor first, so that a consumer that sees the link finds it on the lane.
+    end.lane().send_ring(producer.sequence(), ring.file.as_fd())?;
+    producer.go_on_in(producer.direction().in_ring(ring), RecordKind::Next);
+    Ok(())
+}
+
+/// Lets the producer go back to the first ring if it no longer needs its grown ring.
+#[cold]
+pub(crate) fn shrink_if_done(end: &End, producer: &mut Producer) -> Result<(), Violation> {
+    if producer.is_done_with_ring()? {
+        go_back(end, producer);
     }
     Ok(())
+}
+
+/// Lets the producer go back to the first ring. The consumer has read everything.
+pub(crate) fn go_back(end: &End, producer: &mut Producer) {
+    producer.go_on_in(end.outgoing().clone(), RecordKind::Back);
 }
 
 /// The next message, in whatever ring it is, if one has been committed. Records that are not messages are obeyed and
@@ -90,8 +105,7 @@ fn next_ring(end: &End, consumer: &Consumer) -> Result<Direction, Rejection<Viol
     let mut files = end.lane().peek_handles(consumer.sequence(), 1, wake)?;
     let file = files.first_mut().ok_or(Violation::NoHandles)?;
     let after = consumer.direction().capacity() as usize;
-    let ring =
-        end.segment().adopt_ring(file, Some(after)).map_err(|rejection| rejection.map(|_| Violation::BadLink))?;
+    let ring = end.segment().adopt_ring(file, after).map_err(|rejection| rejection.map(|_| Violation::BadLink))?;
     end.lane().take_handles();
     Ok(consumer.direction().in_ring(ring))
 }

@@ -90,12 +90,31 @@ pub(crate) enum NotSent {
     Shortage(Errno),
 }
 
+impl NotSent {
+    /// True if too many descriptors or packets are unread.
+    pub(crate) fn is_want_of_room(self) -> bool {
+        matches!(self, Self::Full | Self::Shortage(Errno::ETOOMANYREFS))
+    }
+}
+
 /// Why a descriptor that came from elsewhere is not a lane.
 pub(crate) enum NotALane {
     /// It is of another kind than the end of any lane.
     Kind,
     /// It is a socket of the right kind that cannot serve as a lane.
     Unfit(Lane),
+}
+
+fn handles_packet(sequence: u64, count: usize) -> Packet {
+    Packet { kind: HANDLES, count: count as u32, sequence }
+}
+
+fn not_sent(errno: Errno) -> NotSent {
+    match errno {
+        Errno::EAGAIN => NotSent::Full,
+        Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => NotSent::Gone,
+        errno => NotSent::Shortage(errno),
+    }
 }
 
 /// One end of a lane.
@@ -142,12 +161,18 @@ impl Lane {
 
     /// Sends the descriptors of record `sequence`, all or none.
     pub(crate) fn send_handles(&self, sequence: u64, descriptors: &[BorrowedFd<'_>]) -> Result<(), NotSent> {
-        let packet = Packet { kind: HANDLES, count: descriptors.len() as u32, sequence };
-        self.send(packet, descriptors).map_err(|errno| match errno {
-            Errno::EAGAIN => NotSent::Full,
-            Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => NotSent::Gone,
-            errno => NotSent::Shortage(errno),
-        })
+        self.send(handles_packet(sequence, descriptors.len()), descriptors).map_err(not_sent)
+    }
+
+    /// Sends the ring of record `sequence`, for which a full lane has a reserve: a queue grows although as many
+    /// transfer lists are unread as fit.
+    pub(crate) fn send_ring(&self, sequence: u64, ring: BorrowedFd<'_>) -> Result<(), NotSent> {
+        let send = || self.send(handles_packet(sequence, 1), &[ring]);
+        let sent = match send() {
+            Err(Errno::EAGAIN) => socket::with_reserve(self.as_fd(), send),
+            result => result,
+        };
+        sent.map_err(not_sent)
     }
 
     fn send(&self, packet: Packet, descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {

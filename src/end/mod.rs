@@ -88,6 +88,8 @@ pub(crate) struct End {
     split: AtomicBool,
     /// True while the sending half is between its load of `state` and its commit.
     posting: AtomicBool,
+    /// True in a started port of an event loop, which dispatches what is queued even after a close.
+    dispatched: AtomicBool,
     /// True once the close has been announced to the peer.
     announced: AtomicBool,
     /// Halves that have not been dropped.
@@ -119,6 +121,7 @@ impl End {
             violation: OnceLock::new(),
             split: AtomicBool::new(false),
             posting: AtomicBool::new(false),
+            dispatched: AtomicBool::new(false),
             announced: AtomicBool::new(false),
             halves: AtomicU8::new(2),
             parked: Mutex::new(None),
@@ -234,10 +237,27 @@ impl End {
     pub(crate) fn close(&self) {
         // 1. Detach the port. Deviation: its calls return `PortClosed`, and `Detached` only after a transfer.
         if self.home().is_here() && !self.recall() && self.set_state(State::Closed) {
-            self.buffers.give_up();
+            if self.is_dispatched() {
+                self.buffers.pool().release(); // messages with buffers are still queued
+            } else {
+                self.buffers.give_up();
+            }
             // 2. Disentangle it, which fires `close` at the peer. Deviation: the event carries a reason.
             self.announce_close();
         }
+    }
+
+    /// Notes whether an event loop dispatches what is queued, which then outlives a close.
+    pub(crate) fn set_dispatched(&self, dispatched: bool) {
+        // Relaxed: a close on another thread, through the sending half, may see either value. The queue is touched by
+        // the receiving half only, on the thread that stores this.
+        self.dispatched.store(dispatched, Ordering::Relaxed);
+    }
+
+    /// True if an event loop dispatches what is queued.
+    pub(crate) fn is_dispatched(&self) -> bool {
+        // Relaxed: as in `set_dispatched`.
+        self.dispatched.load(Ordering::Relaxed)
     }
 
     /// Lends the end to a post that has only a shared reference to the port. The result stands for the same end of the

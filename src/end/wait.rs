@@ -139,6 +139,10 @@ pub(crate) struct Spin {
     budget: Cell<Option<Duration>>,
     /// The length of the next spin.
     next: Cell<Duration>,
+    /// The preemptions of this thread when they were last counted.
+    preemptions: Cell<Option<u64>>,
+    /// Waits that are still to sleep at once, since the CPU is wanted by others.
+    crowded: Cell<u32>,
 }
 
 impl Spin {
@@ -154,11 +158,19 @@ impl Spin {
     const SOON: u32 = 3;
     /// A caller that waits polls 32 times in its fast path, about half a microsecond.
     const BRIEF_POLLS: u32 = 32;
+    /// After a preemption, 16 waits with the default budget sleep at once: other threads want the CPU, the peer perhaps
+    /// among them, so a spin keeps it from what it waits for.
+    const CROWDED_WAITS: u32 = 16;
     /// A receiver lets messages gather for 128 pauses, 1 or 2 us.
     const GATHER_PAUSES: u32 = 128;
 
     pub(crate) fn new() -> Self {
-        Self { budget: Cell::new(None), next: Cell::new(Self::DEFAULT) }
+        Self {
+            budget: Cell::new(None),
+            next: Cell::new(Self::DEFAULT),
+            preemptions: Cell::new(None),
+            crowded: Cell::new(0),
+        }
     }
 
     /// Lets the messages of a stream gather for a microsecond or two, unless the budget is zero.
@@ -210,6 +222,25 @@ impl Spin {
         }
     }
 
+    /// True if this wait is one of those that sleep at once.
+    fn is_crowded(&self) -> bool {
+        let left = self.crowded.get();
+        self.crowded.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    /// Looks, after a spin in vain, whether the thread has lost its CPU since the last look. A budget that was set is
+    /// used anyway.
+    fn look_for_crowd(&self) {
+        if self.budget.get().is_none() {
+            let count = Some(cpu::preemptions());
+            let before = self.preemptions.replace(count);
+            if before.is_some() && before != count {
+                self.crowded.set(Self::CROWDED_WAITS);
+            }
+        }
+    }
+
     /// Spins until `ready`. False if the budget or the deadline is over first, or `ended` returns true, which is called
     /// every `interval`: so the death of a peer is seen however long the budget.
     pub(crate) fn run(
@@ -220,7 +251,7 @@ impl Spin {
         mut ended: impl FnMut() -> bool,
     ) -> bool {
         let budget = self.budget();
-        if budget.is_zero() {
+        if budget.is_zero() || self.is_crowded() {
             return false;
         }
         let mut until: Option<Instant> = None;
@@ -245,6 +276,7 @@ impl Spin {
             }
             if now >= until || deadline.is_some_and(|deadline| now >= deadline) {
                 self.next.set((self.next.get() / 2).max(budget / 16));
+                self.look_for_crowd();
                 return false;
             }
         }

@@ -97,6 +97,7 @@ impl<E: PortEvent> Handlers<E> {
             // 2.5 A `once` handler is removed before it is called.
             if handler.once {
                 self.remove(handler.id);
+                port.note_handlers();
             }
             // 2.11 Call it. A panic takes the place of the exception, and is reported.
             let result = catch_unwind(AssertUnwindSafe(|| callback(port, event)));

@@ -34,6 +34,9 @@ const ALARM: u64 = NO_PORT + 1;
 
 /// By default at most 1000 messages of one port are dispatched before the others have their turn.
 const DEFAULT_BATCH: usize = 1000;
+/// By default one call of `dispatch` starts no further message 200 us after its first, so that the timers of the
+/// program around it are late by little more.
+const DISPATCH_TIME: Duration = Duration::from_micros(200);
 
 /// Dispatches the events of its ports, its timers and its tasks, on one thread: the standard's
 /// [event loop](https://html.spec.whatwg.org/multipage/webappapis.html#event-loops).
@@ -61,6 +64,7 @@ const DEFAULT_BATCH: usize = 1000;
 ///
 /// A loop can have thousands of ports: an idle port costs nothing while others are busy. In each round, every port with
 /// messages has at most a [batch](Self::set_batch) of them dispatched; tasks and due timers come between the rounds.
+/// Between the messages of different ports there is no order; see [`PortSet`](crate::PortSet#order).
 /// Another program's loop can drive this one: it polls its [descriptor](#impl-AsFd-for-EventLoop) and calls
 /// [`dispatch`](Self::dispatch).
 ///
@@ -88,7 +92,8 @@ pub(crate) struct Inner {
     /// The descriptor has been requested: anything to dispatch must make it readable.
     embedded: Cell<bool>,
     running: Cell<bool>,
-    batch: Cell<usize>,
+    /// Set by the user; see [`DEFAULT_BATCH`] and [`DISPATCH_TIME`].
+    batch: Cell<Option<usize>>,
     /// Number of ports with handlers, which keep the loop running.
     holding: Cell<usize>,
     onerror: Cell<Option<OnError>>,
@@ -115,7 +120,7 @@ impl EventLoop {
             alarm_is_set: Cell::new(false),
             embedded: Cell::new(false),
             running: Cell::new(false),
-            batch: Cell::new(DEFAULT_BATCH),
+            batch: Cell::new(None),
             holding: Cell::new(0),
             onerror: Cell::new(None),
             spare: Cell::default(),
@@ -235,8 +240,11 @@ impl EventLoop {
 
     /// Sets how many messages of one port are dispatched at most before other ports, timers and tasks have their turn:
     /// 1000 by default, and at least 1.
+    ///
+    /// By default [`dispatch`](Self::dispatch) also returns as soon as the messages of all ports together have taken
+    /// 200 us, so that the timers of the program around it are not late. A batch that was set has no such limit.
     pub fn set_batch(&self, messages: usize) {
-        self.inner.batch.set(messages.max(1));
+        self.inner.batch.set(Some(messages.max(1)));
     }
 
     /// Sets how long [`run`](Self::run) spins before it sleeps; see [`MessagePort::set_spin`]. While it spins, it polls
@@ -252,7 +260,8 @@ impl EventLoop {
     }
 
     /// Dispatches until the loop is [stopped](Self::stop), or until nothing more can happen: there is no port with
-    /// a handler, no timer, no [`LoopHandle`] and no task.
+    /// a handler, no timer, no [`LoopHandle`] and no task. Handlers of a port that is not started and whose peer is gone
+    /// do not count, and a [once handler](PortHandle::add_handler_once) counts until it is called.
     ///
     /// # Errors
     /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) inside a handler, since a loop does not run within itself;
@@ -292,18 +301,18 @@ impl EventLoop {
         let _running = self.inner.enter()?;
         let mut polled = false;
         loop {
-            let count = self.round();
+            let count = self.round(None);
             if self.inner.inbox.take_stop() || (once && count > 0) {
                 return Ok(count);
             }
             let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            let over = late || (count == 0 && self.inner.is_done());
-            if over && polled {
+            let done = self.inner.is_done();
+            // Before the end the descriptors are polled once, in any case; and after each round that did something.
+            if polled && (late || (done && count == 0)) {
                 return Ok(count);
             }
             let timer = self.inner.timers.borrow().first();
-            // Before the end the descriptors are polled once, in any case.
-            let until = if over { Some(Instant::now()) } else { [deadline, timer].into_iter().flatten().min() };
+            let until = if late || done { Some(Instant::now()) } else { [deadline, timer].into_iter().flatten().min() };
             let woken = || self.inner.inbox.has_news();
             self.inner.poller.borrow_mut().wait(until, woken).map_err(io_error)?;
             polled = true;
@@ -311,7 +320,8 @@ impl EventLoop {
     }
 
     /// Dispatches one round without waiting, for example when another program's loop has found
-    /// [the descriptor](#impl-AsFd-for-EventLoop) readable. Returns the number of events, timers and tasks.
+    /// [the descriptor](#impl-AsFd-for-EventLoop) readable. Returns the number of events, timers and tasks. What a
+    /// [batch](Self::set_batch) leaves over keeps the descriptor readable.
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
@@ -321,7 +331,7 @@ impl EventLoop {
         poller.settle(); // a message for a port that a run has left warm is not an edge
         poller.poll_epoll(Duration::ZERO).map_err(io_error)?;
         drop(poller);
-        let count = self.round();
+        let count = self.round(self.inner.batch.get().is_none().then_some(DISPATCH_TIME));
         self.inner.inbox.take_stop();
         let mut poller = self.inner.poller.borrow_mut();
         poller.settle();
@@ -333,9 +343,9 @@ impl EventLoop {
         Ok(count)
     }
 
-    /// Calls the tasks, the due timers, and gives a turn to each port that is ready now. Returns how much was
-    /// dispatched.
-    fn round(&self) -> usize {
+    /// Calls the tasks, the due timers, and gives a turn to each port that is ready now, as long as the turns together
+    /// take no longer than `time`. Returns how much was dispatched.
+    fn round(&self, time: Option<Duration>) -> usize {
         let inbox = &self.inner.inbox;
         let mut count = 0;
         for _ in 0..inbox.take_news() {
@@ -355,13 +365,14 @@ impl EventLoop {
             count += 1;
         }
         let turns = self.inner.poller.borrow().ready_len();
+        let (before, end) = (count, time.map(|time| Instant::now() + time));
         for _ in 0..turns {
-            if inbox.is_stopping() {
+            if inbox.is_stopping() || (count > before && is_over(end)) {
                 break;
             }
             let next = self.inner.poller.borrow_mut().next();
             let Some(key) = next else { break };
-            count += self.inner.turn(key);
+            count += self.inner.turn(key, end);
         }
         count
     }
@@ -398,20 +409,20 @@ impl Inner {
         timers.take_due(Instant::now(), end)
     }
 
-    /// Dispatches a batch of one port's events. Returns their number.
+    /// Dispatches a batch of one port's events, and after `end` not a second one. Returns their number.
     ///
     /// For each message this is the task that the standard's [*message port post message
     /// steps*](https://html.spec.whatwg.org/multipage/web-messaging.html#message-port-post-message-steps) add to the
     /// port message queue, in their step 7.
-    fn turn(&self, key: u64) -> usize {
+    fn turn(&self, key: u64, end: Option<Instant>) -> usize {
         let Some(port) = self.poller.borrow().get(key).map(|member| PortHandle::new(Rc::clone(member))) else {
             return 0;
         };
         let member = Rc::clone(port.member());
         let mut event = self.spare.take();
-        let mut count = 0;
+        let (mut count, batch) = (0, self.batch.get().unwrap_or(DEFAULT_BATCH));
         let after = loop {
-            if count == self.batch.get() || self.inbox.is_stopping() {
+            if count == batch || self.inbox.is_stopping() || (count > 0 && is_over(end)) {
                 break After::Again;
             }
             // 7.1 The port is the final target: a message moves with its queue.
@@ -419,16 +430,29 @@ impl Inner {
             match member.take_next(&mut event.message) {
                 // 7.6 Fire `message`.
                 Found::Message => port.fire(&mut event),
-                Found::Disabled => break After::Leave,
+                Found::Disabled => {
+                    // The standard fires `close` as soon as the peer is gone, on a port that is not started too. Its
+                    // messages wait on.
+                    if let Some(reason) = member.peer_end()
+                        && !member.close_fired.replace(true)
+                    {
+                        port.fire(&mut CloseEvent::new(reason));
+                        port.note_handlers();
+                        count += 1;
+                    }
+                    break After::Leave;
+                }
                 Found::Failed(TryRecvError::Empty) => break After::Empty,
                 Found::Failed(TryRecvError::Failed(error)) => match error {
                     // 7.3 If that fails, fire `messageerror`.
                     RecvError::MessageError { reason, data } => port.fire(&mut MessageErrorEvent::new(reason, data)),
                     // Step 4 of *disentangle*, at the other end: fire `close`.
                     RecvError::Ended(reason) => {
-                        port.fire(&mut CloseEvent::new(reason));
+                        if !member.close_fired.replace(true) {
+                            port.fire(&mut CloseEvent::new(reason));
+                            count += 1;
+                        }
                         self.leave(&member);
-                        count += 1;
                         break After::Leave;
                     }
                     RecvError::ResourceExhausted(error) => {
@@ -470,6 +494,7 @@ impl Inner {
         if member.left.replace(true) {
             return;
         }
+        member.stop_dispatching();
         let removed = self.poller.borrow_mut().remove(member.key.get());
         if member.holds.replace(false) {
             self.holding.set(self.holding.get() - 1);
@@ -480,7 +505,7 @@ impl Inner {
 
     /// Updates the count of ports that keep the loop running.
     pub(crate) fn note_handlers(&self, member: &Member) {
-        let holds = !member.left.get() && !member.handlers.is_empty();
+        let holds = !member.left.get() && !member.is_idle();
         if member.holds.replace(holds) != holds {
             let holding = self.holding.get();
             self.holding.set(if holds { holding + 1 } else { holding - 1 });
@@ -528,6 +553,10 @@ impl Inner {
     }
 }
 
+fn is_over(end: Option<Instant>) -> bool {
+    end.is_some_and(|end| Instant::now() >= end)
+}
+
 /// What happens to a port after its turn.
 enum After {
     /// It may have more messages, and gets another turn.
@@ -554,7 +583,7 @@ impl Drop for Inner {
         let timers = self.timers.get_mut().take_all();
         for member in self.poller.get_mut().take_all() {
             member.left.set(true);
-            member.close();
+            member.drop_queue();
             // A handler may own handles, even of its own port, which would keep both alive.
             member.handlers.clear();
         }

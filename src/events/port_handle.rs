@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, PortEvent};
 use super::handlers::{AllHandlers, Callback, HandlerId};
 use super::{EventLoop, Inner};
-use crate::error::{PostDataError, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
+use crate::end::State;
+use crate::error::{CloseReason, PostDataError, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
 use crate::poll::poller::Watchable;
 use crate::port::message::Message;
 use crate::port::transfer::{PostError, TransferRef, Transferable};
@@ -53,6 +54,8 @@ pub(crate) struct Member {
     pub(crate) left: Cell<bool>,
     /// The port has handlers, and is counted as keeping the loop running.
     pub(crate) holds: Cell<bool>,
+    /// The `close` event has been fired.
+    pub(crate) close_fired: Cell<bool>,
     /// A shortage has been reported, and no message has been received since.
     pub(crate) short: Cell<bool>,
     event_loop: Weak<Inner>,
@@ -90,19 +93,23 @@ impl Member {
             key: Cell::new(u64::MAX),
             left: Cell::new(false),
             holds: Cell::new(false),
+            close_fired: Cell::new(false),
             short: Cell::new(false),
             event_loop,
         })
     }
 
-    /// Receives the next message, if the port is enabled.
+    /// Receives the next message, if the port is enabled; after a close, the next of those that were queued then.
     #[inline]
     pub(crate) fn take_next(&self, message: &mut Message) -> Found {
         let source = self.source.borrow();
         let Some(source) = source.as_ref() else { return Found::Failed(RecvError::Detached.into()) };
-        let enabled = self.enabled.get();
-        let result =
-            if enabled { source.receiver().try_recv_into(message) } else { source.receiver().check_for_message() };
+        let (half, enabled) = (source.receiver(), self.enabled.get());
+        let result = if enabled { half.try_recv_into(message) } else { half.check_for_message() };
+        let result = match result {
+            Err(TryRecvError::Failed(RecvError::PortClosed)) if enabled => half.take_queued(message),
+            result => result,
+        };
         match result {
             Ok(()) if enabled => Found::Message,
             Ok(()) => Found::Disabled,
@@ -110,26 +117,69 @@ impl Member {
         }
     }
 
+    /// Why the peer is gone, if it is, although messages may be queued.
+    pub(crate) fn peer_end(&self) -> Option<CloseReason> {
+        self.with(|half| {
+            let end = half.end();
+            let is_gone = || end.peer_has_closed() || end.lane().hung_up();
+            end.gone().or_else(|| is_gone().then(|| end.note_peer_gone()))
+        })?
+    }
+
+    /// True if no handler can be called without a further call from outside: there is none, or the port is not started
+    /// and its peer is gone.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.handlers.is_empty() || (self.close_fired.get() && !self.enabled.get())
+    }
+
     /// Takes the port out if `wanted` accepts it and it is not borrowed.
     pub(crate) fn take(&self, wanted: impl FnOnce(&Source) -> bool) -> Option<Source> {
         let mut source = self.source.try_borrow_mut().ok()?;
         let taken = source.take_if(|source| wanted(source))?;
         taken.receiver().unwatch();
+        taken.receiver().end().set_dispatched(false);
         Some(taken)
     }
 
-    pub(crate) fn close(&self) {
-        match self.source.borrow().as_ref() {
-            Some(Source::Port(port)) => port.close(),
-            Some(Source::Half(half)) => half.close(),
-            None => {}
-        }
+    /// Calls `visit` with the receiving half, unless the port has been taken out of the loop.
+    fn with<R>(&self, visit: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
+        self.source.try_borrow().ok()?.as_ref().map(|source| visit(source.receiver()))
+    }
+
+    /// Closes the port. What is queued in it is dropped, unless the port is enabled.
+    fn close(&self) {
+        self.with(RecvHalf::close);
+    }
+
+    /// Closes the port and drops what is queued in it.
+    pub(crate) fn drop_queue(&self) {
+        self.with(|half| {
+            half.end().set_dispatched(false);
+            half.close();
+        });
+    }
+
+    /// Drops what a closed port would still have dispatched.
+    pub(crate) fn stop_dispatching(&self) {
+        self.with(|half| {
+            half.end().set_dispatched(false);
+            if half.end().home().is_here() && half.end().state() == State::Closed {
+                half.close();
+                half.end().buffers().give_up();
+            }
+        });
+    }
+
+    /// True if messages of a closed port are still to be dispatched.
+    fn has_queue_to_dispatch(&self) -> bool {
+        let has_record = |half: &RecvHalf| half.end().home().is_here() && half.has_record();
+        self.enabled.get() && !self.handlers.is_empty() && self.with(has_record).unwrap_or(false)
     }
 }
 
 impl Watchable for Rc<Member> {
     fn with<R>(&self, visit: impl FnOnce(&RecvHalf) -> R) -> Option<R> {
-        self.source.try_borrow().ok()?.as_ref().map(|source| visit(source.receiver()))
+        Member::with(self, visit)
     }
 }
 
@@ -269,17 +319,29 @@ impl PortHandle {
         // The only step: enable the port message queue, if it is not enabled. The queue itself is in shared memory and
         // works all the time; what is enabled is the loop's receiving from it.
         if !self.member.enabled.replace(true) {
+            self.member.with(|half| half.end().set_dispatched(true));
+            self.note_handlers();
             self.schedule();
         }
     }
 
-    /// Closes the port; see [`MessagePort::close`]. The port leaves the loop, and its handlers are dropped. The `close`
-    /// event is the peer's; there is none here.
+    /// Closes the port: the standard's
+    /// [`close()`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-close). Posts and pull
+    /// calls return `PortClosed` at once. The `close` event is the peer's; there is none here.
+    ///
+    /// What was queued in a *started* port is still dispatched to its handlers, as the standard's queued tasks are; then
+    /// the port leaves the loop, and its handlers are dropped. This differs from [`MessagePort::close`], which drops
+    /// what is unread, as does the close of a port that is not started. A message that the peer posts while the port is
+    /// being closed may be dispatched or dropped. To drop what is queued in a started port, [remove the
+    /// handlers](Self::remove_handler) first, or [take the port out](EventLoop::remove) and drop it.
     pub fn close(&self) {
-        // 1. and 2. of the standard's `close()`: detach the port, and disentangle it.
+        // 1. and 2. of the standard's `close()`: detach the port, and disentangle it. The tasks of the port message queue
+        // stay.
         self.member.close();
-        // A closed port has no further events.
-        if let Some(inner) = self.member.event_loop.upgrade() {
+        let Some(inner) = self.member.event_loop.upgrade() else { return };
+        if self.member.has_queue_to_dispatch() {
+            inner.schedule(self.member.key.get());
+        } else {
             inner.leave(&self.member);
         }
     }
@@ -305,8 +367,9 @@ impl PortHandle {
 
     /// Sets the handler of the peer's end, in place of the previous `onclose`: the standard's
     /// [`onclose`](https://html.spec.whatwg.org/multipage/web-messaging.html#handler-messageport-onclose). It is called
-    /// once, after the last message has been dispatched; on a port that is not started, it is called when no message is
-    /// queued.
+    /// once: on a started port after the last message has been dispatched, on a port that is not started as soon as the
+    /// peer is gone, although messages may be queued. Those can still be received, and are dispatched if the port is
+    /// started later. The pull calls differ: they return the end after the last message, on any port.
     pub fn set_onclose(&self, handler: impl FnMut(&PortHandle, &mut CloseEvent) + 'static) -> HandlerId {
         self.set_on(handler)
     }
@@ -415,7 +478,7 @@ impl Drop for PortHandle {
         let last = Rc::strong_count(&self.member) == 2;
         if last
             && !self.member.left.get()
-            && self.handlers().is_empty()
+            && self.member.is_idle()
             && let Some(inner) = self.member.event_loop.upgrade()
         {
             inner.leave(&self.member);

@@ -35,6 +35,14 @@ const TURNS_PER_REFRESH: usize = 16;
 /// ```
 /// A set can contain thousands of ports: an idle port costs nothing while others are busy. A `PortSet<RecvHalf>`
 /// contains receiving [halves](MessagePort::split), whose sending halves other threads may use.
+///
+/// # Order
+/// The messages of one port come in the order in which they were posted. Between ports there is no order: if one message
+/// is posted on one port and then another on a second port, by two senders or by the same one, the set may return the
+/// second first. What must stay in order goes over one port: let the senders post to a process that passes everything
+/// on over one port, or hand one port from sender to sender, whose queue keeps the order across the transfer. Or let
+/// the messages carry a number, such as one of a counter in a [`SharedBuffer`](crate::SharedBuffer), by which the
+/// receiver sorts them.
 pub struct PortSet<P = MessagePort> {
     poller: Poller<Member<P>>,
     /// Turns since the last refresh of the poller.

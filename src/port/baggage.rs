@@ -19,7 +19,7 @@ use crate::capsule::port::{port_handles, write_port};
 use crate::end::{End, State};
 use crate::error::PostErrorKind;
 use crate::queue::ring::Cursors;
-use crate::sys::Errno;
+use crate::sys::{Errno, PAGE};
 
 /// A checked transfer list. Everything on it is borrowed, so nothing can happen to it until it has left or the baggage
 /// is dropped.
@@ -27,7 +27,7 @@ use crate::sys::Errno;
 pub(crate) struct Baggage<'a> {
     /// In the order of the list; [`write_table`](Self::write_table) puts them into the order of the table.
     items: Vec<Item<'a>>,
-    /// The data of the message, if it does not fit the ring. In the table it is the last buffer.
+    /// The data of the message, if it does not fit any ring. In the table it is the last buffer.
     body: Option<(Hold, Way)>,
     counts: Counts,
     /// Descriptors.
@@ -52,19 +52,23 @@ impl<'a> Baggage<'a> {
     /// `via` is the end over which the list will travel; a greeting has none. The peer is recognised by the identity of
     /// the segment, which a number inside the segment could not prove.
     pub(crate) fn check(list: &[TransferRef<'a>], via: Option<&Arc<End>>) -> Result<Self, PostErrorKind> {
-        let ports =
-            || list.iter().filter_map(|item| if let TransferRef::Port(port) = item { Some(*port) } else { None });
+        let ports = || {
+            let items = list.iter().enumerate();
+            items.filter_map(
+                |(index, item)| if let TransferRef::Port(port) = item { Some((index, *port)) } else { None },
+            )
+        };
         if let Some(via) = via {
             // Step 2 of the message port post message steps, and step 4, which is an error here.
-            if ports().any(|port| Arc::ptr_eq(port.end(), via)) {
-                return Err(PostErrorKind::ContainsSelf);
+            if let Some((index, _)) = ports().find(|(_, port)| Arc::ptr_eq(port.end(), via)) {
+                return Err(PostErrorKind::ContainsSelf { index });
             }
-            if ports().any(|port| port.end().segment().is(via.segment())) {
-                return Err(PostErrorKind::ContainsPeer);
+            if let Some((index, _)) = ports().find(|(_, port)| port.end().segment().is(via.segment())) {
+                return Err(PostErrorKind::ContainsPeer { index });
             }
         }
-        if has_duplicates(list)? {
-            return Err(PostErrorKind::Duplicate);
+        if let Some(index) = find_duplicate(list)? {
+            return Err(PostErrorKind::Duplicate { index });
         }
         // Step 5: what structured serialising with transfer refuses.
         let mut baggage = Self { counts: count(list), ..Self::default() };
@@ -89,7 +93,7 @@ impl<'a> Baggage<'a> {
             TransferRef::Buffer(buffer) => {
                 let hold = buffer.hold().try_borrow_mut().map_err(|_| unusable())?;
                 let found = hold.as_ref().filter(|hold| hold.is_usable()).ok_or_else(unusable)?;
-                let way = self.way(found, via).ok_or(PostErrorKind::PooledElsewhere { index })?;
+                let way = self.way(found, via);
                 Item::Buffer { hold, way }
             }
             TransferRef::Frozen(buffer) => Item::Frozen(buffer),
@@ -103,26 +107,48 @@ impl<'a> Baggage<'a> {
         Ok(())
     }
 
-    /// How a buffer travels over `via`. `None` if it is in the pool of another port, whose peer lives.
-    fn way(&mut self, hold: &Hold, via: Option<&End>) -> Option<Way> {
+    /// How a buffer travels over `via`. A buffer of another port's pool or cache leaves that: it travels once.
+    fn way(&mut self, hold: &Hold, via: Option<&End>) -> Way {
         let Hold { memory, role, .. } = hold;
         let buffers = via.map(End::buffers);
         match role {
             Role::New => {
                 let slot = buffers.and_then(|buffers| buffers.pool().slot_for(memory.capacity, &self.planned));
                 self.planned.extend(slot.map(|slot| Planned { slot, bytes: memory.capacity as u64 }));
-                Some(slot.map_or(Way::Once, Way::First))
+                slot.map_or(Way::Once, Way::First)
             }
-            Role::Owner => match buffers.and_then(|buffers| buffers.slot_of(memory)) {
-                Some(slot) => Some(Way::Again(slot)),
-                None if memory.is_orphan() => Some(Way::Once),
-                None => None,
-            },
-            Role::Guest => {
-                let slot = buffers.and_then(|buffers| buffers.slot_of(memory));
-                Some(slot.map_or(Way::Once, Way::Back))
+            Role::Owner => buffers.and_then(|buffers| buffers.slot_of(memory)).map_or(Way::Once, Way::Again),
+            Role::Guest => buffers.and_then(|buffers| buffers.slot_of(memory)).map_or(Way::Once, Way::Back),
+            Role::Traveller => Way::Once,
+        }
+    }
+
+    /// Copies buffers of at most a page into the record that would travel by a descriptor and not be recycled: an
+    /// unread descriptor counts towards limits of the system, which the memory of a ring does not. The payload stays
+    /// within `max` bytes.
+    pub(crate) fn copy_small(&mut self, data_len: usize, max: usize) {
+        self.copy(data_len, max, |way, len| way == Way::Once && len <= PAGE);
+    }
+
+    /// Copies all buffers into the record that would travel by a descriptor, as long as the payload stays within `max`
+    /// bytes. True if the list then needs no descriptor.
+    pub(crate) fn copy_all(&mut self, data_len: usize, max: usize) -> bool {
+        self.copy(data_len, max, |way, _| way.has_handle());
+        self.handles == 0
+    }
+
+    fn copy(&mut self, data_len: usize, max: usize, which: impl Fn(Way, usize) -> bool) {
+        let mut left = max.saturating_sub(self.payload_len(data_len));
+        for item in &mut self.items {
+            if let Item::Buffer { hold, way } = item
+                && let Some(len) = hold.as_ref().map(|hold| hold.len).filter(|len| which(*way, *len))
+                && let Some(rest) = left.checked_sub(len.next_multiple_of(8))
+            {
+                *way = Way::Copied;
+                self.counts.copied += left - rest;
+                self.handles -= 1;
+                left = rest;
             }
-            Role::Traveller => Some(Way::Once),
         }
     }
 
@@ -139,8 +165,7 @@ impl<'a> Baggage<'a> {
 
     /// Adds the data of the message, in a buffer.
     pub(crate) fn set_body(&mut self, hold: Hold, via: &End) {
-        // It is a new buffer, or one of the pool of `via`: neither is in the pool of another port.
-        let way = self.way(&hold, Some(via)).unwrap_or(Way::Once);
+        let way = self.way(&hold, Some(via));
         self.handles += usize::from(way.has_handle());
         self.body = Some((hold, way));
     }
@@ -160,6 +185,13 @@ impl<'a> Baggage<'a> {
     pub(crate) fn write_table(&mut self, data_len: usize, mut put: impl FnMut(&[u8])) {
         self.items.sort_by_key(Item::rank);
         let body_at = self.items.partition_point(Item::precedes_body);
+        let mut copy = Vec::new();
+        for hold in self.items.iter().filter_map(Item::copied) {
+            copy.clear();
+            hold.memory.read_to_vec(hold.len, &mut copy);
+            copy.resize(hold.len.next_multiple_of(8), 0);
+            put(&copy);
+        }
         let (front, back) = self.items.split_at_mut(body_at);
         front.iter_mut().for_each(|item| item.encode(&mut put));
         self.body.iter().for_each(|(hold, way)| write_buffer(&mut put, &hold.memory, hold.len, *way));
@@ -194,6 +226,12 @@ impl<'a> Baggage<'a> {
         via.buffers().count_post()
     }
 
+    /// Bytes of the buffers on the list.
+    pub(crate) fn buffer_bytes(&self) -> u64 {
+        let buffers = self.items.iter().filter_map(Item::buffer).filter(|(_, way)| *way != Way::Copied);
+        buffers.map(|(hold, _)| hold.len as u64).sum()
+    }
+
     /// Detaches everything, after the commit.
     pub(crate) fn detach(self) {
         self.items.into_iter().for_each(Item::detach);
@@ -221,6 +259,11 @@ impl Item<'_> {
     /// True for what stands in front of the body in the table: ports and buffers.
     fn precedes_body(&self) -> bool {
         matches!(self, Self::Port { .. } | Self::Buffer { .. })
+    }
+
+    /// The buffer that is copied.
+    fn copied(&self) -> Option<&Hold> {
+        self.buffer().filter(|(_, way)| *way == Way::Copied).map(|(hold, _)| hold)
     }
 
     fn buffer(&self) -> Option<(&Hold, Way)> {
@@ -327,6 +370,12 @@ impl<'a> LoneBuffer<'a> {
         LoneCapsule::encode(self.hold.as_ref()?.len, self.way, data_len)
     }
 
+    /// Bytes of the buffer.
+    #[inline]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.hold.as_ref().map_or(0, |hold| hold.len as u64)
+    }
+
     /// As [`Baggage::note_posted`].
     #[inline]
     pub(crate) fn note_posted(&self, via: &End) -> bool {
@@ -348,7 +397,7 @@ impl<'a> LoneBuffer<'a> {
 #[inline]
 fn note_posted(Hold { memory, .. }: &Hold, way: Way, via: &End) {
     match way {
-        Way::Once => return,
+        Way::Once | Way::Copied => return,
         Way::First(slot) => {
             memory.clear_note();
             via.buffers().pool().insert(slot, Arc::clone(memory));
@@ -362,19 +411,25 @@ fn note_posted(Hold { memory, .. }: &Hold, way: Way, via: &End) {
 /// Gives up a hold on a buffer that has been posted.
 fn detach(mut hold: Hold, way: Way) {
     hold.set_gone();
-    if (hold.role, way) == (Role::Guest, Way::Once) {
-        hold.memory.set_location(Location::Away);
-        hold.memory.note_gone();
+    match (hold.role, way) {
+        (role, Way::Copied) => hold.memory.give_back(role),
+        (Role::Owner, Way::Once) => hold.memory.set_location(Location::Left),
+        (Role::Guest, Way::Once) => {
+            hold.memory.set_location(Location::Away);
+            hold.memory.note_gone();
+        }
+        _ => {}
     }
 }
 
-fn has_duplicates(list: &[TransferRef<'_>]) -> Result<bool, TryReserveError> {
+/// The index of the first thing that is on the list before.
+fn find_duplicate(list: &[TransferRef<'_>]) -> Result<Option<usize>, TryReserveError> {
     if list.len() < 2 {
-        return Ok(false);
+        return Ok(None);
     }
-    let mut identities: Vec<usize> = Vec::new();
+    let mut identities: Vec<(usize, usize)> = Vec::new();
     identities.try_reserve_exact(list.len())?;
-    identities.extend(list.iter().map(|item| item.identity()));
+    identities.extend(list.iter().enumerate().map(|(index, item)| (item.identity(), index)));
     identities.sort_unstable();
-    Ok(identities.windows(2).any(|two| two[0] == two[1]))
+    Ok(identities.windows(2).filter(|two| two[0].0 == two[1].0).map(|two| two[1].1).min())
 }

@@ -37,7 +37,7 @@ impl MessagePort {
     }
 
     /// As [`post_messages`](Self::post_messages), waiting for space for as long as the peer lives where the queue is
-    /// full. The queue does not grow.
+    /// full. The queue grows as for [`post_message_wait`](Self::post_message_wait).
     ///
     /// # Errors
     /// Those of [`post_messages`](Self::post_messages) except `Full`.

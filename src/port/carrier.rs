@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::baggage::{Baggage, LoneBuffer};
-use super::post::{IfFull, Peer};
+use super::post::{IfFull, Need, Peer};
 use super::transfer::TransferRef;
 use super::{MessagePort, SendHalf};
 use crate::buffer::TransferBuffer;
@@ -14,6 +14,7 @@ use crate::buffer::pool::Planned;
 use crate::capsule::buffer::LoneCapsule;
 use crate::end::State;
 use crate::error::{BufferError, PostDataError, PostErrorKind, exhausted};
+use crate::queue::backlog::Outside;
 use crate::queue::record::{FORGET_LEN, RecordKind};
 use crate::queue::ring::{Claim, Producer};
 use crate::sys::{Errno, PAGE};
@@ -27,9 +28,12 @@ impl MessagePort {
     /// is all zero.
     ///
     /// Both sides keep the buffers that were posted here, as many as [`ChannelOptions`](crate::ChannelOptions) allow; a
-    /// [`TransferBuffer::new`] that is posted joins them. A buffer that the peer posts on to another port is given up.
-    /// While this port and its peer live, a buffer of this pool cannot be posted on another port:
-    /// [`PooledElsewhere`](crate::PostErrorKind::PooledElsewhere).
+    /// [`TransferBuffer::new`] that is posted joins them. A buffer that either side posts on another port is given up
+    /// here: its memory moves, no byte is copied, and it is not recycled again. The peer then lets go of its mapping
+    /// when it receives, at the latest a second and 64 posts of buffers later, or after
+    /// [`release_buffers`](Self::release_buffers). It is a former holder of the buffer, as described at
+    /// [`TransferBuffer`]; where it is not trusted with what is posted elsewhere, fill a
+    /// [new](TransferBuffer::new) buffer for that.
     ///
     /// ```
     /// # use messageport::MessageChannel;
@@ -106,7 +110,9 @@ impl SendHalf {
         producer.write(claim, 0, data);
         producer.write(claim, len - capsule.len(), &capsule);
         let look_for_idle = lone.note_posted(&self.end);
+        let outside = Outside { bodies: 0, buffers: lone.bytes() };
         self.finish_post(producer, claim, len, RecordKind::Buffer, 0);
+        producer.note_outside(outside);
         lone.detach();
         if look_for_idle {
             self.forget_idle(producer, false);
@@ -122,7 +128,7 @@ impl SendHalf {
         list: &[TransferRef<'_>],
         if_full: IfFull,
     ) -> Result<(), PostErrorKind> {
-        let baggage = Baggage::check(list, Some(&self.end))?;
+        let mut baggage = Baggage::check(list, Some(&self.end))?;
         let max = self.end.segment().limits().max_handles;
         let check_handles = |handles| match handles {
             handles if handles > max => Err(PostErrorKind::TooManyHandles { handles, max }),
@@ -131,16 +137,20 @@ impl SendHalf {
         check_handles(baggage.handles())?;
         self.check_len(data.len())?;
         // A channel without descriptors has no buffer for the data: it must fit the ring.
-        if max > 0 && baggage.payload_len(data.len()) > self.max_inline_len() {
+        if max > 0 && baggage.payload_len(data.len()) > self.longest_in_ring() {
             check_handles(baggage.handles() + 1)?;
             self.send_carrier(producer, Data::ToBuffer(data), baggage, if_full)?;
         } else {
+            // A poster that waits for room waits for that of the lane too.
+            if if_full == IfFull::Grow {
+                baggage.copy_small(data.len(), self.max_inline_len());
+            }
             self.send_carrier(producer, Data::InRing(data), baggage, if_full)?;
         }
         Ok(())
     }
 
-    /// Posts data that does not fit the ring. Its length has been checked.
+    /// Posts data that does not fit any ring. Its length has been checked.
     #[cold]
     pub(super) fn post_large(
         &self,
@@ -165,14 +175,16 @@ impl SendHalf {
         mut baggage: Baggage<'_>,
         if_full: IfFull,
     ) -> Result<(), PostDataError> {
-        let data_len = match data {
-            Data::InRing(data) => data.len(),
-            Data::ToBuffer(_) | Data::InBuffer(_) => {
-                baggage.expect_body();
-                0
-            }
+        let in_ring = if let Data::InRing(data) = data { Some(data) } else { None };
+        let (data_len, body) = match &data {
+            Data::InRing(data) => (data.len(), None),
+            Data::ToBuffer(data) => (0, Some(data.len())),
+            Data::InBuffer(hold) => (0, Some(hold.len)),
         };
-        let (len, max) = (baggage.payload_len(data_len), self.max_inline_len());
+        if body.is_some() {
+            baggage.expect_body();
+        }
+        let (len, max) = (baggage.payload_len(data_len), self.longest_in_ring());
         if len > max {
             return Err(PostDataError::TooLarge { len, max });
         }
@@ -181,7 +193,7 @@ impl SendHalf {
             baggage.discard();
             return Ok(());
         }
-        let claim = self.find_room(producer, len, if_full)?;
+        let claim = self.find_room(producer, Need { len, body }, if_full)?;
         // 2. Write data and table.
         match data {
             Data::InRing(data) => producer.write(claim, 0, data),
@@ -194,12 +206,25 @@ impl SendHalf {
         let handles = baggage.handles();
         if handles > 0 {
             let descriptors = baggage.descriptors().map_err(shortage)?;
-            self.end.lane().send_handles(producer.sequence(), &descriptors).map_err(|why| self.not_sent(why))?;
+            let sent = self.end.lane().send_handles(producer.sequence(), &descriptors);
+            drop(descriptors);
+            if let Err(why) = sent {
+                // What fits the ring needs no room for descriptors. A poster that waits gets that room.
+                let may_copy = if_full == IfFull::Grow && why.is_want_of_room();
+                return match in_ring {
+                    Some(data) if may_copy && baggage.copy_all(data_len, self.max_inline_len()) => {
+                        self.send_carrier(producer, Data::InRing(data), baggage, if_full)
+                    }
+                    _ => Err(self.not_sent(why)),
+                };
+            }
         }
         // 4. Commit, which is step 7 of the standard: the message is in the queue of the target. Nothing fails from
         //    here on, and only now is anything detached.
         let look_for_idle = baggage.note_posted(&self.end);
+        let outside = Outside { bodies: body.unwrap_or(0) as u64, buffers: baggage.buffer_bytes() };
         self.finish_post(producer, claim, len, RecordKind::Carrier, handles as u8);
+        producer.note_outside(outside);
         baggage.detach();
         if look_for_idle {
             self.forget_idle(producer, false);
@@ -252,7 +277,7 @@ fn shortage(errno: Errno) -> PostDataError {
 enum Data<'a> {
     /// Copied to the ring.
     InRing(&'a [u8]),
-    /// Copied to a buffer, since it does not fit the ring.
+    /// Copied to a buffer, since it does not fit any ring.
     ToBuffer(&'a [u8]),
     /// Written to a buffer already, which is as long as the data.
     InBuffer(Hold),

@@ -206,22 +206,35 @@ impl ChannelOptions {
 
     /// The capacity of each direction before it grows, in bytes: a power of two from 4 KiB to 64 MiB, by default 64
     /// KiB. A message takes its length, rounded up to a multiple of 8, and 8 more bytes; a message longer than 7/16 of
-    /// the capacity travels in a buffer. Memory is allocated when it is first touched; a stream touches all of it in
-    /// time.
+    /// the capacity makes the direction grow. Memory is allocated when it is first touched; a stream touches all of it
+    /// in time.
     pub fn capacity(mut self, bytes: usize) -> Self {
         self.limits.capacity = bytes;
         self
     }
 
-    /// The capacity to which each direction may grow, in bytes: up to 1 GiB, by default 64 MiB, or the capacity if that
-    /// is more. If it equals the capacity, the queue does not grow.
+    /// The most bytes of data that wait in each direction, wherever they lie: up to 1 GiB, by default 64 MiB, or the
+    /// capacity if that is more. If it equals the capacity, the queue does not grow.
     ///
     /// A direction grows when [`post_message`](MessagePort::post_message) or [`reserve`](MessagePort::reserve) finds it
-    /// full: it continues in a ring of twice the size, while all its rings together stay within this limit. Each new
-    /// ring costs the sender eight system calls and the page faults of the memory, and both processes a descriptor
-    /// while it is in use. When everything has been read, the next post returns to the first ring, and the memory of
-    /// the others is released. [`post_message_wait`](MessagePort::post_message_wait) waits instead of growing, so that
-    /// a stream stays in the cache.
+    /// full, or its ring too small for the message: it continues in a ring of at least twice the size, a power of two,
+    /// while all its rings together stay within this limit. Each new ring costs the sender eight system calls and the
+    /// page faults of the memory, and both processes a descriptor while it is in use. When everything has been read,
+    /// the next post returns to the first ring, and the memory of the others is released.
+    /// [`post_message_wait`](MessagePort::post_message_wait) grows to no more than 1 MiB, or as far as its message
+    /// needs, so that a stream stays in the cache. A direction that grew for such a post, or for a long message,
+    /// returns after about 1024 posts in a row that the first ring would have had room for.
+    ///
+    /// A message that is longer than 7/16 of the largest ring that the limit allows travels in a buffer, which counts
+    /// too. If even that exceeds the limit, the message can be posted while no other such message waits and at most
+    /// 1/8 of the present ring is unread; behind it the queue does not grow. Buffers on transfer lists do not count:
+    /// [`Queued::transferred`](crate::Queued::transferred) shows them.
+    ///
+    /// A ring of 16 MiB or more is compared with the memory that the system and the memory cgroups of the process
+    /// leave, and a post that would need more returns [`ResourceExhausted`](crate::PostErrorKind::ResourceExhausted).
+    /// The memory of a ring is taken as it is first touched. So smaller rings, or a ring that fills while other
+    /// programs take the same memory, can exceed a memory cgroup, and the kernel then kills a process of it. Where
+    /// memory is limited, as in a container, set this limit so that both directions of all channels fit.
     pub fn max_capacity(mut self, bytes: usize) -> Self {
         self.limits.max_capacity = bytes;
         self.bounded = true;

@@ -150,7 +150,7 @@ impl Drop for MessageRef<'_> {
             return;
         }
         self.half.release(&mut self.receiving, self.record);
-        if self.half.end.state() == State::Closed {
+        if self.half.end.state() == State::Closed && !self.half.end.is_dispatched() {
             // Closed meanwhile: the rest of the queue was left to this guard.
             discard(&self.half.end, &mut self.receiving.consumer);
         }

@@ -87,17 +87,17 @@ pub(crate) fn post<T>(
 /// The checks of a transfer list that can be made only here, in the order of
 /// [`Baggage::check`](super::baggage::Baggage).
 fn check(list: &[Loan], carrier: &Arc<End>) -> Result<(), PostErrorKind> {
-    let any = |what: &dyn Fn(&Loan) -> bool| list.iter().any(what);
-    if any(&|loan| loan.is_of_port(carrier)) {
-        return Err(PostErrorKind::ContainsSelf);
+    let find = |what: &dyn Fn(&Loan) -> bool| list.iter().position(what);
+    if let Some(index) = find(&|loan| loan.is_of_port(carrier)) {
+        return Err(PostErrorKind::ContainsSelf { index });
     }
-    if any(&|loan| loan.end().is_some_and(|end| end.segment().is(carrier.segment()))) {
-        return Err(PostErrorKind::ContainsPeer);
+    if let Some(index) = find(&|loan| loan.end().is_some_and(|end| end.segment().is(carrier.segment()))) {
+        return Err(PostErrorKind::ContainsPeer { index });
     }
-    if any(&|loan| matches!(loan, Loan::Unlent(Unlent::Duplicate))) {
-        return Err(PostErrorKind::Duplicate);
+    if let Some(index) = find(&|loan| matches!(loan, Loan::Unlent(Unlent::Duplicate))) {
+        return Err(PostErrorKind::Duplicate { index });
     }
-    match list.iter().position(Loan::is_unusable) {
+    match find(&Loan::is_unusable) {
         Some(index) => Err(PostErrorKind::Unusable { index }),
         None => Ok(()),
     }

@@ -94,7 +94,7 @@ impl Message {
 
     /// Makes room for the things of a received table.
     pub(crate) fn try_reserve(&mut self, counts: Counts) -> Result<(), TryReserveError> {
-        let Counts { ports, buffers, frozen, shared, descriptors, slots: _, body: _ } = counts;
+        let Counts { ports, buffers, frozen, shared, descriptors, slots: _, body: _, copied: _ } = counts;
         self.ports.try_reserve(ports)?;
         self.buffers.try_reserve(buffers)?;
         self.frozen.try_reserve(frozen)?;

@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::capsule::discard::{discard, discard_last};
+use crate::capsule::discard::{Walk, discard, discard_last};
 use crate::end::shortage::DescriptorShortage;
 use crate::end::wait::Spin;
 use crate::end::{End, Parts, State};
@@ -84,12 +84,14 @@ pub(crate) struct Receiving {
     pub(crate) finished: bool,
     /// The failed attempts to receive the next message.
     pub(crate) shortage: DescriptorShortage,
+    /// What an event loop may still dispatch after a close.
+    pub(crate) rest: Option<Walk>,
 }
 
 impl Receiving {
     pub(crate) fn new(consumer: Consumer) -> Self {
         let shortage = DescriptorShortage::default();
-        Self { consumer, run: 0, empty_polls: 0, lane_checked: None, finished: false, shortage }
+        Self { consumer, run: 0, empty_polls: 0, lane_checked: None, finished: false, shortage, rest: None }
     }
 
     /// Leaves a message that the fast path has found in the queue: it is counted when it is found again.
@@ -211,8 +213,10 @@ impl RecvHalf {
     /// Closes the whole port, the sending half included; see [`MessagePort::close`].
     pub fn close(&self) {
         self.end.close();
-        // While a message is read in place, the queue stays: its guard drops the rest.
+        // While a message is read in place, the queue stays: its guard drops the rest. A loop that dispatches the queue
+        // drops it later.
         if self.end.state() == State::Closed
+            && !self.end.is_dispatched()
             && self.end.home().is_here()
             && let Ok(mut receiving) = self.receiving.try_borrow_mut()
         {

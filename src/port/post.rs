@@ -15,9 +15,12 @@ use crate::end::lane::NotSent;
 use crate::end::wait::{Deadline, Outcome, Waiter};
 use crate::end::{CLOSED, DISCARDING, End, OPEN, State, growth};
 use crate::error::{FullCause, PostDataError, PostErrorKind, exhausted};
+use crate::layout::{STREAM_CAPACITY, chain_len, largest_capacity};
+use crate::queue::backlog::Outside;
 use crate::queue::record::{RecordKind, max_payload};
 use crate::queue::ring::{Claim, NoRoom, Producer};
 use crate::queue::sync::Ordering;
+use crate::violation::Violation;
 
 /// A sender that waits while the lane is full tries again after 10 ms at the latest.
 const LANE_RETRY: Duration = Duration::from_millis(10);
@@ -43,10 +46,13 @@ impl MessagePort {
     /// # Ok(()) }
     /// ```
     ///
+    /// A port whose peer has closed or died can be transferred like any other, with what is queued in it, and its next
+    /// holder receives the messages and then the end. (Node and Bun refuse to transfer such a port.)
+    ///
     /// # Errors
     /// Nothing was taken, and the list is in the error. Checked in this order: the port itself is unusable; the list
-    /// contains this port's peer; an item is closed, detached or borrowed, or is a buffer that another port's peer
-    /// keeps ([`PooledElsewhere`](PostErrorKind::PooledElsewhere)); [`TooManyHandles`](PostErrorKind::TooManyHandles);
+    /// contains this port's peer; an item is closed, detached or borrowed;
+    /// [`TooManyHandles`](PostErrorKind::TooManyHandles);
     /// [`TooLarge`](PostErrorKind::TooLarge); the peer is known to be gone; the queue is [`Full`](PostErrorKind::Full);
     /// the system lacks resources. Since the list owns its things, it cannot contain this port, nor the same thing
     /// twice.
@@ -59,8 +65,10 @@ impl MessagePort {
         self.sender.post_message(data, transfer)
     }
 
-    /// Posts a message, and waits for space for as long as the peer lives if the queue is full. The queue does not
-    /// grow, so a stream whose receiver is slower than its sender stays in the cache.
+    /// Posts a message, and waits for space for as long as the peer lives if the queue is full. The queue grows to no
+    /// more than 1 MiB, or as far as this message needs, so a stream whose receiver is slower than its sender stays in
+    /// the cache. A sleeping sender is woken when half of the ring or 512 KiB are free, or at the latest 10 ms after
+    /// there is room for its message.
     ///
     /// # Errors
     /// Those of [`post_message`](Self::post_message) except `Full`.
@@ -172,12 +180,12 @@ impl MessagePort {
         self.sender.max_message_len()
     }
 
-    /// The longest message that travels in the ring itself, in bytes: 7/16 of the capacity less 8. A longer one travels
-    /// in a recycled buffer, which the receiver does not notice.
+    /// The longest message that the queue takes before it grows, in bytes: 7/16 of the capacity less 8. A longer one
+    /// makes the queue grow, or travels in a buffer if the queue may not grow so far. The receiver does not notice.
     ///
-    /// A transfer list takes its share of these bytes: 24, and 80 for a port, 16 for each recycled buffer that moves
+    /// A transfer list takes its share of these bytes: 24, and 96 for a port, 16 for each recycled buffer that moves
     /// with it, 24 for a buffer, 8 for a frozen or shared buffer, none for a descriptor. A lone buffer that the peer
-    /// has had before takes 8 in all.
+    /// has had before takes 8 in all. Small buffers whose bytes travel in the message take room that is left.
     pub fn max_inline_len(&self) -> usize {
         self.sender.max_inline_len()
     }
@@ -277,11 +285,16 @@ impl SendHalf {
             return Queued::default();
         }
         match producer.unread() {
-            Ok(bytes) => Queued {
-                bytes: bytes as usize,
-                capacity: producer.direction().capacity() as usize,
-                high_water: producer.high_water() as usize,
-            },
+            Ok(bytes) => {
+                let Outside { bodies, buffers } = producer.backlog.total();
+                let count = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+                Queued {
+                    bytes: count(bodies.saturating_add(bytes)),
+                    capacity: producer.direction().capacity() as usize,
+                    high_water: count(producer.high_water()),
+                    transferred: count(buffers),
+                }
+            }
             Err(violation) => {
                 self.end.violated(violation);
                 Queued::default()
@@ -292,7 +305,14 @@ impl SendHalf {
     /// See [`MessagePort::max_message_len`].
     pub fn max_message_len(&self) -> usize {
         let limits = self.end.segment().limits();
-        if limits.max_handles > 0 { limits.max_message_len } else { limits.max_message_len.min(self.max_inline_len()) }
+        if limits.max_handles > 0 { limits.max_message_len } else { limits.max_message_len.min(self.longest_in_ring()) }
+    }
+
+    /// The longest payload that the largest ring of this direction can have.
+    #[inline]
+    pub(super) fn longest_in_ring(&self) -> usize {
+        let limits = self.end.segment().limits();
+        max_payload(largest_capacity(limits.capacity, limits.max_capacity))
     }
 
     /// See [`MessagePort::max_inline_len`].
@@ -331,14 +351,15 @@ impl SendHalf {
     /// As [`post_by`](Self::post_by), without a list.
     pub(super) fn post_data_by(&self, data: &[u8], deadline: Deadline) -> Result<(), PostDataError> {
         loop {
-            match self.post_data_or(data, IfFull::Fail) {
+            match self.post_data_or(data, IfFull::Wait) {
                 Err(PostDataError::Full(cause)) => self.wait_for_space(cause, data.len(), &[], deadline)?,
                 result => return result,
             }
         }
     }
 
-    /// Posts as soon as there is room, until `deadline`. The queue does not grow.
+    /// Posts as soon as there is room, until `deadline`. The queue grows into a ring of 1 MiB, or of the least capacity
+    /// that the message needs.
     pub(crate) fn post_by(
         &self,
         data: &[u8],
@@ -346,7 +367,7 @@ impl SendHalf {
         deadline: Deadline,
     ) -> Result<(), PostErrorKind> {
         loop {
-            match self.post_or(data, list, IfFull::Fail) {
+            match self.post_or(data, list, IfFull::Wait) {
                 Err(PostErrorKind::Full(cause)) => self.wait_for_space(cause, data.len(), list, deadline)?,
                 result => return result,
             }
@@ -402,11 +423,11 @@ impl SendHalf {
         let _posting = self.end.posting();
         let mut producer = self.usable_producer()?;
         self.check_len(data.len())?;
-        if data.len() > self.max_inline_len() {
+        if data.len() > self.longest_in_ring() {
             return self.post_large(&mut producer, data, if_full);
         }
         if self.find_peer()? == Peer::Receives {
-            let claim = self.find_room(&mut producer, data.len(), if_full)?;
+            let claim = self.find_room(&mut producer, Need::in_ring(data.len()), if_full)?;
             producer.fill(claim, data);
             self.finish_post(&mut producer, claim, data.len(), RecordKind::Data, 0);
         }
@@ -463,31 +484,87 @@ impl SendHalf {
         if len > max { Err(PostDataError::TooLarge { len, max }) } else { Ok(()) }
     }
 
-    /// Claims room for a payload of `len` bytes.
+    /// Claims room for a message in the ring, and lets the queue grow as far as the message and `if_full` want it.
     #[inline]
     pub(super) fn find_room(
         &self,
         producer: &mut Producer,
-        len: usize,
+        need: Need,
         if_full: IfFull,
     ) -> Result<Claim, PostDataError> {
         let violated = |violation| PostDataError::PeerGone(self.end.violated(violation));
         if producer.direction().is_grown() {
-            growth::shrink_if_read(&self.end, producer).map_err(violated)?;
+            growth::shrink_if_done(&self.end, producer).map_err(violated)?;
         }
-        match producer.claim(len) {
-            Ok(claim) => Ok(claim),
-            Err(NoRoom::Violation(violation)) => Err(violated(violation)),
-            Err(NoRoom::Full) if if_full == IfFull::Grow => self.grow(producer, len),
-            Err(NoRoom::Full) => Err(self.full(FullCause::Ring)),
+        match self.look_for_room(producer, need, if_full).map_err(violated)? {
+            Room::Claim(claim) => Ok(claim),
+            Room::InNextRing { capacity, needed } => self.grow(producer, need, if_full, capacity, needed),
+            Room::None => Err(self.full(FullCause::Ring)),
         }
     }
 
+    /// Looks for room for a message, without growing.
+    fn look_for_room(&self, producer: &mut Producer, need: Need, if_full: IfFull) -> Result<Room, Violation> {
+        if let Some(body) = need.body
+            && !self.has_room_for_body(producer, body)?
+        {
+            return Ok(Room::None);
+        }
+        let fits = need.len <= max_payload(producer.direction().capacity() as usize);
+        if fits {
+            match producer.claim(need.len) {
+                Ok(claim) => return Ok(Room::Claim(claim)),
+                Err(NoRoom::Violation(violation)) => return Err(violation),
+                Err(NoRoom::Full) => {}
+            }
+        }
+        let wanted = match if_full {
+            IfFull::Grow => 0,
+            IfFull::Wait => STREAM_CAPACITY,
+            IfFull::Fail if fits => return Ok(Room::None),
+            IfFull::Fail => 0,
+        };
+        let capacity = growth::capacity_after(&self.end, producer, need.len, wanted);
+        Ok(match capacity {
+            Some(capacity) if !fits || if_full == IfFull::Grow || capacity <= STREAM_CAPACITY => {
+                Room::InNextRing { capacity, needed: !fits || if_full == IfFull::Grow }
+            }
+            _ => Room::None,
+        })
+    }
+
+    /// Whether data of `len` bytes may wait in a buffer: if it and the rings together stay below the limit of the
+    /// direction, or if it is the only one and at most 1/8 of the ring is unread, so that every message can be posted.
+    fn has_room_for_body(&self, producer: &mut Producer, len: usize) -> Result<bool, Violation> {
+        let unread = producer.unread()?;
+        if unread == 0 && producer.direction().is_grown() {
+            growth::go_back(&self.end, producer);
+        }
+        let limits = self.end.segment().limits();
+        let (capacity, bodies) = (producer.direction().capacity(), producer.backlog.total().bodies);
+        let rings = chain_len(capacity as usize, limits.capacity);
+        let total = bodies.saturating_add(rings as u64).saturating_add(len as u64);
+        Ok(total <= limits.max_capacity as u64 || (bodies == 0 && unread <= capacity / 8))
+    }
+
     #[cold]
-    fn grow(&self, producer: &mut Producer, len: usize) -> Result<Claim, PostDataError> {
-        match growth::grow(&self.end, producer) {
-            Ok(true) => self.find_room(producer, len, IfFull::Fail),
-            Ok(false) => Err(self.full(FullCause::Ring)),
+    fn grow(
+        &self,
+        producer: &mut Producer,
+        need: Need,
+        if_full: IfFull,
+        capacity: usize,
+        needed: bool,
+    ) -> Result<Claim, PostDataError> {
+        match growth::grow(&self.end, producer, capacity) {
+            Ok(()) => {
+                // A burst of short messages is over once it has been read. A stream and long messages come again.
+                if if_full != IfFull::Grow || need.len > self.max_inline_len() {
+                    producer.stay();
+                }
+                self.find_room(producer, need, IfFull::Fail)
+            }
+            Err(NotSent::Full | NotSent::Shortage(_)) if !needed => Err(self.full(FullCause::Ring)),
             Err(not_sent) => Err(self.not_sent(not_sent)),
         }
     }
@@ -533,15 +610,17 @@ impl SendHalf {
             self.end.lane().sleep_for_room(left.min(LANE_RETRY));
             return Ok(());
         }
-        let len = self.inline_len(data_len, list);
+        let need = self.need(data_len, list);
         let waiter = Waiter {
             doorbell: self.end.outgoing().space_doorbell(),
             lane: self.end.lane(),
             spin: &self.spin,
             deadline,
         };
+        self.producer.borrow().want(need.body.is_none().then_some(need.len));
         let may_post = || {
-            let has_room = self.producer.borrow_mut().claim(len) != Err(NoRoom::Full);
+            let room = self.look_for_room(&mut self.producer.borrow_mut(), need, IfFull::Fail);
+            let has_room = !matches!(room, Ok(Room::None));
             has_room || self.end.state() != State::Open || !matches!(self.find_peer(), Ok(Peer::Receives))
         };
         match waiter.wait(may_post, None) {
@@ -552,8 +631,8 @@ impl SendHalf {
         }
     }
 
-    /// Bytes of payload that a message takes in the ring.
-    fn inline_len(&self, data_len: usize, list: &[TransferRef<'_>]) -> usize {
+    /// What a message needs of the queue.
+    fn need(&self, data_len: usize, list: &[TransferRef<'_>]) -> Need {
         let mut counts = count(list);
         for item in list {
             if let TransferRef::Port(port) = item {
@@ -561,10 +640,11 @@ impl SendHalf {
             }
         }
         let len = if list.is_empty() { data_len } else { counts.payload_len(data_len) };
-        if len <= self.max_inline_len() {
-            return len;
+        if len <= self.longest_in_ring() {
+            return Need::in_ring(len);
         }
-        Counts { buffers: counts.buffers + 1, ..counts }.payload_len(0)
+        let len = Counts { buffers: counts.buffers + 1, ..counts }.payload_len(0);
+        Need { len, body: Some(data_len) }
     }
 }
 
@@ -644,7 +724,41 @@ pub(crate) enum Peer {
 pub(crate) enum IfFull {
     /// It goes on in a larger ring.
     Grow,
+    /// It goes on in a larger ring of at most [`STREAM_CAPACITY`], or as large as it must have, and else fails.
+    Wait,
+    /// It fails, unless its message is too long for the present ring.
     Fail,
+}
+
+/// What a message needs of the queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Need {
+    /// Bytes of payload in the ring.
+    pub(crate) len: usize,
+    /// Bytes of data in a buffer, since no ring can hold them.
+    pub(crate) body: Option<usize>,
+}
+
+impl Need {
+    pub(crate) fn in_ring(len: usize) -> Self {
+        Self { len, body: None }
+    }
+
+    /// Data of `len` bytes in a buffer, without a transfer list.
+    pub(crate) fn body(len: usize) -> Self {
+        Self { len: Counts::BODY.payload_len(0), body: Some(len) }
+    }
+}
+
+/// Where there is room for a message.
+enum Room {
+    Claim(Claim),
+    /// In a larger ring. `needed` unless the post may as well wait.
+    InNextRing {
+        capacity: usize,
+        needed: bool,
+    },
+    None,
 }
 
 /// How full the queue towards the peer is, in bytes. A message takes its length rounded up to 8, and 8 more. All fields
@@ -660,4 +774,8 @@ pub struct Queued {
     /// The most that `bytes` has been since this port was made or received, at the times when the queue seemed full or
     /// `queued` was called.
     pub high_water: usize,
+    /// Bytes of the [`TransferBuffer`](crate::TransferBuffer)s on the transfer lists of messages that the peer has not
+    /// read. They count apart, and no limit of the channel applies to them. From the seventeenth unread message with a
+    /// buffer on, the later ones count until all of them have been read.
+    pub transferred: usize,
 }

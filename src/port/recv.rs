@@ -13,7 +13,7 @@ use super::transfer::Transferable;
 use super::{MessagePort, Receiving, RecvHalf};
 use crate::capsule::arrive::{BodyPlace, Undeliverable, arrive};
 use crate::capsule::buffer::LoneCapsule;
-use crate::capsule::discard::discard;
+use crate::capsule::discard::{Walk, discard};
 use crate::capsule::{Arrival, Counts};
 use crate::end::lane::Half;
 use crate::end::wait::{Deadline, Outcome, Waiter};
@@ -212,11 +212,42 @@ impl RecvHalf {
         Ok(())
     }
 
+    /// For an event loop, after a close: takes the next message of those that were queued then. `PortClosed` after the
+    /// last.
+    #[cold]
+    pub(crate) fn take_queued(&self, message: &mut Message) -> Result<(), TryRecvError> {
+        if !self.end.is_dispatched() {
+            return Err(RecvError::PortClosed.into());
+        }
+        let mut receiving = self.receiving.try_borrow_mut().map_err(|_| RecvError::Borrowed)?;
+        let Receiving { consumer, rest, .. } = &mut *receiving;
+        let walk = rest.get_or_insert_with(|| Walk::new(consumer));
+        let record = match growth::next_message(&self.end, consumer) {
+            Ok(Some(record)) if walk.includes_next(consumer) => record,
+            Ok(_) | Err(Rejection::Invalid(_)) => return Err(RecvError::PortClosed.into()),
+            Err(Rejection::Shortage(errno)) => return Err(RecvError::ResourceExhausted(exhausted(errno)).into()),
+        };
+        message.clear();
+        if record.kind == RecordKind::Data {
+            make_room(&mut message.data, record.len)?;
+            receiving.consumer.read_to_vec(record, &mut message.data);
+        } else {
+            self.unpack(&mut receiving, record, message)?;
+        }
+        self.release(&mut receiving, record);
+        Ok(())
+    }
+
     /// True if a receive would find something: a record, or the end. Costs a load or two.
     #[inline]
     pub(crate) fn has_news(&self) -> bool {
-        let has_record = self.receiving.try_borrow().is_ok_and(|receiving| receiving.consumer.has_record());
-        has_record || self.end.peer_has_closed()
+        self.has_record() || self.end.peer_has_closed()
+    }
+
+    /// True if a record is queued, or a message is being read in place.
+    #[inline]
+    pub(crate) fn has_record(&self) -> bool {
+        self.receiving.try_borrow().map_or(true, |receiving| receiving.consumer.has_record())
     }
 
     /// Receives the next message. False if none came until `deadline`.
@@ -349,6 +380,7 @@ impl RecvHalf {
     #[cold]
     fn drop_queue_of_closed(&self) {
         if self.end.state() == State::Closed
+            && !self.end.is_dispatched()
             && let Ok(mut receiving) = self.receiving.try_borrow_mut()
         {
             discard(&self.end, &mut receiving.consumer);
@@ -442,6 +474,7 @@ impl RecvHalf {
         message.data = data;
         let Arrival { items, body, .. } = taken?;
         if let Some(body) = body {
+            receiving.consumer.announce_next();
             body.append_to(&mut message.data);
         }
         message.extend(items.into_iter().map(Transferable::from));
@@ -460,6 +493,9 @@ impl RecvHalf {
         let Arrival { items, body, .. } =
             self.take_in(&mut receiving, record, &mut payload, BodyPlace::InPlace, make_room)?;
         transferred.extend(items.into_iter().map(Transferable::from));
+        if body.is_some() {
+            receiving.consumer.announce_next();
+        }
         Ok(MessageRef::with_things(self, receiving, record, payload.len(), body, transferred))
     }
 

@@ -5,10 +5,9 @@ use std::cell::RefMut;
 use std::fmt;
 use std::io;
 
-use super::post::{IfFull, Peer};
+use super::post::{IfFull, Need, Peer};
 use super::{MessagePort, SendHalf};
 use crate::buffer::memory::Hold;
-use crate::capsule::Counts;
 use crate::end::State;
 use crate::error::{BufferError, PostDataError, exhausted};
 use crate::queue::record::RecordKind;
@@ -32,12 +31,12 @@ impl SendHalf {
         let mut producer = self.usable_producer()?;
         self.check_len(len)?;
         self.find_peer()?;
-        let room = if len > self.max_inline_len() {
+        let room = if len > self.longest_in_ring() {
             // The commit claims this room again, and finds it: nothing else posts while the reservation is open.
-            self.find_room(&mut producer, Counts::BODY.payload_len(0), IfFull::Grow)?;
+            self.find_room(&mut producer, Need::body(len), IfFull::Grow)?;
             Room::Buffer(self.hold(len, &[]).map_err(|errno| PostDataError::ResourceExhausted(exhausted(errno)))?)
         } else {
-            Room::Ring(self.find_room(&mut producer, len, IfFull::Grow)?)
+            Room::Ring(self.find_room(&mut producer, Need::in_ring(len), IfFull::Grow)?)
         };
         Ok(Reservation { half: self, producer, room, len, written: 0 })
     }

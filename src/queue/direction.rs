@@ -24,9 +24,11 @@ pub(crate) struct Direction {
     ring: NonNull<u8>,
     /// The capacity, a power of two, less 1.
     mask: u64,
-    /// Capacity of the first ring, which limits the length of a record in every ring.
+    /// Capacity of the first ring.
     first_capacity: usize,
-    /// Most bytes of data in one record.
+    /// Most bytes of data in one message.
+    max_message_len: usize,
+    /// Most bytes of data in one record of this ring.
     max_data_len: usize,
     /// Keeps the lines and the first ring mapped.
     mapping_of_lines: Arc<Mapping>,
@@ -58,6 +60,7 @@ impl Direction {
             ring: mapping.at(layout::ring(index, capacity), capacity),
             mask: capacity as u64 - 1,
             first_capacity: capacity,
+            max_message_len,
             max_data_len: max_message_len.min(max_payload(capacity)),
             mapping_of_lines: mapping,
             grown: None,
@@ -72,7 +75,8 @@ impl Direction {
             ring: grown.mapping.at(layout::HEADER_LEN, grown.capacity),
             mask: grown.capacity as u64 - 1,
             first_capacity: self.first_capacity,
-            max_data_len: self.max_data_len,
+            max_message_len: self.max_message_len,
+            max_data_len: self.max_message_len.min(max_payload(grown.capacity)),
             mapping_of_lines: Arc::clone(&self.mapping_of_lines),
             grown: Some(Arc::new(grown)),
         }
@@ -199,6 +203,17 @@ impl Direction {
     #[inline]
     pub(crate) fn space_doorbell(&self) -> &AtomicU32 {
         self.word(offset_of!(DirectionLines, space))
+    }
+
+    /// The read cursor at which a sleeping producer is to be woken. It lies on the line of `space`.
+    #[inline]
+    pub(crate) fn wanted(&self) -> &AtomicU64 {
+        const { assert!(offset_of!(DirectionLines, wanted).is_multiple_of(8)) };
+        // SAFETY: the offset of a field is inside the struct.
+        let word = unsafe { self.lines.add(offset_of!(DirectionLines, wanted)) };
+        // SAFETY: the field is aligned, since the struct is, and mapped as long as `self`; both sides access it
+        // atomically only.
+        unsafe { AtomicU64::from_ptr(word.as_ptr().cast()) }
     }
 
     /// The state of the consumer's end. It lies on the line of `data`, which a producer loads after every post.

@@ -3,6 +3,7 @@
 pub(crate) mod ring;
 #[cfg(test)]
 mod ring_tests;
+pub(crate) mod backlog;
 pub(crate) mod record;
 pub(crate) mod direction;
 pub(crate) mod doorbell;

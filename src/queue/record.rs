@@ -90,3 +90,10 @@ pub(crate) const fn record_len(len: usize) -> u64 {
 pub(crate) const fn max_payload(capacity: usize) -> usize {
     capacity / 16 * 7 - RECORD_HEADER_LEN
 }
+
+/// The capacity of the smallest ring, of 16 bytes or more, that can have a payload of `len` bytes.
+pub(crate) const fn capacity_for(len: usize) -> usize {
+    let capacity = ((len + RECORD_HEADER_LEN).div_ceil(7) * 16).next_power_of_two();
+    debug_assert!(capacity < 16 || max_payload(capacity) >= len);
+    capacity
+}

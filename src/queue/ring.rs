@@ -18,6 +18,7 @@
 //! own lazily. Every value from shared memory is read once and checked before use: the peer may be hostile.
 #![forbid(unsafe_code)]
 
+use super::backlog::{Backlog, Outside};
 use super::direction::Direction;
 use super::doorbell::AWAKE;
 use super::record::{RECORD_HEADER_LEN, RecordHeader, RecordKind, max_payload, record_len};
@@ -29,6 +30,12 @@ const CACHE_LINE: u64 = 64;
 /// The producer zeroes memory up to 192 bytes behind the start of the write cursor's cache line: that line and the two
 /// behind it, which hold the next small record and the header that follows it.
 const PREPARED: u64 = 3 * CACHE_LINE;
+
+/// A producer that sleeps wants half of its ring, or 512 KiB if that is less, so that the two sides do not wake each
+/// other for every message.
+const ROOM_WANTED: u64 = 512 << 10;
+/// A producer that stays in a grown ring goes back to the first one after 1024 records that would have fitted there.
+const CALM: u64 = 1024;
 
 /// A consumer passes over at most 128 records in a row that are not messages; see [`Consumer::pass`].
 pub(crate) const MAX_PASSED: u32 = 128;
@@ -51,6 +58,14 @@ pub(crate) struct Producer {
     sequence: u64,
     /// The most bytes that were unread at any refresh.
     high_water: u64,
+    /// What waits outside the ring.
+    pub(crate) backlog: Backlog,
+    /// The write cursor from which on a claim in a grown ring is left to the general case; see
+    /// [`is_done_with_ring`](Self::is_done_with_ring). `u64::MAX` in the first ring.
+    look_at: u64,
+    /// The number of the record since which what is queued would have fitted the first ring, if the producer stays in
+    /// a grown ring.
+    calm_since: Option<u64>,
 }
 
 /// Room for one record, which the consumer cannot see before the commit.
@@ -83,6 +98,7 @@ impl Producer {
     pub(crate) fn new(direction: Direction, cursors: Cursors) -> Self {
         let Cursors { position, other, sequence, ring_start } = cursors;
         let free_until = other.max(ring_start);
+        let look_at = if direction.is_grown() { 0 } else { u64::MAX };
         Self {
             direction,
             write_cursor: position,
@@ -92,6 +108,9 @@ impl Producer {
             zero_until: position,
             sequence,
             high_water: 0,
+            backlog: Backlog::default(),
+            look_at,
+            calm_since: None,
         }
     }
 
@@ -124,18 +143,19 @@ impl Producer {
         })
     }
 
-    /// As [`claim_prepared`](Self::claim_prepared), in any memory of the first ring. `None` also if the queue has grown
-    /// or is full.
+    /// As [`claim_prepared`](Self::claim_prepared), in any memory of the ring. `None` also if the queue is full, or is
+    /// to be checked for whether it still needs a grown ring.
     #[inline]
     pub(crate) fn try_claim(&mut self, len: usize) -> Option<Claim> {
-        if len > self.direction.max_data_len() || self.direction.is_grown() { None } else { self.claim(len).ok() }
+        let general = len > self.direction.max_data_len() || self.write_cursor >= self.look_at;
+        if general { None } else { self.claim(len).ok() }
     }
 
-    /// Claims room for a payload of `len` bytes, at most [`max_payload`] of the direction's first ring. A claim that is
-    /// not committed leaves no trace.
+    /// Claims room for a payload of `len` bytes, at most [`max_payload`] of the ring. A claim that is not committed
+    /// leaves no trace.
     #[inline(always)] // the result stays in registers
     pub(crate) fn claim(&mut self, len: usize) -> Result<Claim, NoRoom> {
-        debug_assert!(len <= max_payload(self.direction.first_capacity()));
+        debug_assert!(len <= max_payload(self.direction.capacity() as usize));
         let record = record_len(len);
         let end = self.direction.until_end(self.write_cursor);
         let pad = if record > end { end } else { 0 };
@@ -169,8 +189,24 @@ impl Producer {
         }
         self.seen = seen;
         self.free_until = seen.max(self.ring_start);
-        self.high_water = self.high_water.max(self.write_cursor - seen);
+        self.backlog.note_read(seen);
+        let unread = (self.write_cursor - seen).saturating_add(self.backlog.total().bodies);
+        self.high_water = self.high_water.max(unread);
         Ok(())
+    }
+
+    /// Leaves a note for the consumer before the producer sleeps for want of room for a record with `len` bytes of
+    /// payload: the cursor at which it is to be woken. `None` stands for any progress.
+    pub(crate) fn want(&self, len: Option<usize>) {
+        let capacity = self.direction.capacity();
+        let wanted = len.map_or(0, |len| {
+            let (end, record) = (self.direction.until_end(self.write_cursor), record_len(len));
+            let pad = if record > end { end } else { 0 };
+            let room = (pad + record + RECORD_HEADER_LEN as u64).max(ROOM_WANTED.min(capacity / 2));
+            (self.write_cursor + room).saturating_sub(capacity)
+        });
+        // Relaxed: the swap of the doorbell in `doorbell::arm` publishes it to the load in `Consumer::announce`.
+        self.direction.wanted().store(wanted, Ordering::Relaxed);
     }
 
     /// Bytes that the consumer has not read, as far as it has published.
@@ -246,6 +282,11 @@ impl Producer {
         self.sequence += 1;
     }
 
+    /// Counts what waits outside the ring with the record that was committed last.
+    pub(crate) fn note_outside(&mut self, outside: Outside) {
+        self.backlog.add(self.write_cursor, outside);
+    }
+
     /// Prepares the memory of the next small record, after a record of `len` bytes of payload has been committed: its
     /// headers are zero and its cache lines are in this core's cache before there is a message to post.
     ///
@@ -269,6 +310,31 @@ impl Producer {
         }
     }
 
+    /// True if a producer in a grown ring should go back to the first one, which it can do once everything has been
+    /// read. Every post in a grown ring that is not on the fast path asks.
+    ///
+    /// A producer that stays, for a stream or for long messages, first waits for [`CALM`] records in a row that would
+    /// have fitted the first ring: a new ring costs system calls and page faults.
+    pub(crate) fn is_done_with_ring(&mut self) -> Result<bool, Violation> {
+        let unread = self.unread()?;
+        let Some(calm_since) = self.calm_since else { return Ok(unread == 0) };
+        let quarter = self.direction.first_capacity() as u64 / 4;
+        // A claim beyond `look_at` is left to the general case, so one record may lie between the two.
+        let last = self.write_cursor.saturating_sub(self.look_at);
+        if unread > 2 * quarter || last > quarter * 3 / 2 {
+            self.calm_since = Some(self.sequence);
+            self.look_at = self.write_cursor + quarter;
+            return Ok(false);
+        }
+        self.look_at = self.write_cursor;
+        Ok(unread == 0 && self.sequence - calm_since >= CALM)
+    }
+
+    /// Lets the producer stay in its grown ring for as long as that is in use.
+    pub(crate) fn stay(&mut self) {
+        self.calm_since = Some(self.sequence);
+    }
+
     /// Goes on in another ring, which is empty for both sides: a new one (`RecordKind::Next`), or the first one once
     /// the consumer has read everything (`RecordKind::Back`). The link takes the room that every claim leaves for one
     /// header.
@@ -286,6 +352,12 @@ impl Producer {
         self.free_until = next;
         self.zero_until = next + RECORD_HEADER_LEN as u64;
         self.sequence += 1;
+        if link == RecordKind::Next {
+            self.look_at = next;
+        } else {
+            self.look_at = u64::MAX;
+            self.calm_since = None;
+        }
     }
 }
 
@@ -410,7 +482,7 @@ impl Consumer {
     /// True if a payload of `len` bytes can lie at the cursor.
     #[inline]
     fn may_be_here(&self, len: usize) -> bool {
-        len <= max_payload(self.direction.first_capacity())
+        len <= max_payload(self.direction.capacity() as usize)
             && record_len(len) <= self.direction.until_end(self.read_cursor)
     }
 
@@ -474,6 +546,10 @@ impl Consumer {
     /// fence, and found no room for what the *last announced* cursor left free. If everything has been read by now,
     /// less than 2/16 of the ring is unannounced and at most 14/16 is wanted (see [`max_payload`]), so the producer has
     /// room. If not everything has been read, an announcement is still to come, and that one reads the doorbell.
+    ///
+    /// A producer is woken only at the cursor that it wants (see [`Producer::want`]). That is at least 1/8 of the ring
+    /// behind the write cursor, so the last announcement reaches it. If the consumer stops before, where the message
+    /// of the sleeper has room already, the sleeper finds that out by itself, since it sleeps in slices.
     #[inline]
     pub(crate) fn release(&mut self, record: Record) -> bool {
         self.read_cursor = record.start + record_len(record.len);
@@ -493,7 +569,15 @@ impl Consumer {
         // Release: pairs with the acquire load in `Producer::refresh`. Fence: pairs with the one in `doorbell::arm`, so
         // that either this side sees the doorbell or the producer sees the cursor.
         store_and_fence(self.direction.read_cursor(), self.read_cursor);
+        // SeqCst: pairs with the swap in `doorbell::arm`, behind which lies the store in `Producer::want`. The value is
+        // the sleeper's own business: a wrong one delays nobody else.
         self.direction.space_doorbell().load(Ordering::SeqCst) != AWAKE
+            && self.direction.wanted().load(Ordering::Relaxed) <= self.read_cursor
+    }
+
+    /// Lets the next release announce the cursor: what it frees lies outside the ring too.
+    pub(crate) fn announce_next(&mut self) {
+        self.announced = 0;
     }
 
     /// Counts the next record as one that is not a message, before it is passed over. An honest producer commits few of

@@ -10,10 +10,11 @@ use bytemuck::{Pod, Zeroable};
 
 use super::direction::{Direction, GrownRing};
 use super::record::RECORD_HEADER_LEN;
+use super::sync::AtomicU32;
 use crate::error::{BadSegment, Rejection, not_mapped};
 use crate::layout::{
-    HEADER_LEN, Limits, MAX_CAPACITY, MIN_CAPACITY, Preamble, RING_MAGIC, RingConstants, SEGMENT_MAGIC,
-    SegmentConstants, next_capacity, ring, segment_len,
+    CANCELLABLE_CALLS, CANCELLATIONS, HEADER_LEN, Limits, MAX_CAPACITY, MIN_CAPACITY, Preamble, RING_MAGIC,
+    RingConstants, SEGMENT_MAGIC, SegmentConstants, largest_capacity, ring, segment_len,
 };
 use crate::sys::mapping::Mapping;
 use crate::sys::memfd::{Checked, FileId, SEALED};
@@ -56,39 +57,31 @@ impl Segment {
         Direction::new(Arc::clone(&self.mapping), index, self.limits.capacity, self.limits.max_message_len)
     }
 
-    /// A new ring for a direction whose present ring has `capacity` bytes; `None` if the direction is at its limit.
-    pub(crate) fn next_ring(&self, capacity: usize) -> Result<Option<GrownRing>, Errno> {
-        let Some(capacity) = self.capacity_after(capacity) else { return Ok(None) };
+    /// A new ring of `capacity` bytes, a power of two, for a direction that goes on in it. `ENOMEM` if a large one
+    /// exceeds what the system and the memory cgroups leave, as far as that can be seen.
+    pub(crate) fn new_ring(&self, capacity: usize) -> Result<GrownRing, Errno> {
+        memfd::look_for(capacity as u64)?;
         let constants =
             RingConstants { preamble: Preamble::new(RING_MAGIC), capacity: capacity as u64, ..RingConstants::zeroed() };
         let (file, mapping) = create("messageport-ring", &self.name(), HEADER_LEN + capacity, &constants)?;
-        Ok(Some(GrownRing { file, mapping, capacity }))
+        Ok(GrownRing { file, mapping, capacity })
     }
 
     /// Adopts a received ring of one of this segment's directions, with the checks of [`adopt`](Self::adopt). Its
-    /// capacity must be the one that follows `after`; with `None`, any that can follow the capacity of the first ring.
-    pub(crate) fn adopt_ring(
-        &self,
-        passed: &mut Passed,
-        after: Option<usize>,
-    ) -> Result<GrownRing, Rejection<BadSegment>> {
+    /// capacity must be a power of two that is larger than `after` and allowed by the limits of the channel.
+    pub(crate) fn adopt_ring(&self, passed: &mut Passed, after: usize) -> Result<GrownRing, Rejection<BadSegment>> {
         let (file, Checked { len, .. }) = passed.check(check)?;
-        let next = |&capacity: &usize| self.capacity_after(capacity);
-        let capacity = std::iter::successors(next(&self.limits.capacity), next)
-            .find(|capacity| (HEADER_LEN + capacity) as u64 == len)
-            .filter(|&capacity| after.is_none_or(|after| capacity == 2 * after))
-            .ok_or(BadSegment::WrongSize)?;
+        let largest = largest_capacity(self.limits.capacity, self.limits.max_capacity) as u64;
+        let capacity = len
+            .checked_sub(HEADER_LEN as u64)
+            .filter(|capacity| capacity.is_power_of_two() && (after as u64 + 1..=largest).contains(capacity))
+            .ok_or(BadSegment::WrongSize)? as usize;
         let (mapping, constants): (_, RingConstants) = map(file.as_fd(), len as usize)?;
         constants.preamble.check(RING_MAGIC).map_err(BadSegment::from)?;
         if constants.capacity != capacity as u64 {
             return Err(BadSegment::BadConstants.into());
         }
         Ok(GrownRing { file, mapping, capacity })
-    }
-
-    /// Bytes of the ring after one of `capacity` bytes.
-    fn capacity_after(&self, capacity: usize) -> Option<usize> {
-        next_capacity(capacity, self.limits.capacity, self.limits.max_capacity)
     }
 
     /// The name of the channel, which is part of its file's name; empty if it has none, or if that cannot be found out.
@@ -128,6 +121,11 @@ impl Segment {
         let mut header = [0; RECORD_HEADER_LEN];
         let read = memfd::read(self.file.as_fd(), ring(index, self.limits.capacity), &mut header);
         read.is_ok() && header == [0; RECORD_HEADER_LEN]
+    }
+
+    /// The word of an entry in the client's table of calls, for its cancelled calls. `None` for an entry without one.
+    pub(crate) fn cancellation(&self, entry: usize) -> Option<&AtomicU32> {
+        (entry < CANCELLABLE_CALLS).then(|| self.mapping.word(CANCELLATIONS + 4 * entry))
     }
 
     /// The mapping of the whole segment.

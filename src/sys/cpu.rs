@@ -1,8 +1,9 @@
-//! Whether spinning can help: on a single CPU the peer cannot run while this thread spins.
+//! Whether spinning can help: the peer cannot run while this thread spins on a single CPU, or on one that it needs.
 
 use std::cell::Cell;
 
 use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::unistd::Pid;
 
 thread_local! {
@@ -29,6 +30,11 @@ fn query() -> bool {
 /// Makes the next [`may_spin`] of this thread query the system again.
 pub(crate) fn forget_affinity() {
     MANY_CPUS.set(None);
+}
+
+/// How often the calling thread has lost its CPU to another one while it could have gone on (getrusage(2)).
+pub(crate) fn preemptions() -> u64 {
+    getrusage(UsageWho::RUSAGE_THREAD).map_or(0, |usage| usage.involuntary_context_switches() as u64)
 }
 
 fn many_cpus() -> bool {

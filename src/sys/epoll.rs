@@ -8,6 +8,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use super::standard::above_standard;
 use super::{Errno, millis};
 
 /// Most descriptors, 64, that one [`Epoll::wait`] reports; the kernel reports the others at the next wait.
@@ -19,7 +20,8 @@ pub(crate) struct Epoll(Set);
 impl Epoll {
     /// A new set, closed on exec (epoll_create1(2)).
     pub(crate) fn new() -> Result<Self, Errno> {
-        Set::new(EpollCreateFlags::EPOLL_CLOEXEC).map(Self)
+        let Set(descriptor) = Set::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        Ok(Self(Set(above_standard(descriptor)?)))
     }
 
     /// Adds `descriptor` edge-triggered (epoll_ctl(2)): reports `key` once each time it becomes readable, and at the
@@ -73,7 +75,10 @@ pub(crate) struct WakeUp(EventFd);
 impl WakeUp {
     /// A new eventfd, closed on exec and non-blocking.
     pub(crate) fn new() -> Result<Self, Errno> {
-        EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map(Self)
+        let made = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let moved = above_standard(made.into())?;
+        // SAFETY: the descriptor is that of the eventfd above, or a duplicate of it.
+        Ok(Self(unsafe { EventFd::from_owned_fd(moved) }))
     }
 
     /// Wakes the sleeper.
@@ -94,7 +99,10 @@ pub(crate) struct Alarm(TimerFd);
 impl Alarm {
     /// A new timer that is not set, closed on exec and non-blocking.
     pub(crate) fn new() -> Result<Self, Errno> {
-        TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK).map(Self)
+        let made = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
+        let moved = above_standard(made.into())?;
+        // SAFETY: the descriptor is that of the timer above, or a duplicate of it.
+        Ok(Self(unsafe { TimerFd::from_owned_fd(moved) }))
     }
 
     /// Sets the timer to expire once, `after` from now, in place of an earlier setting; `None` stops it

@@ -11,7 +11,7 @@ use super::Errno;
 /// a signal, or spuriously, so the caller checks its condition again. Returns true if a signal ended the sleep.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Duration) -> bool {
     let timeout = libc::timespec {
-        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: timeout.subsec_nanos().into(),
     };
     // SAFETY: `word` is an aligned u32 and `timeout` a valid timespec; the two references keep both mapped during the

@@ -13,6 +13,7 @@ use nix::sys::uio::{pread, pwrite};
 use nix::unistd::ftruncate;
 
 use super::available::available;
+use super::standard::above_standard;
 use super::{Errno, PAGE, retry};
 
 /// The flag of memfd_create(2) that forbids executing the file, for ever (since Linux 6.3); `nix` does not define it.
@@ -62,6 +63,7 @@ pub(crate) fn create(name: &CStr, len: usize, seals: SealFlag) -> Result<OwnedFd
         Err(Errno::EINVAL) => memfd_create(name, flags)?, // before Linux 6.3
         result => result?,
     };
+    let file = above_standard(file)?;
     retry(|| ftruncate(&file, len))?;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(file)

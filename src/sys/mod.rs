@@ -15,8 +15,10 @@ pub(crate) mod futex;
 pub(crate) mod lane_socket;
 pub(crate) mod mapping;
 pub(crate) mod memfd;
+#[cfg(feature = "named")]
 pub(crate) mod named;
 pub(crate) mod named_socket;
+mod on_signal;
 pub(crate) mod passed;
 pub(crate) mod presence;
 pub(crate) mod process;
@@ -26,6 +28,7 @@ pub(crate) mod shared;
 pub(crate) mod socket;
 #[cfg(feature = "serde")]
 pub(crate) mod stack;
+mod standard;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -17,7 +17,8 @@ use shared_memory::{Shmem, ShmemConf, ShmemError};
 use super::fork::Home;
 use super::memfd::{self, FileId, allowed_len};
 use super::presence::is_allocated;
-use super::{Errno, retry};
+use super::standard::{Held, above_standard};
+use super::{Errno, errno, retry};
 
 /// A mapping of named memory. Its creator's process also removes the name when it is dropped.
 pub(crate) struct Named {
@@ -65,7 +66,7 @@ fn id(name: &str) -> Result<FileId, Errno> {
 }
 
 fn open(name: &str) -> Result<OwnedFd, Errno> {
-    retry(|| shm_open(name, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()))
+    above_standard(retry(|| shm_open(name, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()))?)
 }
 
 impl Named {
@@ -74,6 +75,7 @@ impl Named {
         allowed_len(len)?; // beyond the file size limit the kernel would raise SIGXFSZ
         memfd::look_for(len as u64)?; // after `mlockall` the mapping allocates all of it
         let home = Home::here()?;
+        let _held = Held::new().map_err(errno)?; // the crate keeps its descriptor
         let shmem = ShmemConf::new().os_id(name).size(len).create().map_err(errno_of)?;
         // From here on an early return drops `shmem`, which removes the name.
         let file = open(name)?;
@@ -84,6 +86,7 @@ impl Named {
     /// Maps the memory that [`look`] examined. `ESTALE`: the name now refers to other memory.
     pub(crate) fn open(name: &str, seen: &Look) -> Result<Self, Errno> {
         let home = Home::here()?;
+        let _held = Held::new().map_err(errno)?; // the crate keeps its descriptor
         let shmem = ShmemConf::new().os_id(name).open().map_err(errno_of)?;
         // The crate shows no descriptor. The name referred to the same file before and after the call, so that file is
         // mapped.

@@ -3,23 +3,26 @@
 //! The path of a socket outlives the process that bound it. So the lock, which the kernel releases when its holder
 //! ends, decides whether the listener of a path lives.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{AT_FDCWD, FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, UnixCredentials, accept4, bind, connect as connect_socket,
-    getsockopt, listen as listen_on, setsockopt, socket, sockopt,
+    getsockname, getsockopt, listen as listen_on, setsockopt, socket, sockopt,
 };
-use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::geteuid;
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmod, fchmodat, fstat};
+use nix::unistd::{Gid, chown, geteuid};
 
 use super::closer;
 use super::fork::Home;
-use super::socket::{peek, shut_down};
+use super::on_signal::OnSignal;
+use super::socket::{is_seqpacket, peek, shut_down};
+use super::standard::above_standard;
 use super::{Errno, io_error, retry};
 
 /// Longest path of a socket in bytes: `sun_path` of unix(7) without its terminating zero.
@@ -75,22 +78,70 @@ impl Drop for Connection {
 
 /// A new socket (socket(2)), to be passed to [`listen`] or [`connect`].
 pub(crate) fn new() -> Result<OwnedFd, Errno> {
-    socket(AddressFamily::Unix, SockType::SeqPacket, FLAGS, None)
+    above_standard(socket(AddressFamily::Unix, SockType::SeqPacket, FLAGS, None)?)
 }
 
-/// Binds `socket` to `path`, with access for this user only, and listens (fchmod(2), bind(2), listen(2)).
-pub(crate) fn listen(socket: BorrowedFd<'_>, path: &Path) -> Result<(), Errno> {
-    // bind(2) gives the socket's file the mode that the socket has.
+/// The users that may connect to a socket by its path: the permission bits and, if it is not that of this process, the
+/// group of the socket's file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Access {
+    pub(crate) mode: u32,
+    pub(crate) group: Option<u32>,
+}
+
+impl Access {
+    /// This user only.
+    pub(crate) const PRIVATE: Self = Self { mode: 0o600, group: None };
+}
+
+/// Binds `socket` to `path` and listens (bind(2), listen(2)). Until the file has its rights (chown(2), chmod(2)), only
+/// this user has access.
+pub(crate) fn listen(socket: BorrowedFd<'_>, path: &Path, access: Access) -> Result<(), Errno> {
+    // bind(2) gives the socket's file the mode that the socket has, without what the umask takes away.
     fchmod(socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
     bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-    listen_on(&socket, Backlog::MAXCONN).inspect_err(|_| _ = remove(path))
+    let opened = give_access(path, access).and_then(|()| listen_on(&socket, Backlog::MAXCONN));
+    opened.inspect_err(|_| _ = remove(path))
+}
+
+/// Sets the rights of the socket's file, by a descriptor of it: a link that has taken its place is not followed.
+fn give_access(path: &Path, access: Access) -> Result<(), Errno> {
+    if access.mode == Access::PRIVATE.mode && access.group.is_none() {
+        return Ok(());
+    }
+    let mode = Mode::from_bits(access.mode).ok_or(Errno::EINVAL)?;
+    let file = above_standard(open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?)?;
+    if SFlag::from_bits_truncate(fstat(&file)?.st_mode) & SFlag::S_IFMT != SFlag::S_IFSOCK {
+        return Err(Errno::EEXIST);
+    }
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    chown(&*path, None, access.group.map(Gid::from_raw))?;
+    fchmodat(AT_FDCWD, &*path, mode, FchmodatFlags::FollowSymlink)
+}
+
+/// The path of a listening Unix SEQPACKET socket; `None` if the descriptor is something else (`SO_ACCEPTCONN` of
+/// socket(7), getsockname(2)). The path is empty if the socket has none.
+pub(crate) fn listening_path(socket: BorrowedFd<'_>) -> Option<PathBuf> {
+    if !is_seqpacket(socket) || getsockopt(&socket, sockopt::AcceptConn) != Ok(true) {
+        return None;
+    }
+    let address = getsockname::<UnixAddr>(socket.as_raw_fd()).ok()?;
+    Some(address.path().map(Path::to_owned).unwrap_or_default())
+}
+
+/// Gives a socket that another program made the properties of those made here: no call on it blocks, and it is closed
+/// on exec (fcntl(2)).
+pub(crate) fn take_over(socket: OwnedFd) -> Result<OwnedFd, Errno> {
+    fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    above_standard(socket)
 }
 
 /// Takes the next connection of a listening socket (accept4(2)). `EAGAIN`: there is none.
 pub(crate) fn accept(listening: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let raw = retry(|| accept4(listening.as_raw_fd(), FLAGS))?;
     // SAFETY: accept4 has just created this descriptor for this call, so nothing else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+    above_standard(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
 /// Connects `socket` to the listener at `path` (connect(2)). `EAGAIN`: its queue of connections is full. `ENOENT`,
@@ -143,38 +194,74 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-/// Creates `directory` for this user alone (mkdir(2), mode 0700) unless it exists. Returns true if it is a directory
-/// and no link to one, this user owns it, and no other user has access (lstat(2)).
+/// Creates `directory` for this user alone (mkdir(2), mode 0700) unless it exists. Returns true if it is
+/// [private](is_private_directory).
 pub(crate) fn make_private_directory(directory: &Path) -> io::Result<bool> {
     match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => is_private_directory(directory),
     }
+}
+
+/// The user that keeps this process from `path`: the owner, if that is another one, of the file or of the lowest
+/// directory above it that can be examined (lstat(2)).
+pub(crate) fn foreign_owner(path: &Path) -> Option<u32> {
+    let found = path.ancestors().find_map(|part| fs::symlink_metadata(part).ok())?;
+    (found.uid() != user()).then(|| found.uid())
+}
+
+/// True if `directory` is a directory and no link to one, this user owns it, and no other user has access (lstat(2)).
+pub(crate) fn is_private_directory(directory: &Path) -> io::Result<bool> {
     let found = fs::symlink_metadata(directory)?;
     Ok(found.is_dir() && found.uid() == user() && found.mode() & 0o077 == 0)
 }
 
-/// A lock file that this process has locked (flock(2)). Dropping it removes the file.
+/// The right to a path: a lock file beside it, with `.lock` appended to its name, that this process has locked
+/// (flock(2)). Dropping it removes the lock file, and before it the socket that was bound under the lock.
 pub(crate) struct LockFile {
     /// The kernel releases the lock when the last copy of this descriptor is closed, so a forked child that closes its
     /// copy changes nothing.
     _file: File,
+    socket: PathBuf,
     path: PathBuf,
     /// The process that locked it. A process number would not do: a child in a new pid namespace can have the number of
     /// its parent.
     home: Home,
+    /// The socket at the path is that of this holder, or of one that has died.
+    owns_socket: bool,
+    on_signal: Option<OnSignal>,
 }
 
 impl LockFile {
-    /// Creates the file at `path`, with access for this user only, and locks it. A symbolic link at `path` is not
-    /// followed (`O_NOFOLLOW` of open(2)): it could lead to any file of this user. `None`: another process holds the
-    /// lock.
-    pub(crate) fn take(path: PathBuf) -> io::Result<Option<Self>> {
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+    /// The path of the lock file of a socket.
+    pub(crate) fn path_of(socket: &Path) -> PathBuf {
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".lock");
+        path.into()
+    }
+
+    /// Locks the path of a socket, with a lock file to which this user only has access. `None`: another process holds
+    /// the lock.
+    pub(crate) fn take(socket: &Path) -> io::Result<Option<Self>> {
+        Self::open(socket, File::options().write(true).create(true).truncate(false).mode(0o600))
+    }
+
+    /// As [`take`](Self::take), if there is a lock file and it is this user's.
+    fn take_existing(socket: &Path) -> io::Result<Option<Self>> {
+        if fs::symlink_metadata(Self::path_of(socket))?.uid() != user() {
+            return Ok(None);
+        }
+        Self::open(socket, &mut File::options())
+    }
+
+    /// A symbolic link in the place of the lock file is not followed (`O_NOFOLLOW` of open(2)): it could lead to any
+    /// file of this user.
+    fn open(socket: &Path, options: &mut OpenOptions) -> io::Result<Option<Self>> {
+        options.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
         let home = Home::here().map_err(io_error)?;
+        let path = Self::path_of(socket);
         loop {
-            let file = options.open(&path)?;
+            let file = above_standard(options.open(&path)?).map_err(io_error)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -183,9 +270,21 @@ impl LockFile {
             // A holder that ended between the open and the lock has removed the file that is locked here.
             let locked = file.metadata()?;
             if fs::metadata(&path).is_ok_and(|found| (found.dev(), found.ino()) == (locked.dev(), locked.ino())) {
-                return Ok(Some(Self { _file: file, path, home }));
+                let socket = socket.to_owned();
+                return Ok(Some(Self { _file: file, socket, path, home, owns_socket: false, on_signal: None }));
             }
         }
+    }
+
+    /// Binds the socket to the path, which is free, and listens; see [`listen`]. With `on_signal` a signal that ends the
+    /// process removes what dropping this removes.
+    pub(crate) fn listen(&mut self, socket: BorrowedFd<'_>, access: Access, on_signal: bool) -> Result<(), Errno> {
+        if on_signal {
+            self.on_signal = Some(OnSignal::remove([&self.socket, &self.path])?);
+        }
+        listen(socket, &self.socket, access)?;
+        self.owns_socket = true;
+        Ok(())
     }
 
     /// False in a child that inherited the lock by `fork`.
@@ -196,8 +295,24 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        if self.is_ours() {
-            let _ = remove(&self.path); // fails only if the file has been removed already
+        // This process holds the lock, so the files cannot be a successor's, unless a signal handler has removed them. A
+        // forked child does not hold it.
+        if !self.is_ours() || self.on_signal.as_ref().is_some_and(|request| !request.cancel()) {
+            return;
         }
+        // Each fails only if the file has been removed already.
+        if self.owns_socket {
+            let _ = remove(&self.socket);
+        }
+        let _ = remove(&self.path);
+    }
+}
+
+/// Removes what a listener at `socket` left behind, if it has ended without removing it: its socket and its lock file.
+/// A listener that starts meanwhile waits for the lock for a moment. Files without a lock file of this user are not
+/// those of a listener of this library, and stay.
+pub(crate) fn remove_left_behind(socket: &Path) {
+    if let Ok(Some(mut lock)) = LockFile::take_existing(socket) {
+        lock.owns_socket = matches!(occupant(socket), Ok(Occupant::Stale));
     }
 }

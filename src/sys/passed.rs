@@ -14,11 +14,19 @@ pub(crate) struct Passed {
     descriptor: Option<OwnedFd>,
 }
 
-impl Passed {
-    pub(crate) fn new(descriptor: OwnedFd) -> Self {
+impl From<OwnedFd> for Passed {
+    fn from(descriptor: OwnedFd) -> Self {
         Self { descriptor: Some(descriptor) }
     }
+}
 
+impl AsFd for Passed {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_ref().expect("a descriptor is borrowed before it is taken out").as_fd()
+    }
+}
+
+impl Passed {
     /// The descriptor and what `check` found, which must include that closing does not wait. After an error the
     /// descriptor is still here.
     pub(crate) fn check<T, E>(

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{Advice, MmapRaw};
 
+#[cfg(feature = "named")]
 use super::named::Named;
 use super::{Errno, map};
 
@@ -25,8 +26,13 @@ pub(crate) struct SharedMapping {
 
 /// The owner of a mapping, which unmaps it when it is dropped.
 enum Backing {
-    Sealed { _map: MmapRaw },
-    Named { _named: Named },
+    Sealed {
+        _map: MmapRaw,
+    },
+    #[cfg(feature = "named")]
+    Named {
+        _named: Named,
+    },
 }
 
 // SAFETY: `start` leads into memory that belongs to the process and not to a thread; `_backing`, which unmaps it once,
@@ -45,6 +51,7 @@ impl SharedMapping {
     }
 
     /// The mapping of a named memory. Its size is not sealed: only the protocol between its holders keeps it.
+    #[cfg(feature = "named")]
     pub(crate) fn named(named: Named) -> Result<Self, Errno> {
         let (start, len) = named.memory();
         let start = NonNull::new(start).ok_or(Errno::EFAULT)?;

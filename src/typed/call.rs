@@ -44,8 +44,8 @@ pub struct TypedClient<Req, Ans> {
     values: PhantomData<fn(Req) -> Ans>,
 }
 
-/// A call that is open; see [`PendingCall`]. Dropping it abandons the call.
-#[must_use = "dropping it abandons the call"]
+/// A call that is open; see [`PendingCall`]. Dropping it cancels the call.
+#[must_use = "dropping it cancels the call"]
 pub struct TypedPendingCall<Ans> {
     call: PendingCall,
     values: PhantomData<fn() -> Ans>,
@@ -208,6 +208,13 @@ impl<Req: DeserializeOwned, Ans: Serialize> TypedServer<Req, Ans> {
             });
             result.map_err(|error| error.kind)
         })
+    }
+}
+
+impl<Ans> TypedResponder<Ans> {
+    /// True once nobody wants the answer; see [`Responder::is_cancelled`].
+    pub fn is_cancelled(&self) -> bool {
+        self.responder.is_cancelled()
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use messageport::{
     BadSegment, BadTransfer, CloseReason, ErrorEvent, Message, MessageErrorEvent, MessageEvent, MessagePort, PortEvent,
-    PortHandle, PostErrorKind, TransferRef, TryRecvError,
+    PortHandle, PostErrorKind, RecvError, TransferRef, TryRecvError,
 };
 
 use crate::harness::events::{Log, data_of, event_loop, run_dry, run_until};
@@ -27,6 +27,7 @@ rules! {
     s23_a_panicking_handler_loses_no_later_message,
     s24_a_message_that_cannot_be_decoded_raises_messageerror,
     s28_a_transferred_port_arrives_disabled_and_without_handlers,
+    s44_what_a_started_port_had_received_is_dispatched_after_its_close,
     s45_the_close_event_comes_once_after_the_last_message,
 }
 
@@ -228,7 +229,7 @@ fn s20_pull_calls_take_messages_past_the_handlers(peer: &mut Peer) {
 }
 
 fn s21_a_handler_may_do_anything(peer: &mut Peer) {
-    // Close: unread messages are dropped.
+    // Close: what had arrived is dispatched, and then the handlers are dropped.
     let (events, log) = (event_loop(), Log::default());
     let port = events.add(peer.channel()).unwrap();
     port.set_onmessage({
@@ -240,12 +241,13 @@ fn s21_a_handler_may_do_anything(peer: &mut Peer) {
         }
     });
     peer.run(|there| post(there.port(), &["1", "2"]));
-    run_until(&events, || log.len() == 1);
+    run_until(&events, || log.len() == 2);
     run_dry(&events);
-    log.assert(&["1"]);
+    log.assert(&["1", "2"]);
     peer.run(|there| assert_ended(&there.ports.remove(0), CloseReason::Closed));
 
     // Transfer itself: undelivered messages move with the port, and so do later ones.
+    log.clear();
     let (to, from) = pair();
     let port = events.add(peer.channel()).unwrap();
     port.set_onmessage({
@@ -255,17 +257,17 @@ fn s21_a_handler_may_do_anything(peer: &mut Peer) {
             let own = port.port().expect("the port is in the loop");
             let list = [TransferRef::Port(&own), TransferRef::Port(&own)];
             // A failed post changes nothing.
-            assert!(matches!(to.post_message_detaching(b"", &list), Err(PostErrorKind::Duplicate)));
-            assert!(matches!(own.post_message_detaching(b"", &list[..1]), Err(PostErrorKind::ContainsSelf)));
+            assert!(matches!(to.post_message_detaching(b"", &list), Err(PostErrorKind::Duplicate { .. })));
+            assert!(matches!(own.post_message_detaching(b"", &list[..1]), Err(PostErrorKind::ContainsSelf { .. })));
             if event.data == b"2" {
                 to.post_message_detaching(b"it moves", &list[..1]).expect("a port can be transferred");
             }
         }
     });
     peer.run(|there| post(there.port(), &["1", "2", "3", "4"]));
-    run_until(&events, || log.len() == 3);
+    run_until(&events, || log.len() == 2);
     run_dry(&events);
-    log.assert(&["1", "1", "2"]);
+    log.assert(&["1", "2"]);
     peer.run(|there| post(there.port(), &["5"]));
     run_dry(&events);
     assert!(matches!(port.try_recv().unwrap_err(), TryRecvError::Failed(_)));
@@ -442,6 +444,109 @@ fn s28_a_transferred_port_arrives_disabled_and_without_handlers(peer: &mut Peer)
     log.assert(&["old 1", "new 2"]);
 }
 
+fn s44_what_a_started_port_had_received_is_dispatched_after_its_close(peer: &mut Peer) {
+    let (events, log) = (event_loop(), Log::default());
+    // Every way in which a message travels, closed before the loop has run.
+    let port = events.add(peer.channel()).unwrap();
+    let (witness, passenger) = pair();
+    let token = Rc::new(());
+    port.set_onmessage({
+        let (log, token) = (log.clone(), Rc::clone(&token));
+        move |port, event| {
+            let _ = &token;
+            assert!(matches!(port.post_message(b"", []).unwrap_err().kind, PostErrorKind::PortClosed));
+            assert!(matches!(port.try_recv(), Err(TryRecvError::Failed(RecvError::PortClosed))));
+            let things = (event.data.len(), event.ports.len(), event.buffers.len());
+            log.add(format!("{things:?}"));
+            event.ports.iter().for_each(|port| post(port, &["arrived"]));
+        }
+    });
+    port.set_onclose(|_, _| panic!("a close of one's own fires no event"));
+    peer.give(passenger);
+    peer.run(|there| {
+        let passenger = there.ports.remove(1);
+        let port = there.port();
+        port.post_message(b"", [port.buffer(5000).unwrap().into()]).unwrap();
+        port.post_message(b"port", [passenger.into()]).unwrap();
+        port.post_message(&[7; 200_000], []).unwrap();
+        (0..3000).for_each(|_| port.post_message(&[7; 100], []).unwrap()); // into a grown ring
+    });
+    port.close();
+    port.close();
+    assert!(matches!(port.try_recv(), Err(TryRecvError::Failed(RecvError::PortClosed))));
+    assert!(matches!(port.port().unwrap().recv(), Err(RecvError::PortClosed)));
+    peer.run(|there| {
+        let error = there.port().post_message(b"too late", []).unwrap_err();
+        assert!(matches!(error.kind, PostErrorKind::PeerGone(CloseReason::Closed)), "{error:?}");
+        assert_ended(&there.ports.remove(0), CloseReason::Closed);
+    });
+    assert_eq!(Rc::strong_count(&token), 2);
+    events.run().unwrap();
+    log.assert(&[&["(0, 0, 1)", "(4, 1, 0)", "(200000, 0, 0)"][..], &["(100, 0, 0)"; 3000]].concat());
+    assert_eq!(Rc::strong_count(&token), 1, "the handlers are dropped");
+    assert_eq!(text(&witness), "arrived");
+    assert_ended(&witness, CloseReason::Closed);
+
+    // Recycled buffers that are still queued, theirs and our own.
+    log.clear();
+    let port = events.add(peer.channel()).unwrap();
+    let own = port.port().unwrap().buffer(5000).unwrap();
+    port.post_message(b"", [own.into()]).unwrap();
+    peer.run(|there| {
+        let port = there.port();
+        let back = port.recv().unwrap().buffers.remove(0);
+        port.post_message(b"first", [port.buffer(6000).unwrap().into()]).unwrap();
+        port.post_message(b"back", [back.into()]).unwrap();
+    });
+    port.set_onmessage({
+        let log = log.clone();
+        move |port, event| {
+            let lens: Vec<_> = event.buffers.iter().map(|buffer| buffer.len()).collect();
+            log.add(format!("{} {lens:?}", data_of(event)));
+            if event.data == b"first" {
+                port.post_message(b"", [event.buffers.remove(0).into()]).unwrap();
+            } else if event.data == b"again" {
+                port.close();
+            }
+        }
+    });
+    run_until(&events, || log.len() == 2);
+    peer.run(|there| {
+        let port = there.port();
+        let again = port.recv().unwrap().buffers.remove(0);
+        post(port, &["again"]);
+        port.post_message(b"after", [again.into()]).unwrap();
+    });
+    events.run().unwrap();
+    log.assert(&["first [6000]", "back [5000]", "again []", "after [6000]"]);
+    peer.run(|there| assert_ended(&there.ports.remove(0), CloseReason::Closed));
+
+    // Dropped: of a port that is not started, has no handler any more, is taken out of the loop, or whose loop goes.
+    log.clear();
+    let events = event_loop();
+    let ports = [(); 4].map(|()| events.add(peer.channel()).unwrap());
+    let handlers = ports.each_ref().map(|port| port.add_handler(log.messages()));
+    ports[1..].iter().for_each(PortHandle::start);
+    peer.run(|there| {
+        let (witnesses, passengers): (Vec<_>, Vec<_>) = there.ports.iter().map(|_| pair()).unzip();
+        for (port, passenger) in there.ports.iter().zip(passengers) {
+            port.post_message(b"", [passenger.into()]).unwrap();
+        }
+        there.ports = witnesses;
+    });
+    assert!(ports[1].remove_handler(handlers[1]));
+    ports.iter().for_each(PortHandle::close);
+    peer.run(|there| {
+        there.ports.drain(..2).for_each(|witness| assert_ended(&witness, CloseReason::Closed));
+        there.ports.iter().for_each(assert_empty);
+    });
+    drop(events.remove(&ports[2]).expect("it is still in the loop"));
+    peer.run(|there| assert_ended(&there.ports.remove(0), CloseReason::Closed));
+    drop(events);
+    peer.run(|there| assert_ended(&there.ports.remove(0), CloseReason::Closed));
+    log.assert(&[]);
+}
+
 fn s45_the_close_event_comes_once_after_the_last_message(peer: &mut Peer) {
     let (events, log) = (event_loop(), Log::default());
     // By close, with messages before it.
@@ -458,21 +563,42 @@ fn s45_the_close_event_comes_once_after_the_last_message(peer: &mut Peer) {
     events.run().unwrap();
     assert_eq!(log.len(), 3);
 
-    // On a port that is not started: at once if no message waits, otherwise after the messages.
+    // On a port that is not started: at once, although messages wait. They are dispatched once it is started, and no
+    // second event comes.
     log.clear();
     let ports = [peer.channel(), peer.channel()].map(|port| events.add(port).unwrap());
     ports.iter().for_each(|port| log.log_close(port));
     ports[1].add_handler(log.messages());
+    peer.run(|there| post(&there.ports[1], &["1", "2", "3"]));
+    run_dry(&events); // the loop has seen the messages before the end
+    peer.run(|there| there.ports.clear());
+    run_until(&events, || log.len() == 2);
+    log.assert(&["close: Closed", "close: Closed"]);
+    events.run().unwrap(); // returns: without a call from outside nothing more can happen
+    assert!(matches!(ports[0].try_recv(), Err(TryRecvError::Failed(RecvError::Ended(CloseReason::Closed)))));
+    assert_eq!(ports[1].try_recv().unwrap().data, b"1");
+    ports[1].start();
+    events.run().unwrap();
+    log.assert(&["close: Closed", "close: Closed", "2", "3"]);
+    assert!(matches!(ports[1].post_message(b"", []).unwrap_err().kind, PostErrorKind::PeerGone(CloseReason::Closed)));
+    // A pull call returns the end after the last message. The handler of the event may pull, or start the port.
+    log.clear();
+    let ports = [peer.channel(), peer.channel()].map(|port| events.add(port).unwrap());
+    let pulls = log.clone();
+    ports[0].set_onclose(move |port, _| {
+        while let Ok(message) = port.try_recv() {
+            pulls.add(format!("pulled {}", String::from_utf8(message.data).unwrap()));
+        }
+    });
+    ports[1].add_handler(log.messages_as("dispatched "));
+    ports[1].set_onclose(|port, _| port.start());
     peer.run(|there| {
-        post(&there.ports[1], &["1"]);
+        there.ports.iter().for_each(|port| post(port, &["1", "2"]));
         there.ports.clear();
     });
-    run_until(&events, || log.len() == 1);
-    run_dry(&events);
-    assert_eq!(log.len(), 1);
-    ports[1].start();
-    run_until(&events, || log.len() == 3);
-    log.assert(&["close: Closed", "1", "close: Closed"]);
+    drop(ports); // a port without a handle that can have no further event leaves the loop
+    events.run().unwrap();
+    log.assert(&["pulled 1", "pulled 2", "dispatched 1", "dispatched 2"]);
 
     // Not on the side that closes or drops the port.
     log.clear();

@@ -1,6 +1,7 @@
 //! The rules of a port, each on one thread, on two threads and in two processes.
 
 mod buffers;
+mod capacity;
 mod closing;
 mod events;
 mod forwarding;

@@ -209,13 +209,14 @@ fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
         TransferRef::Port(&carrier),
     ];
     let refused = |list: &[TransferRef<'_>], data: &[u8]| carrier.post_message_detaching(data, list).unwrap_err();
-    assert!(matches!(refused(&list, &too_large), PostErrorKind::ContainsSelf));
+    assert!(matches!(refused(&list, &too_large), PostErrorKind::ContainsSelf { index: 6 }));
     list.pop();
-    assert!(matches!(refused(&list, &too_large), PostErrorKind::ContainsPeer));
+    assert!(matches!(refused(&list, &too_large), PostErrorKind::ContainsPeer { index: 5 }));
     list.pop();
-    assert!(matches!(refused(&list, &too_large), PostErrorKind::Duplicate));
+    assert!(matches!(refused(&list, &too_large), PostErrorKind::Duplicate { index: 4 }));
     list.pop();
     assert!(matches!(refused(&list, &too_large), PostErrorKind::Unusable { index: 3 }));
+    assert_eq!(refused(&list, &too_large).item(), Some(3));
     list.pop();
     assert!(matches!(refused(&list, &too_large), PostErrorKind::TooManyHandles { handles: 4, max: 2 }));
     assert!(matches!(refused(&list[1..], &too_large), PostErrorKind::TooLarge { .. }));
@@ -240,7 +241,7 @@ fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
     let (frozen, shared) = (FrozenBuffer::from_bytes(b"weights").unwrap(), shared_of(b"counters"));
     let file = file_of(b"a file");
     for thing in [TransferRef::Frozen(&frozen), TransferRef::Shared(&shared), TransferRef::Descriptor(file.as_fd())] {
-        assert!(matches!(refused(&[thing, thing], &too_large), PostErrorKind::Duplicate));
+        assert!(matches!(refused(&[thing, thing], &too_large), PostErrorKind::Duplicate { index: 1 }));
         assert!(matches!(
             refused(&[thing, port_ref], &too_large),
             PostErrorKind::TooManyHandles { handles: 3, max: 2 }

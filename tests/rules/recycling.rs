@@ -1,6 +1,6 @@
 //! S37 to S39 with recycled buffers: which posts cost nothing, which buffers come back, and which do not.
 
-use messageport::{ChannelOptions, Message, MessageChannel, MessagePort, PostErrorKind, TransferBuffer, TransferRef};
+use messageport::{ChannelOptions, Message, MessageChannel, MessagePort, PostErrorKind, TransferBuffer, TryRecvError};
 
 use crate::harness::*;
 
@@ -13,7 +13,8 @@ rules! {
     s38_recycled_buffers_move_with_their_port,
     s39_release_buffers_frees_recycled_buffers,
     s39_no_more_buffers_are_kept_than_the_channel_allows,
-    s10_a_buffer_of_another_pool_is_refused,
+    s10_a_buffer_that_came_back_goes_over_any_port,
+    s10_a_buffer_that_goes_elsewhere_is_forgotten,
 }
 
 const LEN: usize = 1 << 20;
@@ -271,22 +272,57 @@ fn s39_no_more_buffers_are_kept_than_the_channel_allows(peer: &mut Peer) {
     }
 }
 
-fn s10_a_buffer_of_another_pool_is_refused(peer: &mut Peer) {
+fn s10_a_buffer_that_came_back_goes_over_any_port(peer: &mut Peer) {
     let (port, other): (MessagePort, MessagePort) = (peer.channel(), peer.channel());
-    let buffer = port.buffer(LEN).unwrap();
-    // A buffer that was never posted may go over any port.
-    other.post_message(b"", [buffer.into()]).unwrap();
+    for round in 0..3_u8 {
+        let buffer = port.buffer(LEN).unwrap();
+        fill(&buffer, round);
+        port.post_message(&[round], [buffer.into()]).unwrap();
+        peer.run(|there| {
+            let mut message = recv(&there.ports[0]);
+            let mut list = message.take_transfer_list();
+            if message.data == [1] {
+                list.clear(); // the buffer comes back without a message
+            }
+            there.ports[0].post_message(b"done", list).unwrap();
+        });
+        let mut message = recv(&port);
+        let buffer = message.buffers.pop().unwrap_or_else(|| port.buffer(LEN).unwrap());
+        is_filled(&buffer, round);
+        fill(&buffer, 100 + round);
+        other.post_message(&[round], [buffer.into()]).unwrap();
+        peer.run(|there| {
+            let message = recv(&there.ports[1]);
+            is_filled(&message.buffers[0], 100 + message.data[0]);
+            there.ports[1].post_message_detaching(b"", &message.transfer_list()).unwrap();
+        });
+        // From there it comes back once more, and goes on to the first peer.
+        let buffer = recv_buffer(&other);
+        is_filled(&buffer, 100 + round);
+        port.post_message(b"", [buffer.into()]).unwrap();
+        peer.run(|there| drop(recv_buffer(&there.ports[0])));
+    }
+}
+
+fn s10_a_buffer_that_goes_elsewhere_is_forgotten(peer: &mut Peer) {
+    let (port, other): (MessagePort, MessagePort) = (peer.channel(), peer.channel());
+    let before = open_memory();
     port.post_message(b"", [port.buffer(LEN).unwrap().into()]).unwrap();
+    peer.run(|there| drop(recv_buffer(&there.ports[0])));
+    let buffer = port.buffer(LEN).unwrap();
+    other.post_message(b"", [buffer.into()]).unwrap();
+    assert_eq!(port.release_buffers().unwrap(), 1);
     peer.run(|there| {
-        drop(recv(&there.ports[0]));
-        drop(recv(&there.ports[1]));
+        drop(recv_buffer(&there.ports[1]));
+        there.ports[1].post_message(b"", []).unwrap();
+        // Reads the record by which its entry is forgotten.
+        assert!(matches!(there.ports[0].try_recv(), Err(TryRecvError::Empty)));
     });
-    let known = port.buffer(LEN).unwrap();
-    let refused = other.post_message_detaching(b"", &[TransferRef::Buffer(&known)]).unwrap_err();
-    assert!(matches!(refused, PostErrorKind::PooledElsewhere { index: 0 }), "{refused:?}");
-    fill(&known, 7);
-    // Once its port is closed the buffer has no other holder.
-    port.close();
-    other.post_message(b"", [known.into()]).unwrap();
-    peer.run(|there| is_filled(&recv_buffer(&there.ports[1]), 7));
+    recv(&other);
+    assert_eq!(open_memory(), before);
+    // The slot is used again.
+    let again = port.buffer(LEN).unwrap();
+    fill(&again, 3);
+    port.post_message(b"", [again.into()]).unwrap();
+    peer.run(|there| is_filled(&recv_buffer(&there.ports[0]), 3));
 }

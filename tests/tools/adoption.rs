@@ -17,7 +17,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socketpair};
 
 use crate::path_only;
-use crate::tools::attacker::{Attacker, DATA, HEADER_LEN, NEW_PORT, PortCapsule, Table, lane};
+use crate::tools::attacker::{Attacker, CARRIER, DATA, HEADER_LEN, NEW_PORT, PortCapsule, Table, lane};
 use crate::tools::ledger::{Ledger, alone};
 use crate::tools::memory::newest_memory;
 use crate::tools::{PATIENCE, assert_entangled, end_of, pair, pair_of, readable, text};
@@ -669,6 +669,48 @@ fn descriptors_that_do_not_fit_their_table_end_the_port() {
     let mut table = good();
     table.counts[2..4].copy_from_slice(&[1, 0]);
     carrier.assert_refused("exchanged", table, BadTransfer::Segment(BadSegment::Writable));
+}
+
+#[test]
+fn copied_buffers_that_do_not_fit_their_bytes_end_the_port() {
+    let _alone = alone();
+    let before = Ledger::now();
+    // What a table may have arrives.
+    let mut carrier = Carrier::new();
+    let good = Table::default().copied_buffer(3, b"one\0\0\0\0\0").copied_buffer(0, b"");
+    carrier.attacker.record(CARRIER, &good.payload(b"odd"), 0);
+    let message = carrier.victim.recv_timeout(PATIENCE).expect("a message");
+    let contents: Vec<_> = message.buffers.iter().map(|buffer| buffer.to_vec().expect("here")).collect();
+    assert_eq!((&*message.data, &*contents), (&b"odd"[..], &[b"one".to_vec(), Vec::new()][..]));
+    drop((carrier, message));
+    let copied = |len| Table::default().copied_buffer(len, b"8 bytes.");
+    let with = |count: u16| {
+        let mut table = copied(8);
+        table.counts[8] = count;
+        table
+    };
+    let many = (0..254).fold(Table::default(), |table, _| table.copied_buffer(0, b""));
+    for (name, table) in [
+        ("too short", copied(0)),
+        ("too long", copied(9)),
+        ("endless", copied(u64::MAX)),
+        ("without bytes", with(0)),
+        ("with more bytes", with(16)),
+        ("with other bytes", with(7)),
+        ("bytes without a buffer", {
+            let mut table = Table::default();
+            table.counts[8] = 8;
+            table
+        }),
+        ("endless together", copied(u64::MAX - 7).copied_buffer(8, b"8 bytes.")),
+        ("more than a message may have", many),
+    ] {
+        let (mut attacker, victim) = Attacker::new(pair);
+        attacker.record(CARRIER, &table.payload(b"odd"), 0);
+        let end = end_of(&victim);
+        assert!(matches!(end, CloseReason::ProtocolViolation(_)), "{name}: {end:?}");
+    }
+    before.assert_restored("after the ends");
 }
 
 #[test]

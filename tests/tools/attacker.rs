@@ -161,9 +161,11 @@ impl Attacker {
 pub(crate) struct Table<'a> {
     capsules: Vec<u8>,
     /// The numbers of ports, buffers, frozen buffers, shared buffers, descriptors and recycled buffers of ports; 1 if
-    /// the last buffer is the data; reserved.
+    /// the last buffer is the data; reserved; two halves of the bytes of buffers that are copied.
     pub(crate) counts: [u16; 10],
     descriptors: Vec<BorrowedFd<'a>>,
+    /// The bytes of buffers that are copied.
+    copied: Vec<u8>,
 }
 
 /// Bytes of a port's capsule.
@@ -181,6 +183,7 @@ impl<'a> Table<'a> {
     pub(crate) fn payload(&self, data: &[u8]) -> Vec<u8> {
         let mut payload = data.to_vec();
         payload.resize(data.len().next_multiple_of(8), 0);
+        payload.extend_from_slice(&self.copied);
         payload.extend_from_slice(&self.capsules);
         payload.extend_from_slice(&(data.len() as u32).to_ne_bytes());
         payload.extend(self.counts.iter().flat_map(|count| count.to_ne_bytes()));
@@ -203,6 +206,15 @@ impl<'a> Table<'a> {
     /// `way`: the way in the upper half, the slot in the lower half.
     pub(crate) fn buffer(self, len: u64, way: u64, file: &'a impl AsFd) -> Self {
         self.add(1, &[len, len, way], file)
+    }
+
+    /// A buffer of `len` bytes whose bytes are `bytes`.
+    pub(crate) fn copied_buffer(mut self, len: u64, bytes: &[u8]) -> Self {
+        self.copied.extend_from_slice(bytes);
+        self.counts[8] = self.copied.len() as u16;
+        self.counts[1] += 1;
+        self.capsules.extend([len, 0, 4 << 32].iter().flat_map(|word| word.to_ne_bytes()));
+        self
     }
 
     /// A buffer that the receiver should keep already.

@@ -7,6 +7,8 @@ use super::ports::{assert_entangled, buffer_of, bytes_of, contents, file_of, pai
 
 /// Kinds of things that a message can carry.
 pub(crate) const KINDS: usize = 5;
+/// The bit of the buffer, which is shorter than a page.
+pub(crate) const SMALL_BUFFER: usize = 1 << 1;
 const ALL: usize = (1 << KINDS) - 1;
 
 /// A transfer list, and the peer of the port on it.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use messageport::TypedPostErrorKind::{self, Post};
 use messageport::{
     AnswerError, CallError, Client, CloseReason, MessageChannel, PostErrorKind, RecvError, ServeError, Server,
-    TypedClient, TypedServer,
+    TypedClient, TypedPort, TypedServer,
 };
 
 use crate::harness::luggage::Luggage;
@@ -278,4 +278,39 @@ fn s50_an_answer_carries_everything_that_the_handler_leaves_in_the_message() {
     luggage.assert_whole(answer.transfer_list());
     drop(client);
     server.join().unwrap().unwrap();
+}
+
+#[test]
+fn long_values_and_requests_stop_at_the_limit_of_the_queue() {
+    const LIMIT: usize = 1 << 20;
+    for len in [50_000, 200_000, 400_000] {
+        let (port, peer) = growing_pair(4096, LIMIT);
+        let port = TypedPort::<Vec<u8>, ()>::from(port);
+        let mut posted = 0;
+        let error = loop {
+            match port.post(vec![1; len]) {
+                Ok(()) => posted += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error.kind, Post(PostErrorKind::Full(_))), "{error:?}");
+        assert!(posted > 0 && posted * len <= LIMIT && posted * len <= port.as_port().queued().bytes);
+        (0..posted).for_each(|_| assert_eq!(recv(&peer).data.len(), len + 3));
+
+        let (port, peer) = growing_pair(4096, LIMIT);
+        let (client, mut pending) = (Client::new(port), Vec::new());
+        let error = loop {
+            match client.start(&vec![2; len], []) {
+                Ok(call) => pending.push(call),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error.kind, PostErrorKind::Full(_)), "{error:?}");
+        assert!(!pending.is_empty() && pending.len() * len <= LIMIT);
+        assert!(matches!(
+            client.call_timeout(&vec![3; len], [], Duration::from_millis(1)),
+            Err(CallError::NotPosted(_))
+        ));
+        (0..pending.len()).for_each(|_| assert_eq!(recv(&peer).data.len(), len + 8));
+    }
 }

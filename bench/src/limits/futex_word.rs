@@ -62,7 +62,7 @@ impl Link for FutexWord {
 
 /// Sleeps while the word is zero. Returns false after [`PEER_TIMEOUT`], true otherwise and after spurious wake-ups.
 fn wait(word: &AtomicU32) -> bool {
-    let timeout = libc::timespec { tv_sec: PEER_TIMEOUT.as_secs() as libc::time_t, tv_nsec: 0 };
+    let timeout = libc::timespec { tv_sec: PEER_TIMEOUT.as_secs() as _, tv_nsec: 0 };
     // SAFETY: the kernel only reads the word and the timeout, which outlive the call.
     let slept = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, 0, &raw const timeout) };
     slept == 0 || Errno::last() != Errno::ETIMEDOUT

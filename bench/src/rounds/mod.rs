@@ -157,7 +157,7 @@ impl<'a> Rounds<'a> {
 
     /// Returns the number of operations that fill a block.
     fn calibrate(&mut self, bench: &Bench, case: &mut Case<'_>) -> Result<u64> {
-        let block = if self.quick { QUICK_BLOCK } else { BLOCK }.as_nanos() as f64;
+        let block = (if self.quick { QUICK_BLOCK } else { BLOCK } * bench.block_factor).as_nanos() as f64;
         // The gaps between messages are not timed but are part of the block.
         let gap =
             case.subject.parameter.filter(|(name, _)| *name == "gap_us").map_or(0.0, |(_, gap)| gap as f64 * 1000.0);

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::figure::{Figure, table};
 use crate::rounds::Rounds;
 use crate::second::SecondProcess;
+use crate::system::load::Load;
 use crate::system::machine::Machine;
 
 pub use options::Options;
@@ -29,7 +30,8 @@ pub fn run(suite: &[Bench], options: &Options, mut line: impl FnMut(&str) -> Res
     let second = SecondProcess::start()?;
     let setting = Setting { cpus: second.session.cpus(), quick: options.quick };
     let [first, other] = setting.cpus;
-    let heading = [
+    let _load = options.loaded.then(|| Load::start(setting.cpus)).transpose()?;
+    let mut heading = vec![
         machine.to_string(),
         if second.shares_cpu() {
             format!("only CPU {first} is allowed: both processes share it, and subjects that spin are skipped")
@@ -37,6 +39,9 @@ pub fn run(suite: &[Bench], options: &Options, mut line: impl FnMut(&str) -> Res
             format!("one process on CPU {first}, the other on CPU {other}")
         },
     ];
+    if options.loaded {
+        heading.push("on each of these CPUs another thread works all the time".to_owned());
+    }
     heading.iter().try_for_each(|text| remark(options, text, &mut line))?;
     let mut rounds = Rounds::new(&second, options.quick);
     let mut figures: Vec<Figure> = Vec::new();

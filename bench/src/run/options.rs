@@ -22,6 +22,9 @@ pub struct Options {
     /// Measure fewer and shorter blocks, for a smoke test or to find large regressions
     #[arg(long)]
     pub quick: bool,
+    /// Keep both CPUs busy with other work while measuring
+    #[arg(long)]
+    pub loaded: bool,
     /// Write an HTML report with plots to FILE
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,

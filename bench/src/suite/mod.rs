@@ -3,6 +3,7 @@
 mod calls;
 mod memory;
 mod steps;
+mod stream;
 
 use std::time::Duration;
 
@@ -40,7 +41,18 @@ const MAX_TOUCHED: usize = 16 << 20;
 
 /// Returns all benchmarks in the order in which they run.
 pub fn suite() -> Vec<Bench> {
-    vec![rtt(), throughput(), buffers(), wake(), create(), transfer(), fanin(), memory::bench(), calls::bench()]
+    vec![
+        rtt(),
+        throughput(),
+        stream::bench(),
+        buffers(),
+        wake(),
+        create(),
+        transfer(),
+        fanin(),
+        memory::bench(),
+        calls::bench(),
+    ]
 }
 
 /// Returns the constructor of round trips over ports that receive with `recv_into`.

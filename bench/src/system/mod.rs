@@ -2,6 +2,7 @@
 
 pub(crate) mod allocations;
 pub(crate) mod descriptors;
+pub(crate) mod load;
 pub(crate) mod machine;
 pub(crate) mod role;
 pub(crate) mod trace;

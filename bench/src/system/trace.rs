@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
@@ -54,19 +55,14 @@ fn trace(pid: Pid, release: impl FnOnce() -> Result<()>) -> Result<Vec<u64>> {
     loop {
         ptrace::syscall(pid, signal.take()).map_err(&failed)?;
         match waitpid(pid, None).map_err(&failed)? {
-            WaitStatus::PtraceSyscall(_) => {
-                let info = ptrace::syscall_info(pid).map_err(&failed)?;
-                if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
-                    continue;
+            WaitStatus::PtraceSyscall(_) => match entered(pid).map_err(&failed)? {
+                None => {}
+                Some(number) if number == libc::SYS_getsid as u64 => {
+                    sections.push(calls);
+                    calls = 0;
                 }
-                match entry_number(&info) {
-                    number if number == libc::SYS_getsid as u64 => {
-                        sections.push(calls);
-                        calls = 0;
-                    }
-                    _ => calls += 1,
-                }
-            }
+                Some(_) => calls += 1,
+            },
             WaitStatus::Stopped(_, given) => signal = Some(given),
             WaitStatus::Exited(_, 0) => return Ok(sections),
             WaitStatus::Exited(..) | WaitStatus::Signaled(..) => {
@@ -77,8 +73,29 @@ fn trace(pid: Pid, release: impl FnOnce() -> Result<()>) -> Result<Vec<u64>> {
     }
 }
 
+/// The beginning of `struct ptrace_syscall_info`, as far as the number of an entered call. The headers of musl do not
+/// have it.
+#[repr(C)]
+#[derive(Default)]
+struct SyscallInfo {
+    op: u8,
+    pad: [u8; 3],
+    arch: u32,
+    instruction_pointer: u64,
+    stack_pointer: u64,
+    number: u64,
+}
+
+const PTRACE_GET_SYSCALL_INFO: i32 = 0x420e;
+const PTRACE_SYSCALL_INFO_ENTRY: u8 = 1;
+
+/// The number of the system call that the stopped process is entering; `None` if it is leaving one.
 #[allow(unsafe_code)]
-fn entry_number(info: &libc::ptrace_syscall_info) -> u64 {
-    // SAFETY: the caller checked that `op` is PTRACE_SYSCALL_INFO_ENTRY, so the kernel has filled `entry`.
-    unsafe { info.u.entry.nr }
+fn entered(pid: Pid) -> std::result::Result<Option<u64>, Errno> {
+    let mut info = SyscallInfo::default();
+    // SAFETY: the kernel writes at most the given number of bytes to `info`, which is plain data.
+    let done =
+        unsafe { libc::ptrace(PTRACE_GET_SYSCALL_INFO as _, pid.as_raw(), size_of::<SyscallInfo>(), &raw mut info) };
+    Errno::result(done)?;
+    Ok((info.op == PTRACE_SYSCALL_INFO_ENTRY).then_some(info.number))
 }

@@ -62,6 +62,12 @@ impl PortLink {
         let port = channel(session, size, wait)?;
         Ok(Self { port, payload: Payload::new(size), message: Message::new() })
     }
+
+    /// With the default options, and the default spin time.
+    pub(crate) fn with_defaults(session: &Session, size: usize) -> Result<Self> {
+        let port = session.channel(&ChannelOptions::new())?;
+        Ok(Self { port, payload: Payload::new(size), message: Message::new() })
+    }
 }
 
 impl Link for PortLink {

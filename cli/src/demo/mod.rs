@@ -5,7 +5,6 @@ mod protocol;
 
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Instant;
@@ -15,7 +14,7 @@ use messageport::{ChannelOptions, MessageChannel, MessagePort, TransferBuffer, s
 use messageport_bench::available_memory;
 use sha2::{Digest, Sha256};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Line};
 use crate::output::{Output, rate, size};
 
 pub(crate) use frames::{iframe, worker};
@@ -61,7 +60,7 @@ pub(crate) fn run(file: Option<PathBuf>) -> Result<(), Failure> {
     hand_on(&port1, &mut out)?;
     port1.close();
     iframe.wait()?;
-    out.line([b"sha256 ", transferred.hex.as_bytes(), b" ", path.as_os_str().as_bytes()].concat())
+    out.line(format!("sha256 {} {}", transferred.hex, Line(&path.to_string_lossy())))
 }
 
 /// Runs the example of the standard: creates a channel, transfers one of its ports to the iframe with a greeting, and

@@ -53,6 +53,11 @@ pub extern "C" fn msgport_os_error() -> c_int {
     Failure::last_os_error()
 }
 
+#[unsafe(no_mangle)]
+pub extern "C" fn msgport_failed_item(code: Code) -> usize {
+    Failure::last_item(code).unwrap_or(usize::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::msgport_describe;

@@ -117,6 +117,7 @@ pub struct FfiQueued {
     pub high_water: usize,
     pub max_message_len: usize,
     pub max_inline_len: usize,
+    pub transferred: usize,
 }
 
 #[unsafe(no_mangle)]
@@ -126,9 +127,9 @@ pub unsafe extern "C" fn msgport_port_queued(port: *mut PortHandle, queued: *mut
         let end = unsafe { Handle::get(port) }?.end();
         // SAFETY: NULL or a struct of the size that it contains; the caller of C upholds it.
         let out = unsafe { GrowingOut::new(queued, "queued") }?;
-        let Queued { bytes, capacity, high_water, .. } = end.queued()?;
+        let Queued { bytes, capacity, high_water, transferred, .. } = end.queued()?;
         let (max_message_len, max_inline_len) = (end.max_message_len()?, end.max_inline_len()?);
-        out.set(FfiQueued { size: 0, bytes, capacity, high_water, max_message_len, max_inline_len });
+        out.set(FfiQueued { size: 0, bytes, capacity, high_water, max_message_len, max_inline_len, transferred });
         Ok(())
     })
 }

@@ -1,6 +1,6 @@
 //! Request and answer.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::time::Duration;
 
 use messageport::{
@@ -254,6 +254,22 @@ pub unsafe extern "C" fn msgport_responder_answer(
             *responder = Some(back);
             taken.failed(PostError::new(kind, list))
         })
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_responder_is_cancelled(
+    responder: *mut ResponderHandle,
+    cancelled: *mut c_int,
+) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle in exclusive use; the caller of C upholds it.
+        let responder = &unsafe { Handle::get_mut(responder) }?.0;
+        // SAFETY: NULL or writable; the caller of C upholds it.
+        let out = unsafe { Out::new(cancelled, "cancelled") }?;
+        let open = responder.as_ref().ok_or(Failure::plain(code::CALL_OVER))?;
+        out.set(open.is_cancelled().into());
+        Ok(())
     })
 }
 

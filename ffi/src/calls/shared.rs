@@ -1,6 +1,6 @@
 //! Shared buffers.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::c_void;
 
 use messageport::SharedBuffer;
 
@@ -8,7 +8,7 @@ use crate::buffer::{Shared, SharedHandle};
 use crate::code::Code;
 use crate::guard::{free, guard};
 use crate::handle::{Handle, Out};
-use crate::input::{bytes, bytes_mut, name as name_of};
+use crate::input::{bytes, bytes_mut};
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn msgport_shared_new(len: usize, shared: *mut *mut SharedHandle) -> Code {
@@ -17,47 +17,6 @@ pub unsafe extern "C" fn msgport_shared_new(len: usize, shared: *mut *mut Shared
         let out = unsafe { Out::new(shared, "shared") }?;
         out.give(Shared(SharedBuffer::new(len)?));
         Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn msgport_shared_create_named(
-    name: *const c_char,
-    len: usize,
-    shared: *mut *mut SharedHandle,
-) -> Code {
-    guard(|| {
-        // SAFETY: NULL or a text that ends with NUL; the caller of C upholds it.
-        let name = unsafe { name_of(name) }?;
-        // SAFETY: NULL or writable; the caller of C upholds it.
-        let out = unsafe { Out::new(shared, "shared") }?;
-        out.give(Shared(SharedBuffer::create_named(name, len)?));
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn msgport_shared_open_named(
-    name: *const c_char,
-    min_len: usize,
-    shared: *mut *mut SharedHandle,
-) -> Code {
-    guard(|| {
-        // SAFETY: NULL or a text that ends with NUL; the caller of C upholds it.
-        let name = unsafe { name_of(name) }?;
-        // SAFETY: NULL or writable; the caller of C upholds it.
-        let out = unsafe { Out::new(shared, "shared") }?;
-        out.give(Shared(SharedBuffer::open_named(name, min_len)?));
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn msgport_shared_remove_name(name: *const c_char) -> Code {
-    guard(|| {
-        // SAFETY: NULL or a text that ends with NUL; the caller of C upholds it.
-        let name = unsafe { name_of(name) }?;
-        Ok(SharedBuffer::remove_name(name)?)
     })
 }
 

@@ -2,10 +2,12 @@
 
 use std::io;
 
+#[cfg(feature = "named")]
+use messageport::NamedBufferError;
 use messageport::{
     AcceptError, AnswerError, BufferError, ChannelError, CloseReason, ConnectError, FreezeErrorKind, FullCause,
-    ListenError, Message, NameError, NamedBufferError, ParentPortError, PostDataError, PostErrorKind, RecvError,
-    RecvTimeoutError, SpawnErrorKind, TryRecvError,
+    ListenError, Message, NameError, ParentPortError, PostDataError, PostErrorKind, RecvError, RecvTimeoutError,
+    SpawnErrorKind, TryRecvError,
 };
 
 use super::Failure;
@@ -34,17 +36,19 @@ impl From<PostErrorKind> for Failure {
             PostErrorKind::PortClosed => code::CLOSED,
             PostErrorKind::Detached => code::DETACHED,
             PostErrorKind::Borrowed => code::BORROWED,
-            PostErrorKind::ContainsSelf => code::CONTAINS_SELF,
-            PostErrorKind::ContainsPeer => code::CONTAINS_PEER,
-            PostErrorKind::Duplicate => code::DUPLICATE,
+            PostErrorKind::ContainsSelf { .. } => code::CONTAINS_SELF,
+            PostErrorKind::ContainsPeer { .. } => code::CONTAINS_PEER,
+            PostErrorKind::Duplicate { .. } => code::DUPLICATE,
             PostErrorKind::Unusable { .. } => code::UNUSABLE,
-            PostErrorKind::PooledElsewhere { .. } => code::POOLED_ELSEWHERE,
             PostErrorKind::TooLarge { .. } => code::TOO_LARGE,
             PostErrorKind::TooManyHandles { .. } => code::TOO_MANY_HANDLES,
             PostErrorKind::PeerGone(reason) => code_of(*reason),
             _ => code::INTERNAL,
         };
-        Self::new(code, &error)
+        match error.item() {
+            Some(index) => Self::of_item(code, index, &error),
+            None => Self::new(code, &error),
+        }
     }
 }
 
@@ -120,6 +124,7 @@ impl From<FreezeErrorKind> for Failure {
     }
 }
 
+#[cfg(feature = "named")]
 impl From<NamedBufferError> for Failure {
     fn from(error: NamedBufferError) -> Self {
         let code = match &error {

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::io;
 use std::num::NonZeroI32;
 
-use messageport::is_shortage;
+use messageport::{FullCause, is_shortage};
 
 use crate::code::{self, Code};
 
@@ -24,10 +24,13 @@ struct Last {
     code: Code,
     text: String,
     os_error: i32,
+    item: Option<usize>,
 }
 
 thread_local! {
-    static LAST: RefCell<Last> = const { RefCell::new(Last { code: code::OK, text: String::new(), os_error: 0 }) };
+    static LAST: RefCell<Last> = const {
+        RefCell::new(Last { code: code::OK, text: String::new(), os_error: 0, item: None })
+    };
 }
 
 impl Failure {
@@ -57,8 +60,16 @@ impl Failure {
 
     fn note(code: Code, os_error: i32, text: String) -> Self {
         // Does nothing in a thread that is ending: its description is never read.
-        let _ = LAST.try_with(|last| *last.borrow_mut() = Last { code, text, os_error });
+        let _ = LAST.try_with(|last| *last.borrow_mut() = Last { code, text, os_error, item: None });
         Self::plain(code)
+    }
+
+    /// An item of a transfer list is at fault.
+    #[cold]
+    fn of_item(code: Code, index: usize, error: &dyn Display) -> Self {
+        let failure = Self::new(code, error);
+        let _ = LAST.try_with(|last| last.borrow_mut().item = Some(index)); // as in `note`
+        failure
     }
 
     /// An argument is NULL.
@@ -74,7 +85,7 @@ impl Failure {
 
     #[cold]
     pub(crate) fn bad_item(index: usize, why: &str) -> Self {
-        Self::new(code::BAD_ITEM, &format_args!("item {index} of the transfer list: {why}"))
+        Self::of_item(code::BAD_ITEM, index, &format_args!("item {index} of the transfer list: {why}"))
     }
 
     #[cold]
@@ -116,7 +127,16 @@ impl Failure {
             let last = last.borrow();
             (last.code == code && !last.text.is_empty()).then(|| read(&last.text))
         });
+        if code == code::LANE_FULL {
+            return read(&FullCause::Lane.to_string()); // made here: polling loops must not allocate
+        }
         described.ok().flatten().unwrap_or_else(|| read(code::text(code).to_str().unwrap_or_default()))
+    }
+
+    /// The index of the item on the transfer list that this thread's last failure named, if that had this code.
+    pub(crate) fn last_item(code: Code) -> Option<usize> {
+        let item = LAST.try_with(|last| Some(last.borrow()).filter(|last| last.code == code)?.item);
+        item.ok().flatten()
     }
 
     /// The `errno` of this thread's last failure that had a description, 0 without one.

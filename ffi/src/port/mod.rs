@@ -81,8 +81,12 @@ impl Port {
     pub(crate) fn release(&self) {
         self.reservation.take();
         self.in_place.take();
-        if matches!(self.end, End::InLoop { .. }) {
-            let _ = self.end.close(); // the caller has the claim
+        // The caller has the claim.
+        if let End::InLoop { port, half, .. } = &self.end
+            && let Some(events) = port.event_loop()
+        {
+            // Not a close, after which the loop would still dispatch what is queued.
+            if *half { drop(events.remove_half(port)) } else { drop(events.remove(port)) }
         }
     }
 

@@ -114,14 +114,15 @@ impl Taken<'_> {
         let mut taken = Self { places: Vec::with_capacity(count) };
         let mut list = Vec::with_capacity(count);
         // Two exclusive references to one handle must not exist.
-        let address = |item: &Item| {
+        let address = |(index, item): (usize, &Item)| {
             let kind = ItemKind::from_number(item.kind)?;
-            kind.moves().then(|| item.handle::<()>().addr())
+            kind.moves().then(|| (item.handle::<()>().addr(), index))
         };
-        let mut addresses: Vec<usize> = items.iter().filter_map(address).collect();
+        let mut addresses: Vec<(usize, usize)> = items.iter().enumerate().filter_map(address).collect();
         addresses.sort_unstable();
-        if addresses.windows(2).any(|two| two[0] == two[1]) {
-            return Err(PostErrorKind::Duplicate.into());
+        let twice = addresses.windows(2).filter(|two| two[0].0 == two[1].0).map(|two| two[1].1).min();
+        if let Some(index) = twice {
+            return Err(PostErrorKind::Duplicate { index }.into());
         }
         for (index, item) in items.iter().enumerate() {
             // SAFETY: the caller upholds that the handles are NULL or live; no two of them are the same.

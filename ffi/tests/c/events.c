@@ -251,6 +251,7 @@ static void do_as_told(msgport_port *port, msgport_message *message, void *user)
         OK(msgport_port_post_message(n->other, "moved", 5, &item, 1, 0));
     }
     if (memcmp(data, "free", 4) == 0) msgport_port_free(port);
+    if (memcmp(data, "shut", 4) == 0) OK(msgport_port_close(port));
     if (memcmp(data, "loop", 4) == 0) {
         CODE(MSGPORT_RUNNING, msgport_loop_run(n->loop, 0));
         msgport_loop_free(n->loop);
@@ -438,6 +439,40 @@ static void s24_a_message_that_cannot_be_received(void)
         msgport_port_free(b);
     }
     msgport_message_free(message);
+}
+
+static void s44_a_started_port_has_what_had_arrived_at_its_close(void)
+{
+    msgport_port *a, *b;
+    msgport_message *message;
+    notes n = { { 0 }, 0, 0, NULL, NULL, 0 };
+    make_pair(&a, &b);
+    n.loop = loop_with(b);
+    OK(msgport_port_on_message(b, MSGPORT_SET, do_as_told, &n, destroyed, &n.id));
+    post_text(a, "shut");
+    post_text(a, "after");
+    OK(msgport_loop_run(n.loop, MSGPORT_FOREVER));
+    expect_notes(&n, "shut after ");
+    CHECK(n.destroyed == 1);
+    CODE(MSGPORT_PEER_CLOSED, msgport_port_recv(a, PATIENCE, &message));
+    CODE(MSGPORT_CLOSED, msgport_port_recv(b, 0, &message));
+    msgport_port_free(a);
+    msgport_port_free(b);
+    msgport_loop_free(n.loop);
+    /* Freed: it is not passed on. */
+    memset(&n, 0, sizeof n);
+    make_pair(&a, &b);
+    n.loop = loop_with(b);
+    OK(msgport_port_on_message(b, MSGPORT_SET, do_as_told, &n, destroyed, &n.id));
+    post_text(a, "shut");
+    post_text(a, "after");
+    OK(msgport_port_close(b));
+    msgport_port_free(b);
+    CHECK(n.destroyed == 1);
+    OK(msgport_loop_run(n.loop, MSGPORT_FOREVER));
+    expect_notes(&n, "");
+    msgport_port_free(a);
+    msgport_loop_free(n.loop);
 }
 
 static void s45_the_close_handler_has_the_reason(void)
@@ -739,6 +774,7 @@ static const test_case CASES[] = {
     CASE(s21_a_handler_may_do_anything),
     CASE(s22_batches_are_fair),
     CASE(s24_a_message_that_cannot_be_received),
+    CASE(s44_a_started_port_has_what_had_arrived_at_its_close),
     CASE(s45_the_close_handler_has_the_reason),
     CASE(timers_and_tasks),
     CASE(a_set_tells_which_port_has_something),

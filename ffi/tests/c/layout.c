@@ -34,6 +34,7 @@ int main(void)
     FIELD(msgport_queued, high_water);
     FIELD(msgport_queued, max_message_len);
     FIELD(msgport_queued, max_inline_len);
+    FIELD(msgport_queued, transferred);
     SIZE(msgport_portset_event);
     FIELD(msgport_portset_event, port);
     FIELD(msgport_portset_event, code);

@@ -20,6 +20,7 @@ static msgport_client *client, *other_client = NULL;
 static msgport_pending *pending, *other_pending = NULL;
 static msgport_server *server, *other_server = NULL;
 static msgport_responder *responder, *other_responder = NULL;
+static int cancelled;
 static msgport_port *c, *d; /* c is in the loop */
 static const void *data = NULL;
 static void *memory = NULL;
@@ -303,6 +304,8 @@ static void null_for_every_pointer(void)
     NULL_(msgport_server_recv(NULL, 0, message, &other_responder));
     NULL_(msgport_server_recv(server, 0, NULL, &other_responder));
     NULL_(msgport_server_recv(server, 0, message, NULL));
+    NULL_(msgport_responder_is_cancelled(NULL, &cancelled));
+    NULL_(msgport_responder_is_cancelled(responder, NULL));
     NULL_(msgport_responder_answer(NULL, "x", 1, NULL, 0, 0));
     NULL_(msgport_responder_answer(responder, NULL, 1, NULL, 0, 0));
     NULL_(msgport_responder_answer(responder, "x", 1, NULL, 1, 0));
@@ -442,6 +445,7 @@ static void a_handle_of_another_kind(void)
     WRONG(msgport_server_new(no_port, &other_server));
     WRONG(msgport_server_recv(no_server, 0, message, &other_responder));
     WRONG(msgport_server_recv(server, 0, no_message, &other_responder));
+    WRONG(msgport_responder_is_cancelled(no_responder, &cancelled));
     WRONG(msgport_responder_answer(no_responder, "x", 1, NULL, 0, 0));
     msgport_loop_free(no_loop);
     msgport_remote_free(no_remote);
@@ -519,6 +523,7 @@ static void out_of_turn(void)
     CODE(MSGPORT_BAD_ITEM, msgport_responder_answer(responder, "x", 1, &item, 1, 0));
     OK(msgport_responder_answer(responder, "x", 1, NULL, 0, 0));
     CODE(MSGPORT_CALL_OVER, msgport_responder_answer(responder, "x", 1, NULL, 0, 0));
+    CODE(MSGPORT_CALL_OVER, msgport_responder_is_cancelled(responder, &cancelled));
     OK(msgport_pending_wait(pending, PATIENCE, message));
     CODE(MSGPORT_CALL_OVER, msgport_pending_wait(pending, 0, message));
     CODE(MSGPORT_EMPTY, msgport_server_recv(server, 0, message, &other_responder));
@@ -565,6 +570,7 @@ static void arguments_that_cannot_be(void)
     queued.size = sizeof queued;
     CODE(MSGPORT_RESOURCE_EXHAUSTED, msgport_buffer_new(huge, &other_buffer));
     CHECK(msgport_os_error() != 0);
+    CHECK(msgport_failed_item(MSGPORT_RESOURCE_EXHAUSTED) == SIZE_MAX && msgport_failed_item(-1) == SIZE_MAX);
     CODE(MSGPORT_BAD_NAME, msgport_listener_bind("", NULL, &other_listener));
     CODE(MSGPORT_BAD_NAME, msgport_listener_bind("..", NULL, &other_listener));
     CODE(MSGPORT_BAD_NAME, msgport_listener_bind("\xff", NULL, &other_listener));
@@ -727,6 +733,7 @@ static void failures_are_described(void)
     CHECK(strcmp(msgport_code_name(-5), "MSGPORT_UNKNOWN") == 0);
     CHECK(strcmp(msgport_code_text(INT32_MAX), "unknown code") == 0);
     CHECK(msgport_version() == MSGPORT_VERSION);
+    CHECK(msgport_has_named_buffers() == 1);
     free(large);
     tear_down();
 }

@@ -68,7 +68,10 @@ static void s08_a_full_queue_is_an_error_and_can_be_waited_for(void)
     msgport_port *a, *b;
     msgport_channel_options options = MSGPORT_CHANNEL_OPTIONS_INIT;
     char block[1000] = { 0 };
+    static char large[100000];
     msgport_message *message;
+    msgport_buffer *buffer;
+    msgport_item item;
     msgport_code code;
     options.capacity = options.max_capacity = 4096;
     OK(msgport_channel_new(&options, &a, &b));
@@ -79,6 +82,23 @@ static void s08_a_full_queue_is_an_error_and_can_be_waited_for(void)
     while ((code = msgport_port_recv(b, 0, &message)) == MSGPORT_OK) msgport_message_free(message);
     CODE(MSGPORT_EMPTY, code);
     OK(msgport_port_post_message(a, block, sizeof block, NULL, 0, MSGPORT_FOREVER));
+    OK(msgport_port_recv(b, 0, &message));
+    msgport_message_free(message);
+    CODE(MSGPORT_EMPTY, msgport_port_recv(b, 0, &message));
+
+    /* Data that no ring of this channel can hold counts too, and a buffer counts apart. */
+    OK(msgport_buffer_new(5000, &buffer));
+    item = msgport_item_buffer(buffer);
+    OK(msgport_port_post_message(a, large, sizeof large, &item, 1, 0));
+    msgport_buffer_free(buffer);
+    CHECK(queued_of(a).bytes >= sizeof large && queued_of(a).bytes < sizeof large + 4096);
+    CHECK(queued_of(a).transferred == 5000);
+    CODE(MSGPORT_FULL, msgport_port_post_message(a, large, sizeof large, NULL, 0, 0));
+    CODE(MSGPORT_TIMED_OUT, msgport_port_post_message(a, large, sizeof large, NULL, 0, 1));
+    OK(msgport_port_recv(b, 0, &message));
+    msgport_message_free(message);
+    OK(msgport_port_post_message(a, large, sizeof large, NULL, 0, MSGPORT_FOREVER));
+    CHECK(queued_of(a).transferred == 0);
     msgport_port_free(a);
     msgport_port_free(b);
 }
@@ -99,21 +119,30 @@ static void s09_a_list_moves_as_a_whole_or_not_at_all(void)
 
     items[2] = msgport_item_port(a);
     CODE(MSGPORT_CONTAINS_SELF, msgport_port_post_message(a, "x", 1, items, 3, 0));
+    CHECK(msgport_failed_item(MSGPORT_CONTAINS_SELF) == 2);
     items[2] = msgport_item_port(b);
     CODE(MSGPORT_CONTAINS_PEER, msgport_port_post_message(a, "x", 1, items, 3, 0));
+    CHECK(msgport_failed_item(MSGPORT_CONTAINS_PEER) == 2);
     items[2] = msgport_item_port(c);
     CODE(MSGPORT_DUPLICATE, msgport_port_post_message(a, "x", 1, items, 3, 0));
+    CHECK(msgport_failed_item(MSGPORT_DUPLICATE) == 2);
     items[2] = msgport_item_port(closed);
     CODE(MSGPORT_UNUSABLE, msgport_port_post_message(a, "x", 1, items, 3, 0));
+    CHECK(msgport_failed_item(MSGPORT_UNUSABLE) == 2);
     items[2] = msgport_item_port(NULL);
     CODE(MSGPORT_BAD_ITEM, msgport_port_post_message(a, "x", 1, items, 3, 0));
+    CHECK(msgport_failed_item(MSGPORT_BAD_ITEM) == 2);
     items[2].kind = 77;
     CODE(MSGPORT_BAD_ITEM, msgport_port_post_message(a, "x", 1, items, 3, 0));
+    CHECK(msgport_failed_item(MSGPORT_BAD_ITEM) == 2);
     items[2] = msgport_item_port(other);
     items[2].reserved = 1;
     CODE(MSGPORT_BAD_ITEM, msgport_port_post_message(a, "x", 1, items, 3, 0));
+    CHECK(msgport_failed_item(MSGPORT_BAD_ITEM) == 2);
     items[2] = msgport_item_buffer((msgport_buffer *)other);
     CODE(MSGPORT_BAD_ITEM, msgport_port_post_message(a, "x", 1, items, 3, 0));
+    CHECK(msgport_failed_item(MSGPORT_BAD_ITEM) == 2);
+    CHECK(msgport_failed_item(MSGPORT_DUPLICATE) == SIZE_MAX); /* not the last failure */
 
     /* Nothing has moved, and everything works. */
     expect_entangled(a, b);

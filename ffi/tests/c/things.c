@@ -310,6 +310,76 @@ static void a_message_is_forwarded_with_everything(void)
     expect_descriptors(before);
 }
 
+static void a_call_and_its_answer_carry_everything(void)
+{
+    enum { KINDS = MSGPORT_ITEM_DESCRIPTOR };
+    msgport_port *a, *b, *e, *f;
+    msgport_client *client;
+    msgport_server *server;
+    msgport_pending *pending;
+    msgport_responder *responder;
+    msgport_buffer *buffer;
+    msgport_frozen *frozen;
+    msgport_shared *shared;
+    msgport_message *message;
+    msgport_item items[KINDS];
+    int cancelled = -1, before = count_descriptors();
+    make_pair(&a, &b);
+    make_pair(&e, &f);
+    OK(msgport_client_new(a, &client));
+    OK(msgport_server_new(b, &server));
+    OK(msgport_message_new(&message));
+    OK(msgport_buffer_new(1, &buffer));
+    OK(msgport_frozen_from_bytes("f", 1, &frozen));
+    OK(msgport_shared_new(1, &shared));
+    items[0] = msgport_item_port(f);
+    items[1] = msgport_item_buffer(buffer);
+    items[2] = msgport_item_frozen(frozen);
+    items[3] = msgport_item_shared(shared);
+    items[4] = msgport_item_descriptor(0);
+    /* A call that is freed is cancelled, and no other. */
+    OK(msgport_client_start(client, "none", 4, NULL, 0, &pending));
+    OK(msgport_server_recv(server, PATIENCE, message, &responder));
+    OK(msgport_responder_is_cancelled(responder, &cancelled));
+    CHECK(cancelled == 0);
+    msgport_pending_free(pending);
+    OK(msgport_responder_is_cancelled(responder, &cancelled));
+    CHECK(cancelled == 1);
+    msgport_responder_free(responder);
+    OK(msgport_client_start(client, "all", 3, items, KINDS, &pending));
+    msgport_port_free(f);
+    msgport_buffer_free(buffer);
+    msgport_frozen_free(frozen);
+    msgport_shared_free(shared);
+    OK(msgport_server_recv(server, PATIENCE, message, &responder));
+    OK(msgport_responder_is_cancelled(responder, &cancelled));
+    CHECK(cancelled == 0);
+    for (uint32_t kind = 1; kind <= KINDS; kind++) {
+        CHECK(count_of(message, kind) == 1);
+        OK(msgport_message_take(message, kind, 0, &items[kind - 1]));
+    }
+    OK(msgport_responder_answer(responder, "all", 3, items, KINDS, 0));
+    msgport_responder_free(responder);
+    msgport_port_free(items[0].of.port);
+    msgport_buffer_free(items[1].of.buffer);
+    msgport_frozen_free(items[2].of.frozen);
+    msgport_shared_free(items[3].of.shared);
+    CHECK(close(items[4].of.descriptor) == 0);
+    OK(msgport_pending_wait(pending, PATIENCE, message));
+    msgport_pending_free(pending);
+    for (uint32_t kind = 1; kind <= KINDS; kind++) CHECK(count_of(message, kind) == 1);
+    OK(msgport_message_take_port(message, 0, &f));
+    expect_entangled(e, f);
+    msgport_message_free(message);
+    msgport_client_free(client);
+    msgport_server_free(server);
+    msgport_port_free(a);
+    msgport_port_free(b);
+    msgport_port_free(e);
+    msgport_port_free(f);
+    CHECK(count_descriptors() == before);
+}
+
 static void buffers_come_back(void)
 {
     msgport_port *a, *b, *c, *d;
@@ -317,12 +387,12 @@ static void buffers_come_back(void)
     msgport_message *message;
     msgport_item item;
     void *first = NULL, *memory;
+    char text[8] = { 0 };
     size_t len, count = 0;
     make_pair(&a, &b);
     make_pair(&c, &d);
     OK(msgport_message_new(&message));
     for (int i = 0; i < 20; i++) {
-        char text[8] = { 0 };
         OK(msgport_port_buffer(a, 1 << 20, &buffer));
         OK(msgport_buffer_data(buffer, &memory, &len));
         CHECK(len == 1 << 20);
@@ -338,11 +408,19 @@ static void buffers_come_back(void)
         CHECK(atoi(text) == i);
         msgport_buffer_free(received);
     }
-    /* The peer of the first port still has it mapped. */
+    /* It can go elsewhere, although the peer of the first port still has it mapped, which then lets go of it. */
     OK(msgport_port_buffer(a, 1 << 20, &buffer));
+    OK(msgport_buffer_write_at(buffer, 0, "onwards", 8));
     item = msgport_item_buffer(buffer);
-    CODE(MSGPORT_POOLED_ELSEWHERE, msgport_port_post_message(c, NULL, 0, &item, 1, 0));
+    OK(msgport_port_post_message(c, NULL, 0, &item, 1, 0));
+    OK(msgport_buffer_len(buffer, &len));
+    CHECK(len == 0);
     msgport_buffer_free(buffer);
+    OK(msgport_port_recv_into(d, PATIENCE, message, NULL, NULL));
+    OK(msgport_message_take_buffer(message, 0, &received));
+    OK(msgport_buffer_read_at(received, 0, text, 8));
+    CHECK(strcmp(text, "onwards") == 0);
+    msgport_buffer_free(received);
     OK(msgport_port_release_buffers(a, &count));
     CHECK(count == 1);
     msgport_message_free(message);
@@ -433,6 +511,7 @@ static const test_case CASES[] = {
     CASE(a_descriptor_is_duplicated_for_the_receiver),
     CASE(everything_in_one_message_in_place),
     CASE(a_message_is_forwarded_with_everything),
+    CASE(a_call_and_its_answer_carry_everything),
     CASE(buffers_come_back),
     CASE(s08_a_queue_grows_and_tells_how_full_it_is),
     CASE(long_messages_are_messages),

@@ -128,8 +128,10 @@ void s09_a_list_moves_as_a_whole_or_not_at_all()
     buffer.write_at(0, "inside").value();
     CHECK(fails(a.post_message("", {c, buffer, a}), MSGPORT_CONTAINS_SELF));
     CHECK(fails(a.post_message("", {c, buffer, b}), MSGPORT_CONTAINS_PEER));
-    CHECK(fails(a.post_message("", {c, buffer, c}), MSGPORT_DUPLICATE));
+    const auto twice = a.post_message("", {c, buffer, c});
+    CHECK(fails(twice, MSGPORT_DUPLICATE) && twice.error().item() == 2u);
     CHECK(fails(a.post_message("", {c, buffer, mp::port()}), MSGPORT_BAD_ITEM));
+    CHECK(!twice.error().item()); // no longer the last failure
     expect_entangled(c, d);
     CHECK(buffer.size() == 64);
     a.post_message("things", {c, buffer}).value();
@@ -242,6 +244,39 @@ void memory_that_is_used_again()
     CHECK(b.descriptor().value() > 2);
     CHECK(b.queued()->max_inline_len == 65536 / 16 * 7 - 8 &&
           b.queued()->max_message_len > b.queued()->max_inline_len);
+}
+
+void a_call_and_its_answer_carry_everything()
+{
+    auto [a, b] = make_channel();
+    auto [c, d] = make_channel();
+    auto client = mp::client::make(a).value();
+    auto server = mp::server::make(b).value();
+    auto buffer = mp::buffer::make(8).value();
+    auto ice = mp::frozen::from_bytes("solid").value();
+    auto water = mp::shared::make(64).value();
+    auto call = client.start("all", {d, buffer, ice, water, mp::descriptor(dup(0))}).value();
+    auto asked = server.recv_for(patience).value();
+    {
+        auto port = asked.message.take_port().value();
+        auto again = asked.message.take_buffer().value();
+        auto cold = asked.message.take_frozen().value();
+        auto wet = asked.message.take_shared().value();
+        auto file = asked.message.take_descriptor().value();
+        asked.responder.answer("all", {port, again, cold, wet, file}).value();
+    }
+    auto answer = call.wait_for(patience).value();
+    {
+        auto other = client.start("none").value();
+        auto unwanted = server.recv_for(patience).value();
+        CHECK(!unwanted.responder.is_cancelled().value());
+        other.reset();
+        CHECK(unwanted.responder.is_cancelled().value());
+    }
+    CHECK(answer.text() == "all" && answer.buffers() == 1 && answer.frozen_buffers() == 1);
+    CHECK(answer.shared_buffers() == 1 && answer.descriptors() == 1);
+    auto port = answer.take_port().value();
+    expect_entangled(c, port);
 }
 
 void frozen_and_shared_buffers_and_descriptors()
@@ -514,6 +549,7 @@ const test_case CASES[] = {
     CASE(s47_destroying_closes_and_moving_does_not),
     CASE(writing_and_reading_in_place),
     CASE(memory_that_is_used_again),
+    CASE(a_call_and_its_answer_carry_everything),
     CASE(frozen_and_shared_buffers_and_descriptors),
     CASE(buffers_that_come_back_and_queues_that_grow),
     CASE(halves_in_two_threads),

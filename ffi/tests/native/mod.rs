@@ -127,13 +127,20 @@ pub(crate) fn run_cases(program: &Path) {
 }
 
 /// True if a tool is installed. If it is not, prints that the test is skipped.
+#[track_caller]
 pub(crate) fn have(tool: &str, test: &str) -> bool {
     let there = Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
-    if !there {
-        println!("SKIPPED: {test}: there is no {tool} here");
-        eprintln!("SKIPPED: {test}: there is no {tool} here");
-    }
-    there
+    there || skip(test, &format!("there is no {tool} here"))
+}
+
+/// Prints that a test is skipped, and returns false. Fails if the environment variable `MESSAGEPORT_SKIP_NOTHING` is
+/// set.
+#[track_caller]
+pub(crate) fn skip(test: &str, why: &str) -> bool {
+    assert!(std::env::var_os("MESSAGEPORT_SKIP_NOTHING").is_none(), "{test}: {why}");
+    println!("SKIPPED: {test}: {why}");
+    eprintln!("SKIPPED: {test}: {why}");
+    false
 }
 
 /// The functions that the header declares, and those that it defines inline.

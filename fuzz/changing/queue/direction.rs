@@ -18,6 +18,7 @@ struct Lines {
     read_cursor: AtomicU64,
     data: AtomicU32,
     space: AtomicU32,
+    wanted: AtomicU64,
 }
 
 fn ring(capacity: usize) -> Arc<Vec<AtomicU64>> {
@@ -32,6 +33,7 @@ impl Direction {
             read_cursor: AtomicU64::new(WordRole::ReadCursor),
             data: AtomicU32::new(),
             space: AtomicU32::new(),
+            wanted: AtomicU64::new(WordRole::ReadCursor),
         };
         Self { lines: Arc::new(lines), ring: ring(capacity), first_capacity: capacity, grown: false }
     }
@@ -106,6 +108,10 @@ impl Direction {
 
     pub(crate) fn data_doorbell(&self) -> &AtomicU32 {
         &self.lines.data
+    }
+
+    pub(crate) fn wanted(&self) -> &AtomicU64 {
+        &self.lines.wanted
     }
 
     pub(crate) fn space_doorbell(&self) -> &AtomicU32 {

@@ -59,15 +59,15 @@ fn table(input: &mut Input<'_>) {
     assert!(table.data_len < payload.len());
     assert!(table.body_len().is_none() || table.data_len == 0);
     let count = table.handles();
-    if count > 100 {
+    if count + table.copies() > 100 {
         return; // a packet carries at most 253, and 100 reach every path
     }
     let files: Vec<_> = valid().iter().chain(odd()).collect();
     let pick = |index: usize| picks.get(index % 8).map_or(0, |pick| usize::from(*pick)) % files.len();
-    let copy = |index| Passed::new(files[pick(index)].try_clone().expect("a descriptor"));
+    let copy = |index| Passed::from(files[pick(index)].try_clone().expect("a descriptor"));
     let mut handles: Vec<Passed> = (0..count).map(copy).collect();
     let mut arrival = Arrival::default();
-    if table.adopt(&mut handles, None, &mut arrival).is_ok() {
+    if table.adopt(&mut handles, None, &mut arrival, true).is_ok() {
         let mut message = Message::from(payload[..table.data_len].to_vec());
         message.extend(arrival.items.into_iter().map(Transferable::from));
     } else {

@@ -63,7 +63,7 @@ pub(super) fn valid() -> &'static [OwnedFd] {
     static VALID: OnceLock<Vec<OwnedFd>> = OnceLock::new();
     VALID.get_or_init(|| {
         let segment = Segment::create(LIMITS, "").expect("a segment");
-        let ring = segment.next_ring(MIN_CAPACITY).expect("memory").expect("below the limit");
+        let ring = segment.new_ring(2 * MIN_CAPACITY).expect("memory");
         let buffer = Memory::create(5000).expect("a buffer");
         let own = |file: BorrowedFd<'_>| file.try_clone_to_owned().expect("a descriptor");
         vec![own(segment.as_fd()), own(ring.file.as_fd()), own(buffer.file.as_fd())]

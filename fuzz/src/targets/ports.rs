@@ -196,7 +196,6 @@ impl World {
         let len = input.pick(&[0, 8, 8, 60, 61, 300, 500, 1000, 1700, 1784, 1785, 5000, 9000]);
         let mut posted = Posted { data: self.data(len), ..Posted::default() };
         let mut list: Vec<Transferable> = Vec::new();
-        let mut pooled = false;
         for _ in 0..input.pick(&[0, 0, 0, 0, 1, 1, 2, 4]) {
             let mark = input.byte();
             match input.below(8) {
@@ -216,7 +215,6 @@ impl World {
                 }
                 5 if !self.buffers.is_empty() => {
                     let (buffer, mark) = self.buffers.swap_remove(usize::from(mark) % self.buffers.len());
-                    pooled = true;
                     posted.buffers.push((mark, buffer.len()));
                     list.push(buffer.into());
                 }
@@ -252,7 +250,7 @@ impl World {
             Ok(()) => self.posted(id, posted),
             Err(error) => {
                 let (kind, list) = error.into_parts();
-                self.check_not_posted(id, &kind, &posted, pooled);
+                self.check_not_posted(id, &kind, &posted);
                 self.take_back(list, posted);
             }
         }
@@ -266,18 +264,17 @@ impl World {
         self.channels[peer.channel].queues[peer.side].push_back(posted);
     }
 
-    fn check_not_posted(&self, id: EndId, kind: &PostErrorKind, posted: &Posted, pooled: bool) {
+    fn check_not_posted(&self, id: EndId, kind: &PostErrorKind, posted: &Posted) {
         let peer = id.peer();
         let transferred = posted.ports.len() + posted.buffers.len();
         let allowed = match kind {
-            PostErrorKind::ContainsPeer => posted.ports.contains(&peer),
+            PostErrorKind::ContainsPeer { .. } => posted.ports.contains(&peer),
             PostErrorKind::PeerGone(_) => !self.is_open(peer),
             PostErrorKind::Full(_) | PostErrorKind::TimedOut => {
                 !self.channels[peer.channel].queues[peer.side].is_empty()
             }
             PostErrorKind::TooManyHandles { handles, max } => handles > max,
             PostErrorKind::TooLarge { len, max } => len > max && transferred > 0,
-            PostErrorKind::PooledElsewhere { .. } => pooled,
             _ => false,
         };
         assert!(allowed, "the model: {kind:?} from {id:?} with {posted:?}");
@@ -324,7 +321,7 @@ impl World {
         match posted_in_place {
             Ok(true) => self.posted(id, posted),
             Ok(false) => {}
-            Err(error) => self.check_not_posted(id, &error.into(), &posted, false),
+            Err(error) => self.check_not_posted(id, &error.into(), &posted),
         }
     }
 
@@ -341,7 +338,7 @@ impl World {
             self.posted(id, Posted { data, ..Posted::default() });
         }
         if let Err(error) = result {
-            self.check_not_posted(id, &error.kind.into(), &Posted::default(), false);
+            self.check_not_posted(id, &error.kind.into(), &Posted::default());
         }
     }
 

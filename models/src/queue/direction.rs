@@ -22,6 +22,7 @@ struct Lines {
     consumer_state: AtomicU32,
     space: AtomicU32,
     producer_state: AtomicU32,
+    wanted: AtomicU64,
 }
 
 fn ring(capacity: usize) -> Arc<Vec<AtomicU64>> {
@@ -36,6 +37,7 @@ impl Direction {
             consumer_state: AtomicU32::new(0),
             space: AtomicU32::new(0),
             producer_state: AtomicU32::new(0),
+            wanted: AtomicU64::new(WordRole::Wanted),
         });
         Self { lines, ring: ring(capacity), first_capacity: capacity, grown: false }
     }
@@ -59,7 +61,7 @@ impl Direction {
     }
 
     pub(crate) fn max_data_len(&self) -> usize {
-        max_payload(self.first_capacity)
+        max_payload(self.ring.len() * 8)
     }
 
     pub(crate) fn until_end(&self, position: u64) -> u64 {
@@ -110,6 +112,10 @@ impl Direction {
 
     pub(crate) fn space_doorbell(&self) -> &AtomicU32 {
         &self.lines.space
+    }
+
+    pub(crate) fn wanted(&self) -> &AtomicU64 {
+        &self.lines.wanted
     }
 
     pub(crate) fn consumer_state(&self) -> &AtomicU32 {

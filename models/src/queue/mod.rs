@@ -1,5 +1,7 @@
 //! The library's queue over loom's memory. `direction` and `sync` are the models' own.
 
+#[path = "../../../src/queue/backlog.rs"]
+pub(crate) mod backlog;
 #[path = "../../../src/queue/ring.rs"]
 pub(crate) mod ring;
 #[path = "../../../src/queue/record.rs"]

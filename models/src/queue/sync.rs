@@ -37,7 +37,7 @@ pub(crate) fn store_and_fence(word: &AtomicU64, value: u64) {
     word.store(value, Ordering::Release);
     let fault = match word.role() {
         WordRole::Ring => Fault::NoFenceAfterCommit,
-        WordRole::ReadCursor => Fault::NoFenceAfterAnnouncement,
+        WordRole::ReadCursor | WordRole::Wanted => Fault::NoFenceAfterAnnouncement,
     };
     if !has(fault) {
         // SeqCst: pairs with the fence in `doorbell::arm`.
