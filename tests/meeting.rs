@@ -106,7 +106,8 @@ fn grandchild() {
 fn orphan() {
     let error = parent_port().expect_err("no port");
     let expected = std::env::var("MESSAGEPORT_TEST_EXPECTED").expect("a variable");
-    assert_eq!(format!("{error:?}"), expected);
+    let found = format!("{error:?}");
+    assert!(found == expected || found.starts_with(&format!("{expected} {{")), "{found} instead of {expected}");
 }
 
 #[test]
@@ -163,8 +164,7 @@ fn a_prepared_port_reaches_the_child_of_any_command() {
     process.kill();
     assert_eq!(end_of(&ours), CloseReason::PeerDied);
     // A later child of the command inherits nothing.
-    Process::run(command.env("MESSAGEPORT_TEST_EXPECTED", "Missing").env("MESSAGEPORT_TEST_ROLE", "orphan"))
-        .succeeded();
+    Process::run(command.env("MESSAGEPORT_TEST_EXPECTED", "Lost").env("MESSAGEPORT_TEST_ROLE", "orphan")).succeeded();
     drop((ours, command));
     before.assert_restored("after the children");
 }
