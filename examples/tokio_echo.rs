@@ -22,11 +22,12 @@ async fn serve(name: &str) -> Result<(), Box<dyn Error>> {
     loop {
         // A want of descriptors ends no server: `accept` waits until there are some again.
         let client = listener.accept().await?;
-        println!("process {} says {}", client.pid, String::from_utf8_lossy(&client.greeting.data));
+        let name = client.pid.map_or("a process elsewhere".into(), |pid| format!("process {pid}"));
+        println!("{name} says {}", String::from_utf8_lossy(&client.greeting.data));
         tokio::spawn(async move {
             match echo(client.port).await {
-                Ok(()) => println!("process {} is done", client.pid),
-                Err(error) => println!("process {}: {error:#}", client.pid),
+                Ok(()) => println!("{name} is done"),
+                Err(error) => println!("{name}: {error:#}"),
             }
         });
     }

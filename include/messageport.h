@@ -159,7 +159,7 @@ enum {
     MSGPORT_DUPLICATE = 42,        /* The list contains the same port or buffer twice. */
     MSGPORT_UNUSABLE = 43,         /* An item is closed, detached, borrowed or forked. */
     MSGPORT_BAD_ITEM = 44,         /* An item cannot be transferred. */
-    MSGPORT_TOO_LARGE = 45,        /* The message is longer than the channel allows. */
+    MSGPORT_TOO_LARGE = 45,        /* The message is longer than the channel allows. A msgport_buffer carries more. */
     MSGPORT_TOO_MANY_HANDLES = 46, /* The list needs more descriptors than the channel allows. */
     MSGPORT_MESSAGE_ERROR = 47,    /* A message cannot be received. It is consumed; later messages are not affected. */
     MSGPORT_TAKEN = 48,            /* The thing has already been taken out of the message. */
@@ -179,7 +179,7 @@ enum {
     MSGPORT_WRONG_USER = 66,       /* The listener runs as another user. */
     MSGPORT_REFUSED = 67,          /* The listener refused, or its answer was not a usable port. */
     MSGPORT_WRONG_VERSION = 68,    /* The other process uses another version of the format. */
-    MSGPORT_NO_PARENT_PORT = 69,   /* The parent process gave no port, or it has already been taken. */
+    MSGPORT_NO_PARENT_PORT = 69,   /* The parent process gave no port, or it is taken, or a program between lost it. */
     MSGPORT_BAD_PARENT_PORT = 70,  /* The descriptors inherited from the parent process are not a port. */
     MSGPORT_NAME_EXISTS = 71,      /* The name is taken. */
     MSGPORT_NAME_MISSING = 72,     /* There is no buffer of this name. */
@@ -298,9 +298,12 @@ typedef struct msgport_channel_options {
                                 as two, every other item as one. */
     uint32_t flags;          /* A sum of the MSGPORT_CHANNEL_ flags below. */
     uint32_t reserved;       /* 0 */
+    const char *name;        /* A name that tells the channel from others: UTF-8 of at most 32 bytes. It is part of the
+                                names of its memory files, in every process: /memfd:messageport:NAME in /proc and lsof.
+                                NULL for none. A channel that a listener makes for a client has none. */
 } msgport_channel_options;
 
-#define MSGPORT_CHANNEL_OPTIONS_INIT { sizeof(msgport_channel_options), 0, 0, 0, 0, 0, 0, 0, 0 }
+#define MSGPORT_CHANNEL_OPTIONS_INIT { sizeof(msgport_channel_options), 0, 0, 0, 0, 0, 0, 0, 0, NULL }
 
 #define MSGPORT_CHANNEL_DATA_ONLY UINT32_C(1) /* Messages carry no descriptors: max_handles is 0. */
 #define MSGPORT_CHANNEL_NO_CACHE UINT32_C(2)  /* No buffer is kept for reuse: cached_buffers is 0. */
@@ -2252,8 +2255,12 @@ msgport_code msgport_prepare_port(msgport_port *port, int *descriptor);
 /*
  * Takes the port that the parent process gave to this one. It can be taken once; call it early in `main`.
  *
+ * The port comes as an open descriptor, whose number is in the environment variable MESSAGEPORT_PARENT. A program that
+ * this one is started through must pass on both, such as subprocess.run(args, pass_fds=[number]) of Python.
+ *
  * Out     port         Belongs to the caller, which frees it.
- * Codes   MSGPORT_NO_PARENT_PORT     The parent gave no port, or it has already been taken.
+ * Codes   MSGPORT_NO_PARENT_PORT     The parent gave no port, or it has already been taken; or a program between them
+ *                                    has closed the descriptor, whose number msgport_describe() states.
  *         MSGPORT_BAD_PARENT_PORT    The inherited descriptors are not a port.
  *         MSGPORT_WRONG_VERSION      The parent uses another version of the format.
  *         MSGPORT_RESOURCE_EXHAUSTED The system has no memory or no descriptors left.
@@ -2304,6 +2311,8 @@ typedef struct msgport_connect_options {
 typedef struct msgport_peer {
     uint32_t uid; /* The user that it ran as when it connected. */
     int32_t pid;  /* Its process number. It may have ended since, and the number may be in use again. */
+    uint32_t has_pid; /* 0 if the process has no number here, since it runs in another pid namespace
+                         (pid_namespaces(7)). Then pid is 0. Otherwise 1. */
 } msgport_peer;
 
 /*

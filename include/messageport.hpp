@@ -1221,6 +1221,7 @@ struct channel_options {
     std::uint32_t max_handles = 0;
     bool data_only = false;
     bool no_cache = false;
+    const char *name = nullptr; // at most 32 bytes, which the names of the memory files show in /proc and lsof
 
     msgport_channel_options raw() const noexcept
     {
@@ -1228,7 +1229,7 @@ struct channel_options {
         if (data_only) flags |= MSGPORT_CHANNEL_DATA_ONLY;
         if (no_cache) flags |= MSGPORT_CHANNEL_NO_CACHE;
         return {sizeof(msgport_channel_options), capacity,    max_capacity, max_message_size, cached_bytes,
-                cached_buffers,                  max_handles, flags,        0};
+                cached_buffers,                  max_handles, flags,        0,        name};
     }
 };
 
@@ -1734,6 +1735,13 @@ struct incoming {
     messageport::port port;
     message greeting;
     msgport_peer peer;
+
+    // The number of the client's process, which may have ended since. Without a value the client has no number here,
+    // since it runs in another pid namespace.
+    std::optional<std::int32_t> pid() const noexcept
+    {
+        return peer.has_pid != 0 ? std::optional<std::int32_t>(peer.pid) : std::nullopt;
+    }
 };
 
 struct listen_options {

@@ -366,6 +366,8 @@ impl From<BadValue> for io::Error {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ChannelError {
+    /// The name is longer than 32 bytes, or contains a zero byte.
+    BadName,
     /// The capacity is not a power of two from 4 KiB to 64 MiB.
     BadCapacity(usize),
     /// The maximum capacity is less than the capacity, or more than 1 GiB.
@@ -385,6 +387,7 @@ pub enum ChannelError {
 impl fmt::Display for ChannelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::BadName => f.write_str("the name is longer than 32 bytes, or contains a zero byte"),
             Self::BadCapacity(bytes) => write!(f, "capacity {bytes} is not a power of two from 4 KiB to 64 MiB"),
             Self::BadMaxCapacity(bytes) => write!(f, "maximum capacity {bytes} is not from the capacity to 1 GiB"),
             Self::BadMaxHandles(count) => write!(f, "{count} handles a message are more than 253"),
@@ -477,7 +480,7 @@ pub enum PostErrorKind {
         /// The item's index on the list.
         index: usize,
     },
-    /// The message is longer than the channel allows.
+    /// The message is longer than the channel allows. For more, transfer a [`TransferBuffer`](crate::TransferBuffer).
     TooLarge {
         /// Bytes that the message needs: its data and, with a transfer list, the padding and the list itself.
         len: usize,
@@ -590,7 +593,8 @@ pub enum PostDataError {
     Detached,
     /// A reservation on the port is open, or the port is inside a value that is being posted.
     Borrowed,
-    /// The message is longer than the channel allows, or than what was reserved.
+    /// The message is longer than the channel allows, or than what was reserved. For more, transfer a
+    /// [`TransferBuffer`](crate::TransferBuffer).
     TooLarge {
         /// Bytes of the message.
         len: usize,
@@ -845,6 +849,13 @@ pub enum BufferError {
         /// The size of the word, in bytes.
         align: usize,
     },
+    /// The data of a message in place is not as long as the type as which it is read.
+    WrongSize {
+        /// Bytes of data.
+        len: usize,
+        /// Bytes of the type.
+        size: usize,
+    },
     /// The file from which the buffer is filled is not a regular file, or could not be read to its end.
     Unreadable(io::Error),
     /// The system has no memory or no descriptors left, or the length is over the file size limit of the process.
@@ -860,6 +871,7 @@ impl fmt::Display for BufferError {
                 write!(f, "{len} bytes at {offset} are not inside a buffer of {buffer_len}")
             }
             Self::Misaligned { offset, align } => write!(f, "offset {offset} is not a multiple of {align}"),
+            Self::WrongSize { len, size } => wrong_size(f, *len, *size),
             Self::Unreadable(error) => with_cause(f, &"cannot read the file", error),
             Self::ResourceExhausted(error) => with_cause(f, &"cannot create the buffer", error),
         }
@@ -882,6 +894,7 @@ impl From<BufferError> for io::Error {
             BufferError::Detached | BufferError::OutOfRange { .. } | BufferError::Misaligned { .. } => {
                 ErrorKind::InvalidInput
             }
+            BufferError::WrongSize { .. } => ErrorKind::InvalidData,
             BufferError::Unreadable(error) | BufferError::ResourceExhausted(error) => return error,
         };
         Self::new(kind, error)
@@ -965,7 +978,12 @@ fn cannot_post(f: &mut fmt::Formatter<'_>, error: &io::Error) -> fmt::Result {
 
 /// Writes that a message is too long, in bytes.
 fn too_large(f: &mut fmt::Formatter<'_>, len: usize, max: usize) -> fmt::Result {
-    write!(f, "the message needs {len} bytes, at most {max} fit")
+    write!(f, "the message needs {len} bytes, at most {max} fit; a TransferBuffer carries more")
+}
+
+/// Writes that the data of a message is not a value of the requested type, in bytes.
+pub(crate) fn wrong_size(f: &mut fmt::Formatter<'_>, len: usize, size: usize) -> fmt::Result {
+    write!(f, "the message has {len} bytes, where values of {size} bytes were expected")
 }
 
 const SENDER_BORROWED_TEXT: &str = "a reservation on the port is open, or the port is being posted";

@@ -319,6 +319,9 @@ pub use sys::fork::Home;
 /// For the C library, whose callers may cancel threads.
 #[doc(hidden)]
 pub use sys::cancel::Uncancelled;
+/// For the C library, which has a code of its own for a shortage.
+#[doc(hidden)]
+pub use sys::is_shortage;
 
 pub use sys::exclusive::Exclusive;
 

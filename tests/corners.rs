@@ -3,12 +3,13 @@
 
 mod tools;
 
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::Duration;
 
 use messageport::{
-    BufferError, ChannelOptions, CloseReason, FullCause, Message, PostDataError, PostErrorKind, RecvError,
+    BufferError, ChannelOptions, CloseReason, FullCause, Message, MessagePort, PostDataError, PostErrorKind, RecvError,
     RecvTimeoutError, TransferBuffer, TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -274,4 +275,40 @@ fn a_grown_queue_shrinks_under_posts_of_recycled_buffers_alone() {
         assert_eq!(peer.recv().expect("a message").buffers[0].len(), 100);
     }
     assert_descriptors(before, "without the larger rings");
+}
+
+/// The names of the memory files that this process has open.
+fn memory_files() -> Vec<String> {
+    let links =
+        fs::read_dir("/proc/self/fd").expect("proc").flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    links.filter_map(|link| link.to_string_lossy().strip_prefix("/memfd:").map(str::to_owned)).collect()
+}
+
+#[test]
+fn the_name_of_a_channel_is_seen_wherever_its_ports_are() {
+    let _alone = alone();
+    let (port, peer) = pair_with(ChannelOptions::new().capacity(4096).name("camera \n1"));
+    let named = |port: &MessagePort| format!("{port:?}").contains(r#"name: "camera \n1""#);
+    assert!(named(&port) && named(&peer), "{port:?}");
+    let is_open = |kind: &str| memory_files().contains(&format!("{kind}:camera \n1 (deleted)"));
+    assert!(is_open("messageport") && !is_open("messageport-ring"), "{:?}", memory_files());
+    // Its queue grows.
+    for _ in 0..10 {
+        port.post_data([0; 1000]).expect("room");
+    }
+    assert!(is_open("messageport-ring"), "{:?}", memory_files());
+    // It is transferred, and renewed.
+    let (here, there) = pair();
+    assert!(!format!("{here:?}").contains("name"), "{here:?}");
+    here.post_message("a port", [peer.into()]).expect("room");
+    let peer = there.recv().expect("a message").ports.remove(0);
+    assert!(named(&peer), "{peer:?}");
+    let port = port.renew().expect("resources");
+    assert!(named(&port), "{port:?}");
+    // No name, and the longest.
+    let (unnamed, _peer) = pair_with(ChannelOptions::new().name(""));
+    assert!(!format!("{unnamed:?}").contains("name"), "{unnamed:?}");
+    let name = "n".repeat(32);
+    let (longest, _peer) = pair_with(ChannelOptions::new().name(&name));
+    assert!(format!("{longest:?}").contains(&name), "{longest:?}");
 }

@@ -91,10 +91,13 @@ fn ends_and_violations_are_errors() {
 #[test]
 fn errors_of_channels_and_buffers() {
     check(ChannelOptions::new().capacity(1).create().unwrap_err(), 0, Kind(ErrorKind::InvalidInput));
+    check(ChannelOptions::new().name("x".repeat(33)).create().unwrap_err(), 0, Kind(ErrorKind::InvalidInput));
+    check(ChannelOptions::new().name("a\0b").create().unwrap_err(), 0, Kind(ErrorKind::InvalidInput));
     check(ChannelError::ResourceExhausted(shortage()), 1, Shortage);
     check(BufferError::Detached, 0, Kind(ErrorKind::InvalidInput));
     check(BufferError::Forked, 0, Kind(ErrorKind::Unsupported));
     check(BufferError::OutOfRange { offset: 1, len: 2, buffer_len: 2 }, 0, Kind(ErrorKind::InvalidInput));
+    check(BufferError::WrongSize { len: 1, size: 4 }, 0, Kind(ErrorKind::InvalidData));
     check(BufferError::Misaligned { offset: 1, align: 4 }, 0, Kind(ErrorKind::InvalidInput));
     check(BufferError::Unreadable(shortage()), 1, Shortage);
     check(BufferError::ResourceExhausted(shortage()), 1, Shortage);
@@ -108,6 +111,7 @@ fn errors_of_channels_and_buffers() {
     check(NamedBufferError::BadName, 0, Kind(ErrorKind::InvalidInput));
     check(NamedBufferError::Exists, 0, Kind(ErrorKind::AlreadyExists));
     check(NamedBufferError::Missing, 0, Kind(ErrorKind::NotFound));
+    check(NamedBufferError::NoSharedMemory, 0, Kind(ErrorKind::NotFound));
     check(NamedBufferError::NotOurs, 0, Kind(ErrorKind::PermissionDenied));
     check(NamedBufferError::Unfinished, 0, Kind(ErrorKind::WouldBlock));
     check(NamedBufferError::NotABuffer(BadSegment::WrongSize), 1, Kind(ErrorKind::InvalidData));
@@ -126,6 +130,7 @@ fn errors_of_posting() {
     check(PostErrorKind::Duplicate { index: 1 }, 0, Kind(ErrorKind::InvalidInput));
     check(PostErrorKind::Unusable { index: 1 }, 0, Kind(ErrorKind::InvalidInput));
     check(PostErrorKind::TooLarge { len: 2, max: 1 }, 0, Kind(ErrorKind::InvalidInput));
+    assert!(PostErrorKind::TooLarge { len: 2, max: 1 }.to_string().contains("TransferBuffer"));
     check(PostErrorKind::TooManyHandles { handles: 2, max: 1 }, 0, Kind(ErrorKind::InvalidInput));
     check(PostErrorKind::PeerGone(CloseReason::Closed), 0, Kind(ErrorKind::BrokenPipe));
     let violation = CloseReason::ProtocolViolation(Violation::BadCursor);
@@ -205,6 +210,7 @@ fn errors_of_meeting() {
     check(ConnectError::Greeting(PostErrorKind::Duplicate { index: 1 }), 1, Kind(ErrorKind::InvalidInput));
     check(ConnectError::System(shortage()), 1, Shortage);
     check(ParentPortError::Missing, 0, Kind(ErrorKind::NotFound));
+    check(ParentPortError::Lost { descriptor: 7 }, 0, Kind(ErrorKind::NotFound));
     check(ParentPortError::Malformed, 0, Kind(ErrorKind::InvalidData));
     check(ParentPortError::Version(2), 0, Kind(ErrorKind::Unsupported));
     check(ParentPortError::Contents(BadTransfer::Capsule), 1, Kind(ErrorKind::InvalidData));
@@ -357,6 +363,10 @@ fn operations_on_values() -> Outcome {
 async fn operations_in_tasks() -> Outcome {
     let MessageChannel { port1, port2 } = MessageChannel::new()?;
     let (mut one, mut two) = (AsyncPort::new(port1)?, AsyncPort::new(port2)?);
+    one.post_data("data alone")?;
+    one.post_data_wait(vec![1]).await?;
+    assert_eq!(two.recv().await?.data, b"data alone");
+    assert_eq!(two.recv().await?.data, [1]);
     one.post_message(b"", [])?;
     one.post_message_wait(b"", []).await?;
     one.send(Message::new()).await?;

@@ -20,8 +20,8 @@ use std::time::Duration;
 use messageport::{
     AcceptError, AnswerError, BufferError, CallError, Client, EventLoop, FreezeErrorKind, FrozenBuffer, ListenError,
     Listener, Message, MessagePort, PostDataError, PostError, PostErrorKind, RecvError, RecvHalf, RecvTimeoutError,
-    Responder, SendHalf, Server, SharedBuffer, SpawnErrorKind, TransferBuffer, TransferRef, TryRecvError, parent_port,
-    spawn_with_port,
+    Responder, SendHalf, Server, SharedBuffer, SpawnErrorKind, TransferBuffer, TransferRef, TryRecvError, connect,
+    parent_port, spawn_with_port,
 };
 use nix::errno::Errno;
 use nix::libc;
@@ -29,8 +29,8 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, alarm, fork};
 
-use tools::child::{Process, Role};
-use tools::{assert_entangled, pair, text};
+use tools::child::{Process, Role, command};
+use tools::{PATIENCE, assert_entangled, pair, sandbox, text};
 
 const ROLES: &[Role] = &[
     ("calls", calls),
@@ -41,6 +41,9 @@ const ROLES: &[Role] = &[
     ("generations", generations),
     ("listener", listener),
     ("listener of a first process", listener_of_a_first_process),
+    ("listener elsewhere", listener_elsewhere),
+    ("first process elsewhere", first_process_elsewhere),
+    ("fork in a sandbox", fork_in_a_sandbox),
     ("exec", exec),
     ("locks of a loop", locks_of_a_loop),
     ("locks of calls", locks_of_calls),
@@ -436,6 +439,92 @@ fn listener_of_a_first_process() {
         drop(listener);
         assert!(!path.exists() && !lock.exists());
     });
+}
+
+/// A role: passes its port on to a process with the number 1 of another pid namespace.
+fn listener_elsewhere() {
+    let port = parent_port().expect("a port");
+    if let Err(errno) = unshare_processes() {
+        port.post_data(format!("no pid namespaces here: {errno}")).expect("room");
+        return;
+    }
+    let mut child = spawn_with_port(&mut command("first process elsewhere"), port).expect("it can be started");
+    assert!(child.wait().expect("a child").success());
+}
+
+/// A role: listens, and accepts a client that has no number here.
+fn first_process_elsewhere() {
+    let port = parent_port().expect("a port");
+    assert_eq!(std::process::id(), 1);
+    let path = std::env::temp_dir().join(format!("messageport-elsewhere-{}", text(&port)));
+    let listener = Listener::bind(path.to_str().expect("a path of text")).expect("a free name");
+    port.post_data(listener.path().to_str().expect("a path of text")).expect("room");
+    let client = listener.accept_timeout(PATIENCE).expect("a client");
+    assert_eq!(client.pid, None);
+    assert_eq!(client.greeting.data, b"hello");
+}
+
+#[test]
+fn a_client_of_another_pid_namespace_has_no_number() {
+    let (mut process, port) = Process::start("listener elsewhere");
+    port.post_data(std::process::id().to_string()).expect("room");
+    let name = text(&port);
+    if name.starts_with('/') {
+        drop(connect(&name, b"hello").expect("a listener"));
+    } else {
+        println!("SKIPPED: {name}");
+    }
+    process.succeeded();
+}
+
+/// Refuses madvise(2) with `MADV_WIPEONFORK`, and prlimit64(2), to this process, with `EPERM` (seccomp(2)).
+fn refuse_advice_and_limits() -> Result<(), Errno> {
+    let instruction = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
+    let load = |at: u32| instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, at, 0, 0);
+    let unless = |value: u32, skip: u8| instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value, 0, skip);
+    let answer = |action: u32| instruction(libc::BPF_RET | libc::BPF_K, action, 0, 0);
+    let refuse = answer(libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
+    // Offsets in `seccomp_data`: the number of the call, and the low half of its third argument (little endian).
+    let (number, third) = (0, 32);
+    sandbox::install(&[
+        load(number),
+        unless(libc::SYS_prlimit64 as u32, 1),
+        refuse,
+        unless(libc::SYS_madvise as u32, 3),
+        load(third),
+        unless(libc::MADV_WIPEONFORK as u32, 1),
+        refuse,
+        answer(libc::SECCOMP_RET_ALLOW),
+    ])
+}
+
+/// A role: a sandbox refuses the page that the kernel wipes in a child, and the limits.
+fn fork_in_a_sandbox() {
+    if let Err(errno) = refuse_advice_and_limits() {
+        return println!("SKIPPED: no seccomp here: {errno}");
+    }
+    let (a, b) = pair();
+    in_child!({
+        let (a, b) = (&a, &b);
+        move || {
+            assert!(matches!(a.post_data("in the child").unwrap_err(), PostDataError::Forked));
+            let (x, y) = pair();
+            assert_entangled(&x, &y);
+            in_child!(move || {
+                assert!(is_forked(&x.recv().expect_err("a port of the parent")));
+                assert!(is_forked(&b.recv().expect_err("a port of the parent's parent")));
+                let (x, y) = pair();
+                assert_entangled(&x, &y);
+            });
+            assert_entangled(&x, &y);
+        }
+    });
+    assert_entangled(&a, &b);
+}
+
+#[test]
+fn forks_are_detected_where_a_sandbox_refuses_advice_and_limits() {
+    tools::child::play("fork in a sandbox");
 }
 
 /// The number of descriptors of a program that `command` starts. None may be the library's memory.

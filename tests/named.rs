@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use messageport::{BadSegment, NamedBufferError, PostErrorKind, SharedBuffer, TransferRef, parent_port};
+use nix::libc;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -15,13 +16,15 @@ use nix::unistd::{Gid, Uid, geteuid, setegid, seteuid};
 
 use tools::child::{Process, Role, play};
 use tools::ledger::Ledger;
-use tools::{PATIENCE, pair, text};
+use tools::{PATIENCE, pair, sandbox, text};
 
 const ROLES: &[Role] = &[
     ("owner", owner),
     ("user", user),
     ("poor", poor),
     ("small", small),
+    ("refused", refused),
+    ("no shared memory", no_shared_memory),
     ("other user", other_user),
     ("ledger", ledger),
 ];
@@ -323,6 +326,53 @@ fn small() {
     let buffer = SharedBuffer::create_named(&name, 900 << 10).expect("it fits");
     buffer.copy_from_slice(&vec![1; 900 << 10]).expect("allocated memory");
     assert!(matches!(SharedBuffer::create_named("next", 900 << 10), Err(NamedBufferError::ResourceExhausted(_))));
+}
+
+#[test]
+fn a_refused_allocation_is_the_systems_reason() {
+    play("refused");
+}
+
+/// A role in a sandbox that refuses fallocate(2): nobody else has the name.
+fn refused() {
+    let instruction = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
+    let answer = |action: u32| instruction(libc::BPF_RET | libc::BPF_K, action, 0, 0);
+    let sandbox = sandbox::install(&[
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_fallocate as u32, 0, 1),
+        answer(libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        answer(libc::SECCOMP_RET_ALLOW),
+    ]);
+    if let Err(errno) = sandbox {
+        return println!("SKIPPED: no seccomp here: {errno}");
+    }
+    let (name, path) = name("refused");
+    let error = SharedBuffer::create_named(&name, 100).expect_err("no allocation");
+    assert!(matches!(&error, NamedBufferError::ResourceExhausted(os) if os.raw_os_error() == Some(libc::EPERM)));
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_system_without_shared_memory_is_told_apart_from_a_missing_name() {
+    play("no shared memory");
+}
+
+/// A role without `/dev/shm`.
+fn no_shared_memory() {
+    let private = unshare(CloneFlags::CLONE_NEWNS)
+        .and_then(|()| mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>))
+        .and_then(|()| mount(Some("tmpfs"), "/dev", Some("tmpfs"), MsFlags::empty(), None::<&str>));
+    if let Err(errno) = private {
+        return println!("SKIPPED: no file system of its own for this process: {errno}");
+    }
+    let errors = [
+        SharedBuffer::create_named("anything", 1).map(drop),
+        SharedBuffer::open_named("anything", 1).map(drop),
+        SharedBuffer::remove_name("anything"),
+    ];
+    for error in errors {
+        assert!(matches!(error, Err(NamedBufferError::NoSharedMemory)), "{error:?}");
+    }
 }
 
 #[test]

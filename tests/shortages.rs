@@ -414,6 +414,7 @@ fn few_in_flight() {
         }
         let error = posted.expect_err("too many in flight");
         assert!(matches!(error.kind, PostErrorKind::ResourceExhausted(_)), "{error:?}");
+        assert!(error.to_string().contains("RLIMIT_NOFILE"), "{error}");
         let list = error.into_inner();
         luggage.assert_whole(&list);
         assert!(matches!(b.try_recv(), Err(TryRecvError::Empty)));

@@ -67,7 +67,7 @@ fn a_client_never_has_a_descriptor_of_the_listeners_end() {
     let (process, carrier) = Process::start("client");
     carrier.post_message(name.as_bytes(), []).expect("room");
     let incoming = listener.accept_timeout(PATIENCE).expect("a client");
-    assert_eq!(incoming.pid, process.id() as i32);
+    assert_eq!(incoming.pid, Some(process.id() as i32));
     assert_eq!(text(&carrier), "kept");
     let (lane, held) = (inode(incoming.port.as_fd()), sockets_of(process.id()));
     assert!(sockets_of(std::process::id()).contains(&lane), "the lane of the listener's end is a socket");

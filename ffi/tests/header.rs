@@ -88,7 +88,8 @@ fn structs_lie_the_same_in_c_and_in_rust() {
     let rust = layout! {
         "msgport_code" = ffi::Code {};
         "msgport_channel_options" = ffi::FfiChannelOptions {
-            size, capacity, max_capacity, max_message_len, cached_bytes, cached_buffers, max_handles, flags, reserved
+            size, capacity, max_capacity, max_message_len, cached_bytes, cached_buffers, max_handles, flags, reserved,
+            name
         };
         "msgport_item" = ffi::Item { kind, reserved, of };
         "msgport_bytes" = ffi::FfiBytes { data, len };
@@ -97,7 +98,7 @@ fn structs_lie_the_same_in_c_and_in_rust() {
         "msgport_spawn_options" = ffi::FfiSpawnOptions { size, environment, directory, input, output, error, reserved };
         "msgport_listen_options" = ffi::FfiListenOptions { size, greeting_timeout, flags, mode, group, reserved };
         "msgport_connect_options" = ffi::FfiConnectOptions { size, timeout, flags, reserved, channel };
-        "msgport_peer" = ffi::Peer { uid, pid };
+        "msgport_peer" = ffi::Peer { uid, pid, has_pid };
     };
     let c = succeed(&mut Command::new(program("layout", &["tests/c/layout.c"], &[])));
     assert_eq!(c, rust);

@@ -82,6 +82,7 @@ pub use port::reserve::Reservation;
 pub use port::transfer::{PostError, TransferRef, Transferable};
 pub use port::{JoinError, MessagePort, RecvHalf, SendHalf};
 pub use sys::exclusive::Exclusive;
+pub use sys::is_shortage;
 #[cfg(feature = "serde")]
 pub use typed::{
     TypedClient, TypedPendingCall, TypedPort, TypedPostError, TypedRecvHalf, TypedResponder, TypedSendHalf, TypedServer,

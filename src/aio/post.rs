@@ -23,7 +23,7 @@ impl AsyncPort {
     /// one is posted first.
     pub fn post_message(
         &mut self,
-        data: &[u8],
+        data: impl AsRef<[u8]>,
         transfer: impl IntoIterator<Item = Transferable>,
     ) -> Result<(), PostError> {
         self.sender.post_message(data, transfer)
@@ -51,10 +51,28 @@ impl AsyncPort {
     /// message that the `Sink` holds is posted first, and the error may be its error.
     pub async fn post_message_wait(
         &mut self,
-        data: &[u8],
+        data: impl AsRef<[u8]>,
         transfer: impl IntoIterator<Item = Transferable>,
     ) -> Result<(), PostError> {
         self.sender.post_message_wait(data, transfer).await
+    }
+
+    /// Posts a message of data alone, without waiting; see [`MessagePort::post_data`](crate::MessagePort::post_data).
+    ///
+    /// # Errors
+    /// Those of [`post_message`](Self::post_message).
+    pub fn post_data(&mut self, data: impl AsRef<[u8]>) -> Result<(), PostErrorKind> {
+        self.sender.post_data(data)
+    }
+
+    /// Posts a message of data alone and, if the queue is full, waits for space for as long as the peer lives.
+    ///
+    /// Cancel-safe: if the future is dropped, nothing was posted.
+    ///
+    /// # Errors
+    /// Those of [`post_message_wait`](Self::post_message_wait).
+    pub async fn post_data_wait(&mut self, data: impl AsRef<[u8]>) -> Result<(), PostErrorKind> {
+        self.sender.post_data_wait(data).await
     }
 
     /// Posts a message as [`post_message_wait`](Self::post_message_wait) does, with a list that stays with the caller
@@ -82,7 +100,7 @@ impl AsyncPort {
     /// Those of [`post_message_wait`](Self::post_message_wait). The list is unchanged.
     pub async fn post_message_draining_wait(
         &mut self,
-        data: &[u8],
+        data: impl AsRef<[u8]>,
         transfer: &mut Vec<Transferable>,
     ) -> Result<(), PostErrorKind> {
         self.sender.post_message_draining_wait(data, transfer).await
@@ -104,7 +122,7 @@ impl AsyncSendHalf {
     /// See [`AsyncPort::post_message`].
     pub fn post_message(
         &mut self,
-        data: &[u8],
+        data: impl AsRef<[u8]>,
         transfer: impl IntoIterator<Item = Transferable>,
     ) -> Result<(), PostError> {
         match self.try_post_unsent() {
@@ -116,7 +134,7 @@ impl AsyncSendHalf {
     /// See [`AsyncPort::post_message_wait`].
     pub async fn post_message_wait(
         &mut self,
-        data: &[u8],
+        data: impl AsRef<[u8]>,
         transfer: impl IntoIterator<Item = Transferable>,
     ) -> Result<(), PostError> {
         let mut transfer: Vec<Transferable> = transfer.into_iter().collect();
@@ -124,13 +142,28 @@ impl AsyncSendHalf {
         posted.map_err(|kind| PostError::new(kind, transfer))
     }
 
+    /// See [`AsyncPort::post_data`].
+    pub fn post_data(&mut self, data: impl AsRef<[u8]>) -> Result<(), PostErrorKind> {
+        self.try_post_unsent()?;
+        Ok(self.half.post_data(data)?)
+    }
+
+    /// See [`AsyncPort::post_data_wait`].
+    pub async fn post_data_wait(&mut self, data: impl AsRef<[u8]>) -> Result<(), PostErrorKind> {
+        poll_fn(|context| {
+            ready!(self.poll_unsent(context))?;
+            self.poll_post(context, data.as_ref(), &[])
+        })
+        .await
+    }
+
     /// See [`AsyncPort::post_message_draining_wait`].
     pub async fn post_message_draining_wait(
         &mut self,
-        data: &[u8],
+        data: impl AsRef<[u8]>,
         transfer: &mut Vec<Transferable>,
     ) -> Result<(), PostErrorKind> {
-        poll_fn(|context| self.poll_post_list(context, data, transfer)).await
+        poll_fn(|context| self.poll_post_list(context, data.as_ref(), transfer)).await
     }
 
     /// Borrows the list mutably from the start: a shared reference to it is not `Send`, and so neither would be the

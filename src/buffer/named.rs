@@ -36,11 +36,13 @@ impl SharedBuffer {
     ///
     /// # Errors
     /// [`NamedBufferError::BadName`], [`Exists`](NamedBufferError::Exists),
-    /// [`ResourceExhausted`](NamedBufferError::ResourceExhausted), for example because `/dev/shm` is full.
+    /// [`NoSharedMemory`](NamedBufferError::NoSharedMemory),
+    /// [`ResourceExhausted`](NamedBufferError::ResourceExhausted), for example because `/dev/shm` is full, or because a
+    /// sandbox refuses a system call.
     pub fn create_named(name: &str, len: usize) -> Result<Self, NamedBufferError> {
         let path = path(name)?;
-        let file_len = file_len(len).map_err(failed)?;
-        let mapping = Named::create(&path, file_len).and_then(SharedMapping::named).map_err(failed)?;
+        let file_len = file_len(len).map_err(not_created)?;
+        let mapping = Named::create(&path, file_len).and_then(SharedMapping::named).map_err(not_created)?;
         mapping.write(0, bytemuck::bytes_of(&header(0, len)));
         // Release: pairs with the acquire load in `open_named`, so that a process that reads the magic word finds the
         // rest of the header.
@@ -97,9 +99,19 @@ fn path(name: &str) -> Result<String, NamedBufferError> {
     Ok(format!("/messageport.{name}"))
 }
 
-fn failed(errno: Errno) -> NamedBufferError {
+/// Why a name was not created. A new name has no other owner: a refusal is the system's.
+fn not_created(errno: Errno) -> NamedBufferError {
     match errno {
         Errno::EEXIST => NamedBufferError::Exists,
+        Errno::ENOENT => NamedBufferError::NoSharedMemory,
+        errno => NamedBufferError::ResourceExhausted(exhausted(errno)),
+    }
+}
+
+/// Why a name was not opened or removed.
+fn failed(errno: Errno) -> NamedBufferError {
+    match errno {
+        Errno::ENOENT if !named::exist() => NamedBufferError::NoSharedMemory,
         Errno::ENOENT => NamedBufferError::Missing,
         Errno::EACCES | Errno::EPERM => NamedBufferError::NotOurs,
         Errno::ESTALE => NamedBufferError::Unfinished,
@@ -117,6 +129,8 @@ pub enum NamedBufferError {
     Exists,
     /// There is no memory of this name.
     Missing,
+    /// The system has no named shared memory: no file system is mounted at `/dev/shm`.
+    NoSharedMemory,
     /// The name belongs to another user, or other users may open it.
     NotOurs,
     /// Its creator has not finished it yet, or was killed before it did.
@@ -140,6 +154,7 @@ impl fmt::Display for NamedBufferError {
             Self::BadName => f.write_str("the name is empty, too long, or contains a slash or a zero byte"),
             Self::Exists => f.write_str("the name is taken"),
             Self::Missing => f.write_str("there is no buffer of this name"),
+            Self::NoSharedMemory => f.write_str("there is no /dev/shm, where named memory lies"),
             Self::NotOurs => f.write_str("the name belongs to another user, or other users may open it"),
             Self::Unfinished => f.write_str("the buffer has not been finished by its creator"),
             Self::NotABuffer(bad) => with_cause(f, &"not a buffer", bad),
@@ -164,7 +179,7 @@ impl From<NamedBufferError> for io::Error {
         let kind = match error {
             NamedBufferError::BadName | NamedBufferError::TooSmall { .. } => io::ErrorKind::InvalidInput,
             NamedBufferError::Exists => io::ErrorKind::AlreadyExists,
-            NamedBufferError::Missing => io::ErrorKind::NotFound,
+            NamedBufferError::Missing | NamedBufferError::NoSharedMemory => io::ErrorKind::NotFound,
             NamedBufferError::NotOurs => io::ErrorKind::PermissionDenied,
             NamedBufferError::Unfinished => io::ErrorKind::WouldBlock,
             NamedBufferError::NotABuffer(_) => io::ErrorKind::InvalidData,

@@ -103,15 +103,23 @@ impl Client {
     /// bytes of the message.
     pub fn start(
         &self,
-        data: &[u8],
+        data: impl AsRef<[u8]>,
         transfer: impl IntoIterator<Item = Transferable>,
     ) -> Result<PendingCall, PostError> {
         let transfer: Vec<Transferable> = transfer.into_iter().collect();
         let mut request = scratch::take();
-        request.extend_from_slice(data);
+        request.extend_from_slice(data.as_ref());
         let result = self.post(&mut request, &lend(&transfer), Deadline::Now);
         scratch::keep(request);
         result.map(|number| self.pending(number)).map_err(|kind| PostError::new(kind, transfer))
+    }
+
+    /// As [`start`](Self::start), with a request of data alone.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start).
+    pub fn start_data(&self, data: impl AsRef<[u8]>) -> Result<PendingCall, PostError> {
+        self.start(data, [])
     }
 
     /// Posts a request, after waiting for space if the queue is full, and waits for the answer for as long as the
@@ -119,8 +127,12 @@ impl Client {
     ///
     /// # Errors
     /// [`NotPosted`](CallError::NotPosted) with the transfer list; [`NoAnswer`](CallError::NoAnswer).
-    pub fn call(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<Message, CallError> {
-        self.call_until(data, transfer.into_iter().collect(), Deadline::Never)
+    pub fn call(
+        &self,
+        data: impl AsRef<[u8]>,
+        transfer: impl IntoIterator<Item = Transferable>,
+    ) -> Result<Message, CallError> {
+        self.call_until(data.as_ref(), transfer.into_iter().collect(), Deadline::Never)
     }
 
     /// As [`call`](Self::call), waiting for at most `timeout`, for space and answer together.
@@ -129,11 +141,27 @@ impl Client {
     /// Those of [`call`](Self::call), and `TimedOut` in either.
     pub fn call_timeout(
         &self,
-        data: &[u8],
+        data: impl AsRef<[u8]>,
         transfer: impl IntoIterator<Item = Transferable>,
         timeout: Duration,
     ) -> Result<Message, CallError> {
-        self.call_until(data, transfer.into_iter().collect(), Deadline::after(timeout))
+        self.call_until(data.as_ref(), transfer.into_iter().collect(), Deadline::after(timeout))
+    }
+
+    /// As [`call`](Self::call), with a request of data alone.
+    ///
+    /// # Errors
+    /// Those of [`call`](Self::call).
+    pub fn call_data(&self, data: impl AsRef<[u8]>) -> Result<Message, CallError> {
+        self.call(data, [])
+    }
+
+    /// As [`call_timeout`](Self::call_timeout), with a request of data alone.
+    ///
+    /// # Errors
+    /// Those of [`call_timeout`](Self::call_timeout).
+    pub fn call_data_timeout(&self, data: impl AsRef<[u8]>, timeout: Duration) -> Result<Message, CallError> {
+        self.call_timeout(data, [], timeout)
     }
 
     fn call_until(&self, data: &[u8], transfer: Vec<Transferable>, deadline: Deadline) -> Result<Message, CallError> {

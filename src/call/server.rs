@@ -320,10 +320,10 @@ impl Responder {
     /// transfer list. The number of the call takes 8 bytes of the message.
     pub fn answer(
         self,
-        data: &[u8],
+        data: impl AsRef<[u8]>,
         transfer: impl IntoIterator<Item = Transferable>,
     ) -> Result<(), RespondError<PostErrorKind, Self, Vec<Transferable>>> {
-        self.post(data, transfer.into_iter().collect(), Deadline::Now)
+        self.post(data.as_ref(), transfer.into_iter().collect(), Deadline::Now)
     }
 
     /// Posts the answer and, if the queue is full, waits for space for as long as the client lives.
@@ -332,10 +332,10 @@ impl Responder {
     /// Those of [`answer`](Self::answer) except `Full`.
     pub fn answer_wait(
         self,
-        data: &[u8],
+        data: impl AsRef<[u8]>,
         transfer: impl IntoIterator<Item = Transferable>,
     ) -> Result<(), RespondError<PostErrorKind, Self, Vec<Transferable>>> {
-        self.post(data, transfer.into_iter().collect(), Deadline::Never)
+        self.post(data.as_ref(), transfer.into_iter().collect(), Deadline::Never)
     }
 
     /// Posts the answer and, if the queue is full, waits for space for at most `timeout`.
@@ -344,11 +344,22 @@ impl Responder {
     /// Those of [`answer`](Self::answer), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
     pub fn answer_timeout(
         self,
-        data: &[u8],
+        data: impl AsRef<[u8]>,
         transfer: impl IntoIterator<Item = Transferable>,
         timeout: Duration,
     ) -> Result<(), RespondError<PostErrorKind, Self, Vec<Transferable>>> {
-        self.post(data, transfer.into_iter().collect(), Deadline::after(timeout))
+        self.post(data.as_ref(), transfer.into_iter().collect(), Deadline::after(timeout))
+    }
+
+    /// As [`answer`](Self::answer), with an answer of data alone.
+    ///
+    /// # Errors
+    /// Those of [`answer`](Self::answer).
+    pub fn answer_data(
+        self,
+        data: impl AsRef<[u8]>,
+    ) -> Result<(), RespondError<PostErrorKind, Self, Vec<Transferable>>> {
+        self.answer(data, [])
     }
 
     fn post(

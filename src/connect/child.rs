@@ -10,7 +10,7 @@ use crate::error::{BadTransfer, PostErrorKind, Refusal, with_cause};
 use crate::port::MessagePort;
 use crate::port::baggage::Baggage;
 use crate::sys::lane_socket::LaneSocket;
-use crate::sys::process::{Inherited, spawn_inheriting, take_inherited};
+use crate::sys::process::{Inherited, NotInherited, spawn_inheriting, take_inherited};
 use crate::sys::{io_error, socket};
 
 /// The environment variable with the number of the descriptor that the child inherits.
@@ -143,11 +143,25 @@ impl AsFd for PreparedPort {
 /// the descriptor. If this process still has only one thread, the environment variable is removed too; otherwise a
 /// child may inherit the variable, and finds no port by it.
 ///
+/// # A program in between
+/// The port is inherited as an open descriptor, whose number the environment variable `MESSAGEPORT_PARENT` starts
+/// with. A program that this process is started through, such as a script, must pass on both, under the same number:
+///
+/// | program | closes other descriptors | recipe |
+/// |---|---|---|
+/// | `sh`, `env`, `nice`, `timeout` | no | nothing to do, but `env -i` removes the variable |
+/// | `subprocess` of Python | yes | `subprocess.run(args, pass_fds=[int(os.environ["MESSAGEPORT_PARENT"].split(":")[0])])` |
+/// | `os/exec` of Go | yes | the file in `cmd.ExtraFiles`, whose first is 3, and `MESSAGEPORT_PARENT=3` in `cmd.Env` |
+/// | `sudo` | yes, from 3 on | `sudo -C N --preserve-env=MESSAGEPORT_PARENT`, `N` above the number, if its policy allows |
+///
 /// # Errors
-/// There is no port, or it was taken before ([`Missing`](ParentPortError::Missing)); or what was inherited is not a
-/// port.
+/// There is no port, or it was taken before ([`Missing`](ParentPortError::Missing)); a program in between has closed the
+/// descriptor ([`Lost`](ParentPortError::Lost)); or what was inherited is not a port.
 pub fn parent_port() -> Result<MessagePort, ParentPortError> {
-    let socket = take_inherited(VARIABLE).ok_or(ParentPortError::Missing)?;
+    let socket = take_inherited(VARIABLE).map_err(|reason| match reason {
+        NotInherited::Missing => ParentPortError::Missing,
+        NotInherited::Lost(descriptor) => ParentPortError::Lost { descriptor },
+    })?;
     take_port(socket.as_fd())
 }
 
@@ -210,6 +224,12 @@ pub type SpawnError = Refusal<SpawnErrorKind, MessagePort>;
 pub enum ParentPortError {
     /// The parent passed no port, or it was taken before.
     Missing,
+    /// The parent passed the port, and the descriptor is not open here, or is something else: a program in between, or
+    /// earlier code of this process, has closed it. See [`parent_port`] for what such a program must do.
+    Lost {
+        /// The number of the descriptor that `MESSAGEPORT_PARENT` names.
+        descriptor: i32,
+    },
     /// What was inherited is not a port.
     Malformed,
     /// The version of the format that the parent uses, which is not the version of this library.
@@ -224,6 +244,11 @@ impl fmt::Display for ParentPortError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("the parent process passed no port, or it was taken before"),
+            Self::Lost { descriptor } => write!(
+                f,
+                "the parent process passed the port as descriptor {descriptor}, which is not a port here: a program in \
+                 between has closed it, or has taken the port"
+            ),
             Self::Malformed => f.write_str("what was inherited from the parent process is not a port"),
             Self::Version(version) => write!(f, "the parent process uses format version {version}"),
             Self::Contents(bad) => with_cause(f, &"the port from the parent process is unusable", bad),
@@ -235,7 +260,7 @@ impl fmt::Display for ParentPortError {
 impl std::error::Error for ParentPortError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Missing | Self::Malformed | Self::Version(_) => None,
+            Self::Missing | Self::Lost { .. } | Self::Malformed | Self::Version(_) => None,
             Self::Contents(bad) => Some(bad),
             Self::System(error) => Some(error),
         }
@@ -245,7 +270,7 @@ impl std::error::Error for ParentPortError {
 impl From<ParentPortError> for io::Error {
     fn from(error: ParentPortError) -> Self {
         let kind = match error {
-            ParentPortError::Missing => io::ErrorKind::NotFound,
+            ParentPortError::Missing | ParentPortError::Lost { .. } => io::ErrorKind::NotFound,
             ParentPortError::Malformed | ParentPortError::Contents(_) => io::ErrorKind::InvalidData,
             ParentPortError::Version(_) => io::ErrorKind::Unsupported,
             ParentPortError::System(error) => return error,

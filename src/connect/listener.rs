@@ -20,7 +20,7 @@ use crate::sys::epoll::Epoll;
 use crate::sys::fork::Home;
 use crate::sys::named_socket::{self, Access, Connection, Credentials, LockFile, Occupant};
 use crate::sys::process::activated_socket;
-use crate::sys::{Errno, io_error};
+use crate::sys::{Errno, io_error, is_shortage};
 
 /// Most clients, 64, that may be connected without having sent their greeting; one more, and the listener turns away
 /// the client that has been silent longest.
@@ -97,8 +97,9 @@ pub struct Incoming {
     pub greeting: Message,
     /// The effective user of the client's process when it connected.
     pub uid: u32,
-    /// The process that connected. It may have ended, and its number may have been reused.
-    pub pid: i32,
+    /// The process that connected. It may have ended, and its number may have been reused. `None`: the process has no
+    /// number here, since it runs in another pid namespace (pid_namespaces(7)).
+    pub pid: Option<i32>,
 }
 
 /// Options of a [`Listener`].
@@ -423,7 +424,7 @@ impl Listener {
 
 /// Makes a pair with these limits, and answers the client with one end of it. `None`: the client has left.
 fn answer(client: &Connection, limits: Limits) -> Result<Option<MessagePort>, Errno> {
-    let MessageChannel { port1, port2 } = entangle(limits)?;
+    let MessageChannel { port1, port2 } = entangle(limits, "")?;
     match greeting::send_port(client.as_fd(), &port2) {
         Ok(baggage) => {
             baggage.detach();
@@ -438,14 +439,8 @@ fn answer(client: &Connection, limits: Limits) -> Result<Option<MessagePort>, Er
 
 /// The number of a shortage; an error for any other number.
 fn passing(errno: Errno) -> Result<Errno, AcceptError> {
-    if is_shortage(errno) { Ok(errno) } else { Err(system(errno)) }
-}
-
-/// True for a want of memory, descriptors or the like, which passes, or which is that of a pair as large as one client
-/// asked for.
-fn is_shortage(errno: Errno) -> bool {
-    use Errno::{EAGAIN, EFBIG, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, ETOOMANYREFS};
-    [EMFILE, ENFILE, ENOMEM, ENOBUFS, ENOSPC, ETOOMANYREFS, EFBIG, EAGAIN].contains(&errno)
+    // `EFBIG` is that of a pair as large as one client asked for, and `EAGAIN` that of a socket that is full.
+    if errno == Errno::EAGAIN || is_shortage(&io_error(errno)) { Ok(errno) } else { Err(system(errno)) }
 }
 
 fn system(errno: Errno) -> AcceptError {
@@ -581,11 +576,10 @@ pub enum AcceptError {
 impl AcceptError {
     /// True for a shortage of memory or descriptors, after which the listener goes on.
     pub(crate) fn is_shortage(&self) -> bool {
-        let errno = match self {
-            Self::System(error) => error.raw_os_error().map(Errno::from_raw),
-            Self::TimedOut | Self::Forked => None,
-        };
-        errno.is_some_and(is_shortage)
+        match self {
+            Self::System(error) => error.raw_os_error() == Some(Errno::EAGAIN as i32) || is_shortage(error),
+            Self::TimedOut | Self::Forked => false,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::event::{CloseEvent, ErrorEvent, MessageErrorEvent, MessageEvent, Port
 use super::handlers::{AllHandlers, Callback, HandlerId};
 use super::{EventLoop, Inner};
 use crate::end::State;
-use crate::error::{CloseReason, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
+use crate::error::{CloseReason, PostDataError, PostErrorKind, RecvError, RecvTimeoutError, TryRecvError};
 use crate::poll::poller::Watchable;
 use crate::port::message::Message;
 use crate::port::transfer::{PostError, TransferRef, Transferable};
@@ -213,7 +213,11 @@ impl PortHandle {
     /// # Errors
     /// Those of [`MessagePort::post_message`]; [`Detached`](PostErrorKind::Detached) also for a port that was taken out
     /// of the loop, and for a port whose sending half is not in the loop ([`EventLoop::add_half`]).
-    pub fn post_message(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<(), PostError> {
+    pub fn post_message(
+        &self,
+        data: impl AsRef<[u8]>,
+        transfer: impl IntoIterator<Item = Transferable>,
+    ) -> Result<(), PostError> {
         let kind = match self.member.source.borrow().as_ref() {
             Some(Source::Port(port)) => return port.post_message(data, transfer),
             Some(Source::Half(_)) | None => PostErrorKind::Detached,
@@ -221,12 +225,27 @@ impl PortHandle {
         Err(PostError::new(kind, transfer.into_iter().collect()))
     }
 
+    /// Posts a message of data alone; see [`MessagePort::post_data`].
+    ///
+    /// # Errors
+    /// Those of [`MessagePort::post_data`], and `Detached` as for [`post_message`](Self::post_message).
+    pub fn post_data(&self, data: impl AsRef<[u8]>) -> Result<(), PostDataError> {
+        match self.member.source.borrow().as_ref() {
+            Some(Source::Port(port)) => port.post_data(data),
+            Some(Source::Half(_)) | None => Err(PostDataError::Detached),
+        }
+    }
+
     /// Posts a message with a borrowed transfer list; see [`MessagePort::post_message_detaching`]. To transfer a port
     /// of a loop, borrow it with [`port`](Self::port).
     ///
     /// # Errors
     /// Those of [`MessagePort::post_message_detaching`], and `Detached` as for [`post_message`](Self::post_message).
-    pub fn post_message_detaching(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
+    pub fn post_message_detaching(
+        &self,
+        data: impl AsRef<[u8]>,
+        transfer: &[TransferRef<'_>],
+    ) -> Result<(), PostErrorKind> {
         match self.member.source.borrow().as_ref() {
             Some(Source::Port(port)) => port.post_message_detaching(data, transfer),
             Some(Source::Half(_)) | None => Err(PostErrorKind::Detached),

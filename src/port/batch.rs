@@ -88,7 +88,7 @@ impl MessagePort {
 impl SendHalf {
     /// See [`MessagePort::post_messages`].
     pub fn post_messages(&self, messages: &[&[u8]]) -> Result<(), PostMessagesError> {
-        self.post_each(messages, |data| self.post_data(data, IfFull::Grow))
+        self.post_each(messages, |data| self.post_data_or(data, IfFull::Grow))
     }
 
     /// See [`MessagePort::post_messages_wait`].

@@ -18,6 +18,9 @@ use crate::queue::segment::Segment;
 use crate::sys::socket::MAX_DESCRIPTORS;
 use crate::sys::{Errno, io_error, process};
 
+/// Bytes, 32, of the longest name of a channel.
+const MAX_NAME: usize = 32;
+
 /// Two entangled ports: a message that is posted on one is received on the other.
 ///
 /// The standard's [`MessageChannel`](https://html.spec.whatwg.org/multipage/web-messaging.html#message-channels). The
@@ -54,8 +57,8 @@ impl MessageChannel {
 }
 
 /// Creates a segment and a lane, and a port at each end of them.
-pub(crate) fn entangle(limits: Limits) -> Result<MessageChannel, Errno> {
-    let segment = Segment::create(limits)?;
+pub(crate) fn entangle(limits: Limits, name: &str) -> Result<MessageChannel, Errno> {
+    let segment = Segment::create(limits, name)?;
     let (lane1, lane2) = Lane::pair()?;
     let port = |segment, lane, side| {
         let end = Arc::new(End::new(segment, lane, side));
@@ -116,7 +119,10 @@ impl MessagePort {
     /// Posts an end of a new channel with the limits of this one, and returns the other end.
     fn post_new_channel(&self) -> Result<Self, PostErrorKind> {
         let shortage = |errno| PostErrorKind::ResourceExhausted(exhausted(errno));
-        let MessageChannel { port1, port2 } = entangle(*self.end().segment().limits()).map_err(shortage)?;
+        let MessageChannel { port1, port2 } = {
+            let segment = self.end().segment();
+            entangle(*segment.limits(), &segment.name()).map_err(shortage)?
+        };
         self.post_message_detaching(b"", &[TransferRef::Port(&port2)])?;
         Ok(port1)
     }
@@ -161,6 +167,7 @@ pub struct ChannelOptions {
     limits: Limits,
     /// `limits.max_capacity` was set, and does not follow the capacity.
     bounded: bool,
+    name: String,
 }
 
 impl ChannelOptions {
@@ -174,7 +181,27 @@ impl ChannelOptions {
             cached_buffers: DEFAULT_CACHED_BUFFERS,
             cached_bytes: DEFAULT_CACHED_BYTES,
         };
-        Self { limits, bounded: false }
+        Self { limits, bounded: false, name: String::new() }
+    }
+
+    /// A name that tells the channel from others: at most 32 bytes, without a zero byte. By default there is none.
+    ///
+    /// It is part of the names of the channel's memory files, which `lsof`, `/proc/PID/fd` and `/proc/PID/maps` show as
+    /// `/memfd:messageport:NAME`, and of the `Debug` output of its ports, in every process that they travel to. It
+    /// identifies nothing: channels can have the same name, and a stranger's channel any name. A channel that a
+    /// [`Listener`](crate::Listener) makes for a client has none.
+    ///
+    /// ```
+    /// # use messageport::{ChannelOptions, MessageChannel};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let MessageChannel { port1, port2 } = ChannelOptions::new().name("camera").create()?;
+    /// assert!(format!("{port1:?}").contains("camera"));
+    /// # drop(port2);
+    /// # Ok(()) }
+    /// ```
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// The capacity of each direction before it grows, in bytes: a power of two from 4 KiB to 64 MiB, by default 64
@@ -191,7 +218,7 @@ impl ChannelOptions {
     ///
     /// A direction grows when [`post_message`](MessagePort::post_message) or [`reserve`](MessagePort::reserve) finds it
     /// full, or its ring too small for the message: it continues in a ring of at least twice the size, a power of two,
-    /// while all its rings together stay within this limit. Each new ring costs the sender seven system calls and the
+    /// while all its rings together stay within this limit. Each new ring costs the sender eight system calls and the
     /// page faults of the memory, and both processes a descriptor while it is in use. When everything has been read,
     /// the next post returns to the first ring, and the memory of the others is released.
     /// [`post_message_wait`](MessagePort::post_message_wait) grows to no more than 1 MiB, or as far as its message
@@ -247,7 +274,7 @@ impl ChannelOptions {
     /// # Errors
     /// Those of [`MessageChannel::new`], and an error for an option that is out of range.
     pub fn create(&self) -> Result<MessageChannel, ChannelError> {
-        entangle(self.checked()?).map_err(|errno| ChannelError::ResourceExhausted(exhausted(errno)))
+        entangle(self.checked()?, &self.name).map_err(|errno| ChannelError::ResourceExhausted(exhausted(errno)))
     }
 
     /// The limits of the channel.
@@ -256,6 +283,9 @@ impl ChannelOptions {
     /// An option is out of range.
     pub(crate) fn checked(&self) -> Result<Limits, ChannelError> {
         let limits = self.limits();
+        if self.name.len() > MAX_NAME || self.name.contains('\0') {
+            return Err(ChannelError::BadName);
+        }
         Err(match limits.check() {
             None => return Ok(limits),
             Some(Excess::Capacity) => ChannelError::BadCapacity(limits.capacity),

@@ -38,7 +38,7 @@ struct More {
 impl<'a> MessageRef<'a> {
     /// A message of plain data.
     #[inline]
-    pub(crate) fn plain(half: &'a RecvHalf, receiving: RefMut<'a, Receiving>, record: Record) -> Self {
+    pub(crate) fn of_data(half: &'a RecvHalf, receiving: RefMut<'a, Receiving>, record: Record) -> Self {
         Self { half, receiving, record, len: record.len, read: 0, more: None }
     }
 

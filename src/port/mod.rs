@@ -377,7 +377,12 @@ impl fmt::Debug for RecvHalf {
 
 fn describe(end: &End, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let state = format_args!("{:?}", end.state());
-    f.debug_struct(name).field("state", &state).field("side", &end.side()).finish_non_exhaustive()
+    let mut text = f.debug_struct(name);
+    let channel = end.segment().name();
+    if !channel.is_empty() {
+        text.field("name", &channel);
+    }
+    text.field("state", &state).field("side", &end.side()).finish_non_exhaustive()
 }
 
 /// [`MessagePort::join`] failed: it gives back the two halves.

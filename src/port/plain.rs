@@ -5,12 +5,14 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
-use bytemuck::{AnyBitPattern, NoUninit};
+use bytemuck::{AnyBitPattern, NoUninit, Pod};
 
+use super::in_place::MessageRef;
 use super::message::Message;
 use super::post::IfFull;
+use super::reserve::Reservation;
 use super::{MessagePort, SendHalf};
-use crate::error::PostDataError;
+use crate::error::{BufferError, PostDataError, wrong_size};
 
 impl MessagePort {
     /// Posts a value whose bytes are the message: a number, an array, or a `repr(C)` struct without padding
@@ -49,13 +51,13 @@ impl SendHalf {
     /// See [`MessagePort::post_plain`].
     #[inline]
     pub fn post_plain<T: NoUninit>(&self, value: &T) -> Result<(), PostDataError> {
-        self.post_data(bytemuck::bytes_of(value), IfFull::Grow)
+        self.post_data_or(bytemuck::bytes_of(value), IfFull::Grow)
     }
 
     /// See [`MessagePort::post_plain_slice`].
     #[inline]
     pub fn post_plain_slice<T: NoUninit>(&self, values: &[T]) -> Result<(), PostDataError> {
-        self.post_data(bytemuck::cast_slice(values), IfFull::Grow)
+        self.post_data_or(bytemuck::cast_slice(values), IfFull::Grow)
     }
 }
 
@@ -89,6 +91,73 @@ impl Message {
     }
 }
 
+impl MessageRef<'_> {
+    /// The data as one value of plain data, copied out.
+    ///
+    /// ```
+    /// # use messageport::MessageChannel;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let MessageChannel { port1, port2 } = MessageChannel::new()?;
+    /// let mut reservation = port1.reserve(8)?;
+    /// reservation.write_value(0, &7_u32)?;
+    /// reservation.write_value(4, &8_u32)?;
+    /// reservation.commit()?;
+    /// assert_eq!(port2.recv_ref()?.plain::<[u32; 2]>()?, [7, 8]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`WrongSize`](BufferError::WrongSize): the data is not exactly as long as a `T`. Those of
+    /// [`read_at`](Self::read_at).
+    #[inline]
+    pub fn plain<T: Pod>(&self) -> Result<T, BufferError> {
+        if self.len() != size_of::<T>() {
+            return Err(BufferError::WrongSize { len: self.len(), size: size_of::<T>() });
+        }
+        self.read_value(0)
+    }
+
+    /// Copies a value of plain data out, at `offset`, which need not be aligned.
+    ///
+    /// # Errors
+    /// Those of [`read_at`](Self::read_at).
+    #[inline]
+    pub fn read_value<T: Pod>(&self, offset: usize) -> Result<T, BufferError> {
+        let mut value = T::zeroed();
+        self.read_at(offset, bytemuck::bytes_of_mut(&mut value))?;
+        Ok(value)
+    }
+
+    /// Copies values of plain data out, at `offset`, as many as `into` has.
+    ///
+    /// # Errors
+    /// Those of [`read_at`](Self::read_at).
+    #[inline]
+    pub fn read_values<T: Pod>(&self, offset: usize, into: &mut [T]) -> Result<(), BufferError> {
+        self.read_at(offset, bytemuck::cast_slice_mut(into))
+    }
+}
+
+impl Reservation<'_> {
+    /// Copies a value of plain data to `offset`, which need not be aligned.
+    ///
+    /// # Errors
+    /// Those of [`write_at`](Self::write_at).
+    #[inline]
+    pub fn write_value<T: NoUninit>(&mut self, offset: usize, value: &T) -> Result<(), BufferError> {
+        self.write_at(offset, bytemuck::bytes_of(value))
+    }
+
+    /// Copies values of plain data to `offset`.
+    ///
+    /// # Errors
+    /// Those of [`write_at`](Self::write_at).
+    #[inline]
+    pub fn write_values<T: NoUninit>(&mut self, offset: usize, values: &[T]) -> Result<(), BufferError> {
+        self.write_at(offset, bytemuck::cast_slice(values))
+    }
+}
+
 /// The data of a message does not have the size of the requested type.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WrongSize {
@@ -100,7 +169,7 @@ pub struct WrongSize {
 
 impl fmt::Display for WrongSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the message has {} bytes, where values of {} bytes were expected", self.len, self.size)
+        wrong_size(f, self.len, self.size)
     }
 }
 

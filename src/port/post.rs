@@ -62,7 +62,11 @@ impl MessagePort {
     /// the system lacks resources. Since the list owns its things, it cannot contain this port, nor the same thing
     /// twice.
     #[inline]
-    pub fn post_message(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<(), PostError> {
+    pub fn post_message(
+        &self,
+        data: impl AsRef<[u8]>,
+        transfer: impl IntoIterator<Item = Transferable>,
+    ) -> Result<(), PostError> {
         self.sender.post_message(data, transfer)
     }
 
@@ -75,7 +79,7 @@ impl MessagePort {
     /// Those of [`post_message`](Self::post_message) except `Full`.
     pub fn post_message_wait(
         &self,
-        data: &[u8],
+        data: impl AsRef<[u8]>,
         transfer: impl IntoIterator<Item = Transferable>,
     ) -> Result<(), PostError> {
         self.sender.post_message_wait(data, transfer)
@@ -88,11 +92,45 @@ impl MessagePort {
     /// Those of [`post_message`](Self::post_message), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.
     pub fn post_message_timeout(
         &self,
-        data: &[u8],
+        data: impl AsRef<[u8]>,
         transfer: impl IntoIterator<Item = Transferable>,
         timeout: Duration,
     ) -> Result<(), PostError> {
         self.sender.post_message_timeout(data, transfer, timeout)
+    }
+
+    /// Posts a message of data alone: [`post_message`](Self::post_message) without a transfer list.
+    ///
+    /// ```
+    /// # use messageport::MessageChannel;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let MessageChannel { port1, port2 } = MessageChannel::new()?;
+    /// port1.post_data("hello")?;
+    /// assert_eq!(port2.recv()?.data, b"hello");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`post_message`](Self::post_message) that are not about a list.
+    #[inline]
+    pub fn post_data(&self, data: impl AsRef<[u8]>) -> Result<(), PostDataError> {
+        self.sender.post_data(data)
+    }
+
+    /// Posts a message of data alone, waiting for space like [`post_message_wait`](Self::post_message_wait).
+    ///
+    /// # Errors
+    /// Those of [`post_data`](Self::post_data) except `Full`.
+    pub fn post_data_wait(&self, data: impl AsRef<[u8]>) -> Result<(), PostDataError> {
+        self.sender.post_data_wait(data)
+    }
+
+    /// As [`post_data_wait`](Self::post_data_wait), waiting for at most `timeout`.
+    ///
+    /// # Errors
+    /// Those of [`post_data`](Self::post_data), with [`TimedOut`](PostDataError::TimedOut) instead of `Full`.
+    pub fn post_data_timeout(&self, data: impl AsRef<[u8]>, timeout: Duration) -> Result<(), PostDataError> {
+        self.sender.post_data_timeout(data, timeout)
     }
 
     /// Posts a message with a list of borrowed things. Its ports and buffers are detached if the post succeeds, as in
@@ -102,7 +140,11 @@ impl MessagePort {
     /// Those of [`post_message`](Self::post_message). Since the things are borrowed, also
     /// [`ContainsSelf`](PostErrorKind::ContainsSelf), checked before `ContainsPeer`, and
     /// [`Duplicate`](PostErrorKind::Duplicate), checked after it.
-    pub fn post_message_detaching(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
+    pub fn post_message_detaching(
+        &self,
+        data: impl AsRef<[u8]>,
+        transfer: &[TransferRef<'_>],
+    ) -> Result<(), PostErrorKind> {
         self.sender.post_message_detaching(data, transfer)
     }
 
@@ -111,7 +153,11 @@ impl MessagePort {
     ///
     /// # Errors
     /// Those of [`post_message_detaching`](Self::post_message_detaching) except `Full`.
-    pub fn post_message_detaching_wait(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
+    pub fn post_message_detaching_wait(
+        &self,
+        data: impl AsRef<[u8]>,
+        transfer: &[TransferRef<'_>],
+    ) -> Result<(), PostErrorKind> {
         self.sender.post_message_detaching_wait(data, transfer)
     }
 
@@ -122,7 +168,7 @@ impl MessagePort {
     /// instead of `Full`.
     pub fn post_message_detaching_timeout(
         &self,
-        data: &[u8],
+        data: impl AsRef<[u8]>,
         transfer: &[TransferRef<'_>],
         timeout: Duration,
     ) -> Result<(), PostErrorKind> {
@@ -154,16 +200,22 @@ impl MessagePort {
 impl SendHalf {
     /// See [`MessagePort::post_message`].
     #[inline]
-    pub fn post_message(&self, data: &[u8], transfer: impl IntoIterator<Item = Transferable>) -> Result<(), PostError> {
-        with_list(transfer, || self.post_data(data, IfFull::Grow), |list| self.post_or(data, list, IfFull::Grow))
+    pub fn post_message(
+        &self,
+        data: impl AsRef<[u8]>,
+        transfer: impl IntoIterator<Item = Transferable>,
+    ) -> Result<(), PostError> {
+        let data = data.as_ref();
+        with_list(transfer, || self.post_data_or(data, IfFull::Grow), |list| self.post_or(data, list, IfFull::Grow))
     }
 
     /// See [`MessagePort::post_message_wait`].
     pub fn post_message_wait(
         &self,
-        data: &[u8],
+        data: impl AsRef<[u8]>,
         transfer: impl IntoIterator<Item = Transferable>,
     ) -> Result<(), PostError> {
+        let data = data.as_ref();
         with_list(
             transfer,
             || self.post_data_by(data, Deadline::Never),
@@ -174,24 +226,48 @@ impl SendHalf {
     /// See [`MessagePort::post_message_timeout`].
     pub fn post_message_timeout(
         &self,
-        data: &[u8],
+        data: impl AsRef<[u8]>,
         transfer: impl IntoIterator<Item = Transferable>,
         timeout: Duration,
     ) -> Result<(), PostError> {
-        let deadline = Deadline::after(timeout);
+        let (data, deadline) = (data.as_ref(), Deadline::after(timeout));
         with_list(transfer, || self.post_data_by(data, deadline), |list| self.post_by(data, list, deadline))
     }
 
+    /// See [`MessagePort::post_data`].
+    #[inline]
+    pub fn post_data(&self, data: impl AsRef<[u8]>) -> Result<(), PostDataError> {
+        self.post_data_or(data.as_ref(), IfFull::Grow)
+    }
+
+    /// See [`MessagePort::post_data_wait`].
+    pub fn post_data_wait(&self, data: impl AsRef<[u8]>) -> Result<(), PostDataError> {
+        self.post_data_by(data.as_ref(), Deadline::Never)
+    }
+
+    /// See [`MessagePort::post_data_timeout`].
+    pub fn post_data_timeout(&self, data: impl AsRef<[u8]>, timeout: Duration) -> Result<(), PostDataError> {
+        self.post_data_by(data.as_ref(), Deadline::after(timeout))
+    }
+
     /// See [`MessagePort::post_message_detaching`].
-    pub fn post_message_detaching(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
-        self.post(data, transfer)?;
+    pub fn post_message_detaching(
+        &self,
+        data: impl AsRef<[u8]>,
+        transfer: &[TransferRef<'_>],
+    ) -> Result<(), PostErrorKind> {
+        self.post(data.as_ref(), transfer)?;
         detach_ports(transfer);
         Ok(())
     }
 
     /// See [`MessagePort::post_message_detaching_wait`].
-    pub fn post_message_detaching_wait(&self, data: &[u8], transfer: &[TransferRef<'_>]) -> Result<(), PostErrorKind> {
-        self.post_by(data, transfer, Deadline::Never)?;
+    pub fn post_message_detaching_wait(
+        &self,
+        data: impl AsRef<[u8]>,
+        transfer: &[TransferRef<'_>],
+    ) -> Result<(), PostErrorKind> {
+        self.post_by(data.as_ref(), transfer, Deadline::Never)?;
         detach_ports(transfer);
         Ok(())
     }
@@ -199,11 +275,11 @@ impl SendHalf {
     /// See [`MessagePort::post_message_detaching_timeout`].
     pub fn post_message_detaching_timeout(
         &self,
-        data: &[u8],
+        data: impl AsRef<[u8]>,
         transfer: &[TransferRef<'_>],
         timeout: Duration,
     ) -> Result<(), PostErrorKind> {
-        self.post_by(data, transfer, Deadline::after(timeout))?;
+        self.post_by(data.as_ref(), transfer, Deadline::after(timeout))?;
         detach_ports(transfer);
         Ok(())
     }
@@ -272,9 +348,9 @@ impl SendHalf {
         if posted { Ok(()) } else { self.post_checked(data, list, if_full) }
     }
 
-    /// As [`post`](Self::post), without a list.
+    /// As [`post_or`](Self::post_or), without a list.
     #[inline]
-    pub(super) fn post_data(&self, data: &[u8], if_full: IfFull) -> Result<(), PostDataError> {
+    pub(super) fn post_data_or(&self, data: &[u8], if_full: IfFull) -> Result<(), PostDataError> {
         if self.try_post_inline(data) { Ok(()) } else { self.post_data_checked(data, if_full) }
     }
 
@@ -283,7 +359,7 @@ impl SendHalf {
         // A post whose time is over does not let the queue grow.
         let mut if_full = IfFull::Fail;
         loop {
-            match self.post_data(data, if_full) {
+            match self.post_data_or(data, if_full) {
                 Err(PostDataError::Full(_)) if if_full == IfFull::Fail && !deadline.is_over() => if_full = IfFull::Wait,
                 Err(PostDataError::Full(cause)) => self.wait_for_space(cause, data.len(), &[], deadline)?,
                 result => return result,

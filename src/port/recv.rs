@@ -280,7 +280,7 @@ impl RecvHalf {
     pub(super) fn try_refer(&self, waits: bool) -> Option<MessageRef<'_>> {
         let (mut receiving, record) = self.try_next(waits)?;
         if record.kind == RecordKind::Data {
-            return Some(MessageRef::plain(self, receiving, record));
+            return Some(MessageRef::of_data(self, receiving, record));
         }
         receiving.leave();
         None
@@ -291,7 +291,7 @@ impl RecvHalf {
     fn refer(&self, deadline: Deadline) -> Result<Option<MessageRef<'_>>, RecvError> {
         let Some((receiving, record)) = self.next_message_checked(deadline)? else { return Ok(None) };
         match record.kind {
-            RecordKind::Data => Ok(Some(MessageRef::plain(self, receiving, record))),
+            RecordKind::Data => Ok(Some(MessageRef::of_data(self, receiving, record))),
             _ => self.unpack_in_place(receiving, record).map(Some),
         }
     }

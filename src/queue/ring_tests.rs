@@ -19,7 +19,7 @@ fn ring() -> (Direction, Producer, Consumer) {
         cached_buffers: 0,
         cached_bytes: 0,
     };
-    let direction = Segment::create(limits).unwrap().direction(0);
+    let direction = Segment::create(limits, "").unwrap().direction(0);
     let producer = Producer::new(direction.clone(), Cursors::START);
     let consumer = Consumer::new(direction.clone(), Cursors::START);
     (direction, producer, consumer)

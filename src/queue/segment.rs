@@ -2,7 +2,7 @@
 //! into. A file belongs to no process; it lives while any process has it open or mapped.
 #![forbid(unsafe_code)]
 
-use std::ffi::CStr;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 
@@ -33,9 +33,10 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// A new segment with two empty rings, sealed before any other process can get its descriptor.
-    pub(crate) fn create(limits: Limits) -> Result<Self, Errno> {
+    /// `name` is that of the channel, without a zero byte, or empty.
+    pub(crate) fn create(limits: Limits, name: &str) -> Result<Self, Errno> {
         let constants = SegmentConstants::new(SEGMENT_MAGIC, &limits);
-        let (file, mapping) = create(c"messageport", segment_len(limits.capacity), &constants)?;
+        let (file, mapping) = create("messageport", name, segment_len(limits.capacity), &constants)?;
         Ok(Self { file: Arc::new(file), mapping: Arc::new(mapping), limits, id: OnceLock::new() })
     }
 
@@ -62,7 +63,7 @@ impl Segment {
         memfd::look_for(capacity as u64)?;
         let constants =
             RingConstants { preamble: Preamble::new(RING_MAGIC), capacity: capacity as u64, ..RingConstants::zeroed() };
-        let (file, mapping) = create(c"messageport-ring", HEADER_LEN + capacity, &constants)?;
+        let (file, mapping) = create("messageport-ring", &self.name(), HEADER_LEN + capacity, &constants)?;
         Ok(GrownRing { file, mapping, capacity })
     }
 
@@ -81,6 +82,12 @@ impl Segment {
             return Err(BadSegment::BadConstants.into());
         }
         Ok(GrownRing { file, mapping, capacity })
+    }
+
+    /// The name of the channel, which is part of its file's name; empty if it has none, or if that cannot be found out.
+    pub(crate) fn name(&self) -> String {
+        let name = memfd::name(self.file.as_fd());
+        name.and_then(|name| name.strip_prefix("messageport:").map(str::to_owned)).unwrap_or_default()
     }
 
     /// The limits of the channel.
@@ -133,9 +140,17 @@ impl AsFd for Segment {
     }
 }
 
-/// A new sealed file of `len` bytes and its mapping, with `constants` at its start.
-fn create<Constants: Pod>(name: &CStr, len: usize, constants: &Constants) -> Result<(OwnedFd, Mapping), Errno> {
-    let file = memfd::create(name, len, SEALED)?;
+/// A new sealed file of `len` bytes and its mapping, with `constants` at its start. It is named by its kind and by the
+/// channel, if that has a name.
+fn create<Constants: Pod>(
+    kind: &str,
+    channel: &str,
+    len: usize,
+    constants: &Constants,
+) -> Result<(OwnedFd, Mapping), Errno> {
+    let name = if channel.is_empty() { kind.to_owned() } else { format!("{kind}:{channel}") };
+    let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
+    let file = memfd::create(&name, len, SEALED)?;
     let mapping = Mapping::sparse(file.as_fd(), len)?;
     mapping.write(0, bytemuck::bytes_of(constants));
     Ok((file, mapping))

@@ -1,4 +1,6 @@
-//! Detecting `fork` by one page that the kernel wipes in the child (`MADV_WIPEONFORK` of madvise(2)).
+//! Detecting `fork` by one page that the kernel wipes in the child (`MADV_WIPEONFORK` of madvise(2)). Where a sandbox
+//! refuses that advice, a handler of pthread_atfork(3) wipes the page; a child made by a raw clone(2) or fork(2) system
+//! call, past the C library, is then not detected.
 //!
 //! The page holds the number of this process in its line of forks. A port keeps the number under which it was made. In
 //! a forked child the page reads zero until the child makes a port of its own, and then a greater number, so the number
@@ -75,6 +77,24 @@ fn map_wiped_page() -> Result<MmapRaw, Errno> {
     let map: MmapRaw = MmapOptions::new().len(super::PAGE).map_anon().map_err(errno)?.into();
     // SAFETY: the range is exactly this mapping, which is private and anonymous; the advice changes no byte of it in
     // this process.
-    Errno::result(unsafe { libc::madvise(map.as_mut_ptr().cast(), map.len(), libc::MADV_WIPEONFORK) })?;
+    let advised = unsafe { libc::madvise(map.as_mut_ptr().cast(), map.len(), libc::MADV_WIPEONFORK) };
+    if advised != 0 {
+        // SAFETY: the handler makes two atomic accesses, which are allowed in a forked child, and lives as long as the
+        // process, since it is a function.
+        let error = unsafe { libc::pthread_atfork(None, None, Some(wipe)) };
+        if error != 0 {
+            return Err(Errno::from_raw(error));
+        }
+    }
     Ok(map)
+}
+
+/// Wipes the page, in a child. Wiping it twice, or a page that the kernel has wiped, changes nothing.
+extern "C" fn wipe() {
+    // Relaxed: the child has one thread, and `fork` orders the accesses of its parent before its own.
+    let word = WIPED.load(Ordering::Relaxed);
+    if !word.is_null() {
+        // SAFETY: as in `wiped_word`.
+        unsafe { AtomicU32::from_ptr(word) }.store(0, Ordering::Relaxed);
+    }
 }

@@ -59,6 +59,13 @@ pub(crate) fn io_error(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno as i32)
 }
 
+/// True for an error that reports a want of memory, descriptors or space, which can pass.
+pub fn is_shortage(error: &io::Error) -> bool {
+    use Errno::{EFBIG, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, ETOOMANYREFS};
+    let is = |errno: &Errno| error.raw_os_error() == Some(*errno as i32);
+    [EMFILE, ENFILE, ENOMEM, ENOBUFS, ENOSPC, ETOOMANYREFS, EFBIG].iter().any(is)
+}
+
 /// The errno of an error of the standard library; `EINVAL` if it comes from no system call.
 fn errno(error: io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EINVAL as i32))

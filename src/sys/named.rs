@@ -5,6 +5,7 @@
 //! closed again at once.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::OFlag;
@@ -113,6 +114,11 @@ impl Drop for Named {
             shmem.set_owner(false);
         }
     }
+}
+
+/// True if the system has named memory: a directory `/dev/shm` (shm_overview(7)).
+pub(crate) fn exist() -> bool {
+    Path::new("/dev/shm").is_dir()
 }
 
 /// Removes a name (shm_unlink(3)). Its memory lives on while a process has it mapped.

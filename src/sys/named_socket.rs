@@ -154,13 +154,13 @@ pub(crate) fn connect(socket: BorrowedFd<'_>, path: &Path) -> Result<(), Errno> 
 /// The user and process at the other end of a connection, as of the call of connect(2) or listen(2) there.
 pub(crate) struct Credentials {
     pub(crate) uid: u32,
-    pub(crate) pid: i32,
+    pub(crate) pid: Option<i32>,
 }
 
 /// The credentials of the other end of a connection (`SO_PEERCRED` of unix(7)).
 pub(crate) fn credentials(socket: BorrowedFd<'_>) -> Result<Credentials, Errno> {
     let found: UnixCredentials = getsockopt(&socket, sockopt::PeerCredentials)?;
-    Ok(Credentials { uid: found.uid(), pid: found.pid() })
+    Ok(Credentials { uid: found.uid(), pid: Some(found.pid()).filter(|&pid| pid != 0) })
 }
 
 /// The contents of the path of a socket, before the socket is bound.

@@ -90,32 +90,48 @@ fn keep_on_exec(number: RawFd) -> Result<(), Errno> {
 /// True once [`take_inherited`] has found the number of a descriptor: there is one, and it has one owner.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
+/// Why no descriptor was inherited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NotInherited {
+    /// None was passed, or it was taken before.
+    Missing,
+    /// The number that was passed is not open, or refers to something else, as in a grandchild to which the variable
+    /// came down.
+    Lost(RawFd),
+}
+
 /// Takes the descriptor that an [`Inherited`] passed, or a program that set `variable` to the bare number, and makes
-/// it close-on-exec. `None`: there is none, the number refers to something else, as in a grandchild to which the
-/// variable came down, or it was taken before.
-pub(crate) fn take_inherited(variable: &str) -> Option<OwnedFd> {
-    let value = std::env::var(variable).ok()?;
+/// it close-on-exec.
+pub(crate) fn take_inherited(variable: &str) -> Result<OwnedFd, NotInherited> {
+    let value = std::env::var(variable).unwrap_or_default();
     let (number, identity) = value.split_once(':').map_or((&*value, None), |(number, rest)| (number, Some(rest)));
-    let number: RawFd = number.parse().ok().filter(|&number| number > 2)?;
-    let flags = flags_of(number).ok()?;
+    let number: Option<RawFd> = number.parse().ok().filter(|&number| number > 2);
+    let number = number.ok_or(NotInherited::Missing)?;
+    // Relaxed: pairs with the swap below; no data depends on it.
+    if TAKEN.load(Ordering::Relaxed) {
+        return Err(NotInherited::Missing);
+    }
+    let lost = |_| NotInherited::Lost(number);
+    let flags = flags_of(number).map_err(lost)?;
     // SAFETY: the borrow is used for system calls only, which fail if the number is not open.
     let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
-    let found = fstat(descriptor).ok()?.st_ino.to_string();
-    if flags.contains(FdFlag::FD_CLOEXEC) || identity.is_some_and(|identity| identity != found) {
-        return None; // the number has been reused
+    let found = fstat(descriptor).map_err(lost)?.st_ino.to_string();
+    let is_other = flags.contains(FdFlag::FD_CLOEXEC) || identity.is_some_and(|identity| identity != found);
+    if is_other || !is_seqpacket(descriptor) {
+        return Err(NotInherited::Lost(number)); // the number has been reused
     }
     // Relaxed: pairs with this swap in other threads, of which exactly one reads false; no data depends on it.
-    if !is_seqpacket(descriptor) || TAKEN.swap(true, Ordering::Relaxed) {
-        return None;
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Err(NotInherited::Missing);
     }
-    fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
+    fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(lost)?;
     if only_thread() {
         // SAFETY: this is the only thread of the process, so no other reads the environment at the same time.
         unsafe { std::env::remove_var(variable) };
     }
     // SAFETY: the parent opened this descriptor for the one call that takes it, and `TAKEN` lets only one call get
     // here.
-    Some(unsafe { OwnedFd::from_raw_fd(number) })
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// A copy of a socket that the service manager passed to this process, closed on exec as the original then is too: the

@@ -208,7 +208,7 @@ fn s10_errors_come_in_a_fixed_order(peer: &mut Peer) {
         TransferRef::Port(&own_peer),
         TransferRef::Port(&carrier),
     ];
-    let refused = |list: &[TransferRef<'_>], data| carrier.post_message_detaching(data, list).unwrap_err();
+    let refused = |list: &[TransferRef<'_>], data: &[u8]| carrier.post_message_detaching(data, list).unwrap_err();
     assert!(matches!(refused(&list, &too_large), PostErrorKind::ContainsSelf { index: 6 }));
     list.pop();
     assert!(matches!(refused(&list, &too_large), PostErrorKind::ContainsPeer { index: 5 }));

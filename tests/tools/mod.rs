@@ -9,6 +9,7 @@ pub(crate) mod luggage;
 pub(crate) mod memory;
 mod ports;
 pub(crate) mod random;
+pub(crate) mod sandbox;
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};

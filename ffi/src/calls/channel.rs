@@ -1,12 +1,14 @@
 //! Channels.
 
+use std::ffi::c_char;
+
 use messageport::{ChannelOptions, MessageChannel, raise_descriptor_limit};
 
 use crate::code::{self, Code};
 use crate::failure::Failure;
 use crate::guard::guard;
 use crate::handle::Out;
-use crate::input::{Options, options};
+use crate::input::{Options, name, options};
 use crate::port::PortHandle;
 
 /// `MSGPORT_CHANNEL_DATA_ONLY`.
@@ -27,6 +29,7 @@ pub struct FfiChannelOptions {
     pub max_handles: u32,
     pub flags: u32,
     pub reserved: u32,
+    pub name: *const c_char,
 }
 
 impl Options for FfiChannelOptions {
@@ -40,11 +43,14 @@ impl Options for FfiChannelOptions {
         max_handles: 0,
         flags: 0,
         reserved: 0,
+        name: std::ptr::null(),
     };
 }
 
 impl FfiChannelOptions {
-    pub(crate) fn to_rust(self) -> Result<ChannelOptions, Failure> {
+    /// # Safety
+    /// `name` is NULL or a text that ends with a zero byte, and lives until the call of C returns.
+    pub(crate) unsafe fn to_rust(self) -> Result<ChannelOptions, Failure> {
         if self.flags & !(CHANNEL_DATA_ONLY | CHANNEL_NO_CACHE) != 0 || self.reserved != 0 {
             return Err(Failure::plain(code::BAD_OPTIONS));
         }
@@ -66,6 +72,10 @@ impl FfiChannelOptions {
         }
         if let Some(count) = none_or(self.flags & CHANNEL_DATA_ONLY != 0, self.max_handles)? {
             options = options.max_handles(count);
+        }
+        if !self.name.is_null() {
+            // SAFETY: the caller upholds it.
+            options = options.name(unsafe { name(self.name) }?);
         }
         Ok(options)
     }
@@ -96,7 +106,9 @@ pub unsafe extern "C" fn msgport_channel_new(
             return Err(Failure::bad_argument("port1 and port2 are the same pointer"));
         }
         // SAFETY: NULL or a struct of the size that it contains; the caller of C upholds it.
-        let channel_options = unsafe { options(channel_options) }?.to_rust()?;
+        let channel_options = unsafe { options(channel_options) }?;
+        // SAFETY: the name is NULL or a text; the caller of C upholds it.
+        let channel_options = unsafe { channel_options.to_rust() }?;
         let MessageChannel { port1, port2 } = channel_options.create()?;
         out1.give(port1.into());
         out2.give(port2.into());

@@ -61,6 +61,13 @@ impl Options for FfiConnectOptions {
 pub struct Peer {
     pub uid: u32,
     pub pid: i32,
+    pub has_pid: u32,
+}
+
+impl Peer {
+    pub(super) fn new(uid: u32, pid: Option<i32>) -> Self {
+        Self { uid, pid: pid.unwrap_or(0), has_pid: pid.is_some().into() }
+    }
 }
 
 /// `msgport_listener`.
@@ -209,7 +216,7 @@ pub unsafe extern "C" fn msgport_listener_accept(
         }
         // SAFETY: NULL or writable; the caller of C upholds it.
         if let Some(out) = unsafe { Out::optional(peer) } {
-            out.set(Peer { uid, pid });
+            out.set(Peer::new(uid, pid));
         }
         out.give(port.into());
         Ok(())
@@ -265,7 +272,9 @@ pub unsafe extern "C" fn msgport_connect(
         // SAFETY: NULL or a struct of the size that it contains; the caller of C upholds it.
         let given = unsafe { options(connect_options) }?;
         // SAFETY: NULL or a struct of the size that it contains; the caller of C upholds it.
-        let channel = unsafe { options(given.channel) }?.to_rust()?;
+        let channel = unsafe { options(given.channel) }?;
+        // SAFETY: the name is NULL or a text; the caller of C upholds it.
+        let channel = unsafe { channel.to_rust() }?;
         // SAFETY: NULL or writable; the caller of C upholds it.
         let out = unsafe { Out::new(port, "port") }?;
         check_known(given.flags, ANY_USER | WAIT_FOR_LISTENER, given.reserved)?;

@@ -130,7 +130,7 @@ pub unsafe extern "C" fn msgport_loop_add_listener(
         let added = event_loop.events.add_listener(moved, move |_, client| {
             let Ok(message) = lent.message() else { return };
             message.fill(client.greeting);
-            let peer = Peer { uid: client.uid, pid: client.pid };
+            let peer = Peer::new(client.uid, client.pid);
             let port = Handle::give(client.port.into());
             // SAFETY: the caller of C passed this handler for this data, and the loop has not been freed.
             own.with(|event_loop| unsafe { handler(event_loop, port, lent.handle(), &raw const peer, user.data()) });

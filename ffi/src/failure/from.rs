@@ -130,7 +130,8 @@ impl From<FreezeErrorKind> for Failure {
 impl From<NamedBufferError> for Failure {
     fn from(error: NamedBufferError) -> Self {
         let code = match &error {
-            NamedBufferError::ResourceExhausted(os) => return Self::system(code::RESOURCE_EXHAUSTED, os, &error),
+            NamedBufferError::ResourceExhausted(os) => return Self::of_system(os, &error),
+            NamedBufferError::NoSharedMemory => code::SYSTEM,
             NamedBufferError::BadName => code::BAD_NAME,
             NamedBufferError::Exists => code::NAME_EXISTS,
             NamedBufferError::Missing => code::NAME_MISSING,
@@ -147,7 +148,7 @@ impl From<NamedBufferError> for Failure {
 impl From<ChannelError> for Failure {
     fn from(error: ChannelError) -> Self {
         let code = match &error {
-            ChannelError::ResourceExhausted(os) => return Self::system(code::RESOURCE_EXHAUSTED, os, &error),
+            ChannelError::ResourceExhausted(os) => return Self::of_system(os, &error),
             // The others are options that are out of range.
             _ => code::BAD_ARGUMENT,
         };
@@ -169,7 +170,7 @@ impl From<ParentPortError> for Failure {
     fn from(error: ParentPortError) -> Self {
         let code = match &error {
             ParentPortError::System(os) => return Self::system(code::RESOURCE_EXHAUSTED, os, &error),
-            ParentPortError::Missing => code::NO_PARENT_PORT,
+            ParentPortError::Missing | ParentPortError::Lost { .. } => code::NO_PARENT_PORT,
             ParentPortError::Malformed | ParentPortError::Contents(_) => code::BAD_PARENT_PORT,
             ParentPortError::Version(_) => code::WRONG_VERSION,
             _ => code::INTERNAL,

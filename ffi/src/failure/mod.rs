@@ -6,8 +6,7 @@ use std::fmt::Display;
 use std::io;
 use std::num::NonZeroI32;
 
-use messageport::FullCause;
-use nix::errno::Errno;
+use messageport::{FullCause, is_shortage};
 
 use crate::code::{self, Code};
 
@@ -56,10 +55,7 @@ impl Failure {
     /// A system call failed: for want of something, or for another reason.
     #[cold]
     pub(crate) fn of_system(os: &io::Error, error: &dyn Display) -> Self {
-        use Errno::{EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, ETOOMANYREFS};
-        let is = |errno| os.raw_os_error() == Some(errno as i32);
-        let is_shortage = [EMFILE, ENFILE, ENOMEM, ENOBUFS, ENOSPC, ETOOMANYREFS].into_iter().any(is);
-        Self::system(if is_shortage { code::RESOURCE_EXHAUSTED } else { code::SYSTEM }, os, error)
+        Self::system(if is_shortage(os) { code::RESOURCE_EXHAUSTED } else { code::SYSTEM }, os, error)
     }
 
     fn note(code: Code, os_error: i32, text: String) -> Self {

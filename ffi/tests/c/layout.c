@@ -19,6 +19,7 @@ int main(void)
     FIELD(msgport_channel_options, max_handles);
     FIELD(msgport_channel_options, flags);
     FIELD(msgport_channel_options, reserved);
+    FIELD(msgport_channel_options, name);
     SIZE(msgport_item);
     FIELD(msgport_item, kind);
     FIELD(msgport_item, reserved);
@@ -62,5 +63,6 @@ int main(void)
     SIZE(msgport_peer);
     FIELD(msgport_peer, uid);
     FIELD(msgport_peer, pid);
+    FIELD(msgport_peer, has_pid);
     return 0;
 }

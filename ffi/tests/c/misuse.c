@@ -691,6 +691,20 @@ typedef struct longer_options {
     uint64_t unknown;
 } longer_options;
 
+/* True if a descriptor of this process is this file. */
+static int has_memory_file(const char *expected)
+{
+    char proc[32], target[256];
+    for (int number = 0; number < 1024; number++) {
+        snprintf(proc, sizeof proc, "/proc/self/fd/%d", number);
+        ssize_t end = readlink(proc, target, sizeof target - 1);
+        if (end < 0) continue;
+        target[end] = '\0';
+        if (strcmp(target, expected) == 0) return 1;
+    }
+    return 0;
+}
+
 static void options_that_grow(void)
 {
     msgport_channel_options options = MSGPORT_CHANNEL_OPTIONS_INIT;
@@ -728,6 +742,19 @@ static void options_that_grow(void)
     options.capacity = 0;
     options.flags = 4;
     CODE(MSGPORT_BAD_OPTIONS, msgport_channel_new(&options, &port, &port2));
+    options.flags = 0;
+    options.name = "a name of more than thirty-two bytes";
+    CODE(MSGPORT_BAD_ARGUMENT, msgport_channel_new(&options, &port, &port2));
+    options.name = "\xff";
+    CODE(MSGPORT_BAD_NAME, msgport_channel_new(&options, &port, &port2));
+    options.name = "camera";
+    OK(msgport_channel_new(&options, &port, &port2));
+    CHECK(has_memory_file("/memfd:messageport:camera (deleted)"));
+    msgport_port_free(port);
+    msgport_port_free(port2);
+    port = port2 = NULL;
+    CHECK(!has_memory_file("/memfd:messageport:camera (deleted)"));
+    options.name = NULL;
     options.flags = MSGPORT_CHANNEL_NO_CACHE;
     options.cached_buffers = 1;
     CODE(MSGPORT_BAD_ARGUMENT, msgport_channel_new(&options, &port, &port2));

@@ -473,7 +473,7 @@ static void meeting_by_name(void)
     msgport_listen_options options = MSGPORT_LISTEN_OPTIONS_INIT;
     msgport_port *port = NULL;
     msgport_message *greeting;
-    msgport_peer peer = { 0, 0 };
+    msgport_peer peer = { 0, 0, 0 };
     pthread_t thread;
     const char *path;
     const void *data;
@@ -497,7 +497,7 @@ static void meeting_by_name(void)
     OK(msgport_listener_accept(listener, PATIENCE, greeting, &port, &peer));
     OK(msgport_message_data(greeting, &data, &len));
     CHECK(len == 10 && memcmp(data, "a greeting", 10) == 0);
-    CHECK(peer.uid == getuid() && peer.pid == getpid());
+    CHECK(peer.uid == getuid() && peer.has_pid == 1 && peer.pid == getpid());
     CHECK(queued_of(port).max_inline_len == 8192 / 16 * 7 - 8);
     post_text(port, "welcome");
     CHECK(pthread_join(thread, NULL) == 0);

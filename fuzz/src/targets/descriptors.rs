@@ -62,7 +62,7 @@ pub(super) const LIMITS: Limits = Limits {
 pub(super) fn valid() -> &'static [OwnedFd] {
     static VALID: OnceLock<Vec<OwnedFd>> = OnceLock::new();
     VALID.get_or_init(|| {
-        let segment = Segment::create(LIMITS).expect("a segment");
+        let segment = Segment::create(LIMITS, "").expect("a segment");
         let ring = segment.new_ring(2 * MIN_CAPACITY).expect("memory");
         let buffer = Memory::create(5000).expect("a buffer");
         let own = |file: BorrowedFd<'_>| file.try_clone_to_owned().expect("a descriptor");

@@ -67,7 +67,7 @@ struct Attacker {
 }
 
 fn pair(split: bool) -> (Attacker, MessagePort) {
-    let segment = Segment::create(LIMITS).expect("a segment");
+    let segment = Segment::create(LIMITS, "").expect("a segment");
     let (ours, theirs) = Lane::pair().expect("sockets");
     let lane = ours.as_fd().try_clone_to_owned().expect("a descriptor");
     let outgoing = segment.direction(0);

@@ -92,7 +92,7 @@ fn direction(content: &[u8; CAPACITY]) -> Direction {
         cached_buffers: 0,
         cached_bytes: 0,
     };
-    let make = || Segment::create(limits).expect("a segment").direction(0);
+    let make = || Segment::create(limits, "").expect("a segment").direction(0);
     let direction = DIRECTION.with(|direction| direction.get_or_init(make).clone());
     direction.write(0, content);
     direction
