@@ -10,6 +10,10 @@ use crate::port::transfer::TransferRef;
 use crate::port::{MessagePort, RecvHalf, SendHalf};
 use crate::queue::segment::Segment;
 
+/// After every 2^28 calls of an entry its word in the segment is renewed. The word is compared modulo 2^30, and a call
+/// that came 2^29 calls after the one in the word would be taken for cancelled.
+const CALLS_PER_CANCELLATION: u32 = 1 << 28;
+
 /// The state of a client that its threads share under its lock.
 pub(super) struct Calls {
     // The order matters: see `MessagePort`.
@@ -113,7 +117,11 @@ impl Calls {
         let untaken = (entry.state == CallState::Answered).then(|| std::mem::take(&mut entry.message));
         entry.state = CallState::Free;
         entry.count = entry.count.wrapping_add(1);
+        let is_cancellation_old = entry.count.is_multiple_of(CALLS_PER_CANCELLATION);
         self.free.push(number.index() as u32);
+        if is_cancellation_old {
+            number.cancel(self.sender.end().segment());
+        }
         untaken
     }
 
@@ -200,6 +208,31 @@ impl CallEntry {
         self.state = outcome;
         if let Some(sleeper) = &self.sleeper {
             sleeper.unpark();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::channel::MessageChannel;
+
+    #[test]
+    fn a_call_is_not_cancelled_by_one_long_before_it() {
+        let MessageChannel { port1, .. } = MessageChannel::new().expect("a pair");
+        let mut calls = Calls::new(port1);
+        let segment = calls.sender.end().segment().clone();
+        let abandoned = calls.open();
+        calls.abandon(abandoned, &segment);
+        assert!(abandoned.is_cancelled(&segment));
+        // As if as many calls had been opened and closed as lie between the steps.
+        for step in 1..=16_u32 {
+            calls.entries[0].count = CALLS_PER_CANCELLATION.wrapping_mul(step).wrapping_sub(1);
+            for _ in 0..2 {
+                let number = calls.open();
+                assert!(!number.is_cancelled(&segment), "step {step}");
+                calls.close(number);
+            }
         }
     }
 }
