@@ -2,6 +2,7 @@
 
 mod tools;
 
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -116,6 +117,33 @@ fn the_end_of_a_client_that_reads_nothing_ends_the_server() {
         drop(client);
         server.join().expect("no panic");
     });
+}
+
+#[test]
+fn a_server_that_owes_too_much_is_interrupted_and_loses_no_notice() {
+    for of_port in [false, true] {
+        let (client, there) = pair_of(4096);
+        let interrupter = there.interrupter().expect("descriptors");
+        let server = Server::new(there);
+        let interrupter = if of_port { interrupter } else { server.interrupter().expect("descriptors") };
+        let (report, reported) = mpsc::channel();
+        let server = thread::spawn(move || {
+            loop {
+                match server.recv() {
+                    Ok(dropped) => drop(dropped),
+                    Err(RecvError::Interrupted) => report.send(()).expect("the test waits"),
+                    Err(error) => return error,
+                }
+            }
+        });
+        within(3 * PATIENCE, move || {
+            let count = fill(&client);
+            interrupter.interrupt();
+            reported.recv_timeout(PATIENCE).expect("an interrupt");
+            read_notices(&client, count);
+        });
+        assert!(matches!(server.join().expect("no panic"), RecvError::Ended(_)));
+    }
 }
 
 #[test]

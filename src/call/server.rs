@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::{MARK_LEN, MarkKind, Number, lend, mark, unmark};
 use crate::end::interrupt::Interrupter;
+use crate::end::lane::Half;
 use crate::end::shortage::ShortageNaps;
 use crate::end::wait::Deadline;
 use crate::end::{End, State};
@@ -218,7 +219,7 @@ impl Server {
     pub(crate) fn next(&self, message: &mut Message, deadline: Deadline) -> Result<Number, RecvTimeoutError> {
         loop {
             let slice = if self.answers.settle() { NOTICE_CHECK } else { NOTICE_RETRY };
-            if slice == NOTICE_RETRY && !self.answers.wait_until_little_is_owed(deadline) {
+            if slice == NOTICE_RETRY && !self.answers.wait_until_little_is_owed(deadline)? {
                 return Err(RecvTimeoutError::TimedOut);
             }
             let left = deadline.left();
@@ -490,7 +491,7 @@ impl Answers {
         }
         let mut outbox = self.lock();
         while !outbox.owed.is_empty() {
-            if !outbox.post_notice(Deadline::Now) {
+            if !matches!(outbox.post_notice(Deadline::Now), Ok(true)) {
                 return false;
             }
         }
@@ -504,19 +505,26 @@ impl Answers {
     }
 
     /// Waits for room as a post does, while too much is owed to receive more. False if the deadline is over first.
+    ///
+    /// # Errors
+    /// `Interrupted`: this is a wait for a request.
     #[cold]
-    fn wait_until_little_is_owed(&self, deadline: Deadline) -> bool {
+    fn wait_until_little_is_owed(&self, deadline: Deadline) -> Result<bool, RecvError> {
         loop {
             let mut outbox = self.lock();
             if outbox.owed.len() < MAX_OWED {
-                return true;
+                return Ok(true);
             }
             let slice = Instant::now() + LOCK_SLICE;
             let until = deadline.instant().map_or(slice, |deadline| deadline.min(slice));
-            if !outbox.post_notice(Deadline::At(until)) {
-                drop(outbox);
+            let posted = outbox.post_notice(Deadline::At(until));
+            drop(outbox);
+            if posted.is_err() || (posted == Ok(false) && self.end.interrupts().take(Half::Receiver)) {
+                return Err(RecvError::Interrupted);
+            }
+            if posted == Ok(false) {
                 if deadline.is_over() {
-                    return false;
+                    return Ok(false);
                 }
                 // A post that is short of memory fails at once.
                 std::thread::sleep(until.saturating_duration_since(Instant::now()));
@@ -527,24 +535,28 @@ impl Answers {
 
 impl Outbox {
     /// Posts the last notice that is owed, waiting for room until `deadline`. False if there is none.
-    fn post_notice(&mut self, deadline: Deadline) -> bool {
-        let Some(number) = self.owed.last() else { return true };
+    fn post_notice(&mut self, deadline: Deadline) -> Result<bool, Interrupted> {
+        let Some(number) = self.owed.last() else { return Ok(true) };
         let mut notice = Vec::with_capacity(MARK_LEN);
         let marked = mark(&mut notice, MarkKind::Dropped, *number);
         let posted = marked.and_then(|()| match deadline {
             Deadline::Now => self.sender.post(&notice, &[]),
             deadline => self.sender.post_by(&notice, &[], deadline),
         });
-        let waits = matches!(
-            posted,
-            Err(PostErrorKind::Full(_) | PostErrorKind::TimedOut | PostErrorKind::ResourceExhausted(_))
-        );
-        if !waits {
-            self.owed.pop(); // posted, or the client is gone
+        match posted {
+            Err(PostErrorKind::Interrupted) => Err(Interrupted),
+            Err(PostErrorKind::Full(_) | PostErrorKind::TimedOut | PostErrorKind::ResourceExhausted(_)) => Ok(false),
+            Ok(()) | Err(_) => {
+                self.owed.pop(); // posted, or the client is gone
+                Ok(true)
+            }
         }
-        !waits
     }
 }
+
+/// An interrupter or a signal has ended the wait for room.
+#[derive(PartialEq, Eq)]
+struct Interrupted;
 
 /// The descriptor to wait on for requests; see [`MessagePort`'s](MessagePort#impl-AsFd-for-MessagePort).
 impl AsFd for Server {
