@@ -2,7 +2,9 @@
 
 mod tools;
 
+use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
@@ -14,6 +16,7 @@ use messageport::{
 };
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use tools::attacker::Pages;
 use tools::child::{Process, Role};
@@ -293,6 +296,17 @@ fn a_signal_ends_a_wait_only_if_that_is_asked_for() {
         assert!(b.recv().expect("a message").data.iter().all(|byte| *byte == number as u8), "message {number}");
     }
     assert_entangled(&a, &b);
+    // A full lane is waited for too.
+    let (there, here) = pair();
+    let file = File::open("/dev/null").expect("a file");
+    setsockopt(&there.as_fd(), sockopt::SndBuf, &20_000).expect("a socket");
+    let list = |file: &File| [file.try_clone().map(OwnedFd::from).expect("descriptors").into()];
+    while there.post_message(b"file", list(&file)).is_ok() {}
+    there.set_interrupt_on_signal(true);
+    let last = list(&file);
+    let poster = thread::spawn(move || there.post_message_timeout(b"last", last, PATIENCE).map_err(|error| error.kind));
+    assert!(matches!(signal_until_it_ends(poster, Signal::SIGUSR1), Err(PostErrorKind::Interrupted)));
+    drop(here);
     let mut set = PortSet::new().expect("descriptors");
     set.add(a).expect("descriptors");
     set.set_interrupt_on_signal(true);

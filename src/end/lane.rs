@@ -351,8 +351,9 @@ impl Lane {
     }
 
     /// Sleeps until the lane may have room again, or for `timeout`.
-    pub(crate) fn sleep_for_room(&self, timeout: Duration) {
-        let _ = socket::wait(self.as_fd(), true, timeout);
+    pub(crate) fn sleep_for_room(&self, timeout: Duration) -> Woken {
+        let seen = socket::wait(self.as_fd(), true, timeout);
+        if seen.is_ok_and(|seen| seen.interrupted) { Woken::Signal } else { Woken::Other }
     }
 
     /// Hangs up for both sides, and keeps the descriptor.

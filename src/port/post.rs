@@ -11,7 +11,7 @@ use super::transfer::{PostError, TransferRef, Transferable, count};
 use super::{MessagePort, SendHalf};
 use crate::buffer::TransferBuffer;
 use crate::capsule::Counts;
-use crate::end::lane::{Half, NotSent};
+use crate::end::lane::{Half, NotSent, Woken};
 use crate::end::wait::{Deadline, Outcome, Waiter};
 use crate::end::{CLOSED, DISCARDING, End, OPEN, State, growth};
 use crate::error::{FullCause, PostDataError, PostErrorKind, exhausted};
@@ -656,7 +656,10 @@ impl SendHalf {
             if self.end.interrupts().take(Half::Sender) {
                 return Err(PostDataError::Interrupted);
             }
-            self.end.lane().sleep_for_room(left.min(LANE_RETRY));
+            let woken = self.end.lane().sleep_for_room(left.min(LANE_RETRY));
+            if woken == Woken::Signal && self.end.interrupts().by_signal(Half::Sender) {
+                return Err(PostDataError::Interrupted);
+            }
             return Ok(());
         }
         let need = self.need(data_len, list);
