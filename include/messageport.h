@@ -2301,7 +2301,8 @@ typedef struct msgport_connect_options {
 /*
  * SIGHUP, SIGINT and SIGTERM remove the files of the listener before they end the process. For each of these signals
  * that has its default action, a handler is installed, which then lets the signal end the process. A program with a
- * handler of its own frees its listener instead.
+ * handler of its own frees its listener instead; so does the first process of a pid namespace, as of a container, which
+ * these signals do not end without a handler (pid_namespaces(7)).
  */
 #define MSGPORT_REMOVE_ON_SIGNAL UINT32_C(2)
 /* If there is no listener yet, the call waits for one until the timeout expires; by default it then fails at once. */

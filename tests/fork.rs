@@ -19,12 +19,13 @@ use std::time::Duration;
 
 use messageport::{
     AcceptError, AnswerError, BufferError, CallError, Client, EventLoop, FreezeErrorKind, FrozenBuffer, ListenError,
-    Listener, Message, MessagePort, PostDataError, PostError, PostErrorKind, RecvError, RecvHalf, RecvTimeoutError,
-    Responder, SendHalf, Server, SharedBuffer, SpawnErrorKind, TransferBuffer, TransferRef, TryRecvError, connect,
-    parent_port, spawn_with_port,
+    ListenOptions, Listener, Message, MessagePort, PostDataError, PostError, PostErrorKind, RecvError, RecvHalf,
+    RecvTimeoutError, Responder, SendHalf, Server, SharedBuffer, SpawnErrorKind, TransferBuffer, TransferRef,
+    TryRecvError, connect, parent_port, spawn_with_port,
 };
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::signal::{Signal, raise};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, alarm, fork};
@@ -425,7 +426,12 @@ fn listener_of_a_first_process() {
     in_child!(move || {
         assert_eq!(std::process::id(), 1);
         let name = path.to_str().expect("a path of text");
-        let listener = Listener::bind(name).expect("a free name");
+        let listener = ListenOptions::new().remove_on_signal(true).bind(name).expect("a free name");
+        // No signal ends this process, so none removes the files.
+        for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
+            raise(signal).expect("a signal");
+            assert!(path.exists(), "removed by {signal}");
+        }
         unshare_processes().expect("another namespace");
         let lock = path.with_extension("lock");
         assert!(lock.exists());

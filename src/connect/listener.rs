@@ -149,7 +149,8 @@ impl ListenOptions {
     /// Removes the socket and its lock file also when SIGHUP, SIGINT or SIGTERM ends the process; by default only
     /// dropping the listener removes them. For each of these signals that has its default action, a handler is
     /// installed, which removes the files and then lets the signal end the process (signal(7)). A program with a handler
-    /// of its own drops its listener instead. SIGKILL leaves the files behind in any case.
+    /// of its own drops its listener instead; so does the first process of a pid namespace, as of a container, which
+    /// these signals do not end without a handler (pid_namespaces(7)). SIGKILL leaves the files behind in any case.
     pub fn remove_on_signal(mut self, remove: bool) -> Self {
         self.remove_on_signal = remove;
         self

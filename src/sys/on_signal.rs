@@ -42,12 +42,15 @@ unsafe impl Sync for Place {}
 
 impl OnSignal {
     /// Has the files removed when one of the signals [`ENDING`] ends this process. A signal that the program ignores or
-    /// has a handler for is left to the program.
+    /// has a handler for is left to the program. The first process of a pid namespace is ended by none of them, unless
+    /// it has a handler (pid_namespaces(7)).
     pub(crate) fn remove(paths: [&Path; 2]) -> Result<Self, Errno> {
         let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL);
         let [first, second] = paths;
         let files = Files { paths: [text(first)?, text(second)?], home: Home::here()? };
-        ENDING.into_iter().try_for_each(handle)?;
+        if std::process::id() != 1 {
+            ENDING.into_iter().try_for_each(handle)?;
+        }
         Ok(Self { place: Place::take(Box::into_raw(Box::new(files))) })
     }
 
