@@ -12,6 +12,7 @@ use crate::capsule::discard::discard;
 use crate::end::State;
 use crate::error::BufferError;
 use crate::queue::ring::Record;
+use crate::sys::cancel::Uncancelled;
 
 /// A message in place, in the shared memory of the queue; see [`MessagePort::recv_ref`](crate::MessagePort::recv_ref).
 ///
@@ -159,6 +160,7 @@ impl Drop for MessageRef<'_> {
         self.half.release(&mut self.receiving, self.record);
         if self.half.end.state() == State::Closed && !self.half.end.is_dispatched() {
             // Closed meanwhile: the rest of the queue was left to this guard.
+            let _uncancelled = Uncancelled::begin();
             discard(&self.half.end, &mut self.receiving.consumer);
         }
     }

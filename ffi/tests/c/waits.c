@@ -240,6 +240,38 @@ static void no_fast_path_is_cancelled(void)
     msgport_port_free(b);
 }
 
+/* Releases a message of a port that was closed meanwhile, with a cancellation pending. */
+static void *release_after_close(void *argument)
+{
+    msgport_port *port = argument;
+    int old;
+    const void *data;
+    size_t len;
+    OK(msgport_port_recv_ref(port, MSGPORT_FOREVER, NULL, &data, &len));
+    OK(msgport_port_close(port));
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+    pthread_cancel(pthread_self());
+    pthread_setcancelstate(old, &old);
+    OK(msgport_port_release(port)); /* drops what is queued */
+    pthread_testcancel();
+    return NULL;
+}
+
+static void no_release_is_cancelled(void)
+{
+    msgport_port *a, *b;
+    pthread_t user;
+    void *result;
+    OK(msgport_channel_new(NULL, &a, &b));
+    post_text(b, "first");
+    post_text(b, "second");
+    CHECK(pthread_create(&user, NULL, release_after_close, a) == 0);
+    CHECK(pthread_join(user, &result) == 0);
+    CHECK(result == PTHREAD_CANCELED);
+    msgport_port_free(a);
+    msgport_port_free(b);
+}
+
 static void an_interrupt_is_kept(void)
 {
     msgport_port *a, *b;
@@ -287,6 +319,7 @@ static const test_case CASES[] = {
     CASE(every_wait_is_interrupted),
     CASE(no_wait_is_cancelled),
     CASE(no_fast_path_is_cancelled),
+    CASE(no_release_is_cancelled),
     CASE(an_interrupt_is_kept),
     CASE(the_state_of_the_peer),
     { NULL, NULL },
