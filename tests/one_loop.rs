@@ -125,6 +125,25 @@ fn silent_clients_are_turned_away_in_time_and_delay_nobody() {
 }
 
 #[test]
+fn a_listener_that_is_removed_leaves_nothing_to_wait_for() {
+    let _alone = alone();
+    let name = name("removed");
+    let events = event_loop();
+    let listener = ListenOptions::new().greeting_timeout(10 * PATIENCE).bind(&name).unwrap();
+    let (id, clients) = serve(&events, listener);
+    let _silent = connected(&name);
+    let client = std::thread::spawn({
+        let name = name.clone();
+        move || drop(connect(&name, b"greeting").unwrap())
+    });
+    run_until(&events, || client.is_finished() && clients.get() == 1);
+    assert!(events.unwatch(id));
+    let start = Instant::now();
+    events.run_timeout(2 * PATIENCE).unwrap();
+    assert!(start.elapsed() < PATIENCE, "the loop waited for a client of the listener");
+}
+
+#[test]
 fn a_loop_with_a_listener_can_be_embedded() {
     let _alone = alone();
     let name = name("embedded");

@@ -4,12 +4,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use super::EventLoop;
 use super::event::ErrorEvent;
 use super::timers::TimerId;
+use super::{EventLoop, Inner};
 use crate::connect::{Incoming, Listener, SHORTAGE_PAUSE};
 use crate::error::{Refusal, WatchError};
 use crate::poll::poller::FIRST_WATCH;
@@ -56,6 +56,7 @@ struct Accepting {
     /// Ends a pause, or the time of a client that has sent nothing.
     timer: Cell<Option<TimerId>>,
     on_connect: Cell<Option<OnConnect>>,
+    event_loop: Weak<Inner>,
 }
 
 type OnConnect = Box<dyn FnMut(&EventLoop, Incoming)>;
@@ -162,6 +163,7 @@ impl EventLoop {
             id: Cell::new(None),
             timer: Cell::new(None),
             on_connect: Cell::new(Some(Box::new(on_connect))),
+            event_loop: Rc::downgrade(&self.inner),
         });
         let own = Rc::clone(&accepting);
         let source = Rc::clone(&listener);
@@ -251,6 +253,17 @@ impl Accepting {
 
     fn is_in(&self, events: &EventLoop) -> bool {
         self.id.get().is_some_and(|WatchId(key)| events.inner.watches.list.borrow().contains_key(&key))
+    }
+}
+
+/// A timer keeps the loop running, and has nothing to do without its listener.
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer.take()
+            && let Some(inner) = self.event_loop.upgrade()
+        {
+            EventLoop::from_inner(inner).clear_timeout(timer);
+        }
     }
 }
 
