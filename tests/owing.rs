@@ -2,13 +2,16 @@
 
 mod tools;
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use messageport::{MessagePort, PostErrorKind, RecvError, RecvTimeoutError, Server, TryRecvError, TypedServer};
 
+use tools::attacker::Pages;
 use tools::child::Role;
+use tools::memory::newest_memory;
 use tools::{PATIENCE, pair_of, readable, within};
 
 const ROLES: &[Role] = &[];
@@ -149,6 +152,18 @@ fn a_server_that_owes_too_much_is_interrupted_and_loses_no_notice() {
 #[test]
 fn a_server_that_owes_too_much_keeps_to_its_deadlines_and_is_woken_by_its_descriptor() {
     let (client, there) = pair_of(4096);
+    poll_while_too_much_is_owed(client, there, || {});
+}
+
+#[test]
+fn what_a_former_holder_wanted_does_not_delay_a_server() {
+    let ((client, there), file) = newest_memory(|| pair_of(4096));
+    let pages = Pages::of(&file);
+    poll_while_too_much_is_owed(client, there, || pages.wanted(1).store(u64::MAX, Ordering::Relaxed));
+}
+
+/// Calls `meddle` before the server waits for the last time before the client reads.
+fn poll_while_too_much_is_owed(client: MessagePort, there: MessagePort, meddle: impl FnOnce()) {
     let server = Server::new(there);
     // A loop around the descriptor: receives until there is nothing.
     let receive_all = || {
@@ -179,6 +194,7 @@ fn a_server_that_owes_too_much_keeps_to_its_deadlines_and_is_woken_by_its_descri
     assert!(received < posted, "the rest is queued");
     let early = server.recv_timeout(Duration::from_millis(5));
     assert!(matches!(early, Err(RecvTimeoutError::TimedOut)), "{early:?}");
+    meddle();
     assert_eq!(receive_all(), 0);
     assert!(!readable(&server, Duration::ZERO), "a loop around the descriptor would spin");
     // The client reads: the descriptor becomes readable, and everything that was queued is received.

@@ -203,6 +203,7 @@ impl AsyncSendHalf {
             let mut result = self.half.post(data, list);
             // 2. If there is no room, arm the doorbell, so that freed space wakes the task, and try once more.
             if matches!(result, Err(PostErrorKind::Full(FullCause::Ring))) {
+                self.half.want_any_space();
                 // Sequence 0: the sending half leaves all descriptors on the lane to the receiving half.
                 ready!(self.wait.poll_arm(context, 0)).map_err(PostErrorKind::ResourceExhausted)?;
                 result = self.half.post(data, list);

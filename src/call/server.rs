@@ -251,6 +251,7 @@ impl Server {
             return Ok(false);
         }
         self.receiver.drain_lane()?;
+        self.answers.lock().sender.want_any_space();
         doorbell::arm(self.answers.end.outgoing().space_doorbell(), FD);
         // The client may have read before it could see the doorbell, or may be gone.
         Ok(!self.answers.settle() && self.answers.owes_too_much())

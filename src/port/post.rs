@@ -686,6 +686,14 @@ impl SendHalf {
         }
     }
 
+    /// Before the space doorbell is armed for a sleeper that is not in [`wait_for_space`](Self::wait_for_space): any
+    /// progress of the peer wakes it, whatever an earlier sleeper, or a former holder of the port, has left.
+    pub(crate) fn want_any_space(&self) {
+        if let Ok(producer) = self.producer.try_borrow() {
+            producer.want(None);
+        }
+    }
+
     /// What a message needs of the queue.
     fn need(&self, data_len: usize, list: &[TransferRef<'_>]) -> Need {
         let mut counts = count(list);

@@ -67,6 +67,11 @@ impl Pages {
         [self.half_word(lines + LINE), self.half_word(lines + 2 * LINE)]
     }
 
+    /// The read cursor at which the sleeping producer of a direction is to be woken.
+    pub(crate) fn wanted(&self, direction: usize) -> &AtomicU64 {
+        self.word(LINE + direction * 4 * LINE + 2 * LINE + 8)
+    }
+
     /// The state words of a direction, of its consumer and of its producer.
     pub(crate) fn states(&self, direction: usize) -> [&AtomicU32; 2] {
         let lines = LINE + direction * 4 * LINE;
