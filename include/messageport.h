@@ -118,8 +118,8 @@ enum {
     MSGPORT_EMPTY = 1,     /* Timeout 0: there is nothing to receive. */
     MSGPORT_TIMED_OUT = 2, /* The timeout has passed. */
     MSGPORT_FULL = 3,      /* Timeout 0: the queue is full, because the receiver has not read enough yet. */
-    MSGPORT_LANE_FULL = 4, /* Timeout 0: too many messages are unread whose transfer lists need descriptors. The system's
-                              limit is net.core.wmem_max; msgport_describe() has the number of messages. */
+    MSGPORT_LANE_FULL = 4, /* Timeout 0: too many messages are unread whose transfer lists need descriptors. The limit
+                              is net.core.wmem_max of the system; msgport_describe() has the number of messages. */
     MSGPORT_INTERRUPTED = 5, /* An interrupter ended the wait; or a signal, if that was asked for. Nothing is lost. Any
                                 function that waits can return it, and it is not repeated. */
 
