@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::greeting::{self, BadPacket, Greeting, Refusal};
+use super::greeting::{self, BadPacket, Denial, Greeting};
 use super::names::{NameError, path_to_listen};
 use crate::error::{PostErrorKind, with_cause};
 use crate::layout::Limits;
@@ -354,17 +354,17 @@ impl Listener {
         let credentials = match named_socket::credentials(client.as_fd()) {
             Ok(found) if self.options.any_uid || found.uid == named_socket::user() => found,
             _ => {
-                self.refuse(&client, Refusal::TurnedAway);
+                self.refuse(&client, Denial::TurnedAway);
                 return Ok(None);
             }
         };
-        self.events.add_level(client.as_fd(), key).inspect_err(|_| self.refuse(&client, Refusal::Shortage))?;
+        self.events.add_level(client.as_fd(), key).inspect_err(|_| self.refuse(&client, Denial::Shortage))?;
         let deadline = Instant::now().checked_add(self.options.greeting_timeout);
         let mut silent = self.silent.borrow_mut();
         if silent.len() >= MAX_SILENT {
             let oldest = silent.remove(0);
             self.unwatch(&oldest.connection);
-            self.refuse(&oldest.connection, Refusal::TurnedAway);
+            self.refuse(&oldest.connection, Denial::TurnedAway);
         }
         silent.push(Silent { connection: client, credentials, deadline });
         drop(silent);
@@ -392,7 +392,7 @@ impl Listener {
         match answered {
             Ok(Some((port, data))) => Ok(Some(Incoming { port, greeting: Message::from(data), uid, pid })),
             refused => {
-                let why = if refused.is_ok() { Refusal::TurnedAway } else { Refusal::Shortage };
+                let why = if refused.is_ok() { Denial::TurnedAway } else { Denial::Shortage };
                 self.refuse(&connection, why);
                 refused.map(|_| None)
             }
@@ -405,7 +405,7 @@ impl Listener {
             let in_time = client.deadline.is_none_or(|deadline| deadline > now);
             if !in_time {
                 self.unwatch(&client.connection);
-                self.refuse(&client.connection, Refusal::TurnedAway);
+                self.refuse(&client.connection, Denial::TurnedAway);
             }
             in_time
         });
@@ -416,7 +416,7 @@ impl Listener {
         self.events.delete(client.as_fd());
     }
 
-    fn refuse(&self, client: &Connection, why: Refusal) {
+    fn refuse(&self, client: &Connection, why: Denial) {
         greeting::refuse(client.as_fd(), why);
         self.refused.set(self.refused.get() + 1);
     }
