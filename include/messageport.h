@@ -71,8 +71,8 @@
  * Bytes        Lengths are in bytes. Data is copied in and out, except where a function says "in place".
  * fork         In a child process that did not exec, inherited handles return MSGPORT_FORKED. Freeing them there is
  *              allowed and affects no other process.
- * Signals      The library raises, handles and blocks no signals. A signal handler may run during any function; it must
- *              not call any but msgport_interrupter_interrupt().
+ * Signals      The library handles no signals, except as MSGPORT_REMOVE_ON_SIGNAL asks, and raises none. A signal
+ *              handler may run during any function; it must not call any but msgport_interrupter_interrupt().
  * Cancellation No function is a cancellation point: a pthread_cancel() that comes during a call takes effect after it.
  *              To end a wait, use a msgport_interrupter. A thread whose cancellation type is asynchronous must not call
  *              any function (POSIX). Handlers run with cancellation disabled.
