@@ -1,5 +1,5 @@
-//! The library under the system calls of docs/SYSTEM-CALLS.md, from which the filters of these tests are made: any other
-//! call ends the process.
+//! The library under the system calls of docs/SYSTEM-CALLS.md, from which the filters of these tests are made: any
+//! other call ends the process.
 #![cfg(target_arch = "x86_64")] // the numbers of system calls, and some of their names, differ elsewhere
 
 mod tools;
