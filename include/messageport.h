@@ -176,7 +176,7 @@ enum {
     MSGPORT_IN_USE = 63,           /* Another listener uses the name. */
     MSGPORT_NOT_A_SOCKET = 64,     /* The name belongs to a file that is not a socket. */
     MSGPORT_NO_LISTENER = 65,      /* There is no listener of this name. */
-    MSGPORT_WRONG_USER = 66,       /* The listener runs as another user. */
+    MSGPORT_WRONG_USER = 66,       /* The listener, or the owner of a path without access, is another user. */
     MSGPORT_REFUSED = 67,          /* The listener refused, or its answer was not a usable port. */
     MSGPORT_WRONG_VERSION = 68,    /* The other process uses another version of the format. */
     MSGPORT_NO_PARENT_PORT = 69,   /* The parent process gave no port, or it is taken, or a program between lost it. */
@@ -833,8 +833,8 @@ msgport_code msgport_port_renew(msgport_port *port);
 /* ---- The end of the peer ---------------------------------------------------------------------------------------- */
 
 /*
- * Tells whether the peer is there, without a message: nothing is received or posted, and what the peer posted before it
- * went can still be received. The answer is that of the kernel at this moment. A peer that is in transit is there.
+ * Returns whether the peer is there, without a message: nothing is received or posted, and what the peer posted before
+ * it went can still be received. The answer is the kernel's at this moment. A peer in transit is there.
  *
  * A post notices the same by itself, after at most 64 posts or 10 ms of posting, whichever comes later.
  *
@@ -2159,7 +2159,7 @@ msgport_code msgport_responder_answer(msgport_responder *responder, const void *
                                       const msgport_item *items, size_t count, int64_t timeout);
 
 /*
- * Returns whether nobody wants the answer any more: the client has freed the pending call, or its time is over, or the
+ * Returns whether the answer is unwanted: the client has freed the pending call, or its time is over, or the
  * client is gone. A server that works long on an answer looks now and then, and frees the responder. Of the calls of a
  * client that are open at the same time, the first 512 can be cancelled; of the others only the end of the client is
  * seen.

@@ -43,8 +43,8 @@
 //! Posting does not wait; [`post_message_wait`](MessagePort::post_message_wait) waits for space in a full queue for as
 //! long as the peer lives, and [`post_message_timeout`](MessagePort::post_message_timeout) for at most a `Duration`.
 //!
-//! An [`Interrupter`] ends a wait of another thread, and is safe to use in a signal handler; nothing is lost. An event
-//! loop has a [`LoopHandle`] for that.
+//! An [`Interrupter`] ends a wait from another thread or from a signal handler, and nothing is lost. An event loop has a
+//! [`LoopHandle`] for that.
 //!
 //! # Which type do I need?
 //!
@@ -147,8 +147,8 @@
 //! # Ok(()) }
 //! ```
 //! Unrelated processes meet by name: one of them binds a [`Listener`], and the others [`connect`] to it. The listener
-//! makes the pair of ports, and the client gets one of them. By default both run as the same user; a
-//! [path](ListenOptions::mode) as the name lets other users in.
+//! makes the pair of ports, and the client gets one of them. Both run as the same user, unless the
+//! [`ListenOptions`] and the [`ConnectOptions`] allow others.
 //!
 //! # Request and answer
 //! A [`Client`] and a [`Server`] are the two ends of a pair over which many calls can be open at a time; `TypedClient`
