@@ -14,8 +14,7 @@
  *
  * A channel has two ends, its *ports*. A message posted on one port is received on the other, in order and exactly
  * once, in the same process or in another one. The two ends are equal. A message carries bytes and transferable things:
- * ports, with every message queued in them; buffers, whose memory changes hands without a copy; descriptors.
- *
+ * ports, with every message queued in them; buffers, whose memory moves without a copy unless it is small; descriptors.
  *
  * Glossary
  *
@@ -118,8 +117,8 @@ enum {
     MSGPORT_EMPTY = 1,     /* Timeout 0: there is nothing to receive. */
     MSGPORT_TIMED_OUT = 2, /* The timeout has passed. */
     MSGPORT_FULL = 3,      /* Timeout 0: the queue is full, because the receiver has not read enough yet. */
-    MSGPORT_LANE_FULL = 4, /* Timeout 0: too many messages are unread whose transfer lists need descriptors. The system's
-                              limit is net.core.wmem_max; msgport_describe() has the number of messages. */
+    MSGPORT_LANE_FULL = 4, /* Timeout 0: too many messages are unread whose transfer lists need descriptors. The
+                              system's limit is net.core.wmem_max; msgport_describe() has the number of messages. */
     MSGPORT_INTERRUPTED = 5, /* An interrupter ended the wait; or a signal, if that was asked for. Nothing is lost. Any
                                 function that waits can return it, and it is not repeated. */
 
@@ -176,7 +175,7 @@ enum {
     MSGPORT_IN_USE = 63,           /* Another listener uses the name. */
     MSGPORT_NOT_A_SOCKET = 64,     /* The name belongs to a file that is not a socket. */
     MSGPORT_NO_LISTENER = 65,      /* There is no listener of this name. */
-    MSGPORT_WRONG_USER = 66,       /* The listener, or the owner of a path without access, is another user. */
+    MSGPORT_WRONG_USER = 66,       /* The listener, or its path, belongs to another user. */
     MSGPORT_REFUSED = 67,          /* The listener refused, or its answer was not a usable port. */
     MSGPORT_WRONG_VERSION = 68,    /* The other process uses another version of the format. */
     MSGPORT_NO_PARENT_PORT = 69,   /* The parent process gave no port, or it is taken, or a program between lost it. */

@@ -4,7 +4,7 @@
 //! On the Web, two isolated contexts talk through a [`MessageChannel`]: two *entangled* ports, each the other's *peer*.
 //! A message that is posted on one port arrives at the other, and can carry ports and buffers, which move to the
 //! receiver. This crate provides the same for the threads and processes of one Linux machine. A message of a few bytes
-//! costs about one cache-line transfer; a buffer of any size is handed over without a copy; a port moves with
+//! costs about one cache-line transfer; a large buffer is handed over without a copy; a port moves with
 //! everything that is queued in it, while its peer goes on posting.
 //!
 //! # A channel

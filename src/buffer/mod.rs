@@ -1,4 +1,4 @@
-//! Buffers: memory that is handed over or shared by a handle, and never copied to move it.
+//! Buffers: memory that is handed over or shared by a handle. Only a small one may be copied to move it.
 //!
 //! This file has `TransferBuffer`, which one holder at a time may write; [`frozen`] and [`shared`] have the buffers
 //! with many holders, and [`bytes`] the copying methods that transfer and shared buffers have in common. [`memory`] and
