@@ -6,7 +6,7 @@
 use std::fs::read_to_string;
 use std::time::{Duration, Instant};
 
-use messageport::{Message, MessageChannel, MessagePort, parent_port, spawn_with_port};
+use messageport::{ChannelOptions, Message, MessagePort, parent_port, spawn_with_port};
 
 use crate::bench::{Bench, Metric, Setting};
 use crate::error::{Error, Result};
@@ -16,6 +16,8 @@ use crate::transport::ports::{DEFAULT_SPIN, FOREVER};
 
 /// Message size in bytes.
 const SIZE: usize = 64;
+/// Bytes of each queue, 64 KiB. The queues do not grow, which would be counted with the messages.
+const CAPACITY: usize = 64 << 10;
 /// Number of messages posted to a sleeping partner.
 const BURST: u64 = 1000;
 
@@ -100,7 +102,8 @@ pub(crate) fn counted(arguments: &[u64; 3]) -> Result<()> {
         return partner(&port, count);
     }
     trace::await_tracer()?;
-    let channel = MessageChannel::new().map_err(Error::of("cannot create a channel"))?;
+    let options = ChannelOptions::new().capacity(CAPACITY).max_capacity(CAPACITY);
+    let channel = options.create().map_err(Error::of("cannot create a channel"))?;
     let mut command = role::command("counted")?;
     command.args(arguments.map(|argument| argument.to_string()));
     // Only the counted process may write to standard output.
