@@ -108,10 +108,11 @@ impl Axis {
                 let steps: Vec<f64> = steps.take_while(|step| *step <= high * 1.01).collect();
                 let tens = |step: &f64| (step.log10() - step.log10().round()).abs() < 1e-6;
                 let tens: Vec<f64> = steps.iter().copied().filter(tens).collect();
-                let ticks = match (steps.len() <= MAX_TICKS, tens.len() <= MAX_TICKS) {
+                let ticks = match (steps.len() <= MAX_TICKS, tens.len()) {
                     (true, _) => steps,
-                    (false, true) => tens,
-                    (false, false) => tens.into_iter().step_by(2).collect(),
+                    (false, ..3) => steps.into_iter().step_by(2).collect(),
+                    (false, 3..=MAX_TICKS) => tens,
+                    (false, _) => tens.into_iter().step_by(2).collect(),
                 };
                 Scale { low, high, ticks, logarithmic: true }
             }

@@ -13,8 +13,9 @@ use super::escape;
 use super::palette::Colour;
 
 /// Width and height of a chart in pixels. A phone shows it a quarter smaller.
-const SIZE: (u32, u32) = (480, 330);
-const FONT: (&str, i32) = ("sans-serif", 14);
+const SIZE: (u32, u32) = (440, 320);
+/// Its letters are a fifth smaller than this number of pixels.
+const FONT: (&str, i32) = ("sans-serif", 17);
 /// Colour of the grid and of the axes.
 const GREY: RGBColor = RGBColor(128, 128, 128);
 /// Lengths in pixels of the dashes and of the spaces between them; the first line of a colour is solid.
@@ -88,9 +89,9 @@ impl Ranged for Scale {
 fn draw(area: &Area<'_>, series: &[Series], (xs, x): (Scale, &Axis), (ys, y): (Scale, &Axis)) -> Result<()> {
     let mut chart = ChartBuilder::on(area)
         .margin(8)
-        .margin_right(26)
-        .x_label_area_size(44)
-        .y_label_area_size(80)
+        .margin_right(30)
+        .x_label_area_size(48)
+        .y_label_area_size(88)
         .build_cartesian_2d(xs, ys)
         .map_err(refuse)?;
     chart

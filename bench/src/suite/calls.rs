@@ -6,7 +6,7 @@
 use std::fs::read_to_string;
 use std::time::{Duration, Instant};
 
-use messageport::{Message, MessageChannel, MessagePort, parent_port, spawn_with_port};
+use messageport::{ChannelOptions, Message, MessagePort, parent_port, spawn_with_port};
 
 use crate::bench::{Bench, Metric, Setting};
 use crate::error::{Error, Result};
@@ -18,6 +18,10 @@ use crate::transport::ports::{DEFAULT_SPIN, FOREVER};
 const SIZE: usize = 64;
 /// Number of messages posted to a sleeping partner.
 const BURST: u64 = 1000;
+
+/// Capacity of the queue in bytes. The queue does not grow, so the allocations of a growth are not counted as those of
+/// messages.
+const CAPACITY: usize = 1 << 18;
 
 /// What the counted process does between two marks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,7 +104,8 @@ pub(crate) fn counted(arguments: &[u64; 3]) -> Result<()> {
         return partner(&port, count);
     }
     trace::await_tracer()?;
-    let channel = MessageChannel::new().map_err(Error::of("cannot create a channel"))?;
+    let options = ChannelOptions::new().capacity(CAPACITY).max_capacity(CAPACITY);
+    let channel = options.create().map_err(Error::of("cannot create a channel"))?;
     let mut command = role::command("counted")?;
     command.args(arguments.map(|argument| argument.to_string()));
     // Only the counted process may write to standard output.
