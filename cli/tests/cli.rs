@@ -46,7 +46,7 @@ fn demo_tells_in_each_step_what_happened_how_long_it_took_and_what_it_shows() {
         story.split("\n\n").filter(|part| part.starts_with(|start: char| start.is_ascii_digit())).collect();
     assert_eq!(steps.len(), 5, "{story}");
     for (step, (number, clocks)) in steps.iter().zip([(1, 1), (2, 1), (3, 1), (4, 3), (5, 1)]) {
-        assert!(step.starts_with(&format!("{number}. The page ")), "{step}");
+        assert!(step.starts_with(&format!("{number}. The page")), "{step}");
         assert_eq!(step.matches("It shows: ").count(), 1, "{step}");
         assert_eq!(times(step).len(), clocks, "{step}");
     }

@@ -130,8 +130,8 @@ impl<'a> All<'a> {
     }
 }
 
+/// Returns the size of the messages in words: `8 bytes`, `1 KiB`.
 fn bytes(figure: &Figure) -> String {
-    // The first word of a sentence about small messages is the number of bytes.
     if figure.size < 1024 { format!("{} bytes", figure.size) } else { Unit::Bytes.text(figure.size as f64) }
 }
 

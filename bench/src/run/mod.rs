@@ -26,11 +26,10 @@ pub fn run(suite: &[Bench], options: &Options, mut line: impl FnMut(&str) -> Res
     let probe = suite.iter().position(|bench| bench.name == "rtt").map(|bench| (bench, 0));
     let probe =
         probe.ok_or_else(|| Error::failed("the suite has no `rtt` benchmark to determine the placement with"))?;
-    let before = facts::before(options); // counts the CPUs, so it must precede the pinning of this process
+    let mut facts = facts::before(options); // counts the CPUs, so it must precede the pinning of this process
     let second = SecondProcess::start()?;
     let setting = Setting { cpus: second.session.cpus(), quick: options.quick };
     let _load = options.loaded.then(|| Load::start(setting.cpus)).transpose()?;
-    let mut facts = before;
     facts.push(facts::processes(&second));
     let heading = facts.iter().map(|(name, value)| format!("{name}: {value}"));
     heading.chain(LEGEND.map(str::to_owned)).try_for_each(|text| remark(options, &text, &mut line))?;
