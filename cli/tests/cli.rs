@@ -62,13 +62,13 @@ fn demo_tells_in_each_step_what_happened_how_long_it_took_and_what_it_shows() {
 fn times(text: &str) -> Vec<f64> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let time = |pair: &[&str]| {
-        let scale = match pair[1].trim_end_matches(['.', ',']) {
+        let scale = match pair[1].trim_end_matches(['.', ',', ')']) {
             "us" => 1e-6,
             "ms" => 1e-3,
             "s" => 1.0,
             _ => return None,
         };
-        Some(pair[0].parse::<f64>().ok()? * scale)
+        Some(pair[0].trim_start_matches('(').parse::<f64>().ok()? * scale)
     };
     words.windows(2).filter_map(time).collect()
 }
