@@ -14,8 +14,7 @@
  *
  * A channel has two ends, its *ports*. A message posted on one port is received on the other, in order and exactly
  * once, in the same process or in another one. The two ends are equal. A message carries bytes and transferable things:
- * ports, with every message queued in them; buffers, whose memory changes hands without a copy; descriptors.
- *
+ * ports, with every message queued in them; buffers, whose memory moves without a copy unless it is small; descriptors.
  *
  * Glossary
  *
@@ -71,8 +70,8 @@
  * Bytes        Lengths are in bytes. Data is copied in and out, except where a function says "in place".
  * fork         In a child process that did not exec, inherited handles return MSGPORT_FORKED. Freeing them there is
  *              allowed and affects no other process.
- * Signals      The library raises, handles and blocks no signals. A signal handler may run during any function; it must
- *              not call any but msgport_interrupter_interrupt().
+ * Signals      The library handles no signals, except as MSGPORT_REMOVE_ON_SIGNAL asks, and raises none. A signal
+ *              handler may run during any function; it must not call any but msgport_interrupter_interrupt().
  * Cancellation No function is a cancellation point: a pthread_cancel() that comes during a call takes effect after it.
  *              To end a wait, use a msgport_interrupter. A thread whose cancellation type is asynchronous must not call
  *              any function (POSIX). Handlers run with cancellation disabled.
@@ -118,8 +117,8 @@ enum {
     MSGPORT_EMPTY = 1,     /* Timeout 0: there is nothing to receive. */
     MSGPORT_TIMED_OUT = 2, /* The timeout has passed. */
     MSGPORT_FULL = 3,      /* Timeout 0: the queue is full, because the receiver has not read enough yet. */
-    MSGPORT_LANE_FULL = 4, /* Timeout 0: too many messages are unread whose transfer lists need descriptors. The system's
-                              limit is net.core.wmem_max; msgport_describe() has the number of messages. */
+    MSGPORT_LANE_FULL = 4, /* Timeout 0: too many messages are unread whose transfer lists need descriptors. The
+                              system's limit is net.core.wmem_max; msgport_describe() has the number of messages. */
     MSGPORT_INTERRUPTED = 5, /* An interrupter ended the wait; or a signal, if that was asked for. Nothing is lost. Any
                                 function that waits can return it, and it is not repeated. */
 
@@ -176,7 +175,7 @@ enum {
     MSGPORT_IN_USE = 63,           /* Another listener uses the name. */
     MSGPORT_NOT_A_SOCKET = 64,     /* The name belongs to a file that is not a socket. */
     MSGPORT_NO_LISTENER = 65,      /* There is no listener of this name. */
-    MSGPORT_WRONG_USER = 66,       /* The listener runs as another user. */
+    MSGPORT_WRONG_USER = 66,       /* The listener, or its path, belongs to another user. */
     MSGPORT_REFUSED = 67,          /* The listener refused, or its answer was not a usable port. */
     MSGPORT_WRONG_VERSION = 68,    /* The other process uses another version of the format. */
     MSGPORT_NO_PARENT_PORT = 69,   /* The parent process gave no port, or it is taken, or a program between lost it. */
@@ -833,8 +832,8 @@ msgport_code msgport_port_renew(msgport_port *port);
 /* ---- The end of the peer ---------------------------------------------------------------------------------------- */
 
 /*
- * Tells whether the peer is there, without a message: nothing is received or posted, and what the peer posted before it
- * went can still be received. The answer is that of the kernel at this moment. A peer that is in transit is there.
+ * Returns whether the peer is there, without a message: nothing is received or posted, and what the peer posted before
+ * it went can still be received. The answer is the kernel's at this moment. A peer in transit is there.
  *
  * A post notices the same by itself, after at most 64 posts or 10 ms of posting, whichever comes later.
  *
@@ -2159,7 +2158,7 @@ msgport_code msgport_responder_answer(msgport_responder *responder, const void *
                                       const msgport_item *items, size_t count, int64_t timeout);
 
 /*
- * Returns whether nobody wants the answer any more: the client has freed the pending call, or its time is over, or the
+ * Returns whether the answer is unwanted: the client has freed the pending call, or its time is over, or the
  * client is gone. A server that works long on an answer looks now and then, and frees the responder. Of the calls of a
  * client that are open at the same time, the first 512 can be cancelled; of the others only the end of the client is
  * seen.

@@ -94,7 +94,7 @@ impl<K: Into<io::Error>, T> From<Refusal<K, T>> for io::Error {
     }
 }
 
-/// Why an event loop, a set or a runtime does not watch a port or a listener.
+/// Why an event loop, a set or a runtime does not watch a port, a listener or a descriptor.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum WatchError {
@@ -107,7 +107,9 @@ pub enum WatchError {
 impl fmt::Display for WatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Forked => f.write_str("what would watch it was inherited by fork and belongs to the parent process"),
+            Self::Forked => {
+                f.write_str("the event loop or set was inherited by fork and belongs to the parent process")
+            }
             Self::System(error) => with_cause(f, &"cannot watch it", error),
         }
     }
@@ -503,8 +505,8 @@ pub enum PostErrorKind {
     /// An [`Interrupter`](crate::Interrupter) ended the wait for space, or a signal did, as
     /// [`set_interrupt_on_signal`](crate::MessagePort::set_interrupt_on_signal) allows.
     Interrupted,
-    /// The system has no memory or no descriptors left. `ETOOMANYREFS` is the limit of descriptors in the unread messages
-    /// of a user, `RLIMIT_NOFILE` of this process: see unix(7).
+    /// The system has no memory or no descriptors left. `ETOOMANYREFS` is the limit of descriptors in the unread
+    /// messages of a user, `RLIMIT_NOFILE` of this process: see unix(7).
     ResourceExhausted(io::Error),
 }
 

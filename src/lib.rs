@@ -4,7 +4,7 @@
 //! On the Web, two isolated contexts talk through a [`MessageChannel`]: two *entangled* ports, each the other's *peer*.
 //! A message that is posted on one port arrives at the other, and can carry ports and buffers, which move to the
 //! receiver. This crate provides the same for the threads and processes of one Linux machine. A message of a few bytes
-//! costs about one cache-line transfer; a buffer of any size is handed over without a copy; a port moves with
+//! costs about one cache-line transfer; a large buffer is handed over without a copy; a port moves with
 //! everything that is queued in it, while its peer goes on posting.
 //!
 //! # A channel
@@ -43,14 +43,17 @@
 //! Posting does not wait; [`post_message_wait`](MessagePort::post_message_wait) waits for space in a full queue for as
 //! long as the peer lives, and [`post_message_timeout`](MessagePort::post_message_timeout) for at most a `Duration`.
 //!
+//! An [`Interrupter`] ends a wait from another thread or from a signal handler, and nothing is lost. An event loop has a
+//! [`LoopHandle`] for that.
+//!
 //! # Which type do I need?
 //!
 //! | for | take | example |
 //! |---|---|---|
 //! | messages between two threads or processes | [`MessageChannel`], [`MessagePort`], [`Message`] | `hello` |
-//! | a port for a child process | [`spawn_with_port`], [`parent_port`] | `hello` |
+//! | a port for a child process | [`spawn_with_port`], [`parent_port`]; started in another way, [`PreparedPort`] | `hello` |
 //! | processes that meet by name | [`Listener`], [`connect`] | `greeter`, `visitor` |
-//! | handlers and timers, as on a page | [`EventLoop`], [`PortHandle`] | `page_and_iframe` |
+//! | handlers and timers, as on a page | [`EventLoop`], [`PortHandle`] | `page_and_iframe`, `shared_worker` |
 //! | ports in the event loop that a program has | a port's [descriptor](std::os::fd::AsFd), or an [`EventLoop`]'s | `embedded` |
 //! | many ports without handlers | [`PortSet`] | |
 //! | tasks of tokio | `aio::AsyncPort`, `aio::AsyncListener` (feature `tokio`) | `tokio_echo` |
@@ -62,9 +65,9 @@
 //! | one thread that posts and one that receives | [`MessagePort::split`]: [`SendHalf`], [`RecvHalf`] | |
 //!
 //! The examples are in the folder `examples` of this package, with a list in its `README.md`. Also in the package:
-//! `docs/FROM_C.md` for C and C++, `ARCHITECTURE.md` (how it works, and why it is sound), `SECURITY.md` (what a hostile
-//! peer can do), `docs/BENCHMARKS.md`, `docs/COSTS.md` (descriptors and memory) and `docs/PLATFORMS.md` (where it
-//! runs).
+//! `docs/FROM_C.md` for C and C++, `docs/GUARANTEES.md` (what holds), `ARCHITECTURE.md` (how it works, and why it is
+//! sound), `SECURITY.md` (what a hostile peer can do), `docs/BENCHMARKS.md`, `docs/COSTS.md` (descriptors and memory),
+//! `docs/PLATFORMS.md` (where it runs) and `docs/SYSTEM-CALLS.md` (for sandboxes).
 //!
 //! # Tasks
 //! With the feature `tokio`, the module `aio` has ports that wait in the tasks of a runtime, thousands of them on one
@@ -144,7 +147,8 @@
 //! # Ok(()) }
 //! ```
 //! Unrelated processes meet by name: one of them binds a [`Listener`], and the others [`connect`] to it. The listener
-//! makes the pair of ports, and the client gets one of them.
+//! makes the pair of ports, and the client gets one of them. Both run as the same user, unless the
+//! [`ListenOptions`] and the [`ConnectOptions`] allow others.
 //!
 //! # Request and answer
 //! A [`Client`] and a [`Server`] are the two ends of a pair over which many calls can be open at a time; `TypedClient`
@@ -164,7 +168,8 @@
 //! # #[cfg(not(feature = "serde"))]
 //! # fn main() {}
 //! ```
-//! A call ends with its answer, at its deadline, when the server drops the request, or when the server is gone.
+//! A call ends with its answer, at its deadline, when the server drops the request, or when the server is gone. A call
+//! whose [`PendingCall`] is dropped is cancelled, which the server can [query](Responder::is_cancelled).
 //!
 //! # Many ports
 //! A [`PortSet`] receives from many ports without handlers: [`wait`](PortSet::wait) returns the next message or end of
@@ -216,7 +221,8 @@
 //! assert_eq!(progress.atomic_u64(0)?.load(Ordering::Acquire), 5);
 //! # Ok(()) }
 //! ```
-//! Processes without a port between them share memory by name: [`SharedBuffer::create_named`].
+//! Processes without a port between them share memory by name, with the default feature `named`:
+//! [`SharedBuffer::create_named`].
 //!
 //! # Speed
 //! [`recv_into`](MessagePort::recv_into) reuses a message's memory and allocates nothing;
@@ -232,10 +238,12 @@
 //! then the peer receives the reason, a [`CloseReason`]: `Closed`; `PeerDied` if the process ended without closing, by
 //! SIGKILL too; or `ProtocolViolation` if it broke the format. A blocked call notices a death within 20 ms after the
 //! kernel has released the descriptors of the dead process, which takes tens of milliseconds longer where gigabytes
-//! have to be torn down.
+//! have to be torn down. A post notices it after at most 64 posts or 10 ms of posting, whichever comes later.
+//! [`peer_state`](MessagePort::peer_state) and [`closed`](MessagePort::closed) report the end without taking a message.
 //!
 //! # Errors
-//! An error of an operation that takes ownership returns what was passed in, unless its documentation states otherwise.
+//! An error of an operation that takes ownership is a [`Refusal`] with what was passed in, unless its documentation
+//! states otherwise.
 //! The `Display` of an error states what failed, its `source` the cause, and `{:#}` prints both. Every error converts
 //! into an [`io::Error`](std::io::Error) of a fitting kind.
 //!
@@ -267,6 +275,8 @@
 //! | an exception in a handler | [`ErrorEvent::Panic`], [`EventLoop::set_onerror`] | the loop goes on |
 //! | garbage collection | | a handle or a handler keeps a port; see [`PortHandle`] |
 //! | `setTimeout`, `clearTimeout` | [`set_timeout`](EventLoop::set_timeout), [`clear_timeout`](EventLoop::clear_timeout) | |
+//! | `setInterval` | [`set_interval`](EventLoop::set_interval) | a period is at least 1 ms |
+//! | `onconnect` of a shared worker | [`add_listener`](EventLoop::add_listener) | |
 //! | `scheduler.postTask(f)` | [`LoopHandle::post_task`] | from any thread |
 //! | `ArrayBuffer` on a transfer list | [`TransferBuffer`] | arrives in `buffers` of [`Message`] |
 //! | `SharedArrayBuffer` in a message | [`SharedBuffer`] | on the transfer list; arrives in `shared` of [`Message`] |

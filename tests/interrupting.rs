@@ -17,6 +17,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 
 use tools::attacker::Pages;
 use tools::child::{Process, Role};
+use tools::ledger::alone;
 use tools::memory::newest_memory;
 use tools::{PATIENCE, assert_entangled, fill_by, pair, pair_of, text, within};
 
@@ -62,6 +63,7 @@ fn start<T: Send + 'static>(wait: impl FnOnce() -> T + Send + 'static) -> JoinHa
 
 #[test]
 fn a_receive_is_interrupted_in_each_kind_of_sleep() {
+    let _alone = alone();
     for asleep in [FUTEX, FD] {
         let (a, b, pages) = watched_pair();
         let interrupter = a.interrupter().expect("descriptors");
@@ -76,6 +78,7 @@ fn a_receive_is_interrupted_in_each_kind_of_sleep() {
 
 #[test]
 fn a_spinning_receive_is_interrupted() {
+    let _alone = alone();
     let (a, b) = pair();
     a.set_spin(Duration::MAX);
     let interrupter = a.interrupter().expect("descriptors");
@@ -88,6 +91,7 @@ fn a_spinning_receive_is_interrupted() {
 
 #[test]
 fn a_post_that_waits_for_space_is_interrupted_and_keeps_its_list() {
+    let _alone = alone();
     let (a, b, pages) = watched_pair();
     let posted = fill_by(|data| a.post_message(data, []));
     let interrupter = a.interrupter().expect("descriptors");
@@ -114,6 +118,7 @@ fn a_post_that_waits_for_space_is_interrupted_and_keeps_its_list() {
 
 #[test]
 fn an_interrupt_is_kept_for_the_next_wait_once() {
+    let _alone = alone();
     let (a, b) = pair();
     let interrupter = a.interrupter().expect("descriptors");
     interrupter.interrupt();
@@ -135,6 +140,7 @@ fn an_interrupt_is_kept_for_the_next_wait_once() {
 
 #[test]
 fn the_halves_have_interrupters_of_their_own() {
+    let _alone = alone();
     let (a, b) = pair_of(4096);
     fill_by(|data| a.post_message(data, []));
     let (sender, receiver) = a.split();
@@ -153,6 +159,7 @@ fn the_halves_have_interrupters_of_their_own() {
 
 #[test]
 fn a_wait_for_the_end_of_the_peer_is_interrupted() {
+    let _alone = alone();
     let (a, _b) = pair();
     let interrupter = a.interrupter().expect("descriptors");
     let waiter = start(move || is_interrupted(a.closed()));
@@ -162,6 +169,7 @@ fn a_wait_for_the_end_of_the_peer_is_interrupted() {
 
 #[test]
 fn calls_and_servers_are_interrupted() {
+    let _alone = alone();
     let (a, b) = pair();
     let (client, server) = (Client::new(a), Server::new(b));
     let (of_client, of_server) =
@@ -197,6 +205,7 @@ fn calls_and_servers_are_interrupted() {
 
 #[test]
 fn a_set_is_interrupted_and_loses_nothing() {
+    let _alone = alone();
     let (a, b) = pair();
     let mut set = PortSet::new().expect("descriptors");
     let id = set.add(a).expect("descriptors");
@@ -223,6 +232,7 @@ fn a_set_is_interrupted_and_loses_nothing() {
 
 #[test]
 fn an_interrupter_outlives_its_port() {
+    let _alone = alone();
     let (a, b) = pair();
     let (of_dropped, of_moved) = (a.interrupter().expect("descriptors"), b.interrupter().expect("descriptors"));
     let (carrier, receiver) = pair();
@@ -270,6 +280,7 @@ fn signal_until_it_ends<T>(thread: JoinHandle<T>, signal: Signal) -> T {
 
 #[test]
 fn a_signal_ends_a_wait_only_if_that_is_asked_for() {
+    let _alone = alone();
     handle(Signal::SIGUSR1, ignore, SaFlags::SA_RESTART);
     // By default it does not.
     let (a, b) = pair();
@@ -315,6 +326,7 @@ fn interrupted_by_a_handler() {
 
 #[test]
 fn a_handler_of_the_waiting_thread_may_interrupt() {
+    let _alone = alone();
     let (mut process, _port) = Process::start("interrupted by a handler");
     process.succeeded();
 }

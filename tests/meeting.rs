@@ -137,7 +137,7 @@ fn threaded() {
     let stranger = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::empty(), None).expect("a socket");
     let taken = fcntl(&stranger, FcntlArg::F_DUPFD(number)).expect("a copy");
     assert_eq!(taken, number, "the number is free again");
-    Process::run(command("orphan").env("MESSAGEPORT_TEST_EXPECTED", "Missing")).succeeded();
+    Process::run(command("orphan").env("MESSAGEPORT_TEST_EXPECTED", "Lost")).succeeded();
     port.post_message(b"done", []).expect("room");
 }
 
@@ -393,7 +393,7 @@ fn answer(socket: &OwnedFd) -> Option<(bool, u32)> {
     let word = |at: usize| u32::from_ne_bytes(answer[at..at + 4].try_into().expect("four bytes"));
     let accepted = word(12) == 1;
     // A header, and for a client that was accepted the capsule of a port and the end of a table.
-    assert_eq!((len, &answer[..8]), (if accepted { 16 + 80 + 24 } else { 16 }, &MAGIC.to_ne_bytes()[..]));
+    assert_eq!((len, &answer[..8]), (if accepted { 16 + 96 + 24 } else { 16 }, &MAGIC.to_ne_bytes()[..]));
     Some((accepted, word(8)))
 }
 

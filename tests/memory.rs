@@ -93,6 +93,7 @@ fn client() {
 fn use_and_drop(mut message: Message) {
     for port in message.ports.drain(..) {
         assert!(matches!(port.try_recv(), Err(TryRecvError::Empty)));
+        let _name = format!("{port:?}"); // the name of its memory file
         drop(hop(port));
     }
     let (a, b) = pair();

@@ -1,4 +1,4 @@
-//! Whether the peer is there: who only posts notices its death, and who does neither can ask or wait.
+//! Whether the peer is there: a process that only posts notices its death, and any process can query it or wait for it.
 
 mod tools;
 

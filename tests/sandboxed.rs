@@ -1,5 +1,5 @@
-//! The library under the system calls of docs/SYSTEM-CALLS.md, from which the filters of these tests are made: any other
-//! call ends the process.
+//! The library under the system calls of docs/SYSTEM-CALLS.md, from which the filters of these tests are made: any
+//! other call ends the process.
 #![cfg(target_arch = "x86_64")] // the numbers of system calls, and some of their names, differ elsewhere
 
 mod tools;
@@ -10,8 +10,8 @@ use std::thread;
 
 use messageport::aio::AsyncPort;
 use messageport::{
-    ChannelOptions, Client, EventLoop, Listener, MessageChannel, PortSet, Server, SharedBuffer, TransferBuffer,
-    connect, parent_port, spawn_with_port,
+    ChannelOptions, Client, EventLoop, ListenOptions, MessageChannel, PortSet, RecvError, Server, SharedBuffer,
+    TransferBuffer, connect, parent_port, spawn_with_port,
 };
 use nix::libc;
 
@@ -39,27 +39,26 @@ macro_rules! numbers {
 const OTHERS: [(&str, libc::c_long); 2] = [("cachestat", 451), ("alarm", libc::SYS_alarm)];
 
 const NUMBERS: &[(&str, libc::c_long)] = numbers! {
-    accept4 = SYS_accept4, access = SYS_access, arch_prctl = SYS_arch_prctl, bind = SYS_bind, brk = SYS_brk,
-    chdir = SYS_chdir, clock_gettime = SYS_clock_gettime, clock_nanosleep = SYS_clock_nanosleep, clone = SYS_clone,
-    clone3 = SYS_clone3, close = SYS_close, connect = SYS_connect, dup2 = SYS_dup2, dup3 = SYS_dup3,
-    epoll_create1 = SYS_epoll_create1, epoll_ctl = SYS_epoll_ctl, epoll_wait = SYS_epoll_wait,
-    eventfd2 = SYS_eventfd2, execve = SYS_execve, exit = SYS_exit, exit_group = SYS_exit_group,
-    fallocate = SYS_fallocate, fchmod = SYS_fchmod, fcntl = SYS_fcntl, flock = SYS_flock, fstat = SYS_fstat,
-    fstatfs = SYS_fstatfs, ftruncate = SYS_ftruncate, futex = SYS_futex, getdents64 = SYS_getdents64,
-    geteuid = SYS_geteuid, getpeername = SYS_getpeername, getpid = SYS_getpid, getrandom = SYS_getrandom,
-    getsockname = SYS_getsockname, getsockopt = SYS_getsockopt, gettid = SYS_gettid, listen = SYS_listen,
-    lseek = SYS_lseek, madvise = SYS_madvise, memfd_create = SYS_memfd_create, mincore = SYS_mincore,
-    mkdir = SYS_mkdir, mlock2 = SYS_mlock2, mmap = SYS_mmap, mprotect = SYS_mprotect, mremap = SYS_mremap,
-    munmap = SYS_munmap, newfstatat = SYS_newfstatat, openat = SYS_openat, pidfd_open = SYS_pidfd_open,
-    pipe2 = SYS_pipe2, poll = SYS_poll, prctl = SYS_prctl, pread64 = SYS_pread64, prlimit64 = SYS_prlimit64,
-    pwrite64 = SYS_pwrite64, read = SYS_read, readlink = SYS_readlink, recvfrom = SYS_recvfrom, recvmsg = SYS_recvmsg,
-    restart_syscall = SYS_restart_syscall, rseq = SYS_rseq, rt_sigaction = SYS_rt_sigaction,
-    rt_sigprocmask = SYS_rt_sigprocmask, rt_sigreturn = SYS_rt_sigreturn, sched_getaffinity = SYS_sched_getaffinity,
-    sched_yield = SYS_sched_yield, sendmsg = SYS_sendmsg, set_robust_list = SYS_set_robust_list,
-    set_tid_address = SYS_set_tid_address, setsockopt = SYS_setsockopt, shutdown = SYS_shutdown,
-    sigaltstack = SYS_sigaltstack, socket = SYS_socket, socketpair = SYS_socketpair, statx = SYS_statx,
-    tgkill = SYS_tgkill, timerfd_create = SYS_timerfd_create, timerfd_settime = SYS_timerfd_settime,
-    unlink = SYS_unlink, vfork = SYS_vfork, wait4 = SYS_wait4, waitid = SYS_waitid, write = SYS_write,
+    accept4 = SYS_accept4, access = SYS_access, arch_prctl = SYS_arch_prctl, bind = SYS_bind, brk = SYS_brk, chdir =
+    SYS_chdir, chown = SYS_chown, clock_gettime = SYS_clock_gettime, clock_nanosleep = SYS_clock_nanosleep, clone =
+    SYS_clone, clone3 = SYS_clone3, close = SYS_close, connect = SYS_connect, dup2 = SYS_dup2, dup3 = SYS_dup3,
+    epoll_create1 = SYS_epoll_create1, epoll_ctl = SYS_epoll_ctl, epoll_wait = SYS_epoll_wait, eventfd2 = SYS_eventfd2,
+    execve = SYS_execve, exit = SYS_exit, exit_group = SYS_exit_group, fallocate = SYS_fallocate, fchmod = SYS_fchmod,
+    fchmodat = SYS_fchmodat, fcntl = SYS_fcntl, flock = SYS_flock, fstat = SYS_fstat, fstatfs = SYS_fstatfs, ftruncate =
+    SYS_ftruncate, futex = SYS_futex, getdents64 = SYS_getdents64, geteuid = SYS_geteuid, getpeername = SYS_getpeername,
+    getpid = SYS_getpid, getrandom = SYS_getrandom, getrusage = SYS_getrusage, getsockname = SYS_getsockname, getsockopt
+    = SYS_getsockopt, gettid = SYS_gettid, listen = SYS_listen, lseek = SYS_lseek, madvise = SYS_madvise, memfd_create =
+    SYS_memfd_create, mincore = SYS_mincore, mkdir = SYS_mkdir, mlock2 = SYS_mlock2, mmap = SYS_mmap, mprotect =
+    SYS_mprotect, mremap = SYS_mremap, munmap = SYS_munmap, newfstatat = SYS_newfstatat, openat = SYS_openat, pidfd_open
+    = SYS_pidfd_open, pipe2 = SYS_pipe2, poll = SYS_poll, prctl = SYS_prctl, pread64 = SYS_pread64, prlimit64 =
+    SYS_prlimit64, pwrite64 = SYS_pwrite64, read = SYS_read, readlink = SYS_readlink, recvfrom = SYS_recvfrom, recvmsg =
+    SYS_recvmsg, restart_syscall = SYS_restart_syscall, rseq = SYS_rseq, rt_sigaction = SYS_rt_sigaction, rt_sigprocmask
+    = SYS_rt_sigprocmask, rt_sigreturn = SYS_rt_sigreturn, sched_getaffinity = SYS_sched_getaffinity, sched_yield =
+    SYS_sched_yield, sendmsg = SYS_sendmsg, set_robust_list = SYS_set_robust_list, set_tid_address =
+    SYS_set_tid_address, setsockopt = SYS_setsockopt, shutdown = SYS_shutdown, sigaltstack = SYS_sigaltstack, socket =
+    SYS_socket, socketpair = SYS_socketpair, statx = SYS_statx, tgkill = SYS_tgkill, timerfd_create =
+    SYS_timerfd_create, timerfd_settime = SYS_timerfd_settime, unlink = SYS_unlink, vfork = SYS_vfork, wait4 =
+    SYS_wait4, waitid = SYS_waitid, write = SYS_write,
 };
 
 /// The system calls that the page lists in the section of this title: the first words, in backticks, of its tables.
@@ -146,6 +145,8 @@ fn channels() {
     port1.close();
     waiting.join().expect("no panic");
     let (a, b) = pair();
+    a.interrupter().expect("resources").interrupt();
+    assert!(matches!(a.recv(), Err(RecvError::Interrupted)));
     let renewed = a.renew().expect("resources");
     drop((renewed, b));
     let (client, server) = pair();
@@ -192,7 +193,8 @@ fn tasks() {
 }
 
 fn meeting() {
-    let listener = Listener::bind("sandboxed").expect("a name");
+    let options = ListenOptions::new().mode(0o660).remove_on_signal(true);
+    let listener = options.bind("sandboxed").expect("a name");
     let name = listener.path().to_str().expect("a path of text").to_owned();
     let client = thread::spawn(move || text(&connect(&name, b"hello").expect("a listener")));
     let incoming = listener.accept_timeout(PATIENCE).expect("a client");

@@ -125,7 +125,7 @@ fn the_answer_brings_the_clients_end_and_nothing_else() {
     attacker::send(&client, &greeting(), &[]).expect("room");
     let incoming = listener.accept_timeout(PATIENCE).expect("a client");
     let (bytes, descriptors) = receive(&client, 1000);
-    assert_eq!((bytes.len(), descriptors.len()), (16 + 80 + 24, 2), "a header, a capsule, the end of a table");
+    assert_eq!((bytes.len(), descriptors.len()), (16 + 96 + 24, 2), "a header, a capsule, the end of a table");
     let lane = inode(incoming.port.as_fd());
     assert!(descriptors.iter().all(|descriptor| inode(descriptor.as_fd()) != lane));
     // The second descriptor is the lane of the client's end, and the listener's port sees the end of it.

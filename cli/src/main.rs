@@ -101,8 +101,8 @@ enum Command {
     /// Wait for one `connect NAME` and exchange standard input and output with it
     ///
     /// The input of each side becomes the output of the other, in both directions at the same time. When the input of
-    /// one side ends, so does the output of the other. The command exits when both inputs have ended and both sides have
-    /// written everything.
+    /// one side ends, so does the output of the other. The command exits when both inputs have ended and both sides
+    /// have written everything.
     #[command(after_help = "Example:\n  messageport listen talk > received\n\nExit status:\n  0  both inputs ended, \
         and both sides have written everything\n  1  failure\n  2  NAME is in use or cannot be used, or standard \
         input or output failed\n  3  the peer closed before both inputs had been written")]

@@ -71,7 +71,7 @@ codes! {
     IN_USE = 63 "another listener uses the name",
     NOT_A_SOCKET = 64 "the name belongs to a file that is not a socket",
     NO_LISTENER = 65 "there is no listener of this name",
-    WRONG_USER = 66 "the listener runs as another user",
+    WRONG_USER = 66 "the listener, or its path, belongs to another user",
     REFUSED = 67 "the listener refused the connection",
     WRONG_VERSION = 68 "the other process uses another version of the format",
     NO_PARENT_PORT = 69 "the parent process gave no port, or it is taken, or a program between lost it",

@@ -23,8 +23,8 @@ pub(crate) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> Code {
     }
 }
 
-/// As [`guard`], for a function with a fast path. `brief` tries that: it returns false if it has done nothing and `body`
-/// is to run, and it makes no call that is a cancellation point.
+/// As [`guard`], for a function with a fast path. `brief` tries that: it returns false if it has done nothing and
+/// `body` is to run, and it makes no call that is a cancellation point.
 #[inline]
 pub(crate) fn guard_after(
     brief: impl FnOnce() -> Result<bool, Failure>,

@@ -1,6 +1,6 @@
-//! iceoryx2: publish-subscribe of byte slices, one service per direction. Samples are loaned, written and read in place.
-//! The receiver polls, or waits for an event that the sender raises after each message. Files of iceoryx2 lie in a
-//! folder of this program.
+//! iceoryx2: publish-subscribe of byte slices, one service per direction. Samples are loaned, written and read in
+//! place. The receiver polls, or waits for an event that the sender raises after each message. Files of iceoryx2 lie in
+//! a folder of this program.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,6 @@
-//! The benchmarks of messageport with its peers in the same turns: other mechanisms between processes, and queues between
-//! threads. Each is used in the way that its documentation recommends for speed; docs/BENCHMARKS.md describes it.
+//! The benchmarks of messageport with its peers in the same turns: other mechanisms between processes, and queues
+//! between threads. Each is used in the way that its documentation recommends for speed; docs/BENCHMARKS.md describes
+//! it.
 
 // Imports point down this list only.
 

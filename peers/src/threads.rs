@@ -1,5 +1,5 @@
-//! Queues between two threads of one process, without a process boundary, wake-ups or variable sizes. Messages are values
-//! of a fixed size. The second thread is pinned to the CPU of the second process.
+//! Queues between two threads of one process, without a process boundary, wake-ups or variable sizes. Messages are
+//! values of a fixed size. The second thread is pinned to the CPU of the second process.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,4 +1,4 @@
-//! Buffers: memory that is handed over or shared by a handle, and never copied to move it.
+//! Buffers: memory that is handed over or shared by a handle. Only a small one may be copied to move it.
 //!
 //! This file has `TransferBuffer`, which one holder at a time may write; [`frozen`] and [`shared`] have the buffers
 //! with many holders, and [`bytes`] the copying methods that transfer and shared buffers have in common. [`memory`] and
@@ -143,8 +143,8 @@ impl TransferBuffer {
     ///
     /// # Errors
     /// [`FreezeErrorKind::Received`]: the buffer came over a port, and a former holder may have kept access to its
-    /// memory; a buffer that came as a copy can be frozen. The other kinds are listed at [`FreezeErrorKind`]. The buffer
-    /// is in the error, unchanged.
+    /// memory; a buffer that came as a copy can be frozen. The other kinds are listed at [`FreezeErrorKind`]. The
+    /// buffer is in the error, unchanged.
     pub fn freeze(self) -> Result<FrozenBuffer, FreezeError> {
         let fail = |kind, buffer| Err(FreezeError::new(kind, buffer));
         let Some(hold) = self.hold.take() else { return fail(FreezeErrorKind::Detached, self) };
@@ -272,6 +272,6 @@ impl From<FreezeErrorKind> for io::Error {
     }
 }
 
-/// [`TransferBuffer::freeze`] failed: it gives back the buffer, unchanged. The buffer is detached only after an error of
-/// the seal itself, `InUse` for example, and only if this process could not map its memory again.
+/// [`TransferBuffer::freeze`] failed: it gives back the buffer, unchanged. The buffer is detached only after an error
+/// of the seal itself, `InUse` for example, and only if this process could not map its memory again.
 pub type FreezeError = Refusal<FreezeErrorKind, TransferBuffer>;

@@ -248,8 +248,8 @@ impl Pool {
         }
     }
 
-    /// Frees the idle buffers when the peer is gone. The others keep their slots, because those that the peer has posted
-    /// back may still be queued.
+    /// Frees the idle buffers when the peer is gone. The others keep their slots, because those that the peer has
+    /// posted back may still be queued.
     pub(crate) fn release(&mut self) {
         for slot in 0..self.slots.len() {
             self.update(slot);

@@ -437,9 +437,9 @@ impl ClientCore {
     }
 }
 
-/// The descriptor to wait on in a poll(2) or epoll(7) of your own: it is readable when an answer may have come, and when
-/// the server is gone. Take it first. Then, before each `poll`, call [`try_wait`](PendingCall::try_wait) on the open
-/// calls, until each has returned `None` or its answer: that arms the wake-up. A thread that waits for an answer
+/// The descriptor to wait on in a poll(2) or epoll(7) of your own: it is readable when an answer may have come, and
+/// when the server is gone. Take it first. Then, before each `poll`, call [`try_wait`](PendingCall::try_wait) on the
+/// open calls, until each has returned `None` or its answer: that arms the wake-up. A thread that waits for an answer
 /// meanwhile reads what the descriptor would report. See also [`MessagePort`'s](MessagePort#impl-AsFd-for-MessagePort).
 impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -13,7 +13,7 @@
 //! ```
 //! The segment has a word for each of the first 512 entries of the table, which only the client writes: 1 more than the
 //! count of the entry's last call that the client abandoned, or 0. An entry has one call at a time, so no request with
-//! that count or a lower one is wanted any more. The server reads the word when it wants to know; a message would wait
+//! that count or a lower one is wanted any more. The server can read the word at any time; a message would wait
 //! behind other requests.
 #![forbid(unsafe_code)]
 

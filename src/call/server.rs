@@ -38,8 +38,9 @@ const MAX_OWED: usize = 1024;
 /// The answering end of a pair; the other end is a [`Client`](super::Client).
 ///
 /// [`serve`](Self::serve) answers one request after the other. [`recv`](Self::recv) returns a request with its
-/// [`Responder`], which can answer later and from another thread, and which tells whether the call has been cancelled. Dropping the server closes the port: posted answers
-/// still arrive, and every other open call of the client fails.
+/// [`Responder`], which can answer later and from another thread, and [shows](Responder::is_cancelled) whether the call
+/// has been cancelled. Dropping the server closes the port: posted answers still arrive, and every other open call of
+/// the client fails.
 ///
 /// A client that reads no answers does not get far: once 1024 notices of dropped requests wait for room in the queue, a
 /// server receives no further request until there is room. `recv` then waits, and `try_recv` returns `Empty`.
@@ -302,7 +303,7 @@ impl Drop for Server {
 }
 
 impl Responder {
-    /// True once nobody wants the answer: the client has abandoned the call, by dropping its
+    /// True once the answer is unwanted: the client has abandoned the call, by dropping its
     /// [`PendingCall`](super::PendingCall) or because its time was over, or the client is gone. It stays true. A server
     /// that works long on an answer looks now and then, and drops the responder when it is true.
     ///

@@ -104,9 +104,9 @@ impl PreparedPort {
         }
     }
 
-    /// Makes the child that `command` starts inherit the descriptor, and all standard streams: those that are
-    /// close-on-exec in this process, and `/dev/null` in place of those that are closed, which this process then has,
-    /// too, until the `PreparedPort` is dropped. Of several children the first one to call [`parent_port`] gets the
+    /// Makes the child that `command` starts inherit the descriptor, and all standard streams, also those that are
+    /// close-on-exec in this process. In place of a stream that is closed here, the child and, until the `PreparedPort`
+    /// is dropped, this process have `/dev/null`. Of several children the first one to call [`parent_port`] gets the
     /// port. A child that is started after this has been dropped inherits nothing.
     ///
     /// # Errors
@@ -155,8 +155,8 @@ impl AsFd for PreparedPort {
 /// | `sudo` | yes, from 3 on | `sudo -C N --preserve-env=MESSAGEPORT_PARENT`, `N` above the number, if its policy allows |
 ///
 /// # Errors
-/// There is no port, or it was taken before ([`Missing`](ParentPortError::Missing)); a program in between has closed the
-/// descriptor ([`Lost`](ParentPortError::Lost)); or what was inherited is not a port.
+/// There is no port, or it was taken before ([`Missing`](ParentPortError::Missing)); a program in between has closed
+/// the descriptor ([`Lost`](ParentPortError::Lost)); or what was inherited is not a port.
 pub fn parent_port() -> Result<MessagePort, ParentPortError> {
     let socket = take_inherited(VARIABLE).map_err(|reason| match reason {
         NotInherited::Missing => ParentPortError::Missing,
@@ -166,7 +166,7 @@ pub fn parent_port() -> Result<MessagePort, ParentPortError> {
 }
 
 /// Takes the port that waits in a socket. The parent sends the port before it starts the child, so a port that is not
-/// there now never will be.
+/// there at this point will not come.
 fn take_port(socket: BorrowedFd<'_>) -> Result<MessagePort, ParentPortError> {
     greeting::receive_port(socket).map_err(|bad| match bad {
         BadPacket::NotYet | BadPacket::Silent | BadPacket::Malformed | BadPacket::Overloaded => {

@@ -2,7 +2,7 @@
 //!
 //! A client's *greeting* is a header with the limits of the channel that the client wants, and data. It carries no
 //! descriptors. The listener makes the channel and answers with a *port packet*: a header and the payload of a carrier
-//! record, with the descriptors of one port as control data. A refusal is the header of a port packet alone.
+//! record, with the descriptors of one port as control data. A *denial* is the header of a port packet alone.
 //!
 //! The side that makes a lane holds both of its sockets for a moment, and can keep duplicates. A process that receives
 //! on a duplicate can make the holder of that socket wait in every receive. So the lane is made by the side that has
@@ -44,7 +44,7 @@ struct PortHeader {
     magic: u64,
     /// The sender's version of the format.
     version: u32,
-    /// [`ACCEPTED`] if a port follows; otherwise a `Refusal`, of which an unknown one is like `TurnedAway`.
+    /// [`ACCEPTED`] if a port follows; otherwise a [`Denial`]; an unknown one counts as `TurnedAway`.
     answer: u32,
 }
 
@@ -54,7 +54,7 @@ const ACCEPTED: u32 = 1;
 /// Why a client gets no port. On the wire, `PortHeader::answer`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
-pub(crate) enum Refusal {
+pub(crate) enum Denial {
     /// The client was turned away.
     TurnedAway = 0,
     /// The listener has no memory or descriptors for this client.
@@ -83,7 +83,7 @@ pub(crate) enum BadPacket {
     NotYet,
     /// The other side hung up without a packet.
     Silent,
-    /// The packet is not of the expected kind or contains a value out of range; or it is a refusal, but not for a
+    /// The packet is not of the expected kind or contains a value out of range; or it is a denial, but not for a
     /// shortage.
     Malformed,
     /// The listener has no memory or descriptors for this client.
@@ -171,7 +171,7 @@ pub(crate) fn receive_port(socket: BorrowedFd<'_>) -> Result<MessagePort, BadPac
     }
     match header.answer {
         ACCEPTED => {}
-        answer if answer == Refusal::Shortage as u32 => return Err(BadPacket::Overloaded),
+        answer if answer == Denial::Shortage as u32 => return Err(BadPacket::Overloaded),
         _ => return Err(BadPacket::Malformed),
     }
     let table = Table::parse(payload).map_err(|_| BadPacket::Malformed)?;
@@ -203,7 +203,7 @@ pub(crate) fn receive_port(socket: BorrowedFd<'_>) -> Result<MessagePort, BadPac
 }
 
 /// Turns a client away. A client that has hung up does not get the answer, which changes nothing for the listener.
-pub(crate) fn refuse(socket: BorrowedFd<'_>, why: Refusal) {
+pub(crate) fn refuse(socket: BorrowedFd<'_>, why: Denial) {
     let header = PortHeader { magic: MAGIC, version: VERSION, answer: why as u32 };
     let _ = socket::send(socket, &[IoSlice::new(bytemuck::bytes_of(&header))], &[]);
 }

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::greeting::{self, BadPacket, Greeting, Refusal};
+use super::greeting::{self, BadPacket, Denial, Greeting};
 use super::names::{NameError, path_to_listen};
 use crate::error::{PostErrorKind, with_cause};
 use crate::layout::Limits;
@@ -35,13 +35,13 @@ pub(crate) const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 ///
 /// A name without a slash is a socket in `/run/user/UID/messageport` or, if `/run/user/UID` is not a private directory
 /// of this user, in `/tmp/messageport-UID`; no variable of the environment counts. A name with a slash is the path of
-/// the socket. Only this user has access to the socket, unless [`mode`](ListenOptions::mode) says otherwise. A name in
-/// the abstract namespace of unix(7) is not offered: it has no permissions, so any user could take it first.
+/// the socket. Only this user has access to the socket, unless [`mode`](ListenOptions::mode) gives access to others. A
+/// name in the abstract namespace of unix(7) is not offered: it has no permissions, so any user could take it first.
 ///
 /// A lock file beside the socket shows whether its listener lives. Dropping the listener removes both. A process that
-/// ends without dropping it leaves both behind; a signal that ends it need not, with
-/// [`remove_on_signal`](ListenOptions::remove_on_signal). What was left behind is removed by the next listener on the
-/// name, and by the next [`connect`](crate::connect()) that finds nobody there.
+/// ends without dropping it leaves both behind; with [`remove_on_signal`](ListenOptions::remove_on_signal), a process
+/// that SIGHUP, SIGINT or SIGTERM ends does not. What was left behind is removed by the next listener on the name, and
+/// by the next [`connect`](crate::connect()) that finds no listener there.
 ///
 /// ```no_run
 /// # use messageport::Listener;
@@ -148,8 +148,8 @@ impl ListenOptions {
 
     /// Removes the socket and its lock file also when SIGHUP, SIGINT or SIGTERM ends the process; by default only
     /// dropping the listener removes them. For each of these signals that has its default action, a handler is
-    /// installed, which removes the files and then lets the signal end the process (signal(7)). A program with a handler
-    /// of its own drops its listener instead. SIGKILL leaves the files behind in any case.
+    /// installed, which removes the files and then lets the signal end the process (signal(7)). A program with a
+    /// handler of its own drops its listener instead. SIGKILL leaves the files behind in any case.
     pub fn remove_on_signal(mut self, remove: bool) -> Self {
         self.remove_on_signal = remove;
         self
@@ -192,9 +192,9 @@ impl ListenOptions {
     }
 
     /// Accepts clients at the socket that the service manager passed to this process: socket activation, see
-    /// sd_listen_fds(3). `name` is that of the socket (`FileDescriptorName=` of systemd.socket(5)); without it the first
-    /// one is taken. The unit has `ListenSequentialPacket=PATH`. `None`: no such socket was passed, as when the program
-    /// was started by hand.
+    /// sd_listen_fds(3). `name` is that of the socket (`FileDescriptorName=` of systemd.socket(5)); without it the
+    /// first one is taken. The unit has `ListenSequentialPacket=PATH`. `None`: no such socket was passed, as when the
+    /// program was started by hand.
     ///
     /// ```no_run
     /// # use messageport::{ListenError, ListenOptions, Listener};
@@ -354,17 +354,17 @@ impl Listener {
         let credentials = match named_socket::credentials(client.as_fd()) {
             Ok(found) if self.options.any_uid || found.uid == named_socket::user() => found,
             _ => {
-                self.refuse(&client, Refusal::TurnedAway);
+                self.refuse(&client, Denial::TurnedAway);
                 return Ok(None);
             }
         };
-        self.events.add_level(client.as_fd(), key).inspect_err(|_| self.refuse(&client, Refusal::Shortage))?;
+        self.events.add_level(client.as_fd(), key).inspect_err(|_| self.refuse(&client, Denial::Shortage))?;
         let deadline = Instant::now().checked_add(self.options.greeting_timeout);
         let mut silent = self.silent.borrow_mut();
         if silent.len() >= MAX_SILENT {
             let oldest = silent.remove(0);
             self.unwatch(&oldest.connection);
-            self.refuse(&oldest.connection, Refusal::TurnedAway);
+            self.refuse(&oldest.connection, Denial::TurnedAway);
         }
         silent.push(Silent { connection: client, credentials, deadline });
         drop(silent);
@@ -392,7 +392,7 @@ impl Listener {
         match answered {
             Ok(Some((port, data))) => Ok(Some(Incoming { port, greeting: Message::from(data), uid, pid })),
             refused => {
-                let why = if refused.is_ok() { Refusal::TurnedAway } else { Refusal::Shortage };
+                let why = if refused.is_ok() { Denial::TurnedAway } else { Denial::Shortage };
                 self.refuse(&connection, why);
                 refused.map(|_| None)
             }
@@ -405,7 +405,7 @@ impl Listener {
             let in_time = client.deadline.is_none_or(|deadline| deadline > now);
             if !in_time {
                 self.unwatch(&client.connection);
-                self.refuse(&client.connection, Refusal::TurnedAway);
+                self.refuse(&client.connection, Denial::TurnedAway);
             }
             in_time
         });
@@ -416,7 +416,7 @@ impl Listener {
         self.events.delete(client.as_fd());
     }
 
-    fn refuse(&self, client: &Connection, why: Refusal) {
+    fn refuse(&self, client: &Connection, why: Denial) {
         greeting::refuse(client.as_fd(), why);
         self.refused.set(self.refused.get() + 1);
     }

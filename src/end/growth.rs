@@ -1,12 +1,11 @@
 //! Growth: how a direction goes on in a larger ring, and back.
 //!
 //! A full ring, or one that is too small for a message, is followed by one of at least twice its size. The producer
-//! makes it, sends its descriptor over the lane, tagged
-//! with a record's number as any descriptor is, and commits a `Next` link in the room that every claim leaves for one
-//! header. So the contents are in shared memory at once, survive the producer's process, and move with either end. The
-//! consumer follows the link when it has read everything in front of it. Once it has read everything there is, the
-//! producer's next post goes back to the first ring, with a `Back` link. Each side keeps its present ring and the first
-//! one, and no other.
+//! makes it, sends its descriptor over the lane, tagged with a record's number as any descriptor is, and commits a
+//! `Next` link in the room that every claim leaves for one header. So the contents are in shared memory at once,
+//! survive the producer's process, and move with either end. The consumer follows the link when it has read everything
+//! in front of it. Once it has read everything there is, the producer's next post goes back to the first ring, with a
+//! `Back` link. Each side keeps its present ring and the first one, and no other.
 #![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;

@@ -1,9 +1,9 @@
 //! Ending a wait from another thread.
 //!
 //! An interrupt is a flag that the next check of a waiting half takes. The flag is set first; then the half is woken in
-//! whichever way it sleeps: in futex(2) by its doorbell, in poll(2) by a bell, an eventfd beside the lane. The doorbell's
-//! sequence (`queue/doorbell.rs`) keeps a half from falling asleep past a flag. A half that does not wait is not
-//! disturbed: its next wait takes the flag.
+//! whichever way it sleeps: in futex(2) by its doorbell, in poll(2) by a bell, an eventfd beside the lane. The
+//! doorbell's sequence (`queue/doorbell.rs`) keeps a half from falling asleep past a flag. A half that does not wait is
+//! not disturbed: its next wait takes the flag.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -94,19 +94,21 @@ impl Interrupts {
 /// Ends a wait of another thread, which then returns `Interrupted`: a receive, a post that waits for space, a wait for
 /// an answer, a wait for the end of the peer, a wait of a set.
 ///
-/// [`MessagePort::interrupter`](crate::MessagePort::interrupter), [`SendHalf::interrupter`](crate::SendHalf::interrupter),
-/// [`RecvHalf::interrupter`](crate::RecvHalf::interrupter), [`Client::interrupter`](crate::Client::interrupter),
-/// [`Server::interrupter`](crate::Server::interrupter) and [`PortSet::interrupter`](crate::PortSet::interrupter) make
-/// one. An event loop has a [`LoopHandle`](crate::LoopHandle) instead.
+/// [`MessagePort::interrupter`](crate::MessagePort::interrupter),
+/// [`SendHalf::interrupter`](crate::SendHalf::interrupter), [`RecvHalf::interrupter`](crate::RecvHalf::interrupter),
+/// [`Client::interrupter`](crate::Client::interrupter), [`Server::interrupter`](crate::Server::interrupter) and
+/// [`PortSet::interrupter`](crate::PortSet::interrupter) make one. An event loop has a
+/// [`LoopHandle`](crate::LoopHandle) instead.
 ///
 /// An interrupt ends one wait: the one that is under way or, if no thread waits, the next one. So it does not get lost
 /// between a thread's decision to wait and the wait. Several interrupts before that count as one. A call that need not
-/// wait, because there is a message, space or the end of the peer, returns that, and leaves the interrupt for the next
-/// wait. Calls that never wait, such as [`try_recv`](crate::MessagePort::try_recv), ignore it.
+/// wait, since there is a message, space or the end of the peer, succeeds or reports the end, and leaves the interrupt
+/// for the next wait. Calls that never wait, such as [`try_recv`](crate::MessagePort::try_recv), ignore it.
 ///
 /// Nothing is lost by an interrupt: no message, and nothing of what was to be posted. The next call goes on.
 ///
-/// It keeps nothing alive. Once the port is closed, transferred or dropped, and in a forked child, it does nothing.
+/// An interrupter keeps nothing alive. Once the port is closed, transferred or dropped, and in a forked child, it does
+/// nothing.
 #[derive(Clone)]
 pub struct Interrupter {
     interrupts: Arc<Interrupts>,

@@ -100,8 +100,8 @@ impl MessageErrorEvent {
     }
 }
 
-/// The peer is gone: the standard's `close`. On a started port, all messages have been dispatched; on a port that is not
-/// started, messages may be queued. A port that is closed here gets no such event.
+/// The peer is gone: the standard's `close`. On a started port, all messages have been dispatched; on a port that is
+/// not started, messages may be queued. A port that is closed here gets no such event.
 #[derive(Debug)]
 pub struct CloseEvent {
     /// Why the peer is gone.

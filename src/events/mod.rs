@@ -284,8 +284,9 @@ impl EventLoop {
     }
 
     /// Dispatches until the loop is [stopped](Self::stop), or until nothing more can happen: there is no port with
-    /// a handler, no timer, no listener or other watched descriptor, no [`LoopHandle`] and no task. Handlers of a port that is not started and whose peer is gone
-    /// do not count, and a [once handler](PortHandle::add_handler_once) counts until it is called.
+    /// a handler, no timer, no listener or other watched descriptor, no [`LoopHandle`] and no task. Handlers of a port
+    /// that is not started and whose peer is gone do not count, and a [once handler](PortHandle::add_handler_once)
+    /// counts until it is called.
     ///
     /// # Errors
     /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) inside a handler, since a loop does not run within itself;

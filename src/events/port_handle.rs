@@ -329,14 +329,14 @@ impl PortHandle {
     /// [`close()`](https://html.spec.whatwg.org/multipage/web-messaging.html#dom-messageport-close). Posts and pull
     /// calls return `PortClosed` at once. The `close` event is the peer's; there is none here.
     ///
-    /// What was queued in a *started* port is still dispatched to its handlers, as the standard's queued tasks are; then
-    /// the port leaves the loop, and its handlers are dropped. This differs from [`MessagePort::close`], which drops
-    /// what is unread, as does the close of a port that is not started. A message that the peer posts while the port is
-    /// being closed may be dispatched or dropped. To drop what is queued in a started port, [remove the
+    /// What was queued in a *started* port is still dispatched to its handlers, as the standard's queued tasks are;
+    /// then the port leaves the loop, and its handlers are dropped. This differs from [`MessagePort::close`], which
+    /// drops what is unread, as does the close of a port that is not started. A message that the peer posts while the
+    /// port is being closed may be dispatched or dropped. To drop what is queued in a started port, [remove the
     /// handlers](Self::remove_handler) first, or [take the port out](EventLoop::remove) and drop it.
     pub fn close(&self) {
-        // 1. and 2. of the standard's `close()`: detach the port, and disentangle it. The tasks of the port message queue
-        // stay.
+        // 1. and 2. of the standard's `close()`: detach the port, and disentangle it. The tasks of the port message
+        // queue stay.
         self.member.close();
         let Some(inner) = self.member.event_loop.upgrade() else { return };
         if self.member.has_queue_to_dispatch() {

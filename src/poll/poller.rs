@@ -31,8 +31,8 @@ use crate::sys::fork::Home;
 /// The first key that is not a port's: the caller uses the keys from here on for descriptors that only end a sleep.
 pub(crate) const NO_PORT: u64 = u64::MAX - 16;
 
-/// The keys from here up to [`NO_PORT`] are those of descriptors that the caller watches: the upper half of a port's key
-/// is less than `u32::MAX`.
+/// The keys from here up to [`NO_PORT`] are those of descriptors that the caller watches: the upper half of a port's
+/// key is less than `u32::MAX`.
 pub(crate) const FIRST_WATCH: u64 = (u32::MAX as u64) << 32;
 
 /// While ports are always ready, the epoll set is still polled every 50 us, so that busy ports do not starve the

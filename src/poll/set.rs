@@ -43,12 +43,12 @@ const TURNS_PER_REFRESH: usize = 16;
 /// contains receiving [halves](MessagePort::split), whose sending halves other threads may use.
 ///
 /// # Order
-/// The messages of one port come in the order in which they were posted. Between ports there is no order: if one message
-/// is posted on one port and then another on a second port, by two senders or by the same one, the set may return the
-/// second first. What must stay in order goes over one port: let the senders post to a process that passes everything
-/// on over one port, or hand one port from sender to sender, whose queue keeps the order across the transfer. Or let
-/// the messages carry a number, such as one of a counter in a [`SharedBuffer`](crate::SharedBuffer), by which the
-/// receiver sorts them.
+/// The messages of one port come in the order in which they were posted. Between ports there is no order: if one
+/// message is posted on one port and then another on a second port, by two senders or by the same one, the set may
+/// return the second first. What must stay in order goes over one port: let the senders post to a process that passes
+/// everything on over one port, or hand one port from sender to sender, whose queue keeps the order across the
+/// transfer. Or let the messages carry a number, such as one of a counter in a [`SharedBuffer`](crate::SharedBuffer),
+/// by which the receiver sorts them.
 pub struct PortSet<P = MessagePort> {
     poller: Poller<Member<P>>,
     /// Turns since the last refresh of the poller.
@@ -170,8 +170,9 @@ impl<P: AsRef<RecvHalf>> PortSet<P> {
     /// Waits for the next event of any port. `None` if there are no ports.
     ///
     /// # Errors
-    /// An error of the kind [`Interrupted`](io::ErrorKind::Interrupted) after an interrupt. The system's error, if a message cannot be received for want of memory or descriptors: the message stays queued
-    /// for a later call. [`Unsupported`](io::ErrorKind::Unsupported) in a forked child.
+    /// An error of the kind [`Interrupted`](io::ErrorKind::Interrupted) after an interrupt. The system's error, if a
+    /// message cannot be received for want of memory or descriptors: the message stays queued for a later call.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) in a forked child.
     pub fn wait(&mut self) -> io::Result<Option<(PortId, SetEvent<P>)>> {
         self.wait_until(None)
     }

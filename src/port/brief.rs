@@ -16,8 +16,8 @@ impl MessagePort {
         self.sender.try_post_inline(data)
     }
 
-    /// Receives plain data into `message`, which holds no ports, buffers or descriptors; if it is there, or comes within
-    /// half a microsecond if `waits`. False: nothing has happened.
+    /// Receives plain data into `message`, which holds no ports, buffers or descriptors; if it is there, or comes
+    /// within half a microsecond if `waits`. False: nothing has happened.
     #[doc(hidden)]
     #[inline]
     pub fn recv_briefly(&self, message: &mut Message, waits: bool) -> bool {

@@ -17,10 +17,9 @@ impl MessagePort {
     /// Why the peer is gone; `None` while it is there. Takes no message and posts none: what the peer posted before it
     /// went can still be received.
     ///
-    /// The answer is that of the kernel at this moment: a process that was killed is noticed once the kernel has closed
-    /// its descriptors, of which its end is the first sign. A peer that is in transit is there. Makes one system call,
-    /// unless the reason is known already. A post notices the same by itself, after at most 64 posts or 10 ms of
-    /// posting, whichever comes later.
+    /// The answer is the kernel's at this moment: the death of a process shows once the kernel has closed its
+    /// descriptors. A peer in transit is there. Makes one system call, unless the reason is known already. A post
+    /// notices the end by itself, after at most 64 posts or 10 ms of posting, whichever comes later.
     ///
     /// # Errors
     /// This port is closed, transferred, being posted, or inherited by `fork`.
@@ -73,9 +72,9 @@ impl MessagePort {
     /// Sets whether a signal ends a wait on this port with `Interrupted`, after its handler has run: a receive, a post
     /// that waits for space, a wait for the end of the peer. By default it does not.
     ///
-    /// Only a signal that arrives while the thread sleeps in the kernel ends the wait; the handler's flags (`SA_RESTART`
-    /// of sigaction(2)) do not matter. One that arrives just before the thread falls asleep does not. A handler that
-    /// calls [`Interrupter::interrupt`] misses nothing.
+    /// Only a signal that arrives while the thread sleeps in the kernel ends the wait; the handler's flags
+    /// (`SA_RESTART` of sigaction(2)) do not matter. One that arrives just before the thread falls asleep does not. A
+    /// handler that calls [`Interrupter::interrupt`] misses nothing.
     pub fn set_interrupt_on_signal(&self, ends: bool) {
         self.sender.set_interrupt_on_signal(ends);
         self.receiver.set_interrupt_on_signal(ends);

@@ -26,8 +26,8 @@ use crate::violation::Violation;
 
 /// A sender that waits while the lane is full tries again after 10 ms at the latest.
 const LANE_RETRY: Duration = Duration::from_millis(10);
-/// A sender looks at its peer at most every 2 ms, in nanoseconds of the coarse clock. Within 10 ms that clock ticks, and
-/// each of its ticks is this long or there are several.
+/// A sender looks at its peer at most every 2 ms, in nanoseconds of the coarse clock. Within 10 ms that clock ticks,
+/// and each of its ticks is this long or there are several.
 const LOOK_INTERVAL: u64 = 2_000_000;
 
 impl MessagePort {
@@ -85,8 +85,8 @@ impl MessagePort {
         self.sender.post_message_wait(data, transfer)
     }
 
-    /// As [`post_message_wait`](Self::post_message_wait), waiting for at most `timeout`. With a timeout of zero the queue
-    /// grows only for a message that its ring is too small for.
+    /// As [`post_message_wait`](Self::post_message_wait), waiting for at most `timeout`. With a timeout of zero the
+    /// queue grows only for a message that its ring is too small for.
     ///
     /// # Errors
     /// Those of [`post_message`](Self::post_message), with [`TimedOut`](PostErrorKind::TimedOut) instead of `Full`.

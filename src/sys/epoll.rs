@@ -119,8 +119,8 @@ impl AsFd for Epoll {
     }
 }
 
-/// Ends the sleep of an [`Epoll`] or a poll(2) from any thread (eventfd(2)). In an [`Epoll`] every write is an edge, and
-/// nothing reads the counter; in a poll(2) the descriptor stays readable until [`silence`](Self::silence).
+/// Ends the sleep of an [`Epoll`] or a poll(2) from any thread (eventfd(2)). In an [`Epoll`] every write is an edge,
+/// and nothing reads the counter; in a poll(2) the descriptor stays readable until [`silence`](Self::silence).
 pub(crate) struct WakeUp(EventFd);
 
 impl WakeUp {

@@ -69,8 +69,8 @@ pub(crate) fn create(name: &CStr, len: usize, seals: SealFlag) -> Result<OwnedFd
     Ok(file)
 }
 
-/// The name that [`create`] gave to the file, in whatever process, as `/proc/self/fd` shows it (readlink(2)). Whoever
-/// made the file chose it. `None`: it cannot be found out.
+/// The name that [`create`] gave to the file, in whatever process, as `/proc/self/fd` shows it (readlink(2)). The
+/// process that made the file chose it. `None`: it cannot be found out.
 pub(crate) fn name(file: BorrowedFd<'_>) -> Option<String> {
     let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
     let name = link.to_string_lossy();

@@ -276,8 +276,8 @@ impl LockFile {
         }
     }
 
-    /// Binds the socket to the path, which is free, and listens; see [`listen`]. With `on_signal` a signal that ends the
-    /// process removes what dropping this removes.
+    /// Binds the socket to the path, which is free, and listens; see [`listen`]. With `on_signal` a signal that ends
+    /// the process removes what dropping this removes.
     pub(crate) fn listen(&mut self, socket: BorrowedFd<'_>, access: Access, on_signal: bool) -> Result<(), Errno> {
         if on_signal {
             self.on_signal = Some(OnSignal::remove([&self.socket, &self.path])?);
@@ -295,8 +295,8 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        // This process holds the lock, so the files cannot be a successor's, unless a signal handler has removed them. A
-        // forked child does not hold it.
+        // This process holds the lock, so the files cannot be a successor's, unless a signal handler has removed them.
+        // A forked child does not hold it.
         if !self.is_ours() || self.on_signal.as_ref().is_some_and(|request| !request.cancel()) {
             return;
         }

@@ -24,7 +24,8 @@ struct Files {
 
 /// A place for files. Places are never freed, since a signal handler may be reading any of them, but used again.
 struct Place {
-    /// Null while the place is free. Who swaps null in owns the files: exactly one of a drop and a signal handler.
+    /// Null while the place is free. The swap that puts null here takes the files, so that exactly one of a drop and a
+    /// signal handler owns them.
     files: AtomicPtr<Files>,
     next: *mut Place,
 }
@@ -91,7 +92,7 @@ impl Place {
                 // SAFETY: `new` is a place, which is never freed from here on.
                 Ok(_) => return unsafe { &*new },
                 Err(newer) => {
-                    // SAFETY: the failed exchange has given the place to nobody.
+                    // SAFETY: the failed exchange has published the place to no thread.
                     drop(unsafe { Box::from_raw(new) });
                     next = newer;
                 }

@@ -212,7 +212,7 @@ impl<Req: DeserializeOwned, Ans: Serialize> TypedServer<Req, Ans> {
 }
 
 impl<Ans> TypedResponder<Ans> {
-    /// True once nobody wants the answer; see [`Responder::is_cancelled`].
+    /// True once the answer is unwanted; see [`Responder::is_cancelled`].
     pub fn is_cancelled(&self) -> bool {
         self.responder.is_cancelled()
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use messageport::TypedPostErrorKind::Post;
 use messageport::{
     BufferError, ChannelOptions, CloseReason, FullCause, MessageChannel, MessagePort, PostDataError, PostErrorKind,
-    RecvError, TransferBuffer, TransferRef, TryRecvError, TypedPort, TypedPostErrorKind,
+    RecvError, SharedBuffer, TransferBuffer, TransferRef, TryRecvError, TypedPort, TypedPostErrorKind,
 };
 use serde::ser::{Error as _, SerializeSeq, SerializeTuple};
 use serde::{Deserialize, Serialize, Serializer};
@@ -216,7 +216,7 @@ fn limits_give_everything_back() {
     assert!(matches!(assert_fails(port.into(), [[0_u8; 32]; 15]).0, Post(PostErrorKind::Full(FullCause::Ring))));
 
     let (port, _peer) = pair_of(1 << 20);
-    while port.post_message(b"", [TransferBuffer::new(0).unwrap().into()]).is_ok() {}
+    while port.post_message(b"", [SharedBuffer::new(1).unwrap().into()]).is_ok() {}
     assert!(matches!(assert_fails(port.into(), ()).0, Post(PostErrorKind::Full(FullCause::Lane))));
 
     let (port, _peer) = pair_of(4096);

@@ -16,6 +16,8 @@ use crate::transport::ports::{DEFAULT_SPIN, FOREVER};
 
 /// Message size in bytes.
 const SIZE: usize = 64;
+/// Bytes of each queue, 64 KiB. The queues do not grow, which would be counted with the messages.
+const CAPACITY: usize = 64 << 10;
 /// Number of messages posted to a sleeping partner.
 const BURST: u64 = 1000;
 

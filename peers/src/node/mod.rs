@@ -53,8 +53,8 @@ impl Node {
         Ok(Self { process, pattern, wait, size })
     }
 
-    /// Pins the two threads that exchange messages to a CPU each. They are the threads with the most CPU time after some
-    /// messages.
+    /// Pins the two threads that exchange messages to a CPU each. They are the threads with the most CPU time after
+    /// some messages.
     fn pin_threads(&mut self, cpus: [usize; 2]) -> Result<()> {
         let pattern = std::mem::replace(&mut self.pattern, "rtt");
         let wait = std::mem::replace(&mut self.wait, Wait::Block);
