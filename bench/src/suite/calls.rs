@@ -21,10 +21,6 @@ const CAPACITY: usize = 64 << 10;
 /// Number of messages posted to a sleeping partner.
 const BURST: u64 = 1000;
 
-/// Capacity of the queue in bytes. The queue does not grow, so the allocations of a growth are not counted as those of
-/// messages.
-const CAPACITY: usize = 1 << 18;
-
 /// What the counted process does between two marks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
