@@ -17,6 +17,16 @@ pub(crate) fn label(what: &str, call: &str, wait: &str, parameter: Option<(&str,
     label
 }
 
+/// Largest spread of a reliable mean, as a share of it.
+const RELIABLE_SPREAD: f64 = 0.5;
+
+/// What the columns of the table mean, one line for each question.
+pub(crate) const LEGEND: [&str; 2] = [
+    "mean: whole blocks of operations, +- the middle half of the blocks (? above 50%: unreliable); p50, p99, p999: each \
+     operation timed, which adds 20-30 ns to it",
+    "near, far: a word goes to the other CPU and back in less, or more, than 200 ns; one core: in less than 45 ns",
+];
+
 /// One result: a subject and the figures that apply to it. Times are nanoseconds per operation.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -101,6 +111,12 @@ impl Figure {
         label(&self.what, &self.call, &self.wait, parameter)
     }
 
+    /// Returns what makes the mean unreliable, if anything does.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let spread = self.spread.filter(|spread| *spread > RELIABLE_SPREAD)?;
+        Some(format!("unreliable: spread {:.0} %", spread * 100.0))
+    }
+
     /// Returns true if both figures are of the same subject and size, in two runs.
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.bench, self.label(), self.size) == (&other.bench, other.label(), other.size)
@@ -118,7 +134,7 @@ type Column = (&'static str, fn(&Figure) -> Option<String>);
 const COLUMNS: [Column; 15] = [
     ("bytes", |figure| (figure.size > 0).then(|| figure.size.to_string())),
     ("mean ns", |figure| figure.mean_ns.map(|ns| if ns < 10_000.0 { format!("{ns:.1}") } else { format!("{ns:.0}") })),
-    ("+-", |figure| figure.spread.map(|spread| format!("{:.0}%", spread * 100.0))),
+    ("+-", |figure| figure.spread.map(|spread| spread_cell(figure, spread))),
     ("p50 ns", |figure| figure.p50_ns.map(|ns| ns.to_string())),
     ("p99 ns", |figure| figure.p99_ns.map(|ns| ns.to_string())),
     ("p999 ns", |figure| figure.p999_ns.map(|ns| ns.to_string())),
@@ -132,6 +148,11 @@ const COLUMNS: [Column; 15] = [
     ("placement", |figure| Some(figure.placement.clone()).filter(|placement| !placement.is_empty())),
     ("ratio", |figure| figure.ratio.map(|ratio| format!("{ratio:.2} x {}", figure.against))),
 ];
+
+fn spread_cell(figure: &Figure, spread: f64) -> String {
+    let mark = if figure.doubt().is_some() { "?" } else { "" };
+    format!("{:.0}%{mark}", spread * 100.0)
+}
 
 /// Returns the figures of one bench as column titles and rows of cells, without empty columns.
 pub(crate) fn cells(figures: &[Figure]) -> (Vec<String>, Vec<Vec<String>>) {

@@ -86,10 +86,11 @@ Exit status:
 enum Command {
     /// Run the Channel Messaging example between three processes and send a file through it
     ///
-    /// The page starts a second process, the iframe, and sends it a greeting with a port. It then sends FILE to the
-    /// iframe twice: as a stream of messages, and as one transferred buffer. Each time the iframe returns the SHA-256
-    /// of what it received. Finally the iframe transfers its port to a third process, which answers in its place. The
-    /// last line of the output is `sha256 HEX FILE` with the iframe's hash.
+    /// The page starts a second process, the iframe, sends it a greeting with a port, and times echoes. It then sends
+    /// FILE to the iframe twice: as a stream of messages, and as one transferred buffer. Each time the iframe returns
+    /// the SHA-256 of what it received. Finally the iframe transfers its port to a third process, which answers in its
+    /// place. Each step prints what happened, how long it took and what it shows. The last line of the output is
+    /// `sha256 HEX FILE` with the iframe's hash.
     #[command(after_help = "Example:\n  messageport demo /usr/bin/env\n\nExit status:\n  0  the hashes agree\n  \
         1  the hashes differ, or another failure\n  2  FILE is missing or cannot be read")]
     Demo {

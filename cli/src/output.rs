@@ -37,6 +37,18 @@ pub(crate) fn size(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
 }
 
+/// Formats a time in microseconds, milliseconds or seconds with three significant digits.
+pub(crate) fn time(time: Duration) -> String {
+    let micros = time.as_secs_f64() * 1e6;
+    let (value, unit) = match micros {
+        micros if micros < 999.5 => (micros, "us"),
+        micros if micros < 999.5e3 => (micros / 1e3, "ms"),
+        micros => (micros / 1e6, "s"),
+    };
+    let places = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
+    format!("{value:.places$} {unit}")
+}
+
 /// Formats the rate of `bytes` in `time` with a binary unit.
 pub(crate) fn rate(bytes: u64, time: Duration) -> String {
     let per_second = bytes as f64 / time.as_secs_f64().max(1e-9);

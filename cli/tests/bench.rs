@@ -50,7 +50,14 @@ fn every_bench_prints_lines_with_its_fields_and_the_run_can_be_compared_with() {
         }
     }
 
-    assert_is_page(&fs::read_to_string(&report).unwrap());
+    let page = fs::read_to_string(&report).unwrap();
+    assert_is_page(&page);
+    assert_is_told(&page, &lines, &report);
+    assert_is_marked(&page, &lines);
+    // A text explains its words too.
+    for words in ["mean: ", "p50", "near, far: ", "version: messageport "] {
+        assert!(text(&output.stderr).lines().any(|line| line.contains(words)), "{words}: {}", text(&output.stderr));
+    }
 
     let baseline = dir.path().join("base.json");
     fs::write(&baseline, &output.stdout).unwrap();
@@ -106,16 +113,94 @@ fn assert_is_page(page: &str) {
         }
     }
     assert_eq!(open, Vec::<&str>::new());
-    let sections: Vec<&str> = page.split("<h2>").skip(1).collect();
+    let sections: Vec<&str> = page.split("<section id=\"").skip(1).collect();
     assert!(sections.len() >= 8);
     for section in sections {
-        let bench = section.split(':').next().unwrap();
-        let plots = section.matches("<svg").count();
-        assert!(plots > 0 || bench == "memory" || bench == "calls", "no plot of {bench}");
+        let bench = section.split('"').next().unwrap();
+        let charts = section.matches("<figure>").count();
+        assert!(charts > 0 || bench == "memory" || bench == "calls", "no chart of {bench}");
         assert!(section.contains("<table>"), "no table of {bench}");
+        assert!(page.contains(&format!("<a href=\"#{bench}\">")), "{bench} is not in the contents");
     }
     // The page loads nothing from elsewhere.
     assert!(!page.contains("src=") && !page.contains("<link") && !page.contains("@import"));
+}
+
+/// Asserts that the page has the facts about its run, a summary and axes that can be read.
+fn assert_is_told(page: &str, lines: &[Value], report: &Path) {
+    let fact = |name: &str| {
+        let (_, after) = page.split_once(&format!("<dt>{name}</dt><dd>")).unwrap_or_else(|| panic!("no {name}"));
+        after.split_once("</dd>").unwrap().0
+    };
+    assert!(fact("version").starts_with(&format!("messageport {}, commit ", env!("CARGO_PKG_VERSION"))));
+    let date = fact("date");
+    assert!(date.len() == "2000-01-01T00:00:00Z".len() && date.starts_with("20") && date.ends_with('Z'), "{date}");
+    let command = format!("messageport bench --quick --json --size 64 --size 4096 --html {}", report.display());
+    assert_eq!(fact("command"), command);
+    assert!(fact("length").starts_with("--quick"));
+    assert!(fact("load").starts_with("none added; load average "));
+    assert!(fact("machine").contains("Linux"));
+    let placements: BTreeSet<&str> = lines.iter().filter_map(|line| line["placement"].as_str()).collect();
+    assert!(placements.iter().all(|placement| fact("placement").contains(placement)), "{}", fact("placement"));
+
+    let (_, summary) = page.split_once("<ol class=\"summary\">").expect("no summary");
+    let (summary, _) = summary.split_once("</ol>").unwrap();
+    assert_eq!(summary.matches("<li>").count(), 5, "{summary}");
+    if thread::available_parallelism().unwrap().get() > 1 {
+        // The factor comes from the figures of the same run.
+        let mean = |label: [&str; 2]| {
+            let found = lines.iter().find(|line| {
+                (&line["bench"], &line["size"]) == (&"rtt".into(), &64.into())
+                    && [line["what"].as_str(), line["wait"].as_str()] == label.map(Some)
+            });
+            found.and_then(|line| line["mean_ns"].as_f64()).unwrap()
+        };
+        let factor = mean(["unix seqpacket", "block"]) / mean(["messageport", "spin"]);
+        let (_, sentence) = summary.split_once("64 bytes there and back: ").expect("no sentence about a round trip");
+        let (time, rest) = sentence.split_once(", ").unwrap();
+        assert!(time.ends_with("ns") || time.ends_with("us") || time.ends_with("ms"), "{time}");
+        if factor > 1.06 {
+            let told: f64 = rest.split(' ').next().unwrap().parse().unwrap();
+            assert!(rest.contains(" x faster than a socket") && (told / factor - 1.0).abs() < 0.02, "{rest}: {factor}");
+        }
+    }
+    // No bars: dots on axes that are labelled, with the unit and with the word for their scale.
+    assert!(!page.contains("<rect") && page.contains("mean time, logarithmic"));
+    let (_, percentiles) = page.split_once("<figcaption>Percentiles of a round trip</figcaption>").unwrap();
+    let (percentiles, _) = percentiles.split_once("</figure>").unwrap();
+    for tick in ["50 %", "90 %", "99 %", "99.9 %"] {
+        assert!(percentiles.contains(&format!("\n{tick}\n")), "no tick at {tick}");
+    }
+    // Readable on a phone.
+    assert!(page.contains("name=\"viewport\"") && page.contains("@container (max-width"));
+}
+
+/// Asserts that each implementation has one colour, and that what is unreliable is marked.
+fn assert_is_marked(page: &str, lines: &[Value]) {
+    let mut colours: BTreeSet<(&str, &str)> = BTreeSet::new();
+    let whats: BTreeSet<&str> = lines.iter().map(|line| line["what"].as_str().unwrap()).collect();
+    let what = |label: &str| {
+        let of = |what: &&&str| label.strip_prefix(**what).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
+        whats.iter().filter(of).max_by_key(|what| what.len()).copied()
+    };
+    for row in page.split("<span class=\"name\">").skip(1).filter(|row| row.contains("--dot:")) {
+        let (label, rest) = row.split_once('<').unwrap();
+        let (_, colour) = rest.split_once("--dot:").unwrap();
+        colours.insert((what(label.trim_end()).unwrap(), colour.split('"').next().unwrap()));
+    }
+    for entry in page.split("stroke=\"").skip(1).filter(|entry| entry.starts_with("rgb(") && entry.contains("</svg>")) {
+        let (colour, rest) = entry.split_once('"').unwrap();
+        let (_, label) = rest.split_once("</svg>").unwrap();
+        colours.insert((what(label.split('<').next().unwrap()).unwrap(), colour));
+    }
+    let named: BTreeSet<&str> = colours.iter().map(|(what, _)| *what).collect();
+    assert!(named.len() > 5 && named.len() == colours.len(), "{colours:?}");
+    let distinct: BTreeSet<&str> = colours.iter().map(|(_, colour)| *colour).collect();
+    assert_eq!(distinct.len(), colours.len(), "{colours:?}");
+
+    let unreliable = lines.iter().filter(|line| line["spread"].as_f64().is_some_and(|spread| spread > 0.5)).count();
+    assert_eq!(page.matches(" doubtful\"><td").count(), unreliable);
+    assert_eq!(page.matches("%?</td>").count(), unreliable);
 }
 
 #[test]

@@ -36,6 +36,44 @@ fn demo_without_arguments_moves_its_own_executable() {
 }
 
 #[test]
+fn demo_tells_in_each_step_what_happened_how_long_it_took_and_what_it_shows() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, noise(300_000, 4)).unwrap();
+    let output = run(messageport(&dir).arg("demo").arg(&file));
+    let story = text(&output.stdout);
+    let steps: Vec<&str> =
+        story.split("\n\n").filter(|part| part.starts_with(|start: char| start.is_ascii_digit())).collect();
+    assert_eq!(steps.len(), 5, "{story}");
+    for (step, (number, clocks)) in steps.iter().zip([(1, 1), (2, 1), (3, 1), (4, 3), (5, 1)]) {
+        assert!(step.starts_with(&format!("{number}. The page")), "{step}");
+        assert_eq!(step.matches("It shows: ").count(), 1, "{step}");
+        assert_eq!(times(step).len(), clocks, "{step}");
+    }
+    // The greeting is timed by one clock, which includes the start of the process: it takes longer than an echo.
+    let [greeting, echo] = [steps[0], steps[1]].map(|step| times(step)[0]);
+    assert!(greeting > echo, "{story}");
+    let [_, hashed, posted] = times(steps[3])[..] else { panic!("{story}") };
+    assert!(posted <= hashed, "{story}");
+    assert!(steps[2].contains("in 5 messages") && steps[2].contains("iB/s"), "{story}");
+}
+
+/// Returns the times of a text in seconds: a number, a space and a unit each.
+fn times(text: &str) -> Vec<f64> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let time = |pair: &[&str]| {
+        let scale = match pair[1].trim_end_matches(['.', ',', ')']) {
+            "us" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            _ => return None,
+        };
+        Some(pair[0].trim_start_matches('(').parse::<f64>().ok()? * scale)
+    };
+    words.windows(2).filter_map(time).collect()
+}
+
+#[test]
 fn demo_moves_an_empty_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("empty");

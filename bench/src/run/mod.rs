@@ -1,17 +1,17 @@
 //! A run: measures the chosen benchmarks one after the other and prints their figures.
 
 mod baseline;
+mod facts;
 mod options;
 
 use std::io::Write;
 
 use crate::bench::{Bench, Setting};
 use crate::error::{Error, Result};
-use crate::figure::{Figure, table};
+use crate::figure::{Figure, LEGEND, table};
 use crate::rounds::Rounds;
 use crate::second::SecondProcess;
 use crate::system::load::Load;
-use crate::system::machine::Machine;
 
 pub use options::Options;
 use options::Plan;
@@ -26,23 +26,13 @@ pub fn run(suite: &[Bench], options: &Options, mut line: impl FnMut(&str) -> Res
     let probe = suite.iter().position(|bench| bench.name == "rtt").map(|bench| (bench, 0));
     let probe =
         probe.ok_or_else(|| Error::failed("the suite has no `rtt` benchmark to determine the placement with"))?;
-    let machine = Machine::here(); // counts the CPUs, so it must precede the pinning of this process
+    let mut facts = facts::before(options); // counts the CPUs, so it must precede the pinning of this process
     let second = SecondProcess::start()?;
     let setting = Setting { cpus: second.session.cpus(), quick: options.quick };
-    let [first, other] = setting.cpus;
     let _load = options.loaded.then(|| Load::start(setting.cpus)).transpose()?;
-    let mut heading = vec![
-        machine.to_string(),
-        if second.shares_cpu() {
-            format!("only CPU {first} is allowed: both processes share it, and subjects that spin are skipped")
-        } else {
-            format!("one process on CPU {first}, the other on CPU {other}")
-        },
-    ];
-    if options.loaded {
-        heading.push("on each of these CPUs another thread works all the time".to_owned());
-    }
-    heading.iter().try_for_each(|text| remark(options, text, &mut line))?;
+    facts.push(facts::processes(&second));
+    let heading = facts.iter().map(|(name, value)| format!("{name}: {value}"));
+    heading.chain(LEGEND.map(str::to_owned)).try_for_each(|text| remark(options, &text, &mut line))?;
     let mut rounds = Rounds::new(&second, options.quick);
     let mut figures: Vec<Figure> = Vec::new();
     for (number, sizes) in &plan.benches {
@@ -72,8 +62,8 @@ pub fn run(suite: &[Bench], options: &Options, mut line: impl FnMut(&str) -> Res
         figures.extend(measured);
     }
     if let Some(report) = plan.report {
-        let about: Vec<(&str, &str)> = suite.iter().map(|bench| (bench.name, bench.about)).collect();
-        report.write(&heading, &about, &figures)?;
+        facts.extend(facts::placement(&figures));
+        report.write(&facts, suite, &figures)?;
     }
     if let Some(baseline) = &plan.baseline {
         let lines = baseline.lines(&figures);

@@ -54,6 +54,11 @@ pub fn available_memory() -> Option<u64> {
     meminfo.lines().find_map(|line| parse_kib(line.strip_prefix("MemAvailable:")?.to_owned()))
 }
 
+/// Returns the average number of running tasks in the last minute (`/proc/loadavg`), or `None` if it cannot be read.
+pub(crate) fn load_average() -> Option<String> {
+    Some(read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.to_owned())
+}
+
 /// Returns the resident memory of this process in bytes. It reads `smaps_rollup`, since `VmRSS` in `status` can be off
 /// by several hundred KiB.
 pub(crate) fn resident_memory() -> Result<u64> {

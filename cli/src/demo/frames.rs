@@ -7,7 +7,7 @@ use messageport::{
 };
 use sha2::{Digest, Sha256};
 
-use super::protocol::{BUFFER, HAND_ON, Received, STREAM, hex};
+use super::protocol::{BUFFER, ECHO, HAND_ON, Received, STREAM, hex};
 use crate::failure::Failure;
 
 /// Runs the iframe, the second process: answers the page's greeting and requests.
@@ -22,6 +22,7 @@ pub(crate) fn iframe() -> Result<(), Failure> {
         match &message.data[..] {
             STREAM => post_answer(&port2, &receive_stream(&single(&mut message.ports)?)?.to_string())?,
             BUFFER => post_answer(&port2, &hash_buffer(&single(&mut message.buffers)?)?.to_string())?,
+            ECHO => port2.post_message(ECHO, []).map_err(Failure::of("cannot answer the page"))?,
             HAND_ON => return hand_on(port2),
             other => {
                 return Err(Failure::failed(format_args!("the page sent an unknown message of {} bytes", other.len())));

@@ -7,15 +7,15 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use messageport::{ChannelOptions, MessageChannel, MessagePort, TransferBuffer, spawn_with_port};
+use messageport::{ChannelOptions, Message, MessageChannel, MessagePort, TransferBuffer, spawn_with_port};
 use messageport_bench::available_memory;
 use sha2::{Digest, Sha256};
 
 use crate::failure::{Failure, Line};
-use crate::output::{Output, rate, size};
+use crate::output::{Output, rate, size, time};
 
 pub(crate) use frames::{iframe, worker};
 use protocol::{Received, hex};
@@ -24,6 +24,9 @@ use protocol::{Received, hex};
 const GREETING: &str = "Hello from the main page!";
 /// The page's message to the process that takes over the port.
 const QUESTION: &str = "Who is at the other end now?";
+
+/// Number of echoes, of which the median is shown.
+const ECHOES: usize = 2000;
 
 /// Size in bytes of a message of the stream.
 const CHUNK: usize = 64 << 10;
@@ -40,18 +43,11 @@ pub(crate) fn run(file: Option<PathBuf>) -> Result<(), Failure> {
     let mut input = InputFile::open(&path)?;
     let mut out = Output::default();
 
-    let begin = Instant::now();
-    let window = MessageChannel::new().map_err(Failure::of("cannot create a channel"))?;
-    let child = spawn_with_port(Command::new(&this).arg("demo-iframe"), window.port2);
-    let iframe = Iframe(child.map_err(Failure::of("cannot start the iframe process"))?);
-    out.line(format!(
-        "page (process {}) created a channel and started the iframe (process {}) in {:.1?}",
-        std::process::id(),
-        iframe.0.id(),
-        begin.elapsed()
-    ))?;
+    out.line("Three processes play a page, its iframe and a worker. They exchange messages, a file and a port.")?;
+    out.line(format!("The file is {}.", Line(&path.to_string_lossy())))?;
 
-    let port1 = greet(&window.port1, &mut out)?;
+    let (iframe, port1) = greet(&this, &mut out)?;
+    echo(&port1, &mut out)?;
     let streamed = stream(&port1, &mut input, &mut out)?;
     let transferred = transfer(&port1, &mut input, streamed.bytes, &mut out)?;
     if transferred.hex != streamed.hex {
@@ -60,21 +56,52 @@ pub(crate) fn run(file: Option<PathBuf>) -> Result<(), Failure> {
     hand_on(&port1, &mut out)?;
     port1.close();
     iframe.wait()?;
+    out.line("")?;
+    out.line("All three processes have ended. What the iframe received is the file, by its SHA-256:")?;
     out.line(format!("sha256 {} {}", transferred.hex, Line(&path.to_string_lossy())))
 }
 
-/// Runs the example of the standard: creates a channel, transfers one of its ports to the iframe with a greeting, and
-/// receives the answer on the other port, which it returns.
-fn greet(window: &MessagePort, out: &mut Output) -> Result<MessagePort, Failure> {
-    let channel = MessageChannel::new().map_err(Failure::of("cannot create a channel"))?;
+/// Starts the iframe and runs the example of the standard with it: creates a channel, transfers one of its ports with
+/// a greeting, and receives the answer on the other port, which it returns.
+fn greet(this: &Path, out: &mut Output) -> Result<(Iframe, MessagePort), Failure> {
     let begin = Instant::now();
-    window
-        .post_message(GREETING.as_bytes(), [channel.port2.into()])
-        .map_err(Failure::of("cannot post the greeting"))?;
-    out.line(format!("page -> iframe: \"{GREETING}\" and port2"))?;
+    let window = MessageChannel::new().map_err(Failure::of("cannot create a channel"))?;
+    let child = spawn_with_port(Command::new(this).arg("demo-iframe"), window.port2);
+    let iframe = Iframe(child.map_err(Failure::of("cannot start the iframe process"))?);
+    let channel = MessageChannel::new().map_err(Failure::of("cannot create a channel"))?;
+    let greeting = window.port1.post_message(GREETING.as_bytes(), [channel.port2.into()]);
+    greeting.map_err(Failure::of("cannot post the greeting"))?;
     let answer = recv_answer(&channel.port1)?;
-    out.line(format!("iframe -> page: {answer} ({:.1?}, including the start of the process)", begin.elapsed()))?;
-    Ok(channel.port1)
+    let taken = begin.elapsed();
+    let (page, frame) = (std::process::id(), iframe.0.id());
+    out.line("")?;
+    out.line(format!("1. The page, process {page}, starts the iframe, process {frame}, and greets it."))?;
+    out.line(format!("     page -> iframe: \"{GREETING}\" and port2"))?;
+    out.line(format!("     iframe -> page: {answer}"))?;
+    out.line(format!("   From before the start of the process to its answer: {}.", time(taken)))?;
+    out.line("   It shows: a port reaches another process in a message, and works there.")?;
+    Ok((iframe, channel.port1))
+}
+
+/// Sends small messages to the iframe, which sends each of them back.
+fn echo(port1: &MessagePort, out: &mut Output) -> Result<(), Failure> {
+    let mut message = Message::new();
+    let mut times = Vec::with_capacity(ECHOES);
+    for _ in 0..ECHOES {
+        let begin = Instant::now();
+        port1.post_message(protocol::ECHO, []).map_err(Failure::of("cannot post to the iframe"))?;
+        port1.recv_into(&mut message).map_err(Failure::of("the iframe sent no answer"))?;
+        times.push(begin.elapsed());
+        if message.data != protocol::ECHO {
+            return Err(Failure::failed("the echo differs from the message"));
+        }
+    }
+    times.sort_unstable();
+    let median: Duration = times[ECHOES / 2];
+    out.line("")?;
+    out.line(format!("2. The page sends a message of {} bytes, and the iframe sends it back.", protocol::ECHO.len()))?;
+    out.line(format!("   There and back: {}, the median of {ECHOES}.", time(median)))?;
+    out.line("   It shows: the processes share memory, so a message needs no system call unless its receiver sleeps.")
 }
 
 /// Sends the file as messages over a port of its own, with an empty message at the end. The queue bounds the part of
@@ -92,14 +119,23 @@ fn stream(port1: &MessagePort, input: &mut InputFile, out: &mut Output) -> Resul
     let sent = input.read_through("stream", u64::MAX, |_, chunk| post(chunk))?;
     post(&[])?;
     let received = Received::parse(&recv_answer(port1)?)?;
-    let time = begin.elapsed();
+    let taken = begin.elapsed();
     check(&sent, &received)?;
+    let plural = if received.messages == 1 { "" } else { "s" };
+    out.line("")?;
     out.line(format!(
-        "stream: {} in {} message{}, hashed on both sides, in {time:.1?}, {}",
+        "3. The page reads the file and sends it to the iframe in {} message{plural}.",
+        received.messages
+    ))?;
+    out.line(format!(
+        "   Read, sent, and hashed by both: {} in {}, {}.",
         size(received.bytes),
-        received.messages,
-        if received.messages == 1 { "" } else { "s" },
-        rate(received.bytes, time)
+        time(taken),
+        rate(received.bytes, taken)
+    ))?;
+    out.line(format!(
+        "   It shows: a full queue lets the page wait, so at most {} waits in it, however large the file is.",
+        size(STREAM_CAPACITY as u64)
     ))?;
     Ok(received)
 }
@@ -120,12 +156,19 @@ fn transfer(port1: &MessagePort, input: &mut InputFile, len: u64, out: &mut Outp
     port1.post_message(protocol::BUFFER, [buffer.into()]).map_err(Failure::of("cannot transfer the buffer"))?;
     let posted = begin.elapsed();
     let received = Received::parse(&recv_answer(port1)?)?;
+    let hashed = begin.elapsed();
     check(&sent, &received)?;
+    out.line("")?;
+    out.line(format!("4. The page reads the file into a buffer of {} and transfers that.", size(received.bytes)))?;
     out.line(format!(
-        "buffer: {} filled and hashed in {filled:.1?}, posted in {posted:.1?}, hashed by the iframe {:.1?} after the post",
-        size(received.bytes),
-        begin.elapsed()
+        "   Read and hashed by the page: {}. From the post to the hash of the iframe: {}, of which the post took {}.",
+        time(filled),
+        time(hashed),
+        time(posted)
     ))?;
+    out.line(
+        "   It shows: the buffer moves without a copy, so a post takes as long for a large buffer as for a small one.",
+    )?;
     Ok(received)
 }
 
@@ -136,9 +179,16 @@ fn hand_on(port1: &MessagePort, out: &mut Output) -> Result<(), Failure> {
     for message in [protocol::HAND_ON, QUESTION.as_bytes()] {
         port1.post_message(message, []).map_err(Failure::of("cannot post to the iframe"))?;
     }
-    out.line(format!("page -> port2: \"{QUESTION}\", while the iframe transfers port2 to a third process"))?;
     let answer = recv_answer(port1)?;
-    out.line(format!("worker -> page: {answer} ({:.1?}, including the start of the process)", begin.elapsed()))
+    let taken = begin.elapsed();
+    out.line("")?;
+    out.line(
+        "5. The page asks a question. The iframe leaves it unread and transfers port2 to a worker that it starts.",
+    )?;
+    out.line(format!("     page -> port2: \"{QUESTION}\""))?;
+    out.line(format!("     worker -> page: {answer}"))?;
+    out.line(format!("   From the question, before the start of the worker, to its answer: {}.", time(taken)))?;
+    out.line("   It shows: a port keeps its messages when it moves, and the page's port keeps working.")
 }
 
 /// Receives the answer of the process at the other end.

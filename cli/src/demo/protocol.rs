@@ -8,6 +8,8 @@ use crate::failure::Failure;
 pub(crate) const STREAM: &[u8] = b"stream";
 /// Asks the iframe to hash the buffer that this message carries.
 pub(crate) const BUFFER: &[u8] = b"buffer";
+/// Asks the iframe to post this message back.
+pub(crate) const ECHO: &[u8] = b"the echo";
 /// Asks the iframe to transfer its port to a third process.
 pub(crate) const HAND_ON: &[u8] = b"hand on";
 
