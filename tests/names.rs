@@ -3,7 +3,6 @@
 mod tools;
 
 use std::fs::{self, File};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
@@ -367,7 +366,7 @@ fn activated() {
     incoming.port.post_message(&incoming.greeting.data, []).expect("room");
     assert!(ListenOptions::new().listen_activated(Some("third")).expect("no error").is_none());
     let file = File::open("/dev/null").expect("a file");
-    assert!(matches!(ListenOptions::new().listen_at(OwnedFd::from(file)), Err(ListenError::BadSocket)));
+    assert!(matches!(ListenOptions::new().listen_at(&file), Err(ListenError::BadSocket)));
     let error = ListenOptions::new().listen_activated(None).expect_err("the first is no socket");
     assert!(matches!(error, ListenError::BadSocket), "{error:?}");
 }

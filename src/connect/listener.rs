@@ -180,16 +180,17 @@ impl ListenOptions {
     }
 
     /// Accepts clients at a socket that listens already, for example one that a service manager has passed to this
-    /// process. The listener does not remove the socket's file. [`mode`](Self::mode), [`group`](Self::group) and
+    /// process. The listener has a descriptor of its own, and does not remove the socket's file. The socket no longer
+    /// waits in accept(2) (`O_NONBLOCK`). [`mode`](Self::mode), [`group`](Self::group) and
     /// [`remove_on_signal`](Self::remove_on_signal) have no effect.
     ///
     /// # Errors
     /// [`ListenError::BadSocket`] for anything but a listening Unix socket of the type `SOCK_SEQPACKET`; or a system
     /// call failed.
-    pub fn listen_at(&self, socket: OwnedFd) -> Result<Listener, ListenError> {
-        let path = named_socket::listening_path(socket.as_fd()).ok_or(ListenError::BadSocket)?;
-        let socket =
-            named_socket::take_over(socket).map_err(|errno| ListenError::System(path.clone(), io_error(errno)))?;
+    pub fn listen_at(&self, socket: impl AsFd) -> Result<Listener, ListenError> {
+        let socket = socket.as_fd();
+        let path = named_socket::listening_path(socket).ok_or(ListenError::BadSocket)?;
+        let socket = named_socket::share(socket).map_err(|errno| ListenError::System(path.clone(), io_error(errno)))?;
         self.listener(socket, path)
     }
 

@@ -14,12 +14,9 @@ use crate::layout::{
     MAX_MESSAGE_LEN,
 };
 use crate::queue::ring::{Consumer, Cursors, Producer};
-use crate::queue::segment::Segment;
+use crate::queue::segment::{MAX_NAME, Segment};
 use crate::sys::socket::MAX_DESCRIPTORS;
 use crate::sys::{Errno, io_error, process};
-
-/// Bytes, 32, of the longest name of a channel.
-const MAX_NAME: usize = 32;
 
 /// Two entangled ports: a message that is posted on one is received on the other.
 ///

@@ -21,6 +21,9 @@ use crate::sys::memfd::{Checked, FileId, SEALED};
 use crate::sys::passed::Passed;
 use crate::sys::{Errno, memfd};
 
+/// Bytes, 32, of the longest name of a channel.
+pub(crate) const MAX_NAME: usize = 32;
+
 /// A mapped segment. Clones share the mapping and the descriptor.
 #[derive(Clone)]
 pub(crate) struct Segment {
@@ -84,10 +87,12 @@ impl Segment {
         Ok(GrownRing { file, mapping, capacity })
     }
 
-    /// The name of the channel, which is part of its file's name; empty if it has none, or if that cannot be found out.
+    /// The name of the channel, which is part of its file's name. Empty if it has none or one that is too long, or if
+    /// that cannot be found out.
     pub(crate) fn name(&self) -> String {
         let name = memfd::name(self.file.as_fd());
-        name.and_then(|name| name.strip_prefix("messageport:").map(str::to_owned)).unwrap_or_default()
+        let name = name.and_then(|name| name.strip_prefix("messageport:").map(str::to_owned));
+        name.filter(|name| name.len() <= MAX_NAME).unwrap_or_default()
     }
 
     /// The limits of the channel.

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{AT_FDCWD, FcntlArg, FdFlag, OFlag, fcntl, open};
+use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, fcntl, open};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, UnixCredentials, accept4, bind, connect as connect_socket,
     getsockname, getsockopt, listen as listen_on, setsockopt, socket, sockopt,
@@ -22,7 +22,7 @@ use super::closer;
 use super::fork::Home;
 use super::on_signal::OnSignal;
 use super::socket::{is_seqpacket, peek, shut_down};
-use super::standard::above_standard;
+use super::standard::{above_standard, copy_above_standard};
 use super::{Errno, io_error, retry};
 
 /// Longest path of a socket in bytes: `sun_path` of unix(7) without its terminating zero.
@@ -129,12 +129,11 @@ pub(crate) fn listening_path(socket: BorrowedFd<'_>) -> Option<PathBuf> {
     Some(address.path().map(Path::to_owned).unwrap_or_default())
 }
 
-/// Gives a socket that another program made the properties of those made here: no call on it blocks, and it is closed
-/// on exec (fcntl(2)).
-pub(crate) fn take_over(socket: OwnedFd) -> Result<OwnedFd, Errno> {
-    fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    above_standard(socket)
+/// A descriptor of this process for a socket that another program made. No call on the socket blocks (fcntl(2)).
+pub(crate) fn share(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let copy = copy_above_standard(socket)?;
+    fcntl(&copy, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok(copy)
 }
 
 /// Takes the next connection of a listening socket (accept4(2)). `EAGAIN`: there is none.

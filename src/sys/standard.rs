@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, fcntl};
 
@@ -23,9 +23,14 @@ pub(crate) fn above_standard<D: AsFd + From<OwnedFd>>(descriptor: D) -> Result<D
 
 #[cold]
 fn moved<D: AsFd + From<OwnedFd>>(descriptor: D) -> Result<D, Errno> {
-    let number = fcntl(&descriptor, FcntlArg::F_DUPFD_CLOEXEC(LOWEST))?;
+    copy_above_standard(descriptor.as_fd()).map(D::from)
+}
+
+/// A second descriptor, closed on exec, with a number above those of the standard streams.
+pub(crate) fn copy_above_standard(descriptor: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let number = fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(LOWEST))?;
     // SAFETY: fcntl has just created this descriptor for this call, so nothing else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) }.into())
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Holds those of the numbers 0 to 2 that are free, until it is dropped: for code that opens descriptors and cannot
