@@ -7,8 +7,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for client in Listener::bind(&name)?.incoming() {
         let port = client?.port;
         while let Ok(message) = port.recv() {
-            port.post_message(&[b"hello, ", &message.data[..]].concat(), [])?;
-        } // the client has closed its port
+            if port.post_data([b"hello, ", &message.data[..]].concat()).is_err() {
+                break;
+            }
+        } // the client is gone
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let name = std::env::args().nth(1).unwrap_or("greeter".into());
     let port = messageport::connect(&name, b"")?;
-    port.post_message(b"visitor", [])?;
+    port.post_data("visitor")?;
     println!("{}", String::from_utf8(port.recv()?.data)?);
     Ok(())
 }
