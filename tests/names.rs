@@ -18,7 +18,7 @@ use messageport::{
 };
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::unistd::{Pid, getegid, geteuid};
 
@@ -223,9 +223,17 @@ fn end_listener(name: &str, signal: Signal, on_signal: bool) {
     assert_eq!(status.signal(), Some(signal as i32), "the signal still ends the process");
 }
 
+/// Gives the signal its default action in this process and in those that it starts: nohup(1) has SIGHUP ignored.
+fn set_default(ending: Signal) {
+    #[allow(unsafe_code)]
+    // SAFETY: the default action runs no code of this process.
+    unsafe { signal(ending, SigHandler::SigDfl) }.expect("a signal");
+}
+
 #[test]
 fn a_signal_removes_the_files_of_listeners_that_ask_for_it() {
     for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
+        set_default(signal);
         let folder = Folder::new();
         end_listener(&folder.name("service"), signal, true);
         assert_eq!(folder.list(), [""; 0], "after {signal}");

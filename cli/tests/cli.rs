@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::{Pid, getegid};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -235,10 +235,18 @@ fn control_characters_are_refused_in_names_and_escaped_in_messages() {
     listener.child.wait().unwrap();
 }
 
+/// Gives the signal its default action in this process and in those that it starts: nohup(1) has SIGHUP ignored.
+fn set_default(ending: Signal) {
+    #[allow(unsafe_code)]
+    // SAFETY: the default action runs no code of this process.
+    unsafe { signal(ending, SigHandler::SigDfl) }.unwrap();
+}
+
 #[test]
 fn a_signal_that_ends_a_listener_leaves_no_files() {
     let dir = tempfile::tempdir().unwrap();
     for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
+        set_default(signal);
         let mut listener = Listening::start(&dir, "./short");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
         kill(Pid::from_raw(listener.child.id() as i32), signal).unwrap();
