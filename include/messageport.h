@@ -771,7 +771,7 @@ msgport_code msgport_port_release(msgport_port *port);
  * to run on. A budget set here is used in any case.
  *
  * A client or server keeps the budget of its port: set it before msgport_client_new() or msgport_server_new(). In an
- * event loop msgport_loop_set_spin() applies instead.
+ * event loop msgport_loop_set_spin() applies instead, and in a set msgport_portset_set_spin().
  *
  * In      port         A port or a half.
  *         nanoseconds  The budget. 0: a blocked call sleeps at once. MSGPORT_FOREVER: it never sleeps.
@@ -779,6 +779,17 @@ msgport_code msgport_port_release(msgport_port *port);
  * Exclusive on port.
  */
 msgport_code msgport_port_set_spin(msgport_port *port, int64_t nanoseconds);
+
+/*
+ * Sets how long msgport_portset_next() spins before it sleeps, 20 us by default; see msgport_port_set_spin().
+ * The call spins if 1 to 16 ports of the set had messages lately, and otherwise sleeps at once.
+ *
+ * In      set
+ *         nanoseconds  The budget. 0: the call sleeps at once. MSGPORT_FOREVER: a call that spins never sleeps.
+ * Codes   MSGPORT_FORKED  set was inherited by fork.
+ * Exclusive on set.
+ */
+msgport_code msgport_portset_set_spin(msgport_portset *set, int64_t nanoseconds);
 
 /*
  * Returns the descriptor that a `poll`, `epoll` or libuv loop waits on, level-triggered. It becomes readable when a

@@ -80,7 +80,7 @@ pub unsafe extern "C" fn msgport_port_peer_state(port: *mut PortHandle) -> Code 
 pub unsafe extern "C" fn msgport_port_closed(port: *mut PortHandle, timeout: i64) -> Code {
     guard(|| {
         // SAFETY: NULL or a live handle; the caller of C upholds it.
-        let port = unsafe { Handle::get(port) }?;
+        let port = unsafe { Port::settled(port) }?;
         Err(port.end().closed(Timeout::of(timeout)))
     })
 }

@@ -8,7 +8,7 @@ use crate::code::{self, Code};
 use crate::failure::Failure;
 use crate::guard::{free, guard};
 use crate::handle::{Handle, Out};
-use crate::input::Timeout;
+use crate::input::{Timeout, duration};
 use crate::port::{End, Port, PortHandle, Set, SetHandle};
 use crate::transfer::MessageHandle;
 
@@ -71,6 +71,14 @@ pub unsafe extern "C" fn msgport_portset_descriptor(set: *mut SetHandle, descrip
         // SAFETY: NULL or writable; the caller of C upholds it.
         unsafe { Out::new(descriptor, "descriptor") }?.set(set.descriptor()?);
         Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn msgport_portset_set_spin(set: *mut SetHandle, nanoseconds: i64) -> Code {
+    guard(|| {
+        // SAFETY: NULL or a live handle; the caller of C upholds it.
+        unsafe { Handle::get(set) }?.set_spin(duration(nanoseconds))
     })
 }
 

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::time::Duration;
 
 use messageport::{Home, Interrupter, MessagePort, PortId, PortSet, RecvHalf, SendHalf, SetEvent};
 
@@ -162,6 +163,13 @@ impl Set {
         let mut inner = self.0.inner()?;
         let set = inner.set.as_mut().ok_or_else(|| Failure::internal(&"a set that was freed"))?;
         set.interrupter().map_err(|error| watching(&error))
+    }
+
+    pub(crate) fn set_spin(&self, budget: Duration) -> Result<(), Failure> {
+        if let Some(set) = &self.0.inner()?.set {
+            set.set_spin(budget);
+        }
+        Ok(())
     }
 
     pub(crate) fn set_interrupt_on_signal(&self, ends: bool) -> Result<(), Failure> {

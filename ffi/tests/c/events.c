@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <sys/resource.h>
 
 enum { MILLISECOND = 1000000 };
 
@@ -672,6 +673,57 @@ static void a_loop_takes_listeners_descriptors_and_intervals(void)
 
 /* ---- Sets ---- */
 
+/* How often this thread has slept. */
+static long sleeps(void)
+{
+    struct rusage usage;
+    CHECK(getrusage(RUSAGE_THREAD, &usage) == 0);
+    return usage.ru_nvcsw;
+}
+
+static int under_valgrind(void)
+{
+    const char *preloaded = getenv("LD_PRELOAD");
+    return preloaded != NULL && strstr(preloaded, "vgpreload") != NULL;
+}
+
+static void *post_after_5_ms(void *port)
+{
+    const struct timespec time = { 0, 5 * MILLISECOND };
+    nanosleep(&time, NULL);
+    post_text(port, "late");
+    return NULL;
+}
+
+static void a_set_spins_for_its_budget(void)
+{
+    msgport_port *a, *b;
+    msgport_portset *set;
+    msgport_portset_event event;
+    msgport_message *message;
+    pthread_t thread;
+    long before;
+    make_pair(&a, &b);
+    OK(msgport_portset_new(&set));
+    OK(msgport_message_new(&message));
+    OK(msgport_portset_add(set, b));
+    OK(msgport_portset_set_spin(set, 0));
+    CODE(MSGPORT_TIMED_OUT, msgport_portset_next(set, MILLISECOND, message, &event));
+    OK(msgport_portset_set_spin(set, MSGPORT_FOREVER));
+    post_text(a, "a set spins over the ports that had messages last");
+    OK(msgport_portset_next(set, PATIENCE, message, &event));
+    CHECK(pthread_create(&thread, NULL, post_after_5_ms, a) == 0);
+    before = sleeps();
+    OK(msgport_portset_next(set, PATIENCE, message, &event));
+    /* Under valgrind threads take turns, and sleep in between. */
+    CHECK(event.port == b && (sleeps() == before || under_valgrind()));
+    CHECK(pthread_join(thread, NULL) == 0);
+    msgport_message_free(message);
+    msgport_portset_free(set);
+    msgport_port_free(a);
+    msgport_port_free(b);
+}
+
 static void a_set_tells_which_port_has_something(void)
 {
     enum { PORTS = 20 };
@@ -707,6 +759,7 @@ static void a_set_tells_which_port_has_something(void)
     CHECK(event.port == far[3] && event.code == MSGPORT_OK);
     OK(msgport_portset_next(set, PATIENCE, message, &event));
     CHECK(event.port == far[3] && event.code == MSGPORT_PEER_CLOSED);
+    CODE(MSGPORT_PEER_CLOSED, msgport_port_closed(far[3], PATIENCE));
     CODE(MSGPORT_NOT_FOUND, msgport_portset_remove(set, far[3]));
     CODE(MSGPORT_PEER_CLOSED, msgport_port_recv_into(far[3], 0, message, NULL, NULL));
     /* A port freed inside the set; a half; a set freed before its ports. */
@@ -1003,6 +1056,7 @@ static const test_case CASES[] = {
     CASE(s45_the_close_handler_has_the_reason),
     CASE(timers_and_tasks),
     CASE(a_loop_takes_listeners_descriptors_and_intervals),
+    CASE(a_set_spins_for_its_budget),
     CASE(a_set_tells_which_port_has_something),
     CASE(sets_clients_and_servers_can_be_polled),
     CASE(messages_in_batches_and_user_data),

@@ -192,6 +192,7 @@ static void null_for_every_pointer(void)
     NULL_(msgport_interrupter_interrupt(NULL));
     NULL_(msgport_port_set_interrupt_on_signal(NULL, 1));
     NULL_(msgport_portset_set_interrupt_on_signal(NULL, 1));
+    NULL_(msgport_portset_set_spin(NULL, 1));
     CHECK(interrupter == NULL);
     msgport_interrupter_free(NULL);
     NULL_(msgport_port_descriptor(NULL, &descriptor));
@@ -439,6 +440,7 @@ static void a_handle_of_another_kind(void)
     WRONG(msgport_interrupter_interrupt((msgport_interrupter *)a));
     WRONG(msgport_port_set_interrupt_on_signal(no_port, 1));
     WRONG(msgport_portset_set_interrupt_on_signal(no_set, 1));
+    WRONG(msgport_portset_set_spin(no_set, 1));
     CHECK(interrupter == NULL);
     msgport_interrupter_free((msgport_interrupter *)a);
     WRONG(msgport_port_descriptor(no_port, &descriptor));
