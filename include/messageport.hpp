@@ -816,6 +816,11 @@ public:
     {
         return failure(msgport_port_closed(handle(), nanoseconds(time)));
     }
+    template <class Clock, class Duration>
+    failure closed_until(std::chrono::time_point<Clock, Duration> deadline)
+    {
+        return failure(msgport_port_closed(handle(), nanoseconds_until(deadline)));
+    }
 
     result<interrupter> make_interrupter() noexcept
     {
@@ -861,6 +866,18 @@ public:
     result<void> post_messages_wait(const bytes *messages, std::size_t count, std::size_t *posted = nullptr) noexcept
     {
         return post_all_in(MSGPORT_FOREVER, messages, count, posted);
+    }
+    template <class Rep, class Period>
+    result<void> post_messages_for(std::chrono::duration<Rep, Period> time, const bytes *messages, std::size_t count,
+                                   std::size_t *posted = nullptr) noexcept
+    {
+        return post_all_in(nanoseconds(time), messages, count, posted);
+    }
+    template <class Clock, class Duration>
+    result<void> post_messages_until(std::chrono::time_point<Clock, Duration> deadline, const bytes *messages,
+                                     std::size_t count, std::size_t *posted = nullptr)
+    {
+        return post_all_in(nanoseconds_until(deadline), messages, count, posted);
     }
     result<reservation> reserve(std::size_t size) noexcept
     {
@@ -941,6 +958,29 @@ public:
         return recv_into_in(nanoseconds_until(deadline), into);
     }
 
+    // Receives several messages in one call: waits for the first, and takes those that are there then. Returns their
+    // number; the first so many of `messages` have them.
+    result<std::size_t> recv_messages(message *messages, std::size_t count) noexcept
+    {
+        return recv_all_in(MSGPORT_FOREVER, messages, count);
+    }
+    result<std::size_t> try_recv_messages(message *messages, std::size_t count) noexcept
+    {
+        return recv_all_in(0, messages, count);
+    }
+    template <class Rep, class Period>
+    result<std::size_t> recv_messages_for(std::chrono::duration<Rep, Period> time, message *messages,
+                                          std::size_t count) noexcept
+    {
+        return recv_all_in(nanoseconds(time), messages, count);
+    }
+    template <class Clock, class Duration>
+    result<std::size_t> recv_messages_until(std::chrono::time_point<Clock, Duration> deadline, message *messages,
+                                            std::size_t count)
+    {
+        return recv_all_in(nanoseconds_until(deadline), messages, count);
+    }
+
     // Receives in place.
     result<in_place> recv_ref() noexcept { return recv_ref_in(MSGPORT_FOREVER); }
     result<in_place> try_recv_ref() noexcept { return recv_ref_in(0); }
@@ -985,6 +1025,18 @@ private:
         if (code == MSGPORT_OK) code = msgport_port_recv_into(self(), timeout, into.get(), &data, &size);
         if (code != MSGPORT_OK) return fail(code);
         return span<const std::byte>(static_cast<const std::byte *>(data), size);
+    }
+    result<std::size_t> recv_all_in(std::int64_t timeout, message *messages, std::size_t count) noexcept
+    {
+        static_assert(sizeof(message) == sizeof(msgport_message *) && std::is_standard_layout_v<message>,
+                      "arrays are passed to C");
+        std::size_t received = 0;
+        msgport_code code = MSGPORT_OK;
+        for (std::size_t at = 0; at < count && code == MSGPORT_OK; at++) code = messages[at].prepare();
+        const auto *raw = reinterpret_cast<msgport_message *const *>(messages);
+        if (code == MSGPORT_OK) code = msgport_port_recv_messages(self(), timeout, raw, count, &received);
+        if (code != MSGPORT_OK) return fail(code);
+        return received;
     }
     result<in_place> recv_ref_in(std::int64_t timeout) noexcept
     {
@@ -1297,6 +1349,11 @@ public:
     {
         return run_in(detail::nanoseconds_or_0(time));
     }
+    template <class Clock, class Duration>
+    result<void> run_until(std::chrono::time_point<Clock, Duration> deadline)
+    {
+        return run_in(detail::nanoseconds_until(deadline));
+    }
     // Waits for an event and handles one round. Returns the number of messages, ends, timers and tasks.
     result<std::size_t> poll() { return poll_in(MSGPORT_FOREVER); }
     // Handles one round of what is there now: for a program with a loop of its own, when the descriptor is readable.
@@ -1305,6 +1362,11 @@ public:
     result<std::size_t> poll_for(std::chrono::duration<Rep, Period> time)
     {
         return poll_in(detail::nanoseconds_or_0(time));
+    }
+    template <class Clock, class Duration>
+    result<std::size_t> poll_until(std::chrono::time_point<Clock, Duration> deadline)
+    {
+        return poll_in(detail::nanoseconds_until(deadline));
     }
     result<int> descriptor() noexcept
     {
@@ -1457,6 +1519,12 @@ public:
         return detail::as_result(msgport_portset_set_interrupt_on_signal(get(), ends));
     }
 
+    template <class Rep, class Period>
+    void set_spin(std::chrono::duration<Rep, Period> budget) noexcept
+    {
+        msgport_portset_set_spin(get(), detail::nanoseconds_or_0(budget));
+    }
+
     // Waits for the next event; a message goes into `into`.
     result<set_event> next(message &into) noexcept { return next_in(MSGPORT_FOREVER, into); }
     result<set_event> try_next(message &into) noexcept { return next_in(0, into); }
@@ -1464,6 +1532,11 @@ public:
     result<set_event> next_for(std::chrono::duration<Rep, Period> time, message &into) noexcept
     {
         return next_in(detail::nanoseconds(time), into);
+    }
+    template <class Clock, class Duration>
+    result<set_event> next_until(std::chrono::time_point<Clock, Duration> deadline, message &into)
+    {
+        return next_in(detail::nanoseconds_until(deadline), into);
     }
     // The descriptor that a poll or epoll loop waits on: see msgport_portset_descriptor().
     result<int> descriptor() noexcept
@@ -1498,6 +1571,11 @@ public:
     result<message> wait_for(std::chrono::duration<Rep, Period> time) noexcept
     {
         return wait_in(detail::nanoseconds(time));
+    }
+    template <class Clock, class Duration>
+    result<message> wait_until(std::chrono::time_point<Clock, Duration> deadline)
+    {
+        return wait_in(detail::nanoseconds_until(deadline));
     }
 
 private:
@@ -1538,6 +1616,11 @@ public:
     result<message> call_for(std::chrono::duration<Rep, Period> time, bytes data, items list = {}) const noexcept
     {
         return call_in(detail::nanoseconds(time), data, list);
+    }
+    template <class Clock, class Duration>
+    result<message> call_until(std::chrono::time_point<Clock, Duration> deadline, bytes data, items list = {}) const
+    {
+        return call_in(detail::nanoseconds_until(deadline), data, list);
     }
     result<pending> start(bytes data, items list = {}) const noexcept
     {
@@ -1594,6 +1677,11 @@ public:
     {
         return answer_in(detail::nanoseconds(time), data, list);
     }
+    template <class Clock, class Duration>
+    result<void> answer_until(std::chrono::time_point<Clock, Duration> deadline, bytes data, items list = {})
+    {
+        return answer_in(detail::nanoseconds_until(deadline), data, list);
+    }
 
 private:
     result<void> answer_in(std::int64_t timeout, bytes data, items list) noexcept
@@ -1636,6 +1724,11 @@ public:
     result<request> recv_for(std::chrono::duration<Rep, Period> time) noexcept
     {
         return recv_in(detail::nanoseconds(time));
+    }
+    template <class Clock, class Duration>
+    result<request> recv_until(std::chrono::time_point<Clock, Duration> deadline)
+    {
+        return recv_in(detail::nanoseconds_until(deadline));
     }
 
     // F(message &, responder &), called with each request until the client is freed. What F does not answer
@@ -1797,6 +1890,11 @@ public:
     result<incoming> accept_for(std::chrono::duration<Rep, Period> time) noexcept
     {
         return accept_in(detail::nanoseconds(time));
+    }
+    template <class Clock, class Duration>
+    result<incoming> accept_until(std::chrono::time_point<Clock, Duration> deadline)
+    {
+        return accept_in(detail::nanoseconds_until(deadline));
     }
 
     const char *path() const noexcept

@@ -224,6 +224,44 @@ void writing_and_reading_in_place()
     a.reserve(3)->commit().value();
 }
 
+void several_messages_in_one_call()
+{
+    auto [a, b] = make_channel();
+    std::array<mp::message, 4> into;
+    CHECK(fails(b.try_recv_messages(into.data(), into.size()), MSGPORT_EMPTY));
+    CHECK(fails(b.recv_messages_for(1ms, into.data(), into.size()), MSGPORT_TIMED_OUT));
+    CHECK(fails(b.recv_messages_until(std::chrono::steady_clock::now(), into.data(), into.size()), MSGPORT_TIMED_OUT));
+
+    const mp::bytes texts[] = {"one", "two", "three", "four", "five"};
+    std::size_t posted = 0;
+    a.post_messages_for(patience, texts, 3, &posted).value();
+    CHECK(posted == 3);
+    a.post_messages_until(std::chrono::steady_clock::now() + patience, texts + 3, 2, &posted).value();
+    CHECK(posted == 2);
+    // As many as there is room for, and then the rest.
+    CHECK(b.recv_messages(into.data(), into.size()).value() == 4);
+    for (int i = 0; i < 4; i++) CHECK(into[i].size() == texts[i].size());
+    CHECK(into[3].text() == "four");
+    CHECK(b.recv_messages_until(std::chrono::steady_clock::now() + patience, into.data(), into.size()).value() == 1);
+    CHECK(into[0].text() == "five");
+
+    a.post_message("last").value();
+    a.close();
+    CHECK(b.recv_messages_for(patience, into.data(), into.size()).value() == 1);
+    CHECK(fails(b.recv_messages(into.data(), into.size()), MSGPORT_PEER_CLOSED));
+
+    // A full queue that no receiver empties.
+    mp::channel_options options;
+    options.capacity = options.max_capacity = 4096;
+    auto [full, slow] = mp::channel::make(options).value();
+    const std::string text(1000, 'x');
+    const mp::bytes many[] = {text, text, text, text, text, text, text, text};
+    CHECK(fails(full.post_messages_for(1ms, many, 8, &posted), MSGPORT_TIMED_OUT));
+    CHECK(posted > 0 && posted < 8);
+    CHECK(fails(full.post_messages_until(std::chrono::steady_clock::now(), many, 8), MSGPORT_TIMED_OUT));
+    CHECK(slow.recv_for(patience).value().size() == text.size());
+}
+
 void memory_that_is_used_again()
 {
     auto [a, b] = make_channel();
@@ -386,6 +424,7 @@ void meeting_by_name()
     CHECK(fails(mp::listener::bind(name.c_str()), MSGPORT_IN_USE));
     CHECK(std::string_view(listener.path()).find(name) != std::string_view::npos);
     CHECK(fails(listener.try_accept(), MSGPORT_EMPTY));
+    CHECK(fails(listener.accept_until(std::chrono::steady_clock::now()), MSGPORT_TIMED_OUT));
     std::thread client([&] {
         auto port = mp::connect(name.c_str(), "greetings").value();
         port.post_message("hello").value();
@@ -414,7 +453,8 @@ void handlers_are_lambdas()
     b.on_message_error([](mp::port_ref, mp::span<const std::byte>) {}).value();
     a.post_message("one ").value();
     a.post_message("two ").value();
-    events.run_for(0s).value();
+    events.run_until(std::chrono::steady_clock::now() + 1ms).value();
+    CHECK(events.poll_until(std::chrono::steady_clock::now()).value() == 0);
     CHECK(seen == "one !two ");
     expect_text(a, "echo");
     b.remove_handler(id.value()).value();
@@ -456,6 +496,7 @@ void handlers_are_lambdas()
     mp::port accepted;
     auto listener = mp::listener::bind(name.c_str()).value();
     CHECK(fails(listener.try_accept(), MSGPORT_EMPTY));
+    CHECK(fails(listener.accept_until(std::chrono::steady_clock::now()), MSGPORT_TIMED_OUT));
     accepting = events.add_listener(std::move(listener), [&](mp::port client, mp::message &greeting,
                                                              const msgport_peer &peer) {
         CHECK(greeting.text() == "hail" && peer.pid == getpid());
@@ -523,9 +564,15 @@ void sets_and_calls()
     a.close();
     const auto end = set.next(message).value();
     CHECK(end.port.get() == b.get() && end.what == MSGPORT_PEER_CLOSED);
+    set.set_spin(1us);
+    const auto later = [] { return std::chrono::steady_clock::now() + patience; };
+    CHECK(fails(set.next_until(std::chrono::steady_clock::now(), message), MSGPORT_TIMED_OUT));
+    c.post_message("in time").value();
+    CHECK(set.next_until(later(), message)->is_message() && message.text() == "in time");
     set.remove(d).value();
 
     const auto soon = std::chrono::steady_clock::now() + 1ms;
+    CHECK(d.closed_until(soon) == MSGPORT_TIMED_OUT && b.closed_until(later()) == MSGPORT_PEER_CLOSED);
     CHECK(fails(d.recv_into_until(soon, message), MSGPORT_TIMED_OUT) && fails(d.recv_ref_until(soon), MSGPORT_TIMED_OUT));
     d.set_user(&message);
     CHECK(d.user() == &message && c.user() == nullptr);
@@ -537,17 +584,28 @@ void sets_and_calls()
         auto server = mp::server::make(port).value();
         CHECK(server.descriptor().value() > 2);
         server.serve([](mp::message &request, mp::responder &open) {
-            if (request.text() != "drop") open.answer_wait(request.data()).value();
+            const auto deadline = std::chrono::steady_clock::now() + patience;
+            if (request.text() == "third") open.answer_until(deadline, request.data()).value();
+            else if (request.text() != "drop") open.answer_wait(request.data()).value();
         }).value();
     });
     CHECK(client.descriptor().value() > 2);
     auto first = client.start("first").value();
     CHECK(client.call("second")->text() == "second" && first.wait_for(patience)->text() == "first");
     CHECK(fails(client.call_for(patience, "drop"), MSGPORT_REQUEST_DROPPED));
+    CHECK(client.call_until(later(), "third")->text() == "third");
+    CHECK(client.start("fourth")->wait_until(later())->text() == "fourth");
     CHECK(fails(first.try_take(), MSGPORT_CALL_OVER));
     client.reset();
     first.reset(); // closes the client's end
     serving.join();
+
+    auto [asking, answering] = make_channel();
+    auto server = mp::server::make(answering).value();
+    CHECK(fails(server.recv_until(soon), MSGPORT_TIMED_OUT));
+    auto asker = mp::client::make(asking).value();
+    CHECK(fails(asker.call_until(soon, "too late"), MSGPORT_TIMED_OUT));
+    CHECK(server.recv_until(later()).value().message.text() == "too late");
 }
 
 void value_throws_what_failed()
@@ -586,6 +644,7 @@ const test_case CASES[] = {
     CASE(s45_the_end_has_a_reason),
     CASE(s47_destroying_closes_and_moving_does_not),
     CASE(writing_and_reading_in_place),
+    CASE(several_messages_in_one_call),
     CASE(memory_that_is_used_again),
     CASE(a_call_and_its_answer_carry_everything),
     CASE(frozen_and_shared_buffers_and_descriptors),
