@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use messageport::{
     BufferError, ChannelOptions, CloseReason, FullCause, Message, MessagePort, PostDataError, PostErrorKind, RecvError,
-    RecvTimeoutError, TransferBuffer, TryRecvError,
+    RecvTimeoutError, SharedBuffer, TransferBuffer, TryRecvError,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -311,4 +311,28 @@ fn the_name_of_a_channel_is_seen_wherever_its_ports_are() {
     let name = "n".repeat(32);
     let (longest, _peer) = pair_with(ChannelOptions::new().name(&name));
     assert!(format!("{longest:?}").contains(&name), "{longest:?}");
+}
+
+#[test]
+fn what_has_been_read_leaves_room_for_a_message_that_needs_a_larger_ring() {
+    let (a, b) = pair_with(ChannelOptions::new().capacity(4096).max_capacity(16384));
+    let thing = || [SharedBuffer::new(1).expect("memory").into()];
+    for len in [5000, 12_000, 1770, 1780, 3000, 5000] {
+        a.post_message(&vec![1; len], thing()).unwrap_or_else(|error| panic!("{len} bytes: {error}"));
+        assert_eq!(b.recv().expect("a message").data.len(), len);
+    }
+}
+
+#[test]
+fn a_port_that_moved_forgets_what_its_former_holder_posted_once_it_has_been_read() {
+    let (a, b) = pair_with(ChannelOptions::new().capacity(4096).max_capacity(4096));
+    let (carrier, there) = pair();
+    a.post_message(&[1; 12_000], []).expect("room");
+    a.post_message(b"short", []).expect("room");
+    carrier.post_message(b"", [a.into()]).expect("room");
+    let a = there.recv().expect("a message").ports.remove(0);
+    assert_eq!(b.recv().expect("a message").data.len(), 12_000);
+    assert_eq!(b.recv().expect("a message").data, b"short");
+    a.post_message(&[2; 12_000], []).expect("room");
+    assert_eq!(b.recv().expect("a message").data.len(), 12_000);
 }

@@ -107,7 +107,7 @@ pub(crate) fn run(bytes: &[u8], fault: Fault) {
         if let Some(record) = record {
             let start = start(record);
             assert!(record_len(record.len) <= direction.until_end(start), "{record:?} outside the ring");
-            assert!(record_len(record.len) <= CAPACITY as u64 * 7 / 16, "{record:?} is too long");
+            assert!(record_len(record.len) <= direction.capacity() * 7 / 16, "{record:?} is too long");
             assert_eq!(start, after.position, "the record is not the next");
         }
     }

@@ -39,8 +39,8 @@ pub(super) struct PortCapsule {
     buffers: u64,
     /// Capsules of recycled buffers that follow.
     pub(super) slots: u32,
-    /// Zero.
-    reserved: u32,
+    /// Bytes of the ring, all unread, that the producer has written since the last record with something outside.
+    behind: u32,
 }
 
 /// Flag in `PortCapsule::grown`: the producer writes to a grown ring.
@@ -88,7 +88,7 @@ const _: () = {
     assert!(offset_of!(PortCapsule, side) == 0 && offset_of!(PortCapsule, grown) == 4);
     assert!(offset_of!(PortCapsule, producer) == 8 && offset_of!(PortCapsule, consumer) == 40);
     assert!(offset_of!(PortCapsule, bodies) == 72 && offset_of!(PortCapsule, buffers) == 80);
-    assert!(offset_of!(PortCapsule, slots) == 88 && offset_of!(PortCapsule, reserved) == 92);
+    assert!(offset_of!(PortCapsule, slots) == 88 && offset_of!(PortCapsule, behind) == 92);
     assert!(size_of::<CursorsCapsule>() == 32);
     assert!(offset_of!(CursorsCapsule, position) == 0 && offset_of!(CursorsCapsule, other) == 8);
     assert!(offset_of!(CursorsCapsule, sequence) == 16 && offset_of!(CursorsCapsule, ring_start) == 24);
@@ -117,6 +117,8 @@ pub(crate) fn write_port(
     capsule.consumer = consumer.cursors().into();
     let outside = producer.backlog.total();
     (capsule.bodies, capsule.buffers) = (outside.bodies, outside.buffers);
+    let behind = producer.backlog.end().map_or(0, |end| capsule.producer.position - end);
+    capsule.behind = u32::try_from(behind).unwrap_or(0); // a distance in rings; at 0 the bytes count for longer
     capsule.slots = buffers.len() as u32;
     put(bytemuck::bytes_of(&capsule));
     for moving in buffers {
@@ -167,7 +169,7 @@ pub(super) fn adopt_port<'p>(
         _ => return Err(bad()),
     };
     let unknown = capsule.grown & !(PRODUCER_GREW | CONSUMER_GREW);
-    if (unknown, capsule.consumer.ring_start, capsule.reserved) != (0, 0, 0) {
+    if (unknown, capsule.consumer.ring_start) != (0, 0) {
         return Err(bad());
     }
     let segment = Segment::adopt(handles.next().ok_or(bad())?)?;
@@ -213,8 +215,13 @@ fn adopt_rest<'p>(
             return Err(bad());
         }
     }
+    let behind = u64::from(capsule.behind);
+    if behind > producer.position - producer.other {
+        return Err(bad());
+    }
+    let outside_ends = producer.position - behind;
     let mut producer = Producer::new(outgoing, producer);
-    producer.note_outside(Outside { bodies: capsule.bodies, buffers: capsule.buffers });
+    producer.backlog.add(outside_ends, Outside { bodies: capsule.bodies, buffers: capsule.buffers });
     Ok(Parts { producer, consumer: Consumer::new(incoming, consumer), end })
 }
 

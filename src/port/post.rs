@@ -570,6 +570,7 @@ impl SendHalf {
             IfFull::Fail if fits => return Ok(Room::None),
             IfFull::Fail => 0,
         };
+        producer.unread()?; // drops what has been read from the backlog, which takes its share of the limit
         let capacity = growth::capacity_after(&self.end, producer, need.len, wanted);
         Ok(match capacity {
             Some(capacity) if !fits || if_full == IfFull::Grow || capacity <= STREAM_CAPACITY => {

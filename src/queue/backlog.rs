@@ -51,6 +51,11 @@ impl Backlog {
         self.len -= read;
     }
 
+    /// Where the last record with something outside ends, if anything waits.
+    pub(crate) fn end(&self) -> Option<u64> {
+        self.entries[..self.len].last().map(|entry| entry.end)
+    }
+
     /// Everything that waits.
     pub(crate) fn total(&self) -> Outside {
         self.entries[..self.len].iter().fold(Outside::default(), |total, entry| total.and(entry.outside))

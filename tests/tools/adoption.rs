@@ -233,7 +233,7 @@ fn set_option(socket: &OwnedFd, option: i32, value: i32) -> bool {
     result == 0
 }
 
-/// Capsules that no port has: impossible sides, grown directions, cursors and reserved bits.
+/// Capsules that no port has: impossible sides, grown directions, cursors and counts.
 fn bad_capsules() -> Vec<PortCapsule> {
     let changed = |changes: &[(usize, u64)]| {
         let mut capsule = NEW_PORT;
@@ -247,7 +247,7 @@ fn bad_capsules() -> Vec<PortCapsule> {
         changed(&[(0, u64::from(u32::MAX))]),
         changed(&[(0, 1 | 4 << 32)]), // a third direction that grew
         changed(&[(8, 8)]),           // a consumer with the start of a ring
-        changed(&[(11, 1 << 32)]),    // reserved
+        changed(&[(11, 1 << 32)]),    // unread bytes where nothing is unread
     ];
     for cursors in [1, 5] {
         for (position, other, sequence, ring_start) in [
