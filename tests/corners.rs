@@ -315,6 +315,7 @@ fn the_name_of_a_channel_is_seen_wherever_its_ports_are() {
 
 #[test]
 fn what_has_been_read_leaves_room_for_a_message_that_needs_a_larger_ring() {
+    let _alone = alone();
     let (a, b) = pair_with(ChannelOptions::new().capacity(4096).max_capacity(16384));
     let thing = || [SharedBuffer::new(1).expect("memory").into()];
     for len in [5000, 12_000, 1770, 1780, 3000, 5000] {
@@ -325,6 +326,7 @@ fn what_has_been_read_leaves_room_for_a_message_that_needs_a_larger_ring() {
 
 #[test]
 fn a_port_that_moved_forgets_what_its_former_holder_posted_once_it_has_been_read() {
+    let _alone = alone();
     let (a, b) = pair_with(ChannelOptions::new().capacity(4096).max_capacity(4096));
     let (carrier, there) = pair();
     a.post_message(&[1; 12_000], []).expect("room");
