@@ -4,8 +4,8 @@ mod tools;
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -26,6 +26,7 @@ use nix::unistd::{close, dup, geteuid};
 
 use tools::attacker::{self, NEW_PORT, Table};
 use tools::child::{Process, Role, command};
+use tools::folder::Folder;
 use tools::ledger::{Ledger, alone};
 use tools::memory::newest_memory;
 use tools::{PATIENCE, assert_entangled, cost_of, end_of, pair, readable, text, within};
@@ -47,35 +48,6 @@ const PATH: &str = "MESSAGEPORT_TEST_PATH";
 const MAGIC: u64 = u64::from_le_bytes(*b"msgphi!\0");
 const VERSION: u32 = 1;
 const SHORT: Duration = Duration::from_millis(100);
-
-/// A directory for one test, removed when this is dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("messageport-meeting-{}-{number}", std::process::id()));
-        fs::DirBuilder::new().mode(0o700).create(&path).expect("a folder");
-        Self(path)
-    }
-
-    fn name(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("a path of text").to_owned()
-    }
-
-    /// The names in the directory.
-    fn list(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).expect("the folder").flatten();
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 // Child processes.
 

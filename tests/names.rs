@@ -8,7 +8,6 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bin
 use nix::unistd::{Pid, getegid, geteuid};
 
 use tools::child::{Process, Role, command};
+use tools::folder::Folder;
 use tools::{PATIENCE, assert_entangled, end_of, pair, text};
 
 const ROLES: &[Role] = &[
@@ -37,35 +37,6 @@ const ROLES: &[Role] = &[
 const PATH: &str = "MESSAGEPORT_TEST_PATH";
 /// The environment variable of a role that listens: whether a signal removes the files.
 const ON_SIGNAL: &str = "MESSAGEPORT_TEST_ON_SIGNAL";
-
-/// A directory for one test, removed when this is dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("messageport-names-{}-{number}", std::process::id()));
-        fs::DirBuilder::new().mode(0o700).create(&path).expect("a folder");
-        Self(path)
-    }
-
-    fn name(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("a path of text").to_owned()
-    }
-
-    /// The names in the directory.
-    fn list(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).expect("the folder").flatten();
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn rights(path: &Path) -> u32 {
     fs::symlink_metadata(path).expect("a file").mode() & 0o7777

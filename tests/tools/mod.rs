@@ -4,6 +4,7 @@
 pub(crate) mod attacker;
 pub(crate) mod child;
 pub(crate) mod events;
+pub(crate) mod folder;
 pub(crate) mod ledger;
 pub(crate) mod luggage;
 pub(crate) mod memory;
