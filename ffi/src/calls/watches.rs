@@ -1,9 +1,11 @@
 //! What an event loop watches besides its ports: descriptors of the program, listeners, and repeating timers.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::os::fd::BorrowedFd;
 
-use messageport::{Readiness, WatchError, WatchId};
+use messageport::{Readiness, WatchError};
 
 use super::event_loop::{Loop, LoopHandle, Task};
 use super::handlers::Lent;
@@ -55,12 +57,8 @@ pub unsafe extern "C" fn msgport_loop_set_interval(
             // SAFETY: the caller of C passed this function for this data, and the loop has not been freed.
             own.with(|event_loop| unsafe { callback(event_loop, user.data()) });
         });
-        let number = event_loop.new_number();
-        event_loop.timers.borrow_mut().insert(number, timer);
         // SAFETY: NULL or writable; the caller of C upholds it.
-        if let Some(out) = unsafe { Out::optional(id) } {
-            out.set(number);
-        }
+        give_id(event_loop, &event_loop.timers, timer, unsafe { Out::optional(id) });
         Ok(())
     })
 }
@@ -101,7 +99,7 @@ pub unsafe extern "C" fn msgport_loop_watch(
         let watch = watch.map_err(|error| not_watched(error.kind))?;
         owner.take_over();
         // SAFETY: NULL or writable; the caller of C upholds it.
-        give_id(event_loop, watch, unsafe { Out::optional(id) });
+        give_id(event_loop, &event_loop.watches, watch, unsafe { Out::optional(id) });
         Ok(())
     })
 }
@@ -142,7 +140,7 @@ pub unsafe extern "C" fn msgport_loop_add_listener(
         })?;
         owner.take_over();
         // SAFETY: NULL or writable; the caller of C upholds it.
-        give_id(event_loop, watch, unsafe { Out::optional(id) });
+        give_id(event_loop, &event_loop.watches, watch, unsafe { Out::optional(id) });
         Ok(())
     })
 }
@@ -162,10 +160,10 @@ pub unsafe extern "C" fn msgport_loop_unwatch(event_loop: *mut LoopHandle, id: u
     })
 }
 
-/// Gives C the number of a new watch.
-fn give_id(event_loop: &Loop, watch: WatchId, out: Option<Out<u64>>) {
+/// Gives C the number of a new timer or watch.
+fn give_id<T>(event_loop: &Loop, things: &RefCell<HashMap<u64, T>>, thing: T, out: Option<Out<u64>>) {
     let number = event_loop.new_number();
-    event_loop.watches.borrow_mut().insert(number, watch);
+    things.borrow_mut().insert(number, thing);
     if let Some(out) = out {
         out.set(number);
     }
